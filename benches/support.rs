@@ -1,0 +1,1 @@
+//! Benchmarks of Crinkle; the scoreboard comes here.

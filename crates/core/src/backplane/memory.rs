@@ -1,0 +1,105 @@
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::broadcast::{self, Receiver, Sender, error::RecvError};
+
+use super::{Backplane, BackplaneError, Incoming, Subscription};
+use crate::l2::BusId;
+
+/// How many messages a slow subscriber may fall behind before it is told that it lost some.
+const BACKLOG: usize = 65_536;
+
+/// A backplane in this process. Clones share the same channels.
+///
+/// ```
+/// use crinkle_core::backplane::{Backplane, Incoming, MemoryBackplane};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let bus = MemoryBackplane::new();
+/// let mut subscription = bus.subscribe(&["news".to_owned()]).await?;
+/// bus.publish("news", "hello".into()).await?;
+/// assert_eq!(subscription.next().await, Some(Incoming::Message("hello".into())));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct MemoryBackplane {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    id: u64,
+    channels: Mutex<HashMap<String, Vec<Sender<Bytes>>>>,
+}
+
+impl Default for MemoryBackplane {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl MemoryBackplane {
+    /// A bus of its own.
+    #[must_use]
+    pub fn new() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        Self { shared: Arc::new(Shared { id, channels: Mutex::default() }) }
+    }
+
+    /// Ends every subscription, as a broken connection does.
+    pub fn disconnect_all(&self) {
+        self.shared.channels.lock().clear();
+    }
+
+    /// Publishes at once.
+    pub(crate) fn send(&self, channel: &str, message: &Bytes) {
+        if let Some(senders) = self.shared.channels.lock().get_mut(channel) {
+            senders.retain(|sender| sender.send(message.clone()).is_ok());
+        }
+    }
+}
+
+#[async_trait]
+impl Backplane for MemoryBackplane {
+    fn bus(&self) -> Option<BusId> {
+        Some(BusId::new(format!("memory:{}", self.shared.id)))
+    }
+
+    async fn publish(&self, channel: &str, message: Bytes) -> Result<(), BackplaneError> {
+        self.send(channel, &message);
+        Ok(())
+    }
+
+    async fn subscribe(
+        &self,
+        channels: &[String],
+    ) -> Result<Box<dyn Subscription>, BackplaneError> {
+        let (sender, receiver) = broadcast::channel(BACKLOG);
+        let mut all = self.shared.channels.lock();
+        for channel in channels {
+            all.entry(channel.clone()).or_default().push(sender.clone());
+        }
+        Ok(Box::new(Listener(receiver)))
+    }
+}
+
+#[derive(Debug)]
+struct Listener(Receiver<Bytes>);
+
+#[async_trait]
+impl Subscription for Listener {
+    async fn next(&mut self) -> Option<Incoming> {
+        match self.0.recv().await {
+            Ok(message) => Some(Incoming::Message(message)),
+            Err(RecvError::Lagged(_)) => Some(Incoming::Lagged),
+            Err(RecvError::Closed) => None,
+        }
+    }
+}

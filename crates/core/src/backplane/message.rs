@@ -1,0 +1,253 @@
+//! The bytes of a message. No values, no keys in clear.
+//!
+//! | offset | size | field |
+//! |---|---|---|
+//! | 0 | 2 | `CB` |
+//! | 2 | 1 | wire version, `1` |
+//! | 3 | 1 | type: `R` removal, `K` key, `H` heartbeat |
+//! | 4 | 16 | publisher |
+//! | 20 | 8 | the publisher's sequence number, from 1; 0 on a heartbeat to oneself |
+//!
+//! then, for a removal: epoch, previous id (0 for none), number, nonce (8 each), strength (`H`, `S`),
+//! count (2), and that many tag hashes (16 each); no tag means everything. For a key: op (`B` before
+//! the write, `W` written, `R` removed, `E` expired), version (8), key hash (16). For a heartbeat: a
+//! number (8) and how far the publisher's sequence has come (8).
+//!
+//! The order of a removal's fields is the one in which a script can put them together: what comes
+//! before the numbers, the numbers, what comes after.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::l2::AnnounceRemoval;
+use crate::protocol::ledger::{Advanced, Item, MAX_TARGETS, Removal, Strength, Target};
+use crate::protocol::{Epoch, KeyHash, Nonce, PublisherId, TagHash, Version};
+
+const MAGIC: &[u8; 3] = b"CB\x01";
+
+/// A decoded message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Message {
+    /// Who published it.
+    pub publisher: PublisherId,
+    /// Its place in the publisher's sequence, from 1; 0 if it has none.
+    pub seq: u64,
+    /// What it says.
+    pub body: Body,
+}
+
+/// What a message says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Body {
+    /// A removal was numbered.
+    Removal {
+        /// The epoch of the number.
+        epoch: Epoch,
+        /// The removal and its number.
+        item: Item,
+    },
+    /// A key changed, or is about to.
+    Key {
+        /// What happened.
+        op: KeyOp,
+        /// The version it has now, or will have.
+        version: Version,
+        /// Which key.
+        key: KeyHash,
+    },
+    /// A publisher is alive.
+    Heartbeat {
+        /// Chosen by the publisher.
+        beat: u64,
+        /// The sequence number its next message will have.
+        next: u64,
+    },
+}
+
+/// What happened to a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum KeyOp {
+    /// A write begins that cannot be announced in one step: it will be confirmed.
+    Before,
+    /// A value was stored.
+    Written,
+    /// The record was removed.
+    Removed,
+    /// The record was marked as expired.
+    Expired,
+}
+
+/// The message about a key.
+#[must_use]
+pub fn key(from: PublisherId, seq: u64, op: KeyOp, version: Version, key: KeyHash) -> Bytes {
+    let mut out = header(b'K', from, seq, 25);
+    out.put_u8(match op {
+        KeyOp::Before => b'B',
+        KeyOp::Written => b'W',
+        KeyOp::Removed => b'R',
+        KeyOp::Expired => b'E',
+    });
+    out.put_u64(version.0);
+    out.put_u128(key.0);
+    out.freeze()
+}
+
+/// A heartbeat.
+#[must_use]
+pub fn heartbeat(from: PublisherId, seq: u64, beat: u64, next: u64) -> Bytes {
+    let mut out = header(b'H', from, seq, 16);
+    out.put_u64(beat);
+    out.put_u64(next);
+    out.freeze()
+}
+
+/// The message about a removal, open where its numbers belong.
+#[must_use]
+pub fn removal(from: PublisherId, seq: u64, channel: &str, what: &Removal) -> AnnounceRemoval {
+    let mut tail = BytesMut::with_capacity(11 + 16 * what.targets.len());
+    tail.put_u64(what.nonce.0);
+    tail.put_u8(match what.strength {
+        Strength::Hard => b'H',
+        Strength::Soft => b'S',
+    });
+    let tags: Vec<_> = what
+        .targets
+        .iter()
+        .filter_map(|target| match target {
+            Target::Tag(tag) => Some(*tag),
+            Target::Everything => None,
+        })
+        .collect();
+    tail.put_u16(u16::try_from(tags.len()).unwrap_or(u16::MAX));
+    for tag in tags {
+        tail.put_u128(tag.0);
+    }
+    let head = header(b'R', from, seq, 0).freeze();
+    AnnounceRemoval { channel: channel.to_owned(), head, tail: tail.freeze() }
+}
+
+/// The message about a removal, whole: what a store that announces puts together.
+#[must_use]
+pub fn numbered(announce: &AnnounceRemoval, numbers: Advanced) -> Bytes {
+    let mut out = BytesMut::with_capacity(announce.head.len() + 24 + announce.tail.len());
+    out.put_slice(&announce.head);
+    out.put_u64(numbers.epoch.0);
+    out.put_u64(numbers.prev.map_or(0, |id| id.0));
+    out.put_u64(numbers.seq);
+    out.put_slice(&announce.tail);
+    out.freeze()
+}
+
+/// Decodes a message; `None` for anything that is not one. Allocates at most the list of targets.
+#[must_use]
+pub fn decode(bytes: &[u8]) -> Option<Message> {
+    let mut r = Reader(bytes);
+    if r.take::<3>()? != *MAGIC {
+        return None;
+    }
+    let [kind] = r.take()?;
+    let publisher = PublisherId(u128::from_be_bytes(r.take()?));
+    let seq = r.u64()?;
+    let body = match kind {
+        b'R' => removal_body(&mut r)?,
+        b'K' => key_body(&mut r)?,
+        b'H' => Body::Heartbeat { beat: r.u64()?, next: r.u64()? },
+        _ => return None,
+    };
+    r.0.is_empty().then_some(Message { publisher, seq, body })
+}
+
+fn removal_body(r: &mut Reader<'_>) -> Option<Body> {
+    let epoch = Epoch(r.u64()?);
+    let prev = Some(r.u64()?).filter(|id| *id != 0).map(Nonce);
+    let seq = r.u64()?;
+    let nonce = Nonce(r.u64()?);
+    let strength = match r.take()? {
+        [b'H'] => Strength::Hard,
+        [b'S'] => Strength::Soft,
+        _ => return None,
+    };
+    let count = usize::from(u16::from_be_bytes(r.take()?));
+    if count > MAX_TARGETS || r.0.len() != count * 16 {
+        return None;
+    }
+    let mut targets = Vec::with_capacity(count.max(1));
+    for _ in 0..count {
+        targets.push(Target::Tag(TagHash(u128::from_be_bytes(r.take()?))));
+    }
+    if targets.is_empty() {
+        targets.push(Target::Everything);
+    }
+    Some(Body::Removal {
+        epoch,
+        item: Item { seq, prev, removal: Removal { nonce, strength, targets } },
+    })
+}
+
+fn key_body(r: &mut Reader<'_>) -> Option<Body> {
+    let op = match r.take()? {
+        [b'B'] => KeyOp::Before,
+        [b'W'] => KeyOp::Written,
+        [b'R'] => KeyOp::Removed,
+        [b'E'] => KeyOp::Expired,
+        _ => return None,
+    };
+    let version = Version(r.u64()?);
+    let key = KeyHash(u128::from_be_bytes(r.take()?));
+    Some(Body::Key { op, version, key })
+}
+
+fn header(kind: u8, from: PublisherId, seq: u64, body: usize) -> BytesMut {
+    let mut out = BytesMut::with_capacity(28 + body);
+    out.put_slice(MAGIC);
+    out.put_u8(kind);
+    out.put_u128(from.0);
+    out.put_u64(seq);
+    out
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl Reader<'_> {
+    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (head, rest) = self.0.split_first_chunk::<N>()?;
+        self.0 = rest;
+        Some(*head)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        Some(u64::from_be_bytes(self.take()?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_round_trips_and_no_truncation_decodes() {
+        let me = PublisherId(7);
+        let what = Removal {
+            nonce: Nonce(3),
+            strength: Strength::Soft,
+            targets: vec![Target::Tag(TagHash(5)), Target::Tag(TagHash(6))],
+        };
+        let numbers = Advanced { epoch: Epoch(1), prev: None, seq: 9, announced: false };
+        let whole = numbered(&removal(me, 2, "ch", &what), numbers);
+        let item = Item { seq: 9, prev: None, removal: what };
+        let key = key(me, 1, KeyOp::Expired, Version(8), KeyHash(4));
+        let beat = heartbeat(me, 0, 11, 12);
+        assert_eq!(decode(&whole).map(|m| m.body), Some(Body::Removal { epoch: Epoch(1), item }));
+        let body = Body::Key { op: KeyOp::Expired, version: Version(8), key: KeyHash(4) };
+        assert_eq!(decode(&key).map(|m| m.body), Some(body));
+        let body = Body::Heartbeat { beat: 11, next: 12 };
+        assert_eq!(decode(&beat).map(|m| m.body), Some(body));
+        for message in [whole, key, beat] {
+            for len in 0..message.len() {
+                assert_eq!(decode(&message[..len]), None);
+            }
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! The backplane: change notifications between nodes.
+
+mod error;
+mod forward;
+mod memory;
+pub mod message;
+
+use std::fmt::Debug;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+pub use error::BackplaneError;
+pub use memory::MemoryBackplane;
+
+use crate::l2::BusId;
+
+/// Carries notifications between nodes.
+///
+/// # Contract
+///
+/// - At most once is enough: a lost message is noticed (publishers number their messages, nodes hear
+///   their own heartbeat, the ledger is polled) and repaired.
+/// - Duplicates and any order are tolerated; keeping each publisher's order saves work.
+/// - A node hears its own messages.
+/// - [`subscribe`](Backplane::subscribe) makes *one* attempt; the cache retries with back-off and
+///   full jitter. It returns once the subscription is in force: what is published after that arrives
+///   or the subscription ends.
+///
+/// # Cancel safety
+///
+/// The cache drops a `publish` that takes too long, and drops a subscription to end it.
+///
+/// # Wrappers
+///
+/// Forward every method. There are no default methods.
+///
+/// # Minimal implementation
+///
+/// `MemoryBackplane` (a map from channel to broadcast senders). Check yours with
+/// `crinkle_testkit::contract::backplane`.
+#[async_trait]
+pub trait Backplane: Debug + Send + Sync + 'static {
+    /// The bus the messages travel on, if stores may be able to publish on it themselves.
+    fn bus(&self) -> Option<BusId>;
+
+    /// Publishes a message to every subscriber of a channel.
+    async fn publish(&self, channel: &str, message: Bytes) -> Result<(), BackplaneError>;
+
+    /// Subscribes to channels.
+    async fn subscribe(&self, channels: &[String])
+    -> Result<Box<dyn Subscription>, BackplaneError>;
+}
+
+/// A subscription in force.
+#[async_trait]
+pub trait Subscription: Debug + Send {
+    /// The next message; `None` once the subscription is lost, for good.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses no message.
+    async fn next(&mut self) -> Option<Incoming>;
+}
+
+/// What a subscription delivers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Incoming {
+    /// A message.
+    Message(Bytes),
+    /// This subscriber was too slow and messages were dropped: a doubt, not an error.
+    Lagged,
+}

@@ -1,0 +1,181 @@
+//! One error: what happened, to which key, what to do. Never a value.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// Any error, as factories and codecs return it.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What went wrong, by what the caller can do about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The backplane failed and the call asked to know.
+    Backplane,
+    /// The cache is closed, or its runtime is shutting down.
+    Closed,
+    /// A value could not be encoded for L2.
+    Codec,
+    /// The factory returned an error; [`Error::factory_error`] gives it back.
+    Factory,
+    /// The factory panicked. The next call runs it again.
+    FactoryPanicked,
+    /// The factory took longer than allowed and there was nothing else to answer.
+    FactoryTimeout,
+    /// The key is empty or too long.
+    InvalidKey,
+    /// Settings or options are out of range or contradict each other; the message names them.
+    InvalidOptions,
+    /// A tag is empty or too long, or there are too many.
+    InvalidTag,
+    /// L2 failed and the call asked to know.
+    L2,
+    /// Another caller is loading the key and `flight_timeout` is over.
+    LockTimeout,
+    /// `require_propagation`: the write holds here, but is not confirmed everywhere.
+    NotPropagated,
+    /// The encoded value exceeds `max_value_bytes`.
+    TooLarge,
+    /// The key holds a value of another type.
+    TypeMismatch,
+}
+
+/// The error of every operation: a kind, where it happened, and its cause. One word wide, `Clone`.
+///
+/// ```
+/// use crinkle_core::{Cache, ErrorKind};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), crinkle_core::Error> {
+/// let cache = Cache::builder("shop").build()?;
+/// let error = cache
+///     .get_or_set("answer", |_| async { "forty-two".parse::<i32>() })
+///     .await
+///     .expect_err("not a number");
+/// assert_eq!(error.kind(), ErrorKind::Factory);
+/// assert!(error.factory_error::<std::num::ParseIntError>().is_some());
+/// assert_eq!(error.to_string(), "the factory of key \"answer\" in cache \"shop\" failed: invalid digit found in string");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Error(Arc<Inner>);
+
+struct Inner {
+    kind: ErrorKind,
+    place: Place,
+    detail: String,
+    source: Option<BoxError>,
+}
+
+/// Where an error happened.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Place {
+    pub(crate) cache: Arc<str>,
+    pub(crate) key: Option<Box<str>>,
+}
+
+impl Error {
+    pub(crate) fn new(kind: ErrorKind, place: Place, detail: impl Into<String>) -> Self {
+        Self(Arc::new(Inner { kind, place, detail: detail.into(), source: None }))
+    }
+
+    pub(crate) fn with_source(
+        kind: ErrorKind,
+        place: Place,
+        detail: impl Into<String>,
+        source: impl Into<BoxError>,
+    ) -> Self {
+        let source = Some(source.into());
+        Self(Arc::new(Inner { kind, place, detail: detail.into(), source }))
+    }
+
+    /// What kind of error it is.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// The cache it happened in.
+    #[must_use]
+    pub fn cache(&self) -> &str {
+        &self.0.place.cache
+    }
+
+    /// The key it happened to, unless keys are redacted or no key was involved.
+    #[must_use]
+    pub fn key(&self) -> Option<&str> {
+        self.0.place.key.as_deref()
+    }
+
+    /// The factory's own error, if this is [`ErrorKind::Factory`] and it is of type `E`.
+    #[must_use]
+    pub fn factory_error<E: std::error::Error + 'static>(&self) -> Option<&E> {
+        let source = self.0.source.as_deref().filter(|_| self.0.kind == ErrorKind::Factory)?;
+        source.downcast_ref::<E>()
+    }
+
+    /// The source, if it is of type `E`.
+    #[must_use]
+    pub fn downcast_ref<E: std::error::Error + 'static>(&self) -> Option<&E> {
+        self.0.source.as_deref()?.downcast_ref::<E>()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let inner = &*self.0;
+        match inner.kind {
+            ErrorKind::Factory => write!(f, "the factory of {} failed", inner.place)?,
+            ErrorKind::FactoryPanicked => write!(f, "the factory of {} panicked", inner.place)?,
+            ErrorKind::FactoryTimeout => write!(f, "the factory of {} took too long", inner.place)?,
+            ErrorKind::LockTimeout => write!(f, "another load of {} takes too long", inner.place)?,
+            ErrorKind::TypeMismatch => write!(f, "{} holds another type", inner.place)?,
+            ErrorKind::Codec => write!(f, "the value of {} could not be encoded", inner.place)?,
+            ErrorKind::TooLarge => write!(f, "the value of {} is too large", inner.place)?,
+            ErrorKind::InvalidKey => write!(f, "invalid key in {}", inner.place)?,
+            ErrorKind::InvalidTag => write!(f, "invalid tag in {}", inner.place)?,
+            ErrorKind::InvalidOptions => write!(f, "invalid options in {}", inner.place)?,
+            ErrorKind::L2 => write!(f, "L2 failed for {}", inner.place)?,
+            ErrorKind::Backplane => write!(f, "the backplane failed for {}", inner.place)?,
+            ErrorKind::NotPropagated => {
+                write!(f, "the write of {} holds on this node but is not confirmed", inner.place)?;
+            }
+            ErrorKind::Closed => write!(f, "{} is closed", inner.place)?,
+        }
+        if !inner.detail.is_empty() {
+            write!(f, ": {}", inner.detail)?;
+        }
+        match &inner.source {
+            Some(source) => write!(f, ": {source}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.key {
+            Some(key) => write!(f, "key {key:?} in cache {:?}", self.cache),
+            None => write!(f, "cache {:?}", self.cache),
+        }
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Error")
+            .field("kind", &self.0.kind)
+            .field("cache", &self.0.place.cache)
+            .field("key", &self.0.place.key)
+            .field("detail", &self.0.detail)
+            .field("source", &self.0.source)
+            .finish()
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source.as_deref().map(|source| source as _)
+    }
+}

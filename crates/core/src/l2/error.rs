@@ -1,0 +1,74 @@
+use std::fmt;
+use std::sync::Arc;
+
+use crate::error::BoxError;
+
+/// What went wrong in L2, by what follows from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum L2ErrorKind {
+    /// No connection, or it broke: the outcome of a write is unknown. Counts for the breaker.
+    Disconnected,
+    /// No answer in time: the outcome of a write is unknown. Counts for the breaker.
+    Timeout,
+    /// The server refuses this user or command: nothing was written; look at its permissions.
+    Denied,
+    /// The server is out of memory for writes: nothing was written.
+    Full,
+    /// Something under our key is not ours (another type): nothing was written.
+    Foreign,
+    /// Anything else the server said: nothing can be assumed.
+    Other,
+}
+
+/// An error of an L2 store. Names no value.
+#[derive(Clone, Debug)]
+pub struct L2Error {
+    kind: L2ErrorKind,
+    source: Arc<dyn std::error::Error + Send + Sync>,
+}
+
+impl L2Error {
+    /// An error of a kind, with what caused it.
+    pub fn new(kind: L2ErrorKind, source: impl Into<BoxError>) -> Self {
+        Self { kind, source: Arc::from(source.into()) }
+    }
+
+    /// The kind.
+    #[must_use]
+    pub fn kind(&self) -> L2ErrorKind {
+        self.kind
+    }
+
+    /// Whether a write that failed this way may still have happened.
+    #[must_use]
+    pub fn is_unknown(&self) -> bool {
+        !matches!(self.kind, L2ErrorKind::Denied | L2ErrorKind::Full | L2ErrorKind::Foreign)
+    }
+
+    /// Whether the store itself is in trouble, rather than this one key.
+    #[must_use]
+    pub fn is_outage(&self) -> bool {
+        matches!(self.kind, L2ErrorKind::Disconnected | L2ErrorKind::Timeout)
+    }
+}
+
+impl fmt::Display for L2Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self.kind {
+            L2ErrorKind::Disconnected => "L2 is not connected",
+            L2ErrorKind::Timeout => "L2 did not answer in time",
+            L2ErrorKind::Denied => "L2 denied the command to this user",
+            L2ErrorKind::Full => "L2 is out of memory",
+            L2ErrorKind::Foreign => "L2 holds something else under this key",
+            L2ErrorKind::Other => "L2 failed",
+        };
+        write!(f, "{what}: {}", self.source)
+    }
+}
+
+impl std::error::Error for L2Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&*self.source)
+    }
+}

@@ -1,0 +1,74 @@
+//! `L2` through `Arc` and `Box`, once, with nothing left out.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::{Announce, AnnounceRemoval, BusId, L2, L2Error, Read, Record};
+use crate::protocol::Version;
+use crate::protocol::ledger::{Advance, Advanced, SyncAsk, SyncReply};
+use crate::protocol::record::{LeaseAsk, Put};
+
+macro_rules! forward {
+    ($ty:ty) => {
+        #[async_trait]
+        #[deny(clippy::missing_trait_methods)]
+        impl<T: L2 + ?Sized> L2 for $ty {
+            fn bus(&self) -> Option<BusId> {
+                (**self).bus()
+            }
+            async fn read(&self, key: &str, ask: Option<LeaseAsk>) -> Result<Read, L2Error> {
+                (**self).read(key, ask).await
+            }
+            async fn put(
+                &self,
+                key: &str,
+                expected: Version,
+                record: Record,
+                announce: Option<Announce>,
+            ) -> Result<Put, L2Error> {
+                (**self).put(key, expected, record, announce).await
+            }
+            async fn set(
+                &self,
+                key: &str,
+                record: Record,
+                latest_us: Option<u64>,
+                announce: Option<Announce>,
+            ) -> Result<(), L2Error> {
+                (**self).set(key, record, latest_us, announce).await
+            }
+            async fn remove(&self, key: &str, announce: Option<Announce>) -> Result<(), L2Error> {
+                (**self).remove(key, announce).await
+            }
+            async fn expire(
+                &self,
+                key: &str,
+                version: Version,
+                announce: Option<Announce>,
+            ) -> Result<(), L2Error> {
+                (**self).expire(key, version, announce).await
+            }
+            async fn release(&self, key: &str, lease: Version) -> Result<(), L2Error> {
+                (**self).release(key, lease).await
+            }
+            async fn renew(&self, key: &str, lease: Version, ttl_ms: u64) -> Result<bool, L2Error> {
+                (**self).renew(key, lease, ttl_ms).await
+            }
+            async fn advance(
+                &self,
+                ledger: &str,
+                ask: &Advance,
+                announce: Option<AnnounceRemoval>,
+            ) -> Result<Advanced, L2Error> {
+                (**self).advance(ledger, ask, announce).await
+            }
+            async fn sync(&self, ledger: &str, ask: &SyncAsk) -> Result<SyncReply, L2Error> {
+                (**self).sync(ledger, ask).await
+            }
+        }
+    };
+}
+
+forward!(Arc<T>);
+forward!(Box<T>);

@@ -1,0 +1,242 @@
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+
+use super::{Announce, AnnounceRemoval, BusId, L2, L2Error, Read, Record, Slot};
+use crate::backplane::MemoryBackplane;
+use crate::backplane::message;
+use crate::clock::{Clock, SystemClock};
+use crate::protocol::Version;
+use crate::protocol::ledger::{Advance, Advanced, Authority, SyncAsk, SyncReply};
+use crate::protocol::record::{LeaseAsk, Put};
+
+/// An L2 in this process: several caches share it as nodes share a server.
+///
+/// It is the embedded default for examples and tests, and the store of the simulator. Clones share
+/// the same records. Nothing is evicted; expired records go when their key is touched again, or by
+/// [`purge`](MemoryL2::purge).
+///
+/// ```
+/// use crinkle_core::{Cache, l2::MemoryL2};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), crinkle_core::Error> {
+/// let shared = MemoryL2::new();
+/// let one = Cache::builder("shop").l2(shared.clone()).build()?;
+/// let two = Cache::builder("shop").l2(shared).build()?;
+/// one.set("answer", 42).await?;
+/// assert_eq!(*two.get::<i32>("answer").await?.expect("shared"), 42);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct MemoryL2 {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    clock: Arc<dyn Clock>,
+    bus: Option<MemoryBackplane>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    slots: HashMap<String, Slot>,
+    ledgers: HashMap<String, Authority>,
+}
+
+impl Default for MemoryL2 {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl MemoryL2 {
+    /// An empty store on the system clock that announces nothing itself.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::assemble(Arc::new(SystemClock), None)
+    }
+
+    /// An empty store whose lives run on `clock`.
+    #[must_use]
+    pub fn with_clock(clock: Arc<dyn Clock>) -> Self {
+        Self::assemble(clock, None)
+    }
+
+    /// An empty store that announces on `bus` in the same step as it writes, as Redis does.
+    #[must_use]
+    pub fn announcing(clock: Arc<dyn Clock>, bus: MemoryBackplane) -> Self {
+        Self::assemble(clock, Some(bus))
+    }
+
+    fn assemble(clock: Arc<dyn Clock>, bus: Option<MemoryBackplane>) -> Self {
+        Self { shared: Arc::new(Shared { state: Mutex::default(), clock, bus }) }
+    }
+
+    /// Drops every record and ledger, as `FLUSHALL` does.
+    pub fn wipe(&self) {
+        *self.shared.state.lock() = State::default();
+    }
+
+    /// Drops one record, as an eviction does; nobody is told.
+    pub fn evict(&self, key: &str) {
+        self.shared.state.lock().slots.remove(key);
+    }
+
+    /// Drops every ledger and keeps the records.
+    pub fn evict_ledgers(&self) {
+        self.shared.state.lock().ledgers.clear();
+    }
+
+    /// Drops expired records; returns how many are left.
+    pub fn purge(&self) -> usize {
+        let now = self.now_ms();
+        let mut state = self.shared.state.lock();
+        state.slots.retain(|_, slot| !slot.is_absent(now));
+        state.slots.len()
+    }
+
+    /// The keys of the records that are there, leases included, in no order.
+    #[must_use]
+    pub fn keys(&self) -> Vec<String> {
+        let now = self.now_ms();
+        let state = self.shared.state.lock();
+        let live = state.slots.iter().filter(|(_, slot)| !slot.is_absent(now));
+        live.map(|(key, _)| key.clone()).collect()
+    }
+
+    /// Puts arbitrary bytes under a key, as somebody else on the server could.
+    pub fn plant(&self, key: &str, bytes: impl Into<bytes::Bytes>, ttl: Duration) {
+        let expires = self.now_ms().saturating_add(crate::clock::millis(ttl));
+        self.shared.state.lock().slots.insert(key.to_owned(), Slot::new(bytes.into(), expires));
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.shared.clock.now().as_nanos() / 1_000_000
+    }
+
+    /// Microseconds as a server would count them: far from zero.
+    fn now_us(&self) -> u64 {
+        1_700_000_000_000_000 + self.shared.clock.now().as_nanos() / 1000
+    }
+
+    /// Runs one operation on a key's slot, atomically.
+    fn with<R>(&self, key: &str, op: impl FnOnce(&mut Slot, u64) -> R) -> R {
+        let now = self.now_ms();
+        let mut state = self.shared.state.lock();
+        let mut slot = state.slots.remove(key).unwrap_or_default();
+        let result = op(&mut slot, now);
+        if !slot.is_absent(now) {
+            state.slots.insert(key.to_owned(), slot);
+        }
+        result
+    }
+
+    fn announce(&self, announce: Option<Announce>) {
+        if let (Some(bus), Some(announce)) = (&self.shared.bus, announce) {
+            bus.send(&announce.channel, &announce.message);
+        }
+    }
+}
+
+#[async_trait]
+impl L2 for MemoryL2 {
+    fn bus(&self) -> Option<BusId> {
+        use crate::backplane::Backplane;
+        self.shared.bus.as_ref().and_then(Backplane::bus)
+    }
+
+    async fn read(&self, key: &str, ask: Option<LeaseAsk>) -> Result<Read, L2Error> {
+        Ok(self.with(key, |slot, now| slot.read(ask, now)))
+    }
+
+    async fn put(
+        &self,
+        key: &str,
+        expected: Version,
+        record: Record,
+        announce: Option<Announce>,
+    ) -> Result<Put, L2Error> {
+        Ok(self.with(key, |slot, now| {
+            let put = slot.put(expected, record, now);
+            if put == Put::Stored {
+                self.announce(announce);
+            }
+            put
+        }))
+    }
+
+    async fn set(
+        &self,
+        key: &str,
+        record: Record,
+        latest_us: Option<u64>,
+        announce: Option<Announce>,
+    ) -> Result<(), L2Error> {
+        let late = latest_us.is_some_and(|latest| self.now_us() > latest);
+        self.with(key, |slot, now| {
+            self.announce(announce);
+            if late { slot.remove() } else { slot.set(record, now) }
+        });
+        Ok(())
+    }
+
+    async fn remove(&self, key: &str, announce: Option<Announce>) -> Result<(), L2Error> {
+        self.with(key, |slot, _| {
+            self.announce(announce);
+            slot.remove();
+        });
+        Ok(())
+    }
+
+    async fn expire(
+        &self,
+        key: &str,
+        version: Version,
+        announce: Option<Announce>,
+    ) -> Result<(), L2Error> {
+        self.with(key, |slot, now| {
+            self.announce(announce);
+            slot.expire(version, now);
+        });
+        Ok(())
+    }
+
+    async fn release(&self, key: &str, lease: Version) -> Result<(), L2Error> {
+        self.with(key, |slot, now| slot.release(lease, now));
+        Ok(())
+    }
+
+    async fn renew(&self, key: &str, lease: Version, ttl_ms: u64) -> Result<bool, L2Error> {
+        Ok(self.with(key, |slot, now| slot.renew(lease, ttl_ms, now)))
+    }
+
+    async fn advance(
+        &self,
+        ledger: &str,
+        ask: &Advance,
+        announce: Option<AnnounceRemoval>,
+    ) -> Result<Advanced, L2Error> {
+        let now = self.now_us();
+        let mut state = self.shared.state.lock();
+        let authority = state.ledgers.entry(ledger.to_owned()).or_default();
+        let mut advanced = authority.advance(now, ask);
+        if let (Some(bus), Some(announce)) = (&self.shared.bus, announce) {
+            bus.send(&announce.channel, &message::numbered(&announce, advanced));
+            advanced.announced = true;
+        }
+        Ok(advanced)
+    }
+
+    async fn sync(&self, ledger: &str, ask: &SyncAsk) -> Result<SyncReply, L2Error> {
+        let now = self.now_us();
+        let mut state = self.shared.state.lock();
+        Ok(state.ledgers.entry(ledger.to_owned()).or_default().sync(now, ask))
+    }
+}

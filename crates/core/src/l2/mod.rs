@@ -1,0 +1,189 @@
+//! L2: the shared level. Bytes in, bytes out, and one ledger.
+
+mod codec;
+mod error;
+mod forward;
+mod memory;
+pub mod record;
+mod slot;
+
+use std::fmt::Debug;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+#[cfg(feature = "json")]
+pub use codec::Json;
+#[cfg(feature = "messagepack")]
+pub use codec::MessagePack;
+pub use codec::{Codec, NoCodec, Raw, Wire};
+pub use error::{L2Error, L2ErrorKind};
+pub use memory::MemoryL2;
+pub use slot::Slot;
+
+use crate::protocol::Version;
+use crate::protocol::ledger::{Advance, Advanced, SyncAsk, SyncReply};
+use crate::protocol::record::{Lease, LeaseAsk, Put};
+
+/// A shared store of records and of the barrier ledger.
+///
+/// # Contract
+///
+/// - A **record** is a string of bytes under a key, with a physical life after which it is absent.
+///   Its first bytes are a header ([`record`]) that the store reads and, for leases and `expire`,
+///   writes. [`Slot`] implements every record operation over `Option<bytes>`: a store needs a way to
+///   run one `Slot` operation atomically per key.
+/// - The **ledger** is one value under its own key; [`Authority`](crate::protocol::ledger::Authority)
+///   implements its operations. It must be lost as a whole or not at all: a store that can lose part
+///   of it must not be an L2.
+/// - Every operation is atomic on its key and idempotent: versions, lease ids and nonces are chosen
+///   by the caller, so a retry after a lost reply changes nothing.
+/// - Keys are arbitrary UTF-8 up to some 33 KiB; the store must not normalise them.
+///
+/// # Ordering
+///
+/// A store whose [`bus`](L2::bus) equals the backplane's announces in the same step as it writes:
+/// for records *announce first, then write* (an announcement without a write costs a miss; a write
+/// without an announcement costs staleness), for the ledger *write first, then announce* (a lost
+/// announcement is healed by the poll). Otherwise `announce` is always `None` and the cache
+/// announces around the call.
+///
+/// # Errors and time
+///
+/// A store returns an error as soon as it knows one; it need not have timeouts of its own, since the
+/// cache bounds each call by the options of the operation. The error kind decides what happens next:
+/// see [`L2ErrorKind`].
+///
+/// # Cancel safety
+///
+/// The cache drops the future of a call that exceeds its timeout. The call may then have happened or
+/// not; idempotence makes a retry safe.
+///
+/// # Wrappers
+///
+/// Forward every method. There are no default methods, so a forgotten one does not compile.
+///
+/// # Minimal implementation
+///
+/// A map of [`Slot`]s and one `Authority` behind a lock; `MemoryL2` is exactly that. Check yours with
+/// `crinkle_testkit::contract::l2`.
+#[async_trait]
+pub trait L2: Debug + Send + Sync + 'static {
+    /// The message bus this store can announce on within its own atomic step, if any.
+    fn bus(&self) -> Option<BusId>;
+
+    /// Reads a record; with `ask`, leaves or reports a lease in the same step.
+    async fn read(&self, key: &str, ask: Option<LeaseAsk>) -> Result<Read, L2Error>;
+
+    /// Replaces exactly the version `expected` (a value's, or a lease) by `record`.
+    async fn put(
+        &self,
+        key: &str,
+        expected: Version,
+        record: Record,
+        announce: Option<Announce>,
+    ) -> Result<Put, L2Error>;
+
+    /// Replaces whatever is there. If the store's clock has passed `latest_us` (microseconds since
+    /// the Unix epoch), the command was stuck on its way: the record is removed instead.
+    async fn set(
+        &self,
+        key: &str,
+        record: Record,
+        latest_us: Option<u64>,
+        announce: Option<Announce>,
+    ) -> Result<(), L2Error>;
+
+    /// Removes whatever is there, leases included.
+    async fn remove(&self, key: &str, announce: Option<Announce>) -> Result<(), L2Error>;
+
+    /// Marks a value as expired under a new version and keeps it as a fallback; removes a lease.
+    async fn expire(
+        &self,
+        key: &str,
+        version: Version,
+        announce: Option<Announce>,
+    ) -> Result<(), L2Error>;
+
+    /// Gives a lease back, if it is still the asker's.
+    async fn release(&self, key: &str, lease: Version) -> Result<(), L2Error>;
+
+    /// Prolongs a lease to `ttl_ms` from now, if it is still the asker's; false if it is not.
+    async fn renew(&self, key: &str, lease: Version, ttl_ms: u64) -> Result<bool, L2Error>;
+
+    /// Numbers a removal in the ledger under `ledger`.
+    async fn advance(
+        &self,
+        ledger: &str,
+        ask: &Advance,
+        announce: Option<AnnounceRemoval>,
+    ) -> Result<Advanced, L2Error>;
+
+    /// Compares a replica with the ledger under `ledger`.
+    async fn sync(&self, ledger: &str, ask: &SyncAsk) -> Result<SyncReply, L2Error>;
+}
+
+/// Names a message bus: a store and a backplane with equal names reach the same subscribers.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct BusId(String);
+
+impl BusId {
+    /// A bus known by this address.
+    #[must_use]
+    pub fn new(address: impl Into<String>) -> Self {
+        Self(address.into())
+    }
+}
+
+/// What a READ found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "built by every store")]
+pub struct Read {
+    /// The value record, if there is one (a lease is not).
+    pub found: Option<Found>,
+    /// Who may load.
+    pub lease: Lease,
+}
+
+/// A value record and how long it still lives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "built by every store")]
+pub struct Found {
+    /// Header and payload.
+    pub bytes: Bytes,
+    /// What remains of its physical life, in milliseconds, by the store's clock.
+    pub ttl_ms: u64,
+}
+
+/// A record to store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "read by every store")]
+pub struct Record {
+    /// Header and payload.
+    pub bytes: Bytes,
+    /// Its physical life, in milliseconds; never zero.
+    pub ttl_ms: u64,
+}
+
+/// A message to publish in the same step as a record is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "read by every store")]
+pub struct Announce {
+    /// The channel.
+    pub channel: String,
+    /// The message.
+    pub message: Bytes,
+}
+
+/// A message to publish in the same step as a removal is numbered. The store puts the numbers in:
+/// `head`, then epoch, previous id (0 for none) and number as big-endian `u64`s, then `tail`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "read by every store")]
+pub struct AnnounceRemoval {
+    /// The channel.
+    pub channel: String,
+    /// What comes before the numbers.
+    pub head: Bytes,
+    /// What comes after them.
+    pub tail: Bytes,
+}

@@ -1,0 +1,282 @@
+//! The bytes of a record.
+//!
+//! | offset | size | field | written by |
+//! |---|---|---|---|
+//! | 0 | 3 | `CRK` | writer |
+//! | 3 | 1 | wire version, `1` | writer |
+//! | 4 | 1 | kind: `V` value, `L` lease | writer |
+//! | 5 | 1 | state: `F` as written, `E` expired | store |
+//! | 6 | 2 | zero | writer |
+//! | 8 | 8 | version | store |
+//! | 16 | 8 | id of the refresh lease, 0 for none | store |
+//! | 24 | 8 | its end, ms on the store's clock | store |
+//! | 32 | 8 | epoch of the stamp, 0 for none | writer |
+//! | 40 | 8 | stamp | writer |
+//! | 48 | 8 | logical life, ms | writer |
+//! | 56 | 8 | physical life, ms | writer |
+//! | 64 | 4 | schema of the value | writer |
+//! | 68 | 1 | codec | writer |
+//! | 69 | 1 | compression, 0 for none | writer |
+//! | 70 | 2 | key length | writer |
+//! | 72 | 4 | metadata length | writer |
+//! | 76 | 4 | payload length | writer |
+//! | 80 | 4 | crc32c of 32..80 and of 84.. | writer |
+//! | 84 | | key, metadata, payload | writer |
+//!
+//! All numbers are big-endian. A lease is the first 16 bytes. What the store writes lies outside the
+//! checksum: a flipped bit there makes another version (a miss), an unknown state (a miss) or a
+//! lease that nobody holds. Age is the physical life minus what the store says is left of it, never
+//! a writer's clock. Metadata is a list of `type u8, length u32, bytes`; unknown types are skipped,
+//! so that a newer writer can add some.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::protocol::record::Head;
+use crate::protocol::{Epoch, Version};
+
+const MAGIC: &[u8; 4] = b"CRK\x01";
+const LEASE_LEN: usize = 16;
+const HEADER_LEN: usize = 84;
+const SUMMED_FROM: usize = 32;
+const SUM_AT: usize = 80;
+const META_TAG: u8 = 1;
+
+/// How many tags a decoder accepts, whatever the settings of this cache.
+const MAX_TAGS: usize = 1024;
+
+/// Reads the head of a record; `None` if these bytes are not one.
+#[must_use]
+pub fn head(bytes: &[u8]) -> Option<Head> {
+    if bytes.get(..4)? != MAGIC {
+        return None;
+    }
+    let version = Version(u64_at(bytes, 8)?);
+    let expired = match bytes.get(5)? {
+        b'F' => false,
+        b'E' => true,
+        _ => return None,
+    };
+    match bytes.get(4)? {
+        b'L' => Some(Head::Lease(version)),
+        b'V' if bytes.len() >= HEADER_LEN => {
+            let refresh = match u64_at(bytes, 16)? {
+                0 => None,
+                id => Some((Version(id), u64_at(bytes, 24)?)),
+            };
+            Some(Head::Value { version, expired, refresh })
+        }
+        _ => None,
+    }
+}
+
+/// Whether a value record's logical life is over, given what is left of its physical life.
+#[must_use]
+pub fn is_stale(bytes: &[u8], ttl_ms: u64) -> bool {
+    let lives = u64_at(bytes, 48).zip(u64_at(bytes, 56));
+    lives.is_none_or(|(logical, physical)| physical.saturating_sub(ttl_ms) >= logical)
+}
+
+/// The bytes of a lease.
+#[must_use]
+pub fn lease(id: Version) -> Bytes {
+    let mut out = BytesMut::with_capacity(LEASE_LEN);
+    out.put_slice(MAGIC);
+    out.put_slice(b"LF\0\0");
+    out.put_u64(id.0);
+    out.freeze()
+}
+
+/// The same record under another head (its version, expiry mark and refresh lease).
+#[must_use]
+pub fn with_head(bytes: &Bytes, head: Head) -> Bytes {
+    let Head::Value { version, expired, refresh } = head else { return lease(head.version()) };
+    let mut out = BytesMut::from(&bytes[..]);
+    if out.len() < HEADER_LEN {
+        return bytes.clone();
+    }
+    let (id, until) = refresh.map_or((0, 0), |(id, until)| (id.0, until));
+    out[5] = if expired { b'E' } else { b'F' };
+    out[8..16].copy_from_slice(&version.0.to_be_bytes());
+    out[16..24].copy_from_slice(&id.to_be_bytes());
+    out[24..32].copy_from_slice(&until.to_be_bytes());
+    out.freeze()
+}
+
+/// Everything a value record holds, decoded without copying.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "a record is exactly this")]
+pub struct Envelope<'a> {
+    /// Its version.
+    pub version: Version,
+    /// Whether `expire` has marked it.
+    pub expired: bool,
+    /// The epoch of its stamp; `None` if the writer had not met a ledger.
+    pub epoch: Option<Epoch>,
+    /// The writer's frontier before the factory started.
+    pub stamp: u64,
+    /// Logical life in milliseconds, from creation.
+    pub logical_ms: u64,
+    /// Physical life in milliseconds, from creation.
+    pub physical_ms: u64,
+    /// Names the type of the value.
+    pub schema: u32,
+    /// Names the codec.
+    pub codec: u8,
+    /// The full key.
+    pub key: &'a str,
+    /// The tags.
+    pub tags: Vec<&'a str>,
+    /// The encoded value.
+    pub payload: &'a [u8],
+}
+
+impl<'a> Envelope<'a> {
+    /// Encodes the record. Keys are at most 65,535 bytes, payloads at most 4 GiB; the cache checks
+    /// its own, lower limits before.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        let meta_len: usize = self.tags.iter().map(|tag| 5 + tag.len()).sum();
+        let len = HEADER_LEN + self.key.len() + meta_len + self.payload.len();
+        let mut out = BytesMut::with_capacity(len);
+        out.put_slice(MAGIC);
+        out.put_slice(if self.expired { b"VE\0\0" } else { b"VF\0\0" });
+        out.put_u64(self.version.0);
+        out.put_bytes(0, 16);
+        out.put_u64(self.epoch.map_or(0, |epoch| epoch.0));
+        out.put_u64(self.stamp);
+        out.put_u64(self.logical_ms);
+        out.put_u64(self.physical_ms);
+        out.put_u32(self.schema);
+        out.put_u8(self.codec);
+        out.put_u8(0);
+        out.put_u16(u16::try_from(self.key.len()).unwrap_or(u16::MAX));
+        out.put_u32(u32::try_from(meta_len).unwrap_or(u32::MAX));
+        out.put_u32(u32::try_from(self.payload.len()).unwrap_or(u32::MAX));
+        out.put_u32(0);
+        out.put_slice(self.key.as_bytes());
+        for tag in &self.tags {
+            out.put_u8(META_TAG);
+            out.put_u32(u32::try_from(tag.len()).unwrap_or(u32::MAX));
+            out.put_slice(tag.as_bytes());
+        }
+        out.put_slice(self.payload);
+        let sum = checksum(&out);
+        out[SUM_AT..HEADER_LEN].copy_from_slice(&sum.to_be_bytes());
+        out.freeze()
+    }
+
+    /// Decodes a value record; `None` for anything else. Allocates only the list of tags.
+    #[must_use]
+    pub fn decode(bytes: &'a [u8]) -> Option<Self> {
+        let Head::Value { version, expired, .. } = head(bytes)? else { return None };
+        if u32_at(bytes, SUM_AT)? != checksum(bytes) || *bytes.get(69)? != 0 {
+            return None;
+        }
+        let key_len = usize::from(u16::from_be_bytes(bytes.get(70..72)?.try_into().ok()?));
+        let meta_len = usize::try_from(u32_at(bytes, 72)?).ok()?;
+        let payload_len = usize::try_from(u32_at(bytes, 76)?).ok()?;
+        let (key, rest) = bytes.get(HEADER_LEN..)?.split_at_checked(key_len)?;
+        let (meta, payload) = rest.split_at_checked(meta_len)?;
+        if payload.len() != payload_len {
+            return None;
+        }
+        let epoch = u64_at(bytes, 32)?;
+        Some(Self {
+            version,
+            expired,
+            epoch: (epoch != 0).then_some(Epoch(epoch)),
+            stamp: u64_at(bytes, 40)?,
+            logical_ms: u64_at(bytes, 48)?,
+            physical_ms: u64_at(bytes, 56)?,
+            schema: u32_at(bytes, 64)?,
+            codec: *bytes.get(68)?,
+            key: str::from_utf8(key).ok()?,
+            tags: tags(meta)?,
+            payload,
+        })
+    }
+}
+
+fn tags(mut meta: &[u8]) -> Option<Vec<&str>> {
+    let mut tags = Vec::new();
+    while let [kind, rest @ ..] = meta {
+        let len = usize::try_from(u32_at(rest, 0)?).ok()?;
+        let (body, after) = rest.get(4..)?.split_at_checked(len)?;
+        if *kind == META_TAG {
+            if tags.len() == MAX_TAGS {
+                return None;
+            }
+            tags.push(str::from_utf8(body).ok()?);
+        }
+        meta = after;
+    }
+    Some(tags)
+}
+
+fn checksum(bytes: &[u8]) -> u32 {
+    let header = crc32c::crc32c(bytes.get(SUMMED_FROM..SUM_AT).unwrap_or_default());
+    crc32c::crc32c_append(header, bytes.get(HEADER_LEN..).unwrap_or_default())
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_be_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Envelope<'static> {
+        Envelope {
+            version: Version(0x0102_0304_0506_0708),
+            expired: false,
+            epoch: Some(Epoch(9)),
+            stamp: 1_800_000_000_000_000,
+            logical_ms: 30_000,
+            physical_ms: 60_000,
+            schema: 77,
+            codec: 1,
+            key: "product:42",
+            tags: vec!["products", "a\0b\n"],
+            payload: b"hello",
+        }
+    }
+
+    #[test]
+    fn round_trips() {
+        assert_eq!(Envelope::decode(&sample().encode()), Some(sample()));
+    }
+
+    #[test]
+    fn any_flipped_bit_of_the_writer_is_a_miss() {
+        let bytes = sample().encode();
+        for bit in (0..bytes.len() * 8).filter(|bit| !(40..256).contains(bit)) {
+            let mut broken = bytes.to_vec();
+            broken[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(Envelope::decode(&broken), None, "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn any_truncation_is_a_miss() {
+        let bytes = sample().encode();
+        for len in 0..bytes.len() {
+            assert_eq!(Envelope::decode(&bytes[..len]), None, "{len} bytes");
+        }
+    }
+
+    #[test]
+    fn the_expired_mark_cannot_be_undone_by_one_bit() {
+        let head = Head::Value { version: Version(5), expired: true, refresh: None };
+        let bytes = with_head(&sample().encode(), head);
+        for bit in 0..8 {
+            let mut broken = bytes.to_vec();
+            broken[5] ^= 1 << bit;
+            assert_eq!(super::head(&broken), None);
+        }
+    }
+}

@@ -1,0 +1,146 @@
+use bytes::Bytes;
+
+use super::record;
+use super::{Found, Read, Record};
+use crate::protocol::Version;
+use crate::protocol::record::{self as rules, Head, LeaseAsk, Put, Release};
+
+/// What a store holds under one key, with every record operation on it.
+///
+/// A store runs one of these per call, atomically per key, and keeps what is left. Times are the
+/// store's own clock, in milliseconds.
+///
+/// ```
+/// use crinkle_core::l2::Slot;
+/// use crinkle_core::protocol::Version;
+/// use crinkle_core::protocol::record::{Lease, LeaseAsk};
+///
+/// let mut slot = Slot::default();
+/// let ask = LeaseAsk { id: Version(7), ttl_ms: 10_000, replace: None, hidden: None };
+/// let read = slot.read(Some(ask), 0);
+/// assert_eq!((read.found, read.lease), (None, Lease::Granted));
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Slot {
+    stored: Option<Stored>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Stored {
+    bytes: Bytes,
+    expires_ms: u64,
+}
+
+impl Slot {
+    /// What a store has kept: the bytes, and when they expire.
+    #[must_use]
+    pub fn new(bytes: Bytes, expires_ms: u64) -> Self {
+        Self { stored: Some(Stored { bytes, expires_ms }) }
+    }
+
+    /// What the store is to keep: the bytes and when they expire; `None` to delete the key.
+    #[must_use]
+    pub fn into_stored(self) -> Option<(Bytes, u64)> {
+        self.stored.map(|stored| (stored.bytes, stored.expires_ms))
+    }
+
+    /// Whether nothing is there at `now_ms`.
+    #[must_use]
+    pub fn is_absent(&self, now_ms: u64) -> bool {
+        self.stored.as_ref().is_none_or(|stored| stored.expires_ms <= now_ms)
+    }
+
+    /// See [`L2::read`](super::L2::read).
+    pub fn read(&mut self, ask: Option<LeaseAsk>, now_ms: u64) -> Read {
+        let head = self.head(now_ms);
+        let stale = self.is_stale(now_ms);
+        let found = match head {
+            Some(Head::Value { .. }) => self.found(now_ms),
+            // Bytes that are not a record are shown to a plain reader, who counts them.
+            None if ask.is_none() => self.found(now_ms),
+            _ => None,
+        };
+        let decision = rules::read(head, stale, ask, now_ms);
+        match (decision.write, ask) {
+            (Some(Head::Lease(id)), Some(ask)) => {
+                self.stored = Some(Stored {
+                    bytes: record::lease(id),
+                    expires_ms: now_ms.saturating_add(ask.ttl_ms),
+                });
+            }
+            (Some(head), _) => self.rewrite(head),
+            (None, _) => {}
+        }
+        Read { found, lease: decision.lease }
+    }
+
+    /// See [`L2::put`](super::L2::put).
+    pub fn put(&mut self, expected: Version, record: Record, now_ms: u64) -> Put {
+        let put = rules::put(self.head(now_ms), expected);
+        if put == Put::Stored {
+            self.set(record, now_ms);
+        }
+        put
+    }
+
+    /// See [`L2::set`](super::L2::set).
+    pub fn set(&mut self, record: Record, now_ms: u64) {
+        let expires_ms = now_ms.saturating_add(record.ttl_ms);
+        self.stored = Some(Stored { bytes: record.bytes, expires_ms });
+    }
+
+    /// See [`L2::remove`](super::L2::remove).
+    pub fn remove(&mut self) {
+        self.stored = None;
+    }
+
+    /// See [`L2::expire`](super::L2::expire).
+    pub fn expire(&mut self, version: Version, now_ms: u64) {
+        match rules::expire(self.head(now_ms), version) {
+            Some(head) => self.rewrite(head),
+            None => self.stored = None,
+        }
+    }
+
+    /// See [`L2::release`](super::L2::release).
+    pub fn release(&mut self, lease: Version, now_ms: u64) {
+        match rules::release(self.head(now_ms), lease) {
+            Release::Nothing => {}
+            Release::Delete => self.stored = None,
+            Release::Clear(head) => self.rewrite(head),
+        }
+    }
+
+    /// See [`L2::renew`](super::L2::renew).
+    pub fn renew(&mut self, lease: Version, ttl_ms: u64, now_ms: u64) -> bool {
+        let until = now_ms.saturating_add(ttl_ms);
+        let Some(head) = rules::renew(self.head(now_ms), lease, until) else { return false };
+        match (head, &mut self.stored) {
+            (Head::Lease(_), Some(stored)) => stored.expires_ms = until,
+            _ => self.rewrite(head),
+        }
+        true
+    }
+
+    fn head(&self, now_ms: u64) -> Option<Head> {
+        if self.is_absent(now_ms) {
+            return None;
+        }
+        record::head(&self.stored.as_ref()?.bytes)
+    }
+
+    fn found(&self, now_ms: u64) -> Option<Found> {
+        let stored = self.stored.as_ref().filter(|stored| stored.expires_ms > now_ms)?;
+        Some(Found { bytes: stored.bytes.clone(), ttl_ms: stored.expires_ms - now_ms })
+    }
+
+    fn is_stale(&self, now_ms: u64) -> bool {
+        self.found(now_ms).is_some_and(|found| record::is_stale(&found.bytes, found.ttl_ms))
+    }
+
+    fn rewrite(&mut self, head: Head) {
+        if let Some(stored) = &mut self.stored {
+            stored.bytes = record::with_head(&stored.bytes, head);
+        }
+    }
+}

@@ -1,0 +1,203 @@
+use std::collections::BTreeMap;
+
+use super::{
+    Advance, Advanced, Levels, MAX_DRIFT_US, RECENT_IDS, Standing, Strength, SyncAsk, SyncReply,
+    Target,
+};
+use crate::protocol::{Epoch, Nonce, TagHash};
+
+/// The one place that numbers removals.
+///
+/// This is the mirror of the Redis scripts and the whole ledger of the in-memory L2. Time comes in
+/// as an argument, in microseconds since the Unix epoch, and is the *store's* clock; it may jump.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Authority {
+    life: Option<Life>,
+    cap: usize,
+}
+
+/// One epoch.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Life {
+    epoch: Epoch,
+    frontier: u64,
+    trim: u64,
+    floor: Levels,
+    ids: BTreeMap<u64, Nonce>,
+    by_target: BTreeMap<(TagHash, Strength), u64>,
+    by_seq: BTreeMap<(u64, TagHash, Strength), ()>,
+}
+
+impl Default for Authority {
+    fn default() -> Self {
+        Self::with_capacity(200_000)
+    }
+}
+
+impl Authority {
+    /// A ledger that keeps at most `cap` barriers; older ones fold into the floor of their kind,
+    /// which can hide more, never less.
+    #[must_use]
+    pub fn with_capacity(cap: usize) -> Self {
+        Self { life: None, cap }
+    }
+
+    /// Numbers a removal; the same nonce twice gets the same number twice.
+    pub fn advance(&mut self, now_us: u64, ask: &Advance) -> Advanced {
+        let cap = self.cap;
+        let life = self.life(now_us, ask.new_epoch);
+        let caller = if ask.epoch == Some(life.epoch) { ask.frontier } else { 0 };
+        if let Some((seq, prev)) = life.find(ask.removal.nonce) {
+            return Advanced { epoch: life.epoch, prev, seq, announced: false };
+        }
+        let prev = life.last();
+        let seq = now_us.max(life.frontier + 1).max(caller + 1);
+        life.frontier = seq;
+        life.ids.insert(seq, ask.removal.nonce);
+        for target in &ask.removal.targets {
+            life.raise(*target, ask.removal.strength, seq);
+        }
+        life.trim(now_us, ask.retention_ms, cap);
+        Advanced { epoch: life.epoch, prev, seq, announced: false }
+    }
+
+    /// Answers what lies above the asker's frontier, or says why it must load everything.
+    pub fn sync(&mut self, now_us: u64, ask: &SyncAsk) -> SyncReply {
+        let life = self.life(now_us, ask.new_epoch);
+        let standing = life.standing(ask);
+        if ask.epoch == Some(life.epoch) {
+            life.frontier = life.frontier.max(ask.frontier);
+        }
+        let from = if standing == Standing::Current { ask.from } else { 0 };
+        let (ids, levels, complete) = life.page(from, ask.page);
+        SyncReply {
+            standing,
+            epoch: life.epoch,
+            frontier: life.frontier,
+            trim: life.trim,
+            floor: life.floor,
+            last: life.last(),
+            ids,
+            levels,
+            complete,
+            now_us,
+        }
+    }
+
+    /// How many barriers are kept.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.life.as_ref().map_or(0, |life| life.by_target.len())
+    }
+
+    /// Whether no barrier is kept.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The current life, or a new one where there is none or its numbers have outrun the clock.
+    fn life(&mut self, now_us: u64, new_epoch: Epoch) -> &mut Life {
+        let outrun = self.life.as_ref().is_some_and(|life| life.frontier > now_us + MAX_DRIFT_US);
+        if outrun {
+            self.life = None;
+        }
+        self.life.get_or_insert_with(|| Life::begin(new_epoch, now_us))
+    }
+}
+
+impl Life {
+    fn begin(epoch: Epoch, now_us: u64) -> Self {
+        Self {
+            epoch,
+            frontier: now_us,
+            trim: 0,
+            floor: Levels::default(),
+            ids: BTreeMap::new(),
+            by_target: BTreeMap::new(),
+            by_seq: BTreeMap::new(),
+        }
+    }
+
+    fn last(&self) -> Option<Nonce> {
+        self.ids.last_key_value().map(|(_, id)| *id)
+    }
+
+    /// The number of a nonce and the id before it.
+    fn find(&self, nonce: Nonce) -> Option<(u64, Option<Nonce>)> {
+        let seq = self.ids.iter().find(|(_, id)| **id == nonce).map(|(seq, _)| *seq)?;
+        let prev = self.ids.range(..seq).next_back().map(|(_, id)| *id);
+        Some((seq, prev))
+    }
+
+    fn standing(&self, ask: &SyncAsk) -> Standing {
+        if ask.epoch != Some(self.epoch) {
+            return Standing::NewEpoch;
+        }
+        let Some(id) = ask.last else { return Standing::Current };
+        match self.find(id) {
+            Some((seq, _)) if self.ids.range(seq + 1..=ask.frontier.max(seq)).next().is_none() => {
+                Standing::Current
+            }
+            _ => Standing::Reload,
+        }
+    }
+
+    fn raise(&mut self, target: Target, strength: Strength, seq: u64) {
+        let Target::Tag(tag) = target else {
+            self.floor.raise(strength, seq);
+            return;
+        };
+        if let Some(old) = self.by_target.insert((tag, strength), seq) {
+            self.by_seq.remove(&(old, tag, strength));
+        }
+        self.by_seq.insert((seq, tag, strength), ());
+    }
+
+    /// Drops ids beyond the newest, barriers older than the retention, and barriers beyond the cap.
+    /// Only the last raises a floor: the others outlived everything they could hide.
+    fn trim(&mut self, now_us: u64, retention_ms: u64, cap: usize) {
+        while self.ids.len() > RECENT_IDS {
+            self.ids.pop_first();
+        }
+        let oldest_kept = now_us.saturating_sub(retention_ms.saturating_mul(1000));
+        while let Some((&(seq, tag, strength), ())) = self.by_seq.first_key_value() {
+            let folded = self.by_target.len() > cap;
+            if seq >= oldest_kept && !folded {
+                break;
+            }
+            if seq >= oldest_kept {
+                self.floor.raise(strength, seq);
+            }
+            self.by_seq.pop_first();
+            self.by_target.remove(&(tag, strength));
+            self.trim = self.trim.max(seq);
+        }
+    }
+
+    /// Everything above `from`, at most `page` items, never splitting one number.
+    #[expect(clippy::type_complexity, reason = "three columns of one reply")]
+    fn page(
+        &self,
+        from: u64,
+        page: usize,
+    ) -> (Vec<(u64, Nonce)>, Vec<(u64, TagHash, Strength)>, bool) {
+        let above = (from + 1, TagHash(0), Strength::Soft);
+        let mut levels: Vec<_> =
+            self.by_seq.range(above..).take(page + 1).map(|(key, ())| *key).collect();
+        let complete = levels.len() <= page;
+        let mut upto = u64::MAX;
+        if !complete {
+            let cut = levels[page].0;
+            levels.retain(|(seq, _, _)| *seq < cut);
+            upto = levels.last().map_or(from, |(seq, _, _)| *seq);
+        }
+        let ids = self
+            .ids
+            .range(from + 1..)
+            .take_while(|(seq, _)| **seq <= upto)
+            .map(|(seq, id)| (*seq, *id))
+            .collect();
+        (ids, levels, complete)
+    }
+}

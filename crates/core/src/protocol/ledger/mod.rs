@@ -1,0 +1,196 @@
+//! The barrier ledger: *stamp an entry with what this node knew before its factory started; reject
+//! it if any of its barriers is newer; if the ledger is gone, reject everything stamped under it.*
+//!
+//! The [`Authority`] numbers removals (in Redis it is a script over one sorted set; in memory and in
+//! the models it is this type). Each node keeps a [`Replica`], fed by announcements and by `SYNC`.
+//!
+//! ```text
+//!  remove_by_tag ──▶ Replica::begin (hidden here at once)
+//!                      │ ADVANCE
+//!                      ▼
+//!                  Authority ── seq = max(last + 1, clock, caller's frontier + 1)
+//!                      │ announcement { prev id, seq, nonce }
+//!        in order ─────┴───── gap, anomaly, foreign epoch
+//!        frontier moves        barrier applied at once, frontier stays, SYNC repairs
+//! ```
+//!
+//! Invariants, cited by number in the code:
+//!
+//! - **B1** The frontier of a replica is the number below or at which it knows every removal.
+//! - **B2** Levels only rise within one epoch; a hard level is never lowered by a soft one.
+//! - **B3** A removal that is heard is applied at once, in order or not.
+//! - **B4** `prev` is compared with the newest *contiguous* item, never with the newest known one.
+//! - **B5** After an anomaly no frontier is guessed: the replica is suspect until a full `SYNC`.
+//! - **B6** What only this node knows is issued again under a new number, never forgotten.
+
+mod authority;
+mod replica;
+
+pub use authority::Authority;
+pub use replica::{Hearing, Pending, Replica, Synced};
+
+use super::{Epoch, Nonce, TagHash};
+
+/// How many ids of removals the authority and each replica remember, newest first.
+pub const RECENT_IDS: usize = 1024;
+
+/// How many targets one removal may carry; longer lists are split by the caller.
+pub const MAX_TARGETS: usize = 64;
+
+/// How far a number may run ahead of the authority's clock before the ledger starts a new epoch,
+/// in microseconds (5 minutes).
+pub const MAX_DRIFT_US: u64 = 300_000_000;
+
+/// Whether a removal still allows its entries as a fail-safe fallback.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Strength {
+    /// Expired: never fresh again, but a legal fallback.
+    Soft,
+    /// Removed: never answered again, not even as a fallback.
+    Hard,
+}
+
+/// What a removal hides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Target {
+    /// Every entry of the cache (`clear`, `clear_hard`).
+    Everything,
+    /// Every entry that carries this tag.
+    Tag(TagHash),
+}
+
+/// Two numbers per target: the newest removal of each strength. Zero means never.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Levels {
+    /// Entries stamped below are stale.
+    pub soft: u64,
+    /// Entries stamped below are gone.
+    pub hard: u64,
+}
+
+impl Levels {
+    /// The level of one strength.
+    #[must_use]
+    pub fn of(self, strength: Strength) -> u64 {
+        match strength {
+            Strength::Soft => self.soft,
+            Strength::Hard => self.hard,
+        }
+    }
+
+    /// Raises the level of one strength; never lowers it (B2). True if it moved.
+    pub fn raise(&mut self, strength: Strength, seq: u64) -> bool {
+        let level = match strength {
+            Strength::Soft => &mut self.soft,
+            Strength::Hard => &mut self.hard,
+        };
+        let moved = seq > *level;
+        *level = seq.max(*level);
+        moved
+    }
+}
+
+/// One removal as its issuer asks for it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Removal {
+    /// Chosen by the issuer; a retry carries the same one.
+    pub nonce: Nonce,
+    /// Hard or soft.
+    pub strength: Strength,
+    /// What it hides, at most [`MAX_TARGETS`].
+    pub targets: Vec<Target>,
+}
+
+/// One removal as the authority numbered it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Item {
+    /// Its number.
+    pub seq: u64,
+    /// The id of the item before it, `None` for the first of an epoch.
+    pub prev: Option<Nonce>,
+    /// What it removes.
+    pub removal: Removal,
+}
+
+/// Asks the authority to number a removal.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Advance {
+    /// The removal.
+    pub removal: Removal,
+    /// The epoch this node knows, if any.
+    pub epoch: Option<Epoch>,
+    /// This node's frontier in that epoch; the number issued is above it.
+    pub frontier: u64,
+    /// The epoch to begin if there is no ledger.
+    pub new_epoch: Epoch,
+    /// How long barriers must be kept, in milliseconds.
+    pub retention_ms: u64,
+}
+
+/// The authority's answer to [`Advance`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Advanced {
+    /// The epoch the number belongs to.
+    pub epoch: Epoch,
+    /// The id of the item before it.
+    pub prev: Option<Nonce>,
+    /// The number issued.
+    pub seq: u64,
+    /// Whether the store has announced it on the backplane itself.
+    pub announced: bool,
+}
+
+/// Asks the authority what this replica does not know.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SyncAsk {
+    /// The epoch this node knows, if any.
+    pub epoch: Option<Epoch>,
+    /// Items above this number are wanted.
+    pub from: u64,
+    /// This node's frontier; the authority never issues a number at or below it.
+    pub frontier: u64,
+    /// The newest contiguous id this node knows; `None` asks for everything.
+    pub last: Option<Nonce>,
+    /// The epoch to begin if there is no ledger.
+    pub new_epoch: Epoch,
+    /// How many items an answer may hold at most.
+    pub page: usize,
+    /// How long barriers must be kept, in milliseconds.
+    pub retention_ms: u64,
+}
+
+/// What the authority thinks of the asker's replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Standing {
+    /// Its history is a prefix of ours; the answer is what lies above it.
+    Current,
+    /// It names an id we do not have: load everything and compare.
+    Reload,
+    /// It speaks of another epoch, or of none.
+    NewEpoch,
+}
+
+/// The authority's answer to [`SyncAsk`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SyncReply {
+    /// See [`Standing`].
+    pub standing: Standing,
+    /// The epoch of everything below.
+    pub epoch: Epoch,
+    /// The last number issued (or lifted to).
+    pub frontier: u64,
+    /// Barriers at or below this number may have been dropped.
+    pub trim: u64,
+    /// The floors of `clear` and `clear_hard`.
+    pub floor: Levels,
+    /// The newest id.
+    pub last: Option<Nonce>,
+    /// Ids above `from`, ascending.
+    pub ids: Vec<(u64, Nonce)>,
+    /// Barriers above `from`, ascending.
+    pub levels: Vec<(u64, TagHash, Strength)>,
+    /// False if the page was full: ask again from the highest number in it.
+    pub complete: bool,
+    /// The authority's clock, in microseconds since the Unix epoch.
+    pub now_us: u64,
+}

@@ -1,0 +1,116 @@
+//! Sessions: *after any doubt nothing is flushed, but nothing verified before it is served as fresh
+//! until a cheap version check* (guarantee S4).
+//!
+//! Every message carries its publisher's sequence number. A hole that is not filled within a grace
+//! period means that something was lost, and the session is bumped: entries of older sessions are
+//! verified with L2 when they are next asked for.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::PublisherId;
+
+/// Why a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Doubt {
+    /// The subscription came up (or came back): what happened before is unknown.
+    Connected,
+    /// The subscription was lost.
+    Disconnected,
+    /// A publisher's sequence has a hole, or a message could not be read.
+    MessageLost,
+    /// An announced write was never confirmed by its publisher.
+    Unconfirmed,
+    /// The node did not hear its own heartbeat for too long.
+    Deaf,
+    /// L2 answers again after it did not.
+    L2Back,
+}
+
+/// How many holes of one publisher are tracked; more are one doubt at once.
+const MAX_HOLES: usize = 256;
+
+/// How many publishers are tracked; more are one doubt, and tracking starts over.
+const MAX_PEERS: usize = 65_536;
+
+/// The sequences of everyone heard of.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Peers {
+    peers: BTreeMap<PublisherId, Peer>,
+    overdue: BTreeSet<(u64, PublisherId, u64)>,
+    lost: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Peer {
+    next: u64,
+    holes: BTreeSet<u64>,
+}
+
+impl Peers {
+    /// A message arrived. Never says to drop it: content is judged by content.
+    ///
+    /// `grace_until` is the moment at which a hole seen now becomes a loss.
+    pub fn heard(&mut self, from: PublisherId, seq: u64, grace_until: u64) {
+        self.expect(from, seq, grace_until);
+        if let Some(peer) = self.peers.get_mut(&from) {
+            if peer.next == seq {
+                peer.next = seq + 1;
+            }
+            peer.holes.remove(&seq);
+        }
+    }
+
+    /// A publisher says it has sent everything below `next`.
+    pub fn sent(&mut self, from: PublisherId, next: u64, grace_until: u64) {
+        self.expect(from, next, grace_until);
+    }
+
+    /// Whether something was lost by `now`; asked once, forgotten then.
+    pub fn take_loss(&mut self, now: u64) -> bool {
+        let mut loss = std::mem::take(&mut self.lost);
+        while let Some(&(due, from, seq)) = self.overdue.first() {
+            if due > now {
+                break;
+            }
+            self.overdue.pop_first();
+            loss |= self.peers.get_mut(&from).is_some_and(|peer| peer.holes.remove(&seq));
+        }
+        loss
+    }
+
+    /// How many publishers are known.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.peers.len()
+    }
+
+    /// Whether nobody was heard yet.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.peers.is_empty()
+    }
+
+    /// Everything below `seq` should have been heard: what was not is a hole.
+    fn expect(&mut self, from: PublisherId, seq: u64, grace_until: u64) {
+        if self.peers.len() >= MAX_PEERS && !self.peers.contains_key(&from) {
+            self.peers.clear();
+            self.overdue.clear();
+            self.lost = true;
+        }
+        let peer = self.peers.entry(from).or_insert_with(|| Peer { next: 1, ..Peer::default() });
+        if seq <= peer.next {
+            return;
+        }
+        let missing = seq - peer.next;
+        if missing > MAX_HOLES as u64 || peer.holes.len() >= MAX_HOLES {
+            peer.holes.clear();
+            self.lost = true;
+        } else {
+            for hole in peer.next..seq {
+                peer.holes.insert(hole);
+                self.overdue.insert((grace_until, from, hole));
+            }
+        }
+        peer.next = seq;
+    }
+}
