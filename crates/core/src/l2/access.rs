@@ -1,0 +1,209 @@
+//! L2 as the pipeline calls it: prefixed keys, a timeout on every call, the breaker.
+
+use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::breaker::Breaker;
+use super::{Announce, AnnounceRemoval, L2, L2Error, L2ErrorKind, Read, Record};
+use crate::clock::{Clock, Moment, nanos};
+use crate::protocol::ledger::{Advance, Advanced, SyncAsk, SyncReply};
+use crate::protocol::record::{LeaseAsk, Put};
+use crate::protocol::{KeyHash, Version};
+
+/// Keys longer than this are stored under their hash; the record holds the key in full.
+const LONGEST_PLAIN_KEY: usize = 512;
+
+/// How long after its timeout a delayed `set` may still run on the server.
+const SLACK: Duration = Duration::from_millis(500);
+
+#[derive(Debug)]
+pub(crate) struct Access {
+    store: Arc<dyn L2>,
+    breaker: Breaker,
+    clock: Arc<dyn Clock>,
+    records: String,
+    hashed: String,
+    ledger: String,
+    /// The server's clock minus ours, in microseconds, as of the last `SYNC`; 0 for unknown.
+    server_ahead: AtomicU64,
+}
+
+impl Access {
+    pub(crate) fn new(
+        store: Arc<dyn L2>,
+        prefix: &str,
+        failures: u32,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self {
+            store,
+            breaker: Breaker::new(failures),
+            clock,
+            records: format!("{prefix}v1:e:"),
+            hashed: format!("{prefix}v1:h:"),
+            ledger: format!("{prefix}v1:L"),
+            server_ahead: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.breaker.is_open()
+    }
+
+    pub(crate) async fn read(
+        &self,
+        key: &str,
+        ask: Option<LeaseAsk>,
+        limit: Duration,
+    ) -> Result<Read, L2Error> {
+        let key = self.record_key(key);
+        self.bounded(limit, self.store.read(&key, ask)).await
+    }
+
+    pub(crate) async fn put(
+        &self,
+        key: &str,
+        expected: Version,
+        record: Record,
+        announce: Option<Announce>,
+        limit: Duration,
+    ) -> Result<Put, L2Error> {
+        let key = self.record_key(key);
+        self.bounded(limit, self.store.put(&key, expected, record, announce)).await
+    }
+
+    pub(crate) async fn set(
+        &self,
+        key: &str,
+        record: Record,
+        announce: Option<Announce>,
+        limit: Duration,
+    ) -> Result<(), L2Error> {
+        let key = self.record_key(key);
+        let latest = self.server_time(limit + SLACK);
+        self.bounded(limit, self.store.set(&key, record, latest, announce)).await
+    }
+
+    pub(crate) async fn remove(
+        &self,
+        key: &str,
+        announce: Option<Announce>,
+        limit: Duration,
+    ) -> Result<(), L2Error> {
+        let key = self.record_key(key);
+        self.bounded(limit, self.store.remove(&key, announce)).await
+    }
+
+    pub(crate) async fn expire(
+        &self,
+        key: &str,
+        version: Version,
+        announce: Option<Announce>,
+        limit: Duration,
+    ) -> Result<(), L2Error> {
+        let key = self.record_key(key);
+        self.bounded(limit, self.store.expire(&key, version, announce)).await
+    }
+
+    pub(crate) async fn release(
+        &self,
+        key: &str,
+        lease: Version,
+        limit: Duration,
+    ) -> Result<(), L2Error> {
+        let key = self.record_key(key);
+        self.bounded(limit, self.store.release(&key, lease)).await
+    }
+
+    pub(crate) async fn renew(
+        &self,
+        key: &str,
+        lease: Version,
+        ttl_ms: u64,
+        limit: Duration,
+    ) -> Result<bool, L2Error> {
+        let key = self.record_key(key);
+        self.bounded(limit, self.store.renew(&key, lease, ttl_ms)).await
+    }
+
+    pub(crate) async fn advance(
+        &self,
+        ask: &Advance,
+        announce: Option<AnnounceRemoval>,
+        limit: Duration,
+    ) -> Result<Advanced, L2Error> {
+        self.bounded(limit, self.store.advance(&self.ledger, ask, announce)).await
+    }
+
+    /// Asks the ledger, whatever the breaker says: this is its probe. The flag tells whether the
+    /// answer closed the breaker.
+    pub(crate) async fn sync(
+        &self,
+        ask: &SyncAsk,
+        limit: Duration,
+    ) -> Result<(SyncReply, bool), L2Error> {
+        let asked = self.clock.now();
+        let answer = timeout(limit, self.store.sync(&self.ledger, ask)).await;
+        let result = answer.unwrap_or_else(|_| Err(timed_out(limit)));
+        let closed = self.count(&result);
+        let reply = result?;
+        self.server_ahead
+            .store(reply.now_us.saturating_sub(micros(asked)).max(1), Ordering::Release);
+        Ok((reply, closed))
+    }
+
+    /// Where a key's record is.
+    fn record_key(&self, key: &str) -> String {
+        if key.len() <= LONGEST_PLAIN_KEY {
+            return format!("{}{key}", self.records);
+        }
+        let mut hashed = self.hashed.clone();
+        let _ = write!(hashed, "{:032x}", KeyHash::of(key).0);
+        hashed
+    }
+
+    /// The server's clock `ahead` of now, at least; `None` before the first `SYNC`.
+    fn server_time(&self, ahead: Duration) -> Option<u64> {
+        let offset = self.server_ahead.load(Ordering::Acquire);
+        (offset != 0).then(|| offset + micros(self.clock.now() + ahead))
+    }
+
+    async fn bounded<R>(
+        &self,
+        limit: Duration,
+        call: impl Future<Output = Result<R, L2Error>>,
+    ) -> Result<R, L2Error> {
+        if self.breaker.is_open() {
+            let left_alone = "left alone after repeated failures, until a poll is answered";
+            return Err(L2Error::new(L2ErrorKind::Disconnected, left_alone));
+        }
+        let result = timeout(limit, call).await.unwrap_or_else(|_| Err(timed_out(limit)));
+        self.count(&result);
+        result
+    }
+
+    /// Feeds the breaker; true if this closed it.
+    fn count<R>(&self, result: &Result<R, L2Error>) -> bool {
+        match result {
+            Err(error) if error.is_outage() => {
+                if self.breaker.failed() {
+                    tracing::warn!(%error, "L2 does not answer; running on L1 until it does");
+                }
+                false
+            }
+            _ => self.breaker.answered(),
+        }
+    }
+}
+
+fn micros(moment: Moment) -> u64 {
+    moment.as_nanos() / 1000
+}
+
+fn timed_out(limit: Duration) -> L2Error {
+    L2Error::new(L2ErrorKind::Timeout, format!("no answer within {} ms", nanos(limit) / 1_000_000))
+}
