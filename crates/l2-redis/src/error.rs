@@ -20,7 +20,11 @@ fn kind(error: &RedisError) -> L2ErrorKind {
     }
 }
 
-/// By the code of the reply. Servers before Redis 7 wrap what a script met as `ERR ... WRONGTYPE ...`.
+/// How servers before Redis 7.2 say NOPERM to a script.
+const FORBIDDEN_IN_SCRIPT: &str = "The user executing the script can't";
+
+/// By the code of the reply, or, where an older server wraps what a script met as `ERR ...`, by its
+/// words.
 fn said(error: &RedisError) -> L2ErrorKind {
     let (code, detail) = (error.code().unwrap_or_default(), error.detail().unwrap_or_default());
     let says = |word: &str| code == word || (code == "ERR" && detail.contains(word));
@@ -28,7 +32,7 @@ fn said(error: &RedisError) -> L2ErrorKind {
         L2ErrorKind::Foreign
     } else if says("OOM") {
         L2ErrorKind::Full
-    } else if says("NOPERM") || says("NOAUTH") || says("WRONGPASS") {
+    } else if ["NOPERM", "NOAUTH", "WRONGPASS", FORBIDDEN_IN_SCRIPT].into_iter().any(says) {
         L2ErrorKind::Denied
     } else {
         L2ErrorKind::Other

@@ -18,6 +18,9 @@ const MAX_BARRIERS: usize = 200_000;
 /// The longest life a server accepts for sure, in milliseconds (285,000 years).
 const MAX_LIFE_MS: u64 = 1 << 53;
 
+/// A ledger must not end between two polls, however short the retention.
+const MIN_LEDGER_LIFE_MS: u64 = 60_000;
+
 /// An L2 in Redis.
 ///
 /// Keys go to the server as they are: the cache has put its prefix in front. Clones share the
@@ -179,7 +182,7 @@ fn life(ms: u64) -> u64 {
 
 /// A ledger outlives everything it can hide, with a margin.
 fn ledger_life(retention_ms: u64) -> u64 {
-    life(retention_ms.saturating_mul(2).max(1))
+    life(retention_ms.saturating_mul(2).max(MIN_LEDGER_LIFE_MS))
 }
 
 /// The last two arguments of a script that announces.
