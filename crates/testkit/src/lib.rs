@@ -1,1 +1,11 @@
+//! What the tests of Crinkle stand on, and what an author of a store or a backplane checks his with.
+//!
+//! | module | |
+//! |---|---|
+//! | [`contract`] | conformance suites for [`L2`](crinkle_core::l2::L2) and [`Backplane`](crinkle_core::backplane::Backplane) |
+//! | [`clock`] | a clock on Tokio's time, for tests with paused time |
+//! | [`redis`] | a real `redis-server`, killed, stopped and restarted at will |
 
+pub mod clock;
+pub mod contract;
+pub mod redis;

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use super::{
     Advance, Advanced, Levels, MAX_DRIFT_US, RECENT_IDS, Standing, Strength, SyncAsk, SyncReply,
@@ -135,11 +136,11 @@ impl Life {
             return Standing::NewEpoch;
         }
         let Some(id) = ask.last else { return Standing::Current };
-        match self.find(id) {
-            Some((seq, _)) if self.ids.range(seq + 1..=ask.frontier.max(seq)).next().is_none() => {
-                Standing::Current
-            }
-            _ => Standing::Reload,
+        let Some((seq, _)) = self.find(id) else { return Standing::Reload };
+        let passed = (Bound::Excluded(seq), Bound::Included(ask.frontier.max(seq)));
+        match self.ids.range(passed).next() {
+            None => Standing::Current,
+            Some(_) => Standing::Reload,
         }
     }
 

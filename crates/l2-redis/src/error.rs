@@ -1,0 +1,40 @@
+use crinkle_core::l2::{L2Error, L2ErrorKind};
+use redis::{ErrorKind, RedisError, ServerErrorKind};
+
+/// What an error of the client means to the cache.
+pub(crate) fn l2_error(error: &RedisError) -> L2Error {
+    L2Error::new(kind(error), error.clone())
+}
+
+fn kind(error: &RedisError) -> L2ErrorKind {
+    use ServerErrorKind::{BusyLoading, ClusterDown, MasterDown, NoPerm, ReadOnly, TryAgain};
+    match error.kind() {
+        _ if error.is_timeout() => L2ErrorKind::Timeout,
+        ErrorKind::Io => L2ErrorKind::Disconnected,
+        ErrorKind::AuthenticationFailed | ErrorKind::Server(NoPerm) => L2ErrorKind::Denied,
+        // There is a server, but not one that can serve now.
+        ErrorKind::Server(BusyLoading | ClusterDown | MasterDown | ReadOnly | TryAgain) => {
+            L2ErrorKind::Disconnected
+        }
+        _ => said(error),
+    }
+}
+
+/// How servers before Redis 7.2 say NOPERM to a script.
+const FORBIDDEN_IN_SCRIPT: &str = "The user executing the script can't";
+
+/// By the code of the reply, or, where an older server wraps what a script met as `ERR ...`, by its
+/// words.
+fn said(error: &RedisError) -> L2ErrorKind {
+    let (code, detail) = (error.code().unwrap_or_default(), error.detail().unwrap_or_default());
+    let says = |word: &str| code == word || (code == "ERR" && detail.contains(word));
+    if says("WRONGTYPE") {
+        L2ErrorKind::Foreign
+    } else if says("OOM") {
+        L2ErrorKind::Full
+    } else if ["NOPERM", "NOAUTH", "WRONGPASS", FORBIDDEN_IN_SCRIPT].into_iter().any(says) {
+        L2ErrorKind::Denied
+    } else {
+        L2ErrorKind::Other
+    }
+}

@@ -1,0 +1,95 @@
+//! The ledger as the scripts keep it: members and rows to and from the protocol's types.
+
+use crinkle_core::protocol::ledger::{
+    Advanced, Levels, Standing, Strength, SyncAsk, SyncReply, Target,
+};
+use crinkle_core::protocol::{Epoch, Nonce, TagHash};
+
+/// A member of the sorted set and its score.
+type Row = (Vec<u8>, f64);
+
+/// What ADVANCE returns: epoch, previous id, number, whether it was announced.
+pub(crate) type AdvanceRow = (Vec<u8>, Option<Vec<u8>>, u64, bool);
+
+/// What SYNC returns: standing, epoch, frontier, now, newest id, trim, floors (soft, hard), ids and
+/// barriers.
+pub(crate) type SyncRow =
+    (u8, Vec<u8>, u64, u64, Option<Vec<u8>>, u64, u64, u64, Vec<Row>, Vec<Row>);
+
+/// The member that a removal of `target` scores.
+pub(crate) fn member(strength: Strength, target: Target) -> Vec<u8> {
+    match (strength, target) {
+        (Strength::Soft, Target::Everything) => b"FS".to_vec(),
+        (Strength::Hard, Target::Everything) => b"FH".to_vec(),
+        (Strength::Soft, Target::Tag(tag)) => [b"s", &tag.0.to_be_bytes()[..]].concat(),
+        (Strength::Hard, Target::Tag(tag)) => [b"h", &tag.0.to_be_bytes()[..]].concat(),
+    }
+}
+
+/// Decodes ADVANCE's reply; `None` if it is not one.
+pub(crate) fn advanced((epoch, prev, seq, announced): AdvanceRow) -> Option<Advanced> {
+    let prev = prev.map(|id| number(&id).map(Nonce));
+    Some(Advanced {
+        epoch: Epoch(number(&epoch)?),
+        prev: prev.map_or(Some(None), |id| id.map(Some))?,
+        seq,
+        announced,
+    })
+}
+
+/// Decodes SYNC's reply and cuts it to the page that was asked for; `None` if it is not one.
+pub(crate) fn synced(ask: &SyncAsk, row: SyncRow) -> Option<SyncReply> {
+    let (standing, epoch, frontier, now_us, last, trim, soft, hard, ids, rows) = row;
+    let standing = match standing {
+        0 => Standing::Current,
+        1 => Standing::Reload,
+        2 => Standing::NewEpoch,
+        _ => return None,
+    };
+    let from = if standing == Standing::Current { ask.from } else { 0 };
+    let mut levels: Vec<_> = rows.iter().filter_map(level).collect();
+    let cut = levels.get(ask.page).map(|(seq, _, _)| *seq);
+    let mut upto = u64::MAX;
+    if let Some(cut) = cut {
+        // One number is never split: the next page begins above the last one of this page.
+        levels.retain(|(seq, _, _)| *seq < cut);
+        upto = levels.last().map_or(from, |(seq, _, _)| *seq);
+    }
+    let ids = ids.iter().rev().filter_map(id).take_while(|(seq, _)| *seq <= upto).collect();
+    Some(SyncReply {
+        standing,
+        epoch: Epoch(number(&epoch)?),
+        frontier,
+        trim,
+        floor: Levels { soft, hard },
+        last: last.and_then(|id| number(&id)).map(Nonce),
+        ids,
+        levels,
+        complete: cut.is_none(),
+        now_us,
+    })
+}
+
+fn level((member, score): &Row) -> Option<(u64, TagHash, Strength)> {
+    let (kind, tag) = member.split_first()?;
+    let strength = match kind {
+        b's' => Strength::Soft,
+        b'h' => Strength::Hard,
+        _ => return None,
+    };
+    Some((exact(*score), TagHash(u128::from_be_bytes(tag.try_into().ok()?)), strength))
+}
+
+fn id((member, score): &Row) -> Option<(u64, Nonce)> {
+    Some((exact(-score), Nonce(number(member.strip_prefix(b"i")?)?)))
+}
+
+fn number(bytes: &[u8]) -> Option<u64> {
+    Some(u64::from_be_bytes(bytes.try_into().ok()?))
+}
+
+/// Numbers are below 2^53, so a score holds one exactly.
+#[expect(clippy::cast_possible_truncation, reason = "scores are whole numbers below 2^53")]
+fn exact(score: f64) -> u64 {
+    score as u64
+}

@@ -1,0 +1,28 @@
+//! The scripts, as the server gets them: the prelude they share, then their own lines.
+
+use std::sync::LazyLock;
+
+use redis::Script;
+
+macro_rules! scripts {
+    ($($name:ident = $prelude:literal + $file:literal;)*) => {$(
+        pub(crate) static $name: LazyLock<Script> = LazyLock::new(|| {
+            Script::new(concat!(
+                include_str!(concat!("scripts/", $prelude, ".lua")),
+                include_str!(concat!("scripts/", $file, ".lua")),
+            ))
+        });
+    )*};
+}
+
+scripts! {
+    READ = "record" + "read";
+    PUT = "record" + "put";
+    SET = "record" + "set";
+    REMOVE = "record" + "remove";
+    EXPIRE = "record" + "expire";
+    RELEASE = "record" + "release";
+    RENEW = "record" + "renew";
+    ADVANCE = "ledger" + "advance";
+    SYNC = "ledger" + "sync";
+}

@@ -1,0 +1,9 @@
+-- RELEASE: gives a lease back, if it is still the asker's. ARGV: 1 lease id.
+local head = stored_head()
+if not head then return 0 end
+if head.lease then
+  return head.version == ARGV[1] and redis.call('DEL', KEYS[1]) or 0
+elseif head.refresher == ARGV[1] then
+  return redis.call('SETRANGE', KEYS[1], 16, NOBODY .. NOBODY)
+end
+return 0

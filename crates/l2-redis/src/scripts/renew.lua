@@ -1,0 +1,10 @@
+-- RENEW: prolongs a lease, if it is still the asker's; 1 if it was. ARGV: 1 lease id, 2 life in ms.
+local head = stored_head()
+if not head then return 0 end
+if head.lease then
+  return head.version == ARGV[1] and redis.call('PEXPIRE', KEYS[1], ARGV[2]) or 0
+elseif head.refresher == ARGV[1] then
+  redis.call('SETRANGE', KEYS[1], 24, struct.pack('>I8', now_ms() + ARGV[2]))
+  return 1
+end
+return 0

@@ -1,0 +1,34 @@
+-- SYNC: what a replica does not know.
+-- ARGV: 3 its epoch or '', 4 from, 5 its frontier, 6 the newest id it knows or '', 7 page.
+-- The standing is 0 current, 1 reload, 2 new epoch. Rows are cut to the page by the caller, who asks
+-- for one barrier more than the page holds and for the four members that are not barriers.
+local CURRENT, RELOAD, NEW_EPOCH = 0, 1, 2
+local now = now_us()
+local epoch, frontier = current_life(now)
+local caller, from = tonumber(ARGV[5]), tonumber(ARGV[4])
+
+local function standing()
+  if ARGV[3] ~= epoch then return NEW_EPOCH end
+  if ARGV[6] == '' then return CURRENT end
+  local known = redis.call('ZSCORE', K, 'i' .. ARGV[6])
+  if not known then return RELOAD end
+  -- An id above the newest one it knows, yet not above its frontier, is one it cannot have seen.
+  local seq = -tonumber(known)
+  local unseen = redis.call('ZCOUNT', K, text(-math.max(caller, seq)), '(' .. text(-seq))
+  return unseen == 0 and CURRENT or RELOAD
+end
+
+local verdict = standing()
+if verdict ~= CURRENT then from = 0 end
+if verdict ~= NEW_EPOCH and caller > frontier then
+  frontier = caller
+  redis.call('ZADD', K, text(frontier), 'f')
+end
+local marks = redis.call('ZMSCORE', K, 'T', 'FS', 'FH')
+local below = '(' .. text(-math.max(from, 1))
+return {
+  verdict, epoch, text(frontier), text(now), id_below(2 ^ 53),
+  text(marks[1] or 0), text(marks[2] or 0), text(marks[3] or 0),
+  redis.call('ZRANGEBYSCORE', K, '-inf', below, 'WITHSCORES'),
+  redis.call('ZRANGEBYSCORE', K, '(' .. text(from), '+inf', 'WITHSCORES', 'LIMIT', 0, ARGV[7] + 5),
+}

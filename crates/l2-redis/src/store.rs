@@ -1,0 +1,201 @@
+use async_trait::async_trait;
+use bytes::Bytes;
+use crinkle_core::l2::{
+    Announce, AnnounceRemoval, BusId, Found, L2, L2Error, L2ErrorKind, Read, Record,
+};
+use crinkle_core::protocol::Version;
+use crinkle_core::protocol::ledger::{Advance, Advanced, RECENT_IDS, SyncAsk, SyncReply};
+use crinkle_core::protocol::record::{Lease, LeaseAsk, Put};
+use redis::{FromRedisValue, ScriptInvocation};
+
+use crate::client::RedisClient;
+use crate::error::l2_error;
+use crate::{ledger, scripts};
+
+/// How many barriers a ledger keeps; older ones fold into the floor of their kind.
+const MAX_BARRIERS: usize = 200_000;
+
+/// The longest life a server accepts for sure, in milliseconds (285,000 years).
+const MAX_LIFE_MS: u64 = 1 << 53;
+
+/// A ledger must not end between two polls, however short the retention.
+const MIN_LEDGER_LIFE_MS: u64 = 60_000;
+
+/// An L2 in Redis.
+///
+/// Keys go to the server as they are: the cache has put its prefix in front. Clones share the
+/// connection.
+///
+/// ```no_run
+/// use crinkle_core::Cache;
+/// use crinkle_l2_redis::RedisL2;
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let cache = Cache::builder("shop").l2(RedisL2::connect("redis://localhost").await?).build()?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct RedisL2 {
+    client: RedisClient,
+}
+
+impl RedisL2 {
+    /// A store on the server at this URL, with a connection of its own. See [`RedisClient::connect`].
+    ///
+    /// # Errors
+    ///
+    /// If the URL makes no sense; never because of the server, which may be down.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the client, nothing else.
+    pub async fn connect(url: &str) -> Result<Self, L2Error> {
+        Ok(Self::new(RedisClient::connect(url).await?))
+    }
+
+    /// A store on a client that others may share.
+    #[must_use]
+    pub fn new(client: RedisClient) -> Self {
+        Self { client }
+    }
+
+    async fn run<T: FromRedisValue>(&self, call: &ScriptInvocation<'_>) -> Result<T, L2Error> {
+        call.invoke_async(&mut self.client.clone()).await.map_err(|error| l2_error(&error))
+    }
+}
+
+#[async_trait]
+impl L2 for RedisL2 {
+    fn bus(&self) -> Option<BusId> {
+        Some(self.client.bus())
+    }
+
+    async fn read(&self, key: &str, ask: Option<LeaseAsk>) -> Result<Read, L2Error> {
+        let mut call = scripts::READ.key(key);
+        if let Some(ask) = ask {
+            call.arg(id(ask.id.0)).arg(life(ask.ttl_ms));
+            call.arg(id_or_none(ask.replace.map(|v| v.0)));
+            call.arg(id_or_none(ask.hidden.map(|v| v.0)));
+        }
+        let (bytes, ttl_ms, by): (Option<Bytes>, u64, Option<Vec<u8>>) = self.run(&call).await?;
+        let by = by.and_then(|by| Some(Version(u64::from_be_bytes(by.try_into().ok()?))));
+        let lease = match by {
+            None => Lease::None,
+            Some(by) if ask.is_some_and(|ask| ask.id == by) => Lease::Granted,
+            Some(by) => Lease::HeldBy(by),
+        };
+        Ok(Read { found: bytes.map(|bytes| Found { bytes, ttl_ms }), lease })
+    }
+
+    async fn put(
+        &self,
+        key: &str,
+        expected: Version,
+        record: Record,
+        announce: Option<Announce>,
+    ) -> Result<Put, L2Error> {
+        let mut call = scripts::PUT.key(key);
+        call.arg(id(expected.0)).arg(&record.bytes[..]).arg(life(record.ttl_ms));
+        let stored: bool = self.run(announcing(&mut call, announce)).await?;
+        Ok(if stored { Put::Stored } else { Put::Refused })
+    }
+
+    async fn set(
+        &self,
+        key: &str,
+        record: Record,
+        latest_us: Option<u64>,
+        announce: Option<Announce>,
+    ) -> Result<(), L2Error> {
+        let mut call = scripts::SET.key(key);
+        call.arg(&record.bytes[..]).arg(life(record.ttl_ms));
+        call.arg(latest_us.map_or_else(String::new, |us| us.to_string()));
+        self.run(announcing(&mut call, announce)).await
+    }
+
+    async fn remove(&self, key: &str, announce: Option<Announce>) -> Result<(), L2Error> {
+        let mut call = scripts::REMOVE.key(key);
+        self.run(announcing(&mut call, announce)).await
+    }
+
+    async fn expire(
+        &self,
+        key: &str,
+        version: Version,
+        announce: Option<Announce>,
+    ) -> Result<(), L2Error> {
+        let mut call = scripts::EXPIRE.key(key);
+        call.arg(id(version.0));
+        self.run(announcing(&mut call, announce)).await
+    }
+
+    async fn release(&self, key: &str, lease: Version) -> Result<(), L2Error> {
+        self.run(scripts::RELEASE.key(key).arg(id(lease.0))).await
+    }
+
+    async fn renew(&self, key: &str, lease: Version, ttl_ms: u64) -> Result<bool, L2Error> {
+        self.run(scripts::RENEW.key(key).arg(id(lease.0)).arg(life(ttl_ms))).await
+    }
+
+    async fn advance(
+        &self,
+        ledger: &str,
+        ask: &Advance,
+        announce: Option<AnnounceRemoval>,
+    ) -> Result<Advanced, L2Error> {
+        let mut call = scripts::ADVANCE.key(ledger);
+        call.arg(ledger_life(ask.retention_ms)).arg(id(ask.new_epoch.0));
+        call.arg(id(ask.removal.nonce.0)).arg(id_or_none(ask.epoch.map(|e| e.0))).arg(ask.frontier);
+        call.arg(ask.retention_ms.saturating_mul(1000)).arg(MAX_BARRIERS).arg(RECENT_IDS);
+        match &announce {
+            Some(a) => call.arg(&a.channel).arg(&a.head[..]).arg(&a.tail[..]),
+            None => call.arg("").arg("").arg(""),
+        };
+        for target in &ask.removal.targets {
+            call.arg(ledger::member(ask.removal.strength, *target));
+        }
+        ledger::advanced(self.run(&call).await?).ok_or_else(unreadable)
+    }
+
+    async fn sync(&self, ledger: &str, ask: &SyncAsk) -> Result<SyncReply, L2Error> {
+        let mut call = scripts::SYNC.key(ledger);
+        call.arg(ledger_life(ask.retention_ms)).arg(id(ask.new_epoch.0));
+        call.arg(id_or_none(ask.epoch.map(|e| e.0))).arg(ask.from).arg(ask.frontier);
+        call.arg(id_or_none(ask.last.map(|n| n.0))).arg(ask.page);
+        ledger::synced(ask, self.run(&call).await?).ok_or_else(unreadable)
+    }
+}
+
+/// An id as scripts compare it.
+fn id(number: u64) -> Vec<u8> {
+    number.to_be_bytes().to_vec()
+}
+
+fn id_or_none(number: Option<u64>) -> Vec<u8> {
+    number.map_or_else(Vec::new, id)
+}
+
+fn life(ms: u64) -> u64 {
+    ms.min(MAX_LIFE_MS)
+}
+
+/// A ledger outlives everything it can hide, with a margin.
+fn ledger_life(retention_ms: u64) -> u64 {
+    life(retention_ms.saturating_mul(2).max(MIN_LEDGER_LIFE_MS))
+}
+
+/// The last two arguments of a script that announces.
+fn announcing<'a, 'b>(
+    call: &'a mut ScriptInvocation<'b>,
+    announce: Option<Announce>,
+) -> &'a ScriptInvocation<'b> {
+    match announce {
+        Some(announce) => call.arg(&announce.channel).arg(&announce.message[..]),
+        None => call.arg("").arg(""),
+    }
+}
+
+fn unreadable() -> L2Error {
+    L2Error::new(L2ErrorKind::Other, "the reply of the ledger script makes no sense")
+}

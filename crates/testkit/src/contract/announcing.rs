@@ -1,0 +1,67 @@
+use crinkle_core::backplane::{Backplane, Subscription, message};
+use crinkle_core::l2::{Announce, L2};
+use crinkle_core::protocol::ledger::{Advance, Removal, Strength, Target};
+use crinkle_core::protocol::record::Put;
+use crinkle_core::protocol::{Epoch, Nonce, PublisherId, TagHash, Version};
+
+use super::{fresh, next, value};
+
+pub(super) async fn check<S: L2 + ?Sized, B: Backplane + ?Sized>(store: &S, bus: &B, prefix: &str) {
+    assert!(store.bus().is_some(), "a store that announces names its bus");
+    assert_eq!(store.bus(), bus.bus(), "a store announces on the bus of its backplane");
+    let channel = fresh(prefix, "channel");
+    let mut heard = bus.subscribe(std::slice::from_ref(&channel)).await.expect("subscribing");
+    records(store, &mut *heard, &channel, prefix).await;
+    removals(store, &mut *heard, &channel, prefix).await;
+}
+
+async fn records<S: L2 + ?Sized>(
+    store: &S,
+    heard: &mut dyn Subscription,
+    channel: &str,
+    prefix: &str,
+) {
+    let key = fresh(prefix, "announced");
+    let say = |what: &'static str| {
+        Some(Announce { channel: channel.to_owned(), message: what.as_bytes().into() })
+    };
+    let refused = store.put(&key, Version(1), value(2, "no"), say("refused")).await.expect("put");
+    assert_eq!(refused, Put::Refused, "absence never authorises a write");
+    store.set(&key, value(3, "set"), None, say("set")).await.expect("set");
+    assert_eq!(next(heard).await, "set", "a refused put announces nothing, a set announces");
+    let stored = store.put(&key, Version(3), value(4, "put"), say("put")).await.expect("put");
+    assert_eq!(stored, Put::Stored, "a put replaces the version it expects");
+    assert_eq!(next(heard).await, "put", "a put that stores announces");
+    store.set(&key, value(5, "late"), Some(0), say("late")).await.expect("set");
+    assert_eq!(next(heard).await, "late", "a set that came too late announces its removal");
+    store.expire(&key, Version(6), say("expire")).await.expect("expire");
+    assert_eq!(next(heard).await, "expire", "an expire announces, whatever is there");
+    store.remove(&key, say("remove")).await.expect("remove");
+    assert_eq!(next(heard).await, "remove", "a remove announces, whatever is there");
+}
+
+async fn removals<S: L2 + ?Sized>(
+    store: &S,
+    heard: &mut dyn Subscription,
+    channel: &str,
+    prefix: &str,
+) {
+    let ledger = fresh(prefix, "announced-ledger");
+    let tags = [Target::Tag(TagHash(5)), Target::Tag(TagHash(6))];
+    let cases = [(Strength::Hard, tags.to_vec()), (Strength::Soft, vec![Target::Everything])];
+    for (nonce, (strength, targets)) in (1..).zip(cases) {
+        let removal = Removal { nonce: Nonce(nonce), strength, targets };
+        let announce = message::removal(PublisherId(9), nonce, channel, &removal);
+        let ask = Advance {
+            removal,
+            epoch: None,
+            frontier: 0,
+            new_epoch: Epoch(77),
+            retention_ms: 60_000,
+        };
+        let advanced = store.advance(&ledger, &ask, Some(announce.clone())).await.expect("advance");
+        assert!(advanced.announced, "a store that announced a removal says so");
+        let whole = message::numbered(&announce, advanced);
+        assert_eq!(next(heard).await, whole, "the numbers are put between head and tail");
+    }
+}

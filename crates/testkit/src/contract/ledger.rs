@@ -1,0 +1,191 @@
+use crinkle_core::l2::L2;
+use crinkle_core::protocol::ledger::{
+    Advance, Advanced, Removal, Standing, Strength, SyncAsk, SyncReply, Target,
+};
+use crinkle_core::protocol::{Epoch, Nonce, TagHash};
+
+use super::fresh;
+
+const EPOCH: Epoch = Epoch(0x0065_0065_FF00_1234);
+
+pub(super) async fn check<S: L2 + ?Sized>(store: &S, prefix: &str) {
+    let key = |what| fresh(prefix, what);
+    numbers(store, &key("numbers")).await;
+    begins(store, &key("begins")).await;
+    tells_what_is_new(store, &key("delta")).await;
+    notices_lost_history(store, &key("lost")).await;
+    pages(store, &key("pages")).await;
+    raises_floors(store, &key("floors")).await;
+    assert_ne!(
+        sync(store, &key("one"), ask(None, 0, None)).await.epoch,
+        sync(store, &key("two"), SyncAsk { new_epoch: Epoch(2), ..ask(None, 0, None) }).await.epoch,
+        "ledgers under two keys are two ledgers"
+    );
+}
+
+async fn numbers<S: L2 + ?Sized>(store: &S, ledger: &str) {
+    let first = advance(store, ledger, removal(1, &[1])).await;
+    assert_eq!((first.epoch, first.prev), (EPOCH, None), "the first removal begins the epoch");
+    let second = advance(store, ledger, removal(2, &[2])).await;
+    assert!(second.seq > first.seq, "numbers rise");
+    assert_eq!(second.prev, Some(Nonce(1)), "each removal names the one before it");
+    let third = advance(store, ledger, removal(3, &[1, 2, 3])).await;
+    assert_eq!(third.prev, Some(Nonce(2)), "each removal names the one before it");
+    let mut again = advance(store, ledger, removal(2, &[2])).await;
+    again.announced = second.announced;
+    assert_eq!(again, second, "the same nonce twice gets the same number twice");
+    let ahead = third.seq + 60_000_000;
+    let ask = Advance { epoch: Some(EPOCH), frontier: ahead, ..removal(4, &[4]) };
+    let lifted = advance(store, ledger, ask).await;
+    assert!(lifted.seq > ahead, "a number is above the caller's frontier");
+    let ask = Advance { epoch: Some(Epoch(9)), frontier: ahead * 2, ..removal(5, &[5]) };
+    let next = advance(store, ledger, ask).await;
+    assert!(next.seq > lifted.seq, "numbers rise");
+    assert!(next.seq < ahead * 2, "a frontier of another epoch means nothing");
+    let reply = sync(store, ledger, self::ask(None, 0, None)).await;
+    let ids: Vec<_> = reply.ids.iter().map(|(_, id)| id.0).collect();
+    assert_eq!(ids, [1, 2, 3, 4, 5], "a retry is not another removal");
+}
+
+async fn begins<S: L2 + ?Sized>(store: &S, ledger: &str) {
+    let empty = sync(store, ledger, ask(None, 0, None)).await;
+    assert_eq!(empty.standing, Standing::NewEpoch, "a node without an epoch is told one");
+    assert_eq!(empty.epoch, EPOCH, "a sync begins the epoch where there is no ledger");
+    assert_eq!((empty.trim, empty.last), (0, None), "a new epoch is empty");
+    assert!(empty.complete && empty.ids.is_empty() && empty.levels.is_empty(), "and complete");
+    let foreign = SyncAsk { new_epoch: Epoch(5), ..ask(Some(Epoch(4)), 0, None) };
+    let reply = sync(store, ledger, foreign).await;
+    assert_eq!((reply.standing, reply.epoch), (Standing::NewEpoch, EPOCH), "one epoch at a time");
+    assert!(reply.now_us > 0, "a reply tells the store's time");
+    let current = sync(store, ledger, ask(Some(EPOCH), reply.frontier, None)).await;
+    assert_eq!(current.standing, Standing::Current, "who knows the epoch is current");
+    let ahead = reply.frontier + 60_000_000;
+    let lifted = sync(store, ledger, ask(Some(EPOCH), ahead, None)).await;
+    assert!(lifted.frontier >= ahead, "a frontier that a node reports is never issued again");
+    let runaway = ahead + 36_000_000_000;
+    sync(store, ledger, ask(Some(EPOCH), runaway, None)).await;
+    let begun = SyncAsk { new_epoch: Epoch(6), ..ask(Some(EPOCH), runaway, None) };
+    let begun = sync(store, ledger, begun).await;
+    let fresh = (Standing::NewEpoch, Epoch(6));
+    assert_eq!((begun.standing, begun.epoch), fresh, "numbers hours ahead begin a new epoch");
+}
+
+async fn tells_what_is_new<S: L2 + ?Sized>(store: &S, ledger: &str) {
+    let one = advance(store, ledger, removal(1, &[1, 2])).await;
+    let two = advance(store, ledger, Advance { ..soft(2, &[2]) }).await;
+    let all = sync(store, ledger, ask(None, 0, None)).await;
+    let (hard, soft) = (Strength::Hard, Strength::Soft);
+    let levels =
+        [(one.seq, TagHash(1), hard), (one.seq, TagHash(2), hard), (two.seq, TagHash(2), soft)];
+    assert_eq!(all.levels, levels, "hard and soft are two numbers per tag");
+    assert_eq!(all.ids, [(one.seq, Nonce(1)), (two.seq, Nonce(2))], "ids are told in order");
+    assert_eq!(all.last, Some(Nonce(2)), "the newest id is told");
+    assert!(all.frontier >= two.seq, "the frontier is the last number issued");
+    let idle = sync(store, ledger, ask(Some(EPOCH), two.seq, Some(2))).await;
+    assert_eq!(idle.standing, Standing::Current, "who knows all is current");
+    assert!(idle.ids.is_empty() && idle.levels.is_empty(), "and is told nothing");
+    let three = advance(store, ledger, removal(3, &[2])).await;
+    let delta = sync(store, ledger, ask(Some(EPOCH), two.seq, Some(2))).await;
+    assert_eq!(delta.standing, Standing::Current, "who is behind is current");
+    assert_eq!(delta.levels, [(three.seq, TagHash(2), hard)], "and is told what is new");
+    assert_eq!(delta.ids, [(three.seq, Nonce(3))], "and is told what is new");
+    let all = sync(store, ledger, ask(Some(EPOCH), 0, None)).await;
+    let levels =
+        [(one.seq, TagHash(1), hard), (two.seq, TagHash(2), soft), (three.seq, TagHash(2), hard)];
+    assert_eq!(all.levels, levels, "per tag and strength the newest removal counts");
+}
+
+async fn notices_lost_history<S: L2 + ?Sized>(store: &S, ledger: &str) {
+    let one = advance(store, ledger, removal(1, &[1])).await;
+    let two = advance(store, ledger, removal(2, &[2])).await;
+    let lost = sync(store, ledger, ask(Some(EPOCH), two.seq, Some(99))).await;
+    assert_eq!(
+        lost.standing,
+        Standing::Reload,
+        "an id that is not there was lost: load everything"
+    );
+    assert_eq!(lost.levels.len(), 2, "a reload is told everything, wherever it asked from");
+    let forked = sync(store, ledger, ask(Some(EPOCH), two.seq, Some(1))).await;
+    let unseen = "an id below the asker's frontier that it has not seen is a fork: load everything";
+    assert_eq!(forked.standing, Standing::Reload, "{unseen}");
+    let behind = sync(store, ledger, ask(Some(EPOCH), one.seq, Some(1))).await;
+    assert_eq!(behind.standing, Standing::Current, "being behind is no loss");
+}
+
+async fn pages<S: L2 + ?Sized>(store: &S, ledger: &str) {
+    let mut expected = Vec::new();
+    for nonce in 1..=20_u64 {
+        let tags: Vec<u128> = (0..5).map(|tag| u128::from(nonce) * 5 + tag).collect();
+        let seq = advance(store, ledger, removal(nonce, &tags)).await.seq;
+        expected.extend(tags.iter().map(|tag| (seq, TagHash(*tag), Strength::Hard)));
+    }
+    let (mut levels, mut ids, mut from) = (Vec::new(), Vec::new(), 0);
+    loop {
+        let asking = SyncAsk { from, page: 12, ..ask(Some(EPOCH), 0, None) };
+        let reply = sync(store, ledger, asking).await;
+        assert!(reply.levels.len() <= 12, "a page holds at most what was asked for");
+        let whole = reply.levels.chunk_by(|a, b| a.0 == b.0).all(|chunk| chunk.len() == 5);
+        assert!(whole, "a page never splits one number");
+        levels.extend(reply.levels);
+        ids.extend(reply.ids);
+        if reply.complete {
+            break;
+        }
+        let upto = levels.last().expect("a page that is cut holds something").0;
+        assert!(upto > from, "each page leads further");
+        assert!(ids.iter().all(|(seq, _)| *seq <= upto), "a page tells ids as far as it goes");
+        from = upto;
+    }
+    assert_eq!(levels, expected, "the pages are everything, once");
+    assert_eq!(ids.len(), 20, "the pages tell each id once");
+}
+
+async fn raises_floors<S: L2 + ?Sized>(store: &S, ledger: &str) {
+    let everything = |nonce, strength| {
+        let removal = Removal { nonce: Nonce(nonce), strength, targets: vec![Target::Everything] };
+        Advance { removal, ..self::removal(nonce, &[]) }
+    };
+    let hard = advance(store, ledger, everything(1, Strength::Hard)).await;
+    let soft = advance(store, ledger, everything(2, Strength::Soft)).await;
+    let reply = sync(store, ledger, ask(Some(EPOCH), 0, None)).await;
+    assert_eq!((reply.floor.hard, reply.floor.soft), (hard.seq, soft.seq), "clears raise floors");
+    assert!(reply.levels.is_empty(), "a clear is no tag");
+}
+
+fn removal(nonce: u64, tags: &[u128]) -> Advance {
+    let targets = tags.iter().map(|tag| Target::Tag(TagHash(*tag))).collect();
+    Advance {
+        removal: Removal { nonce: Nonce(nonce), strength: Strength::Hard, targets },
+        epoch: None,
+        frontier: 0,
+        new_epoch: EPOCH,
+        retention_ms: 3_600_000,
+    }
+}
+
+fn soft(nonce: u64, tags: &[u128]) -> Advance {
+    let mut ask = removal(nonce, tags);
+    ask.removal.strength = Strength::Soft;
+    ask
+}
+
+/// Asks from `frontier`.
+fn ask(epoch: Option<Epoch>, frontier: u64, last: Option<u64>) -> SyncAsk {
+    SyncAsk {
+        epoch,
+        from: frontier,
+        frontier,
+        last: last.map(Nonce),
+        new_epoch: EPOCH,
+        page: 4096,
+        retention_ms: 3_600_000,
+    }
+}
+
+async fn advance<S: L2 + ?Sized>(store: &S, ledger: &str, ask: Advance) -> Advanced {
+    store.advance(ledger, &ask, None).await.expect("advance")
+}
+
+async fn sync<S: L2 + ?Sized>(store: &S, ledger: &str, ask: SyncAsk) -> SyncReply {
+    store.sync(ledger, &ask).await.expect("sync")
+}

@@ -1,0 +1,135 @@
+//! Conformance suites. Each check panics with the sentence of the contract that does not hold.
+//!
+//! ```
+//! use crinkle_core::backplane::MemoryBackplane;
+//! use crinkle_core::l2::MemoryL2;
+//! use crinkle_testkit::contract;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() {
+//! contract::l2(&MemoryL2::new()).await;
+//! contract::backplane(&MemoryBackplane::new()).await;
+//! # }
+//! ```
+//!
+//! The suites run on a live store next to its other users: their keys begin with `prefix`, which is
+//! `contract:` unless you say otherwise, and are not reused within a process.
+
+mod announcing;
+mod backplane;
+mod keys;
+mod ledger;
+mod records;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use crinkle_core::backplane::{Backplane, Incoming, Subscription};
+use crinkle_core::l2::record::Envelope;
+use crinkle_core::l2::{L2, Record};
+use crinkle_core::protocol::Version;
+use crinkle_core::protocol::record::LeaseAsk;
+
+/// How long a check waits for what must come.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Checks a store against the contract of [`L2`].
+///
+/// # Panics
+///
+/// If the store breaks the contract, with the sentence it breaks.
+///
+/// # Cancel safety
+///
+/// Dropping the future leaves some short-lived keys behind.
+pub async fn l2<S: L2 + ?Sized>(store: &S) {
+    l2_under(store, "contract:").await;
+}
+
+/// The same on keys that begin with `prefix`.
+///
+/// # Panics
+///
+/// If the store breaks the contract, with the sentence it breaks.
+///
+/// # Cancel safety
+///
+/// Dropping the future leaves some short-lived keys behind.
+pub async fn l2_under<S: L2 + ?Sized>(store: &S, prefix: &str) {
+    records::check(store, prefix).await;
+    keys::check(store, prefix).await;
+    ledger::check(store, prefix).await;
+}
+
+/// Checks a backplane against the contract of [`Backplane`].
+///
+/// # Panics
+///
+/// If the backplane breaks the contract, with the sentence it breaks.
+///
+/// # Cancel safety
+///
+/// Dropping the future leaves nothing behind.
+pub async fn backplane<B: Backplane + ?Sized>(bus: &B) {
+    backplane::check(bus).await;
+}
+
+/// Checks that a store announces on a bus of the same name as the ordering section of [`L2`] says.
+///
+/// # Panics
+///
+/// If it does not, with the sentence it breaks.
+///
+/// # Cancel safety
+///
+/// Dropping the future leaves some short-lived keys behind.
+pub async fn announcing<S: L2 + ?Sized, B: Backplane + ?Sized>(store: &S, bus: &B) {
+    announcing::check(store, bus, "contract:").await;
+}
+
+/// A key that no other check uses.
+fn fresh(prefix: &str, what: &str) -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    format!("{prefix}{}:{number}:{what}", std::process::id())
+}
+
+/// A value record that is fresh for an hour.
+fn value(version: u64, payload: &str) -> Record {
+    value_of(version, payload, 3_600_000)
+}
+
+/// A value record whose logical life is `logical_ms` of a physical two hours.
+fn value_of(version: u64, payload: &str, logical_ms: u64) -> Record {
+    Record { bytes: envelope(version, payload, logical_ms).encode(), ttl_ms: 7_200_000 }
+}
+
+fn envelope(version: u64, payload: &str, logical_ms: u64) -> Envelope<'_> {
+    Envelope {
+        version: Version(version),
+        expired: false,
+        epoch: None,
+        stamp: 0,
+        logical_ms,
+        physical_ms: 7_200_000,
+        schema: 1,
+        codec: 1,
+        key: "key",
+        tags: vec!["tag"],
+        payload: payload.as_bytes(),
+    }
+}
+
+fn ask(id: u64) -> LeaseAsk {
+    LeaseAsk { id: Version(id), ttl_ms: 60_000, replace: None, hidden: None }
+}
+
+/// The next message, which must come.
+async fn next(subscription: &mut dyn Subscription) -> Bytes {
+    match tokio::time::timeout(PATIENCE, subscription.next()).await {
+        Ok(Some(Incoming::Message(message))) => message,
+        Ok(other) => panic!("a subscription in force delivers messages, it gave {other:?}"),
+        Err(_) => panic!("a message published after subscribing arrives"),
+    }
+}

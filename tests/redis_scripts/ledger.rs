@@ -1,0 +1,193 @@
+//! Random operations on a ledger, in Redis and on an `Authority`: the same answers.
+
+use crinkle_core::l2::L2;
+use crinkle_core::protocol::ledger::{
+    Advance, Advanced, Authority, MAX_TARGETS, RECENT_IDS, Removal, Strength, SyncAsk, SyncReply,
+    Target,
+};
+use crinkle_core::protocol::{Epoch, Nonce, TagHash};
+use crinkle_l2_redis::{RedisClient, RedisL2};
+use crinkle_testkit::redis::RedisServer;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+const FOR_EVER_MS: u64 = 1_000_000_000_000;
+const MINUTE_US: u64 = 60_000_000;
+
+/// A ledger in Redis and its mirror.
+struct Pair {
+    client: RedisClient,
+    store: RedisL2,
+    key: String,
+    mirror: Authority,
+}
+
+impl Pair {
+    async fn new(server: &RedisServer, key: &str) -> Self {
+        let client = RedisClient::connect(&server.url()).await.unwrap();
+        let store = RedisL2::new(client.clone());
+        Self { client, store, key: key.to_owned(), mirror: Authority::default() }
+    }
+
+    async fn now_us(&self) -> u64 {
+        let time: (u64, u64) =
+            redis::cmd("TIME").query_async(&mut self.client.clone()).await.unwrap();
+        time.0 * 1_000_000 + time.1
+    }
+
+    /// The script does not tell its clock, but its number does wherever that depends on it.
+    async fn advance(&mut self, ask: &Advance, at: &str) -> Advanced {
+        let before = self.now_us().await;
+        let theirs = self.store.advance(&self.key, ask, None).await.unwrap();
+        for now in [before, theirs.seq, theirs.seq - 1] {
+            let mut next = self.mirror.clone();
+            if next.advance(now, ask) == theirs {
+                self.mirror = next;
+                return theirs;
+            }
+        }
+        panic!("{at}: {theirs:?} is not {:?}", self.mirror.advance(before, ask));
+    }
+
+    async fn sync(&mut self, ask: &SyncAsk, at: &str) -> SyncReply {
+        let theirs = self.store.sync(&self.key, ask).await.unwrap();
+        assert_eq!(theirs, self.mirror.sync(theirs.now_us, ask), "{at}");
+        theirs
+    }
+}
+
+#[tokio::test]
+async fn every_ledger_script_does_what_the_authority_does() {
+    let server = RedisServer::start();
+    for seed in 0..30 {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let mut pair = Pair::new(&server, &format!("ledger:{seed}")).await;
+        let mut seen = pair.sync(&everything(Epoch(seed + 1)), "the first sync").await;
+        for step in 0..60 {
+            let at = format!("seed {seed}, step {step}");
+            if rng.random_bool(0.6) {
+                let ask = any_advance(&mut rng, &seen, step);
+                pair.advance(&ask, &format!("{at}, {ask:?}")).await;
+            } else {
+                let ask = any_sync(&mut rng, &seen);
+                pair.sync(&ask, &format!("{at}, {ask:?}")).await;
+            }
+            seen =
+                pair.sync(&everything(Epoch(rng.random())), &format!("what is left, {at}")).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn only_the_newest_ids_are_kept() {
+    let server = RedisServer::start();
+    let mut pair = Pair::new(&server, "ids").await;
+    for nonce in 1..=RECENT_IDS as u64 + 50 {
+        pair.advance(&removal(nonce, Strength::Hard, &[1]), "filling").await;
+    }
+    let all = pair.sync(&everything(Epoch(1)), "all").await;
+    assert_eq!(all.ids.len(), RECENT_IDS);
+    let forgotten =
+        SyncAsk { last: Some(Nonce(5)), epoch: Some(all.epoch), ..everything(Epoch(1)) };
+    pair.sync(&forgotten, "an id that was dropped").await;
+    pair.advance(&removal(5, Strength::Hard, &[1]), "a nonce that was dropped is new again").await;
+}
+
+/// What does not fit folds into the floor of its kind: 200,000 barriers are exact.
+#[tokio::test]
+async fn the_ledger_is_bounded_and_forgets_nothing() {
+    let server = RedisServer::start();
+    let mut pair = Pair::new(&server, "bounded").await;
+    let mut tag = 0;
+    for nonce in 1..=3_200_u64 {
+        let strength = if nonce % 3 == 0 { Strength::Soft } else { Strength::Hard };
+        let tags: Vec<u128> = (tag..).take(MAX_TARGETS).collect();
+        tag += MAX_TARGETS as u128;
+        let ask = removal(nonce, strength, &tags);
+        let theirs = pair.store.advance(&pair.key, &ask, None).await.unwrap();
+        // A clock that is a little late numbers alike; see `Pair::advance`.
+        let now = if nonce == 1 { theirs.seq - 1 } else { theirs.seq };
+        assert_eq!(pair.mirror.advance(now, &ask), theirs);
+    }
+    let all = pair.sync(&SyncAsk { page: 300_000, ..everything(Epoch(1)) }, "all").await;
+    assert_eq!(all.levels.len(), 200_000);
+    assert!(all.floor.hard > 0 && all.floor.soft > 0 && all.trim > 0);
+}
+
+fn any_advance(rng: &mut StdRng, seen: &SyncReply, step: u64) -> Advance {
+    let strength = [Strength::Hard, Strength::Soft][rng.random_range(0..2)];
+    let nonce = rng.random_range(1..step + 2);
+    let mut targets: Vec<_> = (0..rng.random_range(0..6)).map(|_| any_tag(rng)).collect();
+    if rng.random_bool(0.1) {
+        targets.push(Target::Everything);
+    }
+    Advance {
+        removal: Removal { nonce: Nonce(nonce), strength, targets },
+        epoch: any_epoch(rng, seen),
+        frontier: any_frontier(rng, seen),
+        new_epoch: Epoch(rng.random()),
+        // None at all: everything below the clock goes, what is ahead of it stays.
+        retention_ms: if rng.random_bool(0.1) { 0 } else { FOR_EVER_MS },
+    }
+}
+
+fn any_sync(rng: &mut StdRng, seen: &SyncReply) -> SyncAsk {
+    let known = seen.ids.get(rng.random_range(0..seen.ids.len() + 1)).copied();
+    let from = match known {
+        Some((seq, _)) if rng.random_bool(0.7) => seq,
+        _ => any_frontier(rng, seen),
+    };
+    SyncAsk {
+        epoch: any_epoch(rng, seen),
+        from,
+        frontier: if rng.random_bool(0.7) { from } else { any_frontier(rng, seen) },
+        last: if rng.random_bool(0.8) { known.map(|(_, id)| id) } else { Some(Nonce(999)) },
+        new_epoch: Epoch(rng.random()),
+        page: [1, 2, 5, 64, 4096][rng.random_range(0..5)],
+        retention_ms: FOR_EVER_MS,
+    }
+}
+
+fn any_epoch(rng: &mut StdRng, seen: &SyncReply) -> Option<Epoch> {
+    [Some(seen.epoch), Some(seen.epoch), Some(seen.epoch), Some(Epoch(3)), None]
+        [rng.random_range(0..5)]
+}
+
+/// Behind, level, ahead, and so far ahead that the next operation begins another epoch.
+fn any_frontier(rng: &mut StdRng, seen: &SyncReply) -> u64 {
+    match rng.random_range(0..40) {
+        0..15 => seen.frontier,
+        15..25 => seen.frontier - rng.random_range(0..MINUTE_US),
+        25..35 => 0,
+        35..39 => seen.now_us + MINUTE_US,
+        _ => seen.now_us + 60 * MINUTE_US,
+    }
+}
+
+fn any_tag(rng: &mut StdRng) -> Target {
+    let high = [0, 0x80_u128, 0xFF][rng.random_range(0..3)] << 120;
+    Target::Tag(TagHash(high + rng.random_range(0..10)))
+}
+
+fn removal(nonce: u64, strength: Strength, tags: &[u128]) -> Advance {
+    let targets = tags.iter().map(|tag| Target::Tag(TagHash(*tag))).collect();
+    Advance {
+        removal: Removal { nonce: Nonce(nonce), strength, targets },
+        epoch: None,
+        frontier: 0,
+        new_epoch: Epoch(1),
+        retention_ms: FOR_EVER_MS,
+    }
+}
+
+fn everything(new_epoch: Epoch) -> SyncAsk {
+    SyncAsk {
+        epoch: None,
+        from: 0,
+        frontier: 0,
+        last: None,
+        new_epoch,
+        page: 4096,
+        retention_ms: FOR_EVER_MS,
+    }
+}
