@@ -160,8 +160,10 @@ async fn invalidate<C: Sync>(
         let _ = bus.publish_key(KeyOp::Before, version, hash, limit).await;
     }
     match queued.strength {
-        Strength::Hard => l2.remove(key, announce, limit).await?,
-        Strength::Soft => l2.expire(key, version, announce, limit).await?,
+        Strength::Hard => l2.on(key, limit, |store, key| store.remove(key, announce)).await?,
+        Strength::Soft => {
+            l2.on(key, limit, |store, key| store.expire(key, version, announce)).await?;
+        }
     }
     if let Some(bus) = &inner.bus {
         let _ = bus.publish_key(op, version, hash, limit).await;
