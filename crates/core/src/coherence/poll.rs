@@ -155,7 +155,8 @@ async fn invalidate<C: Sync>(
         Strength::Hard => KeyOp::Removed,
         Strength::Soft => KeyOp::Expired,
     };
-    let announce = inner.bus.as_ref().and_then(|bus| bus.announce(op, version, hash));
+    let announced = inner.bus.as_ref().and_then(|bus| bus.announce(op, version, hash));
+    let announce = announced.map(|(_, announce)| announce);
     if let Some(bus) = &inner.bus {
         let _ = bus.publish_key(KeyOp::Before, version, hash, limit).await;
     }

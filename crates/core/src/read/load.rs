@@ -159,8 +159,9 @@ async fn put<T: Value, C: Send + Sync>(
     let Some(l2) = &inner.l2 else { return false };
     let (version, limit) = (entry.meta.version, call.options.l2_hard_timeout);
     inner.flights.own(&landing.flight, version);
-    let announce =
+    let announced =
         inner.bus.as_ref().and_then(|bus| bus.announce(KeyOp::Written, version, call.hash));
+    let (seq, announce) = announced.unzip();
     let waiting = inner.recovery.get(&call.key);
     let put = l2.on(&call.key, limit, |store, key| store.put(key, expected, record, announce));
     match put.await {
@@ -177,6 +178,9 @@ async fn put<T: Value, C: Send + Sync>(
         }
         Ok(Put::Refused) => {
             landing.land_refused(entry);
+            if let (Some(bus), Some(seq)) = (&inner.bus, seq) {
+                bus.void(seq, limit).await;
+            }
             false
         }
         Err(error) => {

@@ -136,13 +136,18 @@ impl<C: Sync> Write<'_, C> {
             let l2 = self.l2.on(self.key, limit, |store, key| write(store, key, None)).await;
             return Sent { l2, backplane: Reach::Skipped };
         };
-        let announce = bus.announce(self.op, self.version, self.hash);
+        let (seq, announce) = bus.announce(self.op, self.version, self.hash).unzip();
         let before = bus.publish_key(KeyOp::Before, self.version, self.hash, limit).await;
         let l2 = self.l2.on(self.key, limit, |store, key| write(store, key, announce)).await;
         let after = match &l2 {
             Ok(()) => bus.publish_key(self.op, self.version, self.hash, limit).await,
             Err(_) => Ok(()),
         };
+        if let (Err(error), Some(seq)) = (&l2, seq)
+            && !error.is_unknown()
+        {
+            bus.void(seq, limit).await;
+        }
         let backplane = match (&l2, before.and(after)) {
             (Err(_), _) => reach_of(&l2, self.l2),
             (Ok(()), Ok(())) => Reach::Done,
