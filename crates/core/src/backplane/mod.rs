@@ -4,6 +4,8 @@ mod error;
 mod forward;
 mod memory;
 pub mod message;
+pub(crate) mod publish;
+pub(crate) mod receive;
 
 use std::fmt::Debug;
 

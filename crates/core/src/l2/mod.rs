@@ -1,5 +1,7 @@
 //! L2: the shared level. Bytes in, bytes out, and one ledger.
 
+pub(crate) mod access;
+pub(crate) mod breaker;
 mod codec;
 mod error;
 mod forward;

@@ -151,10 +151,19 @@ impl KeyState {
                 return flight.heard;
             }
         }
-        match self.writes.iter().position(|w| w.id == id) {
-            Some(at) => self.writes.swap_remove(at).heard,
-            None => Heard::Many,
+        let Some(at) = self.writes.iter().position(|w| w.id == id) else { return Heard::Many };
+        let write = self.writes.swap_remove(at);
+        if let Some(version) = write.version {
+            // Flights that began while the write was under way may have read what it replaced (F1).
+            self.hear(version);
         }
+        write.heard
+    }
+
+    /// Whether a flight may no longer be joined, and so has nothing to store.
+    #[must_use]
+    pub fn is_fenced(&self, id: FlightId) -> bool {
+        [&self.young, &self.older].into_iter().flatten().any(|f| f.id == id && f.fenced)
     }
 
     /// Whether nothing runs.

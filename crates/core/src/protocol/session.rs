@@ -68,6 +68,11 @@ impl Peers {
         self.expect(from, next, grace_until);
     }
 
+    /// A message arrived that could not be read: something was lost.
+    pub fn lose(&mut self) {
+        self.lost = true;
+    }
+
     /// Whether something was lost by `now`; asked once, forgotten then.
     pub fn take_loss(&mut self, now: u64) -> bool {
         let mut loss = std::mem::take(&mut self.lost);

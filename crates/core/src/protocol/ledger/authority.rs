@@ -200,7 +200,7 @@ impl Life {
     ) -> (Vec<(u64, Nonce)>, Vec<(u64, TagHash, Strength)>, bool) {
         let above = (from.saturating_add(1), TagHash(0), Strength::Soft);
         let mut levels: Vec<_> =
-            self.by_seq.range(above..).take(page + 1).map(|(key, ())| *key).collect();
+            self.by_seq.range(above..).take(page.saturating_add(1)).map(|(key, ())| *key).collect();
         let complete = levels.len() <= page;
         let mut upto = u64::MAX;
         if !complete {

@@ -1,0 +1,138 @@
+//! What this node says to the others.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::timeout;
+
+use super::message::{self, KeyOp};
+use super::{Backplane, BackplaneError};
+use crate::l2::{Announce, AnnounceRemoval};
+use crate::protocol::ledger::{Advanced, Removal};
+use crate::protocol::{KeyHash, PublisherId, Version};
+
+/// The backplane of one cache, with this node's place on it.
+#[derive(Debug)]
+pub(crate) struct Bus {
+    backplane: Arc<dyn Backplane>,
+    channel: String,
+    own_channel: String,
+    me: PublisherId,
+    next: AtomicU64,
+    /// Whether L2 announces in the same step as it writes.
+    fused: bool,
+}
+
+impl Bus {
+    pub(crate) fn new(
+        backplane: Arc<dyn Backplane>,
+        prefix: &str,
+        me: PublisherId,
+        fused: bool,
+    ) -> Self {
+        let channel = format!("{prefix}v1:ch");
+        let own_channel = format!("{prefix}v1:hb:{:032x}", me.0);
+        Self { backplane, channel, own_channel, me, next: AtomicU64::new(1), fused }
+    }
+
+    pub(crate) fn me(&self) -> PublisherId {
+        self.me
+    }
+
+    pub(crate) fn backplane(&self) -> &dyn Backplane {
+        &*self.backplane
+    }
+
+    pub(crate) fn channels(&self) -> [String; 2] {
+        [self.channel.clone(), self.own_channel.clone()]
+    }
+
+    /// The sequence number the next message will have.
+    pub(crate) fn next(&self) -> u64 {
+        self.next.load(Ordering::Acquire)
+    }
+
+    /// The message for L2 to publish while it writes, with its sequence number; `None` if it cannot.
+    pub(crate) fn announce(
+        &self,
+        op: KeyOp,
+        version: Version,
+        key: KeyHash,
+    ) -> Option<(u64, Announce)> {
+        self.fused.then(|| {
+            let seq = self.take();
+            let message = message::key(self.me, seq, op, version, key);
+            (seq, Announce { channel: self.channel.clone(), message })
+        })
+    }
+
+    /// Fills the place of a message that was certainly never sent, so that nobody misses it.
+    pub(crate) async fn void(&self, seq: u64, limit: Duration) {
+        let message = message::heartbeat(self.me, seq, 0, 0);
+        let _ = self.publish(&self.channel, message, limit).await;
+    }
+
+    /// The message for L2 to publish while it numbers a removal; `None` if it cannot.
+    pub(crate) fn announce_removal(&self, removal: &Removal) -> Option<AnnounceRemoval> {
+        self.fused.then(|| message::removal(self.me, self.take(), &self.channel, removal))
+    }
+
+    /// Around a write that L2 does not announce: says that it begins, or that it is done.
+    pub(crate) async fn publish_key(
+        &self,
+        op: KeyOp,
+        version: Version,
+        key: KeyHash,
+        limit: Duration,
+    ) -> Result<(), BackplaneError> {
+        if self.fused {
+            return Ok(());
+        }
+        let message = message::key(self.me, self.take(), op, version, key);
+        self.publish(&self.channel, message, limit).await
+    }
+
+    /// After a removal was numbered by an L2 that has not announced it.
+    pub(crate) async fn publish_removal(
+        &self,
+        removal: &Removal,
+        numbers: Advanced,
+        limit: Duration,
+    ) -> Result<(), BackplaneError> {
+        if numbers.announced {
+            return Ok(());
+        }
+        let open = message::removal(self.me, self.take(), &self.channel, removal);
+        self.publish(&self.channel, message::numbered(&open, numbers), limit).await
+    }
+
+    /// A heartbeat to oneself, by the path that writes take.
+    pub(crate) async fn beat(&self, beat: u64, limit: Duration) -> Result<(), BackplaneError> {
+        let message = message::heartbeat(self.me, 0, beat, self.next());
+        self.publish(&self.own_channel, message, limit).await
+    }
+
+    /// Tells the others how far this node's sequence has come.
+    pub(crate) async fn tell_sequence(&self, limit: Duration) -> Result<(), BackplaneError> {
+        let message = message::heartbeat(self.me, 0, 0, self.next());
+        self.publish(&self.channel, message, limit).await
+    }
+
+    async fn publish(
+        &self,
+        channel: &str,
+        message: Bytes,
+        limit: Duration,
+    ) -> Result<(), BackplaneError> {
+        match timeout(limit, self.backplane.publish(channel, message)).await {
+            Ok(result) => result,
+            Err(_) => Err(BackplaneError::new(format!("no answer within {limit:?}"))),
+        }
+    }
+
+    fn take(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::AcqRel)
+    }
+}

@@ -1,0 +1,201 @@
+//! What this node hears, and what becomes of its subscription.
+//!
+//! One task: subscribe, apply every message in order, and when the subscription ends start over with
+//! back-off and full jitter. Coming up is a doubt (what happened before is unknown), not a flush.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
+
+use super::message::{self, Body, KeyOp, Message};
+use super::publish::Bus;
+use super::{Incoming, Subscription};
+use crate::cache::Inner;
+use crate::clock::Moment;
+use crate::protocol::session::{Doubt, Peers};
+use crate::protocol::{KeyHash, PublisherId, Version};
+
+/// How long a hole in a publisher's sequence may take to fill before it is a loss.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// How long an announced write may take to be confirmed before it is a doubt.
+const CONFIRMATION: Duration = Duration::from_secs(3);
+
+/// How many announced writes are remembered; more are one doubt.
+const MAX_UNCONFIRMED: usize = 10_000;
+
+/// What was heard but is not settled.
+#[derive(Debug, Default)]
+pub(crate) struct Hearsay {
+    peers: Mutex<Peers>,
+    unconfirmed: Mutex<HashMap<(PublisherId, KeyHash, Version), Moment>>,
+    /// The subscription is deaf: make another.
+    pub(crate) resubscribe: Notify,
+}
+
+impl Hearsay {
+    /// What has turned into a doubt by `now`.
+    pub(crate) fn doubt(&self, now: Moment) -> Option<Doubt> {
+        if self.peers.lock().take_loss(now.as_nanos()) {
+            return Some(Doubt::MessageLost);
+        }
+        let mut unconfirmed = self.unconfirmed.lock();
+        let before = unconfirmed.len();
+        unconfirmed.retain(|_, due| *due > now);
+        (unconfirmed.len() < before).then_some(Doubt::Unconfirmed)
+    }
+
+    pub(crate) fn peers(&self) -> usize {
+        self.peers.lock().len()
+    }
+
+    /// True if too much is open to remember.
+    fn expect(&self, from: PublisherId, key: KeyHash, version: Version, due: Moment) -> bool {
+        let mut unconfirmed = self.unconfirmed.lock();
+        if unconfirmed.len() >= MAX_UNCONFIRMED {
+            unconfirmed.clear();
+            return true;
+        }
+        unconfirmed.insert((from, key, version), due);
+        false
+    }
+
+    fn confirm(&self, from: PublisherId, key: KeyHash, version: Version) {
+        self.unconfirmed.lock().remove(&(from, key, version));
+    }
+}
+
+/// Listens until the cache closes.
+pub(crate) async fn run<C: Send + Sync + 'static>(inner: Arc<Inner<C>>) {
+    let Some(bus) = &inner.bus else { return };
+    let mut failures = 0_u32;
+    loop {
+        let channels = bus.channels();
+        let attempt = bus.backplane().subscribe(&channels);
+        let subscribed = tokio::select! {
+            biased;
+            () = inner.closing.cancelled() => return,
+            result = timeout(inner.l2_limit() * 5, attempt) => result,
+        };
+        match subscribed {
+            Ok(Ok(mut subscription)) => {
+                failures = 0;
+                connected(&inner);
+                listen(&inner, bus, &mut *subscription).await;
+                disconnected(&inner);
+            }
+            Ok(Err(error)) => tracing::debug!(%error, "cannot subscribe; trying again"),
+            Err(_) => tracing::debug!("subscribing takes too long; trying again"),
+        }
+        if inner.closing.is_cancelled() {
+            return;
+        }
+        let pause = back_off(&inner, failures);
+        failures = failures.saturating_add(1);
+        tokio::select! {
+            biased;
+            () = inner.closing.cancelled() => return,
+            () = sleep(pause) => {}
+        }
+    }
+}
+
+/// Full jitter: uniform below a bound that doubles from 50 ms to 5 s.
+fn back_off<C>(inner: &Inner<C>, failures: u32) -> Duration {
+    let bound = Duration::from_millis(50) * 2_u32.saturating_pow(failures.min(7));
+    let bound = crate::clock::nanos(bound.min(Duration::from_secs(5)));
+    Duration::from_nanos(inner.entropy.below(bound))
+}
+
+fn connected<C>(inner: &Inner<C>) {
+    inner.doubt(Doubt::Connected);
+    inner.link.send_modify(|link| link.subscribed = true);
+    inner.node.sync_wanted.notify_one();
+    tracing::debug!("subscribed to the backplane");
+}
+
+/// No new session yet: what was proven before holds until its lease ends, or until a poll is
+/// answered and shows that only this node's ears are gone. An outage does not switch L1 off.
+fn disconnected<C>(inner: &Inner<C>) {
+    inner.node.lease.lose();
+    inner.link.send_modify(|link| link.subscribed = false);
+    if !inner.closing.is_cancelled() {
+        tracing::warn!("lost the backplane subscription; subscribing again");
+    }
+}
+
+async fn listen<C: Sync>(inner: &Inner<C>, bus: &Bus, subscription: &mut dyn Subscription) {
+    loop {
+        let incoming = tokio::select! {
+            biased;
+            () = inner.closing.cancelled() => return,
+            () = inner.hearsay.resubscribe.notified() => return,
+            incoming = subscription.next() => incoming,
+        };
+        match incoming {
+            Some(Incoming::Message(bytes)) => {
+                inner.counters.messages.add();
+                match message::decode(&bytes) {
+                    Some(message) => apply(inner, bus, message),
+                    None => {
+                        inner.counters.messages_undecodable.add();
+                        // A doubt, at the next poll: junk must not keep every node verifying.
+                        inner.hearsay.peers.lock().lose();
+                    }
+                }
+            }
+            Some(Incoming::Lagged) => inner.doubt(Doubt::MessageLost),
+            None => return,
+        }
+    }
+}
+
+/// Applies a message. None is dropped because of its sequence number.
+fn apply<C>(inner: &Inner<C>, bus: &Bus, message: Message) {
+    let now = inner.now();
+    let own = message.publisher == bus.me();
+    let grace = (now + GRACE).as_nanos();
+    if !own && message.seq != 0 {
+        inner.hearsay.peers.lock().heard(message.publisher, message.seq, grace);
+    }
+    match message.body {
+        Body::Removal { epoch, item } => {
+            inner.node.heard(epoch, item);
+        }
+        Body::Key { op, version, key } => {
+            apply_key(inner, op, version, key);
+            if own {
+                return;
+            }
+            if op == KeyOp::Before {
+                let due = now + CONFIRMATION;
+                if inner.hearsay.expect(message.publisher, key, version, due) {
+                    inner.doubt(Doubt::Unconfirmed);
+                }
+            } else {
+                inner.hearsay.confirm(message.publisher, key, version);
+            }
+        }
+        Body::Heartbeat { beat, .. } if own => {
+            let sent = Moment::from_nanos(beat);
+            if beat != 0 && sent <= now {
+                inner.node.lease.heard(sent);
+            }
+        }
+        Body::Heartbeat { next, .. } => {
+            inner.hearsay.peers.lock().sent(message.publisher, next, grace);
+        }
+    }
+}
+
+/// Equality only: a copy of exactly this version stays, any other goes. Running loads are fenced.
+fn apply_key<C>(inner: &Inner<C>, op: KeyOp, version: Version, key: KeyHash) {
+    inner.flights.hear(key, version, || match op {
+        KeyOp::Expired => inner.l1.expire_other(key, version),
+        KeyOp::Before | KeyOp::Written | KeyOp::Removed => inner.l1.keep_only(key, version),
+    });
+}

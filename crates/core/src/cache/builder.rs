@@ -1,0 +1,257 @@
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::{Cache, DefaultCodec, Inner, Link};
+use crate::backplane::Backplane;
+use crate::backplane::publish::Bus;
+use crate::backplane::receive::{self, Hearsay};
+use crate::clock::{Clock, SystemClock};
+use crate::coherence::{CoherenceLease, Node, poll};
+use crate::entropy::Entropy;
+use crate::error::{Error, ErrorKind, Place};
+use crate::flight::Flights;
+use crate::l1::L1;
+use crate::l2::access::Access;
+use crate::l2::{L2, Wire};
+use crate::options::{EntryOptions, Settings};
+use crate::protocol::ledger::Authority;
+use crate::recovery::Recovery;
+use crate::telemetry::Counters;
+use crate::write::removal::begin_locally;
+
+/// The longest key prefix, in bytes.
+const MAX_PREFIX_LEN: usize = 128;
+
+/// Puts a cache together. `build` connects to nothing, blocks on nothing and never panics.
+///
+/// ```
+/// use crinkle_core::{Cache, backplane::MemoryBackplane, l2::MemoryL2};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), crinkle_core::Error> {
+/// let cache = Cache::builder("shop")
+///     .key_prefix("shop:v2:")
+///     .capacity(10_000)
+///     .l2(MemoryL2::new())
+///     .backplane(MemoryBackplane::new())
+///     .build()?;
+/// cache.ready().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+#[must_use = "a builder does nothing until `build`"]
+pub struct CacheBuilder<C = DefaultCodec> {
+    name: String,
+    prefix: Option<String>,
+    codec: C,
+    codec_id: u8,
+    settings: Settings,
+    defaults: EntryOptions,
+    clock: Arc<dyn Clock>,
+    seed: Option<u64>,
+    l2: Option<Arc<dyn L2>>,
+    backplane: Option<Arc<dyn Backplane>>,
+}
+
+impl CacheBuilder {
+    pub(super) fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            prefix: None,
+            codec: DefaultCodec::default(),
+            codec_id: 0,
+            settings: Settings::default(),
+            defaults: EntryOptions::default(),
+            clock: Arc::new(SystemClock),
+            seed: None,
+            l2: None,
+            backplane: None,
+        }
+    }
+}
+
+impl<C: Send + Sync + 'static> CacheBuilder<C> {
+    /// What every key in L2 begins with: 1 to 128 letters, digits and `_ . : -`. Caches that share a
+    /// prefix share their entries; give them the same settings. Default: the name and a colon.
+    pub fn key_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = Some(prefix.into());
+        self
+    }
+
+    /// How much L1 holds; see [`Settings::capacity`]. Default: 100,000.
+    pub fn capacity(mut self, capacity: u64) -> Self {
+        self.settings = self.settings.capacity(capacity);
+        self
+    }
+
+    /// Everything that is data; replaces what was set before.
+    pub fn settings(mut self, settings: Settings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// The options of calls that choose none. Default: 30 s, no fail-safe.
+    pub fn default_options(mut self, options: EntryOptions) -> Self {
+        self.defaults = options;
+        self
+    }
+
+    /// How values become bytes. Default: `MessagePack`.
+    pub fn codec<D: Send + Sync + 'static>(self, codec: D) -> CacheBuilder<D> {
+        CacheBuilder {
+            name: self.name,
+            prefix: self.prefix,
+            codec,
+            codec_id: 0,
+            settings: self.settings,
+            defaults: self.defaults,
+            clock: self.clock,
+            seed: self.seed,
+            l2: None,
+            backplane: self.backplane,
+        }
+    }
+
+    /// The clock. Default: the system's, which counts suspend where it can.
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// Makes every random identity follow from a seed, for tests. Two nodes of one cache must never
+    /// have the same seed.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// The shared level. Choose the codec before.
+    pub fn l2(mut self, l2: impl L2) -> Self
+    where
+        C: Wire,
+    {
+        self.codec_id = self.codec.id();
+        self.l2 = Some(Arc::new(l2));
+        self
+    }
+
+    /// The notifications between nodes.
+    pub fn backplane(mut self, backplane: impl Backplane) -> Self {
+        self.backplane = Some(Arc::new(backplane));
+        self
+    }
+
+    /// Builds the cache. With an L2 it must be called within a tokio runtime, on which the
+    /// background tasks run; connecting happens there, so a server that is down is no error.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidOptions`] names the setting that is out of range or contradicts another.
+    pub fn build(self) -> Result<Cache<C>, Error> {
+        let place = Place { cache: self.name.as_str().into(), key: None };
+        let prefix = self.check(&place)?;
+        let distributed = self.l2.is_some();
+        let cache = Cache::new(self.assemble(&prefix, true));
+        let inner = cache.inner();
+        if distributed {
+            inner.spawn(poll::run(Arc::clone(inner)))?;
+            inner.spawn(receive::run(Arc::clone(inner)))?;
+        } else {
+            begin_locally(inner);
+        }
+        Ok(cache)
+    }
+
+    pub(super) fn build_disabled(self) -> Cache<C> {
+        Cache::new(self.assemble("disabled:", false))
+    }
+
+    /// Parses what was given; the key prefix, if all of it is sound.
+    fn check(&self, place: &Place) -> Result<String, Error> {
+        let refuse = |what: String| Error::new(ErrorKind::InvalidOptions, place.clone(), what);
+        self.settings.validate(place)?;
+        self.defaults.validate(place)?;
+        let prefix = self.prefix.clone().unwrap_or_else(|| format!("{}:", self.name));
+        let legal = |c: char| c.is_ascii_alphanumeric() || "_.:-".contains(c);
+        if prefix.len() < 2 && self.prefix.is_none()
+            || prefix.is_empty()
+            || prefix.len() > MAX_PREFIX_LEN
+            || !prefix.chars().all(legal)
+        {
+            return Err(refuse(format!(
+                "the key prefix is {prefix:?}; it must be 1 to {MAX_PREFIX_LEN} letters, digits or _.:- \
+                 (it defaults to the cache's name and a colon)"
+            )));
+        }
+        if prefix.contains("v1:") {
+            return Err(refuse(format!(
+                "the key prefix is {prefix:?}; it must not contain \"v1:\", which begins the \
+                 internal part of a key, so that no cache's keys lie within another's"
+            )));
+        }
+        if self.backplane.is_some() && self.l2.is_none() {
+            return Err(refuse(
+                "a backplane without an L2: the ledger that numbers removals lives in L2"
+                    .to_owned(),
+            ));
+        }
+        if self.l2.is_some() && Handle::try_current().is_err() {
+            return Err(refuse(
+                "an L2 needs a tokio runtime; call build from within one".to_owned(),
+            ));
+        }
+        let (lease, poll) = (self.settings.coherence_lease, self.settings.poll);
+        let answer = self.defaults.l2_hard_timeout;
+        if self.l2.is_some() && lease < poll * 2 + answer * 2 {
+            return Err(refuse(format!(
+                "coherence_lease is {lease:?}, poll {poll:?} and l2_hard_timeout {answer:?}; a poll, \
+                 its heartbeat and their answers do not fit (lease >= 2 poll + 2 l2_hard_timeout)"
+            )));
+        }
+        Ok(prefix)
+    }
+
+    fn assemble(self, prefix: &str, enabled: bool) -> Inner<C> {
+        let entropy = Entropy::new(self.seed);
+        let me = entropy.publisher();
+        let store_bus = self.l2.as_ref().and_then(|l2| l2.bus());
+        let bus = self.backplane.map(|backplane| {
+            let fused = store_bus.is_some() && store_bus == backplane.bus();
+            Bus::new(backplane, prefix, me, fused)
+        });
+        let lease = match &self.l2 {
+            Some(_) => CoherenceLease::new(self.settings.coherence_lease),
+            None => CoherenceLease::forever(),
+        };
+        let failures = self.settings.breaker_failures;
+        let l2 = self.l2.map(|l2| Access::new(l2, prefix, failures, Arc::clone(&self.clock)));
+        Inner {
+            name: self.name.into(),
+            codec: self.codec,
+            codec_id: self.codec_id,
+            enabled,
+            l1: L1::new(self.settings.capacity),
+            recovery: Recovery::new(self.settings.recovery_keys),
+            settings: self.settings,
+            defaults: self.defaults,
+            clock: self.clock,
+            entropy,
+            node: Node::new(lease),
+            flights: Flights::new(),
+            l2,
+            own_ledger: Mutex::new(Authority::default()),
+            bus,
+            counters: Counters::default(),
+            tasks: TaskTracker::new(),
+            closing: CancellationToken::new(),
+            link: watch::Sender::new(Link::default()),
+            hearsay: Hearsay::default(),
+        }
+    }
+}

@@ -1,0 +1,167 @@
+use std::fmt;
+use std::future::IntoFuture;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use super::Cache;
+use super::requests::{entry_options, load_options};
+use crate::entry::Cached;
+use crate::error::{BoxError, Error};
+use crate::factory::{FactoryContext, boxed};
+use crate::l2::Codec;
+use crate::options::EntryOptions;
+use crate::protocol::KeyHash;
+use crate::read::{self, Call};
+
+/// The tags of a request that has none.
+pub type NoTags = [&'static str; 0];
+
+/// A `get_or_set` that runs when awaited.
+#[must_use = "a request does nothing until awaited"]
+pub struct GetOrSet<'a, T, C, F, G = NoTags> {
+    cache: &'a Cache<C>,
+    key: &'a str,
+    factory: F,
+    tags: G,
+    options: Option<EntryOptions>,
+    value: PhantomData<fn() -> T>,
+}
+
+impl<'a, T, C, F> GetOrSet<'a, T, C, F> {
+    pub(super) fn new(cache: &'a Cache<C>, key: &'a str, factory: F) -> Self {
+        Self { cache, key, factory, tags: [], options: None, value: PhantomData }
+    }
+}
+
+impl<'a, T, C, F, G> GetOrSet<'a, T, C, F, G>
+where
+    C: Send + Sync + 'static,
+{
+    /// The tags of the entry, should it be loaded. They are not looked at on a hit. A second call
+    /// replaces the first.
+    pub fn tags<H>(self, tags: H) -> GetOrSet<'a, T, C, F, H>
+    where
+        H: IntoIterator,
+        H::Item: Into<String>,
+    {
+        let Self { cache, key, factory, options, value, .. } = self;
+        GetOrSet { cache, key, factory, tags, options, value }
+    }
+
+    entry_options!();
+    load_options!();
+}
+
+impl<'a, T, C, F, G, Fut, E> IntoFuture for GetOrSet<'a, T, C, F, G>
+where
+    T: Send + Sync + 'static,
+    C: Codec<T>,
+    F: FnOnce(FactoryContext<T>) -> Fut + Send + 'static,
+    Fut: Future<Output = Result<T, E>> + Send + 'static,
+    E: Into<BoxError> + 'static,
+    G: IntoIterator + Send + 'a,
+    G::Item: Into<String>,
+{
+    type Output = Result<Cached<T>, Error>;
+    type IntoFuture = GetOrSetFuture<'a, T, C, F, G>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        GetOrSetFuture { state: State::New(self) }
+    }
+}
+
+/// The future of [`GetOrSet`]: a hit is answered in its first poll, without allocating; only a miss
+/// is boxed.
+pub struct GetOrSetFuture<'a, T, C, F, G> {
+    state: State<'a, T, C, F, G>,
+}
+
+enum State<'a, T, C, F, G> {
+    New(GetOrSet<'a, T, C, F, G>),
+    Slow(Pin<Box<dyn Future<Output = Result<Cached<T>, Error>> + Send>>),
+    Done,
+}
+
+/// Nothing in it is pinned: the request is moved out before anything polls it.
+impl<T, C, F, G> Unpin for GetOrSetFuture<'_, T, C, F, G> {}
+
+impl<'a, T, C, F, G, Fut, E> Future for GetOrSetFuture<'a, T, C, F, G>
+where
+    T: Send + Sync + 'static,
+    C: Codec<T>,
+    F: FnOnce(FactoryContext<T>) -> Fut + Send + 'static,
+    Fut: Future<Output = Result<T, E>> + Send + 'static,
+    E: Into<BoxError> + 'static,
+    G: IntoIterator + Send + 'a,
+    G::Item: Into<String>,
+{
+    type Output = Result<Cached<T>, Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        if let State::New(request) = &this.state {
+            let hash = KeyHash::of(request.key);
+            if let Some(cached) = read::hit(request.cache.inner(), hash, request.key) {
+                this.state = State::Done;
+                return Poll::Ready(Ok(cached));
+            }
+            let State::New(request) = std::mem::replace(&mut this.state, State::Done) else {
+                return Poll::Pending;
+            };
+            match slow(request, hash) {
+                Ok(running) => this.state = State::Slow(running),
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        let State::Slow(running) = &mut this.state else {
+            return Poll::Pending;
+        };
+        let result = ready!(running.as_mut().poll(cx));
+        this.state = State::Done;
+        Poll::Ready(result)
+    }
+}
+
+#[expect(clippy::type_complexity, reason = "one boxed future, named once")]
+fn slow<T, C, F, G, Fut, E>(
+    request: GetOrSet<'_, T, C, F, G>,
+    hash: KeyHash,
+) -> Result<Pin<Box<dyn Future<Output = Result<Cached<T>, Error>> + Send>>, Error>
+where
+    T: Send + Sync + 'static,
+    C: Codec<T>,
+    F: FnOnce(FactoryContext<T>) -> Fut + Send + 'static,
+    Fut: Future<Output = Result<T, E>> + Send + 'static,
+    E: Into<BoxError> + 'static,
+    G: IntoIterator,
+    G::Item: Into<String>,
+{
+    let inner = Arc::clone(request.cache.inner());
+    inner.check_key(request.key)?;
+    let call = Call {
+        key: request.key.into(),
+        hash,
+        options: request.options.unwrap_or_else(|| inner.defaults.clone()),
+        tags: request.tags.into_iter().map(Into::into).collect(),
+    };
+    Ok(Box::pin(read::run(inner, call, boxed(request.factory))))
+}
+
+impl<T, C, F, G> fmt::Debug for GetOrSet<'_, T, C, F, G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GetOrSet").field("key", &self.key).finish_non_exhaustive()
+    }
+}
+
+impl<T, C, F, G> fmt::Debug for GetOrSetFuture<'_, T, C, F, G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match &self.state {
+            State::New(_) => "New",
+            State::Slow(_) => "Slow",
+            State::Done => "Done",
+        };
+        f.debug_struct("GetOrSetFuture").field("state", &state).finish()
+    }
+}

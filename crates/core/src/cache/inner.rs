@@ -1,0 +1,135 @@
+//! What the clones of a cache share.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::backplane::publish::Bus;
+use crate::backplane::receive::Hearsay;
+use crate::clock::{Clock, Moment};
+use crate::coherence::Node;
+use crate::entropy::Entropy;
+use crate::error::{Error, ErrorKind, Place};
+use crate::flight::Flights;
+use crate::l1::L1;
+use crate::l2::access::Access;
+use crate::options::{EntryOptions, Settings};
+use crate::protocol::ledger::Authority;
+use crate::protocol::session::Doubt;
+use crate::recovery::Recovery;
+use crate::telemetry::Counters;
+
+#[derive(Debug)]
+pub(crate) struct Inner<C> {
+    pub(crate) name: Arc<str>,
+    pub(crate) codec: C,
+    pub(crate) codec_id: u8,
+    pub(crate) enabled: bool,
+    pub(crate) settings: Settings,
+    pub(crate) defaults: EntryOptions,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Entropy,
+    pub(crate) l1: L1,
+    pub(crate) node: Node,
+    pub(crate) flights: Flights,
+    pub(crate) l2: Option<Access>,
+    /// The ledger of a cache without L2.
+    pub(crate) own_ledger: Mutex<Authority>,
+    pub(crate) bus: Option<Bus>,
+    pub(crate) recovery: Recovery,
+    pub(crate) counters: Counters,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) closing: CancellationToken,
+    pub(crate) link: watch::Sender<Link>,
+    pub(crate) hearsay: Hearsay,
+}
+
+/// How this node stands with the others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Link {
+    /// How many times the ledger has been compared to the end.
+    pub(crate) syncs: u64,
+    /// Whether a subscription is in force.
+    pub(crate) subscribed: bool,
+}
+
+impl<C> Inner<C> {
+    pub(crate) fn now(&self) -> Moment {
+        self.clock.now()
+    }
+
+    /// Where an error happened.
+    pub(crate) fn place(&self, key: Option<&str>) -> Place {
+        let key = key.filter(|_| !self.settings.redact_keys).map(Into::into);
+        Place { cache: Arc::clone(&self.name), key }
+    }
+
+    pub(crate) fn error(&self, kind: ErrorKind, key: &str, detail: impl Into<String>) -> Error {
+        Error::new(kind, self.place(Some(key)), detail)
+    }
+
+    /// Runs a task of this cache's own.
+    pub(crate) fn spawn<F>(&self, task: F) -> Result<(), Error>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let runtime = Handle::try_current().map_err(|_| {
+            let detail = "no tokio runtime here; call it from within one";
+            Error::new(ErrorKind::Closed, self.place(None), detail)
+        })?;
+        if self.closing.is_cancelled() {
+            return Err(Error::new(ErrorKind::Closed, self.place(None), ""));
+        }
+        self.tasks.spawn_on(task, &runtime);
+        Ok(())
+    }
+
+    pub(crate) fn check_key(&self, key: &str) -> Result<(), Error> {
+        let len = key.len();
+        if len == 0 || len > Settings::MAX_KEY_LEN {
+            let most = Settings::MAX_KEY_LEN;
+            let detail = format!("it is {len} bytes long; keys have 1 to {most} bytes");
+            return Err(Error::new(ErrorKind::InvalidKey, self.place(None), detail));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn check_tags<S: AsRef<str>>(&self, key: &str, tags: &[S]) -> Result<(), Error> {
+        let most = self.settings.max_tags;
+        if tags.len() > most {
+            let detail = format!("{} tags; an entry carries at most {most}", tags.len());
+            return Err(self.error(ErrorKind::InvalidTag, key, detail));
+        }
+        tags.iter().try_for_each(|tag| self.check_tag(tag.as_ref()))
+    }
+
+    pub(crate) fn check_tag(&self, tag: &str) -> Result<(), Error> {
+        let (len, most) = (tag.len(), self.settings.max_tag_len);
+        if len == 0 || len > most {
+            let detail = format!("it is {len} bytes long; tags have 1 to {most} bytes");
+            return Err(Error::new(ErrorKind::InvalidTag, self.place(None), detail));
+        }
+        Ok(())
+    }
+
+    /// Something may have been missed: entries are verified before they count as fresh again.
+    pub(crate) fn doubt(&self, why: Doubt) {
+        self.counters.doubts.add();
+        self.node.doubt(why);
+    }
+
+    /// How long barriers are kept, in milliseconds.
+    pub(crate) fn retention_ms(&self) -> u64 {
+        crate::clock::millis(self.settings.retention(self.defaults.factory_deadline))
+    }
+
+    /// The limit of calls that no caller's options bound.
+    pub(crate) fn l2_limit(&self) -> Duration {
+        self.defaults.l2_hard_timeout
+    }
+}

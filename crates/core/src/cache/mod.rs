@@ -1,0 +1,414 @@
+//! The handle and its requests. Every method here delegates; the work is in [`read`](crate::read)
+//! and [`write`](crate::write).
+
+mod builder;
+mod get_or_set;
+mod health;
+mod inner;
+mod requests;
+mod writes;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+use tokio_util::sync::DropGuard;
+
+pub use builder::CacheBuilder;
+pub use get_or_set::{GetOrSet, GetOrSetFuture, NoTags};
+pub use health::Health;
+pub(crate) use inner::{Inner, Link};
+pub use requests::{Get, GetFuture, GetOr};
+pub use writes::{Expire, Remove, RemoveByTag, Set};
+
+use crate::entry::Cached;
+use crate::error::{BoxError, Error, ErrorKind};
+use crate::factory::FactoryContext;
+use crate::l2::Codec;
+use crate::protocol::KeyHash;
+use crate::protocol::ledger::Strength;
+use crate::telemetry::Stats;
+
+#[cfg(feature = "messagepack")]
+type DefaultCodec = crate::l2::MessagePack;
+#[cfg(not(feature = "messagepack"))]
+type DefaultCodec = crate::l2::NoCodec;
+
+/// A hybrid cache: L1 in this process, optionally an L2 shared by all nodes and a backplane that
+/// keeps their L1s in step.
+///
+/// A cheap-clone handle, `Send + Sync + 'static`. One cache holds values of any type. The last clone
+/// dropped stops the background tasks; [`close`](Cache::close) drains what waits for L2 first.
+///
+/// ```
+/// use crinkle_core::{Cache, EntryOptions, FailSafe};
+/// use std::time::Duration;
+///
+/// # #[derive(serde::Serialize, serde::Deserialize)]
+/// # struct Product { name: String }
+/// # async fn load(id: u32) -> Result<Product, std::io::Error> { Ok(Product { name: format!("#{id}") }) }
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), crinkle_core::Error> {
+/// let cache = Cache::builder("shop")
+///     .default_options(EntryOptions::new(Duration::from_secs(60))
+///         .fail_safe(FailSafe::for_up_to(Duration::from_secs(3600))))
+///     .build()?;
+///
+/// let product = cache
+///     .get_or_set("product:42", |_| load(42))
+///     .tags(["products", "category:7"])
+///     .await?;
+/// assert_eq!(product.name, "#42");
+///
+/// cache.remove_by_tag("category:7").await?;
+/// assert!(cache.get::<Product>("product:42").await?.is_none());
+/// # Ok(())
+/// # }
+/// ```
+pub struct Cache<C = DefaultCodec> {
+    handle: Arc<Handle<C>>,
+}
+
+struct Handle<C> {
+    inner: Arc<Inner<C>>,
+    /// Dropped with the last clone: the background tasks end.
+    _closing: DropGuard,
+}
+
+impl Cache {
+    /// Begins a cache. The name is used in errors, logs and metrics, and as the default key prefix:
+    /// letters, digits and `_ . : -`.
+    pub fn builder(name: &str) -> CacheBuilder {
+        CacheBuilder::new(name)
+    }
+
+    /// A cache that stores nothing and runs every factory, for tests and switches.
+    #[must_use]
+    pub fn disabled() -> Self {
+        CacheBuilder::new("disabled").build_disabled()
+    }
+}
+
+impl<C: Send + Sync + 'static> Cache<C> {
+    pub(crate) fn new(inner: Inner<C>) -> Self {
+        let closing = inner.closing.clone().drop_guard();
+        Self { handle: Arc::new(Handle { inner: Arc::new(inner), _closing: closing }) }
+    }
+
+    pub(crate) fn inner(&self) -> &Arc<Inner<C>> {
+        &self.handle.inner
+    }
+
+    /// The name given to the builder.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.inner().name
+    }
+
+    /// Answers from the cache, or loads, stores and answers. The main call.
+    ///
+    /// The factory is not called on a hit. At most one factory per key runs on this node, and with
+    /// an L2 one per cluster; everybody who asks meanwhile shares its result. It runs on a task of
+    /// the cache's own. `key` is anything that is a string by reference.
+    ///
+    /// Options and tags are chained on the request, which runs when awaited:
+    /// `cache.get_or_set(key, factory).tags(["a"]).duration(..).await`.
+    ///
+    /// # Errors
+    ///
+    /// What the factory returned ([`ErrorKind::Factory`], shared by every waiter), its panic, or its
+    /// timeout, unless fail-safe has a stale value; [`ErrorKind::InvalidKey`],
+    /// [`ErrorKind::InvalidTag`], [`ErrorKind::InvalidOptions`]; [`ErrorKind::LockTimeout`] if
+    /// `flight_timeout` is over; [`ErrorKind::Closed`]. L2 trouble is never an error of a read.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future stops waiting. The factory, once started, goes on, and its value is
+    /// stored for the next caller.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), crinkle_core::Error> {
+    /// let cache = crinkle_core::Cache::builder("shop").build()?;
+    /// let answer = cache.get_or_set("answer", |_| async { crinkle_core::ok(42) }).await?;
+    /// assert_eq!(*answer, 42);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn get_or_set<'a, T, F, Fut, E, K>(
+        &'a self,
+        key: &'a K,
+        factory: F,
+    ) -> GetOrSet<'a, T, C, F>
+    where
+        T: Send + Sync + 'static,
+        C: Codec<T>,
+        F: FnOnce(FactoryContext<T>) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<T, E>> + Send + 'static,
+        E: Into<BoxError> + 'static,
+        K: AsRef<str> + ?Sized,
+    {
+        GetOrSet::new(self, key.as_ref(), factory)
+    }
+
+    /// Answers from L1 or L2; never runs anything.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::TypeMismatch`] if the key holds another type, [`ErrorKind::InvalidKey`],
+    /// [`ErrorKind::InvalidOptions`]. L2 trouble is `None` (or a stale value, if allowed).
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), crinkle_core::Error> {
+    /// let cache = crinkle_core::Cache::builder("shop").build()?;
+    /// assert!(cache.get::<String>("name").await?.is_none());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn get<'a, T>(&'a self, key: &'a (impl AsRef<str> + ?Sized)) -> Get<'a, T, C>
+    where
+        T: Send + Sync + 'static,
+        C: Codec<T>,
+    {
+        Get::new(self, key.as_ref())
+    }
+
+    /// Answers from L1 or L2, else with `default`, which is not stored.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Cache::get).
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost.
+    pub fn get_or<'a, T>(
+        &'a self,
+        key: &'a (impl AsRef<str> + ?Sized),
+        default: T,
+    ) -> GetOr<'a, T, C>
+    where
+        T: Send + Sync + 'static,
+        C: Codec<T>,
+    {
+        GetOr::new(self.get(key), default)
+    }
+
+    /// A fresh value of L1, without waiting for anything. A value of another type is `None`.
+    #[must_use]
+    pub fn peek<T>(&self, key: &(impl AsRef<str> + ?Sized)) -> Option<Cached<T>>
+    where
+        T: Send + Sync + 'static,
+        C: Codec<T>,
+    {
+        let key = key.as_ref();
+        crate::read::hit(self.inner(), KeyHash::of(key), key)
+    }
+
+    /// Stores a value here, in L2, and tells the other nodes to drop theirs.
+    ///
+    /// Concurrent blind `set`s of one key are ordered by L2, not by the source; prefer `remove`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Codec`] or [`ErrorKind::TooLarge`] (nothing is stored then),
+    /// [`ErrorKind::NotPropagated`] with `require_propagation`, and invalid keys, tags and options.
+    /// With L2 down it succeeds, and the receipt says `Queued`.
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped `set` may have taken effect or not; in either case no older value is left here.
+    pub fn set<'a, T>(&'a self, key: &'a (impl AsRef<str> + ?Sized), value: T) -> Set<'a, T, C>
+    where
+        T: Send + Sync + 'static,
+        C: Codec<T>,
+    {
+        Set::new(self, key.as_ref(), value)
+    }
+
+    /// Removes a key everywhere, also as a fallback.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidKey`]; [`ErrorKind::NotPropagated`] with `require_propagation`.
+    ///
+    /// # Cancel safety
+    ///
+    /// It holds on this node from the first poll; the other nodes may or may not learn of a dropped
+    /// one.
+    pub fn remove<'a>(&'a self, key: &'a (impl AsRef<str> + ?Sized)) -> Remove<'a, C> {
+        Remove::new(self, key.as_ref())
+    }
+
+    /// Makes a key stale everywhere; fail-safe may still use it.
+    ///
+    /// # Errors
+    ///
+    /// As [`remove`](Cache::remove).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`remove`](Cache::remove).
+    pub fn expire<'a>(&'a self, key: &'a (impl AsRef<str> + ?Sized)) -> Expire<'a, C> {
+        Expire::new(self, key.as_ref())
+    }
+
+    /// Removes every entry that carries the tag, also as a fallback. One number is written, whatever
+    /// their count.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidTag`]; [`ErrorKind::NotPropagated`] with `require_propagation`.
+    ///
+    /// # Cancel safety
+    ///
+    /// From the first poll it holds on this node, and is repeated until L2 has it.
+    pub fn remove_by_tag(&self, tag: impl Into<String>) -> RemoveByTag<'_, C> {
+        RemoveByTag::tags(self, Strength::Hard, vec![tag.into()])
+    }
+
+    /// [`remove_by_tag`](Cache::remove_by_tag) for several tags, in one round trip.
+    ///
+    /// # Errors
+    ///
+    /// As [`remove_by_tag`](Cache::remove_by_tag).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`remove_by_tag`](Cache::remove_by_tag).
+    pub fn remove_by_tags<S: Into<String>>(
+        &self,
+        tags: impl IntoIterator<Item = S>,
+    ) -> RemoveByTag<'_, C> {
+        let tags = tags.into_iter().map(Into::into).collect();
+        RemoveByTag::tags(self, Strength::Hard, tags)
+    }
+
+    /// Makes every entry that carries the tag stale; fail-safe may still use them.
+    ///
+    /// # Errors
+    ///
+    /// As [`remove_by_tag`](Cache::remove_by_tag).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`remove_by_tag`](Cache::remove_by_tag).
+    pub fn expire_by_tag(&self, tag: impl Into<String>) -> RemoveByTag<'_, C> {
+        RemoveByTag::tags(self, Strength::Soft, vec![tag.into()])
+    }
+
+    /// Makes every entry of this cache stale, on every node; fail-safe may still use them.
+    ///
+    /// # Errors
+    ///
+    /// As [`remove_by_tag`](Cache::remove_by_tag).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`remove_by_tag`](Cache::remove_by_tag).
+    pub fn clear(&self) -> RemoveByTag<'_, C> {
+        RemoveByTag::everything(self, Strength::Soft)
+    }
+
+    /// Removes every entry of this cache, on every node, also as a fallback.
+    ///
+    /// # Errors
+    ///
+    /// As [`remove_by_tag`](Cache::remove_by_tag).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`remove_by_tag`](Cache::remove_by_tag).
+    pub fn clear_hard(&self) -> RemoveByTag<'_, C> {
+        RemoveByTag::everything(self, Strength::Hard)
+    }
+
+    /// Waits until the ledger has been read once and the subscription is in force. Optional: before
+    /// that, reads wait for the ledger within their L2 timeouts. With L2 down it waits until L2 is
+    /// back.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Closed`] if the cache is closed meanwhile.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost.
+    pub async fn ready(&self) -> Result<(), Error> {
+        let inner = self.inner();
+        let (l2, bus) = (inner.l2.is_some(), inner.bus.is_some());
+        let mut link = inner.link.subscribe();
+        let up = link.wait_for(|l| (!l2 || l.syncs > 0) && (!bus || l.subscribed));
+        tokio::select! {
+            biased;
+            up = up => up.map(|_| ()).map_err(|_| self.closed()),
+            () = inner.closing.cancelled() => Err(self.closed()),
+        }
+    }
+
+    /// Sends what waits for L2, stops the background tasks and waits for running loads. Calls that
+    /// would load fail with [`ErrorKind::Closed`] from then on.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotPropagated`] if invalidations are left that L2 has not heard of, which are
+    /// lost now, or if loads were still running after 5 seconds.
+    ///
+    /// # Cancel safety
+    ///
+    /// The cache is closed in any case once this has been polled.
+    pub async fn close(&self) -> Result<(), Error> {
+        let inner = self.inner();
+        let drained = crate::coherence::poll::drain(inner).await;
+        inner.closing.cancel();
+        inner.tasks.close();
+        let ended = timeout(Duration::from_secs(5), inner.tasks.wait()).await.is_ok();
+        if drained && ended {
+            return Ok(());
+        }
+        let what = match drained {
+            false => "invalidations were still queued for L2",
+            true => "loads were still running",
+        };
+        Err(Error::new(ErrorKind::NotPropagated, inner.place(None), what))
+    }
+
+    /// A snapshot of the counters.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.inner().counters.snapshot()
+    }
+
+    /// How the cache stands with L2, the backplane and its peers.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        Health::of(self.inner())
+    }
+
+    /// About how many entries L1 holds, stale ones included.
+    #[must_use]
+    pub fn entry_count(&self) -> u64 {
+        self.inner().l1.len()
+    }
+
+    fn closed(&self) -> Error {
+        Error::new(ErrorKind::Closed, self.inner().place(None), "")
+    }
+}
+
+impl<C> Clone for Cache<C> {
+    fn clone(&self) -> Self {
+        Self { handle: Arc::clone(&self.handle) }
+    }
+}
+
+impl<C> std::fmt::Debug for Cache<C> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cache").field("name", &self.handle.inner.name).finish_non_exhaustive()
+    }
+}

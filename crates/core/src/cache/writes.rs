@@ -1,0 +1,189 @@
+use std::fmt;
+use std::future::IntoFuture;
+use std::pin::Pin;
+
+use super::Cache;
+use super::requests::{entry_options, load_options};
+use crate::error::Error;
+use crate::l2::Codec;
+use crate::options::EntryOptions;
+use crate::protocol::ledger::Strength;
+use crate::write::{self, Receipt, removal};
+
+type WriteFuture<'a> = Pin<Box<dyn Future<Output = Result<Receipt, Error>> + Send + 'a>>;
+
+/// A `set` that runs when awaited.
+#[must_use = "a request does nothing until awaited"]
+pub struct Set<'a, T, C> {
+    cache: &'a Cache<C>,
+    key: &'a str,
+    value: T,
+    tags: Vec<String>,
+    options: Option<EntryOptions>,
+}
+
+impl<'a, T, C> Set<'a, T, C>
+where
+    T: Send + Sync + 'static,
+    C: Codec<T>,
+{
+    pub(super) fn new(cache: &'a Cache<C>, key: &'a str, value: T) -> Self {
+        Self { cache, key, value, tags: Vec::new(), options: None }
+    }
+
+    /// The tags of the entry. A second call replaces the first.
+    pub fn tags<S: Into<String>>(mut self, tags: impl IntoIterator<Item = S>) -> Self {
+        self.tags = tags.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Makes it an error if L2 and the notification are not confirmed.
+    pub fn require_propagation(mut self) -> Self {
+        let options = self.take_options().require_propagation(true);
+        self.options = Some(options);
+        self
+    }
+
+    entry_options!();
+    load_options!();
+}
+
+impl<'a, T, C> IntoFuture for Set<'a, T, C>
+where
+    T: Send + Sync + 'static,
+    C: Codec<T>,
+{
+    type Output = Result<Receipt, Error>;
+    type IntoFuture = WriteFuture<'a>;
+
+    fn into_future(self) -> WriteFuture<'a> {
+        let Self { cache, key, value, tags, options } = self;
+        Box::pin(async move {
+            let inner = cache.inner();
+            inner.check_key(key)?;
+            if !inner.enabled {
+                return Ok(Receipt::local());
+            }
+            let options = options.unwrap_or_else(|| inner.defaults.clone());
+            write::set(inner, key, value, options, tags).await
+        })
+    }
+}
+
+impl<T, C> fmt::Debug for Set<'_, T, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Set").field("key", &self.key).finish_non_exhaustive()
+    }
+}
+
+macro_rules! key_write {
+    ($(#[$doc:meta])* $name:ident, $write:path) => {
+        $(#[$doc])*
+        #[must_use = "a request does nothing until awaited"]
+        pub struct $name<'a, C> {
+            cache: &'a Cache<C>,
+            key: &'a str,
+            options: Option<EntryOptions>,
+        }
+
+        impl<'a, C: Send + Sync + 'static> $name<'a, C> {
+            pub(super) fn new(cache: &'a Cache<C>, key: &'a str) -> Self {
+                Self { cache, key, options: None }
+            }
+
+            /// Makes it an error if L2 and the notification are not confirmed.
+            pub fn require_propagation(mut self) -> Self {
+                let options = self.take_options().require_propagation(true);
+                self.options = Some(options);
+                self
+            }
+
+            entry_options!();
+        }
+
+        impl<'a, C: Send + Sync + 'static> IntoFuture for $name<'a, C> {
+            type Output = Result<Receipt, Error>;
+            type IntoFuture = WriteFuture<'a>;
+
+            fn into_future(self) -> WriteFuture<'a> {
+                let Self { cache, key, options } = self;
+                Box::pin(async move {
+                    let inner = cache.inner();
+                    inner.check_key(key)?;
+                    let options = options.unwrap_or_else(|| inner.defaults.clone());
+                    options.validate(&inner.place(Some(key)))?;
+                    $write(inner, key, &options).await
+                })
+            }
+        }
+
+        impl<C> fmt::Debug for $name<'_, C> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct(stringify!($name)).field("key", &self.key).finish_non_exhaustive()
+            }
+        }
+    };
+}
+
+key_write! {
+    /// A `remove` that runs when awaited.
+    Remove, write::remove
+}
+
+key_write! {
+    /// An `expire` that runs when awaited.
+    Expire, write::expire
+}
+
+/// A removal by tags, or of everything, that runs when awaited.
+#[must_use = "a request does nothing until awaited"]
+pub struct RemoveByTag<'a, C> {
+    cache: &'a Cache<C>,
+    strength: Strength,
+    /// `None` for everything.
+    tags: Option<Vec<String>>,
+    options: Option<EntryOptions>,
+}
+
+impl<'a, C: Send + Sync + 'static> RemoveByTag<'a, C> {
+    pub(super) fn tags(cache: &'a Cache<C>, strength: Strength, tags: Vec<String>) -> Self {
+        Self { cache, strength, tags: Some(tags), options: None }
+    }
+
+    pub(super) fn everything(cache: &'a Cache<C>, strength: Strength) -> Self {
+        Self { cache, strength, tags: None, options: None }
+    }
+
+    /// Makes it an error if L2 and the notification are not confirmed.
+    pub fn require_propagation(mut self) -> Self {
+        let options = self.take_options().require_propagation(true);
+        self.options = Some(options);
+        self
+    }
+
+    entry_options!();
+}
+
+impl<'a, C: Send + Sync + 'static> IntoFuture for RemoveByTag<'a, C> {
+    type Output = Result<Receipt, Error>;
+    type IntoFuture = WriteFuture<'a>;
+
+    fn into_future(self) -> WriteFuture<'a> {
+        let Self { cache, strength, tags, options } = self;
+        Box::pin(async move {
+            let inner = cache.inner();
+            let options = options.unwrap_or_else(|| inner.defaults.clone());
+            options.validate(&inner.place(None))?;
+            match tags {
+                Some(tags) => removal::by_tags(inner, strength, &tags, &options).await,
+                None => removal::clear(inner, strength, &options).await,
+            }
+        })
+    }
+}
+
+impl<C> fmt::Debug for RemoveByTag<'_, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RemoveByTag").field("tags", &self.tags).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,74 @@
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::clock::{Moment, nanos};
+
+/// Until when an entry verified in this session needs no check of its own.
+#[derive(Debug)]
+pub(crate) struct CoherenceLease {
+    lease: u64,
+    /// Moments of sending, in nanoseconds; 0 for never.
+    synced_at: AtomicU64,
+    heard_at: AtomicU64,
+    until: AtomicU64,
+}
+
+impl CoherenceLease {
+    /// A lease of length X that begins with the first proof.
+    pub(crate) fn new(lease: Duration) -> Self {
+        Self {
+            lease: nanos(lease),
+            synced_at: AtomicU64::new(0),
+            heard_at: AtomicU64::new(0),
+            until: AtomicU64::new(0),
+        }
+    }
+
+    /// A cache without other nodes is always coherent.
+    pub(crate) fn forever() -> Self {
+        let lease = Self::new(Duration::MAX);
+        lease.until.store(u64::MAX, Ordering::Relaxed);
+        lease
+    }
+
+    /// X, in nanoseconds.
+    pub(crate) fn length(&self) -> u64 {
+        self.lease
+    }
+
+    /// The end, in nanoseconds on the node's clock.
+    pub(crate) fn until(&self) -> u64 {
+        self.until.load(Ordering::Acquire)
+    }
+
+    /// When the last heartbeat that came back was sent.
+    pub(crate) fn heard_at(&self) -> Moment {
+        Moment::from_nanos(self.heard_at.load(Ordering::Acquire))
+    }
+
+    /// A `SYNC` asked at `asked` was answered.
+    pub(crate) fn synced(&self, asked: Moment) {
+        self.synced_at.fetch_max(asked.as_nanos(), Ordering::AcqRel);
+        self.extend();
+    }
+
+    /// The heartbeat sent at `sent` came back.
+    pub(crate) fn heard(&self, sent: Moment) {
+        self.heard_at.fetch_max(sent.as_nanos(), Ordering::AcqRel);
+        self.extend();
+    }
+
+    /// The subscription is gone: from here on nothing is proven. What was proven holds until its
+    /// lease ends, or until a poll is answered and says that this node alone is deaf.
+    pub(crate) fn lose(&self) {
+        self.heard_at.store(0, Ordering::Release);
+    }
+
+    fn extend(&self) {
+        let synced = self.synced_at.load(Ordering::Acquire);
+        let heard = self.heard_at.load(Ordering::Acquire);
+        if synced != 0 && heard != 0 {
+            self.until.store(synced.min(heard).saturating_add(self.lease), Ordering::Release);
+        }
+    }
+}

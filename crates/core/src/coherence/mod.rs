@@ -1,0 +1,19 @@
+//! Coherence: how this node knows what it knows.
+//!
+//! - [`Node`] holds the ledger replica and judges entries; the hit path reads its atomics only.
+//! - [`poll`] asks the ledger every second, sends the heartbeat, and repairs.
+//! - [`receive`](crate::backplane) applies what other nodes announce.
+//!
+//! ```text
+//!  every P:  heartbeat out ──▶ own subscription ──▶ heard_at ─┐
+//!            SYNC ──▶ answered ──▶ synced_at ─────────────────┴─▶ coherent until min(both) + X
+//! ```
+//!
+//! Both times are those of *sending*: a stalled process finds its lease over when it wakes.
+
+mod lease;
+mod node;
+pub(crate) mod poll;
+
+pub(crate) use lease::CoherenceLease;
+pub(crate) use node::Node;

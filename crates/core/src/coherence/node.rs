@@ -1,0 +1,250 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::Notify;
+
+use super::CoherenceLease;
+use crate::clock::Moment;
+use crate::entry::{Meta, Stamp};
+use crate::protocol::ledger::{
+    Advanced, Hearing, Item, Levels, Pending, Removal, Replica, SyncAsk, SyncReply, Synced, Target,
+};
+use crate::protocol::session::Doubt;
+use crate::protocol::validity::{Knowledge, TagLevels, Verdict, judge};
+use crate::protocol::{Epoch, TagHash};
+use crate::tags::{TagState, Tags};
+
+/// Invariants:
+///
+/// - **N1** Everything below `generation` is written under the ledger's lock, and `generation` is
+///   bumped (release) after it. A checker reads `generation` first (acquire), then the rest, and
+///   stores the generation it read: a memo never covers a barrier it has not seen.
+/// - **N2** A stamp is taken under the lock, so its epoch, frontier and generation belong together.
+/// - **N3** Only a Fresh verdict is remembered, and the two time checks are never skipped.
+#[derive(Debug)]
+pub(crate) struct Node {
+    ledger: Mutex<Replica>,
+    tags: Tags,
+    generation: AtomicU64,
+    session: AtomicU64,
+    epoch: AtomicU64,
+    suspect: AtomicBool,
+    floor: Cells,
+    pending_floor: Cells,
+    pub(crate) lease: CoherenceLease,
+    /// Somebody wants a `SYNC` now.
+    pub(crate) sync_wanted: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Cells {
+    soft: AtomicU64,
+    hard: AtomicU64,
+}
+
+impl Cells {
+    fn load(&self) -> Levels {
+        Levels { soft: self.soft.load(Ordering::Relaxed), hard: self.hard.load(Ordering::Relaxed) }
+    }
+
+    fn store(&self, levels: Levels) {
+        self.soft.store(levels.soft, Ordering::Relaxed);
+        self.hard.store(levels.hard, Ordering::Relaxed);
+    }
+}
+
+/// What a node says of its ledger.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Known {
+    pub(crate) epoch: Option<Epoch>,
+    pub(crate) frontier: u64,
+    pub(crate) barriers: usize,
+    pub(crate) pending: usize,
+    pub(crate) suspect: bool,
+}
+
+impl Node {
+    pub(crate) fn new(lease: CoherenceLease) -> Self {
+        Self {
+            ledger: Mutex::default(),
+            tags: Tags::new(),
+            generation: AtomicU64::new(1),
+            session: AtomicU64::new(1),
+            epoch: AtomicU64::new(0),
+            suspect: AtomicBool::new(false),
+            floor: Cells::default(),
+            pending_floor: Cells::default(),
+            lease,
+            sync_wanted: Notify::new(),
+        }
+    }
+
+    /// Judges an entry: one load and compare when nothing has moved since the last time.
+    pub(crate) fn judge(&self, meta: &Meta, now: Moment) -> Verdict {
+        let generation = self.generation.load(Ordering::Acquire);
+        if meta.is_checked(generation) && now < meta.logical() && !meta.is_expired() {
+            let at = now.as_nanos();
+            let own = meta.verified_at().saturating_add(self.lease.length());
+            if at <= self.lease.until() || at <= own {
+                return Verdict::Fresh;
+            }
+        }
+        let tags = meta.tags.iter().map(|tag| tag.levels());
+        let verdict = judge(&meta.facts(), &self.knowledge(), tags, now.as_nanos());
+        if verdict == Verdict::Fresh {
+            meta.check(generation);
+        }
+        verdict
+    }
+
+    pub(crate) fn session(&self) -> u64 {
+        self.session.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Whether records of L2 can be judged: an epoch is known, and nothing is in doubt.
+    pub(crate) fn is_synced(&self) -> bool {
+        self.epoch.load(Ordering::Acquire) != 0 && !self.suspect.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn known(&self) -> Known {
+        let ledger = self.ledger.lock();
+        Known {
+            epoch: ledger.epoch(),
+            frontier: ledger.frontier(),
+            barriers: ledger.len(),
+            pending: ledger.pending().len(),
+            suspect: ledger.is_suspect(),
+        }
+    }
+
+    /// What the node knows now. Call it before a factory or an L2 read begins, never after (N2).
+    pub(crate) fn stamp(&self, at: Moment) -> Stamp {
+        let ledger = self.ledger.lock();
+        Stamp {
+            epoch: ledger.epoch(),
+            frontier: ledger.frontier(),
+            generation: self.generation.load(Ordering::Acquire),
+            session: self.session(),
+            at,
+        }
+    }
+
+    /// The states of an entry's tags.
+    pub(crate) fn intern<'a>(&self, tags: impl Iterator<Item = &'a str>) -> Box<[Arc<TagState>]> {
+        tags.map(|name| {
+            let hash = TagHash::of(name);
+            self.tags.held(hash).unwrap_or_else(|| {
+                let ledger = self.ledger.lock();
+                self.tags.intern(name, hash, known_of(&ledger, hash))
+            })
+        })
+        .collect()
+    }
+
+    /// A removal begins: from here on it holds on this node.
+    pub(crate) fn begin(&self, removal: Removal) {
+        let mut ledger = self.ledger.lock();
+        let born = self.generation.load(Ordering::Acquire) + 1;
+        ledger.begin(removal, born);
+        self.publish(ledger);
+    }
+
+    /// Removals that still have no number.
+    pub(crate) fn pending(&self) -> Vec<Pending> {
+        self.ledger.lock().pending().to_vec()
+    }
+
+    /// A removal of this node got its number.
+    pub(crate) fn committed(&self, removal: Removal, advanced: Advanced) {
+        let mut ledger = self.ledger.lock();
+        let hearing = ledger.committed(removal, advanced);
+        self.publish(ledger);
+        self.after(hearing);
+    }
+
+    /// A removal was announced.
+    pub(crate) fn heard(&self, epoch: Epoch, item: Item) -> Hearing {
+        let mut ledger = self.ledger.lock();
+        let hearing = ledger.heard(epoch, item);
+        self.publish(ledger);
+        self.after(hearing);
+        hearing
+    }
+
+    /// What to ask the ledger.
+    pub(crate) fn ask(&self, new_epoch: Epoch, page: usize, retention_ms: u64) -> SyncAsk {
+        self.ledger.lock().ask(new_epoch, page, retention_ms)
+    }
+
+    /// The ledger did not answer.
+    pub(crate) fn abandon(&self) {
+        let mut ledger = self.ledger.lock();
+        ledger.abandon();
+        self.publish(ledger);
+    }
+
+    /// The ledger answered.
+    pub(crate) fn synced(&self, reply: &SyncReply) -> Synced {
+        let mut ledger = self.ledger.lock();
+        let synced = ledger.synced(reply);
+        self.publish(ledger);
+        synced
+    }
+
+    /// Ends the session: entries verified so far are verified again before they count as fresh.
+    pub(crate) fn doubt(&self, why: Doubt) {
+        tracing::debug!(?why, "coherence session ended; entries will be verified as they are read");
+        let _ledger = self.ledger.lock();
+        self.session.fetch_add(1, Ordering::AcqRel);
+        self.generation.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn after(&self, hearing: Hearing) {
+        if matches!(hearing, Hearing::Gap | Hearing::Anomaly | Hearing::Foreign) {
+            self.sync_wanted.notify_one();
+        }
+    }
+
+    /// Makes what the ledger says visible to the hit path (N1).
+    fn publish(&self, mut ledger: MutexGuard<'_, Replica>) {
+        let changed = ledger.take_changed();
+        let suspect = ledger.is_suspect();
+        let epoch = ledger.epoch().map_or(0, |epoch| epoch.0);
+        for target in &changed {
+            match target {
+                Target::Tag(tag) => self.tags.update(*tag, known_of(&ledger, *tag)),
+                Target::Everything => {
+                    self.floor.store(ledger.floor());
+                    self.pending_floor.store(ledger.pending_levels(Target::Everything));
+                }
+            }
+        }
+        let doubted = self.suspect.swap(suspect, Ordering::AcqRel) != suspect;
+        let reborn = self.epoch.swap(epoch, Ordering::AcqRel) != epoch;
+        if doubted || reborn || !changed.is_empty() {
+            self.generation.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    fn knowledge(&self) -> Knowledge {
+        let epoch = self.epoch.load(Ordering::Acquire);
+        Knowledge {
+            epoch: (epoch != 0).then_some(Epoch(epoch)),
+            floor: self.floor.load(),
+            pending: self.pending_floor.load(),
+            session: self.session(),
+            coherent_until: self.lease.until(),
+            lease: self.lease.length(),
+            suspect: self.suspect.load(Ordering::Acquire),
+        }
+    }
+}
+
+fn known_of(ledger: &Replica, tag: TagHash) -> TagLevels {
+    TagLevels { levels: ledger.levels(tag), pending: ledger.pending_levels(Target::Tag(tag)) }
+}

@@ -1,0 +1,183 @@
+//! Every P: the heartbeat, the `SYNC`, and whatever has to be repaired.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+use crate::backplane::message::KeyOp;
+use crate::backplane::publish::Bus;
+use crate::cache::Inner;
+use crate::clock::Moment;
+use crate::l2::L2Error;
+use crate::l2::access::Access;
+use crate::protocol::KeyHash;
+use crate::protocol::ledger::Strength;
+use crate::protocol::session::Doubt;
+use crate::recovery::Queued;
+use crate::write::removal;
+
+/// How many items one `SYNC` answer may hold.
+const PAGE: usize = 4096;
+
+/// The least time between two polls.
+const LEAST_PAUSE: Duration = Duration::from_millis(5);
+
+/// How often in a row one tick may ask again, before it waits for the next.
+const ROUNDS: usize = 256;
+
+/// Polls until the cache closes.
+pub(crate) async fn run<C: Send + Sync + 'static>(inner: Arc<Inner<C>>) {
+    let Some(l2) = &inner.l2 else { return };
+    let mut told = 0;
+    loop {
+        let started = Instant::now();
+        tick(&inner, l2, &mut told).await;
+        // However often a peer's messages ask for a `SYNC`, it is not sent more often than this.
+        sleep_until(started + LEAST_PAUSE).await;
+        let next = started + inner.settings.poll;
+        tokio::select! {
+            biased;
+            () = inner.closing.cancelled() => return,
+            () = inner.node.sync_wanted.notified() => {}
+            () = sleep_until(next) => {}
+        }
+    }
+}
+
+async fn tick<C: Sync>(inner: &Inner<C>, l2: &Access, told: &mut u64) {
+    let asked = inner.now();
+    if let Some(bus) = &inner.bus {
+        speak(inner, bus, asked, told).await;
+    }
+    if let Some(doubt) = inner.hearsay.doubt(inner.now()) {
+        inner.doubt(doubt);
+    }
+    if let Err(error) = sync(inner, l2, asked).await {
+        inner.node.abandon();
+        inner.counters.l2_errors.add();
+        tracing::debug!(%error, "the ledger did not answer");
+        return;
+    }
+    listen_check(inner, asked);
+    repair(inner, l2).await;
+}
+
+/// The heartbeat to ourselves, and to the others how far our sequence has come, when it has moved.
+async fn speak<C: Sync>(inner: &Inner<C>, bus: &Bus, asked: Moment, told: &mut u64) {
+    let limit = inner.l2_limit();
+    if let Err(error) = bus.beat(asked.as_nanos(), limit).await {
+        tracing::debug!(%error, "the heartbeat could not be sent");
+        return;
+    }
+    let next = bus.next();
+    if *told != next && bus.tell_sequence(limit).await.is_ok() {
+        *told = next;
+    }
+}
+
+/// Compares the replica with the ledger until there is nothing left to ask.
+async fn sync<C: Sync>(inner: &Inner<C>, l2: &Access, asked: Moment) -> Result<(), L2Error> {
+    for _ in 0..ROUNDS {
+        let ask = inner.node.ask(inner.entropy.epoch(), PAGE, inner.retention_ms());
+        let (reply, was_open) = l2.sync(&ask, inner.l2_limit()).await?;
+        if was_open {
+            inner.doubt(Doubt::L2Back);
+        }
+        let synced = inner.node.synced(&reply);
+        if synced.new_epoch && ask.epoch.is_some() {
+            inner.counters.epochs.add();
+            tracing::warn!("the barrier ledger is another than before; older entries are invalid");
+        }
+        if synced.forked {
+            inner.counters.forks.add();
+            tracing::warn!("the server had issued numbers twice after a failover; clearing");
+        }
+        for (strength, target) in synced.reissue {
+            inner.counters.reissues.add();
+            inner.node.begin(removal::new(inner, strength, vec![target]));
+        }
+        if !synced.again {
+            break;
+        }
+    }
+    inner.counters.syncs.add();
+    inner.node.lease.synced(asked);
+    inner.link.send_modify(|link| link.syncs += 1);
+    Ok(())
+}
+
+/// L2 answers: if the own heartbeat does not come back, this node's ears are gone, and what it holds
+/// must be verified.
+fn listen_check<C>(inner: &Inner<C>, asked: Moment) {
+    let deaf = asked.since(inner.node.lease.heard_at()) > inner.settings.poll * 3;
+    let subscribed = inner.link.borrow().subscribed;
+    if inner.bus.is_some() && deaf {
+        inner.doubt(Doubt::Deaf);
+        if subscribed {
+            inner.hearsay.resubscribe.notify_one();
+        }
+    }
+}
+
+/// L2 answers: everything that waited for it goes out, each on its own.
+async fn repair<C: Sync>(inner: &Inner<C>, l2: &Access) {
+    let limit = inner.l2_limit();
+    for pending in inner.node.pending() {
+        if let Err(error) = removal::number(inner, l2, pending.removal, limit).await {
+            tracing::debug!(%error, "a removal still waits for its number");
+            if error.is_outage() {
+                return;
+            }
+        }
+    }
+    for (key, queued) in inner.recovery.waiting() {
+        match invalidate(inner, l2, &key, queued).await {
+            Ok(()) => inner.recovery.settle(&key, queued.version),
+            Err(error) => {
+                tracing::debug!(%error, "an invalidation still waits for L2");
+                if error.is_outage() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+async fn invalidate<C: Sync>(
+    inner: &Inner<C>,
+    l2: &Access,
+    key: &str,
+    queued: Queued,
+) -> Result<(), L2Error> {
+    let (hash, limit, version) = (KeyHash::of(key), inner.l2_limit(), queued.version);
+    let op = match queued.strength {
+        Strength::Hard => KeyOp::Removed,
+        Strength::Soft => KeyOp::Expired,
+    };
+    let announced = inner.bus.as_ref().and_then(|bus| bus.announce(op, version, hash));
+    let announce = announced.map(|(_, announce)| announce);
+    if let Some(bus) = &inner.bus {
+        let _ = bus.publish_key(KeyOp::Before, version, hash, limit).await;
+    }
+    match queued.strength {
+        Strength::Hard => l2.on(key, limit, |store, key| store.remove(key, announce)).await?,
+        Strength::Soft => {
+            l2.on(key, limit, |store, key| store.expire(key, version, announce)).await?;
+        }
+    }
+    if let Some(bus) = &inner.bus {
+        let _ = bus.publish_key(op, version, hash, limit).await;
+    }
+    Ok(())
+}
+
+/// One more attempt at everything that waits, before the cache closes. True if nothing is left.
+pub(crate) async fn drain<C: Sync>(inner: &Inner<C>) -> bool {
+    if let Some(l2) = &inner.l2
+        && sync(inner, l2, inner.now()).await.is_ok()
+    {
+        repair(inner, l2).await;
+    }
+    inner.recovery.len() == 0 && inner.node.known().pending == 0
+}

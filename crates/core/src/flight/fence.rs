@@ -1,0 +1,38 @@
+use crate::cache::Inner;
+use crate::protocol::flight::{FlightId, Heard};
+use crate::protocol::{KeyHash, Version};
+
+/// A write or a plain read that overlaps loads of its key; ends when dropped.
+pub(crate) struct Fence<'a, C> {
+    inner: &'a Inner<C>,
+    hash: KeyHash,
+    id: FlightId,
+    ended: bool,
+}
+
+impl<'a, C> Fence<'a, C> {
+    /// Begins; `invalidate` runs under the key's lock.
+    pub(crate) fn begin(
+        inner: &'a Inner<C>,
+        hash: KeyHash,
+        version: Option<Version>,
+        invalidate: impl FnOnce(),
+    ) -> Self {
+        let id = inner.flights.begin(hash, version, invalidate);
+        Self { inner, hash, id, ended: false }
+    }
+
+    /// Ends; `settle` runs under the key's lock with what was heard meanwhile.
+    pub(crate) fn end<R>(mut self, settle: impl FnOnce(Heard) -> R) -> R {
+        self.ended = true;
+        self.inner.flights.end(self.hash, self.id, settle)
+    }
+}
+
+impl<C> Drop for Fence<'_, C> {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.inner.flights.end(self.hash, self.id, |_| ());
+        }
+    }
+}

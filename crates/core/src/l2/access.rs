@@ -1,0 +1,145 @@
+//! L2 as the pipeline calls it: prefixed keys, a timeout on every call, the breaker.
+
+use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::time::timeout;
+
+use super::breaker::Breaker;
+use super::{AnnounceRemoval, L2, L2Error, L2ErrorKind};
+use crate::clock::{Clock, Moment, nanos};
+use crate::protocol::KeyHash;
+use crate::protocol::ledger::{Advance, Advanced, SyncAsk, SyncReply};
+
+/// Keys longer than this are stored under their hash; the record holds the key in full.
+const LONGEST_PLAIN_KEY: usize = 512;
+
+/// How long after its timeout a delayed `set` may still run on the server.
+const SLACK: Duration = Duration::from_millis(500);
+
+/// One call of a store, as its trait returns it.
+pub(crate) type Call<'a, R> = BoxFuture<'a, Result<R, L2Error>>;
+
+#[derive(Debug)]
+pub(crate) struct Access {
+    store: Arc<dyn L2>,
+    breaker: Breaker,
+    clock: Arc<dyn Clock>,
+    records: String,
+    hashed: String,
+    ledger: String,
+    /// The server's clock minus ours, in microseconds, as of the last `SYNC`; 0 for unknown.
+    server_ahead: AtomicU64,
+}
+
+impl Access {
+    pub(crate) fn new(
+        store: Arc<dyn L2>,
+        prefix: &str,
+        failures: u32,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self {
+            store,
+            breaker: Breaker::new(failures),
+            clock,
+            records: format!("{prefix}v1:e:"),
+            hashed: format!("{prefix}v1:h:"),
+            ledger: format!("{prefix}v1:L"),
+            server_ahead: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.breaker.is_open()
+    }
+
+    /// Runs one operation on a key's record.
+    pub(crate) async fn on<R>(
+        &self,
+        key: &str,
+        limit: Duration,
+        operation: impl for<'x> FnOnce(&'x dyn L2, &'x str) -> Call<'x, R> + Send,
+    ) -> Result<R, L2Error> {
+        let key = self.record_key(key);
+        self.bounded(limit, operation(&*self.store, &key)).await
+    }
+
+    /// Has the ledger number a removal.
+    pub(crate) async fn advance(
+        &self,
+        ask: &Advance,
+        announce: Option<AnnounceRemoval>,
+        limit: Duration,
+    ) -> Result<Advanced, L2Error> {
+        self.bounded(limit, self.store.advance(&self.ledger, ask, announce)).await
+    }
+
+    /// Asks the ledger, whatever the breaker says: this is its probe. The flag tells whether the
+    /// answer closed the breaker.
+    pub(crate) async fn sync(
+        &self,
+        ask: &SyncAsk,
+        limit: Duration,
+    ) -> Result<(SyncReply, bool), L2Error> {
+        let asked = self.clock.now();
+        let answer = timeout(limit, self.store.sync(&self.ledger, ask)).await;
+        let result = answer.unwrap_or_else(|_| Err(timed_out(limit)));
+        let closed = self.count(&result);
+        let reply = result?;
+        self.server_ahead
+            .store(reply.now_us.saturating_sub(micros(asked)).max(1), Ordering::Release);
+        Ok((reply, closed))
+    }
+
+    /// Where a key's record is.
+    fn record_key(&self, key: &str) -> String {
+        if key.len() <= LONGEST_PLAIN_KEY {
+            return format!("{}{key}", self.records);
+        }
+        let mut hashed = self.hashed.clone();
+        let _ = write!(hashed, "{:032x}", KeyHash::of(key).0);
+        hashed
+    }
+
+    /// The latest moment, on the server's clock, at which a `set` sent now may run; `None` before the
+    /// first `SYNC`.
+    pub(crate) fn latest(&self, limit: Duration) -> Option<u64> {
+        let offset = self.server_ahead.load(Ordering::Acquire);
+        (offset != 0).then(|| offset + micros(self.clock.now() + limit + SLACK))
+    }
+
+    async fn bounded<R>(&self, limit: Duration, call: Call<'_, R>) -> Result<R, L2Error> {
+        if self.breaker.is_open() {
+            let left_alone = "left alone after repeated failures, until a poll is answered";
+            return Err(L2Error::new(L2ErrorKind::Disconnected, left_alone));
+        }
+        let result = timeout(limit, call).await.unwrap_or_else(|_| Err(timed_out(limit)));
+        self.count(&result);
+        result
+    }
+
+    /// Feeds the breaker; true if this closed it.
+    fn count<R>(&self, result: &Result<R, L2Error>) -> bool {
+        match result {
+            Err(error) if error.is_outage() => {
+                if self.breaker.failed() {
+                    tracing::warn!(%error, "L2 does not answer; running on L1 until it does");
+                }
+                false
+            }
+            _ => self.breaker.answered(),
+        }
+    }
+}
+
+fn micros(moment: Moment) -> u64 {
+    moment.as_nanos() / 1000
+}
+
+fn timed_out(limit: Duration) -> L2Error {
+    L2Error::new(L2ErrorKind::Timeout, format!("no answer within {} ms", nanos(limit) / 1_000_000))
+}

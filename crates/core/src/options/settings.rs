@@ -1,0 +1,174 @@
+use std::time::Duration;
+
+use crate::error::{Error, ErrorKind, Place};
+
+/// What a cache is, as data: everything but its components (L2, backplane, codec, clock).
+///
+/// ```
+/// use crinkle_core::{Cache, Settings};
+/// use std::time::Duration;
+///
+/// let settings = Settings::default().max_lifetime(Duration::from_secs(3600));
+/// let cache = Cache::builder("shop").settings(settings).build()?;
+/// # Ok::<(), crinkle_core::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    pub(crate) capacity: u64,
+    pub(crate) max_lifetime: Duration,
+    pub(crate) max_tags: usize,
+    pub(crate) max_tag_len: usize,
+    pub(crate) max_value_bytes: usize,
+    pub(crate) breaker_failures: u32,
+    pub(crate) recovery_keys: usize,
+    pub(crate) poll: Duration,
+    pub(crate) coherence_lease: Duration,
+    pub(crate) lease: Duration,
+    pub(crate) redact_keys: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            capacity: 100_000,
+            max_lifetime: Duration::from_secs(7 * 86_400),
+            max_tags: 32,
+            max_tag_len: 255,
+            max_value_bytes: 16 << 20,
+            breaker_failures: 5,
+            recovery_keys: 10_000,
+            poll: Duration::from_secs(1),
+            coherence_lease: Duration::from_secs(30),
+            lease: Duration::from_secs(10),
+            redact_keys: false,
+        }
+    }
+}
+
+impl Settings {
+    /// The longest key, in bytes.
+    pub(crate) const MAX_KEY_LEN: usize = 32 * 1024;
+
+    /// How much L1 holds, in units of `EntryOptions::weight`: with the default weight of 1, entries.
+    /// Default: 100,000.
+    #[must_use]
+    pub fn capacity(mut self, capacity: u64) -> Self {
+        self.capacity = capacity;
+        self
+    }
+
+    /// The cap on every life, fail-safe included. Barriers are kept longer, so that each outlives
+    /// what it hides. Default: 7 days.
+    #[must_use]
+    pub fn max_lifetime(mut self, max_lifetime: Duration) -> Self {
+        self.max_lifetime = max_lifetime;
+        self
+    }
+
+    /// How many tags an entry may carry. Default: 32.
+    #[must_use]
+    pub fn max_tags(mut self, max_tags: usize) -> Self {
+        self.max_tags = max_tags;
+        self
+    }
+
+    /// How long a tag may be, in bytes. Default: 255.
+    #[must_use]
+    pub fn max_tag_len(mut self, max_tag_len: usize) -> Self {
+        self.max_tag_len = max_tag_len;
+        self
+    }
+
+    /// How large an encoded value may be, in bytes; larger ones stay in L1. Default: 16 MiB.
+    #[must_use]
+    pub fn max_value_bytes(mut self, max_value_bytes: usize) -> Self {
+        self.max_value_bytes = max_value_bytes;
+        self
+    }
+
+    /// After how many failures in a row L2 is left alone until a poll answers. Default: 5.
+    #[must_use]
+    pub fn breaker_failures(mut self, failures: u32) -> Self {
+        self.breaker_failures = failures;
+        self
+    }
+
+    /// How many keys may wait for L2 to learn of their invalidation; more become a clear.
+    /// Default: 10,000.
+    #[must_use]
+    pub fn recovery_keys(mut self, keys: usize) -> Self {
+        self.recovery_keys = keys;
+        self
+    }
+
+    /// How often the ledger is polled and the heartbeat sent (P). Default: 1 s.
+    #[must_use]
+    pub fn poll(mut self, poll: Duration) -> Self {
+        self.poll = poll;
+        self
+    }
+
+    /// How long an entry counts as verified without proof that notifications arrive (X): the bound
+    /// on staleness of a node that is cut off. At least 3 polls. Default: 30 s.
+    #[must_use]
+    pub fn coherence_lease(mut self, lease: Duration) -> Self {
+        self.coherence_lease = lease;
+        self
+    }
+
+    /// How long the lease of a load lives in L2 unless renewed. Default: 10 s.
+    #[must_use]
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.lease = lease;
+        self
+    }
+
+    /// Leaves keys out of errors and logs. Default: off.
+    #[must_use]
+    pub fn redact_keys(mut self, on: bool) -> Self {
+        self.redact_keys = on;
+        self
+    }
+
+    /// How long barriers are kept: the longest life, the longest factory, and a margin.
+    pub(crate) fn retention(&self, factory_deadline: Duration) -> Duration {
+        self.max_lifetime + factory_deadline + self.poll + Duration::from_secs(3600)
+    }
+
+    pub(crate) fn validate(&self, place: &Place) -> Result<(), Error> {
+        let minute = Duration::from_millis(10);
+        let problems = [
+            (self.capacity == 0, "capacity is 0; it must be at least 1".to_owned()),
+            (self.max_tags == 0 || self.max_tags > 1024, {
+                format!("max_tags is {}; it must be 1 to 1024", self.max_tags)
+            }),
+            (self.max_tag_len == 0 || self.max_tag_len > 65_535, {
+                format!("max_tag_len is {}; it must be 1 to 65535", self.max_tag_len)
+            }),
+            (self.max_value_bytes == 0 || self.max_value_bytes > 512 << 20, {
+                format!("max_value_bytes is {}; it must be 1 to 512 MiB", self.max_value_bytes)
+            }),
+            (self.breaker_failures == 0, "breaker_failures is 0; it must be at least 1".to_owned()),
+            (self.poll < minute, format!("poll is {:?}; it must be at least 10ms", self.poll)),
+            (self.coherence_lease < self.poll * 3, {
+                let (lease, poll) = (self.coherence_lease, self.poll);
+                format!(
+                    "coherence_lease is {lease:?} and poll {poll:?}; it must be at least 3 polls"
+                )
+            }),
+            (self.lease < Duration::from_millis(100), {
+                format!("lease is {:?}; it must be at least 100ms", self.lease)
+            }),
+            (self.max_lifetime < Duration::from_secs(1), {
+                format!("max_lifetime is {:?}; it must be at least 1s", self.max_lifetime)
+            }),
+            (self.max_lifetime > Duration::from_secs(366 * 86_400), {
+                format!("max_lifetime is {:?}; it must be at most 366 days", self.max_lifetime)
+            }),
+        ];
+        match problems.into_iter().find(|(wrong, _)| *wrong) {
+            Some((_, what)) => Err(Error::new(ErrorKind::InvalidOptions, place.clone(), what)),
+            None => Ok(()),
+        }
+    }
+}

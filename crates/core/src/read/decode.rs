@@ -1,0 +1,82 @@
+//! From a record's bytes to an entry, or a counted miss.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::cache::Inner;
+use crate::clock::Moment;
+use crate::entry::{Entry, Lives, Meta, Stamp};
+use crate::l2::record::Envelope;
+use crate::l2::{Codec, Found};
+use crate::protocol::Version;
+
+/// A record as an entry, with what its version is even if the value is of no use.
+#[derive(Debug)]
+pub(crate) enum ReadInto<T> {
+    /// A value of this type under this key.
+    Entry(Arc<Entry<T>>),
+    /// A value of another type.
+    OtherType(Version),
+    /// A record whose value cannot be used: another key or codec, or broken bytes.
+    Unusable(Option<Version>),
+}
+
+/// Decodes what a READ that began at `stamp` found. A copy that L1 already holds in this version is
+/// verified and used again instead.
+pub(crate) fn decode<T, C: Codec<T>>(
+    inner: &Inner<C>,
+    key: &str,
+    found: &Found,
+    stamp: Stamp,
+    local: Option<&Arc<Entry<T>>>,
+) -> ReadInto<T> {
+    if found.bytes.len() > inner.settings.max_value_bytes.saturating_add(1 << 20) {
+        inner.counters.l2_undecodable.add();
+        return ReadInto::Unusable(None);
+    }
+    let Some(envelope) = Envelope::decode(&found.bytes) else {
+        inner.counters.l2_undecodable.add();
+        return ReadInto::Unusable(crate::l2::record::head(&found.bytes).map(|h| h.version()));
+    };
+    if let Some(entry) = local.filter(|e| e.meta.version == envelope.version && !envelope.expired) {
+        entry.meta.verify(stamp);
+        inner.counters.l1_verified.add();
+        return ReadInto::Entry(Arc::clone(entry));
+    }
+    if envelope.key == key && envelope.schema != inner.codec.schema() {
+        return ReadInto::OtherType(envelope.version);
+    }
+    let ours = envelope.key == key && envelope.codec == inner.codec_id;
+    let value = if ours { value(inner, &envelope, found) } else { None };
+    let Some(value) = value else {
+        inner.counters.l2_undecodable.add();
+        return ReadInto::Unusable(Some(envelope.version));
+    };
+    let expired = envelope.expired;
+    let meta = meta(inner, &envelope, found.ttl_ms, stamp);
+    if expired {
+        meta.expire();
+    }
+    ReadInto::Entry(Arc::new(Entry { meta, value }))
+}
+
+fn value<T, C: Codec<T>>(inner: &Inner<C>, envelope: &Envelope<'_>, found: &Found) -> Option<T> {
+    let payload = found.bytes.slice_ref(envelope.payload);
+    catch_unwind(AssertUnwindSafe(|| inner.codec.decode(&payload).ok())).ok().flatten()
+}
+
+fn meta<C>(inner: &Inner<C>, envelope: &Envelope<'_>, ttl_ms: u64, stamp: Stamp) -> Meta {
+    let age_ms = envelope.physical_ms.saturating_sub(ttl_ms);
+    let now = inner.now();
+    let created = now.as_nanos().saturating_sub(age_ms.saturating_mul(1_000_000));
+    let fresh_ms = envelope.logical_ms.saturating_sub(age_ms);
+    let lives = Lives {
+        created: Moment::from_nanos(created),
+        logical: now + Duration::from_millis(fresh_ms),
+        physical: now + Duration::from_millis(ttl_ms),
+    };
+    let stamp = Stamp { epoch: envelope.epoch, frontier: envelope.stamp, generation: 0, ..stamp };
+    let tags = inner.node.intern(envelope.tags.iter().copied());
+    Meta::new(envelope.key, envelope.version, tags, stamp, lives, 1)
+}

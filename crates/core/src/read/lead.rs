@@ -1,0 +1,183 @@
+//! Leading a flight: a task of the cache's own, and its one landing.
+
+use std::sync::Arc;
+
+use tracing::Instrument;
+
+use super::Call;
+use super::load::Load;
+use super::probe::{Probe, probe};
+use crate::cache::Inner;
+use crate::entry::{Cached, Entry, Held, Source, Value};
+use crate::error::{Error, ErrorKind};
+use crate::factory::{Adaptive, Factory, FactoryContext};
+use crate::flight::{Flight, Landed, Progress, Standing};
+use crate::l2::Codec;
+use crate::protocol::validity::Verdict;
+
+/// Starts a flight's task. The caller's tracing span goes with it.
+pub(super) fn start<T: Value, C: Codec<T>>(
+    inner: &Arc<Inner<C>>,
+    flight: &Arc<Flight>,
+    call: &Arc<Call>,
+    factory: Factory<T>,
+) -> Result<(), Error> {
+    let landing = Landing::new(Arc::clone(inner), Arc::clone(flight));
+    let call = Arc::clone(call);
+    let task = async move {
+        match probe::<T, C>(&landing.inner, &call, &landing.flight).await {
+            Probe::Hit(entry, source) => {
+                landing.land(entry, source);
+            }
+            Probe::Stand(entry) => landing.stand(entry, None),
+            Probe::Load(base, fallback) => {
+                landing.inner.counters.misses.add();
+                let load = Load { landing, call, base, fallback };
+                load.run(factory).await;
+            }
+        }
+    };
+    inner.spawn(task.in_current_span())
+}
+
+/// A flight that cannot be flown.
+pub(super) fn abandon<C>(inner: &Arc<Inner<C>>, flight: &Arc<Flight>, error: Error) {
+    Landing::new(Arc::clone(inner), Arc::clone(flight)).fail(error);
+}
+
+/// A cache that is disabled: every call runs its own factory and keeps nothing.
+pub(super) async fn uncached<T: Value, C: Sync>(
+    inner: &Inner<C>,
+    call: &Call,
+    factory: Factory<T>,
+) -> Result<Cached<T>, Error> {
+    let adaptive = Adaptive::new(call.options.clone(), call.tags.clone());
+    let context = FactoryContext::new(&call.key, None, adaptive);
+    inner.counters.factory_calls.add();
+    let value = crate::factory::run(factory, context, &inner.place(Some(&call.key))).await?;
+    Ok(Cached::detached(&call.key, value, inner.now(), Source::Factory))
+}
+
+/// The right, and the duty, to end a flight (R3). Dropped without landing, it lands an error.
+pub(super) struct Landing<C> {
+    pub(super) inner: Arc<Inner<C>>,
+    pub(super) flight: Arc<Flight>,
+    landed: bool,
+}
+
+impl<C> Landing<C> {
+    fn new(inner: Arc<Inner<C>>, flight: Arc<Flight>) -> Self {
+        Self { inner, flight, landed: false }
+    }
+
+    /// Lands a value: into L1 if the fence allows and it is valid now (R2), then to every caller.
+    /// True if it was kept.
+    pub(super) fn land<T: Value>(self, entry: Arc<Entry<T>>, source: Source) -> bool {
+        match source {
+            Source::L2 => self.inner.counters.l2_hits.add(),
+            Source::L1 => self.inner.counters.l1_hits.add(),
+            _ => {}
+        }
+        let held: Held = entry;
+        let mut kept = false;
+        let settle = |inner: &Inner<C>, flight: &Flight, held: &Held, allowed: bool| {
+            let now = inner.now();
+            let verdict = inner.node.judge(held.meta(), now);
+            let standing = if allowed && verdict == Verdict::Fresh {
+                Standing::Fresh
+            } else {
+                Standing::Overtaken
+            };
+            kept = allowed && !matches!(verdict, Verdict::Hidden(_));
+            if kept {
+                inner.l1.insert(flight.hash, Held::clone(held));
+            } else {
+                inner.counters.fence_hits.add();
+            }
+            Some(standing)
+        };
+        self.settle(held, source, settle, None);
+        kept
+    }
+
+    /// Lands a value that L2 refused: for the caller that started the load, and nowhere else.
+    pub(super) fn land_refused<T: Value>(self, entry: Arc<Entry<T>>) {
+        self.inner.counters.fill_refused.add();
+        let settle = |_: &Inner<C>, _: &Flight, _: &Held, _| Some(Standing::Refused);
+        self.settle(entry, Source::Factory, settle, None);
+    }
+
+    /// Lands a value that is kept nowhere, though nothing is wrong with it.
+    pub(super) fn land_unstored<T: Value>(self, entry: Arc<Entry<T>>) {
+        let settle = |inner: &Inner<C>, _: &Flight, held: &Held, allowed| {
+            let fresh = allowed && inner.node.judge(held.meta(), inner.now()) == Verdict::Fresh;
+            Some(if fresh { Standing::Fresh } else { Standing::Overtaken })
+        };
+        self.settle(entry, Source::Factory, settle, None);
+    }
+
+    /// Lands a stale value in place of a failure, or of another node's load.
+    pub(super) fn stand<T: Value>(self, entry: Arc<Entry<T>>, failure: Option<Error>) {
+        let failed = failure.is_some();
+        let settle = |inner: &Inner<C>, flight: &Flight, held: &Held, allowed: bool| match inner
+            .node
+            .judge(held.meta(), inner.now())
+        {
+            Verdict::Hidden(_) if failed => None,
+            Verdict::Hidden(_) => Some(Standing::Overtaken),
+            _ => {
+                if allowed {
+                    inner.l1.insert(flight.hash, Held::clone(held));
+                }
+                Some(Standing::Fallback)
+            }
+        };
+        self.settle(entry, Source::FailSafe, settle, failure);
+    }
+
+    /// Lands an error, for every caller of this flight.
+    pub(super) fn fail(mut self, error: Error) {
+        self.end(|_, _, _| Err(error));
+    }
+
+    /// Ends the flight with a value, or with `otherwise` if its standing is `None`.
+    fn settle(
+        mut self,
+        held: Held,
+        source: Source,
+        standing: impl FnOnce(&Inner<C>, &Flight, &Held, bool) -> Option<Standing>,
+        otherwise: Option<Error>,
+    ) {
+        let version = held.meta().version;
+        self.end(move |inner, flight, heard| {
+            match (standing(inner, flight, &held, heard.allows(version)), otherwise) {
+                (None, Some(error)) => Err(error),
+                (standing, _) => {
+                    let standing = standing.unwrap_or(Standing::Overtaken);
+                    Ok(Landed { held, source, standing })
+                }
+            }
+        });
+    }
+
+    fn end(
+        &mut self,
+        result: impl FnOnce(&Inner<C>, &Flight, crate::protocol::flight::Heard) -> Result<Landed, Error>,
+    ) {
+        self.landed = true;
+        let (inner, flight) = (&self.inner, &self.flight);
+        let result =
+            inner.flights.end(flight.hash, flight.id, |heard| result(inner, flight, heard));
+        flight.progress.send_replace(Progress::Done(result));
+    }
+}
+
+impl<C> Drop for Landing<C> {
+    fn drop(&mut self) {
+        if !self.landed {
+            let what = "its load was abandoned; the cache is closed or its runtime shuts down";
+            let error = self.inner.error(ErrorKind::Closed, &self.flight.key, what);
+            self.end(|_, _, _| Err(error));
+        }
+    }
+}

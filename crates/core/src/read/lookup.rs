@@ -1,0 +1,81 @@
+//! L1: the hit path, and what a miss finds there.
+
+use std::sync::Arc;
+
+use super::Call;
+use crate::cache::Inner;
+use crate::clock::Moment;
+use crate::entry::{Cached, Entry, Source, Value, typed};
+use crate::fail_safe::may_stand_in;
+use crate::protocol::KeyHash;
+use crate::protocol::validity::Verdict;
+
+/// A fresh value of L1. This is the whole hit path: hash, look up, one compare, two time checks.
+pub(crate) fn hit<T: Value, C>(inner: &Inner<C>, hash: KeyHash, key: &str) -> Option<Cached<T>> {
+    let held = inner.l1.get(hash, key)?;
+    let now = inner.now();
+    if inner.node.judge(held.meta(), now) != Verdict::Fresh {
+        return None;
+    }
+    let entry = typed(held)?;
+    inner.counters.l1_hits.add();
+    Some(Cached::new(entry, now, Source::L1, false))
+}
+
+/// What L1 has for a call.
+#[derive(Debug)]
+pub(crate) enum Local<T> {
+    /// Nothing, or nothing that may ever be answered, or another type.
+    Nothing,
+    /// A value to answer with.
+    Fresh(Arc<Entry<T>>, Moment),
+    /// A stale value whose refresh failed so recently that it is not tried again.
+    Throttled(Arc<Entry<T>>, Moment),
+    /// A value that needs a version check, or can at most stand in.
+    Candidate(Arc<Entry<T>>, Verdict),
+}
+
+impl<T> Local<T> {
+    /// The answer, if this is one.
+    pub(crate) fn answer<C>(self, inner: &Inner<C>) -> Option<Cached<T>> {
+        match self {
+            Self::Fresh(entry, now) => {
+                inner.counters.l1_hits.add();
+                Some(Cached::new(entry, now, Source::L1, false))
+            }
+            Self::Throttled(entry, now) => {
+                inner.counters.stale.add();
+                Some(Cached::new(entry, now, Source::FailSafe, true))
+            }
+            Self::Nothing | Self::Candidate(..) => None,
+        }
+    }
+}
+
+/// Looks a call up in L1.
+pub(crate) fn lookup<T: Value, C>(inner: &Inner<C>, call: &Call) -> Local<T> {
+    let Some(held) = inner.l1.get(call.hash, &call.key) else { return Local::Nothing };
+    let now = inner.now();
+    let verdict = inner.node.judge(held.meta(), now);
+    let Some(entry) = typed::<T>(held) else { return Local::Nothing };
+    match verdict {
+        Verdict::Fresh => Local::Fresh(entry, now),
+        Verdict::Hidden(_) => {
+            inner.counters.hidden.add();
+            Local::Nothing
+        }
+        Verdict::Stale(_) | Verdict::Unverified => {
+            let throttled = entry.meta.is_throttled(now)
+                && may_stand_in(&entry.meta, verdict, &call.options, now)
+                && is_known(inner, &entry);
+            if throttled { Local::Throttled(entry, now) } else { Local::Candidate(entry, verdict) }
+        }
+    }
+}
+
+/// Whether an entry may stand in without a look at L2: it was verified in this session, or L2 does
+/// not answer. A lost `remove` must not come back through fail-safe.
+fn is_known<T, C>(inner: &Inner<C>, entry: &Entry<T>) -> bool {
+    let current = entry.meta.facts().session == inner.node.session();
+    current || inner.l2.as_ref().is_none_or(super::super::l2::access::Access::is_open)
+}

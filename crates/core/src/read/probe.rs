@@ -1,0 +1,198 @@
+//! Asking L2: a fresh record, a lease to load, or the news that somebody else is loading.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout};
+
+use super::decode::{ReadInto, decode};
+use super::{Call, Local, lookup};
+use crate::cache::Inner;
+use crate::entry::{Entry, Source, Stamp, Value};
+use crate::fail_safe::may_stand_in;
+use crate::flight::Flight;
+use crate::l2::access::Access;
+use crate::l2::{Codec, Read};
+use crate::protocol::Version;
+use crate::protocol::ledger::Strength;
+use crate::protocol::record::{Lease, LeaseAsk};
+use crate::protocol::validity::{Verdict, Why};
+
+/// What is to be done about a miss.
+#[derive(Debug)]
+pub(crate) enum Probe<T> {
+    /// Answer with this.
+    Hit(Arc<Entry<T>>, Source),
+    /// Answer with this stale value: another node is loading.
+    Stand(Arc<Entry<T>>),
+    /// Run the factory; this may stand in for it.
+    Load(Base, Option<Arc<Entry<T>>>),
+}
+
+/// What a fill may overwrite.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Base {
+    /// There is no L2: nothing to overwrite.
+    Alone,
+    /// L2 does not answer, or cannot hold a lease: the result stays here, for X at most.
+    Dark,
+    /// Exactly this version, and this lease is ours to give back.
+    Over { expected: Version, lease: Option<Version> },
+}
+
+/// An entry with what the node thinks of it.
+type Judged<T> = (Arc<Entry<T>>, Verdict);
+
+/// One probe: the call, its flight, and what L1 had.
+struct Prober<'a, T, C> {
+    inner: &'a Inner<C>,
+    call: &'a Call,
+    flight: &'a Flight,
+    local: Option<Arc<Entry<T>>>,
+    limit: Duration,
+}
+
+/// Looks at L1 once more (another flight may have landed), then at L2.
+pub(crate) async fn probe<T: Value, C: Codec<T>>(
+    inner: &Inner<C>,
+    call: &Call,
+    flight: &Flight,
+) -> Probe<T> {
+    let (local, fallback) = match lookup::<T, C>(inner, call) {
+        Local::Fresh(entry, _) => return Probe::Hit(entry, Source::L1),
+        Local::Throttled(entry, _) => return Probe::Stand(entry),
+        Local::Nothing => (None, None),
+        Local::Candidate(entry, verdict) => {
+            let usable = may_stand_in(&entry.meta, verdict, &call.options, inner.now());
+            (Some(Arc::clone(&entry)), usable.then_some(entry))
+        }
+    };
+    let Some(l2) = &inner.l2 else { return Probe::Load(Base::Alone, fallback) };
+    let options = &call.options;
+    let limit = if fallback.is_some() { options.l2_soft_timeout } else { options.l2_hard_timeout };
+    if l2.is_open() || !synced(inner, limit).await {
+        return Probe::Load(Base::Dark, fallback);
+    }
+    let prober = Prober { inner, call, flight, local, limit };
+    prober.ask(l2).await.unwrap_or(Probe::Load(Base::Dark, fallback))
+}
+
+/// Waits until records can be judged: the first `SYNC`, or the end of a doubt about the ledger.
+pub(crate) async fn synced<C: Sync>(inner: &Inner<C>, limit: Duration) -> bool {
+    if inner.node.is_synced() {
+        return true;
+    }
+    let mut link = inner.link.subscribe();
+    inner.node.sync_wanted.notify_one();
+    let wait = async {
+        while !inner.node.is_synced() {
+            if link.changed().await.is_err() {
+                return;
+            }
+        }
+    };
+    let _ = timeout(limit, wait).await;
+    inner.node.is_synced()
+}
+
+impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
+    /// Reads until there is a value, a lease, or a reason to do without; `None` if L2 failed.
+    async fn ask(&self, l2: &Access) -> Option<Probe<T>> {
+        let id = self.inner.entropy.version();
+        let ttl_ms = crate::clock::millis(self.inner.settings.lease);
+        let mut ask = LeaseAsk { id, ttl_ms, replace: None, hidden: None };
+        let patience = Instant::now() + self.call.options.lease_wait;
+        let mut pause = Duration::from_millis(20);
+        loop {
+            let stamp = self.inner.node.stamp(self.inner.now());
+            let read = match l2
+                .on(&self.call.key, self.limit, |store, key| store.read(key, Some(ask)))
+                .await
+            {
+                Ok(read) => read,
+                Err(error) => {
+                    self.inner.counters.l2_errors.add();
+                    tracing::debug!(%error, "L2 read failed; loading without it");
+                    return None;
+                }
+            };
+            let (seen, version) = self.see(&read, stamp);
+            let fallback = match seen {
+                Some((entry, Verdict::Fresh | Verdict::Unverified)) => {
+                    let same = self.local.as_ref().is_some_and(|l| Arc::ptr_eq(l, &entry));
+                    let source = if same { Source::L1 } else { Source::L2 };
+                    return Some(Probe::Hit(entry, source));
+                }
+                Some((entry, verdict)) => self.usable(entry, verdict),
+                None => None,
+            };
+            match read.lease {
+                Lease::Granted => {
+                    let expected = version.unwrap_or(id);
+                    return Some(Probe::Load(Base::Over { expected, lease: Some(id) }, fallback));
+                }
+                Lease::None if version.is_some() && ask.hidden != version => ask.hidden = version,
+                Lease::None => return Some(Probe::Load(over(version), fallback)),
+                Lease::HeldBy(by) if !self.call.options.lease || ask.replace == Some(by) => {
+                    return Some(Probe::Load(over(version.or(Some(by))), fallback));
+                }
+                Lease::HeldBy(by) if Instant::now() >= patience => match fallback {
+                    Some(entry) => return Some(Probe::Stand(entry)),
+                    None => ask.replace = Some(by),
+                },
+                Lease::HeldBy(_) => self.wait_for_fill(patience, &mut pause).await,
+            }
+        }
+    }
+
+    /// Decodes and judges what a READ found, and says which version a fill would replace.
+    fn see(&self, read: &Read, stamp: Stamp) -> (Option<Judged<T>>, Option<Version>) {
+        let Some(found) = &read.found else { return (None, None) };
+        let (inner, key) = (self.inner, &*self.call.key);
+        match decode(inner, key, found, stamp, self.local.as_ref()) {
+            ReadInto::Unusable(version) => (None, version),
+            ReadInto::OtherType(version) => (None, Some(version)),
+            ReadInto::Entry(entry) => {
+                let verdict = judge_record(inner, key, &entry);
+                if let Verdict::Hidden(_) = verdict {
+                    inner.counters.hidden.add();
+                }
+                let version = entry.meta.version;
+                (Some((entry, verdict)), Some(version))
+            }
+        }
+    }
+
+    fn usable(&self, entry: Arc<Entry<T>>, verdict: Verdict) -> Option<Arc<Entry<T>>> {
+        may_stand_in(&entry.meta, verdict, &self.call.options, self.inner.now()).then_some(entry)
+    }
+
+    /// Waits for the news that the key was filled, or a while with jitter, whichever is first.
+    async fn wait_for_fill(&self, patience: Instant, pause: &mut Duration) {
+        self.inner.counters.lease_waits.add();
+        let jitter = self.inner.entropy.below(crate::clock::nanos(*pause));
+        let nap = (*pause + Duration::from_nanos(jitter))
+            .min(patience.saturating_duration_since(Instant::now()));
+        *pause = (*pause * 2).min(Duration::from_millis(500));
+        tokio::select! {
+            biased;
+            () = self.flight.news.notified() => {}
+            () = sleep(nap) => {}
+        }
+    }
+}
+
+/// A fill without a lease: over what was seen, or nowhere.
+fn over(version: Option<Version>) -> Base {
+    version.map_or(Base::Dark, |expected| Base::Over { expected, lease: None })
+}
+
+/// Judges a record of L2: what waits in the recovery queue counts as well.
+pub(crate) fn judge_record<T, C>(inner: &Inner<C>, key: &str, entry: &Entry<T>) -> Verdict {
+    match inner.recovery.get(key).map(|queued| queued.strength) {
+        Some(Strength::Hard) => return Verdict::Hidden(Why::Expired),
+        Some(Strength::Soft) => entry.meta.expire(),
+        None => {}
+    }
+    inner.node.judge(&entry.meta, inner.now())
+}

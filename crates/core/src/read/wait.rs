@@ -1,0 +1,199 @@
+//! Waiting for a flight, and the law of joining at its end.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::Call;
+use crate::cache::Inner;
+use crate::entry::{Cached, Held, Source, Value, typed};
+use crate::error::{Error, ErrorKind};
+use crate::fail_safe::may_stand_in;
+use crate::flight::{Flight, Landed, Progress, Standing};
+use crate::protocol::flight::FlightId;
+
+/// What became of waiting.
+#[derive(Debug)]
+pub(crate) enum Answer<T> {
+    /// The answer.
+    Take(Result<Cached<T>, Error>),
+    /// That result is not for this caller: arrive again.
+    Again,
+}
+
+/// When a caller arrived, in the two orders that matter.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Arrived {
+    generation: u64,
+    horizon: FlightId,
+}
+
+impl Arrived {
+    pub(crate) fn now<C>(inner: &Inner<C>) -> Self {
+        Self { generation: inner.node.generation(), horizon: inner.flights.horizon() }
+    }
+
+    /// Whether a result that was overtaken on its way is still for this caller (R4).
+    fn may_take(self, flight: &Flight, standing: Standing) -> bool {
+        let before_it_began = flight.id >= self.horizon;
+        match standing {
+            Standing::Fresh | Standing::Fallback => true,
+            Standing::Refused => before_it_began,
+            Standing::Overtaken => before_it_began || flight.stamp.generation == self.generation,
+        }
+    }
+}
+
+/// Why waiting ended before the flight did.
+enum Over {
+    Soft,
+    Hard,
+    Flight,
+}
+
+/// The caller that leads takes whatever its flight brings.
+pub(crate) async fn for_own<T: Value, C: Sync>(
+    inner: &Inner<C>,
+    flight: &Flight,
+    call: &Call,
+) -> Answer<T> {
+    wait(inner, flight, call, None, |_| true).await
+}
+
+/// A caller that joined takes what the law of joining allows.
+pub(crate) async fn for_other<T: Value, C: Sync>(
+    inner: &Inner<C>,
+    flight: &Flight,
+    call: &Call,
+    arrived: Arrived,
+) -> Answer<T> {
+    inner.counters.joined.add();
+    let limit = call.options.flight_timeout;
+    let answer = wait(inner, flight, call, limit, |s| arrived.may_take(flight, s)).await;
+    if matches!(answer, Answer::Again) {
+        inner.counters.join_refused.add();
+    }
+    answer
+}
+
+/// A caller that may not join waits for the flight's end and arrives again.
+pub(crate) async fn for_end<T: Value, C: Sync>(
+    inner: &Inner<C>,
+    flight: &Flight,
+    call: &Call,
+) -> Answer<T> {
+    let mut progress = flight.progress.subscribe();
+    let end = progress.wait_for(|progress| matches!(progress, Progress::Done(_)));
+    let limit = call.options.flight_timeout.unwrap_or(Duration::MAX);
+    match timeout(limit, end).await {
+        Ok(_) => Answer::Again,
+        Err(_) => Answer::Take(Err(inner.error(ErrorKind::LockTimeout, &call.key, ""))),
+    }
+}
+
+async fn wait<T: Value, C: Sync>(
+    inner: &Inner<C>,
+    flight: &Flight,
+    call: &Call,
+    flight_timeout: Option<Duration>,
+    may_take: impl Fn(Standing) -> bool + Send,
+) -> Answer<T> {
+    let mut progress = flight.progress.subscribe();
+    let came = Instant::now();
+    let patience = flight_timeout.and_then(|limit| came.checked_add(limit));
+    let mut loading_since = None;
+    loop {
+        let now = progress.borrow_and_update().clone();
+        let (fallback, limit) = match now {
+            Progress::Done(Ok(landed)) if may_take(landed.standing) => {
+                return take(inner, landed);
+            }
+            Progress::Done(Ok(_)) => return Answer::Again,
+            Progress::Done(Err(error)) => return Answer::Take(Err(error)),
+            Progress::Probing => (None, None),
+            Progress::Loading(fallback) => {
+                let since = *loading_since.get_or_insert_with(Instant::now);
+                let fallback = fallback.filter(|held| stands(inner, held, call));
+                let limit = factory_limit(call, since, fallback.is_some());
+                (fallback, limit)
+            }
+        };
+        let limit = earliest(limit, patience.map(|at| (at, Over::Flight)));
+        let Some((at, over)) = limit else {
+            if progress.changed().await.is_err() {
+                return gone(inner, call);
+            }
+            continue;
+        };
+        tokio::select! {
+            biased;
+            changed = progress.changed() => if changed.is_err() { return gone(inner, call) },
+            () = sleep_until(at) => return give_up(inner, flight, call, over, fallback),
+        }
+    }
+}
+
+/// When waiting for the factory ends, and how.
+fn factory_limit(call: &Call, since: Instant, has_fallback: bool) -> Option<(Instant, Over)> {
+    let options = &call.options;
+    let soft = options.factory_soft_timeout.filter(|_| has_fallback);
+    let at = |limit: Duration| since.checked_add(limit);
+    let soft = soft.and_then(at).map(|at| (at, Over::Soft));
+    earliest(soft, options.factory_hard_timeout.and_then(at).map(|at| (at, Over::Hard)))
+}
+
+fn earliest(a: Option<(Instant, Over)>, b: Option<(Instant, Over)>) -> Option<(Instant, Over)> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(if b.0 < a.0 { b } else { a }),
+        (a, b) => a.or(b),
+    }
+}
+
+/// Answers before the flight has ended: stale if something stands in, else with an error.
+fn give_up<T: Value, C>(
+    inner: &Inner<C>,
+    flight: &Flight,
+    call: &Call,
+    over: Over,
+    fallback: Option<Held>,
+) -> Answer<T> {
+    let kind = match over {
+        Over::Flight => ErrorKind::LockTimeout,
+        Over::Soft | Over::Hard => {
+            if !call.options.background_completion {
+                flight.stop.notify_one();
+            }
+            ErrorKind::FactoryTimeout
+        }
+    };
+    let Some(entry) = fallback.and_then(typed::<T>) else {
+        return Answer::Take(Err(inner.error(kind, &call.key, "nothing could stand in")));
+    };
+    let now = inner.now();
+    if let Some(fail_safe) = call.options.fail_safe {
+        entry.meta.throttle(now + fail_safe.throttle);
+    }
+    inner.counters.stale.add();
+    Answer::Take(Ok(Cached::new(entry, now, Source::FailSafe, true)))
+}
+
+/// Turns what a flight brought into an answer; a value of another type is none.
+fn take<T: Value, C>(inner: &Inner<C>, landed: Landed) -> Answer<T> {
+    let Some(entry) = typed(landed.held) else { return Answer::Again };
+    let stale = landed.standing != Standing::Fresh;
+    if stale {
+        inner.counters.stale.add();
+    }
+    Answer::Take(Ok(Cached::new(entry, inner.now(), landed.source, stale)))
+}
+
+fn stands<C>(inner: &Inner<C>, held: &Held, call: &Call) -> bool {
+    let now = inner.now();
+    may_stand_in(held.meta(), inner.node.judge(held.meta(), now), &call.options, now)
+}
+
+/// The flight's task vanished without landing: its runtime is shutting down.
+fn gone<T, C>(inner: &Inner<C>, call: &Call) -> Answer<T> {
+    let what = "its load was abandoned; the runtime is shutting down";
+    Answer::Take(Err(inner.error(ErrorKind::Closed, &call.key, what)))
+}

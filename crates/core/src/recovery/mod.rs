@@ -1,0 +1,77 @@
+//! Invalidations that L2 has not heard of yet.
+//!
+//! What is queued is always an *invalidation*, never a value: a failed `set` becomes one, so that
+//! recovery can make nothing older visible (S10). Per key the latest stands, hard over soft. While a
+//! key waits, its record in L2 counts as hidden on this node. A queue that is full becomes a clear,
+//! of the kind of what it held.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::protocol::Version;
+use crate::protocol::ledger::Strength;
+
+/// The queue. A removal of tags waits in the ledger replica instead.
+#[derive(Debug)]
+pub(crate) struct Recovery {
+    keys: Mutex<HashMap<Box<str>, Queued>>,
+    len: AtomicUsize,
+    cap: usize,
+}
+
+/// One key that waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Queued {
+    pub(crate) strength: Strength,
+    pub(crate) version: Version,
+}
+
+impl Recovery {
+    pub(crate) fn new(cap: usize) -> Self {
+        Self { keys: Mutex::default(), len: AtomicUsize::new(0), cap }
+    }
+
+    /// Queues an invalidation. `Some` if the queue was full and has been emptied: the strength of the
+    /// clear that must take its place.
+    pub(crate) fn queue(&self, key: &str, queued: Queued) -> Option<Strength> {
+        let mut keys = self.keys.lock();
+        let before = keys.get(key).map(|q| q.strength);
+        let strength = before.map_or(queued.strength, |s| s.max(queued.strength));
+        keys.insert(key.into(), Queued { strength, ..queued });
+        let overflow = (keys.len() > self.cap).then(|| {
+            let hardest = keys.values().map(|q| q.strength).max();
+            keys.clear();
+            hardest.unwrap_or(Strength::Hard)
+        });
+        self.len.store(keys.len(), Ordering::Release);
+        overflow
+    }
+
+    /// What waits for a key.
+    pub(crate) fn get(&self, key: &str) -> Option<Queued> {
+        if self.len() == 0 {
+            return None;
+        }
+        self.keys.lock().get(key).copied()
+    }
+
+    /// L2 knows of exactly this invalidation: by it, or because the record was replaced since.
+    pub(crate) fn settle(&self, key: &str, version: Version) {
+        let mut keys = self.keys.lock();
+        if keys.get(key).is_some_and(|queued| queued.version == version) {
+            keys.remove(key);
+        }
+        self.len.store(keys.len(), Ordering::Release);
+    }
+
+    /// Everything that waits.
+    pub(crate) fn waiting(&self) -> Vec<(Box<str>, Queued)> {
+        self.keys.lock().iter().map(|(key, queued)| (key.clone(), *queued)).collect()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len.load(Ordering::Acquire)
+    }
+}

@@ -1,0 +1,22 @@
+//! Writes: the operations table of the consistency statement.
+//!
+//! | | locally, at once | at L2, atomically | on the reply |
+//! |---|---|---|---|
+//! | `set` | fence, drop the old copy | announce, store at a new version | insert if nothing else was heard |
+//! | `remove` | fence, drop | announce, delete | fence again |
+//! | `expire` | fence, mark | announce, mark at a new version | fence again |
+//! | `remove_by_tag`, `clear` | pending: hidden here | number, store, announce | the number replaces the pending mark |
+//!
+//! Invariants:
+//!
+//! - **W1** What is invalidated is invalid on this node before the call first awaits.
+//! - **W2** A write that L2 has not confirmed is queued as an invalidation, never as a value.
+//! - **W3** A receipt says `Done` only for what was acknowledged (S15).
+
+pub(crate) mod encode;
+mod key;
+mod receipt;
+pub(crate) mod removal;
+
+pub(crate) use key::{expire, remove, set};
+pub use receipt::{Barrier, Reach, Receipt};

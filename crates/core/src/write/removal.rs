@@ -1,0 +1,139 @@
+//! Removals by tag, and clears: one number each, whatever they hide.
+
+use super::{Barrier, Reach, Receipt};
+use crate::cache::Inner;
+use crate::error::{Error, ErrorKind};
+use crate::l2::access::Access;
+use crate::l2::{L2Error, L2ErrorKind};
+use crate::options::EntryOptions;
+use crate::protocol::TagHash;
+use crate::protocol::ledger::{Advance, MAX_TARGETS, Removal, Strength, SyncAsk, Target};
+
+/// Hides every entry that carries one of the tags.
+pub(crate) async fn by_tags<C: Sync>(
+    inner: &Inner<C>,
+    strength: Strength,
+    tags: &[String],
+    options: &EntryOptions,
+) -> Result<Receipt, Error> {
+    tags.iter().try_for_each(|tag| inner.check_tag(tag))?;
+    let targets: Vec<_> = tags.iter().map(|tag| Target::Tag(TagHash::of(tag))).collect();
+    targets_of(inner, strength, &targets, options).await
+}
+
+/// Hides every entry of the cache.
+pub(crate) async fn clear<C: Sync>(
+    inner: &Inner<C>,
+    strength: Strength,
+    options: &EntryOptions,
+) -> Result<Receipt, Error> {
+    let receipt = targets_of(inner, strength, &[Target::Everything], options).await;
+    if strength == Strength::Hard {
+        // Nothing in L1 is valid any more; give the memory back.
+        inner.l1.clear();
+    }
+    receipt
+}
+
+/// A removal of this node, not begun yet.
+pub(crate) fn new<C>(inner: &Inner<C>, strength: Strength, targets: Vec<Target>) -> Removal {
+    Removal { nonce: inner.entropy.nonce(), strength, targets }
+}
+
+async fn targets_of<C: Sync>(
+    inner: &Inner<C>,
+    strength: Strength,
+    targets: &[Target],
+    options: &EntryOptions,
+) -> Result<Receipt, Error> {
+    let removals: Vec<_> =
+        targets.chunks(MAX_TARGETS).map(|part| new(inner, strength, part.to_vec())).collect();
+    for removal in &removals {
+        inner.node.begin(removal.clone());
+    }
+    let mut receipt = Receipt::local();
+    for removal in removals {
+        receipt = receipt.and(commit(inner, removal, options).await?);
+    }
+    Ok(receipt)
+}
+
+async fn commit<C: Sync>(
+    inner: &Inner<C>,
+    removal: Removal,
+    options: &EntryOptions,
+) -> Result<Receipt, Error> {
+    let Some(l2) = &inner.l2 else { return Ok(commit_locally(inner, removal)) };
+    match number(inner, l2, removal, options.l2_hard_timeout).await {
+        Ok(receipt) => Ok(receipt),
+        Err(error) => {
+            inner.counters.l2_errors.add();
+            inner.counters.queued.add();
+            if options.require_propagation {
+                let what = "the removal is queued and holds on this node";
+                let place = inner.place(None);
+                return Err(Error::with_source(ErrorKind::NotPropagated, place, what, error));
+            }
+            let sent =
+                error.is_unknown() && !(error.kind() == L2ErrorKind::Disconnected && l2.is_open());
+            let reach = if sent { Reach::Unknown } else { Reach::Queued };
+            Ok(Receipt::new(reach, if inner.bus.is_some() { reach } else { Reach::Skipped }))
+        }
+    }
+}
+
+/// Has the ledger number a removal that has begun here; safe to repeat.
+pub(crate) async fn number<C: Sync>(
+    inner: &Inner<C>,
+    l2: &Access,
+    removal: Removal,
+    limit: std::time::Duration,
+) -> Result<Receipt, L2Error> {
+    let ask = advance(inner, removal.clone());
+    let announce = inner.bus.as_ref().and_then(|bus| bus.announce_removal(&removal));
+    let numbers = l2.advance(&ask, announce, limit).await?;
+    inner.node.committed(removal.clone(), numbers);
+    let backplane = match &inner.bus {
+        None => Reach::Skipped,
+        Some(bus) => match bus.publish_removal(&removal, numbers, limit).await {
+            Ok(()) => Reach::Done,
+            Err(_) => Reach::Unknown,
+        },
+    };
+    let barrier = Barrier { epoch: numbers.epoch, seq: numbers.seq };
+    Ok(Receipt::new(Reach::Done, backplane).with_barrier(barrier))
+}
+
+fn commit_locally<C>(inner: &Inner<C>, removal: Removal) -> Receipt {
+    let ask = advance(inner, removal.clone());
+    let numbers = {
+        let mut ledger = inner.own_ledger.lock();
+        let numbers = ledger.advance(own_clock(inner), &ask);
+        // Under the same lock, so that the replica hears the numbers in order.
+        inner.node.committed(removal, numbers);
+        numbers
+    };
+    Receipt::local().with_barrier(Barrier { epoch: numbers.epoch, seq: numbers.seq })
+}
+
+/// Begins the ledger of a cache without L2.
+pub(crate) fn begin_locally<C>(inner: &Inner<C>) {
+    let ask: SyncAsk = inner.node.ask(inner.entropy.epoch(), usize::MAX, inner.retention_ms());
+    let reply = inner.own_ledger.lock().sync(own_clock(inner), &ask);
+    let _ = inner.node.synced(&reply);
+}
+
+fn advance<C>(inner: &Inner<C>, removal: Removal) -> Advance {
+    let known = inner.node.known();
+    Advance {
+        removal,
+        epoch: known.epoch,
+        frontier: known.frontier,
+        new_epoch: inner.entropy.epoch(),
+        retention_ms: inner.retention_ms(),
+    }
+}
+
+fn own_clock<C>(inner: &Inner<C>) -> u64 {
+    inner.now().as_nanos() / 1000
+}

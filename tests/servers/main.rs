@@ -1,0 +1,5 @@
+//! Caches in several processes, and caches whose server is in trouble, over a real Redis.
+
+mod node;
+
+mod writes;

@@ -1,0 +1,1 @@
+//! A server that is down, hung, full, hostile or not ours.
