@@ -1,1 +1,3 @@
+//! Tools that judge Crinkle.
 
+pub mod model;
