@@ -150,7 +150,9 @@ async fn invalidate<C: Sync>(
     key: &str,
     queued: Queued,
 ) -> Result<(), L2Error> {
-    let (hash, limit, version) = (KeyHash::of(key), inner.l2_limit(), queued.version);
+    let (hash, limit) = (KeyHash::of(key), inner.l2_limit());
+    // Not the version of the write that failed: a copy that carries it must go as well.
+    let version = inner.entropy.version();
     let op = match queued.strength {
         Strength::Hard => KeyOp::Removed,
         Strength::Soft => KeyOp::Expired,
@@ -166,6 +168,10 @@ async fn invalidate<C: Sync>(
             l2.on(key, limit, |store, key| store.expire(key, version, announce)).await?;
         }
     }
+    inner.flights.hear(hash, version, || match queued.strength {
+        Strength::Hard => inner.l1.invalidate(hash),
+        Strength::Soft => inner.l1.expire(hash),
+    });
     if let Some(bus) = &inner.bus {
         let _ = bus.publish_key(op, version, hash, limit).await;
     }
