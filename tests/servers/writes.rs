@@ -48,9 +48,12 @@ fn race(command: impl Fn(&str, usize, usize, &mut StdRng) -> String) {
     let mut held = 0;
     for key in (0..KEYS).map(|key| format!("key{key}")) {
         let l2 = observer.ask(&format!("get {key}"));
-        for (side, node) in nodes.iter_mut().enumerate() {
-            let l1 = node.ask(&format!("peek {key}"));
-            assert!(l1 == "none" || l1 == l2, "{key}: node {side} holds {l1}, L2 {l2}");
+        for side in 0..nodes.len() {
+            let l1 = nodes[side].ask(&format!("peek {key}"));
+            if l1 != "none" && l1 != l2 {
+                let stats: Vec<_> = nodes.iter_mut().map(|node| node.ask("stats")).collect();
+                panic!("{key}: node {side} holds {l1}, L2 {l2}; {stats:?}");
+            }
             held += usize::from(l1 != "none");
         }
     }
