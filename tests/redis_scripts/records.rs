@@ -123,6 +123,7 @@ fn any_record(rng: &mut StdRng) -> Record {
         schema: rng.random(),
         codec: 1,
         key: "key",
+        weight: 1,
         tags: vec!["tag"],
         payload: b"payload",
     };

@@ -57,7 +57,7 @@ pub(crate) async fn for_own<T: Value, C: Sync>(
     flight: &Flight,
     call: &Call,
 ) -> Answer<T> {
-    wait(inner, flight, call, None, |_| true).await
+    wait(inner, flight, call, true, |_| true).await
 }
 
 /// A caller that joined takes what the law of joining allows.
@@ -68,8 +68,7 @@ pub(crate) async fn for_other<T: Value, C: Sync>(
     arrived: Arrived,
 ) -> Answer<T> {
     inner.counters.joined.add();
-    let limit = call.options.flight_timeout;
-    let answer = wait(inner, flight, call, limit, |s| arrived.may_take(flight, s)).await;
+    let answer = wait(inner, flight, call, false, |s| arrived.may_take(flight, s)).await;
     if matches!(answer, Answer::Again) {
         inner.counters.join_refused.add();
     }
@@ -95,11 +94,12 @@ async fn wait<T: Value, C: Sync>(
     inner: &Inner<C>,
     flight: &Flight,
     call: &Call,
-    flight_timeout: Option<Duration>,
+    own: bool,
     may_take: impl Fn(Standing) -> bool + Send,
 ) -> Answer<T> {
     let mut progress = flight.progress.subscribe();
     let came = Instant::now();
+    let flight_timeout = call.options.flight_timeout.filter(|_| !own);
     let patience = flight_timeout.and_then(|limit| came.checked_add(limit));
     let mut loading_since = None;
     loop {
@@ -128,7 +128,7 @@ async fn wait<T: Value, C: Sync>(
         tokio::select! {
             biased;
             changed = progress.changed() => if changed.is_err() { return gone(inner, call) },
-            () = sleep_until(at) => return give_up(inner, flight, call, over, fallback),
+            () = sleep_until(at) => return give_up(inner, flight, call, over, own, fallback),
         }
     }
 }
@@ -155,12 +155,14 @@ fn give_up<T: Value, C>(
     flight: &Flight,
     call: &Call,
     over: Over,
+    own: bool,
     fallback: Option<Held>,
 ) -> Answer<T> {
     let kind = match over {
         Over::Flight => ErrorKind::LockTimeout,
         Over::Soft | Over::Hard => {
-            if !call.options.background_completion {
+            // Only the caller whose factory runs may stop it.
+            if own && !call.options.background_completion {
                 flight.stop.notify_one();
             }
             ErrorKind::FactoryTimeout

@@ -35,6 +35,9 @@ use super::{Epoch, Nonce, TagHash};
 /// How many ids of removals the authority and each replica remember, newest first.
 pub const RECENT_IDS: usize = 1024;
 
+/// How many removals of one node may wait for a number; one more folds them into a clear.
+pub const MAX_PENDING: usize = 10_000;
+
 /// How many targets one removal may carry; longer lists are split by the caller.
 pub const MAX_TARGETS: usize = 64;
 

@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::sync::Cycle;
-use super::{Advanced, Item, Levels, RECENT_IDS, Removal, Strength, Target};
+use super::{Advanced, Item, Levels, MAX_PENDING, RECENT_IDS, Removal, Strength, Target};
 use crate::protocol::{Epoch, Nonce, TagHash};
 
 /// What hearing an item meant.
@@ -139,9 +139,21 @@ impl Replica {
     }
 
     /// A removal begins: it hides here at once, before it has a number.
-    pub fn begin(&mut self, removal: Removal, born: u64) {
+    ///
+    /// Answers what is to be numbered: the removal, or, where too many wait already, one of
+    /// everything in the place of all, as hard as the hardest of them.
+    pub fn begin(&mut self, mut removal: Removal, born: u64) -> Removal {
+        if self.pending.len() >= MAX_PENDING {
+            let waiting = std::mem::take(&mut self.pending);
+            for pending in waiting {
+                removal.strength = removal.strength.max(pending.removal.strength);
+                self.changed.extend(pending.removal.targets);
+            }
+            removal.targets = vec![Target::Everything];
+        }
         self.changed.extend(removal.targets.iter().copied());
-        self.pending.push(Pending { removal, born });
+        self.pending.push(Pending { removal: removal.clone(), born });
+        removal
     }
 
     /// The authority numbered a removal of this node.
