@@ -44,6 +44,8 @@ pub(super) struct Load {
     pub(super) stage: Stage,
     pub(super) required: u8,
     pub(super) last: Option<Version>,
+    /// Whether its PUT was stored.
+    pub(super) filled: bool,
 }
 
 /// A write, or a version check of an L1 copy.
@@ -132,7 +134,7 @@ pub enum Sabotage {
     JoinAcrossSessions,
     LastHeardOnly,
     SetInsertsUnchecked,
-    CheckWithoutFence,
+    CheckAdoptsSession,
 }
 
 /// A configuration.
@@ -309,6 +311,6 @@ fn sabotaged() -> Vec<(Sabotage, Keys)> {
         (Sabotage::JoinAcrossSessions, Keys { cuts: 1, ..keys(&[Remove], [1, 2]) }),
         (Sabotage::LastHeardOnly, keys(&[Set, Set], [1, 1])),
         (Sabotage::SetInsertsUnchecked, keys(&[Set, Set], [0, 0])),
-        (Sabotage::CheckWithoutFence, Keys { cuts: 1, ..keys(&[Remove], [1, 1]) }),
+        (Sabotage::CheckAdoptsSession, Keys { cuts: 2, ..keys(&[Remove], [1, 1]) }),
     ]
 }

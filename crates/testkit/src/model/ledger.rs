@@ -56,6 +56,8 @@ pub(super) struct Node {
     pub(super) required_hard: u8,
     /// Every id this node was told of.
     pub(super) known: BTreeSet<Nonce>,
+    /// What the pages of the `SYNC` under way have shown.
+    pub(super) shown: BTreeSet<Nonce>,
     /// Whether it has completed a `SYNC` since the last doubtful step.
     pub(super) synced: bool,
     /// Of the sabotaged variants: the last number heard for the tag, the last id heard.
@@ -323,6 +325,9 @@ impl Model for Ledger {
             Property::sometimes(REACH, |model: &Self, state: &State| {
                 state.step == model.script.len()
                     && state.nodes.iter().any(|node| {
+                        if model.loaders == [false, false] {
+                            return !node.replica.is_suspect();
+                        }
                         node.required > 1
                             && node.l1.is_some_and(|entry| {
                                 model.judge(node, &entry) == Verdict::Fresh
@@ -374,12 +379,18 @@ fn designs(deep: bool) -> Vec<(&'static str, Ledger)> {
         ("D two removals, a flush", Ledger { script: two.clone(), flushes: 1, ..peer.clone() }),
         ("E a removal, a failover", Ledger { failovers: 1, ..peer.clone() }),
         (
-            "F two tags, a failover, a lost message",
-            Ledger { script: tags.clone(), failovers: 1, drops: 1, ..peer.clone() },
+            "F two tags, a failover, a lost message, replicas only",
+            Ledger {
+                script: tags.clone(),
+                failovers: 1,
+                drops: 1,
+                loaders: [false, false],
+                ..both.clone()
+            },
         ),
         (
             "G a removal, a failover, clock behind",
-            Ledger { failovers: 1, clock_ahead: false, ..both.clone() },
+            Ledger { failovers: 1, clock_ahead: false, ..peer.clone() },
         ),
         (
             "H two removals, reordering, joiners",
@@ -403,6 +414,10 @@ fn designs(deep: bool) -> Vec<(&'static str, Ledger)> {
     if deep {
         all.extend([
             ("A+ both load", Ledger { script: two.clone(), drops: 1, joins: true, ..both.clone() }),
+            (
+                "F+ two tags, a failover",
+                Ledger { script: tags.clone(), failovers: 1, ..peer.clone() },
+            ),
             ("D+ both load", Ledger { script: two.clone(), flushes: 1, ..both.clone() }),
             ("E+ both load", Ledger { script: two.clone(), failovers: 1, ..both.clone() }),
             (
