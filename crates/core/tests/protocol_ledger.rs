@@ -111,12 +111,12 @@ fn a_failover_between_two_pages_loses_nothing() {
 fn a_life_that_comes_back_is_a_fork() {
     let (mut server, mut node) = (Authority::default(), Replica::default());
     sync(&mut server, &mut node, 10);
-    let copy = server;
+    let mut copy = server;
     let mut server = Authority::default();
     let question = ask(&mut node, 51, 10);
     node.synced(&server.sync(1, &question));
     sync(&mut server, &mut node, 10);
-    let returned = sync(&mut copy.clone(), &mut node, 10);
+    let returned = sync(&mut copy, &mut node, 10);
     assert!(returned.forked, "{returned:?}");
     assert_eq!(returned.reissue, [(Strength::Hard, Target::Everything)]);
 }
