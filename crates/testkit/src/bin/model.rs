@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use crinkle_testkit::model::{Expect, Report, keys, ledger};
+use crinkle_testkit::model::{Expect, Report, run_keys, run_ledger};
 
 fn main() -> ExitCode {
     let mut deep = false;
@@ -19,8 +19,8 @@ fn main() -> ExitCode {
         print(&report);
         failed += usize::from(!report.is_expected());
     };
-    ledger::run(deep, &filter, &mut judge);
-    keys::run(deep, &filter, &mut judge);
+    run_ledger(deep, &filter, &mut judge);
+    run_keys(deep, &filter, &mut judge);
     if failed == 0 {
         return ExitCode::SUCCESS;
     }

@@ -44,6 +44,8 @@ pub(super) struct Load {
     pub(super) stage: Stage,
     pub(super) required: u8,
     pub(super) last: Option<Version>,
+    /// Whether its PUT was stored.
+    pub(super) filled: bool,
 }
 
 /// A write, or a version check of an L1 copy.
@@ -132,13 +134,13 @@ pub enum Sabotage {
     JoinAcrossSessions,
     LastHeardOnly,
     SetInsertsUnchecked,
-    CheckWithoutFence,
+    CheckAdoptsSession,
 }
 
 /// A configuration.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Keys {
-    pub(super) script: Vec<Op>,
+    pub(super) script: &'static [Op],
     pub(super) evictions: u8,
     pub(super) cuts: u8,
     /// How many callers arrive at each node.
@@ -255,8 +257,8 @@ pub fn run(deep: bool, filter: &str, judge: &mut dyn FnMut(Report)) {
     }
 }
 
-fn keys(script: &[Op], arrivals: [u8; 2]) -> Keys {
-    Keys { script: script.to_vec(), evictions: 0, cuts: 0, arrivals, sabotage: Sabotage::None }
+fn keys(script: &'static [Op], arrivals: [u8; 2]) -> Keys {
+    Keys { script, evictions: 0, cuts: 0, arrivals, sabotage: Sabotage::None }
 }
 
 fn designs(deep: bool) -> Vec<(&'static str, Keys)> {
@@ -299,16 +301,16 @@ fn sabotaged() -> Vec<(Sabotage, Keys)> {
     let remove = keys(&[Remove], [1, 1]);
     let cut = Keys { cuts: 1, ..keys(&[Remove], [1, 1]) };
     vec![
-        (Sabotage::UnconditionalPut, remove.clone()),
-        (Sabotage::AbsentIsFine, remove.clone()),
-        (Sabotage::NoFence, remove.clone()),
+        (Sabotage::UnconditionalPut, remove),
+        (Sabotage::AbsentIsFine, remove),
+        (Sabotage::NoFence, remove),
         (Sabotage::NoFenceAtReply, keys(&[Remove], [2, 2])),
-        (Sabotage::ReconnectKeepsSession, cut.clone()),
-        (Sabotage::FillAdoptsSession, cut.clone()),
+        (Sabotage::ReconnectKeepsSession, cut),
+        (Sabotage::FillAdoptsSession, cut),
         (Sabotage::UncheckedJoin, keys(&[Remove], [2, 2])),
         (Sabotage::JoinAcrossSessions, Keys { cuts: 1, ..keys(&[Remove], [1, 2]) }),
         (Sabotage::LastHeardOnly, keys(&[Set, Set], [1, 1])),
         (Sabotage::SetInsertsUnchecked, keys(&[Set, Set], [0, 0])),
-        (Sabotage::CheckWithoutFence, Keys { cuts: 1, ..keys(&[Remove], [1, 1]) }),
+        (Sabotage::CheckAdoptsSession, Keys { cuts: 2, ..keys(&[Remove], [1, 1]) }),
     ]
 }

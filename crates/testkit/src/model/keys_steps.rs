@@ -153,7 +153,7 @@ impl Keys {
             Arrival::Lead => {
                 let (session, required) = (node.session, node.required);
                 let stage = Stage::Begun;
-                node.loads.push(Load { id, session, stage, required, last: None });
+                node.loads.push(Load { id, session, stage, required, last: None, filled: false });
                 node.ids += 1;
                 if state.nodes[i].loads.len() > 2 {
                     state.bad = Some("three flights");
@@ -192,6 +192,7 @@ impl Keys {
         if stored {
             state.record = Some(Head::Value { version, expired: false, refresh: None });
             state.value = value;
+            state.nodes[i].loads[at].filled = true;
             state.announce(i, version, 0);
         }
         state.nodes[i].loads[at].stage = Stage::Ended { stored, version, value };
@@ -206,6 +207,10 @@ impl Keys {
         version: Version,
         value: u8,
     ) {
+        // A node hears its own fill: what it holds of another version is older.
+        if stored && state.nodes[i].loads[at].filled {
+            self.hear(state, i, version);
+        }
         let load = state.nodes[i].loads.remove(at);
         let node = &mut state.nodes[i];
         let heard = node.key.end(load.id);
@@ -230,9 +235,7 @@ impl Keys {
             let id = state.id(i);
             let node = &mut state.nodes[i];
             let Some(copy) = node.l1 else { return };
-            if self.sabotage != Sabotage::CheckWithoutFence {
-                node.key.begin(id, None);
-            }
+            node.key.begin(id, None);
             let (version, session) = (copy.version, node.session);
             node.check = Some(Check { id, version, session, answer: None });
             return;
@@ -243,14 +246,14 @@ impl Keys {
             state.nodes[i].check = Some(Check { answer: Some(same), ..check });
             return;
         };
-        let unfenced = self.sabotage == Sabotage::CheckWithoutFence;
+        let adopts = self.sabotage == Sabotage::CheckAdoptsSession;
         let node = &mut state.nodes[i];
-        let held = unfenced || node.key.end(check.id).allows(check.version);
+        let held = node.key.end(check.id).allows(check.version);
         let Some(copy) = node.l1.as_mut().filter(|copy| copy.version == check.version) else {
             return;
         };
         if same && held {
-            copy.session = if unfenced { node.session } else { check.session };
+            copy.session = if adopts { node.session } else { check.session };
         } else {
             node.l1 = None;
         }

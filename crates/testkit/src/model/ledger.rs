@@ -14,7 +14,7 @@ use crinkle_core::protocol::validity::{Facts, Knowledge, TagLevels, Verdict, jud
 use crinkle_core::protocol::{Epoch, Nonce, TagHash};
 use stateright::{Model, Property};
 
-use super::{Expect, REACH, Report, explore};
+use super::REACH;
 
 /// The tag that the key carries.
 pub(super) const TAG: Target = Target::Tag(TagHash(1));
@@ -56,6 +56,8 @@ pub(super) struct Node {
     pub(super) required_hard: u8,
     /// Every id this node was told of.
     pub(super) known: BTreeSet<Nonce>,
+    /// What the pages of the `SYNC` under way have shown.
+    pub(super) shown: BTreeSet<Nonce>,
     /// Whether it has completed a `SYNC` since the last doubtful step.
     pub(super) synced: bool,
     /// Of the sabotaged variants: the last number heard for the tag, the last id heard.
@@ -131,9 +133,9 @@ pub enum Sabotage {
 }
 
 /// A configuration.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Ledger {
-    pub(super) script: Vec<(Target, Strength)>,
+    pub(super) script: &'static [(Target, Strength)],
     pub(super) drops: u8,
     pub(super) failovers: u8,
     pub(super) flushes: u8,
@@ -152,9 +154,9 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    fn base(script: &[(Target, Strength)]) -> Self {
+    pub(super) fn base(script: &'static [(Target, Strength)]) -> Self {
         Self {
-            script: script.to_vec(),
+            script,
             drops: 0,
             failovers: 0,
             flushes: 0,
@@ -323,6 +325,9 @@ impl Model for Ledger {
             Property::sometimes(REACH, |model: &Self, state: &State| {
                 state.step == model.script.len()
                     && state.nodes.iter().any(|node| {
+                        if model.loaders == [false, false] {
+                            return !node.replica.is_suspect();
+                        }
                         node.required > 1
                             && node.l1.is_some_and(|entry| {
                                 model.judge(node, &entry) == Verdict::Fresh
@@ -332,134 +337,4 @@ impl Model for Ledger {
             }),
         ]
     }
-}
-
-/// Runs the configurations whose name contains `filter`; the large ones only if `deep`.
-pub fn run(deep: bool, filter: &str, judge: &mut dyn FnMut(Report)) {
-    let all = designs(deep)
-        .into_iter()
-        .map(|(name, model)| (format!("ledger {name}"), model, Expect::Holds))
-        .chain(sabotaged().into_iter().map(|(what, model)| {
-            let model = Ledger { sabotage: what, ..model };
-            (format!("ledger sabotage: {what:?}"), model, Expect::Caught)
-        }));
-    for (name, model, expect) in all {
-        if name.contains(filter) {
-            judge(explore(name, model, expect));
-        }
-    }
-}
-
-const HARD: (Target, Strength) = (TAG, Strength::Hard);
-const SOFT: (Target, Strength) = (TAG, Strength::Soft);
-const NOISE: (Target, Strength) = (OTHER, Strength::Hard);
-const CLEAR: (Target, Strength) = (Target::Everything, Strength::Hard);
-
-fn designs(deep: bool) -> Vec<(&'static str, Ledger)> {
-    let both = Ledger::base(&[HARD]);
-    let issuer = Ledger { loaders: [true, false], ..both.clone() };
-    let peer = Ledger { loaders: [false, true], ..both.clone() };
-    let two = vec![HARD, HARD];
-    let tags = vec![NOISE, HARD];
-    let mut all = vec![
-        (
-            "A two removals, a lost message, joiners",
-            Ledger { script: two.clone(), drops: 1, joins: true, ..peer.clone() },
-        ),
-        (
-            "B two tags, a lost message, reordering",
-            Ledger { script: tags.clone(), drops: 1, reorder: true, ..peer.clone() },
-        ),
-        ("C a removal, a flush, joiners", Ledger { flushes: 1, joins: true, ..both.clone() }),
-        ("D two removals, a flush", Ledger { script: two.clone(), flushes: 1, ..peer.clone() }),
-        ("E a removal, a failover", Ledger { failovers: 1, ..peer.clone() }),
-        (
-            "F two tags, a failover, a lost message",
-            Ledger { script: tags.clone(), failovers: 1, drops: 1, ..peer.clone() },
-        ),
-        (
-            "G a removal, a failover, clock behind",
-            Ledger { failovers: 1, clock_ahead: false, ..both.clone() },
-        ),
-        (
-            "H two removals, reordering, joiners",
-            Ledger { script: two.clone(), reorder: true, joins: true, ..peer.clone() },
-        ),
-        ("P a lost reply, slow SYNC", Ledger { drops: 1, slow_sync: true, ..issuer.clone() }),
-        (
-            "Q soft and hard, a lost reply, reordering",
-            Ledger { script: vec![SOFT, HARD], drops: 1, reorder: true, ..issuer.clone() },
-        ),
-        (
-            "R two tags, slow SYNC, pages of one",
-            Ledger { script: tags.clone(), slow_sync: true, page: 1, ..issuer.clone() },
-        ),
-        ("S a removal, a flush, slow SYNC", Ledger { flushes: 1, slow_sync: true, ..peer.clone() }),
-        (
-            "T a removal, a failover, slow SYNC",
-            Ledger { failovers: 1, slow_sync: true, ..peer.clone() },
-        ),
-    ];
-    if deep {
-        all.extend([
-            ("A+ both load", Ledger { script: two.clone(), drops: 1, joins: true, ..both.clone() }),
-            ("D+ both load", Ledger { script: two.clone(), flushes: 1, ..both.clone() }),
-            ("E+ both load", Ledger { script: two.clone(), failovers: 1, ..both.clone() }),
-            (
-                "G+ two removals, a failover, clock behind",
-                Ledger { script: two.clone(), failovers: 1, clock_ahead: false, ..peer.clone() },
-            ),
-            (
-                "U two removals, a lost reply, slow SYNC, pages of one",
-                Ledger {
-                    script: vec![HARD, NOISE],
-                    drops: 1,
-                    slow_sync: true,
-                    page: 1,
-                    ..issuer.clone()
-                },
-            ),
-            (
-                "V a removal, a flush and a failover",
-                Ledger { flushes: 1, failovers: 1, ..peer.clone() },
-            ),
-            (
-                "W two removals, a failover, slow SYNC",
-                Ledger { script: two, failovers: 1, slow_sync: true, ..peer.clone() },
-            ),
-            (
-                "X clear and tag, a failover, clock behind",
-                Ledger { script: vec![CLEAR, HARD], failovers: 1, clock_ahead: false, ..issuer },
-            ),
-            (
-                "Y a removal, a flush, slow SYNC, a loss",
-                Ledger { flushes: 1, slow_sync: true, drops: 1, ..both },
-            ),
-            (
-                "Z two tags, slow SYNC, reordering, two losses",
-                Ledger { script: tags, slow_sync: true, reorder: true, drops: 2, page: 1, ..peer },
-            ),
-        ]);
-    }
-    all
-}
-
-fn sabotaged() -> Vec<(Sabotage, Ledger)> {
-    let one = Ledger::base(&[HARD]);
-    let two = Ledger::base(&[HARD, HARD]);
-    let tags = Ledger::base(&[NOISE, HARD]);
-    vec![
-        (Sabotage::StampAfter, one.clone()),
-        (Sabotage::UncheckedJoin, Ledger { joins: true, ..one.clone() }),
-        (Sabotage::NoEpoch, Ledger { flushes: 1, ..one.clone() }),
-        (Sabotage::LastWriteWins, Ledger { reorder: true, ..two.clone() }),
-        (Sabotage::IgnoreGap, Ledger { drops: 1, ..tags.clone() }),
-        (Sabotage::NewestAsPrev, Ledger { drops: 1, ..Ledger::base(&[HARD, NOISE, NOISE]) }),
-        (Sabotage::NoLogMatching, Ledger { failovers: 1, ..two.clone() }),
-        (Sabotage::NoPending, one.clone()),
-        (Sabotage::OriginAfter, one.clone()),
-        (Sabotage::NoReissue, Ledger { failovers: 1, ..two }),
-        (Sabotage::IgnoreSuspect, Ledger { flushes: 1, ..one.clone() }),
-        (Sabotage::SoftForHard, one),
-    ]
 }

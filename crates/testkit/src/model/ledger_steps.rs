@@ -142,6 +142,7 @@ impl Ledger {
             Action::LoseSync(i) => {
                 state.drops -= 1;
                 state.node(i).answer = None;
+                state.node(i).shown.clear();
                 state.node(i).replica.abandon();
             }
             Action::Replicate => state.copy = Arc::clone(&state.server),
@@ -250,10 +251,12 @@ impl Ledger {
         let Some(reply) = state.node(i).answer.take() else { return Synced::default() };
         let node = state.node(i);
         let synced = node.replica.synced(&reply);
+        node.shown.extend(reply.ids.iter().map(|(_, id)| *id));
+        node.known.extend(reply.ids.iter().map(|(_, id)| *id));
         node.synced |= !synced.again;
         if !synced.again && !node.replica.is_suspect() {
-            for (_, id) in &reply.ids {
-                state.learn(i, *id);
+            for id in std::mem::take(&mut state.node(i).shown) {
+                state.learn(i, id);
             }
         }
         if self.sabotage == Sabotage::NoReissue {

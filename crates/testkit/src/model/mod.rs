@@ -11,7 +11,11 @@
 pub mod keys;
 mod keys_steps;
 pub mod ledger;
+mod ledger_configs;
 mod ledger_steps;
+
+pub use keys::run as run_keys;
+pub use ledger_configs::run as run_ledger;
 
 use std::time::{Duration, Instant};
 

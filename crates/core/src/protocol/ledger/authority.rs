@@ -139,16 +139,13 @@ impl Life {
             return Standing::NewEpoch;
         }
         let Some(id) = ask.last else { return Standing::Current };
-        match self.find(id) {
-            Some((seq, _)) if !self.has_id_between(seq, ask.frontier) => Standing::Current,
-            _ => Standing::Reload,
+        // Not "do we have it": a retry may have numbered it again, above what the asker missed.
+        let newest = self.ids.range(..=ask.frontier).next_back();
+        if newest.is_some_and(|(_, newest)| *newest == id) {
+            Standing::Current
+        } else {
+            Standing::Reload
         }
-    }
-
-    /// Whether something was numbered above `seq` and not above `frontier`.
-    fn has_id_between(&self, seq: u64, frontier: u64) -> bool {
-        let next = self.ids.range((Bound::Excluded(seq), Bound::Unbounded)).next();
-        next.is_some_and(|(above, _)| *above <= frontier)
     }
 
     fn raise(&mut self, target: Target, strength: Strength, seq: u64) {

@@ -154,8 +154,8 @@ pub struct SyncAsk {
     /// This node's frontier, or the authority's as of the page before; the authority never issues
     /// a number at or below it.
     pub frontier: u64,
-    /// The newest id at or below `frontier`; if the authority does not have it, or has others
-    /// between the two, the answer is [`Standing::Reload`]. `None` does not compare.
+    /// The newest id at or below `frontier`; if the authority's newest at or below it is another,
+    /// the answer is [`Standing::Reload`]. `None` does not compare.
     pub last: Option<Nonce>,
     /// The epoch to begin if there is no ledger.
     pub new_epoch: Epoch,

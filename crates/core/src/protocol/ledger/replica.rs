@@ -47,6 +47,8 @@ pub struct Replica {
     pub(super) epoch: Option<Epoch>,
     pub(super) frontier: u64,
     pub(super) last: Option<Nonce>,
+    /// The highest number ever applied in this epoch, lost by the authority or not.
+    pub(super) highest: u64,
     /// Ids at or below the frontier; every one of them above `remembers_above`.
     pub(super) recent: VecDeque<(u64, Nonce)>,
     pub(super) remembers_above: u64,
@@ -81,7 +83,7 @@ impl Replica {
     /// what is issued again after a failover outranks what it replaces.
     #[must_use]
     pub fn highest(&self) -> u64 {
-        self.ahead.values().map(|item| item.seq).fold(self.frontier, u64::max)
+        self.highest
     }
 
     /// Whether nothing may be called fresh until a `SYNC` (B5). A node that has never met a ledger
@@ -238,6 +240,7 @@ impl Replica {
     }
 
     fn apply(&mut self, item: &Item) {
+        self.highest = self.highest.max(item.seq);
         for target in &item.removal.targets {
             self.raise(*target, item.removal.strength, item.seq);
         }

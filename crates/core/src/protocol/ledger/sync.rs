@@ -122,6 +122,7 @@ impl Replica {
         self.overtaken = self.former.contains(&epoch);
         self.epoch = Some(epoch);
         self.frontier = 0;
+        self.highest = 0;
         self.last = None;
         self.recent.clear();
         self.remembers_above = 0;
@@ -164,6 +165,7 @@ impl Replica {
         }
         self.take_ids(cycle);
         self.frontier = reply.frontier;
+        self.highest = self.highest.max(self.frontier);
         self.last = reply.last;
         self.ahead.retain(|id, item| !cycle.asked_ahead.contains(id) && !cycle.covers(reply, item));
         self.overtaken &= !cycle.full;
