@@ -53,9 +53,9 @@ async fn redis_l2_keeps_the_contract() {
 }
 
 #[tokio::test]
-async fn redis_l2_keeps_the_contract_over_resp3() {
+async fn redis_l2_keeps_the_contract_over_resp2_too() {
     let server = RedisServer::start();
-    let url = format!("{}/?protocol=resp3", server.url());
+    let url = format!("{}/?protocol=resp2", server.url());
     let client = RedisClient::connect(&url).await.unwrap();
     contract::l2(&RedisL2::new(client.clone())).await;
     contract::backplane(&RedisBackplane::new(client)).await;

@@ -74,7 +74,7 @@ fn mirror(slot: &mut Slot, now: u64, op: &Op) -> String {
 fn visible(read: Read) -> (Option<Bytes>, String) {
     let bytes = read.found.map(|found| {
         let mut bytes = found.bytes.to_vec();
-        if let Some(Head::Value { .. }) = record::head(&bytes) {
+        if let Some(Head::Value { refresh: Some(_), .. }) = record::head(&bytes) {
             bytes[24..32].fill(0);
         }
         Bytes::from(bytes)

@@ -54,12 +54,24 @@ impl Bus {
         self.next.load(Ordering::Acquire)
     }
 
-    /// The message for L2 to publish while it writes; `None` if it cannot.
-    pub(crate) fn announce(&self, op: KeyOp, version: Version, key: KeyHash) -> Option<Announce> {
-        self.fused.then(|| Announce {
-            channel: self.channel.clone(),
-            message: message::key(self.me, self.take(), op, version, key),
+    /// The message for L2 to publish while it writes, with its sequence number; `None` if it cannot.
+    pub(crate) fn announce(
+        &self,
+        op: KeyOp,
+        version: Version,
+        key: KeyHash,
+    ) -> Option<(u64, Announce)> {
+        self.fused.then(|| {
+            let seq = self.take();
+            let message = message::key(self.me, seq, op, version, key);
+            (seq, Announce { channel: self.channel.clone(), message })
         })
+    }
+
+    /// Fills the place of a message that was certainly never sent, so that nobody misses it.
+    pub(crate) async fn void(&self, seq: u64, limit: Duration) {
+        let message = message::heartbeat(self.me, seq, 0, 0);
+        let _ = self.publish(&self.channel, message, limit).await;
     }
 
     /// The message for L2 to publish while it numbers a removal; `None` if it cannot.

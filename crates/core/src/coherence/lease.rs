@@ -10,6 +10,7 @@ pub(crate) struct CoherenceLease {
     /// Moments of sending, in nanoseconds; 0 for never.
     synced_at: AtomicU64,
     heard_at: AtomicU64,
+    listening_since: AtomicU64,
     until: AtomicU64,
 }
 
@@ -20,6 +21,7 @@ impl CoherenceLease {
             lease: nanos(lease),
             synced_at: AtomicU64::new(0),
             heard_at: AtomicU64::new(0),
+            listening_since: AtomicU64::new(0),
             until: AtomicU64::new(0),
         }
     }
@@ -62,6 +64,18 @@ impl CoherenceLease {
     /// lease ends, or until a poll is answered and says that this node alone is deaf.
     pub(crate) fn lose(&self) {
         self.heard_at.store(0, Ordering::Release);
+        self.listening_since.store(0, Ordering::Release);
+    }
+
+    /// A subscription is in force: the heartbeat has until now plus its limit to come back.
+    pub(crate) fn listen(&self, now: Moment) {
+        self.listening_since.store(now.as_nanos(), Ordering::Release);
+    }
+
+    /// For how long nothing was heard that should have been.
+    pub(crate) fn silence(&self, now: Moment) -> Duration {
+        let since = self.listening_since.load(Ordering::Acquire);
+        now.since(self.heard_at().max(Moment::from_nanos(since)))
     }
 
     fn extend(&self) {

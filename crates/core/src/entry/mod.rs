@@ -24,6 +24,11 @@ pub(crate) struct Entry<T> {
     pub(crate) value: T,
 }
 
+/// What a cache can hold.
+pub(crate) trait Value: Send + Sync + 'static {}
+
+impl<T: Send + Sync + 'static> Value for T {}
+
 /// An entry whose type is not known here.
 pub(crate) type Held = Arc<dyn AnyEntry>;
 
@@ -32,14 +37,14 @@ pub(crate) trait AnyEntry: Any + Send + Sync {
     fn meta(&self) -> &Meta;
 }
 
-impl<T: Send + Sync + 'static> AnyEntry for Entry<T> {
+impl<T: Value> AnyEntry for Entry<T> {
     fn meta(&self) -> &Meta {
         &self.meta
     }
 }
 
 /// The entry as its own type; `None` if it holds another.
-pub(crate) fn typed<T: Send + Sync + 'static>(held: Held) -> Option<Arc<Entry<T>>> {
+pub(crate) fn typed<T: Value>(held: Held) -> Option<Arc<Entry<T>>> {
     let any: Arc<dyn Any + Send + Sync> = held;
     any.downcast().ok()
 }

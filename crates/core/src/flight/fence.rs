@@ -36,9 +36,3 @@ impl<C> Drop for Fence<'_, C> {
         }
     }
 }
-
-impl<C> std::fmt::Debug for Fence<'_, C> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Fence").field("id", &self.id).finish()
-    }
-}

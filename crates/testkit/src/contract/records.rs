@@ -240,7 +240,7 @@ async fn until<S: L2 + ?Sized>(
     key: &str,
     ask: Option<LeaseAsk>,
     what: &str,
-    done: impl Fn(&Read) -> bool + Send,
+    done: fn(&Read) -> bool,
 ) {
     let polling = async {
         while !done(&read(store, key, ask).await) {
