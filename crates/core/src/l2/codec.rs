@@ -11,7 +11,7 @@ use crate::error::BoxError;
 /// # Contract
 ///
 /// `decode` must survive any bytes: an error is a counted miss that refills. It runs only on bytes
-/// whose record names the same codec [`id`](Codec::id) and [`schema`](Codec::schema).
+/// whose record names the same codec [`id`](Wire::id) and [`schema`](Codec::schema).
 ///
 /// ```
 /// use bytes::Bytes;
