@@ -10,12 +10,8 @@ local caller, from = tonumber(ARGV[5]), tonumber(ARGV[4])
 local function standing()
   if ARGV[3] ~= epoch then return NEW_EPOCH end
   if ARGV[6] == '' then return CURRENT end
-  local known = redis.call('ZSCORE', K, 'i' .. ARGV[6])
-  if not known then return RELOAD end
-  -- An id above the newest one it knows, yet not above its frontier, is one it cannot have seen.
-  local seq = -tonumber(known)
-  local unseen = redis.call('ZCOUNT', K, text(-math.max(caller, seq)), '(' .. text(-seq))
-  return unseen == 0 and CURRENT or RELOAD
+  -- Not "is it known": a retry may have numbered it again, above what the asker missed.
+  return id_below(caller + 1) == ARGV[6] and CURRENT or RELOAD
 end
 
 local verdict = standing()
