@@ -41,7 +41,7 @@ async fn memory_backplane_keeps_the_contract() {
 #[tokio::test]
 async fn memory_l2_announces_as_it_writes() {
     let bus = MemoryBackplane::new();
-    let store = MemoryL2::announcing(Arc::new(SystemClock::default()), bus.clone());
+    let store = MemoryL2::announcing(Arc::new(SystemClock), bus.clone());
     contract::l2(&store).await;
     contract::announcing(&store, &bus).await;
 }
