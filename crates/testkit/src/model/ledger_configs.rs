@@ -74,7 +74,10 @@ fn designs(deep: bool) -> Vec<(&'static str, Ledger)> {
             Ledger { script: tags, slow_sync: true, page: 1, ..issuer },
         ),
         ("S a removal, a flush, slow SYNC", Ledger { flushes: 1, slow_sync: true, ..peer }),
-        ("T a removal, a failover, slow SYNC", Ledger { failovers: 1, slow_sync: true, ..peer }),
+        (
+            "T a removal, a failover, slow SYNC, replicas only",
+            Ledger { failovers: 1, slow_sync: true, loaders: [false, false], ..both },
+        ),
     ];
     if deep {
         all.extend(large(both, issuer, peer));
@@ -86,6 +89,7 @@ fn large(both: Ledger, issuer: Ledger, peer: Ledger) -> Vec<(&'static str, Ledge
     let (two, tags) = (TWO, TAGS);
     vec![
         ("A+ both load", Ledger { script: two, drops: 1, joins: true, ..both }),
+        ("T+ one node loads", Ledger { failovers: 1, slow_sync: true, ..peer }),
         ("F+ two tags, a failover", Ledger { script: tags, failovers: 1, ..peer }),
         ("D+ both load", Ledger { script: two, flushes: 1, ..both }),
         ("E+ both load", Ledger { script: two, failovers: 1, ..both }),
