@@ -112,6 +112,7 @@ fn back_off<C>(inner: &Inner<C>, failures: u32) -> Duration {
 }
 
 fn connected<C>(inner: &Inner<C>) {
+    inner.node.lease.listen(inner.now());
     inner.doubt(Doubt::Connected);
     inner.link.send_modify(|link| link.subscribed = true);
     inner.node.sync_wanted.notify_one();

@@ -10,6 +10,8 @@ pub(crate) struct CoherenceLease {
     /// Moments of sending, in nanoseconds; 0 for never.
     synced_at: AtomicU64,
     heard_at: AtomicU64,
+    /// When the subscription came up; 0 while there is none.
+    listening_since: AtomicU64,
     until: AtomicU64,
 }
 
@@ -20,6 +22,7 @@ impl CoherenceLease {
             lease: nanos(lease),
             synced_at: AtomicU64::new(0),
             heard_at: AtomicU64::new(0),
+            listening_since: AtomicU64::new(0),
             until: AtomicU64::new(0),
         }
     }
@@ -58,10 +61,22 @@ impl CoherenceLease {
         self.extend();
     }
 
+    /// The subscription is up: from here on the heartbeat can come back.
+    pub(crate) fn listen(&self, now: Moment) {
+        self.listening_since.store(now.as_nanos(), Ordering::Release);
+    }
+
+    /// Since when nothing has proven that this node hears.
+    pub(crate) fn silent_since(&self) -> Moment {
+        let since = Moment::from_nanos(self.listening_since.load(Ordering::Acquire));
+        self.heard_at().max(since)
+    }
+
     /// The subscription is gone: from here on nothing is proven. What was proven holds until its
     /// lease ends, or until a poll is answered and says that this node alone is deaf.
     pub(crate) fn lose(&self) {
         self.heard_at.store(0, Ordering::Release);
+        self.listening_since.store(0, Ordering::Release);
     }
 
     fn extend(&self) {

@@ -110,7 +110,7 @@ async fn sync<C: Sync>(inner: &Inner<C>, l2: &Access, asked: Moment) -> Result<(
 /// L2 answers: if the own heartbeat does not come back, this node's ears are gone, and what it holds
 /// must be verified.
 fn listen_check<C>(inner: &Inner<C>, asked: Moment) {
-    let deaf = asked.since(inner.node.lease.heard_at()) > inner.settings.poll * 3;
+    let deaf = asked.since(inner.node.lease.silent_since()) > inner.settings.poll * 3;
     let subscribed = inner.link.borrow().subscribed;
     if inner.bus.is_some() && deaf {
         inner.doubt(Doubt::Deaf);
