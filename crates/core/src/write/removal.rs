@@ -65,6 +65,10 @@ async fn commit<C: Sync>(
 ) -> Result<Receipt, Error> {
     let Some(l2) = &inner.l2 else { return Ok(commit_locally(inner, removal)) };
     match number(inner, l2, removal, options.l2_hard_timeout).await {
+        Ok(receipt) if options.require_propagation && !receipt.is_propagated() => {
+            let what = "L2 has it, but its notification may be lost";
+            Err(Error::new(ErrorKind::NotPropagated, inner.place(None), what))
+        }
         Ok(receipt) => Ok(receipt),
         Err(error) => {
             inner.counters.l2_errors.add();
