@@ -67,6 +67,14 @@ impl Bus {
         self.fused.then(|| message::removal(self.me, self.take(), &self.channel, removal))
     }
 
+    /// The announcement of a fill that L2 refused was never sent: fills the hole it would leave.
+    pub(crate) async fn void(&self, announce: &Bytes, limit: Duration) {
+        let Some(seq) = message::decode(announce).map(|message| message.seq) else { return };
+        let message = message::heartbeat(self.me, seq, 0, self.next());
+        // Best effort: a hole is only a doubt.
+        let _ = self.publish(&self.channel, message, limit).await;
+    }
+
     /// Around a write that L2 does not announce: says that it begins, or that it is done.
     pub(crate) async fn publish_key(
         &self,

@@ -182,6 +182,7 @@ where
     inner.flights.own(&landing.flight, version);
     let announce =
         inner.bus.as_ref().and_then(|bus| bus.announce(KeyOp::Written, version, call.hash));
+    let message = announce.as_ref().map(|announce| announce.message.clone());
     let waiting = inner.recovery.get(&call.key);
     match l2.put(&call.key, expected, record, announce, limit).await {
         Ok(Put::Stored) => {
@@ -197,6 +198,9 @@ where
         }
         Ok(Put::Refused) => {
             landing.land_refused(entry);
+            if let (Some(bus), Some(message)) = (&inner.bus, message) {
+                bus.void(&message, limit).await;
+            }
             false
         }
         Err(error) => {
