@@ -200,3 +200,6 @@ fn apply_key<C>(inner: &Inner<C>, op: KeyOp, version: Version, key: KeyHash) {
         KeyOp::Before | KeyOp::Written | KeyOp::Removed => inner.l1.keep_only(key, version),
     });
 }
+    if op == KeyOp::Removed {
+        inner.flights.removed(key);
+    }

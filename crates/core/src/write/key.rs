@@ -80,13 +80,16 @@ pub(crate) async fn remove<C: Sync>(
     let (hash, version) = (KeyHash::of(key), inner.entropy.version());
     let Some(l2) = &inner.l2 else {
         inner.flights.hear(hash, version, || inner.l1.invalidate(hash));
+        inner.flights.removed(hash);
         return Ok(Receipt::local());
     };
     let write = Write { inner, l2, key, hash, version, op: KeyOp::Removed };
     let fence = Fence::begin(inner, hash, Some(version), || inner.l1.invalidate(hash));
+    inner.flights.removed(hash);
     let limit = options.l2_hard_timeout;
     let result = write.send(limit, |announce| l2.remove(key, announce, limit)).await;
     fence.end(|_| inner.l1.invalidate(hash));
+    inner.flights.removed(hash);
     write.conclude(result, Strength::Hard, false, options)
 }
 
