@@ -151,6 +151,7 @@ async fn invalidate<C: Sync>(
     queued: Queued,
 ) -> Result<(), L2Error> {
     let (hash, limit, version) = (KeyHash::of(key), inner.l2_limit(), queued.version);
+    inner.hearsay.straggle(inner.now());
     let op = match queued.strength {
         Strength::Hard => KeyOp::Removed,
         Strength::Soft => KeyOp::Expired,

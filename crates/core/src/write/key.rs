@@ -167,6 +167,9 @@ impl<C: Sync> Write<'_, C> {
         let mut reach = reach_of(&sent.l2, self.l2);
         if let Err(error) = &sent.l2 {
             self.inner.counters.l2_errors.add();
+            if error.is_unknown() {
+                self.inner.hearsay.straggle(self.inner.now());
+            }
             self.inner.queue(self.key, Queued { strength, version: self.version });
             if options.require_propagation {
                 let place = self.inner.place(Some(self.key));
