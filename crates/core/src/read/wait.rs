@@ -58,7 +58,7 @@ where
     T: Send + Sync + 'static,
     C: Sync,
 {
-    wait(inner, flight, call, None, |_| true).await
+    wait(inner, flight, call, true, |_| true).await
 }
 
 /// A caller that joined takes what the law of joining allows.
@@ -73,8 +73,7 @@ where
     C: Sync,
 {
     inner.counters.joined.add();
-    let limit = call.options.flight_timeout;
-    let answer = wait(inner, flight, call, limit, |s| arrived.may_take(flight, s)).await;
+    let answer = wait(inner, flight, call, false, |s| arrived.may_take(flight, s)).await;
     if matches!(answer, Answer::Again) {
         inner.counters.join_refused.add();
     }
@@ -100,7 +99,7 @@ async fn wait<T, C>(
     inner: &Inner<C>,
     flight: &Flight,
     call: &Call,
-    flight_timeout: Option<Duration>,
+    leads: bool,
     may_take: impl Fn(Standing) -> bool + Send,
 ) -> Answer<T>
 where
@@ -109,7 +108,8 @@ where
 {
     let mut progress = flight.progress.subscribe();
     let came = Instant::now();
-    let patience = flight_timeout.and_then(|limit| came.checked_add(limit));
+    let limit = call.options.flight_timeout.filter(|_| !leads);
+    let patience = limit.and_then(|limit| came.checked_add(limit));
     let mut loading_since = None;
     loop {
         let now = progress.borrow_and_update().clone();
@@ -137,7 +137,7 @@ where
         tokio::select! {
             biased;
             changed = progress.changed() => if changed.is_err() { return gone(inner, call) },
-            () = sleep_until(at) => return give_up(inner, flight, call, over, fallback),
+            () = sleep_until(at) => return give_up(inner, flight, call, leads, over, fallback),
         }
     }
 }
@@ -163,6 +163,7 @@ fn give_up<T, C>(
     inner: &Inner<C>,
     flight: &Flight,
     call: &Call,
+    leads: bool,
     over: Over,
     fallback: Option<Held>,
 ) -> Answer<T>
@@ -172,7 +173,8 @@ where
     let kind = match over {
         Over::Flight => ErrorKind::LockTimeout,
         Over::Soft | Over::Hard => {
-            if !call.options.background_completion {
+            // The factory is the leader's: a waiter's patience is its own.
+            if leads && !call.options.background_completion {
                 flight.stop.notify_one();
             }
             ErrorKind::FactoryTimeout
