@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use super::encode::encode;
 use super::{Reach, Receipt};
 use crate::backplane::message::KeyOp;
@@ -32,7 +34,7 @@ where
 {
     options.validate(&inner.place(Some(key)))?;
     inner.check_tags(key, &tags)?;
-    let hash = KeyHash::of(key);
+    let (hash, came) = (KeyHash::of(key), Instant::now());
     if inner.l2.as_ref().is_some_and(|l2| !l2.is_open()) {
         // A record stamped before the ledger was met would be valid nowhere.
         synced(inner, options.l2_hard_timeout).await;
@@ -51,7 +53,8 @@ where
     let write = Write { inner, l2, key, hash, version, op: KeyOp::Written };
     let fence = Fence::begin(inner, hash, Some(version), || inner.l1.invalidate(hash));
     let waiting = inner.recovery.get(key);
-    let limit = choices.options.l2_hard_timeout;
+    // What the wait for the ledger has cost comes off: one hard timeout for the call.
+    let limit = choices.options.l2_hard_timeout.saturating_sub(came.elapsed());
     let result = write.send(limit, |announce| l2.set(key, record, announce, limit)).await;
     let superseded = fence.end(|heard| {
         if result.l2.is_err() {
