@@ -46,6 +46,9 @@ async fn targets_of<C: Sync>(
     targets: &[Target],
     options: &EntryOptions,
 ) -> Result<Receipt, Error> {
+    if !inner.enabled {
+        return Ok(Receipt::local());
+    }
     let removals: Vec<_> =
         targets.chunks(MAX_TARGETS).map(|part| new(inner, strength, part.to_vec())).collect();
     for removal in &removals {
