@@ -122,6 +122,7 @@ async fn the_own_echo_of_an_expire_does_not_take_back_a_later_set() {
     let world = World::new().await;
     let node = world.node().await;
     let _ = node.cache.set("key", 1).await.unwrap();
+    pass(SHORT).await;
     node.bus.hold(true);
     let _ = node.cache.expire("key").await.unwrap();
     let _ = node.cache.set("key", 2).await.unwrap();

@@ -155,7 +155,7 @@ async fn recovery_makes_nothing_older_visible_over_a_newer_write() {
         back(&one).await;
         for node in [&one, &two] {
             let read = node.cache.get::<i32>("key").await.unwrap().map(|read| *read);
-            assert!(matches!(read, None | Some(3)), "{read:?}");
+            assert!(matches!(read, None | Some(3 | 4)), "{read:?}");
             let read = node.cache.get_or_set("key", Loads::new().value(4)).await.unwrap();
             assert!([3, 4].contains(&*read));
         }
