@@ -309,3 +309,29 @@ async fn every_write_reaches_the_l1_of_the_other_nodes() {
         assert!(two.cache.get::<i32>("tagged").options(options()).await.unwrap().is_none());
     }
 }
+
+/// The caller of a `remove` goes away; the command runs later, after a read that it invalidates.
+#[tokio::test(start_paused = true)]
+async fn the_echo_of_an_abandoned_write_counts() {
+    let world = World::new().await;
+    let node = world.node().await;
+    let long = EntryOptions::new(Duration::from_secs(600));
+    let _ = node.cache.set("key", 1).options(long).await.unwrap();
+    pass(SHORT).await;
+    node.bus.hold(true);
+    let gate = crinkle_testkit::chaos::Gate::new();
+    node.l2.next(L2Op::Remove, crinkle_testkit::chaos::Fate::HoldReply(gate.clone()));
+    let cache = node.cache.clone();
+    let remove = crinkle_tests::go(async move { cache.remove("key").await });
+    gate.reached().await;
+    until("its echo is on its way", || node.bus.held() == 1).await;
+    let echo = node.bus.take_held().remove(0);
+    remove.abort();
+    assert!(remove.await.unwrap_err().is_cancelled());
+    node.bus.hold(false);
+    // As if the command ran only after this.
+    hold(&node, "key", "tag").await;
+    node.bus.deliver(echo);
+    pass(SHORT).await;
+    assert!(node.cache.peek::<i32>("key").is_none());
+}

@@ -41,7 +41,7 @@ async fn memory_backplane_keeps_the_contract() {
 #[tokio::test]
 async fn memory_l2_announces_as_it_writes() {
     let bus = MemoryBackplane::new();
-    let store = MemoryL2::announcing(Arc::new(SystemClock::default()), bus.clone());
+    let store = MemoryL2::announcing(Arc::new(SystemClock), bus.clone());
     contract::l2(&store).await;
     contract::announcing(&store, &bus).await;
 }
@@ -53,9 +53,9 @@ async fn redis_l2_keeps_the_contract() {
 }
 
 #[tokio::test]
-async fn redis_l2_keeps_the_contract_over_resp3() {
+async fn redis_l2_keeps_the_contract_over_resp2_too() {
     let server = RedisServer::start();
-    let url = format!("{}/?protocol=resp3", server.url());
+    let url = format!("{}/?protocol=resp2", server.url());
     let client = RedisClient::connect(&url).await.unwrap();
     contract::l2(&RedisL2::new(client.clone())).await;
     contract::backplane(&RedisBackplane::new(client)).await;

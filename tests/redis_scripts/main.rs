@@ -1,5 +1,7 @@
 //! The Lua scripts against the Rust rules they repeat, and against servers in trouble.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests, which clippy takes for other code")]
+
 mod ledger;
 mod records;
 mod trouble;

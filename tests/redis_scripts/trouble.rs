@@ -243,6 +243,7 @@ fn record(version: u64, logical_ms: u64) -> Record {
         schema: 1,
         codec: 1,
         key: "key",
+        weight: 1,
         tags: Vec::new(),
         payload: b"payload",
     };

@@ -8,3 +8,20 @@ pub mod redis {
     pub use crinkle_backplane::*;
     pub use crinkle_l2_redis::*;
 }
+
+/// The code of the pages compiles, too.
+#[cfg(doctest)]
+mod pages {
+    #[doc = include_str!("../../../docs/getting-started.md")]
+    mod getting_started {}
+    #[doc = include_str!("../../../docs/tagging.md")]
+    mod tagging {}
+    #[doc = include_str!("../../../docs/read-path.md")]
+    mod read_path {}
+    #[doc = include_str!("../../../docs/options.md")]
+    mod options {}
+    #[doc = include_str!("../../../docs/errors.md")]
+    mod errors {}
+    #[doc = include_str!("../../../docs/redis.md")]
+    mod redis {}
+}

@@ -6,7 +6,9 @@ use std::time::Duration;
 use crinkle_core::l2::{BusId, L2Error};
 use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig, PubSubStream};
 use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
-use redis::{Cmd, IntoConnectionInfo, Pipeline, RedisError, RedisFuture, RedisResult, Value};
+use redis::{
+    Cmd, IntoConnectionInfo, Pipeline, ProtocolVersion, RedisError, RedisFuture, RedisResult, Value,
+};
 use tokio::sync::OnceCell;
 
 use crate::error::l2_error;
@@ -53,7 +55,8 @@ struct Shared {
 
 impl RedisClient {
     /// A client for the server at this URL (`redis://user:password@host:port/db`, `unix:///path`).
-    /// The server may be down: it is connected to in the background.
+    /// The server may be down: it is connected to in the background. The protocol is RESP3; for
+    /// something in between that knows only the older one, add `?protocol=resp2`.
     ///
     /// # Errors
     ///
@@ -79,8 +82,15 @@ impl RedisClient {
     }
 
     fn open(url: &str) -> RedisResult<Self> {
-        let info = url.into_connection_info()?;
-        Ok(Self::from_redis(redis::Client::open(info.set_tcp_settings(tcp_settings()))?))
+        let mut info = url.into_connection_info()?.set_tcp_settings(tcp_settings());
+        // Over RESP3 a lost connection is noticed at once, not by the next command.
+        let chosen = redis::parse_redis_url(url)
+            .is_some_and(|url| url.query_pairs().any(|(name, _)| name == "protocol"));
+        if !chosen {
+            let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+            info = info.set_redis_settings(settings);
+        }
+        Ok(Self::from_redis(redis::Client::open(info)?))
     }
 
     /// The message bus of this server.

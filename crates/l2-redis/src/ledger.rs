@@ -50,9 +50,10 @@ pub(crate) fn synced(ask: &SyncAsk, row: SyncRow) -> Option<SyncReply> {
     let mut levels: Vec<_> = rows.iter().filter_map(level).collect();
     let cut = levels.get(ask.page).map(|(seq, _, _)| *seq);
     let mut upto = u64::MAX;
-    if let Some(cut) = cut {
-        // One number is never split: the next page begins above the last one of this page.
-        levels.retain(|(seq, _, _)| *seq < cut);
+    if let (Some(cut), Some((first, _, _))) = (cut, levels.first().copied()) {
+        // One number is never split: the next page begins above the last one of this page, which
+        // holds at least one.
+        levels.retain(|(seq, _, _)| *seq < cut || *seq == first);
         upto = levels.last().map_or(from, |(seq, _, _)| *seq);
     }
     let ids = ids.iter().rev().filter_map(id).take_while(|(seq, _)| *seq <= upto).collect();

@@ -111,7 +111,8 @@ impl L2 for RedisL2 {
         let mut call = scripts::SET.key(key);
         call.arg(&record.bytes[..]).arg(life(record.ttl_ms));
         call.arg(latest_us.map_or_else(String::new, |us| us.to_string()));
-        self.run(announcing(&mut call, announce)).await
+        let stored: bool = self.run(announcing(&mut call, announce)).await?;
+        if stored { Ok(()) } else { Err(L2Error::late()) }
     }
 
     async fn remove(&self, key: &str, announce: Option<Announce>) -> Result<(), L2Error> {

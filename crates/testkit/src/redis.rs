@@ -1,5 +1,6 @@
 //! A real `redis-server` for one test, on a free port of the loopback, with a directory of its own.
 
+use std::env;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -12,7 +13,8 @@ use tempfile::TempDir;
 const TRIES: u32 = 2_000;
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// A running server; killed when dropped.
+/// A running server; killed when dropped. The program is `redis-server` on the PATH, or what the
+/// environment variable `REDIS_SERVER` says.
 ///
 /// The calls block for the few milliseconds a server takes to start.
 ///
@@ -160,7 +162,8 @@ impl RedisServer {
 
     fn spawn(&mut self) {
         let log = File::create(self.dir.path().join("log")).expect("the log file is created");
-        let child = Command::new("redis-server")
+        let program = env::var_os("REDIS_SERVER").unwrap_or_else(|| "redis-server".into());
+        let child = Command::new(&program)
             .args(["--bind", "127.0.0.1", "--port", &self.port.to_string()])
             .args(["--save", "", "--appendonly", "no", "--daemonize", "no"])
             .arg("--dir")
@@ -173,8 +176,8 @@ impl RedisServer {
         match child {
             Ok(child) => self.child = Some(child),
             Err(error) => panic!(
-                "`redis-server` cannot be run ({error}). It must be on the PATH; `tests/run` \
-                 installs it (apt-get install redis-server)"
+                "{program:?} cannot be run ({error}). Put `redis-server` on the PATH or its path \
+                 into REDIS_SERVER; `tests/run` installs it (apt-get install redis-server)"
             ),
         }
         self.wait_until_ready();

@@ -54,25 +54,29 @@ impl Bus {
         self.next.load(Ordering::Acquire)
     }
 
-    /// The message for L2 to publish while it writes; `None` if it cannot.
-    pub(crate) fn announce(&self, op: KeyOp, version: Version, key: KeyHash) -> Option<Announce> {
-        self.fused.then(|| Announce {
-            channel: self.channel.clone(),
-            message: message::key(self.me, self.take(), op, version, key),
+    /// The message for L2 to publish while it writes, with its sequence number; `None` if it cannot.
+    pub(crate) fn announce(
+        &self,
+        op: KeyOp,
+        version: Version,
+        key: KeyHash,
+    ) -> Option<(u64, Announce)> {
+        self.fused.then(|| {
+            let seq = self.take();
+            let message = message::key(self.me, seq, op, version, key);
+            (seq, Announce { channel: self.channel.clone(), message })
         })
+    }
+
+    /// Fills the place of a message that was certainly never sent, so that nobody misses it.
+    pub(crate) async fn void(&self, seq: u64, limit: Duration) {
+        let message = message::heartbeat(self.me, seq, 0, 0);
+        let _ = self.publish(&self.channel, message, limit).await;
     }
 
     /// The message for L2 to publish while it numbers a removal; `None` if it cannot.
     pub(crate) fn announce_removal(&self, removal: &Removal) -> Option<AnnounceRemoval> {
         self.fused.then(|| message::removal(self.me, self.take(), &self.channel, removal))
-    }
-
-    /// The announcement of a fill that L2 refused was never sent: fills the hole it would leave.
-    pub(crate) async fn void(&self, announce: &Bytes, limit: Duration) {
-        let Some(seq) = message::decode(announce).map(|message| message.seq) else { return };
-        let message = message::heartbeat(self.me, seq, 0, self.next());
-        // Best effort: a hole is only a doubt.
-        let _ = self.publish(&self.channel, message, limit).await;
     }
 
     /// Around a write that L2 does not announce: says that it begins, or that it is done.

@@ -90,6 +90,12 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
         self
     }
 
+    /// How much L1 holds, in bytes; see [`Settings::capacity_bytes`]. Default: off.
+    pub fn capacity_bytes(mut self, bytes: u64) -> Self {
+        self.settings = self.settings.capacity_bytes(bytes);
+        self
+    }
+
     /// Everything that is data; replaces what was set before.
     pub fn settings(mut self, settings: Settings) -> Self {
         self.settings = settings;
@@ -236,7 +242,7 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
             codec: self.codec,
             codec_id: self.codec_id,
             enabled,
-            l1: L1::new(self.settings.capacity),
+            l1: L1::new(self.settings.capacity, self.settings.capacity_in_bytes),
             recovery: Recovery::new(self.settings.recovery_keys),
             settings: self.settings,
             defaults: self.defaults,

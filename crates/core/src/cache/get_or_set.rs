@@ -9,7 +9,7 @@ use super::Cache;
 use super::requests::{entry_options, load_options};
 use crate::entry::Cached;
 use crate::error::{BoxError, Error};
-use crate::factory::FactoryContext;
+use crate::factory::{FactoryContext, boxed};
 use crate::l2::Codec;
 use crate::options::EntryOptions;
 use crate::protocol::KeyHash;
@@ -146,7 +146,7 @@ where
         options: request.options.unwrap_or_else(|| inner.defaults.clone()),
         tags: request.tags.into_iter().map(Into::into).collect(),
     };
-    Ok(Box::pin(read::run(inner, call, request.factory)))
+    Ok(Box::pin(read::run(inner, call, boxed(request.factory))))
 }
 
 impl<T, C, F, G> fmt::Debug for GetOrSet<'_, T, C, F, G> {

@@ -10,7 +10,6 @@ pub(crate) struct CoherenceLease {
     /// Moments of sending, in nanoseconds; 0 for never.
     synced_at: AtomicU64,
     heard_at: AtomicU64,
-    /// When the subscription came up; 0 while there is none.
     listening_since: AtomicU64,
     until: AtomicU64,
 }
@@ -61,22 +60,22 @@ impl CoherenceLease {
         self.extend();
     }
 
-    /// The subscription is up: from here on the heartbeat can come back.
-    pub(crate) fn listen(&self, now: Moment) {
-        self.listening_since.store(now.as_nanos(), Ordering::Release);
-    }
-
-    /// Since when nothing has proven that this node hears.
-    pub(crate) fn silent_since(&self) -> Moment {
-        let since = Moment::from_nanos(self.listening_since.load(Ordering::Acquire));
-        self.heard_at().max(since)
-    }
-
     /// The subscription is gone: from here on nothing is proven. What was proven holds until its
     /// lease ends, or until a poll is answered and says that this node alone is deaf.
     pub(crate) fn lose(&self) {
         self.heard_at.store(0, Ordering::Release);
         self.listening_since.store(0, Ordering::Release);
+    }
+
+    /// A subscription is in force: the heartbeat has until now plus its limit to come back.
+    pub(crate) fn listen(&self, now: Moment) {
+        self.listening_since.store(now.as_nanos(), Ordering::Release);
+    }
+
+    /// For how long nothing was heard that should have been.
+    pub(crate) fn silence(&self, now: Moment) -> Duration {
+        let since = self.listening_since.load(Ordering::Acquire);
+        now.since(self.heard_at().max(Moment::from_nanos(since)))
     }
 
     fn extend(&self) {

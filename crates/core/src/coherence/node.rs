@@ -146,12 +146,13 @@ impl Node {
         .collect()
     }
 
-    /// A removal begins: from here on it holds on this node.
-    pub(crate) fn begin(&self, removal: Removal) {
+    /// A removal begins: from here on it holds on this node. Answers what is to be numbered.
+    pub(crate) fn begin(&self, removal: Removal) -> Removal {
         let mut ledger = self.ledger.lock();
         let born = self.generation.load(Ordering::Acquire) + 1;
-        ledger.begin(removal, born);
+        let removal = ledger.begin(removal, born);
         self.publish(ledger);
+        removal
     }
 
     /// Removals that still have no number.

@@ -110,7 +110,7 @@ async fn sync<C: Sync>(inner: &Inner<C>, l2: &Access, asked: Moment) -> Result<(
 /// L2 answers: if the own heartbeat does not come back, this node's ears are gone, and what it holds
 /// must be verified.
 fn listen_check<C>(inner: &Inner<C>, asked: Moment) {
-    let deaf = asked.since(inner.node.lease.silent_since()) > inner.settings.poll * 3;
+    let deaf = inner.node.lease.silence(asked) > inner.settings.poll * 3;
     let subscribed = inner.link.borrow().subscribed;
     if inner.bus.is_some() && deaf {
         inner.doubt(Doubt::Deaf);
@@ -150,20 +150,29 @@ async fn invalidate<C: Sync>(
     key: &str,
     queued: Queued,
 ) -> Result<(), L2Error> {
-    let (hash, limit, version) = (KeyHash::of(key), inner.l2_limit(), queued.version);
+    let (hash, limit) = (KeyHash::of(key), inner.l2_limit());
     inner.hearsay.straggle(inner.now());
+    // Not the version of the write that failed: a copy that carries it must go as well.
+    let version = inner.entropy.version();
     let op = match queued.strength {
         Strength::Hard => KeyOp::Removed,
         Strength::Soft => KeyOp::Expired,
     };
-    let announce = inner.bus.as_ref().and_then(|bus| bus.announce(op, version, hash));
+    let announced = inner.bus.as_ref().and_then(|bus| bus.announce(op, version, hash));
+    let announce = announced.map(|(_, announce)| announce);
     if let Some(bus) = &inner.bus {
         let _ = bus.publish_key(KeyOp::Before, version, hash, limit).await;
     }
     match queued.strength {
-        Strength::Hard => l2.remove(key, announce, limit).await?,
-        Strength::Soft => l2.expire(key, version, announce, limit).await?,
+        Strength::Hard => l2.on(key, limit, |store, key| store.remove(key, announce)).await?,
+        Strength::Soft => {
+            l2.on(key, limit, |store, key| store.expire(key, version, announce)).await?;
+        }
     }
+    inner.flights.hear(hash, version, || match queued.strength {
+        Strength::Hard => inner.l1.invalidate(hash),
+        Strength::Soft => inner.l1.expire(hash),
+    });
     if let Some(bus) = &inner.bus {
         let _ = bus.publish_key(op, version, hash, limit).await;
     }

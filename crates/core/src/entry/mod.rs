@@ -8,7 +8,7 @@ mod cached;
 
 use std::any::Any;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 pub use cached::{Cached, Source};
 
@@ -24,22 +24,34 @@ pub(crate) struct Entry<T> {
     pub(crate) value: T,
 }
 
+/// What a cache can hold.
+pub(crate) trait Value: Send + Sync + 'static {}
+
+impl<T: Send + Sync + 'static> Value for T {}
+
 /// An entry whose type is not known here.
 pub(crate) type Held = Arc<dyn AnyEntry>;
 
 /// What L1 and flights need of an entry of any type.
 pub(crate) trait AnyEntry: Any + Send + Sync {
     fn meta(&self) -> &Meta;
+    /// About how many bytes it takes.
+    fn size(&self) -> u32;
 }
 
-impl<T: Send + Sync + 'static> AnyEntry for Entry<T> {
+impl<T: Value> AnyEntry for Entry<T> {
     fn meta(&self) -> &Meta {
         &self.meta
+    }
+
+    fn size(&self) -> u32 {
+        let own = u32::try_from(size_of::<Self>()).unwrap_or(u32::MAX);
+        self.meta.size().saturating_add(own)
     }
 }
 
 /// The entry as its own type; `None` if it holds another.
-pub(crate) fn typed<T: Send + Sync + 'static>(held: Held) -> Option<Arc<Entry<T>>> {
+pub(crate) fn typed<T: Value>(held: Held) -> Option<Arc<Entry<T>>> {
     let any: Arc<dyn Any + Send + Sync> = held;
     any.downcast().ok()
 }
@@ -54,6 +66,8 @@ pub(crate) struct Meta {
     pub(crate) created: Moment,
     pub(crate) physical: Moment,
     pub(crate) weight: u32,
+    /// About how many bytes it takes: itself, its key, and its value as encoded.
+    size: AtomicU32,
     /// The end of its logical life; may be moved forward, never back.
     logical: AtomicU64,
     /// The *start* of the read or factory that last verified it.
@@ -105,6 +119,7 @@ impl Meta {
             created: lives.created,
             physical: lives.physical,
             weight,
+            size: AtomicU32::new(0),
             logical: AtomicU64::new(lives.logical.as_nanos()),
             verified_at: AtomicU64::new(stamp.at.as_nanos()),
             session: AtomicU64::new(stamp.session),
@@ -127,6 +142,17 @@ impl Meta {
             physical: self.physical.as_nanos(),
             expired: self.is_expired(),
         }
+    }
+
+    /// The value has this many bytes outside of itself.
+    pub(crate) fn grow(&self, bytes: usize) {
+        self.size.fetch_add(u32::try_from(bytes).unwrap_or(u32::MAX), Ordering::Relaxed);
+    }
+
+    /// About how many bytes the entry takes, its own size apart.
+    pub(crate) fn size(&self) -> u32 {
+        let fixed = u32::try_from(self.key.len() + 8 * self.tags.len()).unwrap_or(u32::MAX);
+        self.size.load(Ordering::Relaxed).saturating_add(fixed)
     }
 
     pub(crate) fn logical(&self) -> Moment {

@@ -8,27 +8,35 @@ pub use context::{FactoryContext, ok};
 use std::panic::AssertUnwindSafe;
 
 use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 
+use crate::entry::Value;
 use crate::error::{BoxError, Error, ErrorKind, Place};
 
+/// A factory past the hit path: boxed once, so that the pipeline is compiled once per value type.
+pub(crate) type Factory<T> =
+    Box<dyn FnOnce(FactoryContext<T>) -> BoxFuture<'static, Result<T, BoxError>> + Send>;
+
+/// Boxes a factory. Its closure, too, is called within the future, where a panic is caught.
+pub(crate) fn boxed<T, F, Fut, E>(factory: F) -> Factory<T>
+where
+    T: Value,
+    F: FnOnce(FactoryContext<T>) -> Fut + Send + 'static,
+    Fut: Future<Output = Result<T, E>> + Send + 'static,
+    E: Into<BoxError> + 'static,
+{
+    Box::new(move |context| Box::pin(async move { factory(context).await.map_err(Into::into) }))
+}
+
 /// Runs a factory to its end; its error or panic becomes ours.
-pub(crate) async fn run<T, F, Fut, E>(
-    factory: F,
+pub(crate) async fn run<T: Value>(
+    factory: Factory<T>,
     context: FactoryContext<T>,
     place: &Place,
-) -> Result<T, Error>
-where
-    F: FnOnce(FactoryContext<T>) -> Fut + Send,
-    Fut: Future<Output = Result<T, E>> + Send,
-    T: Send + Sync,
-    E: Into<BoxError>,
-{
-    let running = AssertUnwindSafe(async move { factory(context).await });
-    match running.catch_unwind().await {
+) -> Result<T, Error> {
+    match AssertUnwindSafe(factory(context)).catch_unwind().await {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => {
-            Err(Error::with_source(ErrorKind::Factory, place.clone(), "", error.into()))
-        }
+        Ok(Err(error)) => Err(Error::with_source(ErrorKind::Factory, place.clone(), "", error)),
         Err(panic) => {
             let said = panic
                 .downcast_ref::<&str>()

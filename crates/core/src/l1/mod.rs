@@ -25,11 +25,11 @@ impl std::fmt::Debug for L1 {
 }
 
 impl L1 {
-    /// A store that holds at most `capacity` weight.
-    pub(crate) fn new(capacity: u64) -> Self {
+    /// A store that holds at most `capacity` weight, or about that many bytes.
+    pub(crate) fn new(capacity: u64, in_bytes: bool) -> Self {
         let entries = Cache::builder()
             .max_capacity(capacity)
-            .weigher(|_, held: &Held| held.meta().weight)
+            .weigher(move |_, held: &Held| if in_bytes { held.size() } else { held.meta().weight })
             .eviction_policy(EvictionPolicy::lru())
             .build_with_hasher(RandomState::default());
         Self { entries }

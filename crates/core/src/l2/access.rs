@@ -5,20 +5,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use tokio::time::timeout;
 
 use super::breaker::Breaker;
-use super::{Announce, AnnounceRemoval, L2, L2Error, L2ErrorKind, Read, Record};
+use super::{AnnounceRemoval, L2, L2Error, L2ErrorKind};
 use crate::clock::{Clock, Moment, nanos};
+use crate::protocol::KeyHash;
 use crate::protocol::ledger::{Advance, Advanced, SyncAsk, SyncReply};
-use crate::protocol::record::{LeaseAsk, Put};
-use crate::protocol::{KeyHash, Version};
 
 /// Keys longer than this are stored under their hash; the record holds the key in full.
 const LONGEST_PLAIN_KEY: usize = 512;
 
 /// How long after its timeout a delayed `set` may still run on the server.
 const SLACK: Duration = Duration::from_millis(500);
+
+/// One call of a store, as its trait returns it.
+pub(crate) type Call<'a, R> = BoxFuture<'a, Result<R, L2Error>>;
 
 #[derive(Debug)]
 pub(crate) struct Access {
@@ -54,82 +57,18 @@ impl Access {
         self.breaker.is_open()
     }
 
-    pub(crate) async fn read(
+    /// Runs one operation on a key's record.
+    pub(crate) async fn on<R>(
         &self,
         key: &str,
-        ask: Option<LeaseAsk>,
         limit: Duration,
-    ) -> Result<Read, L2Error> {
+        operation: impl for<'x> FnOnce(&'x dyn L2, &'x str) -> Call<'x, R> + Send,
+    ) -> Result<R, L2Error> {
         let key = self.record_key(key);
-        self.bounded(limit, self.store.read(&key, ask)).await
+        self.bounded(limit, operation(&*self.store, &key)).await
     }
 
-    pub(crate) async fn put(
-        &self,
-        key: &str,
-        expected: Version,
-        record: Record,
-        announce: Option<Announce>,
-        limit: Duration,
-    ) -> Result<Put, L2Error> {
-        let key = self.record_key(key);
-        self.bounded(limit, self.store.put(&key, expected, record, announce)).await
-    }
-
-    pub(crate) async fn set(
-        &self,
-        key: &str,
-        record: Record,
-        announce: Option<Announce>,
-        limit: Duration,
-    ) -> Result<(), L2Error> {
-        let key = self.record_key(key);
-        let latest = self.server_time(limit + SLACK);
-        self.bounded(limit, self.store.set(&key, record, latest, announce)).await
-    }
-
-    pub(crate) async fn remove(
-        &self,
-        key: &str,
-        announce: Option<Announce>,
-        limit: Duration,
-    ) -> Result<(), L2Error> {
-        let key = self.record_key(key);
-        self.bounded(limit, self.store.remove(&key, announce)).await
-    }
-
-    pub(crate) async fn expire(
-        &self,
-        key: &str,
-        version: Version,
-        announce: Option<Announce>,
-        limit: Duration,
-    ) -> Result<(), L2Error> {
-        let key = self.record_key(key);
-        self.bounded(limit, self.store.expire(&key, version, announce)).await
-    }
-
-    pub(crate) async fn release(
-        &self,
-        key: &str,
-        lease: Version,
-        limit: Duration,
-    ) -> Result<(), L2Error> {
-        let key = self.record_key(key);
-        self.bounded(limit, self.store.release(&key, lease)).await
-    }
-
-    pub(crate) async fn renew(
-        &self,
-        key: &str,
-        lease: Version,
-        ttl_ms: u64,
-        limit: Duration,
-    ) -> Result<bool, L2Error> {
-        let key = self.record_key(key);
-        self.bounded(limit, self.store.renew(&key, lease, ttl_ms)).await
-    }
-
+    /// Has the ledger number a removal.
     pub(crate) async fn advance(
         &self,
         ask: &Advance,
@@ -166,17 +105,14 @@ impl Access {
         hashed
     }
 
-    /// The server's clock `ahead` of now, at least; `None` before the first `SYNC`.
-    fn server_time(&self, ahead: Duration) -> Option<u64> {
+    /// The latest moment, on the server's clock, at which a `set` sent now may run; `None` before the
+    /// first `SYNC`.
+    pub(crate) fn latest(&self, limit: Duration) -> Option<u64> {
         let offset = self.server_ahead.load(Ordering::Acquire);
-        (offset != 0).then(|| offset + micros(self.clock.now() + ahead))
+        (offset != 0).then(|| offset + micros(self.clock.now() + limit + SLACK))
     }
 
-    async fn bounded<R>(
-        &self,
-        limit: Duration,
-        call: impl Future<Output = Result<R, L2Error>>,
-    ) -> Result<R, L2Error> {
+    async fn bounded<R>(&self, limit: Duration, call: Call<'_, R>) -> Result<R, L2Error> {
         if self.breaker.is_open() {
             let left_alone = "left alone after repeated failures, until a poll is answered";
             return Err(L2Error::new(L2ErrorKind::Disconnected, left_alone));

@@ -67,7 +67,7 @@ pub trait Wire: Send + Sync + 'static {
 /// `MessagePack` with named fields, so that fields can be added. The default.
 #[cfg(feature = "messagepack")]
 #[derive(Clone, Copy, Debug, Default)]
-#[non_exhaustive]
+#[expect(clippy::exhaustive_structs, reason = "a value that callers write down")]
 pub struct MessagePack;
 
 #[cfg(feature = "messagepack")]
@@ -91,7 +91,7 @@ impl<T: serde::Serialize + serde::de::DeserializeOwned> Codec<T> for MessagePack
 /// JSON, for records that people read.
 #[cfg(feature = "json")]
 #[derive(Clone, Copy, Debug, Default)]
-#[non_exhaustive]
+#[expect(clippy::exhaustive_structs, reason = "a value that callers write down")]
 pub struct Json;
 
 #[cfg(feature = "json")]
@@ -114,7 +114,7 @@ impl<T: serde::Serialize + serde::de::DeserializeOwned> Codec<T> for Json {
 
 /// Bytes as they are: `Bytes` (not copied), `Vec<u8>` and `String`.
 #[derive(Clone, Copy, Debug, Default)]
-#[non_exhaustive]
+#[expect(clippy::exhaustive_structs, reason = "a value that callers write down")]
 pub struct Raw;
 
 impl Wire for Raw {
@@ -156,7 +156,7 @@ impl Codec<String> for Raw {
 /// For caches without an L2: accepts every type and encodes none. A builder with this codec has no
 /// `l2` method, so the mistake is a compile error.
 #[derive(Clone, Copy, Debug, Default)]
-#[non_exhaustive]
+#[expect(clippy::exhaustive_structs, reason = "a value that callers write down")]
 pub struct NoCodec;
 
 impl<T> Codec<T> for NoCodec {

@@ -34,6 +34,13 @@ impl L2Error {
         Self { kind, source: Arc::from(source.into()) }
     }
 
+    /// A `set` that was stuck on its way and has removed the record instead.
+    #[must_use]
+    pub fn late() -> Self {
+        let what = "the command was stuck on its way and has removed the record instead";
+        Self::new(L2ErrorKind::Timeout, what)
+    }
+
     /// The kind.
     #[must_use]
     pub fn kind(&self) -> L2ErrorKind {

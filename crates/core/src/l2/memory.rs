@@ -184,7 +184,7 @@ impl L2 for MemoryL2 {
             self.announce(announce);
             if late { slot.remove() } else { slot.set(record, now) }
         });
-        Ok(())
+        if late { Err(L2Error::late()) } else { Ok(()) }
     }
 
     async fn remove(&self, key: &str, announce: Option<Announce>) -> Result<(), L2Error> {

@@ -87,7 +87,8 @@ pub trait L2: Debug + Send + Sync + 'static {
     ) -> Result<Put, L2Error>;
 
     /// Replaces whatever is there. If the store's clock has passed `latest_us` (microseconds since
-    /// the Unix epoch), the command was stuck on its way: the record is removed instead.
+    /// the Unix epoch), the command was stuck on its way: the record is removed instead, and the call
+    /// fails with [`L2Error::late`].
     async fn set(
         &self,
         key: &str,

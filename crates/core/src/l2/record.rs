@@ -40,6 +40,7 @@ const HEADER_LEN: usize = 84;
 const SUMMED_FROM: usize = 32;
 const SUM_AT: usize = 80;
 const META_TAG: u8 = 1;
+const META_WEIGHT: u8 = 2;
 
 /// How many tags a decoder accepts, whatever the settings of this cache.
 const MAX_TAGS: usize = 1024;
@@ -124,6 +125,8 @@ pub struct Envelope<'a> {
     pub codec: u8,
     /// The full key.
     pub key: &'a str,
+    /// What the entry counts for in L1's capacity.
+    pub weight: u32,
     /// The tags.
     pub tags: Vec<&'a str>,
     /// The encoded value.
@@ -135,7 +138,8 @@ impl<'a> Envelope<'a> {
     /// its own, lower limits before.
     #[must_use]
     pub fn encode(&self) -> Bytes {
-        let meta_len: usize = self.tags.iter().map(|tag| 5 + tag.len()).sum();
+        let tags_len: usize = self.tags.iter().map(|tag| 5 + tag.len()).sum();
+        let meta_len = tags_len + if self.weight == 1 { 0 } else { 9 };
         let len = HEADER_LEN + self.key.len() + meta_len + self.payload.len();
         let mut out = BytesMut::with_capacity(len);
         out.put_slice(MAGIC);
@@ -159,6 +163,11 @@ impl<'a> Envelope<'a> {
             out.put_u32(u32::try_from(tag.len()).unwrap_or(u32::MAX));
             out.put_slice(tag.as_bytes());
         }
+        if self.weight != 1 {
+            out.put_u8(META_WEIGHT);
+            out.put_u32(4);
+            out.put_u32(self.weight);
+        }
         out.put_slice(self.payload);
         let sum = checksum(&out);
         out[SUM_AT..HEADER_LEN].copy_from_slice(&sum.to_be_bytes());
@@ -181,6 +190,7 @@ impl<'a> Envelope<'a> {
             return None;
         }
         let epoch = u64_at(bytes, 32)?;
+        let (tags, weight) = metadata(meta)?;
         Some(Self {
             version,
             expired,
@@ -191,14 +201,15 @@ impl<'a> Envelope<'a> {
             schema: u32_at(bytes, 64)?,
             codec: *bytes.get(68)?,
             key: str::from_utf8(key).ok()?,
-            tags: tags(meta)?,
+            weight,
+            tags,
             payload,
         })
     }
 }
 
-fn tags(mut meta: &[u8]) -> Option<Vec<&str>> {
-    let mut tags = Vec::new();
+fn metadata(mut meta: &[u8]) -> Option<(Vec<&str>, u32)> {
+    let (mut tags, mut weight) = (Vec::new(), 1);
     while let [kind, rest @ ..] = meta {
         let len = usize::try_from(u32_at(rest, 0)?).ok()?;
         let (body, after) = rest.get(4..)?.split_at_checked(len)?;
@@ -207,10 +218,12 @@ fn tags(mut meta: &[u8]) -> Option<Vec<&str>> {
                 return None;
             }
             tags.push(str::from_utf8(body).ok()?);
+        } else if *kind == META_WEIGHT {
+            weight = u32_at(body, 0)?.max(1);
         }
         meta = after;
     }
-    Some(tags)
+    Some((tags, weight))
 }
 
 fn checksum(bytes: &[u8]) -> u32 {
@@ -241,6 +254,7 @@ mod tests {
             schema: 77,
             codec: 1,
             key: "product:42",
+            weight: 3,
             tags: vec!["products", "a\0b\n"],
             payload: b"hello",
         }

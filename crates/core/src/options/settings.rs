@@ -15,6 +15,7 @@ use crate::error::{Error, ErrorKind, Place};
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     pub(crate) capacity: u64,
+    pub(crate) capacity_in_bytes: bool,
     pub(crate) max_lifetime: Duration,
     pub(crate) max_tags: usize,
     pub(crate) max_tag_len: usize,
@@ -31,6 +32,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             capacity: 100_000,
+            capacity_in_bytes: false,
             max_lifetime: Duration::from_secs(7 * 86_400),
             max_tags: 32,
             max_tag_len: 255,
@@ -54,6 +56,17 @@ impl Settings {
     #[must_use]
     pub fn capacity(mut self, capacity: u64) -> Self {
         self.capacity = capacity;
+        self.capacity_in_bytes = false;
+        self
+    }
+
+    /// How much L1 holds, in bytes, about: an entry counts for its own size, its key and, where it
+    /// goes through L2, its encoded value; what a value holds on the heap is not seen otherwise.
+    /// Replaces [`capacity`](Settings::capacity). Default: off.
+    #[must_use]
+    pub fn capacity_bytes(mut self, bytes: u64) -> Self {
+        self.capacity = bytes;
+        self.capacity_in_bytes = true;
         self
     }
 

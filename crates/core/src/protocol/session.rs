@@ -43,7 +43,8 @@ pub struct Peers {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Peer {
     next: u64,
-    holes: BTreeSet<u64>,
+    /// What is missing, and since when that is overdue.
+    holes: BTreeMap<u64, u64>,
 }
 
 impl Peers {
@@ -54,9 +55,11 @@ impl Peers {
         self.expect(from, seq, grace_until);
         if let Some(peer) = self.peers.get_mut(&from) {
             if peer.next == seq {
-                peer.next = seq + 1;
+                peer.next = seq.saturating_add(1);
             }
-            peer.holes.remove(&seq);
+            if let Some(due) = peer.holes.remove(&seq) {
+                self.overdue.remove(&(due, from, seq));
+            }
         }
     }
 
@@ -78,7 +81,7 @@ impl Peers {
                 break;
             }
             self.overdue.pop_first();
-            loss |= self.peers.get_mut(&from).is_some_and(|peer| peer.holes.remove(&seq));
+            loss |= self.peers.get_mut(&from).is_some_and(|peer| peer.holes.remove(&seq).is_some());
         }
         loss
     }
@@ -108,11 +111,13 @@ impl Peers {
         }
         let missing = seq - peer.next;
         if missing > MAX_HOLES as u64 || peer.holes.len() >= MAX_HOLES {
-            peer.holes.clear();
+            for (hole, due) in std::mem::take(&mut peer.holes) {
+                self.overdue.remove(&(due, from, hole));
+            }
             self.lost = true;
         } else {
             for hole in peer.next..seq {
-                peer.holes.insert(hole);
+                peer.holes.insert(hole, grace_until);
                 self.overdue.insert((grace_until, from, hole));
             }
         }

@@ -82,5 +82,7 @@ fn meta<C>(inner: &Inner<C>, envelope: &Envelope<'_>, ttl_ms: u64, stamp: Stamp)
     };
     let stamp = Stamp { epoch: envelope.epoch, frontier: envelope.stamp, generation: 0, ..stamp };
     let tags = inner.node.intern(envelope.tags.iter().copied());
-    Meta::new(envelope.key, envelope.version, tags, stamp, lives, 1)
+    let meta = Meta::new(envelope.key, envelope.version, tags, stamp, lives, envelope.weight);
+    meta.grow(envelope.payload.len());
+    meta
 }

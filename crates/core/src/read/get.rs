@@ -7,7 +7,7 @@ use super::decode::{ReadInto, decode};
 use super::lookup::{Local, lookup};
 use super::probe::{judge_record, synced};
 use crate::cache::Inner;
-use crate::entry::{Cached, Entry, Held, Source, Stamp, typed};
+use crate::entry::{Cached, Entry, Held, Source, Stamp, Value, typed};
 use crate::error::{Error, ErrorKind};
 use crate::flight::Fence;
 use crate::l2::access::Access;
@@ -15,11 +15,10 @@ use crate::l2::{Codec, Found};
 use crate::protocol::validity::Verdict;
 
 /// Answers from L1 or L2, or not at all. Stale values only if the call allows them.
-pub(crate) async fn get<T, C>(inner: &Inner<C>, call: Call) -> Result<Option<Cached<T>>, Error>
-where
-    T: Send + Sync + 'static,
-    C: Codec<T>,
-{
+pub(crate) async fn get<T: Value, C: Codec<T>>(
+    inner: &Inner<C>,
+    call: Call,
+) -> Result<Option<Cached<T>>, Error> {
     call.options.validate(&inner.place(Some(&call.key)))?;
     let (local, verdict) = match lookup::<T, C>(inner, &call) {
         Local::Fresh(entry, now) => {
@@ -67,16 +66,12 @@ enum Asked<T> {
     NoAnswer,
 }
 
-async fn ask<T, C>(
+async fn ask<T: Value, C: Codec<T>>(
     inner: &Inner<C>,
     l2: &Access,
     call: &Call,
     local: Option<&Arc<Entry<T>>>,
-) -> Result<Asked<T>, Error>
-where
-    T: Send + Sync + 'static,
-    C: Codec<T>,
-{
+) -> Result<Asked<T>, Error> {
     let options = &call.options;
     let fallback = options.allow_stale && local.is_some();
     let limit = if fallback { options.l2_soft_timeout } else { options.l2_hard_timeout };
@@ -85,7 +80,7 @@ where
     }
     let fence = Fence::begin(inner, call.hash, None, || ());
     let stamp = inner.node.stamp(inner.now());
-    let found = match l2.read(&call.key, None, limit).await {
+    let found = match l2.on(&call.key, limit, |store, key| store.read(key, None)).await {
         Ok(read) => read.found,
         Err(error) => {
             inner.counters.l2_errors.add();
@@ -98,18 +93,14 @@ where
 }
 
 /// Decodes, judges and, if nothing was heard meanwhile, keeps.
-fn settle<T, C>(
+fn settle<T: Value, C: Codec<T>>(
     inner: &Inner<C>,
     call: &Call,
     fence: Fence<'_, C>,
     found: &Found,
     stamp: Stamp,
     local: Option<&Arc<Entry<T>>>,
-) -> Result<Asked<T>, Error>
-where
-    T: Send + Sync + 'static,
-    C: Codec<T>,
-{
+) -> Result<Asked<T>, Error> {
     let entry = match decode(inner, &call.key, found, stamp, local) {
         ReadInto::Entry(entry) => entry,
         ReadInto::OtherType(_) => {
@@ -149,10 +140,7 @@ fn stale<T, C>(
     })
 }
 
-fn holds_other_type<T, C>(inner: &Inner<C>, call: &Call) -> bool
-where
-    T: Send + Sync + 'static,
-{
+fn holds_other_type<T: Value, C>(inner: &Inner<C>, call: &Call) -> bool {
     inner.l1.get(call.hash, &call.key).is_some_and(|held| {
         let visible = !matches!(inner.node.judge(held.meta(), inner.now()), Verdict::Hidden(_));
         visible && typed::<T>(held).is_none()

@@ -9,27 +9,20 @@ use super::Call;
 use super::load::Load;
 use super::probe::{Probe, probe};
 use crate::cache::Inner;
-use crate::entry::{Cached, Entry, Held, Source};
-use crate::error::{BoxError, Error, ErrorKind};
-use crate::factory::{Adaptive, FactoryContext};
+use crate::entry::{Cached, Entry, Held, Source, Value};
+use crate::error::{Error, ErrorKind};
+use crate::factory::{Adaptive, Factory, FactoryContext};
 use crate::flight::{Flight, Landed, Progress, Standing};
 use crate::l2::Codec;
 use crate::protocol::validity::Verdict;
 
 /// Starts a flight's task. The caller's tracing span goes with it.
-pub(super) fn start<T, C, F, Fut, E>(
+pub(super) fn start<T: Value, C: Codec<T>>(
     inner: &Arc<Inner<C>>,
     flight: &Arc<Flight>,
     call: &Arc<Call>,
-    factory: F,
-) -> Result<(), Error>
-where
-    T: Send + Sync + 'static,
-    C: Codec<T>,
-    F: FnOnce(FactoryContext<T>) -> Fut + Send + 'static,
-    Fut: Future<Output = Result<T, E>> + Send + 'static,
-    E: Into<BoxError> + 'static,
-{
+    factory: Factory<T>,
+) -> Result<(), Error> {
     let landing = Landing::new(Arc::clone(inner), Arc::clone(flight));
     let call = Arc::clone(call);
     let task = async move {
@@ -54,18 +47,11 @@ pub(super) fn abandon<C>(inner: &Arc<Inner<C>>, flight: &Arc<Flight>, error: Err
 }
 
 /// A cache that is disabled: every call runs its own factory and keeps nothing.
-pub(super) async fn uncached<T, C, F, Fut, E>(
+pub(super) async fn uncached<T: Value, C: Sync>(
     inner: &Inner<C>,
     call: &Call,
-    factory: F,
-) -> Result<Cached<T>, Error>
-where
-    C: Sync,
-    T: Send + Sync,
-    F: FnOnce(FactoryContext<T>) -> Fut + Send,
-    Fut: Future<Output = Result<T, E>> + Send,
-    E: Into<BoxError> + 'static,
-{
+    factory: Factory<T>,
+) -> Result<Cached<T>, Error> {
     let adaptive = Adaptive::new(call.options.clone(), call.tags.clone());
     let context = FactoryContext::new(&call.key, None, adaptive);
     inner.counters.factory_calls.add();
@@ -87,11 +73,7 @@ impl<C> Landing<C> {
 
     /// Lands a value: into L1 if the fence allows and it is valid now (R2), then to every caller.
     /// True if it was kept.
-    pub(super) fn land<T: Send + Sync + 'static>(
-        self,
-        entry: Arc<Entry<T>>,
-        source: Source,
-    ) -> bool {
+    pub(super) fn land<T: Value>(self, entry: Arc<Entry<T>>, source: Source) -> bool {
         match source {
             Source::L2 => self.inner.counters.l2_hits.add(),
             Source::L1 => self.inner.counters.l1_hits.add(),
@@ -120,14 +102,14 @@ impl<C> Landing<C> {
     }
 
     /// Lands a value that L2 refused: for the caller that started the load, and nowhere else.
-    pub(super) fn land_refused<T: Send + Sync + 'static>(self, entry: Arc<Entry<T>>) {
+    pub(super) fn land_refused<T: Value>(self, entry: Arc<Entry<T>>) {
         self.inner.counters.fill_refused.add();
         let settle = |_: &Inner<C>, _: &Flight, _: &Held, _| Some(Standing::Refused);
         self.settle(entry, Source::Factory, settle, None);
     }
 
     /// Lands a value that is kept nowhere, though nothing is wrong with it.
-    pub(super) fn land_unstored<T: Send + Sync + 'static>(self, entry: Arc<Entry<T>>) {
+    pub(super) fn land_unstored<T: Value>(self, entry: Arc<Entry<T>>) {
         let settle = |inner: &Inner<C>, _: &Flight, held: &Held, allowed| {
             let fresh = allowed && inner.node.judge(held.meta(), inner.now()) == Verdict::Fresh;
             Some(if fresh { Standing::Fresh } else { Standing::Overtaken })
@@ -136,11 +118,7 @@ impl<C> Landing<C> {
     }
 
     /// Lands a stale value in place of a failure, or of another node's load.
-    pub(super) fn stand<T: Send + Sync + 'static>(
-        self,
-        entry: Arc<Entry<T>>,
-        failure: Option<Error>,
-    ) {
+    pub(super) fn stand<T: Value>(self, entry: Arc<Entry<T>>, failure: Option<Error>) {
         let failed = failure.is_some();
         let settle = |inner: &Inner<C>, flight: &Flight, held: &Held, allowed: bool| match inner
             .node
@@ -203,11 +181,5 @@ impl<C> Drop for Landing<C> {
             let error = self.inner.error(ErrorKind::Closed, &self.flight.key, what);
             self.end(|_, _, _| Err(error));
         }
-    }
-}
-
-impl<C> std::fmt::Debug for Landing<C> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Landing").field("flight", &self.flight.id).finish()
     }
 }

@@ -12,9 +12,9 @@ use super::probe::Base;
 use crate::backplane::message::KeyOp;
 use crate::cache::Inner;
 use crate::clock::Moment;
-use crate::entry::{Cached, Entry, Held, Lives, Meta, Source, Stamp};
-use crate::error::{BoxError, Error, ErrorKind};
-use crate::factory::{Adaptive, Choices, FactoryContext};
+use crate::entry::{Cached, Entry, Held, Lives, Meta, Source, Stamp, Value};
+use crate::error::{Error, ErrorKind};
+use crate::factory::{Adaptive, Choices, Factory, FactoryContext};
 use crate::flight::Progress;
 use crate::l2::{Codec, Record};
 use crate::protocol::Version;
@@ -29,24 +29,9 @@ pub(super) struct Load<T, C> {
     pub(super) fallback: Option<Arc<Entry<T>>>,
 }
 
-impl<T, C> std::fmt::Debug for Load<T, C> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Load").field("base", &self.base).finish()
-    }
-}
-
-impl<T, C> Load<T, C>
-where
-    T: Send + Sync + 'static,
-    C: Codec<T>,
-{
+impl<T: Value, C: Codec<T>> Load<T, C> {
     /// Runs the factory and lands what comes of it. A lease that is not used is given back.
-    pub(super) async fn run<F, Fut, E>(self, factory: F)
-    where
-        F: FnOnce(FactoryContext<T>) -> Fut + Send + 'static,
-        Fut: Future<Output = Result<T, E>> + Send + 'static,
-        E: Into<BoxError> + 'static,
-    {
+    pub(super) async fn run(self, factory: Factory<T>) {
         let inner = Arc::clone(&self.landing.inner);
         let (base, call) = (self.base, Arc::clone(&self.call));
         let adaptive = Adaptive::new(call.options.clone(), call.tags.clone());
@@ -68,17 +53,13 @@ where
         if let (false, Base::Over { lease: Some(lease), .. }, Some(l2)) = (filled, base, &inner.l2)
         {
             // Best effort: the lease ends by itself.
-            let _ = l2.release(&call.key, lease, call.options.l2_hard_timeout).await;
+            let limit = call.options.l2_hard_timeout;
+            let _ = l2.on(&call.key, limit, |store, key| store.release(key, lease)).await;
         }
     }
 
     /// The factory, until it ends, runs into its deadline, or is stopped.
-    async fn make<F, Fut, E>(&self, factory: F, context: FactoryContext<T>) -> Result<T, Error>
-    where
-        F: FnOnce(FactoryContext<T>) -> Fut + Send,
-        Fut: Future<Output = Result<T, E>> + Send,
-        E: Into<BoxError> + 'static,
-    {
+    async fn make(&self, factory: Factory<T>, context: FactoryContext<T>) -> Result<T, Error> {
         let inner = &*self.landing.inner;
         let place = inner.place(Some(&self.call.key));
         let deadline = self.call.options.factory_deadline;
@@ -105,7 +86,9 @@ where
             loop {
                 sleep(ttl / 3).await;
                 let limit = self.call.options.l2_hard_timeout;
-                let _ = l2.renew(&self.call.key, lease, crate::clock::millis(ttl), limit).await;
+                let ttl_ms = crate::clock::millis(ttl);
+                let key = &self.call.key;
+                let _ = l2.on(key, limit, |store, key| store.renew(key, lease, ttl_ms)).await;
             }
         }
         std::future::pending().await
@@ -165,26 +148,23 @@ where
 }
 
 /// Compare-and-put: over exactly the version that was seen.
-async fn put<T, C>(
+async fn put<T: Value, C: Send + Sync>(
     landing: Landing<C>,
     call: &Call,
     entry: Arc<Entry<T>>,
     expected: Version,
     record: Record,
-) -> bool
-where
-    T: Send + Sync + 'static,
-    C: Send + Sync,
-{
+) -> bool {
     let inner = Arc::clone(&landing.inner);
     let Some(l2) = &inner.l2 else { return false };
     let (version, limit) = (entry.meta.version, call.options.l2_hard_timeout);
     inner.flights.own(&landing.flight, version);
-    let announce =
+    let announced =
         inner.bus.as_ref().and_then(|bus| bus.announce(KeyOp::Written, version, call.hash));
-    let message = announce.as_ref().map(|announce| announce.message.clone());
+    let (seq, announce) = announced.unzip();
     let waiting = inner.recovery.get(&call.key);
-    match l2.put(&call.key, expected, record, announce, limit).await {
+    let put = l2.on(&call.key, limit, |store, key| store.put(key, expected, record, announce));
+    match put.await {
         Ok(Put::Stored) => {
             let kept = landing.land(entry, Source::Factory);
             if let Some(waiting) = waiting.filter(|_| kept) {
@@ -198,8 +178,8 @@ where
         }
         Ok(Put::Refused) => {
             landing.land_refused(entry);
-            if let (Some(bus), Some(message)) = (&inner.bus, message) {
-                bus.void(&message, limit).await;
+            if let (Some(bus), Some(seq)) = (&inner.bus, seq) {
+                bus.void(seq, limit).await;
             }
             false
         }

@@ -5,16 +5,13 @@ use std::sync::Arc;
 use super::Call;
 use crate::cache::Inner;
 use crate::clock::Moment;
-use crate::entry::{Cached, Entry, Source, typed};
+use crate::entry::{Cached, Entry, Source, Value, typed};
 use crate::fail_safe::may_stand_in;
 use crate::protocol::KeyHash;
 use crate::protocol::validity::Verdict;
 
 /// A fresh value of L1. This is the whole hit path: hash, look up, one compare, two time checks.
-pub(crate) fn hit<T, C>(inner: &Inner<C>, hash: KeyHash, key: &str) -> Option<Cached<T>>
-where
-    T: Send + Sync + 'static,
-{
+pub(crate) fn hit<T: Value, C>(inner: &Inner<C>, hash: KeyHash, key: &str) -> Option<Cached<T>> {
     let held = inner.l1.get(hash, key)?;
     let now = inner.now();
     if inner.node.judge(held.meta(), now) != Verdict::Fresh {
@@ -56,10 +53,7 @@ impl<T> Local<T> {
 }
 
 /// Looks a call up in L1.
-pub(crate) fn lookup<T, C>(inner: &Inner<C>, call: &Call) -> Local<T>
-where
-    T: Send + Sync + 'static,
-{
+pub(crate) fn lookup<T: Value, C>(inner: &Inner<C>, call: &Call) -> Local<T> {
     let Some(held) = inner.l1.get(call.hash, &call.key) else { return Local::Nothing };
     let now = inner.now();
     let verdict = inner.node.judge(held.meta(), now);

@@ -41,9 +41,9 @@ pub(crate) use lookup::{Local, hit, lookup};
 pub(crate) use probe::synced;
 
 use crate::cache::Inner;
-use crate::entry::Cached;
-use crate::error::{BoxError, Error, ErrorKind};
-use crate::factory::FactoryContext;
+use crate::entry::{Cached, Value};
+use crate::error::{Error, ErrorKind};
+use crate::factory::Factory;
 use crate::flight::Seat;
 use crate::l2::Codec;
 use crate::options::EntryOptions;
@@ -60,18 +60,11 @@ pub(crate) struct Call {
 }
 
 /// Answers a call: from L1, from another caller's flight, or by leading one.
-pub(crate) async fn run<T, C, F, Fut, E>(
+pub(crate) async fn run<T: Value, C: Codec<T>>(
     inner: Arc<Inner<C>>,
     call: Call,
-    factory: F,
-) -> Result<Cached<T>, Error>
-where
-    T: Send + Sync + 'static,
-    C: Codec<T>,
-    F: FnOnce(FactoryContext<T>) -> Fut + Send + 'static,
-    Fut: Future<Output = Result<T, E>> + Send + 'static,
-    E: Into<BoxError> + 'static,
-{
+    factory: Factory<T>,
+) -> Result<Cached<T>, Error> {
     call.options.validate(&inner.place(Some(&call.key)))?;
     inner.check_tags(&call.key, &call.tags)?;
     if !inner.enabled {

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::decode::{ReadInto, decode};
 use super::{Call, Local, lookup};
 use crate::cache::Inner;
-use crate::entry::{Entry, Source, Stamp};
+use crate::entry::{Entry, Source, Stamp, Value};
 use crate::fail_safe::may_stand_in;
 use crate::flight::Flight;
 use crate::l2::access::Access;
@@ -53,11 +53,11 @@ struct Prober<'a, T, C> {
 }
 
 /// Looks at L1 once more (another flight may have landed), then at L2.
-pub(crate) async fn probe<T, C>(inner: &Inner<C>, call: &Call, flight: &Flight) -> Probe<T>
-where
-    T: Send + Sync + 'static,
-    C: Codec<T>,
-{
+pub(crate) async fn probe<T: Value, C: Codec<T>>(
+    inner: &Inner<C>,
+    call: &Call,
+    flight: &Flight,
+) -> Probe<T> {
     let (local, fallback) = match lookup::<T, C>(inner, call) {
         Local::Fresh(entry, _) => return Probe::Hit(entry, Source::L1),
         Local::Throttled(entry, _) => return Probe::Stand(entry),
@@ -95,11 +95,7 @@ pub(crate) async fn synced<C: Sync>(inner: &Inner<C>, limit: Duration) -> bool {
     inner.node.is_synced()
 }
 
-impl<T, C> Prober<'_, T, C>
-where
-    T: Send + Sync + 'static,
-    C: Codec<T>,
-{
+impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
     /// Reads until there is a value, a lease, or a reason to do without; `None` if L2 failed.
     async fn ask(&self, l2: &Access) -> Option<Probe<T>> {
         let id = self.inner.entropy.version();
@@ -109,7 +105,10 @@ where
         let mut pause = Duration::from_millis(20);
         loop {
             let stamp = self.inner.node.stamp(self.inner.now());
-            let read = match l2.read(&self.call.key, Some(ask), self.limit).await {
+            let read = match l2
+                .on(&self.call.key, self.limit, |store, key| store.read(key, Some(ask)))
+                .await
+            {
                 Ok(read) => read,
                 Err(error) => {
                     self.inner.counters.l2_errors.add();

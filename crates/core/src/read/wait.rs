@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::Call;
 use crate::cache::Inner;
-use crate::entry::{Cached, Held, Source, typed};
+use crate::entry::{Cached, Held, Source, Value, typed};
 use crate::error::{Error, ErrorKind};
 use crate::fail_safe::may_stand_in;
 use crate::flight::{Flight, Landed, Progress, Standing};
@@ -53,25 +53,21 @@ enum Over {
 }
 
 /// The caller that leads takes whatever its flight brings.
-pub(crate) async fn for_own<T, C>(inner: &Inner<C>, flight: &Flight, call: &Call) -> Answer<T>
-where
-    T: Send + Sync + 'static,
-    C: Sync,
-{
+pub(crate) async fn for_own<T: Value, C: Sync>(
+    inner: &Inner<C>,
+    flight: &Flight,
+    call: &Call,
+) -> Answer<T> {
     wait(inner, flight, call, true, |_| true).await
 }
 
 /// A caller that joined takes what the law of joining allows.
-pub(crate) async fn for_other<T, C>(
+pub(crate) async fn for_other<T: Value, C: Sync>(
     inner: &Inner<C>,
     flight: &Flight,
     call: &Call,
     arrived: Arrived,
-) -> Answer<T>
-where
-    T: Send + Sync + 'static,
-    C: Sync,
-{
+) -> Answer<T> {
     inner.counters.joined.add();
     let answer = wait(inner, flight, call, false, |s| arrived.may_take(flight, s)).await;
     if matches!(answer, Answer::Again) {
@@ -81,11 +77,11 @@ where
 }
 
 /// A caller that may not join waits for the flight's end and arrives again.
-pub(crate) async fn for_end<T, C>(inner: &Inner<C>, flight: &Flight, call: &Call) -> Answer<T>
-where
-    T: Send + Sync,
-    C: Sync,
-{
+pub(crate) async fn for_end<T: Value, C: Sync>(
+    inner: &Inner<C>,
+    flight: &Flight,
+    call: &Call,
+) -> Answer<T> {
     let mut progress = flight.progress.subscribe();
     let end = progress.wait_for(|progress| matches!(progress, Progress::Done(_)));
     let limit = call.options.flight_timeout.unwrap_or(Duration::MAX);
@@ -95,21 +91,17 @@ where
     }
 }
 
-async fn wait<T, C>(
+async fn wait<T: Value, C: Sync>(
     inner: &Inner<C>,
     flight: &Flight,
     call: &Call,
-    leads: bool,
+    own: bool,
     may_take: impl Fn(Standing) -> bool + Send,
-) -> Answer<T>
-where
-    T: Send + Sync + 'static,
-    C: Sync,
-{
+) -> Answer<T> {
     let mut progress = flight.progress.subscribe();
     let came = Instant::now();
-    let limit = call.options.flight_timeout.filter(|_| !leads);
-    let patience = limit.and_then(|limit| came.checked_add(limit));
+    let flight_timeout = call.options.flight_timeout.filter(|_| !own);
+    let patience = flight_timeout.and_then(|limit| came.checked_add(limit));
     let mut loading_since = None;
     loop {
         let now = progress.borrow_and_update().clone();
@@ -137,7 +129,7 @@ where
         tokio::select! {
             biased;
             changed = progress.changed() => if changed.is_err() { return gone(inner, call) },
-            () = sleep_until(at) => return give_up(inner, flight, call, leads, over, fallback),
+            () = sleep_until(at) => return give_up(inner, flight, call, over, own, fallback),
         }
     }
 }
@@ -159,22 +151,19 @@ fn earliest(a: Option<(Instant, Over)>, b: Option<(Instant, Over)>) -> Option<(I
 }
 
 /// Answers before the flight has ended: stale if something stands in, else with an error.
-fn give_up<T, C>(
+fn give_up<T: Value, C>(
     inner: &Inner<C>,
     flight: &Flight,
     call: &Call,
-    leads: bool,
     over: Over,
+    own: bool,
     fallback: Option<Held>,
-) -> Answer<T>
-where
-    T: Send + Sync + 'static,
-{
+) -> Answer<T> {
     let kind = match over {
         Over::Flight => ErrorKind::LockTimeout,
         Over::Soft | Over::Hard => {
-            // The factory is the leader's: a waiter's patience is its own.
-            if leads && !call.options.background_completion {
+            // Only the caller whose factory runs may stop it.
+            if own && !call.options.background_completion {
                 flight.stop.notify_one();
             }
             ErrorKind::FactoryTimeout
@@ -194,10 +183,7 @@ where
 }
 
 /// Turns what a flight brought into an answer; a value of another type is none.
-fn take<T, C>(inner: &Inner<C>, landed: Landed) -> Answer<T>
-where
-    T: Send + Sync + 'static,
-{
+fn take<T: Value, C>(inner: &Inner<C>, landed: Landed) -> Answer<T> {
     let Some(entry) = typed(landed.held) else { return Answer::Again };
     let stale = landed.standing != Standing::Fresh;
     if stale {
@@ -216,10 +202,4 @@ fn stands<C>(inner: &Inner<C>, flight: &Flight, held: &Held, call: &Call) -> boo
 fn gone<T, C>(inner: &Inner<C>, call: &Call) -> Answer<T> {
     let what = "its load was abandoned; the runtime is shutting down";
     Answer::Take(Err(inner.error(ErrorKind::Closed, &call.key, what)))
-}
-
-impl std::fmt::Debug for Over {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Over")
-    }
 }

@@ -24,6 +24,7 @@ pub(crate) fn encode<T, C: Codec<T>>(inner: &Inner<C>, entry: &Entry<T>) -> Resu
         let what = format!("it has {len} bytes encoded, and max_value_bytes is {most}");
         return Err(Error::new(ErrorKind::TooLarge, place(), what));
     }
+    meta.grow(len);
     let physical_ms = millis_between(meta.created, meta.physical);
     let envelope = Envelope {
         version: meta.version,
@@ -35,6 +36,7 @@ pub(crate) fn encode<T, C: Codec<T>>(inner: &Inner<C>, entry: &Entry<T>) -> Resu
         schema: inner.codec.schema(),
         codec: inner.codec_id,
         key: &meta.key,
+        weight: meta.weight,
         tags: meta.tags.iter().map(|tag| tag.name()).collect(),
         payload: &payload,
     };

@@ -1,6 +1,7 @@
 //! Writes of one key.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -8,12 +9,12 @@ use super::encode::encode;
 use super::{Reach, Receipt};
 use crate::backplane::message::KeyOp;
 use crate::cache::Inner;
-use crate::entry::{Entry, Held};
+use crate::entry::{Entry, Held, Value};
 use crate::error::{Error, ErrorKind};
 use crate::factory::Choices;
 use crate::flight::Fence;
-use crate::l2::access::Access;
-use crate::l2::{Announce, Codec, L2Error, L2ErrorKind};
+use crate::l2::access::{Access, Call};
+use crate::l2::{Announce, Codec, L2, L2Error, L2ErrorKind};
 use crate::options::EntryOptions;
 use crate::protocol::ledger::{Strength, Target};
 use crate::protocol::{KeyHash, Version};
@@ -21,17 +22,13 @@ use crate::read::{new_meta, synced};
 use crate::recovery::Queued;
 
 /// Stores a value, whatever is there.
-pub(crate) async fn set<T, C>(
+pub(crate) async fn set<T: Value, C: Codec<T>>(
     inner: &Inner<C>,
     key: &str,
     value: T,
     options: EntryOptions,
     tags: Vec<String>,
-) -> Result<Receipt, Error>
-where
-    T: Send + Sync + 'static,
-    C: Codec<T>,
-{
+) -> Result<Receipt, Error> {
     options.validate(&inner.place(Some(key)))?;
     inner.check_tags(key, &tags)?;
     let (hash, came) = (KeyHash::of(key), Instant::now());
@@ -55,7 +52,10 @@ where
     let waiting = inner.recovery.get(key);
     // What the wait for the ledger has cost comes off: one hard timeout for the call.
     let limit = choices.options.l2_hard_timeout.saturating_sub(came.elapsed());
-    let result = write.send(limit, |announce| l2.set(key, record, announce, limit)).await;
+    let result = {
+        let latest = l2.latest(limit);
+        write.send(limit, |store, key, announce| store.set(key, record, latest, announce)).await
+    };
     let superseded = fence.end(|heard| {
         if result.l2.is_err() {
             entry.meta.shorten(inner.now() + inner.settings.coherence_lease);
@@ -90,7 +90,7 @@ pub(crate) async fn remove<C: Sync>(
     let fence = Fence::begin(inner, hash, Some(version), || inner.l1.invalidate(hash));
     inner.flights.removed(hash);
     let limit = options.l2_hard_timeout;
-    let result = write.send(limit, |announce| l2.remove(key, announce, limit)).await;
+    let result = write.send(limit, |store, key, announce| store.remove(key, announce)).await;
     fence.end(|_| inner.l1.invalidate(hash));
     inner.flights.removed(hash);
     write.conclude(result, Strength::Hard, false, options)
@@ -110,7 +110,8 @@ pub(crate) async fn expire<C: Sync>(
     let write = Write { inner, l2, key, hash, version, op: KeyOp::Expired };
     let fence = Fence::begin(inner, hash, Some(version), || inner.l1.expire(hash));
     let limit = options.l2_hard_timeout;
-    let result = write.send(limit, |announce| l2.expire(key, version, announce, limit)).await;
+    let result =
+        write.send(limit, |store, key, announce| store.expire(key, version, announce)).await;
     fence.end(|_| inner.l1.expire(hash));
     write.conclude(result, Strength::Soft, false, options)
 }
@@ -132,24 +133,27 @@ struct Sent {
 
 impl<C: Sync> Write<'_, C> {
     /// Writes and announces: in one step if L2 can, else saying before and after.
-    async fn send<F>(
+    async fn send(
         &self,
-        limit: std::time::Duration,
-        write: impl FnOnce(Option<Announce>) -> F + Send,
-    ) -> Sent
-    where
-        F: Future<Output = Result<(), L2Error>> + Send,
-    {
+        limit: Duration,
+        write: impl for<'x> FnOnce(&'x dyn L2, &'x str, Option<Announce>) -> Call<'x, ()> + Send,
+    ) -> Sent {
         let Some(bus) = &self.inner.bus else {
-            return Sent { l2: write(None).await, backplane: Reach::Skipped };
+            let l2 = self.l2.on(self.key, limit, |store, key| write(store, key, None)).await;
+            return Sent { l2, backplane: Reach::Skipped };
         };
-        let announce = bus.announce(self.op, self.version, self.hash);
+        let (seq, announce) = bus.announce(self.op, self.version, self.hash).unzip();
         let before = bus.publish_key(KeyOp::Before, self.version, self.hash, limit).await;
-        let l2 = write(announce).await;
+        let l2 = self.l2.on(self.key, limit, |store, key| write(store, key, announce)).await;
         let after = match &l2 {
             Ok(()) => bus.publish_key(self.op, self.version, self.hash, limit).await,
             Err(_) => Ok(()),
         };
+        if let (Err(error), Some(seq)) = (&l2, seq)
+            && !error.is_unknown()
+        {
+            bus.void(seq, limit).await;
+        }
         let backplane = match (&l2, before.and(after)) {
             (Err(_), _) => reach_of(&l2, self.l2),
             (Ok(()), Ok(())) => Reach::Done,

@@ -49,11 +49,9 @@ async fn targets_of<C: Sync>(
     if !inner.enabled {
         return Ok(Receipt::local());
     }
-    let removals: Vec<_> =
-        targets.chunks(MAX_TARGETS).map(|part| new(inner, strength, part.to_vec())).collect();
-    for removal in &removals {
-        inner.node.begin(removal.clone());
-    }
+    // All of them hold here before the first is sent.
+    let begin = |part: &[Target]| inner.node.begin(new(inner, strength, part.to_vec()));
+    let removals: Vec<_> = targets.chunks(MAX_TARGETS).map(begin).collect();
     let mut receipt = Receipt::local();
     for removal in removals {
         receipt = receipt.and(commit(inner, removal, options).await?);

@@ -7,8 +7,8 @@ local now = now_us()
 local epoch, frontier = current_life(now)
 local id = 'i' .. ARGV[3]
 
--- Drops ids beyond the newest, barriers older than the retention, and barriers beyond the cap. Only
--- the last raises a floor: the others outlived everything they could hide.
+-- Drops ids beyond the newest, barriers older than the retention, and barriers beyond the cap. What
+-- is dropped folds into the floor of its kind, in case the clock has jumped ahead.
 local function trim()
   local oldest, cap, most_ids = now - ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8])
   local ids = redis.call('ZCOUNT', K, '-inf', '(-1')
@@ -23,23 +23,18 @@ local function trim()
 
   local count = math.min(excess + 4, 256)
   local rows = redis.call('ZRANGEBYSCORE', K, '(0', '+inf', 'WITHSCORES', 'LIMIT', 0, count)
-  local dropped, upto = {}, 0
+  local dropped, floors = {}, {}
   for i = 1, #rows, 2 do
     local member, number = rows[i], tonumber(rows[i + 1])
     if #member == 17 then
       if number >= oldest and kept - #dropped <= cap then break end
-      if number >= oldest then
-        local floor = 'F' .. string.upper(string.sub(member, 1, 1))
-        redis.call('ZADD', K, 'GT', text(number), floor)
-      end
       dropped[#dropped + 1] = member
-      upto = number
+      floors['F' .. string.upper(string.sub(member, 1, 1))] = number
+      floors.T = number
     end
   end
-  if upto > 0 then
-    redis.call('ZREM', K, unpack(dropped))
-    redis.call('ZADD', K, 'GT', text(upto), 'T')
-  end
+  if #dropped > 0 then redis.call('ZREM', K, unpack(dropped)) end
+  for mark, number in pairs(floors) do redis.call('ZADD', K, 'GT', text(number), mark) end
 end
 
 local known = redis.call('ZSCORE', K, id)

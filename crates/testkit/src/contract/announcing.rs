@@ -32,7 +32,8 @@ async fn records<S: L2 + ?Sized>(
     let stored = store.put(&key, Version(3), value(4, "put"), say("put")).await.expect("put");
     assert_eq!(stored, Put::Stored, "a put replaces the version it expects");
     assert_eq!(next(heard).await, "put", "a put that stores announces");
-    store.set(&key, value(5, "late"), Some(0), say("late")).await.expect("set");
+    let late = store.set(&key, value(5, "late"), Some(0), say("late")).await;
+    late.expect_err("a set that came too late says so");
     assert_eq!(next(heard).await, "late", "a set that came too late announces its removal");
     store.expire(&key, Version(6), say("expire")).await.expect("expire");
     assert_eq!(next(heard).await, "expire", "an expire announces, whatever is there");

@@ -119,25 +119,36 @@ async fn pages<S: L2 + ?Sized>(store: &S, ledger: &str) {
         let seq = advance(store, ledger, removal(nonce, &tags)).await.seq;
         expected.extend(tags.iter().map(|tag| (seq, TagHash(*tag), Strength::Hard)));
     }
+    for page in [3, 5, 12, 4096] {
+        let (levels, ids) = read_in_pages(store, ledger, page).await;
+        assert_eq!(levels, expected, "the pages are everything, once");
+        assert_eq!(ids.len(), 20, "the pages tell each id once");
+    }
+}
+
+/// Reads a ledger of removals with five tags each.
+async fn read_in_pages<S: L2 + ?Sized>(
+    store: &S,
+    ledger: &str,
+    page: usize,
+) -> (Vec<(u64, TagHash, Strength)>, Vec<(u64, Nonce)>) {
     let (mut levels, mut ids, mut from) = (Vec::new(), Vec::new(), 0);
     loop {
-        let asking = SyncAsk { from, page: 12, ..ask(Some(EPOCH), 0, None) };
-        let reply = sync(store, ledger, asking).await;
-        assert!(reply.levels.len() <= 12, "a page holds at most what was asked for");
+        let reply = sync(store, ledger, SyncAsk { from, page, ..ask(Some(EPOCH), 0, None) }).await;
+        let most = page.max(5);
+        assert!(reply.levels.len() <= most, "a page holds what was asked for, or one number");
         let whole = reply.levels.chunk_by(|a, b| a.0 == b.0).all(|chunk| chunk.len() == 5);
         assert!(whole, "a page never splits one number");
         levels.extend(reply.levels);
         ids.extend(reply.ids);
         if reply.complete {
-            break;
+            return (levels, ids);
         }
         let upto = levels.last().expect("a page that is cut holds something").0;
         assert!(upto > from, "each page leads further");
         assert!(ids.iter().all(|(seq, _)| *seq <= upto), "a page tells ids as far as it goes");
         from = upto;
     }
-    assert_eq!(levels, expected, "the pages are everything, once");
-    assert_eq!(ids.len(), 20, "the pages tell each id once");
 }
 
 async fn raises_floors<S: L2 + ?Sized>(store: &S, ledger: &str) {

@@ -116,6 +116,7 @@ fn envelope(version: u64, payload: &str, logical_ms: u64) -> Envelope<'_> {
         schema: 1,
         codec: 1,
         key: "key",
+        weight: 1,
         tags: vec!["tag"],
         payload: payload.as_bytes(),
     }

@@ -178,7 +178,8 @@ async fn renews<S: L2 + ?Sized>(store: &S, key: &str) {
 async fn comes_late<S: L2 + ?Sized>(store: &S, key: &str) {
     store.set(key, value(1, "in time"), Some(u64::MAX), None).await.expect("set");
     assert_eq!(version(store, key).await, 1, "a set that is in time stores");
-    store.set(key, value(2, "late"), Some(1), None).await.expect("set");
+    let late = store.set(key, value(2, "late"), Some(1), None).await;
+    late.expect_err("a set that came too late says so");
     let read = read(store, key, None).await;
     assert_eq!(read.found, None, "a set that was stuck on its way removes the record instead");
 }
@@ -240,7 +241,7 @@ async fn until<S: L2 + ?Sized>(
     key: &str,
     ask: Option<LeaseAsk>,
     what: &str,
-    done: impl Fn(&Read) -> bool + Send,
+    done: fn(&Read) -> bool,
 ) {
     let polling = async {
         while !done(&read(store, key, ask).await) {

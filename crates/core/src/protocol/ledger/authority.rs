@@ -52,7 +52,7 @@ impl Authority {
             return Advanced { epoch: life.epoch, prev, seq, announced: false };
         }
         let prev = life.last();
-        let seq = now_us.max(life.frontier + 1).max(caller + 1);
+        let seq = now_us.max(life.frontier.saturating_add(1)).max(caller.saturating_add(1));
         life.frontier = seq;
         life.ids.insert(seq, ask.removal.nonce);
         for target in &ask.removal.targets {
@@ -99,7 +99,10 @@ impl Authority {
 
     /// The current life, or a new one where there is none or its numbers have outrun the clock.
     fn life(&mut self, now_us: u64, new_epoch: Epoch) -> &mut Life {
-        let outrun = self.life.as_ref().is_some_and(|life| life.frontier > now_us + MAX_DRIFT_US);
+        let outrun = self
+            .life
+            .as_ref()
+            .is_some_and(|life| life.frontier > now_us.saturating_add(MAX_DRIFT_US));
         if outrun {
             self.life = None;
         }
@@ -136,11 +139,12 @@ impl Life {
             return Standing::NewEpoch;
         }
         let Some(id) = ask.last else { return Standing::Current };
-        let Some((seq, _)) = self.find(id) else { return Standing::Reload };
-        let passed = (Bound::Excluded(seq), Bound::Included(ask.frontier.max(seq)));
-        match self.ids.range(passed).next() {
-            None => Standing::Current,
-            Some(_) => Standing::Reload,
+        // Not "do we have it": a retry may have numbered it again, above what the asker missed.
+        let newest = self.ids.range(..=ask.frontier).next_back();
+        if newest.is_some_and(|(_, newest)| *newest == id) {
+            Standing::Current
+        } else {
+            Standing::Reload
         }
     }
 
@@ -156,7 +160,10 @@ impl Life {
     }
 
     /// Drops ids beyond the newest, barriers older than the retention, and barriers beyond the cap.
-    /// Only the last raises a floor: the others outlived everything they could hide.
+    ///
+    /// What is dropped folds into the floor of its kind. For a barrier older than the retention
+    /// that costs nothing, as it outlived everything it could hide; unless the clock has jumped
+    /// ahead, and then only the floor still hides it.
     fn trim(&mut self, now_us: u64, retention_ms: u64, cap: usize) {
         while self.ids.len() > RECENT_IDS {
             self.ids.pop_first();
@@ -167,35 +174,45 @@ impl Life {
             if seq >= oldest_kept && !folded {
                 break;
             }
-            if seq >= oldest_kept {
-                self.floor.raise(strength, seq);
-            }
+            self.floor.raise(strength, seq);
             self.by_seq.pop_first();
             self.by_target.remove(&(tag, strength));
             self.trim = self.trim.max(seq);
         }
     }
 
-    /// Everything above `from`, at most `page` items, never splitting one number.
+    /// Every barrier of one number.
+    fn numbered(&self, number: u64) -> Vec<(u64, TagHash, Strength)> {
+        let from = (number, TagHash(0), Strength::Soft);
+        let same = self.by_seq.range(from..).take_while(|((seq, _, _), ())| *seq == number);
+        same.map(|(key, ())| *key).collect()
+    }
+
+    /// Everything above `from`, about `page` items, never splitting one number.
     #[expect(clippy::type_complexity, reason = "three columns of one reply")]
     fn page(
         &self,
         from: u64,
         page: usize,
     ) -> (Vec<(u64, Nonce)>, Vec<(u64, TagHash, Strength)>, bool) {
-        let above = (from + 1, TagHash(0), Strength::Soft);
+        let above = (from.saturating_add(1), TagHash(0), Strength::Soft);
         let mut levels: Vec<_> =
             self.by_seq.range(above..).take(page.saturating_add(1)).map(|(key, ())| *key).collect();
         let complete = levels.len() <= page;
         let mut upto = u64::MAX;
         if !complete {
-            let cut = levels[page].0;
-            levels.retain(|(seq, _, _)| *seq < cut);
+            let (first, cut) = (levels[0].0, levels[page].0);
+            if first == cut {
+                // Larger than a page: a page without progress would be asked for again for ever.
+                levels = self.numbered(first);
+            } else {
+                levels.retain(|(seq, _, _)| *seq < cut);
+            }
             upto = levels.last().map_or(from, |(seq, _, _)| *seq);
         }
         let ids = self
             .ids
-            .range(from + 1..)
+            .range((Bound::Excluded(from), Bound::Unbounded))
             .take_while(|(seq, _)| **seq <= upto)
             .map(|(seq, id)| (*seq, *id))
             .collect();

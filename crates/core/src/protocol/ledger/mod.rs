@@ -25,6 +25,7 @@
 
 mod authority;
 mod replica;
+mod sync;
 
 pub use authority::Authority;
 pub use replica::{Hearing, Pending, Replica, Synced};
@@ -33,6 +34,9 @@ use super::{Epoch, Nonce, TagHash};
 
 /// How many ids of removals the authority and each replica remember, newest first.
 pub const RECENT_IDS: usize = 1024;
+
+/// How many removals of one node may wait for a number; one more folds them into a clear.
+pub const MAX_PENDING: usize = 10_000;
 
 /// How many targets one removal may carry; longer lists are split by the caller.
 pub const MAX_TARGETS: usize = 64;
@@ -119,7 +123,7 @@ pub struct Advance {
     pub removal: Removal,
     /// The epoch this node knows, if any.
     pub epoch: Option<Epoch>,
-    /// This node's frontier in that epoch; the number issued is above it.
+    /// The highest number this node knows in that epoch; the number issued is above it.
     pub frontier: u64,
     /// The epoch to begin if there is no ledger.
     pub new_epoch: Epoch,
@@ -147,9 +151,11 @@ pub struct SyncAsk {
     pub epoch: Option<Epoch>,
     /// Items above this number are wanted.
     pub from: u64,
-    /// This node's frontier; the authority never issues a number at or below it.
+    /// This node's frontier, or the authority's as of the page before; the authority never issues
+    /// a number at or below it.
     pub frontier: u64,
-    /// The newest contiguous id this node knows; `None` asks for everything.
+    /// The newest id at or below `frontier`; if the authority's newest at or below it is another,
+    /// the answer is [`Standing::Reload`]. `None` does not compare.
     pub last: Option<Nonce>,
     /// The epoch to begin if there is no ledger.
     pub new_epoch: Epoch,

@@ -1,8 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::{
-    Advanced, Item, Levels, RECENT_IDS, Removal, Standing, Strength, SyncAsk, SyncReply, Target,
-};
+use super::sync::Cycle;
+use super::{Advanced, Item, Levels, MAX_PENDING, RECENT_IDS, Removal, Strength, Target};
 use crate::protocol::{Epoch, Nonce, TagHash};
 
 /// What hearing an item meant.
@@ -45,33 +44,26 @@ pub struct Pending {
 /// One node's copy of the ledger.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Replica {
-    epoch: Option<Epoch>,
-    frontier: u64,
-    last: Option<Nonce>,
-    recent: VecDeque<(u64, Nonce)>,
-    levels: BTreeMap<TagHash, Levels>,
-    floor: Levels,
-    ahead: BTreeMap<Nonce, Item>,
-    pending: Vec<Pending>,
-    suspect: bool,
-    trimmed: u64,
-    cycle: Option<Cycle>,
-    changed: BTreeSet<Target>,
-}
-
-/// A `SYNC` that is under way, over one or more pages.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Cycle {
-    full: bool,
-    from: u64,
-    /// What the answer has shown so far.
-    seen: BTreeMap<(Target, Strength), u64>,
-    ids: Vec<(u64, Nonce)>,
-    /// What was known when the question left: only that can be called lost.
-    asked_ahead: BTreeSet<Nonce>,
-    heard_since: BTreeSet<(Target, Strength)>,
-    anomaly: bool,
-    new_epoch: bool,
+    pub(super) epoch: Option<Epoch>,
+    pub(super) frontier: u64,
+    pub(super) last: Option<Nonce>,
+    /// The highest number ever applied in this epoch, lost by the authority or not.
+    pub(super) highest: u64,
+    /// Ids at or below the frontier; every one of them above `remembers_above`.
+    pub(super) recent: VecDeque<(u64, Nonce)>,
+    pub(super) remembers_above: u64,
+    pub(super) levels: BTreeMap<TagHash, Levels>,
+    pub(super) floor: Levels,
+    pub(super) ahead: BTreeMap<Nonce, Item>,
+    pub(super) pending: Vec<Pending>,
+    pub(super) suspect: bool,
+    pub(super) trimmed: u64,
+    /// A removal at or below the frontier turned up of which this node had not known.
+    pub(super) overtaken: bool,
+    /// Epochs this node has left, newest last.
+    pub(super) former: VecDeque<Epoch>,
+    pub(super) cycle: Option<Cycle>,
+    pub(super) changed: BTreeSet<Target>,
 }
 
 impl Replica {
@@ -85,6 +77,13 @@ impl Replica {
     #[must_use]
     pub fn frontier(&self) -> u64 {
         self.frontier
+    }
+
+    /// The highest number this node has heard of, contiguous or not. An ADVANCE carries it, so that
+    /// what is issued again after a failover outranks what it replaces.
+    #[must_use]
+    pub fn highest(&self) -> u64 {
+        self.highest
     }
 
     /// Whether nothing may be called fresh until a `SYNC` (B5). A node that has never met a ledger
@@ -142,9 +141,21 @@ impl Replica {
     }
 
     /// A removal begins: it hides here at once, before it has a number.
-    pub fn begin(&mut self, removal: Removal, born: u64) {
+    ///
+    /// Answers what is to be numbered: the removal, or, where too many wait already, one of
+    /// everything in the place of all, as hard as the hardest of them.
+    pub fn begin(&mut self, mut removal: Removal, born: u64) -> Removal {
+        if self.pending.len() >= MAX_PENDING {
+            let waiting = std::mem::take(&mut self.pending);
+            for pending in waiting {
+                removal.strength = removal.strength.max(pending.removal.strength);
+                self.changed.extend(pending.removal.targets);
+            }
+            removal.targets = vec![Target::Everything];
+        }
         self.changed.extend(removal.targets.iter().copied());
-        self.pending.push(Pending { removal, born });
+        self.pending.push(Pending { removal: removal.clone(), born });
+        removal
     }
 
     /// The authority numbered a removal of this node.
@@ -157,17 +168,23 @@ impl Replica {
     pub fn heard(&mut self, epoch: Epoch, item: Item) -> Hearing {
         if self.epoch != Some(epoch) {
             self.suspect = true;
+            if let Some(cycle) = &mut self.cycle {
+                cycle.anomaly = true;
+            }
             return Hearing::Foreign;
         }
         let nonce = item.removal.nonce;
         self.settle(nonce);
-        if self.ahead.contains_key(&nonce) || self.recent.iter().any(|(_, id)| *id == nonce) {
+        if self.knows(nonce, item.seq) {
             return Hearing::Known;
         }
         self.apply(&item);
         if let Some(cycle) = &mut self.cycle {
             let strength = item.removal.strength;
-            cycle.heard_since.extend(item.removal.targets.iter().map(|t| (*t, strength)));
+            for target in &item.removal.targets {
+                let heard = cycle.heard_since.entry((*target, strength)).or_default();
+                *heard = item.seq.max(*heard);
+            }
         }
         let hearing = self.place(&item);
         self.ahead.insert(nonce, item);
@@ -175,163 +192,11 @@ impl Replica {
         hearing
     }
 
-    /// What to ask the authority; the next page if a `SYNC` is under way.
-    pub fn ask(&mut self, new_epoch: Epoch, page: usize, retention_ms: u64) -> SyncAsk {
-        let full = self.suspect || self.epoch.is_none();
-        let from = if full { 0 } else { self.frontier };
-        let asked_ahead = self.ahead.keys().copied().collect();
-        let first = self.cycle.is_none();
-        let cycle = self.cycle.get_or_insert_with(|| Cycle {
-            full,
-            from,
-            seen: BTreeMap::new(),
-            ids: Vec::new(),
-            asked_ahead,
-            heard_since: BTreeSet::new(),
-            anomaly: false,
-            new_epoch: false,
-        });
-        let last = if cycle.full || !first { None } else { self.last };
-        SyncAsk {
-            epoch: self.epoch,
-            from: cycle.from,
-            frontier: self.frontier,
-            last,
-            new_epoch,
-            page,
-            retention_ms,
-        }
-    }
-
-    /// The question got no answer; the next one starts over.
-    pub fn abandon(&mut self) {
-        if let Some(cycle) = self.cycle.take() {
-            self.suspect |= cycle.anomaly || cycle.new_epoch;
-        }
-    }
-
-    /// The authority answered.
-    pub fn synced(&mut self, reply: &SyncReply) -> Synced {
-        let Some(mut cycle) = self.cycle.take() else {
-            return Synced { again: true, ..Synced::default() };
-        };
-        match reply.standing {
-            Standing::NewEpoch => self.adopt(reply.epoch, &mut cycle),
-            Standing::Reload => {
-                cycle.full = true;
-                cycle.from = 0;
-                self.suspect = true;
-            }
-            Standing::Current => {}
-        }
-        self.merge(reply, &mut cycle);
-        if !reply.complete {
-            cycle.from = reply.levels.last().map_or(cycle.from, |(seq, _, _)| *seq);
-            let new_epoch = cycle.new_epoch;
-            self.cycle = Some(cycle);
-            return Synced { again: true, new_epoch, ..Synced::default() };
-        }
-        self.finish(reply, &cycle)
-    }
-
-    /// Another epoch: what was known belongs to a life that is over. Pending removals stay.
-    fn adopt(&mut self, epoch: Epoch, cycle: &mut Cycle) {
-        self.changed.extend(self.levels.keys().map(|tag| Target::Tag(*tag)));
-        self.changed.insert(Target::Everything);
-        self.epoch = Some(epoch);
-        self.frontier = 0;
-        self.last = None;
-        self.recent.clear();
-        self.levels.clear();
-        self.floor = Levels::default();
-        self.ahead.clear();
-        self.trimmed = 0;
-        self.suspect = true;
-        cycle.full = true;
-        cycle.from = 0;
-        cycle.new_epoch = true;
-        cycle.seen.clear();
-        cycle.ids.clear();
-        cycle.asked_ahead.clear();
-        cycle.heard_since.clear();
-    }
-
-    fn merge(&mut self, reply: &SyncReply, cycle: &mut Cycle) {
-        for (seq, tag, strength) in &reply.levels {
-            let target = Target::Tag(*tag);
-            self.raise(target, *strength, *seq);
-            cycle.seen.insert((target, *strength), *seq);
-        }
-        for strength in [Strength::Soft, Strength::Hard] {
-            let seq = reply.floor.of(strength);
-            self.raise(Target::Everything, strength, seq);
-            cycle.seen.insert((Target::Everything, strength), seq);
-        }
-        for (_, id) in &reply.ids {
-            self.settle(*id);
-        }
-        cycle.ids.extend(reply.ids.iter().copied());
-    }
-
-    fn finish(&mut self, reply: &SyncReply, cycle: &Cycle) -> Synced {
-        let forked = cycle.full && !cycle.new_epoch && self.is_forked(&cycle.ids);
-        let mut reissue = self.lost(reply, cycle);
-        if forked {
-            reissue = vec![(Strength::Hard, Target::Everything)];
-        }
-        if cycle.full {
-            self.recent.clear();
-        }
-        for (seq, id) in &cycle.ids {
-            self.remember(*seq, *id);
-        }
-        self.frontier = reply.frontier;
-        self.last = reply.last;
-        self.ahead.retain(|id, item| item.seq > reply.frontier && !cycle.asked_ahead.contains(id));
-        self.suspect = cycle.anomaly;
-        self.forget(reply.trim);
-        self.chain();
-        let again = !self.ahead.is_empty() || self.suspect;
-        Synced { again, new_epoch: cycle.new_epoch, forked, reissue }
-    }
-
-    /// The authority holds a number at or below our frontier that we never saw there.
-    fn is_forked(&self, ids: &[(u64, Nonce)]) -> bool {
-        let Some((oldest, _)) = self.recent.front() else { return false };
-        ids.iter().any(|(seq, id)| {
-            seq >= oldest && *seq <= self.frontier && !self.recent.iter().any(|(_, r)| r == id)
-        })
-    }
-
-    /// What was known when the question left, is not in the answer, and was not merely trimmed.
-    fn lost(&self, reply: &SyncReply, cycle: &Cycle) -> Vec<(Strength, Target)> {
-        if cycle.new_epoch {
-            return Vec::new();
-        }
-        let mut known: Vec<(Strength, Target, u64)> = Vec::new();
-        if cycle.full {
-            for strength in [Strength::Soft, Strength::Hard] {
-                let tags = self.levels.iter().map(|(tag, l)| (Target::Tag(*tag), l.of(strength)));
-                let floor = (Target::Everything, self.floor.of(strength));
-                known.extend(tags.chain([floor]).map(|(target, seq)| (strength, target, seq)));
-            }
-        } else {
-            let asked =
-                self.ahead.values().filter(|i| cycle.asked_ahead.contains(&i.removal.nonce));
-            for item in asked {
-                let strength = item.removal.strength;
-                known.extend(item.removal.targets.iter().map(|t| (strength, *t, item.seq)));
-            }
-        }
-        known
-            .into_iter()
-            .filter(|(strength, target, seq)| {
-                let shown = cycle.seen.get(&(*target, *strength)).copied().unwrap_or(0);
-                let fresh_news = cycle.heard_since.contains(&(*target, *strength));
-                *seq > reply.trim && *seq > shown && !fresh_news
-            })
-            .map(|(strength, target, _)| (strength, target))
-            .collect()
+    /// Whether this removal is known under this number or a later one. A retry after a failover
+    /// gets another number, and that one counts.
+    fn knows(&self, nonce: Nonce, seq: u64) -> bool {
+        self.ahead.get(&nonce).is_some_and(|item| item.seq >= seq)
+            || self.recent.iter().any(|(known, id)| *id == nonce && *known >= seq)
     }
 
     /// Where an unknown item stands relative to what is contiguous (B4).
@@ -348,7 +213,7 @@ impl Replica {
 
     /// Moves the frontier over items that are contiguous now. Not while a `SYNC` is under way: its
     /// answer decides where the frontier is.
-    fn chain(&mut self) {
+    pub(super) fn chain(&mut self) {
         if self.cycle.is_some() || self.suspect {
             return;
         }
@@ -366,20 +231,22 @@ impl Replica {
         }
     }
 
-    fn remember(&mut self, seq: u64, nonce: Nonce) {
+    pub(super) fn remember(&mut self, seq: u64, nonce: Nonce) {
         self.recent.push_back((seq, nonce));
         if self.recent.len() > RECENT_IDS {
-            self.recent.pop_front();
+            let dropped = self.recent.pop_front().map_or(0, |(seq, _)| seq);
+            self.remembers_above = self.remembers_above.max(dropped);
         }
     }
 
     fn apply(&mut self, item: &Item) {
+        self.highest = self.highest.max(item.seq);
         for target in &item.removal.targets {
             self.raise(*target, item.removal.strength, item.seq);
         }
     }
 
-    fn raise(&mut self, target: Target, strength: Strength, seq: u64) {
+    pub(super) fn raise(&mut self, target: Target, strength: Strength, seq: u64) -> bool {
         let moved = match target {
             Target::Everything => self.floor.raise(strength, seq),
             Target::Tag(tag) => self.levels.entry(tag).or_default().raise(strength, seq),
@@ -387,26 +254,11 @@ impl Replica {
         if moved {
             self.changed.insert(target);
         }
-    }
-
-    /// Drops barriers the authority has dropped: they outlived what they hid, or a floor covers it.
-    fn forget(&mut self, trim: u64) {
-        if trim <= self.trimmed {
-            return;
-        }
-        self.trimmed = trim;
-        let changed = &mut self.changed;
-        self.levels.retain(|tag, levels| {
-            let keep = levels.soft.max(levels.hard) > trim;
-            if !keep {
-                changed.insert(Target::Tag(*tag));
-            }
-            keep
-        });
+        moved
     }
 
     /// A pending removal of this node has its number.
-    fn settle(&mut self, nonce: Nonce) {
+    pub(super) fn settle(&mut self, nonce: Nonce) {
         let changed = &mut self.changed;
         self.pending.retain(|pending| {
             let done = pending.removal.nonce == nonce;

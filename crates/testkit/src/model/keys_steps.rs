@@ -1,0 +1,320 @@
+//! The steps of the key model.
+
+use crinkle_core::protocol::Version;
+use crinkle_core::protocol::flight::{Arrival, FlightId};
+use crinkle_core::protocol::record::{self, Head, Lease, LeaseAsk, Put};
+
+use super::keys::{Action, Check, Copied, Keys, Load, Op, Sabotage, Stage, State, Write};
+
+impl Keys {
+    pub(super) fn enabled(&self, state: &State, actions: &mut Vec<Action>) {
+        if state.step < self.script.len() {
+            actions.push(Action::Write(0));
+            actions.push(Action::Write(1));
+        }
+        if state.evictions > 0 && state.record.is_some() {
+            actions.push(Action::Evict);
+        }
+        for i in 0..2 {
+            let node = &state.nodes[i];
+            for (at, write) in node.writes.iter().enumerate() {
+                let executed = write.executed;
+                actions.push(if executed {
+                    Action::Returned(i, at)
+                } else {
+                    Action::Execute(i, at)
+                });
+            }
+            actions.extend((0..node.loads.len()).map(|at| Action::Load(i, at)));
+            if !node.queue.is_empty() {
+                actions.push(Action::Deliver(i));
+            }
+            if node.cut {
+                actions.push(Action::Reconnect(i));
+            } else if state.cuts > 0 {
+                actions.push(Action::Cut(i));
+            }
+            let doubtful = node.l1.is_some_and(|copy| copy.session != node.session);
+            if node.check.is_some() || doubtful {
+                actions.push(Action::Verify(i));
+            }
+            if node.arrivals < self.arrivals[i] && (node.l1.is_none() || doubtful) {
+                actions.push(Action::Arrive(i));
+            }
+        }
+    }
+
+    pub(super) fn step(&self, state: &mut State, action: Action) {
+        match action {
+            Action::Write(i) => self.write(state, i),
+            Action::Execute(i, at) => execute(state, i, at),
+            Action::Returned(i, at) => self.returned(state, i, at),
+            Action::Deliver(i) => {
+                let (version, bits) = state.nodes[i].queue.remove(0);
+                state.nodes[i].required |= bits;
+                self.hear(state, i, version);
+            }
+            Action::Evict => {
+                state.evictions -= 1;
+                state.record = None;
+            }
+            Action::Cut(i) => {
+                state.cuts -= 1;
+                state.nodes[i].cut = true;
+                state.nodes[i].queue.clear();
+            }
+            Action::Reconnect(i) => {
+                state.nodes[i].cut = false;
+                state.nodes[i].required |= state.executed;
+                state.nodes[i].session +=
+                    u8::from(self.sabotage != Sabotage::ReconnectKeepsSession);
+            }
+            Action::Arrive(i) => self.arrive(state, i),
+            Action::Load(i, at) => self.load(state, i, at),
+            Action::Verify(i) => self.verify(state, i),
+        }
+    }
+
+    /// A version is heard of at a node.
+    fn hear(&self, state: &mut State, i: usize, version: Version) {
+        let node = &mut state.nodes[i];
+        node.l1 = node.l1.filter(|copy| copy.version == version);
+        if self.sabotage != Sabotage::NoFence {
+            node.key.hear(version);
+        }
+        for load in &mut node.loads {
+            load.last = Some(version);
+        }
+    }
+
+    fn write(&self, state: &mut State, i: usize) {
+        let (version, id) = (state.version(i), state.id(i));
+        let bit = 1 << state.step;
+        let op = self.script[state.step];
+        state.step += 1;
+        state.source |= bit;
+        let value = state.source;
+        let node = &mut state.nodes[i];
+        node.l1 = None;
+        if self.sabotage != Sabotage::NoFence {
+            node.key.begin(id, Some(version));
+        }
+        for load in &mut node.loads {
+            load.last = Some(version);
+        }
+        let session = node.session;
+        node.writes.push(Write { id, op, version, session, bit, value, executed: false });
+    }
+
+    fn returned(&self, state: &mut State, i: usize, at: usize) {
+        let write = state.nodes[i].writes.remove(at);
+        let node = &mut state.nodes[i];
+        node.l1 = node.l1.filter(|copy| copy.version == write.version);
+        if !matches!(self.sabotage, Sabotage::NoFence | Sabotage::NoFenceAtReply) {
+            node.key.hear(write.version);
+        }
+        for load in &mut node.loads {
+            load.last = Some(write.version);
+        }
+        let heard = node.key.end(write.id);
+        let allowed = match self.sabotage {
+            Sabotage::SetInsertsUnchecked | Sabotage::NoFence => true,
+            _ => heard.allows(write.version),
+        };
+        if write.op == Op::Set && allowed {
+            let Write { value, version, session, .. } = write;
+            node.l1 = Some(Copied { value, version, session });
+        }
+        node.required |= write.bit;
+    }
+
+    fn arrive(&self, state: &mut State, i: usize) {
+        let id = FlightId(state.nodes[i].ids + 1);
+        let node = &mut state.nodes[i];
+        node.arrivals += 1;
+        // A session that ended fences what began in it.
+        if self.sabotage != Sabotage::JoinAcrossSessions {
+            for load in node.loads.iter().filter(|load| load.session != node.session) {
+                node.key.fence(load.id);
+            }
+        }
+        if self.sabotage == Sabotage::UncheckedJoin
+            && let Some(load) = node.loads.first_mut()
+        {
+            load.required |= node.required;
+            return;
+        }
+        match node.key.arrive(id) {
+            Arrival::Join(id) => {
+                for load in node.loads.iter_mut().filter(|load| load.id == id) {
+                    load.required |= node.required;
+                }
+            }
+            Arrival::Lead => {
+                let (session, required) = (node.session, node.required);
+                let stage = Stage::Begun;
+                node.loads.push(Load { id, session, stage, required, last: None, filled: false });
+                node.ids += 1;
+                if state.nodes[i].loads.len() > 2 {
+                    state.bad = Some("three flights");
+                }
+            }
+            Arrival::Wait(_) => node.arrivals -= 1,
+        }
+    }
+
+    fn load(&self, state: &mut State, i: usize, at: usize) {
+        match state.nodes[i].loads[at].stage {
+            Stage::Begun => {
+                let stage = read(state, i);
+                state.nodes[i].loads[at].stage = stage;
+            }
+            Stage::Leased(expected) => {
+                let value = state.source;
+                state.nodes[i].loads[at].stage = Stage::Loaded { expected, value };
+            }
+            Stage::Loaded { expected, value } => self.put(state, i, at, expected, value),
+            Stage::Ended { stored, version, value } => {
+                self.ended(state, i, at, stored, version, value);
+            }
+        }
+    }
+
+    fn put(&self, state: &mut State, i: usize, at: usize, expected: Version, value: u8) {
+        let version = state.version(i);
+        let id = state.nodes[i].loads[at].id;
+        state.nodes[i].key.own(id, version);
+        let stored = match self.sabotage {
+            Sabotage::UnconditionalPut => true,
+            Sabotage::AbsentIsFine if state.record.is_none() => true,
+            _ => record::put(state.record, expected) == Put::Stored,
+        };
+        if stored {
+            state.record = Some(Head::Value { version, expired: false, refresh: None });
+            state.value = value;
+            state.nodes[i].loads[at].filled = true;
+            state.announce(i, version, 0);
+        }
+        state.nodes[i].loads[at].stage = Stage::Ended { stored, version, value };
+    }
+
+    fn ended(
+        &self,
+        state: &mut State,
+        i: usize,
+        at: usize,
+        stored: bool,
+        version: Version,
+        value: u8,
+    ) {
+        // A node hears its own fill: what it holds of another version is older.
+        if stored && state.nodes[i].loads[at].filled {
+            self.hear(state, i, version);
+        }
+        let load = state.nodes[i].loads.remove(at);
+        let node = &mut state.nodes[i];
+        let heard = node.key.end(load.id);
+        let allowed = match self.sabotage {
+            Sabotage::NoFence => true,
+            Sabotage::LastHeardOnly => load.last.is_none_or(|last| last == version),
+            _ => heard.allows(version),
+        };
+        if stored && allowed {
+            let adopts = self.sabotage == Sabotage::FillAdoptsSession;
+            let session = if adopts { node.session } else { load.session };
+            node.l1 = Some(Copied { value, version, session });
+        }
+        if state.lacks(load.required, value) {
+            state.bad = Some("a caller got a value from before what it knew");
+        }
+    }
+
+    /// Begins, executes or ends the version check of a doubtful copy.
+    fn verify(&self, state: &mut State, i: usize) {
+        let Some(check) = state.nodes[i].check.take() else {
+            let id = state.id(i);
+            let node = &mut state.nodes[i];
+            let Some(copy) = node.l1 else { return };
+            node.key.begin(id, None);
+            let (version, session) = (copy.version, node.session);
+            node.check = Some(Check { id, version, session, answer: None });
+            return;
+        };
+        let Some(same) = check.answer else {
+            let same = matches!(state.record, Some(Head::Value { version, expired: false, .. })
+                if version == check.version);
+            state.nodes[i].check = Some(Check { answer: Some(same), ..check });
+            return;
+        };
+        let adopts = self.sabotage == Sabotage::CheckAdoptsSession;
+        let node = &mut state.nodes[i];
+        let held = node.key.end(check.id).allows(check.version);
+        let Some(copy) = node.l1.as_mut().filter(|copy| copy.version == check.version) else {
+            return;
+        };
+        if same && held {
+            copy.session = if adopts { node.session } else { check.session };
+        } else {
+            node.l1 = None;
+        }
+    }
+}
+
+impl State {
+    /// Numbers are drawn per node, so that the order of independent steps makes no other state.
+    fn version(&mut self, i: usize) -> Version {
+        self.nodes[i].versions += 1;
+        Version(self.nodes[i].versions * 2 + i as u64)
+    }
+
+    fn id(&mut self, i: usize) -> FlightId {
+        self.nodes[i].ids += 1;
+        FlightId(self.nodes[i].ids)
+    }
+
+    fn announce(&mut self, from: usize, version: Version, bits: u8) {
+        let other = &mut self.nodes[1 - from];
+        if !other.cut {
+            other.queue.push((version, bits));
+        }
+    }
+}
+
+/// The READ of a load; a lease in the way has been waited out.
+fn read(state: &mut State, i: usize) -> Stage {
+    let id = state.version(i);
+    let replace = match state.record {
+        Some(Head::Lease(by) | Head::Value { refresh: Some((by, _)), .. }) => Some(by),
+        _ => None,
+    };
+    let ask = LeaseAsk { id, ttl_ms: 1, replace, hidden: None };
+    let decision = record::read(state.record, false, Some(ask), 0);
+    if let Some(head) = decision.write {
+        state.record = Some(head);
+    }
+    match (decision.lease, state.record) {
+        (Lease::Granted, Some(head)) => Stage::Leased(head.version()),
+        (_, Some(Head::Value { version, .. })) => {
+            Stage::Ended { stored: true, version, value: state.value }
+        }
+        _ => Stage::Begun,
+    }
+}
+
+/// The script of a write: announce, then act.
+fn execute(state: &mut State, i: usize, at: usize) {
+    let write = state.nodes[i].writes[at].clone();
+    state.nodes[i].writes[at].executed = true;
+    state.announce(i, write.version, write.bit);
+    match write.op {
+        Op::Set => {
+            let version = write.version;
+            state.record = Some(Head::Value { version, expired: false, refresh: None });
+            state.value = write.value;
+            state.excused |= state.executed & !write.value;
+        }
+        Op::Remove => state.record = None,
+        Op::Expire => state.record = record::expire(state.record, write.version),
+    }
+    state.executed |= write.bit;
+}

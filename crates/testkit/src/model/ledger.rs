@@ -1,0 +1,340 @@
+//! The ledger between two nodes: removals, lost and reordered messages, lost replies, a flushed
+//! store, a failover that loses a suffix.
+//!
+//! One key tagged with tag 1; tag 2 is there to make gaps. The source is a counter that moves with
+//! every removal of tag 1 or of everything, so "stale" is a number below the one required.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crinkle_core::protocol::ledger::{
+    Advanced, Authority, Item, Levels, Removal, Replica, Strength, SyncReply, Target,
+};
+use crinkle_core::protocol::validity::{Facts, Knowledge, TagLevels, Verdict, judge};
+use crinkle_core::protocol::{Epoch, Nonce, TagHash};
+use stateright::{Model, Property};
+
+use super::REACH;
+
+/// The tag that the key carries.
+pub(super) const TAG: Target = Target::Tag(TagHash(1));
+/// Another tag.
+pub(super) const OTHER: Target = Target::Tag(TagHash(2));
+
+/// A copy of the value, in L1 or in L2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Entry {
+    pub(super) value: u8,
+    pub(super) epoch: Option<Epoch>,
+    pub(super) stamp: u64,
+    pub(super) origin: u64,
+}
+
+/// A load under way.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Flight {
+    pub(super) entry: Entry,
+    pub(super) loaded: bool,
+    pub(super) joined: Option<u8>,
+}
+
+/// One node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Node {
+    pub(super) replica: Replica,
+    pub(super) generation: u64,
+    pub(super) l1: Option<Entry>,
+    pub(super) flight: Option<Flight>,
+    pub(super) flights: u8,
+    pub(super) queue: Vec<(Epoch, Item)>,
+    /// The reply of a `SYNC` under way.
+    pub(super) answer: Option<SyncReply>,
+    /// The reply of an ADVANCE under way.
+    pub(super) reply: Option<(Removal, Advanced)>,
+    /// No fresh value may be below this, no fallback below that.
+    pub(super) required: u8,
+    pub(super) required_hard: u8,
+    /// Every id this node was told of.
+    pub(super) known: BTreeSet<Nonce>,
+    /// What the pages of the `SYNC` under way have shown.
+    pub(super) shown: BTreeSet<Nonce>,
+    /// Whether it has completed a `SYNC` since the last doubtful step.
+    pub(super) synced: bool,
+    /// Of the sabotaged variants: the last number heard for the tag, the last id heard.
+    pub(super) last_number: u64,
+    pub(super) newest: Option<Nonce>,
+}
+
+/// Everything.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct State {
+    pub(super) source: u8,
+    pub(super) now: u64,
+    pub(super) server: Arc<(Authority, Option<Entry>)>,
+    pub(super) copy: Arc<(Authority, Option<Entry>)>,
+    pub(super) nodes: [Arc<Node>; 2],
+    /// What each removal protects: the source's number, and whether it was hard.
+    pub(super) ghosts: Arc<BTreeMap<Nonce, (u8, Strength)>>,
+    pub(super) step: usize,
+    pub(super) drops: u8,
+    pub(super) failovers: u8,
+    pub(super) flushes: u8,
+    pub(super) epochs: u64,
+    pub(super) nonces: u64,
+    /// Whether no server has ever issued a number that a node had passed.
+    pub(super) monotonic: bool,
+    pub(super) bad: Option<&'static str>,
+}
+
+/// One step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "the names say it")]
+#[non_exhaustive]
+pub enum Action {
+    Begin(usize),
+    Advance(usize),
+    Reply(usize),
+    LoseReply(usize),
+    Deliver(usize),
+    DeliverSecond(usize),
+    Drop(usize),
+    Sync(usize),
+    AskSync(usize),
+    AnswerSync(usize),
+    LoseSync(usize),
+    Replicate,
+    Failover,
+    Flush,
+    Start(usize),
+    Load(usize),
+    Join(usize),
+    Done(usize),
+    ReadL2(usize),
+}
+
+/// A rule that a variant breaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "the names say it")]
+#[non_exhaustive]
+pub enum Sabotage {
+    None,
+    StampAfter,
+    UncheckedJoin,
+    NoEpoch,
+    LastWriteWins,
+    IgnoreGap,
+    NewestAsPrev,
+    NoLogMatching,
+    NoPending,
+    OriginAfter,
+    NoReissue,
+    IgnoreSuspect,
+    SoftForHard,
+}
+
+/// A configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct Ledger {
+    pub(super) script: &'static [(Target, Strength)],
+    pub(super) drops: u8,
+    pub(super) failovers: u8,
+    pub(super) flushes: u8,
+    pub(super) flights: u8,
+    /// Which nodes load; the first removal is always of node 0.
+    pub(super) loaders: [bool; 2],
+    pub(super) joins: bool,
+    pub(super) reorder: bool,
+    /// `SYNC` in two steps, so that things happen in between; or at once.
+    pub(super) slow_sync: bool,
+    /// Whether a promoted server's clock is past every number issued.
+    pub(super) clock_ahead: bool,
+    pub(super) page: usize,
+    pub(super) max_nonces: u64,
+    pub(super) sabotage: Sabotage,
+}
+
+impl Ledger {
+    pub(super) fn base(script: &'static [(Target, Strength)]) -> Self {
+        Self {
+            script,
+            drops: 0,
+            failovers: 0,
+            flushes: 0,
+            flights: 1,
+            loaders: [true, true],
+            joins: false,
+            reorder: false,
+            slow_sync: false,
+            clock_ahead: true,
+            page: PAGE,
+            max_nonces: 5,
+            sabotage: Sabotage::None,
+        }
+    }
+
+    /// How this node judges a copy.
+    pub(super) fn judge(&self, node: &Node, entry: &Entry) -> Verdict {
+        let replica = &node.replica;
+        let epoch = if self.sabotage == Sabotage::NoEpoch { replica.epoch() } else { entry.epoch };
+        let facts = Facts {
+            epoch,
+            stamp: entry.stamp,
+            origin: entry.origin,
+            session: 0,
+            verified_at: 0,
+            logical: 1,
+            physical: 1,
+            expired: false,
+        };
+        let pending = |target| match self.sabotage {
+            Sabotage::NoPending => Levels::default(),
+            _ => replica.pending_levels(target),
+        };
+        let knowledge = Knowledge {
+            epoch: replica.epoch(),
+            floor: replica.floor(),
+            pending: pending(Target::Everything),
+            session: 0,
+            coherent_until: 1,
+            lease: 1,
+            suspect: replica.is_suspect() && self.sabotage != Sabotage::IgnoreSuspect,
+        };
+        let mut levels = replica.levels(TagHash(1));
+        if self.sabotage == Sabotage::LastWriteWins {
+            levels.hard = node.last_number;
+        }
+        if self.sabotage == Sabotage::SoftForHard {
+            levels.soft = levels.soft.max(levels.hard);
+            levels.hard = 0;
+        }
+        let tag = TagLevels { levels, pending: pending(TAG) };
+        judge(&facts, &knowledge, std::iter::once(tag), 0)
+    }
+
+    /// Whether stale reads count: not between a failover to a clock that was behind and the
+    /// moment at which both nodes have seen and repaired it.
+    pub(super) fn counts(state: &State) -> bool {
+        state.monotonic
+            || state.nodes.iter().all(|node| {
+                node.synced
+                    && node.replica.pending().is_empty()
+                    && node.reply.is_none()
+                    && node.queue.is_empty()
+            })
+    }
+
+    fn served_right(&self, state: &State) -> bool {
+        if state.bad.is_some() {
+            return false;
+        }
+        let fine = state.nodes.iter().all(|node| {
+            let l2 = state.server.1.map(|entry| Entry { origin: 0, ..entry });
+            [node.l1, l2].into_iter().flatten().all(|entry| match self.judge(node, &entry) {
+                Verdict::Fresh => entry.value >= node.required,
+                Verdict::Stale(_) => entry.value >= node.required_hard,
+                Verdict::Unverified | Verdict::Hidden(_) => true,
+            })
+        });
+        fine || !Self::counts(state)
+    }
+
+    fn frontier_sound(&self, state: &State) -> bool {
+        if state.has_loaded() {
+            return true;
+        }
+        let mut server = state.server.0.clone();
+        let reply = server.sync(state.now, &full());
+        state.nodes.iter().all(|node| {
+            node.replica.epoch() != Some(reply.epoch)
+                || node.replica.is_suspect()
+                || reply
+                    .ids
+                    .iter()
+                    .all(|(seq, id)| *seq > node.replica.frontier() || node.known.contains(id))
+        }) || !Self::counts(state)
+    }
+}
+
+impl State {
+    pub(super) fn node(&mut self, i: usize) -> &mut Node {
+        Arc::make_mut(&mut self.nodes[i])
+    }
+
+    pub(super) fn server(&mut self) -> &mut (Authority, Option<Entry>) {
+        Arc::make_mut(&mut self.server)
+    }
+
+    /// Whether anything was loaded. What the replicas do does not depend on it, so properties of
+    /// the replicas alone are checked in the states in which nothing was.
+    pub(super) fn has_loaded(&self) -> bool {
+        self.nodes.iter().any(|node| node.flights > 0 || node.l1.is_some())
+    }
+}
+
+/// Larger than any ledger here.
+pub(super) const PAGE: usize = 64;
+/// Longer than any history here.
+pub(super) const RETENTION_MS: u64 = 1_000_000;
+
+/// The question of a node that knows nothing.
+pub(super) fn full() -> crinkle_core::protocol::ledger::SyncAsk {
+    Replica::default().ask(Epoch(99), PAGE, RETENTION_MS)
+}
+
+/// The server's ledger as a node that has just loaded it sees it.
+pub(super) fn probe(server: &Authority, now: u64) -> Replica {
+    let mut replica = Replica::default();
+    let ask = replica.ask(Epoch(99), PAGE, RETENTION_MS);
+    replica.synced(&server.clone().sync(now, &ask));
+    replica
+}
+
+impl Model for Ledger {
+    type State = State;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<State> {
+        vec![self.initial()]
+    }
+
+    fn actions(&self, state: &State, actions: &mut Vec<Action>) {
+        if state.bad.is_none() {
+            self.enabled(state, actions);
+        }
+    }
+
+    fn next_state(&self, last: &State, action: Action) -> Option<State> {
+        let mut state = last.clone();
+        self.step(&mut state, action);
+        let pruned =
+            state.nonces > self.max_nonces || state.nodes.iter().any(|node| node.queue.len() > 2);
+        (!pruned).then_some(state)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        vec![
+            Property::always("no stale read behind a known removal", |model: &Self, state| {
+                model.served_right(state)
+            }),
+            Property::always("the frontier is sound", |model: &Self, state| {
+                model.frontier_sound(state)
+            }),
+            Property::always("quiet nodes agree with the server", |model: &Self, state| {
+                model.converges(state)
+            }),
+            Property::sometimes(REACH, |model: &Self, state: &State| {
+                state.step == model.script.len()
+                    && state.nodes.iter().any(|node| {
+                        if model.loaders == [false, false] {
+                            return !node.replica.is_suspect();
+                        }
+                        node.required > 1
+                            && node.l1.is_some_and(|entry| {
+                                model.judge(node, &entry) == Verdict::Fresh
+                                    && entry.value == state.source
+                            })
+                    })
+            }),
+        ]
+    }
+}

@@ -1,0 +1,449 @@
+//! The steps of the ledger model.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crinkle_core::protocol::ledger::{
+    Advance, Advanced, Item, Removal, Replica, Strength, SyncAsk, SyncReply, Synced, Target,
+};
+use crinkle_core::protocol::validity::Verdict;
+use crinkle_core::protocol::{Epoch, Nonce, TagHash};
+
+use super::ledger::{
+    Action, Entry, Flight, Ledger, Node, OTHER, RETENTION_MS, Sabotage, State, TAG, probe,
+};
+
+/// More questions than this in a row are a storm.
+const MAX_ROUNDS: usize = 12;
+
+impl Ledger {
+    pub(super) fn initial(&self) -> State {
+        let mut state = State {
+            source: 1,
+            now: 1,
+            server: Arc::default(),
+            copy: Arc::default(),
+            nodes: [Arc::default(), Arc::default()],
+            ghosts: Arc::default(),
+            step: 0,
+            drops: self.drops,
+            failovers: self.failovers,
+            flushes: self.flushes,
+            epochs: 1,
+            nonces: 1,
+            monotonic: true,
+            bad: None,
+        };
+        for node in 0..2 {
+            self.sync(&mut state, node);
+        }
+        state.epochs = 2;
+        state.copy = Arc::clone(&state.server);
+        state
+    }
+
+    pub(super) fn enabled(&self, state: &State, actions: &mut Vec<Action>) {
+        if state.step < self.script.len() {
+            actions.push(Action::Begin(0));
+            if state.step > 0 {
+                actions.push(Action::Begin(1));
+            }
+        }
+        if state.failovers > 0 {
+            if state.copy != state.server {
+                actions.push(Action::Replicate);
+            }
+            actions.push(Action::Failover);
+        }
+        if state.flushes > 0 {
+            actions.push(Action::Flush);
+        }
+        for i in 0..2 {
+            self.enabled_at(state, i, actions);
+        }
+    }
+
+    fn enabled_at(&self, state: &State, i: usize, actions: &mut Vec<Action>) {
+        let node = &state.nodes[i];
+        if node.reply.is_some() {
+            actions.push(Action::Reply(i));
+            if state.drops > 0 {
+                actions.push(Action::LoseReply(i));
+            }
+        } else if !node.replica.pending().is_empty() && !node.replica.is_suspect() {
+            actions.push(Action::Advance(i));
+        }
+        if !node.queue.is_empty() {
+            actions.push(Action::Deliver(i));
+            if state.drops > 0 {
+                actions.push(Action::Drop(i));
+            }
+            if self.reorder && node.queue.len() > 1 {
+                actions.push(Action::DeliverSecond(i));
+            }
+        }
+        if node.answer.is_some() {
+            actions.push(Action::AnswerSync(i));
+            if state.drops > 0 {
+                actions.push(Action::LoseSync(i));
+            }
+        } else {
+            actions.push(if self.slow_sync { Action::AskSync(i) } else { Action::Sync(i) });
+        }
+        match &node.flight {
+            None => {
+                if self.loaders[i] && node.flights < self.flights && !node.replica.is_suspect() {
+                    actions.push(Action::Start(i));
+                }
+            }
+            Some(flight) => {
+                if self.joins && flight.joined.is_none() {
+                    actions.push(Action::Join(i));
+                }
+                actions.push(if flight.loaded { Action::Done(i) } else { Action::Load(i) });
+            }
+        }
+        if node.l1 != state.server.1 && state.server.1.is_some() {
+            actions.push(Action::ReadL2(i));
+        }
+    }
+
+    pub(super) fn step(&self, state: &mut State, action: Action) {
+        match action {
+            Action::Begin(i) => self.begin(state, i),
+            Action::Advance(i) => self.advance(state, i),
+            Action::Reply(i) => {
+                if let Some((removal, advanced)) = state.node(i).reply.take() {
+                    let item = Item { seq: advanced.seq, prev: advanced.prev, removal };
+                    self.hear(state, i, Source::Reply(advanced), item);
+                }
+            }
+            Action::LoseReply(i) => {
+                state.drops -= 1;
+                state.node(i).reply = None;
+            }
+            Action::Deliver(i) => {
+                let (epoch, item) = state.node(i).queue.remove(0);
+                self.hear(state, i, Source::Message(epoch), item);
+            }
+            Action::DeliverSecond(i) => {
+                let (epoch, item) = state.node(i).queue.remove(1);
+                self.hear(state, i, Source::Message(epoch), item);
+            }
+            Action::Drop(i) => {
+                state.drops -= 1;
+                state.node(i).queue.remove(0);
+            }
+            Action::Sync(i) => self.sync(state, i),
+            Action::AskSync(i) => self.ask_sync(state, i),
+            Action::AnswerSync(i) => {
+                self.answer_sync(state, i);
+            }
+            Action::LoseSync(i) => {
+                state.drops -= 1;
+                state.node(i).answer = None;
+                state.node(i).shown.clear();
+                state.node(i).replica.abandon();
+            }
+            Action::Replicate => state.copy = Arc::clone(&state.server),
+            Action::Failover => self.failover(state),
+            Action::Flush => {
+                state.flushes -= 1;
+                state.server = Arc::default();
+            }
+            Action::Start(i) => start(state.node(i)),
+            Action::Load(i) => {
+                let value = state.source;
+                if let Some(flight) = &mut state.node(i).flight {
+                    flight.entry.value = value;
+                    flight.loaded = true;
+                }
+            }
+            Action::Join(i) => {
+                let required = state.nodes[i].required;
+                if let Some(flight) = &mut state.node(i).flight {
+                    flight.joined = Some(required);
+                }
+            }
+            Action::Done(i) => self.done(state, i),
+            Action::ReadL2(i) => self.read_l2(state, i),
+        }
+    }
+
+    fn begin(&self, state: &mut State, i: usize) {
+        let (target, strength) = self.script[state.step];
+        state.step += 1;
+        let mut ghost = 0;
+        if target != OTHER {
+            state.source += 1;
+            ghost = state.source;
+        }
+        let nonce = Nonce(state.nonces);
+        state.nonces += 1;
+        Arc::make_mut(&mut state.ghosts).insert(nonce, (ghost, strength));
+        state.learn(i, nonce);
+        state.node(i).begin(Removal { nonce, strength, targets: vec![target] });
+    }
+
+    fn advance(&self, state: &mut State, i: usize) {
+        let Some(removal) = state.nodes[i].replica.pending().first().map(|p| p.removal.clone())
+        else {
+            return;
+        };
+        let advanced = number(state, i, &removal);
+        let item = Item { seq: advanced.seq, prev: advanced.prev, removal: removal.clone() };
+        state.node(1 - i).queue.push((advanced.epoch, item));
+        state.node(i).reply = Some((removal, advanced));
+        if !state.monotonic {
+            state.doubt();
+        }
+    }
+
+    fn hear(&self, state: &mut State, i: usize, source: Source, mut item: Item) {
+        let node = state.node(i);
+        let nonce = item.removal.nonce;
+        let last = last_of(&node.replica);
+        match self.sabotage {
+            Sabotage::IgnoreGap => item.prev = last,
+            Sabotage::NewestAsPrev if item.prev.is_some() && item.prev == node.newest => {
+                item.prev = last;
+            }
+            _ => {}
+        }
+        node.newest = Some(nonce);
+        if item.removal.targets.contains(&TAG) {
+            node.last_number = item.seq;
+        }
+        match source {
+            Source::Message(epoch) => node.replica.heard(epoch, item),
+            Source::Reply(advanced) => {
+                node.replica.committed(item.removal, Advanced { prev: item.prev, ..advanced })
+            }
+        };
+        state.learn(i, nonce);
+    }
+
+    /// A whole `SYNC` at once.
+    pub(super) fn sync(&self, state: &mut State, i: usize) {
+        for _ in 0..MAX_ROUNDS {
+            self.ask_sync(state, i);
+            if !self.answer_sync(state, i).again {
+                return;
+            }
+        }
+        state.bad = Some("SYNC does not end");
+    }
+
+    fn ask_sync(&self, state: &mut State, i: usize) {
+        let new_epoch = Epoch(state.epochs);
+        let mut ask = state.node(i).replica.ask(new_epoch, self.page, RETENTION_MS);
+        if self.sabotage == Sabotage::NoLogMatching {
+            ask.last = None;
+        }
+        let reply = state.sync(&ask);
+        if reply.epoch == Epoch(state.epochs) {
+            state.epochs += 1;
+        }
+        state.node(i).answer = Some(reply);
+    }
+
+    fn answer_sync(&self, state: &mut State, i: usize) -> Synced {
+        let Some(reply) = state.node(i).answer.take() else { return Synced::default() };
+        let node = state.node(i);
+        let synced = node.replica.synced(&reply);
+        node.shown.extend(reply.ids.iter().map(|(_, id)| *id));
+        node.known.extend(reply.ids.iter().map(|(_, id)| *id));
+        node.synced |= !synced.again;
+        if !synced.again && !node.replica.is_suspect() {
+            for id in std::mem::take(&mut state.node(i).shown) {
+                state.learn(i, id);
+            }
+        }
+        if self.sabotage == Sabotage::NoReissue {
+            return synced;
+        }
+        for strength in [Strength::Soft, Strength::Hard] {
+            let targets: Vec<Target> =
+                synced.reissue.iter().filter(|r| r.0 == strength).map(|r| r.1).collect();
+            if targets.is_empty() {
+                continue;
+            }
+            let nonce = Nonce(state.nonces);
+            state.nonces += 1;
+            let node = &state.nodes[i];
+            let required = match strength {
+                Strength::Soft => node.required,
+                Strength::Hard => node.required_hard,
+            };
+            let ghost = if targets == [OTHER] { 0 } else { required };
+            Arc::make_mut(&mut state.ghosts).insert(nonce, (ghost, strength));
+            state.node(i).known.insert(nonce);
+            state.node(i).begin(Removal { nonce, strength, targets });
+        }
+        synced
+    }
+
+    fn failover(&self, state: &mut State) {
+        state.failovers -= 1;
+        let numbers = state.nodes.iter().map(|node| node.replica.highest());
+        let top = numbers.chain([probe(&state.server.0, state.now).frontier()]).max();
+        let top = top.unwrap_or(0);
+        state.server = Arc::clone(&state.copy);
+        if self.clock_ahead {
+            state.now = top + 1;
+        } else if probe(&state.server.0, state.now).frontier() < top {
+            state.monotonic = false;
+        }
+        state.doubt();
+    }
+
+    fn done(&self, state: &mut State, i: usize) {
+        let node = state.node(i);
+        let Some(mut flight) = node.flight.take() else { return };
+        if self.sabotage == Sabotage::StampAfter {
+            flight.entry.stamp = node.replica.frontier();
+            flight.entry.epoch = node.replica.epoch();
+        }
+        if self.sabotage == Sabotage::OriginAfter {
+            flight.entry.origin = node.generation;
+        }
+        let fresh = self.judge(&state.nodes[i], &flight.entry) == Verdict::Fresh;
+        if let Some(required) = flight.joined {
+            let given = fresh || self.sabotage == Sabotage::UncheckedJoin;
+            if given && flight.entry.value < required && Self::counts(state) {
+                state.bad = Some("joiner");
+            }
+        }
+        if fresh {
+            state.node(i).l1 = Some(flight.entry);
+            state.server().1 = Some(Entry { origin: 0, ..flight.entry });
+        }
+    }
+
+    fn read_l2(&self, state: &mut State, i: usize) {
+        let Some(entry) = state.server.1 else { return };
+        if self.judge(&state.nodes[i], &entry) == Verdict::Fresh {
+            state.node(i).l1 = Some(entry);
+        }
+    }
+
+    /// When nothing is under way, `SYNC` makes the nodes equal to the server, and ends.
+    pub(super) fn converges(&self, state: &State) -> bool {
+        let busy = |node: &Arc<Node>| {
+            node.reply.is_some() || node.answer.is_some() || !node.queue.is_empty()
+        };
+        if state.has_loaded() || state.nodes.iter().any(busy) {
+            return true;
+        }
+        let mut state = state.clone();
+        for _ in 0..MAX_ROUNDS {
+            for i in 0..2 {
+                self.sync(&mut state, i);
+                for _ in 0..MAX_ROUNDS {
+                    if state.nodes[i].replica.pending().is_empty() {
+                        break;
+                    }
+                    self.advance(&mut state, i);
+                    self.step(&mut state, Action::Reply(i));
+                    while !state.nodes[1 - i].queue.is_empty() {
+                        self.step(&mut state, Action::Deliver(1 - i));
+                    }
+                    self.sync(&mut state, i);
+                }
+            }
+            if state.bad.is_some() {
+                return false;
+            }
+            let server = probe(&state.server.0, state.now);
+            if state.nodes.iter().all(|node| equal(&node.replica, &server)) {
+                return state.nodes.iter().all(|node| !node.replica.is_suspect());
+            }
+        }
+        false
+    }
+}
+
+enum Source {
+    Message(Epoch),
+    Reply(Advanced),
+}
+
+impl Node {
+    fn begin(&mut self, removal: Removal) {
+        self.generation += 1;
+        self.replica.begin(removal, self.generation);
+    }
+}
+
+impl State {
+    /// From now on the node knows of this removal.
+    fn learn(&mut self, i: usize, nonce: Nonce) {
+        let ghost = self.ghosts.get(&nonce).copied();
+        let node = self.node(i);
+        node.known.insert(nonce);
+        if let Some((ghost, strength)) = ghost {
+            node.required = node.required.max(ghost);
+            if strength == Strength::Hard {
+                node.required_hard = node.required_hard.max(ghost);
+            }
+        }
+    }
+
+    fn sync(&mut self, ask: &SyncAsk) -> SyncReply {
+        let now = self.now;
+        self.server().0.sync(now, ask)
+    }
+
+    fn advance(&mut self, ask: &Advance) -> Advanced {
+        let now = self.now;
+        self.server().0.advance(now, ask)
+    }
+
+    fn doubt(&mut self) {
+        for i in 0..2 {
+            self.node(i).synced = false;
+        }
+    }
+}
+
+fn start(node: &mut Node) {
+    node.flights += 1;
+    let entry = Entry {
+        value: 0,
+        epoch: node.replica.epoch(),
+        stamp: node.replica.frontier(),
+        origin: node.generation,
+    };
+    node.flight = Some(Flight { entry, loaded: false, joined: None });
+}
+
+fn number(state: &mut State, i: usize, removal: &Removal) -> Advanced {
+    let node = &state.nodes[i];
+    let ask = Advance {
+        removal: removal.clone(),
+        epoch: node.replica.epoch(),
+        frontier: node.replica.frontier(),
+        new_epoch: Epoch(state.epochs),
+        retention_ms: RETENTION_MS,
+    };
+    let advanced = state.advance(&ask);
+    if advanced.epoch == Epoch(state.epochs) {
+        state.epochs += 1;
+    }
+    advanced
+}
+
+/// The newest contiguous id.
+fn last_of(replica: &Replica) -> Option<Nonce> {
+    let mut replica = replica.clone();
+    replica.abandon();
+    replica.ask(Epoch(99), 1, RETENTION_MS).last
+}
+
+fn equal(one: &Replica, other: &Replica) -> bool {
+    let tags: BTreeSet<TagHash> = [TagHash(1), TagHash(2)].into();
+    one.epoch() == other.epoch()
+        && one.frontier() == other.frontier()
+        && one.floor() == other.floor()
+        && tags.iter().all(|tag| one.levels(*tag) == other.levels(*tag))
+}

@@ -1,0 +1,73 @@
+//! One node of a cluster as a process of its own, driven line by line: a command in, a reply out.
+
+use std::io::Write;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use crinkle::redis::{RedisBackplane, RedisClient, RedisL2};
+use crinkle::{Cache, EntryOptions};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::time::{Instant, sleep};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<()> {
+    let url = std::env::args().nth(1).context("usage: node REDIS_URL")?;
+    let client = RedisClient::connect(&url).await?;
+    let cache = Cache::builder("cluster")
+        .default_options(EntryOptions::new(Duration::from_secs(600)))
+        .l2(RedisL2::new(client.clone()))
+        .backplane(RedisBackplane::new(client))
+        .build()?;
+    cache.ready().await?;
+    println!("ready");
+    let mut lines = BufReader::new(tokio::io::stdin()).lines();
+    while let Some(line) = lines.next_line().await? {
+        let words: Vec<_> = line.split(' ').collect();
+        let reply = run(&cache, &words).await?;
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "{reply}")?;
+        out.flush()?;
+    }
+    Ok(())
+}
+
+async fn run(cache: &Cache, words: &[&str]) -> Result<String> {
+    Ok(match words {
+        ["set", key, value] => {
+            let receipt = cache.set(*key, value.parse::<u64>()?).tags(["all"]).await?;
+            format!("{:?}", receipt.l2())
+        }
+        ["load", key, value] => {
+            let value: u64 = value.parse()?;
+            let load = move |_| async move { crinkle::ok(value) };
+            cache.get_or_set(*key, load).tags(["all"]).await?.to_string()
+        }
+        ["remove", key] => format!("{:?}", cache.remove(*key).await?.l2()),
+        ["remove_by_tag", tag] => format!("{:?}", cache.remove_by_tag(*tag).await?.l2()),
+        ["get", key] => show(cache.get::<u64>(*key).await?.map(|v| *v)),
+        ["peek", key] => show(cache.peek::<u64>(*key).map(|v| *v)),
+        ["settle"] => settle(cache).await?,
+        ["stats"] => format!("{:?}", cache.stats()),
+        _ => bail!("unknown command {words:?}"),
+    })
+}
+
+fn show(value: Option<u64>) -> String {
+    value.map_or_else(|| "none".to_owned(), |value| value.to_string())
+}
+
+/// Waits until a heartbeat that was sent after now has come back: on the one connection it travels
+/// behind everything that was announced before.
+async fn settle(cache: &Cache) -> Result<String> {
+    let began = Instant::now();
+    loop {
+        let heard = cache.health().last_heard;
+        if heard.is_some_and(|ago| ago < began.elapsed()) {
+            return Ok("settled".to_owned());
+        }
+        if began.elapsed() > Duration::from_secs(20) {
+            bail!("no heartbeat came back: {:?}", cache.health());
+        }
+        sleep(Duration::from_millis(10)).await;
+    }
+}

@@ -1,0 +1,6 @@
+//! Caches in several processes, and caches whose server is in trouble, over a real Redis.
+
+mod node;
+mod trouble;
+
+mod writes;
