@@ -1,1 +1,7 @@
-//! Shared by the black-box tests.
+//! Shared by the black-box tests: nodes of one cache in one process, on virtual time.
+
+mod loads;
+mod world;
+
+pub use loads::{Boxed, Loads, TestError, gated, go, kind_of, load, options};
+pub use world::{Node, World, pass, until};

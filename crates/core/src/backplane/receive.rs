@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -25,6 +26,9 @@ const GRACE: Duration = Duration::from_secs(1);
 /// How long an announced write may take to be confirmed before it is a doubt.
 const CONFIRMATION: Duration = Duration::from_secs(3);
 
+/// How long the echoes of own writes are news after one whose outcome is unknown.
+const STRAGGLING: Duration = Duration::from_secs(60);
+
 /// How many announced writes are remembered; more are one doubt.
 const MAX_UNCONFIRMED: usize = 10_000;
 
@@ -33,6 +37,8 @@ const MAX_UNCONFIRMED: usize = 10_000;
 pub(crate) struct Hearsay {
     peers: Mutex<Peers>,
     unconfirmed: Mutex<HashMap<(PublisherId, KeyHash, Version), Moment>>,
+    /// Until when an own write may still run late on the server.
+    straggling: AtomicU64,
     /// The subscription is deaf: make another.
     pub(crate) resubscribe: Notify,
 }
@@ -47,6 +53,11 @@ impl Hearsay {
         let before = unconfirmed.len();
         unconfirmed.retain(|_, due| *due > now);
         (unconfirmed.len() < before).then_some(Doubt::Unconfirmed)
+    }
+
+    /// The outcome of an own write is unknown: its echo will be news.
+    pub(crate) fn straggle(&self, now: Moment) {
+        self.straggling.fetch_max((now + STRAGGLING).as_nanos(), Ordering::Relaxed);
     }
 
     pub(crate) fn peers(&self) -> usize {
@@ -168,6 +179,11 @@ fn apply<C>(inner: &Inner<C>, bus: &Bus, message: Message) {
             inner.node.heard(epoch, item);
         }
         Body::Key { op, version, key } => {
+            // An own write has fenced at its begin and its end. Its echo must not fence what began
+            // after it, unless the write itself may have run after its call had ended.
+            if own && now.as_nanos() > inner.hearsay.straggling.load(Ordering::Relaxed) {
+                return;
+            }
             apply_key(inner, op, version, key);
             if own {
                 return;
@@ -199,4 +215,7 @@ fn apply_key<C>(inner: &Inner<C>, op: KeyOp, version: Version, key: KeyHash) {
         KeyOp::Expired => inner.l1.expire_other(key, version),
         KeyOp::Before | KeyOp::Written | KeyOp::Removed => inner.l1.keep_only(key, version),
     });
+    if op == KeyOp::Removed {
+        inner.flights.removed(key);
+    }
 }

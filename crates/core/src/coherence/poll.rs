@@ -151,6 +151,7 @@ async fn invalidate<C: Sync>(
     queued: Queued,
 ) -> Result<(), L2Error> {
     let (hash, limit) = (KeyHash::of(key), inner.l2_limit());
+    inner.hearsay.straggle(inner.now());
     // Not the version of the write that failed: a copy that carries it must go as well.
     let version = inner.entropy.version();
     let op = match queued.strength {

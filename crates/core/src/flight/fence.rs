@@ -33,6 +33,8 @@ impl<C> Drop for Fence<'_, C> {
     fn drop(&mut self) {
         if !self.ended {
             self.inner.flights.end(self.hash, self.id, |_| ());
+            // Its write may still run: the echo will be news.
+            self.inner.hearsay.straggle(self.inner.now());
         }
     }
 }

@@ -8,7 +8,7 @@
 mod fence;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry as Shard;
@@ -36,6 +36,8 @@ pub(crate) struct Flight {
     pub(crate) news: Notify,
     /// Somebody wants the factory stopped.
     pub(crate) stop: Notify,
+    /// The key was removed since: what was there before may not stand in.
+    pub(crate) removed: AtomicBool,
 }
 
 /// How far a flight is.
@@ -134,6 +136,7 @@ impl Flights {
                     progress: watch::Sender::new(Progress::Probing),
                     news: Notify::new(),
                     stop: Notify::new(),
+                    removed: AtomicBool::new(false),
                 });
                 slot.flights.push(Arc::clone(&flight));
                 return Seat::Lead(flight);
@@ -173,6 +176,13 @@ impl Flights {
                 invalidate();
             }
             Shard::Vacant(_lock) => invalidate(),
+        }
+    }
+
+    /// The key was removed: no running load may answer with what was there before (S9).
+    pub(crate) fn removed(&self, hash: KeyHash) {
+        if let Some(slot) = self.slots.get(&hash) {
+            slot.flights.iter().for_each(|flight| flight.removed.store(true, Ordering::Release));
         }
     }
 

@@ -39,7 +39,11 @@ pub(crate) fn decode<T, C: Codec<T>>(
         inner.counters.l2_undecodable.add();
         return ReadInto::Unusable(crate::l2::record::head(&found.bytes).map(|h| h.version()));
     };
-    if let Some(entry) = local.filter(|e| e.meta.version == envelope.version && !envelope.expired) {
+    // A copy that a late message marked, or that was given a short life, is less than a fresh record.
+    let stale = crate::l2::record::is_stale(&found.bytes, found.ttl_ms);
+    let alive = |e: &Entry<T>| !e.meta.is_expired() && inner.now() < e.meta.logical();
+    let same = |e: &Entry<T>| e.meta.version == envelope.version && !envelope.expired;
+    if let Some(entry) = local.filter(|e| same(e) && (stale || alive(e))) {
         entry.meta.verify(stamp);
         inner.counters.l1_verified.add();
         return ReadInto::Entry(Arc::clone(entry));

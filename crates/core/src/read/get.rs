@@ -72,7 +72,9 @@ async fn ask<T: Value, C: Codec<T>>(
     call: &Call,
     local: Option<&Arc<Entry<T>>>,
 ) -> Result<Asked<T>, Error> {
-    let limit = call.options.l2_hard_timeout;
+    let options = &call.options;
+    let fallback = options.allow_stale && local.is_some();
+    let limit = if fallback { options.l2_soft_timeout } else { options.l2_hard_timeout };
     if l2.is_open() || !synced(inner, limit).await {
         return Ok(Asked::NoAnswer);
     }

@@ -1,6 +1,7 @@
 //! Leading a flight: a task of the cache's own, and its one landing.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tracing::Instrument;
 
@@ -124,6 +125,7 @@ impl<C> Landing<C> {
             .judge(held.meta(), inner.now())
         {
             Verdict::Hidden(_) if failed => None,
+            _ if failed && flight.removed.load(Ordering::Acquire) => None,
             Verdict::Hidden(_) => Some(Standing::Overtaken),
             _ => {
                 if allowed {

@@ -1,5 +1,6 @@
 //! Waiting for a flight, and the law of joining at its end.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until, timeout};
@@ -113,7 +114,7 @@ async fn wait<T: Value, C: Sync>(
             Progress::Probing => (None, None),
             Progress::Loading(fallback) => {
                 let since = *loading_since.get_or_insert_with(Instant::now);
-                let fallback = fallback.filter(|held| stands(inner, held, call));
+                let fallback = fallback.filter(|held| stands(inner, flight, held, call));
                 let limit = factory_limit(call, since, fallback.is_some());
                 (fallback, limit)
             }
@@ -168,6 +169,8 @@ fn give_up<T: Value, C>(
             ErrorKind::FactoryTimeout
         }
     };
+    // Once more: it may have been removed while this caller waited.
+    let fallback = fallback.filter(|held| stands(inner, flight, held, call));
     let Some(entry) = fallback.and_then(typed::<T>) else {
         return Answer::Take(Err(inner.error(kind, &call.key, "nothing could stand in")));
     };
@@ -189,9 +192,10 @@ fn take<T: Value, C>(inner: &Inner<C>, landed: Landed) -> Answer<T> {
     Answer::Take(Ok(Cached::new(entry, inner.now(), landed.source, stale)))
 }
 
-fn stands<C>(inner: &Inner<C>, held: &Held, call: &Call) -> bool {
+fn stands<C>(inner: &Inner<C>, flight: &Flight, held: &Held, call: &Call) -> bool {
     let now = inner.now();
-    may_stand_in(held.meta(), inner.node.judge(held.meta(), now), &call.options, now)
+    !flight.removed.load(Ordering::Acquire)
+        && may_stand_in(held.meta(), inner.node.judge(held.meta(), now), &call.options, now)
 }
 
 /// The flight's task vanished without landing: its runtime is shutting down.

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::encode::encode;
 use super::{Reach, Receipt};
 use crate::backplane::message::KeyOp;
@@ -29,7 +31,7 @@ pub(crate) async fn set<T: Value, C: Codec<T>>(
 ) -> Result<Receipt, Error> {
     options.validate(&inner.place(Some(key)))?;
     inner.check_tags(key, &tags)?;
-    let hash = KeyHash::of(key);
+    let (hash, came) = (KeyHash::of(key), Instant::now());
     if inner.l2.as_ref().is_some_and(|l2| !l2.is_open()) {
         // A record stamped before the ledger was met would be valid nowhere.
         synced(inner, options.l2_hard_timeout).await;
@@ -48,7 +50,8 @@ pub(crate) async fn set<T: Value, C: Codec<T>>(
     let write = Write { inner, l2, key, hash, version, op: KeyOp::Written };
     let fence = Fence::begin(inner, hash, Some(version), || inner.l1.invalidate(hash));
     let waiting = inner.recovery.get(key);
-    let limit = choices.options.l2_hard_timeout;
+    // What the wait for the ledger has cost comes off: one hard timeout for the call.
+    let limit = choices.options.l2_hard_timeout.saturating_sub(came.elapsed());
     let result = {
         let latest = l2.latest(limit);
         write.send(limit, |store, key, announce| store.set(key, record, latest, announce)).await
@@ -80,13 +83,16 @@ pub(crate) async fn remove<C: Sync>(
     let (hash, version) = (KeyHash::of(key), inner.entropy.version());
     let Some(l2) = &inner.l2 else {
         inner.flights.hear(hash, version, || inner.l1.invalidate(hash));
+        inner.flights.removed(hash);
         return Ok(Receipt::local());
     };
     let write = Write { inner, l2, key, hash, version, op: KeyOp::Removed };
     let fence = Fence::begin(inner, hash, Some(version), || inner.l1.invalidate(hash));
+    inner.flights.removed(hash);
     let limit = options.l2_hard_timeout;
     let result = write.send(limit, |store, key, announce| store.remove(key, announce)).await;
     fence.end(|_| inner.l1.invalidate(hash));
+    inner.flights.removed(hash);
     write.conclude(result, Strength::Hard, false, options)
 }
 
@@ -168,6 +174,9 @@ impl<C: Sync> Write<'_, C> {
         let mut reach = reach_of(&sent.l2, self.l2);
         if let Err(error) = &sent.l2 {
             self.inner.counters.l2_errors.add();
+            if error.is_unknown() {
+                self.inner.hearsay.straggle(self.inner.now());
+            }
             self.inner.queue(self.key, Queued { strength, version: self.version });
             if options.require_propagation {
                 let place = self.inner.place(Some(self.key));

@@ -46,6 +46,9 @@ async fn targets_of<C: Sync>(
     targets: &[Target],
     options: &EntryOptions,
 ) -> Result<Receipt, Error> {
+    if !inner.enabled {
+        return Ok(Receipt::local());
+    }
     // All of them hold here before the first is sent.
     let begin = |part: &[Target]| inner.node.begin(new(inner, strength, part.to_vec()));
     let removals: Vec<_> = targets.chunks(MAX_TARGETS).map(begin).collect();
@@ -63,6 +66,10 @@ async fn commit<C: Sync>(
 ) -> Result<Receipt, Error> {
     let Some(l2) = &inner.l2 else { return Ok(commit_locally(inner, removal)) };
     match number(inner, l2, removal, options.l2_hard_timeout).await {
+        Ok(receipt) if options.require_propagation && !receipt.is_propagated() => {
+            let what = "L2 has it, but its notification may be lost";
+            Err(Error::new(ErrorKind::NotPropagated, inner.place(None), what))
+        }
         Ok(receipt) => Ok(receipt),
         Err(error) => {
             inner.counters.l2_errors.add();

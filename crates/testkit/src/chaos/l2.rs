@@ -1,0 +1,278 @@
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use crinkle_core::l2::{Announce, AnnounceRemoval, BusId, L2, L2Error, L2ErrorKind, Read, Record};
+use crinkle_core::protocol::Version;
+use crinkle_core::protocol::ledger::{Advance, Advanced, SyncAsk, SyncReply};
+use crinkle_core::protocol::record::{LeaseAsk, Put};
+use parking_lot::Mutex;
+use tokio::time::sleep;
+
+use super::Gate;
+
+/// The operations of a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_enums, reason = "as the trait has them")]
+pub enum L2Op {
+    /// A read that leaves no lease.
+    Look,
+    /// A read that asks for a lease.
+    Read,
+    /// A compare-and-put.
+    Put,
+    /// A blind write.
+    Set,
+    /// A removal.
+    Remove,
+    /// An expiry.
+    Expire,
+    /// A lease given back.
+    Release,
+    /// A lease prolonged.
+    Renew,
+    /// A removal by tag, or a clear.
+    Advance,
+    /// The poll.
+    Sync,
+}
+
+impl L2Op {
+    /// Every operation.
+    pub const ALL: [Self; 10] = [
+        Self::Look,
+        Self::Read,
+        Self::Put,
+        Self::Set,
+        Self::Remove,
+        Self::Expire,
+        Self::Release,
+        Self::Renew,
+        Self::Advance,
+        Self::Sync,
+    ];
+
+    /// Whether it can change what the store holds.
+    #[must_use]
+    pub fn writes(self) -> bool {
+        !matches!(self, Self::Look | Self::Sync)
+    }
+}
+
+/// What becomes of a call.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Fate {
+    /// It is forwarded.
+    Pass,
+    /// It fails and nothing has happened.
+    Fail(L2ErrorKind),
+    /// It happens, and its reply is lost.
+    LoseReply,
+    /// It waits at the gate, then happens.
+    Hold(Gate),
+    /// It happens, and its reply waits at the gate.
+    HoldReply(Gate),
+    /// It happens after this long.
+    Delay(Duration),
+    /// It never ends.
+    Hang,
+}
+
+/// One call that was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Call {
+    /// The operation.
+    pub op: L2Op,
+    /// The key in the store.
+    pub key: String,
+}
+
+#[derive(Debug, Default)]
+struct Script {
+    next: HashMap<L2Op, VecDeque<Fate>>,
+    always: HashMap<L2Op, Fate>,
+    calls: Vec<Call>,
+}
+
+/// A store that is in the test's hands. Made by [`l2()`].
+#[derive(Debug)]
+pub struct ChaosL2 {
+    inner: Arc<dyn L2>,
+    script: Arc<Mutex<Script>>,
+}
+
+/// Decides the fate of a [`ChaosL2`]'s calls, and counts them.
+#[derive(Clone, Debug)]
+pub struct L2Handle {
+    script: Arc<Mutex<Script>>,
+}
+
+/// Wraps a store; passes everything on until told otherwise.
+#[must_use]
+pub fn l2(inner: Arc<dyn L2>) -> (ChaosL2, L2Handle) {
+    let script = Arc::new(Mutex::default());
+    (ChaosL2 { inner, script: Arc::clone(&script) }, L2Handle { script })
+}
+
+impl L2Handle {
+    /// The fate of the next call of this kind that has none yet.
+    pub fn next(&self, op: L2Op, fate: Fate) {
+        self.script.lock().next.entry(op).or_default().push_back(fate);
+    }
+
+    /// The fate of all calls of this kind, after those of [`next`](Self::next).
+    pub fn always(&self, op: L2Op, fate: Fate) {
+        self.script.lock().always.insert(op, fate);
+    }
+
+    /// No connection: every call fails at once.
+    pub fn down(&self) {
+        for op in L2Op::ALL {
+            self.always(op, Fate::Fail(L2ErrorKind::Disconnected));
+        }
+    }
+
+    /// Every call hangs.
+    pub fn hang(&self) {
+        for op in L2Op::ALL {
+            self.always(op, Fate::Hang);
+        }
+    }
+
+    /// Everything works again.
+    pub fn heal(&self) {
+        let mut script = self.script.lock();
+        script.next.clear();
+        script.always.clear();
+    }
+
+    /// Every call so far, in order.
+    #[must_use]
+    pub fn calls(&self) -> Vec<Call> {
+        self.script.lock().calls.clone()
+    }
+
+    /// How many calls of this kind there were.
+    #[must_use]
+    pub fn count(&self, op: L2Op) -> usize {
+        self.script.lock().calls.iter().filter(|call| call.op == op).count()
+    }
+
+    /// Calls so far that could change what the store holds.
+    #[must_use]
+    pub fn writes(&self) -> Vec<Call> {
+        self.script.lock().calls.iter().filter(|call| call.op.writes()).cloned().collect()
+    }
+
+    /// Forgets the calls so far.
+    pub fn forget(&self) {
+        self.script.lock().calls.clear();
+    }
+}
+
+impl ChaosL2 {
+    async fn call<R>(
+        &self,
+        op: L2Op,
+        key: &str,
+        run: impl Future<Output = Result<R, L2Error>> + Send,
+    ) -> Result<R, L2Error> {
+        let fate = {
+            let mut script = self.script.lock();
+            script.calls.push(Call { op, key: key.to_owned() });
+            let next = script.next.get_mut(&op).and_then(VecDeque::pop_front);
+            next.or_else(|| script.always.get(&op).cloned()).unwrap_or(Fate::Pass)
+        };
+        match fate {
+            Fate::Pass => run.await,
+            Fate::Fail(kind) => Err(L2Error::new(kind, "the test says so")),
+            Fate::LoseReply => {
+                let _ = run.await;
+                Err(L2Error::new(L2ErrorKind::Disconnected, "the reply was lost"))
+            }
+            Fate::Hold(gate) => {
+                gate.pass().await;
+                run.await
+            }
+            Fate::HoldReply(gate) => {
+                let result = run.await;
+                gate.pass().await;
+                result
+            }
+            Fate::Delay(by) => {
+                sleep(by).await;
+                run.await
+            }
+            Fate::Hang => std::future::pending().await,
+        }
+    }
+}
+
+#[async_trait]
+impl L2 for ChaosL2 {
+    fn bus(&self) -> Option<BusId> {
+        self.inner.bus()
+    }
+
+    async fn read(&self, key: &str, ask: Option<LeaseAsk>) -> Result<Read, L2Error> {
+        let op = if ask.is_some() { L2Op::Read } else { L2Op::Look };
+        self.call(op, key, self.inner.read(key, ask)).await
+    }
+
+    async fn put(
+        &self,
+        key: &str,
+        expected: Version,
+        record: Record,
+        announce: Option<Announce>,
+    ) -> Result<Put, L2Error> {
+        self.call(L2Op::Put, key, self.inner.put(key, expected, record, announce)).await
+    }
+
+    async fn set(
+        &self,
+        key: &str,
+        record: Record,
+        latest_us: Option<u64>,
+        announce: Option<Announce>,
+    ) -> Result<(), L2Error> {
+        self.call(L2Op::Set, key, self.inner.set(key, record, latest_us, announce)).await
+    }
+
+    async fn remove(&self, key: &str, announce: Option<Announce>) -> Result<(), L2Error> {
+        self.call(L2Op::Remove, key, self.inner.remove(key, announce)).await
+    }
+
+    async fn expire(
+        &self,
+        key: &str,
+        version: Version,
+        announce: Option<Announce>,
+    ) -> Result<(), L2Error> {
+        self.call(L2Op::Expire, key, self.inner.expire(key, version, announce)).await
+    }
+
+    async fn release(&self, key: &str, lease: Version) -> Result<(), L2Error> {
+        self.call(L2Op::Release, key, self.inner.release(key, lease)).await
+    }
+
+    async fn renew(&self, key: &str, lease: Version, ttl_ms: u64) -> Result<bool, L2Error> {
+        self.call(L2Op::Renew, key, self.inner.renew(key, lease, ttl_ms)).await
+    }
+
+    async fn advance(
+        &self,
+        ledger: &str,
+        ask: &Advance,
+        announce: Option<AnnounceRemoval>,
+    ) -> Result<Advanced, L2Error> {
+        self.call(L2Op::Advance, ledger, self.inner.advance(ledger, ask, announce)).await
+    }
+
+    async fn sync(&self, ledger: &str, ask: &SyncAsk) -> Result<SyncReply, L2Error> {
+        self.call(L2Op::Sync, ledger, self.inner.sync(ledger, ask)).await
+    }
+}

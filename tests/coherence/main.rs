@@ -1,0 +1,10 @@
+//! What the nodes of one cache may answer, whatever happens between them.
+
+mod delivery;
+mod fallbacks;
+mod hidden;
+mod honesty;
+mod internal_names;
+mod leaders;
+mod overtaken;
+mod recovery;

@@ -1,0 +1,130 @@
+use std::fmt;
+use std::future::{Ready, ready};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crinkle_core::l2::{Codec, MessagePack};
+use crinkle_core::{
+    BoxError, Cache, Cached, EntryOptions, Error, ErrorKind, FactoryContext, FailSafe,
+};
+use crinkle_testkit::chaos::Gate;
+use tokio::task::JoinHandle;
+
+/// What a source of the tests fails with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TestError;
+
+impl fmt::Display for TestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the source is down")
+    }
+}
+
+impl std::error::Error for TestError {}
+
+/// Counts the loads of a source.
+#[derive(Clone, Debug, Default)]
+pub struct Loads(Arc<AtomicUsize>);
+
+impl Loads {
+    /// None so far.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How many so far.
+    pub fn count(&self) -> usize {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    /// A factory that counts and answers.
+    pub fn value<X, T: Send + 'static>(
+        &self,
+        value: T,
+    ) -> impl FnOnce(X) -> Ready<Result<T, BoxError>> + Send + use<X, T> {
+        let count = Arc::clone(&self.0);
+        move |_| {
+            count.fetch_add(1, Ordering::SeqCst);
+            ready(Ok(value))
+        }
+    }
+
+    /// A factory that counts and fails.
+    pub fn fail<X, T: Send + 'static>(
+        &self,
+    ) -> impl FnOnce(X) -> Ready<Result<T, TestError>> + Send + use<X, T> {
+        let count = Arc::clone(&self.0);
+        move |_| {
+            count.fetch_add(1, Ordering::SeqCst);
+            ready(Err(TestError))
+        }
+    }
+
+    /// A factory that counts, waits at a gate and answers.
+    pub fn gated<X, T: Send + 'static>(
+        &self,
+        gate: &Gate,
+        value: T,
+    ) -> impl FnOnce(X) -> Boxed<T> + Send + use<X, T> {
+        let (count, gate) = (Arc::clone(&self.0), gate.clone());
+        move |_| {
+            count.fetch_add(1, Ordering::SeqCst);
+            Box::pin(async move {
+                gate.pass().await;
+                Ok(value)
+            })
+        }
+    }
+}
+
+/// What a gated factory returns.
+pub type Boxed<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
+
+/// A factory that waits at a gate and answers.
+pub fn gated<X, T: Send + 'static>(
+    gate: &Gate,
+    value: T,
+) -> impl FnOnce(X) -> Boxed<T> + Send + use<X, T> {
+    Loads::new().gated(gate, value)
+}
+
+/// Runs a call on a task of its own.
+pub fn go<F>(call: F) -> JoinHandle<F::Output>
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    tokio::spawn(call)
+}
+
+/// The kind of an error that must be there.
+pub fn kind_of<T: fmt::Debug>(result: Result<Cached<T>, Error>) -> ErrorKind {
+    result.expect_err("an error").kind()
+}
+
+/// A life of ten seconds and a fallback for an hour, tried again after 30 s.
+pub fn options() -> EntryOptions {
+    EntryOptions::new(Duration::from_secs(10))
+        .fail_safe(FailSafe::for_up_to(Duration::from_secs(3600)))
+}
+
+/// Runs a `get_or_set` on a task of its own.
+pub fn load<T, F, Fut, E>(
+    cache: &Cache,
+    key: &str,
+    tags: &[&str],
+    options: EntryOptions,
+    factory: F,
+) -> JoinHandle<Result<Cached<T>, Error>>
+where
+    MessagePack: Codec<T>,
+    T: Send + Sync + 'static,
+    F: FnOnce(FactoryContext<T>) -> Fut + Send + 'static,
+    Fut: Future<Output = Result<T, E>> + Send + 'static,
+    E: Into<BoxError> + 'static,
+{
+    let (cache, key) = (cache.clone(), key.to_owned());
+    let tags: Vec<String> = tags.iter().map(|tag| (*tag).to_owned()).collect();
+    go(async move { cache.get_or_set(&key, factory).tags(tags).options(options).await })
+}

@@ -1,0 +1,10 @@
+//! What one call answers, and what it costs, on one node and on two that share L2.
+
+mod bytes_in_l2;
+mod contracts;
+mod fail_safe;
+mod lookups;
+mod options;
+mod stampede;
+mod timeouts;
+mod trouble;

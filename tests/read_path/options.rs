@@ -1,0 +1,166 @@
+//! What a factory may decide, and what options are refused.
+
+use std::time::Duration;
+
+use crinkle_core::{Cache, EntryOptions, ErrorKind, FailSafe, Settings};
+use crinkle_testkit::chaos::L2Op;
+use crinkle_tests::{Loads, TestError, World, kind_of, options, pass};
+
+#[tokio::test(start_paused = true)]
+async fn a_factory_decides_tags_and_life() {
+    let world = World::new().await;
+    let (one, two) = (world.node().await, world.node().await);
+    let factory = |ctx: crinkle_core::FactoryContext<i32>| async move {
+        ctx.add_tag("added");
+        ctx.set_duration(Duration::from_secs(100));
+        crinkle_core::ok(1)
+    };
+    let read = one.cache.get_or_set("key", factory).tags(["given"]).await.unwrap();
+    assert_eq!(read.tags().collect::<Vec<_>>(), ["given", "added"]);
+    pass(Duration::from_secs(60)).await;
+    assert!(two.cache.get::<i32>("key").await.unwrap().is_some(), "longer than the default");
+    let _ = two.cache.remove_by_tag("added").await.unwrap();
+    pass(Duration::from_millis(10)).await;
+    for node in [&one, &two] {
+        assert!(node.cache.get::<i32>("key").await.unwrap().is_none());
+    }
+    let factory = |ctx: crinkle_core::FactoryContext<i32>| async move {
+        ctx.set_tags(["only"]);
+        ctx.set_options(EntryOptions::new(Duration::from_secs(1)));
+        crinkle_core::ok(2)
+    };
+    let read = one.cache.get_or_set("key", factory).tags(["given"]).await.unwrap();
+    assert_eq!(read.tags().collect::<Vec<_>>(), ["only"]);
+    pass(Duration::from_millis(1_001)).await;
+    assert!(one.cache.get::<i32>("key").await.unwrap().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_factory_may_keep_nothing() {
+    let world = World::new().await;
+    let node = world.node().await;
+    let loads = Loads::new();
+    let read = node.cache.get_or_set("key", |ctx| {
+        ctx.skip_store();
+        async { crinkle_core::ok(1) }
+    });
+    let read = read.await.unwrap();
+    assert_eq!((*read, read.is_stale()), (1, false));
+    assert!(node.cache.peek::<i32>("key").is_none());
+    pass(Duration::from_millis(10)).await;
+    assert!(world.store.keys().is_empty(), "the lease is given back");
+    assert_eq!(node.l2.count(L2Op::Put), 0);
+    assert_eq!(*node.cache.get_or_set("key", loads.value(2)).await.unwrap(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn options_of_a_factory_are_checked_and_the_key_is_free_again() {
+    let world = World::new().await;
+    let node = world.node().await;
+    let read = node.cache.get_or_set("key", |ctx| {
+        ctx.set_duration(Duration::ZERO);
+        async { crinkle_core::ok(1) }
+    });
+    let error = read.await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidOptions);
+    assert!(error.to_string().contains("duration"), "{error}");
+    assert_eq!(*node.cache.get_or_set("key", Loads::new().value(2)).await.unwrap(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn options_out_of_range_are_refused_by_name_before_anything_runs() {
+    let world = World::new().await;
+    let node = world.node().await;
+    let zero = Duration::ZERO;
+    let plain = EntryOptions::default;
+    let cases = [
+        ("duration", plain().duration(zero)),
+        ("factory_deadline", plain().factory_deadline(zero)),
+        ("l2_soft_timeout", plain().l2_soft_timeout(zero)),
+        ("l2_hard_timeout", plain().l2_hard_timeout(zero)),
+        ("factory_soft_timeout", plain().factory_soft_timeout(zero)),
+        ("factory_hard_timeout", plain().factory_hard_timeout(zero)),
+        ("flight_timeout", plain().flight_timeout(zero)),
+        ("fail_safe.max_duration", plain().fail_safe(FailSafe::for_up_to(zero))),
+        ("fail_safe.throttle", plain().fail_safe(FailSafe::default().throttle(zero))),
+        ("weight", plain().weight(0)),
+    ];
+    let loads = Loads::new();
+    node.l2.forget();
+    for (name, options) in cases {
+        let errors = [
+            node.cache.get_or_set("key", loads.value(1)).options(options.clone()).await.map(drop),
+            node.cache.get::<i32>("key").options(options.clone()).await.map(drop),
+            node.cache.set("key", 1).options(options.clone()).await.map(drop),
+            node.cache.remove("key").options(options.clone()).await.map(drop),
+            node.cache.expire("key").options(options.clone()).await.map(drop),
+            node.cache.remove_by_tag("tag").options(options.clone()).await.map(drop),
+            Cache::builder("shop").default_options(options).build().map(drop),
+        ];
+        for error in errors {
+            let error = error.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidOptions);
+            assert!(error.to_string().contains(name), "{name}: {error}");
+        }
+    }
+    assert_eq!((loads.count(), node.l2.calls().len()), (0, 0));
+}
+
+#[test]
+fn settings_out_of_range_are_refused_by_name() {
+    let (zero, day) = (Duration::ZERO, Duration::from_secs(86_400));
+    let cases = [
+        ("capacity", Settings::default().capacity(0)),
+        ("max_tags", Settings::default().max_tags(0)),
+        ("max_tag_len", Settings::default().max_tag_len(70_000)),
+        ("max_value_bytes", Settings::default().max_value_bytes(0)),
+        ("breaker_failures", Settings::default().breaker_failures(0)),
+        ("poll", Settings::default().poll(zero)),
+        ("coherence_lease", Settings::default().coherence_lease(Duration::from_secs(2))),
+        ("lease", Settings::default().lease(zero)),
+        ("max_lifetime", Settings::default().max_lifetime(zero)),
+        ("max_lifetime", Settings::default().max_lifetime(day * 1000)),
+    ];
+    for (name, settings) in cases {
+        let error = Cache::builder("shop").settings(settings).build().map(drop).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidOptions);
+        assert!(error.to_string().contains(name), "{name}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn contradictions_are_refused_by_name() {
+    let bus = crinkle_core::backplane::MemoryBackplane::new();
+    let error = Cache::builder("shop").backplane(bus).build().map(drop).unwrap_err();
+    assert!(error.to_string().contains("backplane without an L2"), "{error}");
+    let slow = EntryOptions::default().l2_hard_timeout(Duration::from_secs(60));
+    let builder = Cache::builder("shop").default_options(slow);
+    let error = builder.l2(crinkle_core::l2::MemoryL2::new()).build().map(drop).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidOptions);
+    assert!(error.to_string().contains("l2_hard_timeout"), "{error}");
+}
+
+#[test]
+fn an_l2_outside_a_runtime_is_refused_and_a_cache_without_one_is_built() {
+    let store = crinkle_core::l2::MemoryL2::new();
+    let error = Cache::builder("shop").l2(store).build().map(drop).unwrap_err();
+    assert!(error.to_string().contains("runtime"), "{error}");
+    assert!(Cache::builder("shop").build().is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_names_cache_and_key_unless_keys_are_redacted() {
+    let world = World::new().await;
+    for redact in [false, true] {
+        let settings = Settings::default().redact_keys(redact);
+        let node = world.node_with(|builder| builder.settings(settings)).await;
+        let read = node.cache.get_or_set("secret", Loads::new().fail::<_, i32>());
+        let error = read.options(options()).await.unwrap_err();
+        assert_eq!(error.cache(), "shop");
+        assert_eq!(error.key(), (!redact).then_some("secret"));
+        assert_eq!(format!("{error} {error:?}").contains("secret"), !redact);
+        assert_eq!(error.factory_error::<TestError>(), Some(&TestError));
+        let again: Result<crinkle_core::Cached<i32>, _> = Err(error.clone());
+        assert_eq!(kind_of(again), ErrorKind::Factory);
+    }
+}

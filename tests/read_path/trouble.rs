@@ -1,0 +1,162 @@
+//! L2 slow, hung, failing and down: what a call pays for it.
+
+use std::time::Duration;
+
+use crinkle_core::l2::L2ErrorKind;
+use crinkle_core::{Settings, Source};
+use crinkle_testkit::chaos::{Fate, L2Op};
+use crinkle_tests::{Loads, World, options, pass, until};
+use tokio::time::Instant;
+
+const SOFT: u128 = 250;
+const HARD: u128 = 1000;
+
+/// Without a poll that opens the breaker meanwhile.
+fn calm() -> Settings {
+    let minute = Duration::from_secs(60);
+    Settings::default().poll(minute).coherence_lease(minute * 5)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hung_l2_costs_a_load_one_hard_timeout() {
+    let world = World::new().await;
+    let node = world.node_with(|builder| builder.settings(calm())).await;
+    node.l2.hang();
+    let asked = Instant::now();
+    let read = node.cache.get_or_set("key", Loads::new().value(1)).await.unwrap();
+    assert_eq!((*read, read.source()), (1, Source::Factory));
+    assert_eq!(asked.elapsed().as_millis(), HARD);
+    let asked = Instant::now();
+    assert!(node.cache.get::<i32>("other").await.unwrap().is_none());
+    assert_eq!(asked.elapsed().as_millis(), HARD);
+    assert!(node.cache.peek::<i32>("key").is_some(), "it stays here for a while");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hung_l2_costs_one_soft_timeout_where_there_is_a_fallback() {
+    let world = World::new().await;
+    let node = world.node_with(|builder| builder.settings(calm())).await;
+    let _ = node.cache.set("key", 1).options(options()).await.unwrap();
+    pass(Duration::from_secs(11)).await;
+    node.l2.hang();
+    let asked = Instant::now();
+    let read = node.cache.get::<i32>("key").allow_stale().await.unwrap().unwrap();
+    assert_eq!((*read, read.is_stale()), (1, true));
+    assert_eq!(asked.elapsed().as_millis(), SOFT);
+    let asked = Instant::now();
+    let read = node.cache.get_or_set("key", Loads::new().fail::<_, i32>()).options(options());
+    assert!(read.await.unwrap().is_stale());
+    assert_eq!(asked.elapsed().as_millis(), SOFT);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hung_l2_costs_a_write_one_hard_timeout() {
+    let world = World::new().await;
+    let met = world.node_with(|builder| builder.settings(calm())).await;
+    met.l2.hang();
+    let cold = world.cold(|builder| builder.settings(calm()), |l2, _| l2.hang());
+    for node in [&met, &cold] {
+        let asked = Instant::now();
+        assert!(!node.cache.set("key", 1).await.unwrap().is_propagated());
+        assert_eq!(asked.elapsed().as_millis(), HARD);
+        let asked = Instant::now();
+        assert!(!node.cache.remove("key").await.unwrap().is_propagated());
+        assert_eq!(asked.elapsed().as_millis(), HARD);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn timeouts_of_a_call_are_its_own() {
+    let world = World::new().await;
+    let node = world.node_with(|builder| builder.settings(calm())).await;
+    node.l2.hang();
+    let limit = Duration::from_millis(30);
+    let asked = Instant::now();
+    assert!(node.cache.get::<i32>("key").l2_hard_timeout(limit).await.unwrap().is_none());
+    assert_eq!(asked.elapsed().as_millis(), 30);
+    let asked = Instant::now();
+    let read = node.cache.get_or_set("key", Loads::new().value(1)).l2_hard_timeout(limit);
+    assert_eq!(*read.await.unwrap(), 1);
+    assert_eq!(asked.elapsed().as_millis(), 30);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_five_failures_nobody_pays_until_a_poll_is_answered() {
+    let world = World::new().await;
+    let settings = Settings::default().poll(Duration::from_secs(20));
+    let settings = settings.coherence_lease(Duration::from_secs(120));
+    let node = world.node_with(|builder| builder.settings(settings)).await;
+    node.l2.hang();
+    for number in 0..5 {
+        assert_eq!(node.cache.health().l2_up, Some(true));
+        let asked = Instant::now();
+        assert!(node.cache.get::<i32>(&number.to_string()).await.unwrap().is_none());
+        assert_eq!(asked.elapsed().as_millis(), HARD);
+    }
+    assert_eq!(node.cache.health().l2_up, Some(false));
+    node.l2.forget();
+    let asked = Instant::now();
+    assert_eq!(*node.cache.get_or_set("key", Loads::new().value(1)).await.unwrap(), 1);
+    assert!(node.cache.get::<i32>("other").await.unwrap().is_none());
+    let _ = node.cache.set("set", 1).await.unwrap();
+    let _ = node.cache.remove("removed").await.unwrap();
+    assert_eq!(asked.elapsed(), Duration::ZERO);
+    assert_eq!(node.l2.calls(), []);
+    node.l2.heal();
+    until("a poll is answered", || node.cache.health().l2_up == Some(true)).await;
+    let _ = node.cache.set("key", 2).await.unwrap();
+    assert!(world.node().await.cache.get::<i32>("key").await.unwrap().is_some());
+}
+
+/// Refusals of single commands are answers: they open nothing.
+#[tokio::test(start_paused = true)]
+async fn refusals_do_not_open_the_breaker() {
+    let world = World::new().await;
+    let node = world.node().await;
+    node.l2.always(L2Op::Set, Fate::Fail(L2ErrorKind::Full));
+    for _ in 0..20 {
+        assert!(!node.cache.set("key", 1).await.unwrap().is_propagated());
+    }
+    assert_eq!(node.cache.health().l2_up, Some(true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_l2_is_waited_for_within_its_timeout() {
+    let world = World::new().await;
+    let node = world.node().await;
+    let _ = world.node().await.cache.set("key", 1).await.unwrap();
+    node.l2.always(L2Op::Look, Fate::Delay(Duration::from_millis(900)));
+    let asked = Instant::now();
+    assert_eq!(node.cache.get::<i32>("key").await.unwrap().as_deref(), Some(&1));
+    assert_eq!(asked.elapsed().as_millis(), 900);
+}
+
+/// L1 keeps answering through an outage; loads are shared all the same.
+#[tokio::test(start_paused = true)]
+async fn hits_cost_nothing_while_l2_is_down() {
+    let world = World::new().await;
+    let node = world.node().await;
+    let long = options().duration(Duration::from_secs(600));
+    let _ = node.cache.set("key", 1).options(long).await.unwrap();
+    node.l2.hang();
+    for _ in 0..25 {
+        let asked = Instant::now();
+        assert_eq!(node.cache.get::<i32>("key").await.unwrap().as_deref(), Some(&1));
+        assert_eq!(asked.elapsed(), Duration::ZERO);
+        pass(Duration::from_secs(1)).await;
+    }
+}
+
+/// A fill that fails is the caller's value all the same.
+#[tokio::test(start_paused = true)]
+async fn a_failed_fill_is_answered_and_kept_here() {
+    let world = World::new().await;
+    let node = world.node().await;
+    for kind in [L2ErrorKind::Full, L2ErrorKind::Disconnected, L2ErrorKind::Other] {
+        node.l2.next(L2Op::Put, Fate::Fail(kind));
+        let key = format!("{kind:?}");
+        let read = node.cache.get_or_set(&key, Loads::new().value(1)).await.unwrap();
+        assert_eq!((*read, read.is_stale()), (1, false));
+        assert!(node.cache.peek::<i32>(&key).is_some());
+    }
+}
