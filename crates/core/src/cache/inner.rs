@@ -54,6 +54,8 @@ pub(crate) struct Inner<C> {
 pub(crate) struct Link {
     /// How many times the ledger has been compared to the end.
     pub(crate) syncs: u64,
+    /// How many times that was tried in vain.
+    pub(crate) failures: u64,
     /// Whether a subscription is in force.
     pub(crate) subscribed: bool,
 }

@@ -56,6 +56,7 @@ async fn tick<C: Sync>(inner: &Inner<C>, l2: &Access, told: &mut u64) {
     if let Err(error) = sync(inner, l2, asked).await {
         inner.node.abandon();
         inner.counters.l2_errors.add();
+        inner.link.send_modify(|link| link.failures += 1);
         tracing::debug!(%error, "the ledger did not answer");
         return;
     }

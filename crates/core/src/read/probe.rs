@@ -83,15 +83,11 @@ pub(crate) async fn synced<C: Sync>(inner: &Inner<C>, limit: Duration) -> bool {
         return true;
     }
     let mut link = inner.link.subscribe();
+    let failures = link.borrow().failures;
     inner.node.sync_wanted.notify_one();
-    let wait = async {
-        while !inner.node.is_synced() {
-            if link.changed().await.is_err() {
-                return;
-            }
-        }
-    };
-    let _ = timeout(limit, wait).await;
+    // A poll that fails is an answer too: nobody waits for the next.
+    let settled = link.wait_for(|l| inner.node.is_synced() || l.failures != failures);
+    let _ = timeout(limit, settled).await;
     inner.node.is_synced()
 }
 

@@ -31,7 +31,6 @@ pub enum Reach {
 /// # }
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use = "it says whether the write has reached the other nodes"]
 pub struct Receipt {
     l2: Reach,
     backplane: Reach,
