@@ -70,6 +70,8 @@ pub(super) struct Node {
 pub struct State {
     pub(super) source: u8,
     pub(super) now: u64,
+    /// The highest number ever issued.
+    pub(super) issued: u64,
     pub(super) server: Arc<(Authority, Option<Entry>)>,
     pub(super) copy: Arc<(Authority, Option<Entry>)>,
     pub(super) nodes: [Arc<Node>; 2],
@@ -337,4 +339,16 @@ impl Model for Ledger {
             }),
         ]
     }
+}
+
+/// After a fork a replica may keep numbers of the life that is over, below the clear it issued.
+pub(super) fn equal(one: &Replica, server: &Replica) -> bool {
+    let same = |mine: u64, theirs: u64| mine == theirs || mine < server.floor().hard;
+    one.epoch() == server.epoch()
+        && one.frontier() == server.frontier()
+        && one.floor() == server.floor()
+        && [TagHash(1), TagHash(2)].iter().all(|tag| {
+            let (mine, theirs) = (one.levels(*tag), server.levels(*tag));
+            same(mine.soft, theirs.soft) && same(mine.hard, theirs.hard)
+        })
 }

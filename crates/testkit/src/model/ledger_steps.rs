@@ -1,19 +1,19 @@
 //! The steps of the ledger model.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crinkle_core::protocol::ledger::{
-    Advance, Advanced, Item, Removal, Replica, Strength, SyncAsk, SyncReply, Synced, Target,
+    Advance, Advanced, Hearing, Item, Removal, Replica, Strength, SyncAsk, SyncReply, Synced,
+    Target,
 };
 use crinkle_core::protocol::validity::Verdict;
-use crinkle_core::protocol::{Epoch, Nonce, TagHash};
+use crinkle_core::protocol::{Epoch, Nonce};
 
 use super::ledger::{
-    Action, Entry, Flight, Ledger, Node, OTHER, RETENTION_MS, Sabotage, State, TAG, probe,
+    Action, Entry, Flight, Ledger, Node, OTHER, RETENTION_MS, Sabotage, State, TAG, equal, probe,
 };
 
-/// More questions than this in a row are a storm.
+/// More questions in a row are a storm.
 const MAX_ROUNDS: usize = 12;
 
 impl Ledger {
@@ -21,6 +21,7 @@ impl Ledger {
         let mut state = State {
             source: 1,
             now: 1,
+            issued: 1,
             server: Arc::default(),
             copy: Arc::default(),
             nodes: [Arc::default(), Arc::default()],
@@ -214,13 +215,17 @@ impl Ledger {
         if item.removal.targets.contains(&TAG) {
             node.last_number = item.seq;
         }
-        match source {
-            Source::Message(epoch) => node.replica.heard(epoch, item),
+        let (epoch, hearing) = match source {
+            Source::Message(epoch) => (epoch, node.replica.heard(epoch, item)),
             Source::Reply(advanced) => {
-                node.replica.committed(item.removal, Advanced { prev: item.prev, ..advanced })
+                let advanced = Advanced { prev: item.prev, ..advanced };
+                (advanced.epoch, node.replica.committed(item.removal, advanced))
             }
         };
-        state.learn(i, nonce);
+        // A number of a life that the server has lost again binds its issuer only, who retries.
+        if hearing != Hearing::Foreign || probe(&state.server.0, state.now).epoch() == Some(epoch) {
+            state.learn(i, nonce);
+        }
     }
 
     /// A whole `SYNC` at once.
@@ -285,9 +290,7 @@ impl Ledger {
 
     fn failover(&self, state: &mut State) {
         state.failovers -= 1;
-        let numbers = state.nodes.iter().map(|node| node.replica.highest());
-        let top = numbers.chain([probe(&state.server.0, state.now).frontier()]).max();
-        let top = top.unwrap_or(0);
+        let top = state.issued.max(probe(&state.server.0, state.now).frontier());
         state.server = Arc::clone(&state.copy);
         if self.clock_ahead {
             state.now = top + 1;
@@ -427,6 +430,7 @@ fn number(state: &mut State, i: usize, removal: &Removal) -> Advanced {
         retention_ms: RETENTION_MS,
     };
     let advanced = state.advance(&ask);
+    state.issued = state.issued.max(advanced.seq);
     if advanced.epoch == Epoch(state.epochs) {
         state.epochs += 1;
     }
@@ -438,12 +442,4 @@ fn last_of(replica: &Replica) -> Option<Nonce> {
     let mut replica = replica.clone();
     replica.abandon();
     replica.ask(Epoch(99), 1, RETENTION_MS).last
-}
-
-fn equal(one: &Replica, other: &Replica) -> bool {
-    let tags: BTreeSet<TagHash> = [TagHash(1), TagHash(2)].into();
-    one.epoch() == other.epoch()
-        && one.frontier() == other.frontier()
-        && one.floor() == other.floor()
-        && tags.iter().all(|tag| one.levels(*tag) == other.levels(*tag))
 }
