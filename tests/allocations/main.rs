@@ -34,11 +34,11 @@ async fn never() -> Result<String, BoxError> {
 async fn check(cache: &Cache) {
     let tags = ["products", "category:7"];
     let made = cache.get_or_set("key", |_| async { crinkle_core::ok("value".to_owned()) });
-    made.tags(tags).duration(Duration::from_secs(600)).await.unwrap();
+    made.tags(tags).duration(Duration::from_secs(600)).await.expect("no trouble");
     let get_or_set = fewest(async || {
         for _ in 0..HITS {
             let request = cache.get_or_set("key", |_| never()).tags(["products", "category:7"]);
-            let read = request.duration(Duration::from_secs(300)).await.unwrap();
+            let read = request.duration(Duration::from_secs(300)).await.expect("no trouble");
             assert_eq!(*read, "value");
         }
     })
@@ -46,21 +46,24 @@ async fn check(cache: &Cache) {
     assert_eq!(get_or_set, 0, "get_or_set");
     let get = fewest(async || {
         for _ in 0..HITS {
-            assert_eq!(*cache.get::<String>("key").await.unwrap().unwrap(), "value");
+            assert_eq!(
+                *cache.get::<String>("key").await.expect("no trouble").expect("no trouble"),
+                "value"
+            );
         }
     })
     .await;
     assert_eq!(get, 0, "get");
     let peek = fewest(async || {
         for _ in 0..HITS {
-            assert_eq!(*cache.peek::<String>("key").unwrap(), "value");
+            assert_eq!(*cache.peek::<String>("key").expect("no trouble"), "value");
         }
     })
     .await;
     assert_eq!(peek, 0, "peek");
     let control = fewest(async || {
         for _ in 0..HITS {
-            assert!(cache.get::<String>("absent").await.unwrap().is_none());
+            assert!(cache.get::<String>("absent").await.expect("no trouble").is_none());
         }
     })
     .await;

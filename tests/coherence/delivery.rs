@@ -17,7 +17,7 @@ const POLL: Duration = Duration::from_millis(1100);
 async fn hold(node: &Node, key: &str, tag: &str) {
     let options = EntryOptions::new(Duration::from_secs(600));
     let read = node.cache.get_or_set(key, Loads::new().value(1)).tags([tag]).options(options);
-    read.await.unwrap();
+    read.await.expect("no trouble");
     assert!(node.cache.peek::<i32>(key).is_some());
 }
 

@@ -28,7 +28,7 @@ async fn apply(cache: &Cache, op: Op) {
         Op::ExpireByTag => cache.expire_by_tag("tag").await,
         Op::Clear => cache.clear().await,
     };
-    let _ = receipt.unwrap();
+    let _ = receipt.expect("no trouble");
 }
 
 /// Where the removal is called.
@@ -46,7 +46,7 @@ async fn fails_after(op: Op, at: At, stale_first: bool) -> Result<i32, ErrorKind
     let node = world.node().await;
     let other = world.node().await;
     let cache = if matches!(at, At::Alone) { world.alone() } else { node.cache.clone() };
-    let _ = cache.set("key", 1).tags(["tag"]).options(options()).await.unwrap();
+    let _ = cache.set("key", 1).tags(["tag"]).options(options()).await.expect("no trouble");
     if stale_first {
         pass(Duration::from_secs(11)).await;
     }
@@ -67,7 +67,7 @@ async fn fails_after(op: Op, at: At, stale_first: bool) -> Result<i32, ErrorKind
             Ok(*read)
         }
         Err(error) => {
-            assert_eq!(error.factory_error::<TestError>(), Some(&TestError));
+            assert_eq!(error.factory_error::<TestError>(), Some(&TestError::new()));
             Err(error.kind())
         }
     }
@@ -126,7 +126,7 @@ async fn a_fallback_removed_during_the_failing_load_is_not_answered() {
             let held = gate.clone();
             let reader = load(&cache, "key", &["tag"], options(), move |_| async move {
                 held.pass().await;
-                Err::<i32, _>(TestError)
+                Err::<i32, _>(TestError::new())
             });
             gate.reached().await;
             apply(if matches!(at, At::Elsewhere) { &other.cache } else { &cache }, op).await;
@@ -177,7 +177,7 @@ async fn a_fallback_expired_during_the_failing_load_may_be_answered() {
         let reader = go(async move {
             let factory = move |_| async move {
                 held.pass().await;
-                Err::<i32, _>(TestError)
+                Err::<i32, _>(TestError::new())
             };
             cache.get_or_set("key", factory).options(options()).await
         });

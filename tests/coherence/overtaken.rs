@@ -306,3 +306,23 @@ async fn a_barrier_that_overtakes_a_read_hides_what_it_brings() {
     assert!(read.await.unwrap().unwrap().is_none());
     assert!(two.cache.peek::<i32>("key").is_none());
 }
+
+/// Join: L2 refuses the fill because of a removal this node never heard of. Whoever came after the
+/// load began reads again.
+#[tokio::test(start_paused = true)]
+async fn a_refused_fill_is_for_the_caller_that_led_only() {
+    let world = World::new().await;
+    let (one, two) = (world.node().await, world.node().await);
+    one.bus.lose(1);
+    let (gate, loads) = (Gate::new(), Loads::new());
+    let early = load(&one.cache, "key", &[], EntryOptions::default(), loads.gated(&gate, 1));
+    gate.reached().await;
+    let _ = two.cache.remove("key").await.unwrap();
+    let late = load(&one.cache, "key", &[], EntryOptions::default(), loads.value(2));
+    until("it has joined", || one.cache.stats().joined == 1).await;
+    gate.open();
+    assert_eq!(*early.await.unwrap().unwrap(), 1);
+    let late = late.await.unwrap().unwrap();
+    assert_eq!((*late, late.is_stale(), loads.count()), (2, false, 2));
+    assert_eq!(one.cache.stats().fill_refused, 1);
+}

@@ -13,8 +13,16 @@ use crinkle_testkit::chaos::Gate;
 use tokio::task::JoinHandle;
 
 /// What a source of the tests fails with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct TestError;
+
+impl TestError {
+    /// The one there is.
+    pub const fn new() -> Self {
+        Self
+    }
+}
 
 impl fmt::Display for TestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -24,6 +24,7 @@ pub struct World {
 
 /// One node, with its own troubles.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Node<C = MessagePack> {
     /// The cache.
     pub cache: Cache<C>,
@@ -59,6 +60,10 @@ impl World {
     }
 
     /// A node built as the test likes, ready.
+    ///
+    /// # Panics
+    ///
+    /// If the settings are refused or the node does not come up.
     pub async fn node_with<C: Wire + Debug>(
         &self,
         change: impl FnOnce(CacheBuilder) -> CacheBuilder<C>,
@@ -71,6 +76,10 @@ impl World {
     }
 
     /// A node that is not waited for, after `trouble` has been given its handles.
+    ///
+    /// # Panics
+    ///
+    /// If the settings are refused.
     pub fn cold<C: Wire + Debug>(
         &self,
         change: impl FnOnce(CacheBuilder) -> CacheBuilder<C>,
@@ -86,6 +95,10 @@ impl World {
     }
 
     /// A cache without L2, on the world's clock.
+    ///
+    /// # Panics
+    ///
+    /// Never: the defaults are sound.
     pub fn alone(&self) -> Cache {
         Cache::builder("shop").clock(self.clock).build().expect("sound settings")
     }
@@ -102,7 +115,11 @@ pub async fn pass(time: Duration) {
 }
 
 /// Lets virtual time pass until something holds, at most a minute of it.
-pub async fn until(what: &str, holds: impl Fn() -> bool) {
+///
+/// # Panics
+///
+/// If it does not come true.
+pub async fn until(what: &str, holds: impl Fn() -> bool + Send + Sync) {
     let wait = async {
         while !holds() {
             sleep(Duration::from_millis(1)).await;

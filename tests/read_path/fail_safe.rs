@@ -8,7 +8,7 @@ use crinkle_tests::{Loads, TestError, World, go, kind_of, options, pass};
 async fn stale(world: &World) -> [Cache; 2] {
     let caches = [world.alone(), world.node().await.cache];
     for cache in &caches {
-        let _ = cache.set("key", 1).options(options()).await.unwrap();
+        let _ = cache.set("key", 1).options(options()).await.expect("no trouble");
     }
     pass(Duration::from_secs(11)).await;
     caches
@@ -76,7 +76,7 @@ async fn a_call_without_fail_safe_gets_the_error() {
         for _ in 0..2 {
             let read = cache.get_or_set("key", loads.fail::<_, i32>()).options(plain.clone());
             let error = read.await.unwrap_err();
-            assert_eq!(error.factory_error::<TestError>(), Some(&TestError));
+            assert_eq!(error.factory_error::<TestError>(), Some(&TestError::new()));
         }
         assert_eq!(loads.count(), 2);
     }

@@ -181,7 +181,7 @@ async fn a_disabled_cache_runs_every_factory_and_keeps_nothing() {
     assert!(cache.get::<i32>("key").await.unwrap().is_none());
     assert!(cache.peek::<i32>("key").is_none());
     let failed = cache.get_or_set("key", loads.fail::<_, i32>()).await.unwrap_err();
-    assert_eq!(failed.factory_error::<TestError>(), Some(&TestError));
+    assert_eq!(failed.factory_error::<TestError>(), Some(&TestError::new()));
     let panics = |_| -> std::future::Ready<Result<i32, TestError>> { panic!("no") };
     assert_eq!(kind_of(cache.get_or_set("key", panics).await), ErrorKind::FactoryPanicked);
     for _ in 0..10 {
@@ -201,7 +201,7 @@ struct Opaque(#[expect(dead_code, reason = "only its type matters")] std::sync::
 
 #[tokio::test(start_paused = true)]
 async fn a_cache_without_a_codec_holds_any_type() {
-    let cache = Cache::builder("shop").codec(NoCodec::default()).build().unwrap();
+    let cache = Cache::builder("shop").codec(NoCodec).build().unwrap();
     let read =
         cache.get_or_set("key", |_| async { crinkle_core::ok(Opaque(std::sync::Mutex::new(1))) });
     read.tags(["tag"]).await.unwrap();
@@ -213,8 +213,8 @@ async fn a_cache_without_a_codec_holds_any_type() {
 #[tokio::test(start_paused = true)]
 async fn raw_bytes_travel_as_they_are() {
     let world = World::new().await;
-    let one = world.node_with(|builder| builder.codec(Raw::default())).await;
-    let two = world.node_with(|builder| builder.codec(Raw::default())).await;
+    let one = world.node_with(|builder| builder.codec(Raw)).await;
+    let two = world.node_with(|builder| builder.codec(Raw)).await;
     let all: Vec<u8> = (0..=255).collect();
     let _ = one.cache.set("bytes", Bytes::from(all.clone())).await.unwrap();
     let _ = one.cache.set("empty", Bytes::new()).await.unwrap();
@@ -231,14 +231,14 @@ async fn raw_bytes_travel_as_they_are() {
 async fn a_record_of_another_codec_is_a_counted_miss_that_refills() {
     let world = World::new().await;
     let pack = world.node().await;
-    let json = world.node_with(|builder| builder.codec(Json::default())).await;
+    let json = world.node_with(|builder| builder.codec(Json)).await;
     let _ = pack.cache.set("key", 1).await.unwrap();
     pass(Duration::from_millis(10)).await;
     assert!(json.cache.get::<i32>("key").await.unwrap().is_none());
     assert_eq!(json.cache.stats().l2_undecodable, 1);
     assert_eq!(*json.cache.get_or_set("key", Loads::new().value(2)).await.unwrap(), 2);
     assert_eq!(json.cache.get::<i32>("key").await.unwrap().as_deref(), Some(&2));
-    let other = world.node_with(|builder| builder.codec(Json::default())).await;
+    let other = world.node_with(|builder| builder.codec(Json)).await;
     assert_eq!(other.cache.get::<i32>("key").await.unwrap().as_deref(), Some(&2));
 }
 

@@ -159,7 +159,7 @@ async fn an_error_names_cache_and_key_unless_keys_are_redacted() {
         assert_eq!(error.cache(), "shop");
         assert_eq!(error.key(), (!redact).then_some("secret"));
         assert_eq!(format!("{error} {error:?}").contains("secret"), !redact);
-        assert_eq!(error.factory_error::<TestError>(), Some(&TestError));
+        assert_eq!(error.factory_error::<TestError>(), Some(&TestError::new()));
         let again: Result<crinkle_core::Cached<i32>, _> = Err(error.clone());
         assert_eq!(kind_of(again), ErrorKind::Factory);
     }

@@ -145,7 +145,7 @@ async fn an_error_is_shared_by_the_waiters_of_its_flight_only() {
     let held = gate.clone();
     let leader = load(&cache, "key", &[], long(), move |_| async move {
         held.pass().await;
-        Err::<i32, _>(crinkle_tests::TestError)
+        Err::<i32, _>(crinkle_tests::TestError::new())
     });
     gate.reached().await;
     let joined = load(&cache, "key", &[], long(), loads.value(1));

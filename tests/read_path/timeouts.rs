@@ -13,7 +13,7 @@ const HARD: Duration = Duration::from_millis(500);
 async fn stale(world: &World) -> [Cache; 2] {
     let caches = [world.alone(), world.node().await.cache];
     for cache in &caches {
-        let _ = cache.set("key", 1).options(options()).await.unwrap();
+        let _ = cache.set("key", 1).options(options()).await.expect("no trouble");
     }
     pass(Duration::from_secs(11)).await;
     caches
