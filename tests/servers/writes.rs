@@ -52,7 +52,9 @@ fn race(command: impl Fn(&str, usize, usize, &mut StdRng) -> String) {
             let l1 = nodes[side].ask(&format!("peek {key}"));
             if l1 != "none" && l1 != l2 {
                 let stats: Vec<_> = nodes.iter_mut().map(|node| node.ask("stats")).collect();
-                panic!("{key}: node {side} holds {l1}, L2 {l2}; {stats:?}");
+                let again = observer.ask(&format!("get {key}"));
+                let seen = observer.ask("stats");
+                panic!("{key}: node {side} holds {l1}, L2 {l2}, then {again}; {seen}; {stats:?}");
             }
             held += usize::from(l1 != "none");
         }

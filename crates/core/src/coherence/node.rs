@@ -12,7 +12,7 @@ use crate::protocol::ledger::{
 };
 use crate::protocol::session::Doubt;
 use crate::protocol::validity::{Knowledge, TagLevels, Verdict, judge};
-use crate::protocol::{Epoch, TagHash};
+use crate::protocol::{Epoch, Nonce, TagHash};
 use crate::tags::{TagState, Tags};
 
 /// Invariants:
@@ -59,6 +59,8 @@ impl Cells {
 pub(crate) struct Known {
     pub(crate) epoch: Option<Epoch>,
     pub(crate) frontier: u64,
+    /// The highest number heard of, contiguous or not.
+    pub(crate) highest: u64,
     pub(crate) barriers: usize,
     pub(crate) pending: usize,
     pub(crate) suspect: bool,
@@ -116,6 +118,7 @@ impl Node {
         Known {
             epoch: ledger.epoch(),
             frontier: ledger.frontier(),
+            highest: ledger.highest(),
             barriers: ledger.len(),
             pending: ledger.pending().len(),
             suspect: ledger.is_suspect(),
@@ -189,10 +192,15 @@ impl Node {
         self.publish(ledger);
     }
 
-    /// The ledger answered.
-    pub(crate) fn synced(&self, reply: &SyncReply) -> Synced {
+    /// The ledger answered. What it has lost is pending here again before anybody else looks.
+    pub(crate) fn synced(&self, reply: &SyncReply, nonce: impl Fn() -> Nonce) -> Synced {
         let mut ledger = self.ledger.lock();
         let synced = ledger.synced(reply);
+        let born = self.generation.load(Ordering::Acquire) + 1;
+        for (strength, target) in &synced.reissue {
+            let targets = vec![*target];
+            ledger.begin(Removal { nonce: nonce(), strength: *strength, targets }, born);
+        }
         self.publish(ledger);
         synced
     }

@@ -85,7 +85,7 @@ async fn sync<C: Sync>(inner: &Inner<C>, l2: &Access, asked: Moment) -> Result<(
         if was_open {
             inner.doubt(Doubt::L2Back);
         }
-        let synced = inner.node.synced(&reply);
+        let synced = inner.node.synced(&reply, || inner.entropy.nonce());
         if synced.new_epoch && ask.epoch.is_some() {
             inner.counters.epochs.add();
             tracing::warn!("the barrier ledger is another than before; older entries are invalid");
@@ -94,9 +94,8 @@ async fn sync<C: Sync>(inner: &Inner<C>, l2: &Access, asked: Moment) -> Result<(
             inner.counters.forks.add();
             tracing::warn!("the server had issued numbers twice after a failover; clearing");
         }
-        for (strength, target) in synced.reissue {
+        for _ in &synced.reissue {
             inner.counters.reissues.add();
-            inner.node.begin(removal::new(inner, strength, vec![target]));
         }
         if !synced.again {
             break;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Call;
 use super::decode::{ReadInto, decode};
 use super::lookup::{Local, lookup};
-use super::probe::{judge_record, synced};
+use super::probe::{REREADS, judge_record, synced};
 use crate::cache::Inner;
 use crate::entry::{Cached, Entry, Held, Source, Stamp, Value, typed};
 use crate::error::{Error, ErrorKind};
@@ -32,10 +32,15 @@ pub(crate) async fn get<T: Value, C: Codec<T>>(
         }
         Local::Nothing => (None, Verdict::Fresh),
     };
-    let found = match &inner.l2 {
-        Some(l2) if inner.enabled => ask(inner, l2, &call, local.as_ref()).await?,
-        _ => Asked::NoAnswer,
-    };
+    let mut found = Asked::NoAnswer;
+    for _ in 0..=REREADS {
+        let Some(l2) = inner.l2.as_ref().filter(|_| inner.enabled) else { break };
+        found = ask(inner, l2, &call, local.as_ref()).await?;
+        // Doubted or overtaken on its way: L2 knows better now.
+        if !matches!(found, Asked::Entry(_, Verdict::Unverified, _)) {
+            break;
+        }
+    }
     let cached = match found {
         Asked::Entry(entry, Verdict::Fresh, source) => {
             let counter = if source == Source::L1 {

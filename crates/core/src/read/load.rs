@@ -166,6 +166,9 @@ async fn put<T: Value, C: Send + Sync>(
     let put = l2.on(&call.key, limit, |store, key| store.put(key, expected, record, announce));
     match put.await {
         Ok(Put::Stored) => {
+            // L2 holds this now: no copy of anything else may stay, whatever becomes of this one.
+            let keep_only = || inner.l1.keep_only(call.hash, version);
+            inner.flights.hear(call.hash, version, keep_only);
             let kept = landing.land(entry, Source::Factory);
             if let Some(waiting) = waiting.filter(|_| kept) {
                 // This load began after the invalidation that waits, or it would not be kept.

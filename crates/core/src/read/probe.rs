@@ -40,8 +40,19 @@ pub(crate) enum Base {
     Over { expected: Version, lease: Option<Version> },
 }
 
+/// How often a read is repeated because something came into doubt while it was under way.
+pub(super) const REREADS: u32 = 3;
+
 /// An entry with what the node thinks of it.
 type Judged<T> = (Arc<Entry<T>>, Verdict);
+
+/// What a READ showed.
+struct Seen<T> {
+    judged: Option<Judged<T>>,
+    /// The version a fill would replace.
+    version: Option<Version>,
+    lease: Lease,
+}
 
 /// One probe: the call, its flight, and what L1 had.
 struct Prober<'a, T, C> {
@@ -100,20 +111,8 @@ impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
         let patience = Instant::now() + self.call.options.lease_wait;
         let mut pause = Duration::from_millis(20);
         loop {
-            let stamp = self.inner.node.stamp(self.inner.now());
-            let read = match l2
-                .on(&self.call.key, self.limit, |store, key| store.read(key, Some(ask)))
-                .await
-            {
-                Ok(read) => read,
-                Err(error) => {
-                    self.inner.counters.l2_errors.add();
-                    tracing::debug!(%error, "L2 read failed; loading without it");
-                    return None;
-                }
-            };
-            let (seen, version) = self.see(&read, stamp);
-            let fallback = match seen {
+            let Seen { judged, version, lease } = self.read(l2, ask).await?;
+            let fallback = match judged {
                 Some((entry, Verdict::Fresh | Verdict::Unverified)) => {
                     let same = self.local.as_ref().is_some_and(|l| Arc::ptr_eq(l, &entry));
                     let source = if same { Source::L1 } else { Source::L2 };
@@ -122,7 +121,7 @@ impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
                 Some((entry, verdict)) => self.usable(entry, verdict),
                 None => None,
             };
-            match read.lease {
+            match lease {
                 Lease::Granted => {
                     let expected = version.unwrap_or(id);
                     return Some(Probe::Load(Base::Over { expected, lease: Some(id) }, fallback));
@@ -139,6 +138,28 @@ impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
                 Lease::HeldBy(_) => self.wait_for_fill(patience, &mut pause).await,
             }
         }
+    }
+
+    /// Reads, and again if what was found came into doubt on its way; `None` if L2 failed.
+    async fn read(&self, l2: &Access, ask: LeaseAsk) -> Option<Seen<T>> {
+        let (inner, key) = (self.inner, &self.call.key);
+        for attempt in 0.. {
+            let stamp = inner.node.stamp(inner.now());
+            let read = match l2.on(key, self.limit, |store, key| store.read(key, Some(ask))).await {
+                Ok(read) => read,
+                Err(error) => {
+                    inner.counters.l2_errors.add();
+                    tracing::debug!(%error, "L2 read failed; loading without it");
+                    return None;
+                }
+            };
+            let (judged, version) = self.see(&read, stamp);
+            let doubted = matches!(judged, Some((_, Verdict::Unverified)));
+            if !doubted || attempt == REREADS || !synced(inner, self.limit).await {
+                return Some(Seen { judged, version, lease: read.lease });
+            }
+        }
+        None
     }
 
     /// Decodes and judges what a READ found, and says which version a fill would replace.

@@ -125,7 +125,7 @@ fn commit_locally<C>(inner: &Inner<C>, removal: Removal) -> Receipt {
 pub(crate) fn begin_locally<C>(inner: &Inner<C>) {
     let ask: SyncAsk = inner.node.ask(inner.entropy.epoch(), usize::MAX, inner.retention_ms());
     let reply = inner.own_ledger.lock().sync(own_clock(inner), &ask);
-    let _ = inner.node.synced(&reply);
+    let _ = inner.node.synced(&reply, || inner.entropy.nonce());
 }
 
 fn advance<C>(inner: &Inner<C>, removal: Removal) -> Advance {
@@ -133,7 +133,7 @@ fn advance<C>(inner: &Inner<C>, removal: Removal) -> Advance {
     Advance {
         removal,
         epoch: known.epoch,
-        frontier: known.frontier,
+        frontier: known.highest,
         new_epoch: inner.entropy.epoch(),
         retention_ms: inner.retention_ms(),
     }
