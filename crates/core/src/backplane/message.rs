@@ -221,33 +221,3 @@ impl Reader<'_> {
         Some(u64::from_be_bytes(self.take()?))
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_kind_round_trips_and_no_truncation_decodes() {
-        let me = PublisherId(7);
-        let what = Removal {
-            nonce: Nonce(3),
-            strength: Strength::Soft,
-            targets: vec![Target::Tag(TagHash(5)), Target::Tag(TagHash(6))],
-        };
-        let numbers = Advanced { epoch: Epoch(1), prev: None, seq: 9, announced: false };
-        let whole = numbered(&removal(me, 2, "ch", &what), numbers);
-        let item = Item { seq: 9, prev: None, removal: what };
-        let key = key(me, 1, KeyOp::Expired, Version(8), KeyHash(4));
-        let beat = heartbeat(me, 0, 11, 12);
-        assert_eq!(decode(&whole).map(|m| m.body), Some(Body::Removal { epoch: Epoch(1), item }));
-        let body = Body::Key { op: KeyOp::Expired, version: Version(8), key: KeyHash(4) };
-        assert_eq!(decode(&key).map(|m| m.body), Some(body));
-        let body = Body::Heartbeat { beat: 11, next: 12 };
-        assert_eq!(decode(&beat).map(|m| m.body), Some(body));
-        for message in [whole, key, beat] {
-            for len in 0..message.len() {
-                assert_eq!(decode(&message[..len]), None);
-            }
-        }
-    }
-}

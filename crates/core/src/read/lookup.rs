@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Call;
 use crate::cache::Inner;
 use crate::clock::Moment;
-use crate::entry::{Cached, Entry, Source, Value, typed};
+use crate::entry::{Cached, Entry, Held, Source, Value, typed};
 use crate::fail_safe::may_stand_in;
 use crate::protocol::KeyHash;
 use crate::protocol::validity::Verdict;
@@ -70,6 +70,18 @@ pub(crate) fn lookup<T: Value, C>(inner: &Inner<C>, call: &Call) -> Local<T> {
                 && is_known(inner, &entry);
             if throttled { Local::Throttled(entry, now) } else { Local::Candidate(entry, verdict) }
         }
+    }
+}
+
+/// What L1 has to stand in for a load that takes too long, if the call allows it.
+pub(crate) fn stand_in<T: Value, C>(inner: &Inner<C>, call: &Call) -> Option<Held> {
+    match lookup::<T, C>(inner, call) {
+        Local::Throttled(entry, _) => Some(entry),
+        Local::Candidate(entry, verdict) => {
+            let may = may_stand_in(&entry.meta, verdict, &call.options, inner.now());
+            (may && is_known(inner, &entry)).then_some(entry as Held)
+        }
+        Local::Fresh(..) | Local::Nothing => None,
     }
 }
 

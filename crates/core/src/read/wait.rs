@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::Call;
+use super::lookup::stand_in;
 use crate::cache::Inner;
 use crate::entry::{Cached, Held, Source, Value, typed};
 use crate::error::{Error, ErrorKind};
@@ -111,7 +112,7 @@ async fn wait<T: Value, C: Sync>(
             }
             Progress::Done(Ok(_)) => return Answer::Again,
             Progress::Done(Err(error)) => return Answer::Take(Err(error)),
-            Progress::Probing => (None, None),
+            Progress::Probing => (stand_in::<T, C>(inner, call), None),
             Progress::Loading(fallback) => {
                 let since = *loading_since.get_or_insert_with(Instant::now);
                 let fallback = fallback.filter(|held| stands(inner, flight, held, call));

@@ -142,7 +142,9 @@ impl<C: Sync> Write<'_, C> {
             let l2 = self.l2.on(self.key, limit, |store, key| write(store, key, None)).await;
             return Sent { l2, backplane: Reach::Skipped };
         };
-        let (seq, announce) = bus.announce(self.op, self.version, self.hash).unzip();
+        // While L2 is left alone nothing is sent, so nothing may take a number in the sequence.
+        let announce = || bus.announce(self.op, self.version, self.hash);
+        let (seq, announce) = if self.l2.is_open() { None } else { announce() }.unzip();
         let before = bus.publish_key(KeyOp::Before, self.version, self.hash, limit).await;
         let l2 = self.l2.on(self.key, limit, |store, key| write(store, key, announce)).await;
         let after = match &l2 {
