@@ -181,6 +181,18 @@ proptest! {
     }
 }
 
+/// A flight that begins while a write is under way may have read what the write replaced.
+#[test]
+fn the_reply_of_a_write_fences_what_began_during_it() {
+    let mut key = KeyState::default();
+    key.begin(FlightId(1), Some(Version(7)));
+    assert_eq!(key.arrive(FlightId(2)), Arrival::Lead);
+    assert_eq!(key.arrive(FlightId(3)), Arrival::Join(FlightId(2)), "the write has not returned");
+    assert_eq!(key.end(FlightId(1)), Heard::Nothing);
+    assert_eq!(key.arrive(FlightId(4)), Arrival::Lead, "it came after the write");
+    assert_eq!(key.end(FlightId(2)), Heard::One(Version(7)));
+}
+
 #[test]
 fn junk_numbers_do_not_panic_and_are_one_doubt() {
     let mut peers = Peers::default();

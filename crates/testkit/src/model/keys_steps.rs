@@ -110,9 +110,6 @@ impl Keys {
         let write = state.nodes[i].writes.remove(at);
         let node = &mut state.nodes[i];
         node.l1 = node.l1.filter(|copy| copy.version == write.version);
-        if !matches!(self.sabotage, Sabotage::NoFence | Sabotage::NoFenceAtReply) {
-            node.key.hear(write.version);
-        }
         for load in &mut node.loads {
             load.last = Some(write.version);
         }
