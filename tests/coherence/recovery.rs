@@ -352,3 +352,20 @@ async fn a_node_that_starts_without_l2_and_backplane_works_and_joins_later() {
     let _ = other.cache.set("shared", 2).options(long()).await.unwrap();
     assert_eq!(node.cache.get::<i32>("shared").await.unwrap().as_deref(), Some(&2));
 }
+
+/// W2: whoever stops waiting for a write has still begun it.
+#[tokio::test(start_paused = true)]
+async fn a_removal_whose_caller_went_away_is_repeated() {
+    let world = World::new().await;
+    let (one, two) = (world.node().await, world.node().await);
+    let _ = one.cache.set("key", 1).await.unwrap();
+    one.l2.always(L2Op::Remove, Fate::Hang);
+    let impatient =
+        tokio::time::timeout(Duration::from_millis(10), one.cache.remove("key").into_future());
+    impatient.await.unwrap_err();
+    assert_eq!(one.cache.health().recovery_backlog, 1);
+    one.l2.heal();
+    pass(Duration::from_secs(3)).await;
+    assert_eq!(one.cache.health().recovery_backlog, 0);
+    assert!(two.cache.get::<i32>("key").await.unwrap().is_none());
+}

@@ -58,7 +58,8 @@ async fn a_hung_l2_costs_a_write_one_hard_timeout() {
     for node in [&met, &cold] {
         let asked = Instant::now();
         assert!(!node.cache.set("key", 1).await.unwrap().is_propagated());
-        assert_eq!(asked.elapsed().as_millis(), HARD);
+        // Less on the cold one, if the poll that would meet the ledger fails meanwhile.
+        assert!(asked.elapsed().as_millis() <= HARD);
         let asked = Instant::now();
         assert!(!node.cache.remove("key").await.unwrap().is_propagated());
         assert_eq!(asked.elapsed().as_millis(), HARD);

@@ -1,5 +1,5 @@
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
@@ -22,10 +22,14 @@ use crate::tags::{TagState, Tags};
 ///   stores the generation it read: a memo never covers a barrier it has not seen.
 /// - **N2** A stamp is taken under the lock, so its epoch, frontier and generation belong together.
 /// - **N3** Only a Fresh verdict is remembered, and the two time checks are never skipped.
+/// - **N4** What a verdict is made of belongs together: `edition` is odd while it is being written, and
+///   a verdict during which it moved is made again under the lock. (A pending mark must not be gone
+///   before its number is seen, nor a barrier before its epoch.)
 #[derive(Debug)]
 pub(crate) struct Node {
     ledger: Mutex<Replica>,
     tags: Tags,
+    edition: AtomicU64,
     generation: AtomicU64,
     session: AtomicU64,
     epoch: AtomicU64,
@@ -71,6 +75,7 @@ impl Node {
         Self {
             ledger: Mutex::default(),
             tags: Tags::new(),
+            edition: AtomicU64::new(0),
             generation: AtomicU64::new(1),
             session: AtomicU64::new(1),
             epoch: AtomicU64::new(0),
@@ -92,12 +97,27 @@ impl Node {
                 return Verdict::Fresh;
             }
         }
-        let tags = meta.tags.iter().map(|tag| tag.levels());
-        let verdict = judge(&meta.facts(), &self.knowledge(), tags, now.as_nanos());
+        let verdict = self.judge_anew(meta, now);
         if verdict == Verdict::Fresh {
             meta.check(generation);
         }
         verdict
+    }
+
+    /// Judges by what is known at one moment (N4).
+    fn judge_anew(&self, meta: &Meta, now: Moment) -> Verdict {
+        let judge = || {
+            let tags = meta.tags.iter().map(|tag| tag.levels());
+            judge(&meta.facts(), &self.knowledge(), tags, now.as_nanos())
+        };
+        let before = self.edition.load(Ordering::Acquire);
+        let verdict = judge();
+        fence(Ordering::Acquire);
+        if before.is_multiple_of(2) && self.edition.load(Ordering::Relaxed) == before {
+            return verdict;
+        }
+        let _ledger = self.ledger.lock();
+        judge()
     }
 
     pub(crate) fn session(&self) -> u64 {
@@ -222,6 +242,9 @@ impl Node {
     /// Makes what the ledger says visible to the hit path (N1).
     fn publish(&self, mut ledger: MutexGuard<'_, Replica>) {
         let changed = ledger.take_changed();
+        let edition = self.edition.load(Ordering::Relaxed);
+        self.edition.store(edition + 1, Ordering::Relaxed);
+        fence(Ordering::Release);
         let suspect = ledger.is_suspect();
         let epoch = ledger.epoch().map_or(0, |epoch| epoch.0);
         for target in &changed {
@@ -235,6 +258,7 @@ impl Node {
         }
         let doubted = self.suspect.swap(suspect, Ordering::AcqRel) != suspect;
         let reborn = self.epoch.swap(epoch, Ordering::AcqRel) != epoch;
+        self.edition.store(edition + 2, Ordering::Release);
         if doubted || reborn || !changed.is_empty() {
             self.generation.fetch_add(1, Ordering::AcqRel);
         }

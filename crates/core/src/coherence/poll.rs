@@ -29,10 +29,10 @@ const ROUNDS: usize = 256;
 /// Polls until the cache closes.
 pub(crate) async fn run<C: Send + Sync + 'static>(inner: Arc<Inner<C>>) {
     let Some(l2) = &inner.l2 else { return };
-    let mut told = 0;
+    let (mut told, mut was_silent) = (0, false);
     loop {
         let started = Instant::now();
-        tick(&inner, l2, &mut told).await;
+        tick(&inner, l2, &mut told, &mut was_silent).await;
         // However often a peer's messages ask for a `SYNC`, it is not sent more often than this.
         sleep_until(started + LEAST_PAUSE).await;
         let next = started + inner.settings.poll;
@@ -45,7 +45,7 @@ pub(crate) async fn run<C: Send + Sync + 'static>(inner: Arc<Inner<C>>) {
     }
 }
 
-async fn tick<C: Sync>(inner: &Inner<C>, l2: &Access, told: &mut u64) {
+async fn tick<C: Sync>(inner: &Inner<C>, l2: &Access, told: &mut u64, was_silent: &mut bool) {
     let asked = inner.now();
     if let Some(bus) = &inner.bus {
         speak(inner, bus, asked, told).await;
@@ -60,7 +60,7 @@ async fn tick<C: Sync>(inner: &Inner<C>, l2: &Access, told: &mut u64) {
         tracing::debug!(%error, "the ledger did not answer");
         return;
     }
-    listen_check(inner, asked);
+    listen_check(inner, asked, was_silent);
     repair(inner, l2).await;
 }
 
@@ -109,8 +109,10 @@ async fn sync<C: Sync>(inner: &Inner<C>, l2: &Access, asked: Moment) -> Result<(
 
 /// L2 answers: if the own heartbeat does not come back, this node's ears are gone, and what it holds
 /// must be verified.
-fn listen_check<C>(inner: &Inner<C>, asked: Moment) {
-    let deaf = inner.node.lease.silence(asked) > inner.settings.poll * 3;
+fn listen_check<C>(inner: &Inner<C>, asked: Moment, was_silent: &mut bool) {
+    // Twice in a row: a process that was stopped finds itself deaf before its heartbeat can be back.
+    let silent = inner.node.lease.silence(asked) > inner.settings.poll * 2;
+    let deaf = std::mem::replace(was_silent, silent) && silent;
     let subscribed = inner.link.borrow().subscribed;
     if inner.bus.is_some() && deaf {
         inner.doubt(Doubt::Deaf);
@@ -120,10 +122,15 @@ fn listen_check<C>(inner: &Inner<C>, asked: Moment) {
     }
 }
 
-/// L2 answers: everything that waited for it goes out, each on its own.
+/// L2 answers: what waited for it goes out, each on its own, for half a poll at most, so that the next
+/// poll is not late. Begins anywhere, so that nothing stands in the way of the rest for ever.
 async fn repair<C: Sync>(inner: &Inner<C>, l2: &Access) {
     let limit = inner.l2_limit();
+    let until = Instant::now() + inner.settings.poll / 2;
     for pending in inner.node.pending() {
+        if Instant::now() >= until {
+            return;
+        }
         if let Err(error) = removal::number(inner, l2, pending.removal, limit).await {
             tracing::debug!(%error, "a removal still waits for its number");
             if error.is_outage() {
@@ -131,15 +138,17 @@ async fn repair<C: Sync>(inner: &Inner<C>, l2: &Access) {
             }
         }
     }
-    for (key, queued) in inner.recovery.waiting() {
+    let mut due = inner.recovery.due(inner.now());
+    let first = inner.entropy.below(due.len() as u64);
+    let first = usize::try_from(first).unwrap_or(0).min(due.len());
+    due.rotate_left(first);
+    for (key, queued) in due {
+        if Instant::now() >= until {
+            return;
+        }
         match invalidate(inner, l2, &key, queued).await {
-            Ok(()) => inner.recovery.settle(&key, queued.version),
-            Err(error) => {
-                tracing::debug!(%error, "an invalidation still waits for L2");
-                if error.is_outage() {
-                    return;
-                }
-            }
+            Ok(()) => inner.recovery.settle(&key, queued.version, inner.now()),
+            Err(error) => tracing::debug!(%error, "an invalidation still waits for L2"),
         }
     }
 }

@@ -7,6 +7,7 @@ pub(crate) struct Fence<'a, C> {
     inner: &'a Inner<C>,
     hash: KeyHash,
     id: FlightId,
+    is_write: bool,
     ended: bool,
 }
 
@@ -19,7 +20,7 @@ impl<'a, C> Fence<'a, C> {
         invalidate: impl FnOnce(),
     ) -> Self {
         let id = inner.flights.begin(hash, version, invalidate);
-        Self { inner, hash, id, ended: false }
+        Self { inner, hash, id, is_write: version.is_some(), ended: false }
     }
 
     /// Ends; `settle` runs under the key's lock with what was heard meanwhile.
@@ -33,8 +34,10 @@ impl<C> Drop for Fence<'_, C> {
     fn drop(&mut self) {
         if !self.ended {
             self.inner.flights.end(self.hash, self.id, |_| ());
-            // Its write may still run: the echo will be news.
-            self.inner.hearsay.straggle(self.inner.now());
+            if self.is_write {
+                // It may still run: its echo will be news.
+                self.inner.hearsay.straggle(self.inner.now());
+            }
         }
     }
 }

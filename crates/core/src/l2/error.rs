@@ -41,6 +41,11 @@ impl L2Error {
         Self::new(L2ErrorKind::Timeout, what)
     }
 
+    /// A `set` before the ledger was met: nothing was sent.
+    pub(crate) fn unmet() -> Self {
+        Self::new(L2ErrorKind::Denied, "the ledger has not been met yet, so nothing was sent")
+    }
+
     /// The kind.
     #[must_use]
     pub fn kind(&self) -> L2ErrorKind {

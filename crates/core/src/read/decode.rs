@@ -72,7 +72,7 @@ fn value<T, C: Codec<T>>(inner: &Inner<C>, envelope: &Envelope<'_>, found: &Foun
 
 fn meta<C>(inner: &Inner<C>, envelope: &Envelope<'_>, ttl_ms: u64, stamp: Stamp) -> Meta {
     let age_ms = envelope.physical_ms.saturating_sub(ttl_ms);
-    let now = inner.now();
+    let now = stamp.at;
     let created = now.as_nanos().saturating_sub(age_ms.saturating_mul(1_000_000));
     let fresh_ms = envelope.logical_ms.saturating_sub(age_ms);
     let lives = Lives {

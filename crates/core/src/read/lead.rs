@@ -166,11 +166,12 @@ impl<C> Landing<C> {
         &mut self,
         result: impl FnOnce(&Inner<C>, &Flight, crate::protocol::flight::Heard) -> Result<Landed, Error>,
     ) {
-        self.landed = true;
         let (inner, flight) = (&self.inner, &self.flight);
         let result =
             inner.flights.end(flight.hash, flight.id, |heard| result(inner, flight, heard));
         flight.progress.send_replace(Progress::Done(result));
+        // Last: if a value's own drop panics before, the guard still ends the flight.
+        self.landed = true;
     }
 }
 

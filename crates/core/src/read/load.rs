@@ -172,7 +172,7 @@ async fn put<T: Value, C: Send + Sync>(
             let kept = landing.land(entry, Source::Factory);
             if let Some(waiting) = waiting.filter(|_| kept) {
                 // This load began after the invalidation that waits, or it would not be kept.
-                inner.recovery.settle(&call.key, waiting.version);
+                inner.recovery.settle(&call.key, waiting.version, inner.now());
             }
             if let Some(bus) = &inner.bus {
                 let _ = bus.publish_key(KeyOp::Written, version, call.hash, limit).await;

@@ -108,7 +108,7 @@ impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
         let id = self.inner.entropy.version();
         let ttl_ms = crate::clock::millis(self.inner.settings.lease);
         let mut ask = LeaseAsk { id, ttl_ms, replace: None, hidden: None };
-        let patience = Instant::now() + self.call.options.lease_wait;
+        let (mut patience, mut waited_for) = (Instant::now(), None);
         let mut pause = Duration::from_millis(20);
         loop {
             let Seen { judged, version, lease } = self.read(l2, ask).await?;
@@ -121,6 +121,12 @@ impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
                 Some((entry, verdict)) => self.usable(entry, verdict),
                 None => None,
             };
+            if let Lease::HeldBy(by) = lease
+                && waited_for.replace(by) != Some(by)
+            {
+                // Another holder gets the same time, or waiters would rob each other in turn.
+                patience = Instant::now() + self.call.options.lease_wait;
+            }
             match lease {
                 Lease::Granted => {
                     let expected = version.unwrap_or(id);

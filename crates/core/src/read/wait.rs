@@ -85,10 +85,16 @@ pub(crate) async fn for_end<T: Value, C: Sync>(
 ) -> Answer<T> {
     let mut progress = flight.progress.subscribe();
     let end = progress.wait_for(|progress| matches!(progress, Progress::Done(_)));
-    let limit = call.options.flight_timeout.unwrap_or(Duration::MAX);
+    let options = &call.options;
+    let limits =
+        [options.flight_timeout, options.factory_soft_timeout, options.factory_hard_timeout];
+    let limit = limits.into_iter().flatten().min().unwrap_or(Duration::MAX);
     match timeout(limit, end).await {
         Ok(_) => Answer::Again,
-        Err(_) => Answer::Take(Err(inner.error(ErrorKind::LockTimeout, &call.key, ""))),
+        Err(_) => {
+            let fallback = stand_in::<T, C>(inner, call);
+            give_up(inner, flight, call, Over::Flight, false, fallback)
+        }
     }
 }
 

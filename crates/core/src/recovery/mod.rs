@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
+use crate::clock::Moment;
 use crate::protocol::Version;
 use crate::protocol::ledger::Strength;
 
@@ -26,6 +27,8 @@ pub(crate) struct Recovery {
 pub(crate) struct Queued {
     pub(crate) strength: Strength,
     pub(crate) version: Version,
+    /// Until then the write that failed may still run, so nothing settles this.
+    pub(crate) not_before: Moment,
 }
 
 impl Recovery {
@@ -37,9 +40,10 @@ impl Recovery {
     /// clear that must take its place.
     pub(crate) fn queue(&self, key: &str, queued: Queued) -> Option<Strength> {
         let mut keys = self.keys.lock();
-        let before = keys.get(key).map(|q| q.strength);
-        let strength = before.map_or(queued.strength, |s| s.max(queued.strength));
-        keys.insert(key.into(), Queued { strength, ..queued });
+        let before = keys.get(key).copied().unwrap_or(queued);
+        let strength = before.strength.max(queued.strength);
+        let not_before = before.not_before.max(queued.not_before);
+        keys.insert(key.into(), Queued { strength, not_before, ..queued });
         let overflow = (keys.len() > self.cap).then(|| {
             let hardest = keys.values().map(|q| q.strength).max();
             keys.clear();
@@ -58,17 +62,20 @@ impl Recovery {
     }
 
     /// L2 knows of exactly this invalidation: by it, or because the record was replaced since.
-    pub(crate) fn settle(&self, key: &str, version: Version) {
+    pub(crate) fn settle(&self, key: &str, version: Version, now: Moment) {
         let mut keys = self.keys.lock();
-        if keys.get(key).is_some_and(|queued| queued.version == version) {
+        if keys.get(key).is_some_and(|queued| queued.version == version && queued.not_before <= now)
+        {
             keys.remove(key);
         }
         self.len.store(keys.len(), Ordering::Release);
     }
 
-    /// Everything that waits.
-    pub(crate) fn waiting(&self) -> Vec<(Box<str>, Queued)> {
-        self.keys.lock().iter().map(|(key, queued)| (key.clone(), *queued)).collect()
+    /// Everything that waits and is due.
+    pub(crate) fn due(&self, now: Moment) -> Vec<(Box<str>, Queued)> {
+        let keys = self.keys.lock();
+        let due = keys.iter().filter(|(_, queued)| queued.not_before <= now);
+        due.map(|(key, queued)| (key.clone(), *queued)).collect()
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -14,12 +14,16 @@ use crate::error::{Error, ErrorKind};
 use crate::factory::Choices;
 use crate::flight::Fence;
 use crate::l2::access::{Access, Call};
-use crate::l2::{Announce, Codec, L2, L2Error, L2ErrorKind};
+use crate::l2::{Announce, Codec, L2, L2Error};
 use crate::options::EntryOptions;
 use crate::protocol::ledger::{Strength, Target};
 use crate::protocol::{KeyHash, Version};
 use crate::read::{new_meta, synced};
 use crate::recovery::Queued;
+
+/// Until when, after its call has ended, a `set` whose outcome is unknown may still run: longer than
+/// any hard timeout with its slack. Until then nothing settles the invalidation that follows it.
+const LATEST: Duration = Duration::from_secs(5);
 
 /// Stores a value, whatever is there.
 pub(crate) async fn set<T: Value, C: Codec<T>>(
@@ -47,18 +51,22 @@ pub(crate) async fn set<T: Value, C: Codec<T>>(
         return Ok(Receipt::local());
     };
     let record = encode(inner, &entry)?;
-    let write = Write { inner, l2, key, hash, version, op: KeyOp::Written };
     let fence = Fence::begin(inner, hash, Some(version), || inner.l1.invalidate(hash));
+    let write = Write::new(inner, l2, key, version, KeyOp::Written);
     let waiting = inner.recovery.get(key);
     // What the wait for the ledger has cost comes off: one hard timeout for the call.
     let limit = choices.options.l2_hard_timeout.saturating_sub(came.elapsed());
-    let result = {
-        let latest = l2.latest(limit);
-        write.send(limit, |store, key, announce| store.set(key, record, latest, announce)).await
-    };
+    let latest = l2.latest(limit);
+    let result = write
+        .send(limit, |store, key, announce| match latest {
+            Some(_) => store.set(key, record, latest, announce),
+            // Without a latest moment it could run at any time; nobody would vouch for it anyway.
+            None => Box::pin(std::future::ready(Err(L2Error::unmet()))),
+        })
+        .await;
     let superseded = fence.end(|heard| {
         if result.l2.is_err() {
-            entry.meta.shorten(inner.now() + inner.settings.coherence_lease);
+            entry.meta.shorten(stamp.at + inner.settings.coherence_lease);
         }
         let keep = heard.allows(version);
         if keep {
@@ -69,9 +77,9 @@ pub(crate) async fn set<T: Value, C: Codec<T>>(
         !keep
     });
     if let (Ok(()), Some(waiting)) = (&result.l2, waiting) {
-        inner.recovery.settle(key, waiting.version);
+        inner.recovery.settle(key, waiting.version, inner.now());
     }
-    write.conclude(result, Strength::Hard, superseded, &choices.options)
+    conclude(inner, key, result, superseded, &choices.options)
 }
 
 /// Removes a key, as a fallback too.
@@ -86,14 +94,14 @@ pub(crate) async fn remove<C: Sync>(
         inner.flights.removed(hash);
         return Ok(Receipt::local());
     };
-    let write = Write { inner, l2, key, hash, version, op: KeyOp::Removed };
     let fence = Fence::begin(inner, hash, Some(version), || inner.l1.invalidate(hash));
+    let write = Write::new(inner, l2, key, version, KeyOp::Removed);
     inner.flights.removed(hash);
     let limit = options.l2_hard_timeout;
     let result = write.send(limit, |store, key, announce| store.remove(key, announce)).await;
     fence.end(|_| inner.l1.invalidate(hash));
     inner.flights.removed(hash);
-    write.conclude(result, Strength::Hard, false, options)
+    conclude(inner, key, result, false, options)
 }
 
 /// Makes a key stale; it may still stand in.
@@ -107,48 +115,58 @@ pub(crate) async fn expire<C: Sync>(
         inner.flights.hear(hash, version, || inner.l1.expire(hash));
         return Ok(Receipt::local());
     };
-    let write = Write { inner, l2, key, hash, version, op: KeyOp::Expired };
     let fence = Fence::begin(inner, hash, Some(version), || inner.l1.expire(hash));
+    let write = Write::new(inner, l2, key, version, KeyOp::Expired);
     let limit = options.l2_hard_timeout;
     let result =
         write.send(limit, |store, key, announce| store.expire(key, version, announce)).await;
     fence.end(|_| inner.l1.expire(hash));
-    write.conclude(result, Strength::Soft, false, options)
+    conclude(inner, key, result, false, options)
 }
 
-/// One write of one key.
+/// One write of one key. Dropped before L2 has answered, it is queued: what its caller began holds,
+/// whether the caller waits or not (W2).
 struct Write<'a, C> {
     inner: &'a Inner<C>,
     l2: &'a Access,
     key: &'a str,
-    hash: KeyHash,
     version: Version,
     op: KeyOp,
+    answered: bool,
 }
 
 struct Sent {
     l2: Result<(), L2Error>,
+    reach: Reach,
     backplane: Reach,
 }
 
-impl<C: Sync> Write<'_, C> {
-    /// Writes and announces: in one step if L2 can, else saying before and after.
+impl<'a, C: Sync> Write<'a, C> {
+    fn new(inner: &'a Inner<C>, l2: &'a Access, key: &'a str, version: Version, op: KeyOp) -> Self {
+        Self { inner, l2, key, version, op, answered: false }
+    }
+
+    /// Writes and announces: in one step if L2 can, else saying before and after. What L2 has not
+    /// confirmed is queued when this returns, before any fence ends.
     async fn send(
-        &self,
+        mut self,
         limit: Duration,
         write: impl for<'x> FnOnce(&'x dyn L2, &'x str, Option<Announce>) -> Call<'x, ()> + Send,
     ) -> Sent {
+        let (hash, left_alone) = (KeyHash::of(self.key), self.l2.is_open());
         let Some(bus) = &self.inner.bus else {
             let l2 = self.l2.on(self.key, limit, |store, key| write(store, key, None)).await;
-            return Sent { l2, backplane: Reach::Skipped };
+            let reach = self.answer(&l2, left_alone);
+            return Sent { l2, reach, backplane: Reach::Skipped };
         };
         // While L2 is left alone nothing is sent, so nothing may take a number in the sequence.
-        let announce = || bus.announce(self.op, self.version, self.hash);
-        let (seq, announce) = if self.l2.is_open() { None } else { announce() }.unzip();
-        let before = bus.publish_key(KeyOp::Before, self.version, self.hash, limit).await;
+        let announce = || bus.announce(self.op, self.version, hash);
+        let (seq, announce) = if left_alone { None } else { announce() }.unzip();
+        let before = bus.publish_key(KeyOp::Before, self.version, hash, limit).await;
         let l2 = self.l2.on(self.key, limit, |store, key| write(store, key, announce)).await;
+        let reach = self.answer(&l2, left_alone);
         let after = match &l2 {
-            Ok(()) => bus.publish_key(self.op, self.version, self.hash, limit).await,
+            Ok(()) => bus.publish_key(self.op, self.version, hash, limit).await,
             Err(_) => Ok(()),
         };
         if let (Err(error), Some(seq)) = (&l2, seq)
@@ -157,54 +175,71 @@ impl<C: Sync> Write<'_, C> {
             bus.void(seq, limit).await;
         }
         let backplane = match (&l2, before.and(after)) {
-            (Err(_), _) => reach_of(&l2, self.l2),
+            (Err(_), _) => reach,
             (Ok(()), Ok(())) => Reach::Done,
             // The gap in this node's sequence tells the others that they missed something.
             (Ok(()), Err(_)) => Reach::Unknown,
         };
-        Sent { l2, backplane }
+        Sent { l2, reach, backplane }
     }
 
-    /// Queues what L2 has not confirmed (W2), and says how far the write got (W3).
-    fn conclude(
-        &self,
-        sent: Sent,
-        strength: Strength,
-        superseded: bool,
-        options: &EntryOptions,
-    ) -> Result<Receipt, Error> {
-        let mut reach = reach_of(&sent.l2, self.l2);
-        if let Err(error) = &sent.l2 {
-            self.inner.counters.l2_errors.add();
-            if error.is_unknown() {
-                self.inner.hearsay.straggle(self.inner.now());
-            }
-            self.inner.queue(self.key, Queued { strength, version: self.version });
-            if options.require_propagation {
-                let place = self.inner.place(Some(self.key));
-                let what = "it is queued as an invalidation and holds on this node";
-                let source = error.clone();
-                return Err(Error::with_source(ErrorKind::NotPropagated, place, what, source));
-            }
-        } else if superseded {
-            reach = Reach::Superseded;
-        }
-        let receipt = Receipt::new(reach, sent.backplane);
-        if options.require_propagation && !receipt.is_propagated() {
-            let what = "L2 has it, but its notification may be lost";
-            return Err(self.inner.error(ErrorKind::NotPropagated, self.key, what));
-        }
-        Ok(receipt)
+    /// L2 has answered, or will not: how far the write got (W3).
+    fn answer(&mut self, l2: &Result<(), L2Error>, left_alone: bool) -> Reach {
+        self.answered = true;
+        let Err(error) = l2 else { return Reach::Done };
+        self.inner.counters.l2_errors.add();
+        let unknown = error.is_unknown() && !left_alone;
+        self.queue(unknown);
+        if unknown { Reach::Unknown } else { Reach::Queued }
     }
 }
 
-fn reach_of(result: &Result<(), L2Error>, l2: &Access) -> Reach {
-    match result {
-        Ok(()) => Reach::Done,
-        Err(error) if !error.is_unknown() => Reach::Queued,
-        Err(error) if error.kind() == L2ErrorKind::Disconnected && l2.is_open() => Reach::Queued,
-        Err(_) => Reach::Unknown,
+impl<C> Write<'_, C> {
+    fn queue(&self, unknown: bool) {
+        let now = self.inner.now();
+        let strength = match self.op {
+            KeyOp::Expired => Strength::Soft,
+            _ => Strength::Hard,
+        };
+        let mut not_before = now;
+        if unknown {
+            self.inner.hearsay.straggle(now);
+            if self.op == KeyOp::Written {
+                not_before = now + LATEST;
+            }
+        }
+        self.inner.queue(self.key, Queued { strength, version: self.version, not_before });
     }
+}
+
+impl<C> Drop for Write<'_, C> {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.queue(true);
+        }
+    }
+}
+
+/// Says how far a write got, or that it is not far enough for its caller.
+fn conclude<C>(
+    inner: &Inner<C>,
+    key: &str,
+    sent: Sent,
+    superseded: bool,
+    options: &EntryOptions,
+) -> Result<Receipt, Error> {
+    let reach = if superseded && sent.l2.is_ok() { Reach::Superseded } else { sent.reach };
+    let receipt = Receipt::new(reach, sent.backplane);
+    if !options.require_propagation || receipt.is_propagated() {
+        return Ok(receipt);
+    }
+    let place = inner.place(Some(key));
+    let Err(error) = sent.l2 else {
+        let what = "L2 has it, but its notification may be lost";
+        return Err(Error::new(ErrorKind::NotPropagated, place, what));
+    };
+    let what = "it is queued as an invalidation and holds on this node";
+    Err(Error::with_source(ErrorKind::NotPropagated, place, what, error))
 }
 
 impl<C> Inner<C> {

@@ -3,8 +3,8 @@
 use super::{Barrier, Reach, Receipt};
 use crate::cache::Inner;
 use crate::error::{Error, ErrorKind};
+use crate::l2::L2Error;
 use crate::l2::access::Access;
-use crate::l2::{L2Error, L2ErrorKind};
 use crate::options::EntryOptions;
 use crate::protocol::TagHash;
 use crate::protocol::ledger::{Advance, MAX_TARGETS, Removal, Strength, SyncAsk, Target};
@@ -65,6 +65,7 @@ async fn commit<C: Sync>(
     options: &EntryOptions,
 ) -> Result<Receipt, Error> {
     let Some(l2) = &inner.l2 else { return Ok(commit_locally(inner, removal)) };
+    let left_alone = l2.is_open();
     match number(inner, l2, removal, options.l2_hard_timeout).await {
         Ok(receipt) if options.require_propagation && !receipt.is_propagated() => {
             let what = "L2 has it, but its notification may be lost";
@@ -79,9 +80,8 @@ async fn commit<C: Sync>(
                 let place = inner.place(None);
                 return Err(Error::with_source(ErrorKind::NotPropagated, place, what, error));
             }
-            let sent =
-                error.is_unknown() && !(error.kind() == L2ErrorKind::Disconnected && l2.is_open());
-            let reach = if sent { Reach::Unknown } else { Reach::Queued };
+            let unknown = error.is_unknown() && !left_alone;
+            let reach = if unknown { Reach::Unknown } else { Reach::Queued };
             Ok(Receipt::new(reach, if inner.bus.is_some() { reach } else { Reach::Skipped }))
         }
     }
