@@ -73,7 +73,7 @@ async fn a_write_that_l2_has_not_confirmed_is_queued_or_unknown_or_an_error() {
             let health = node.cache.health();
             assert!(health.recovery_backlog + health.pending_removals > 0);
             node.l2.heal();
-            // A set that may still run holds its invalidation back for 5 s.
+            // A set that may still run holds its invalidation back for its limit and 2 s.
             pass(Duration::from_secs(7)).await;
             let health = node.cache.health();
             assert_eq!(health.recovery_backlog + health.pending_removals, 0, "{op:?} {fate:?}");

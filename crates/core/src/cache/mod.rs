@@ -222,7 +222,8 @@ impl<C: Send + Sync + 'static> Cache<C> {
     ///
     /// # Cancel safety
     ///
-    /// A dropped `set` may have taken effect or not; in either case no older value is left here.
+    /// A dropped `set` may have taken effect or not; an invalidation of the key follows it, so that no
+    /// older value is left.
     pub fn set<'a, T>(&'a self, key: &'a (impl AsRef<str> + ?Sized), value: T) -> Set<'a, T, C>
     where
         T: Send + Sync + 'static,
@@ -239,8 +240,7 @@ impl<C: Send + Sync + 'static> Cache<C> {
     ///
     /// # Cancel safety
     ///
-    /// It holds on this node from the first poll; the other nodes may or may not learn of a dropped
-    /// one.
+    /// From the first poll it holds on this node, and is repeated until L2 has it.
     pub fn remove<'a>(&'a self, key: &'a (impl AsRef<str> + ?Sized)) -> Remove<'a, C> {
         Remove::new(self, key.as_ref())
     }

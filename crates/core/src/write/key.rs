@@ -21,9 +21,9 @@ use crate::protocol::{KeyHash, Version};
 use crate::read::{new_meta, synced};
 use crate::recovery::Queued;
 
-/// Until when, after its call has ended, a `set` whose outcome is unknown may still run: longer than
-/// any hard timeout with its slack. Until then nothing settles the invalidation that follows it.
-const LATEST: Duration = Duration::from_secs(5);
+/// How long, beyond the limit of its call, a `set` of unknown outcome may still run. Until then nothing
+/// settles the invalidation that follows it.
+const STRAGGLING: Duration = Duration::from_secs(2);
 
 /// Stores a value, whatever is there.
 pub(crate) async fn set<T: Value, C: Codec<T>>(
@@ -52,13 +52,14 @@ pub(crate) async fn set<T: Value, C: Codec<T>>(
     };
     let record = encode(inner, &entry)?;
     let fence = Fence::begin(inner, hash, Some(version), || inner.l1.invalidate(hash));
-    let write = Write::new(inner, l2, key, version, KeyOp::Written);
-    let waiting = inner.recovery.get(key);
     // What the wait for the ledger has cost comes off: one hard timeout for the call.
     let limit = choices.options.l2_hard_timeout.saturating_sub(came.elapsed());
+    let op = KeyOp::Written;
+    let write = Write { inner, l2, key, version, op, limit, answered: false };
+    let waiting = inner.recovery.get(key);
     let latest = l2.latest(limit);
     let result = write
-        .send(limit, |store, key, announce| match latest {
+        .send(|store, key, announce| match latest {
             Some(_) => store.set(key, record, latest, announce),
             // Without a latest moment it could run at any time; nobody would vouch for it anyway.
             None => Box::pin(std::future::ready(Err(L2Error::unmet()))),
@@ -95,10 +96,10 @@ pub(crate) async fn remove<C: Sync>(
         return Ok(Receipt::local());
     };
     let fence = Fence::begin(inner, hash, Some(version), || inner.l1.invalidate(hash));
-    let write = Write::new(inner, l2, key, version, KeyOp::Removed);
+    let (op, limit) = (KeyOp::Removed, options.l2_hard_timeout);
+    let write = Write { inner, l2, key, version, op, limit, answered: false };
     inner.flights.removed(hash);
-    let limit = options.l2_hard_timeout;
-    let result = write.send(limit, |store, key, announce| store.remove(key, announce)).await;
+    let result = write.send(|store, key, announce| store.remove(key, announce)).await;
     fence.end(|_| inner.l1.invalidate(hash));
     inner.flights.removed(hash);
     conclude(inner, key, result, false, options)
@@ -116,10 +117,9 @@ pub(crate) async fn expire<C: Sync>(
         return Ok(Receipt::local());
     };
     let fence = Fence::begin(inner, hash, Some(version), || inner.l1.expire(hash));
-    let write = Write::new(inner, l2, key, version, KeyOp::Expired);
-    let limit = options.l2_hard_timeout;
-    let result =
-        write.send(limit, |store, key, announce| store.expire(key, version, announce)).await;
+    let (op, limit) = (KeyOp::Expired, options.l2_hard_timeout);
+    let write = Write { inner, l2, key, version, op, limit, answered: false };
+    let result = write.send(|store, key, announce| store.expire(key, version, announce)).await;
     fence.end(|_| inner.l1.expire(hash));
     conclude(inner, key, result, false, options)
 }
@@ -132,6 +132,7 @@ struct Write<'a, C> {
     key: &'a str,
     version: Version,
     op: KeyOp,
+    limit: Duration,
     answered: bool,
 }
 
@@ -141,19 +142,15 @@ struct Sent {
     backplane: Reach,
 }
 
-impl<'a, C: Sync> Write<'a, C> {
-    fn new(inner: &'a Inner<C>, l2: &'a Access, key: &'a str, version: Version, op: KeyOp) -> Self {
-        Self { inner, l2, key, version, op, answered: false }
-    }
-
+impl<C: Sync> Write<'_, C> {
     /// Writes and announces: in one step if L2 can, else saying before and after. What L2 has not
     /// confirmed is queued when this returns, before any fence ends.
     async fn send(
         mut self,
-        limit: Duration,
         write: impl for<'x> FnOnce(&'x dyn L2, &'x str, Option<Announce>) -> Call<'x, ()> + Send,
     ) -> Sent {
         let (hash, left_alone) = (KeyHash::of(self.key), self.l2.is_open());
+        let limit = self.limit;
         let Some(bus) = &self.inner.bus else {
             let l2 = self.l2.on(self.key, limit, |store, key| write(store, key, None)).await;
             let reach = self.answer(&l2, left_alone);
@@ -205,7 +202,7 @@ impl<C> Write<'_, C> {
         if unknown {
             self.inner.hearsay.straggle(now);
             if self.op == KeyOp::Written {
-                not_before = now + LATEST;
+                not_before = now + self.limit + STRAGGLING;
             }
         }
         self.inner.queue(self.key, Queued { strength, version: self.version, not_before });
