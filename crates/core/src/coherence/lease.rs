@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use crate::clock::{Moment, nanos};
 
-/// Until when an entry verified in this session needs no check of its own.
+/// Until when an entry verified in the current session needs no check of its own.
 #[derive(Debug)]
 pub(crate) struct CoherenceLease {
     lease: u64,

@@ -46,7 +46,7 @@ pub struct Knowledge {
     pub pending: Levels,
     /// The current session.
     pub session: u64,
-    /// Until when what was verified in this session needs no check of its own.
+    /// Until when what was verified in the current session needs no check of its own.
     pub coherent_until: u64,
     /// How long an own check counts (the coherence lease X).
     pub lease: u64,

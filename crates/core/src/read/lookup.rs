@@ -7,6 +7,7 @@ use crate::cache::Inner;
 use crate::clock::Moment;
 use crate::entry::{Cached, Entry, Held, Source, Value, typed};
 use crate::fail_safe::may_stand_in;
+use crate::l2::access::Access;
 use crate::protocol::KeyHash;
 use crate::protocol::validity::Verdict;
 
@@ -85,9 +86,9 @@ pub(crate) fn stand_in<T: Value, C>(inner: &Inner<C>, call: &Call) -> Option<Hel
     }
 }
 
-/// Whether an entry may stand in without a look at L2: it was verified in this session, or L2 does
-/// not answer. A lost `remove` must not come back through fail-safe.
+/// Whether an entry may stand in without a look at L2: it was verified in the current session, or L2
+/// does not answer. A lost `remove` must not come back through fail-safe.
 fn is_known<T, C>(inner: &Inner<C>, entry: &Entry<T>) -> bool {
     let current = entry.meta.facts().session == inner.node.session();
-    current || inner.l2.as_ref().is_none_or(super::super::l2::access::Access::is_open)
+    current || inner.l2.as_ref().is_none_or(Access::is_open)
 }
