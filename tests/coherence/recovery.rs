@@ -369,3 +369,32 @@ async fn a_removal_whose_caller_went_away_is_repeated() {
     assert_eq!(one.cache.health().recovery_backlog, 0);
     assert!(two.cache.get::<i32>("key").await.unwrap().is_none());
 }
+
+/// S10: a `set` that was given up may still run, over a newer one; what follows it is not settled by
+/// the newer one before that has become impossible.
+#[tokio::test(start_paused = true)]
+async fn a_set_of_unknown_outcome_is_followed_up_however_many_come_after_it() {
+    let world = World::new().await;
+    let node = world.node().await;
+    node.l2.always(L2Op::Set, Fate::Hang);
+    let receipt = node.cache.set("key", 1).options(long()).await.unwrap();
+    assert_eq!(receipt.l2(), Reach::Unknown);
+    node.l2.heal();
+    assert_eq!(node.cache.set("key", 2).options(long()).await.unwrap().l2(), Reach::Done);
+    assert_eq!(node.cache.health().recovery_backlog, 1, "the first may still run");
+    pass(Duration::from_secs(7)).await;
+    assert_eq!(node.cache.health().recovery_backlog, 0);
+    assert!(node.cache.get::<i32>("key").await.unwrap().is_none(), "nobody knows which one it is");
+}
+
+/// A `set` before the ledger was met sends nothing, so it says nothing about L2 either.
+#[tokio::test(start_paused = true)]
+async fn sets_before_the_ledger_was_met_do_not_keep_the_breaker_closed() {
+    let world = World::new().await;
+    let node = world.cold(|builder| builder, |l2, _| l2.down());
+    for _ in 0..100 {
+        assert_ne!(node.cache.set("key", 1).await.unwrap().l2(), Reach::Done);
+        pass(Duration::from_millis(100)).await;
+    }
+    assert_eq!(node.cache.health().l2_up, Some(false));
+}

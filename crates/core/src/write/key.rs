@@ -57,14 +57,11 @@ pub(crate) async fn set<T: Value, C: Codec<T>>(
     let op = KeyOp::Written;
     let write = Write { inner, l2, key, version, op, limit, answered: false };
     let waiting = inner.recovery.get(key);
-    let latest = l2.latest(limit);
-    let result = write
-        .send(|store, key, announce| match latest {
-            Some(_) => store.set(key, record, latest, announce),
-            // Without a latest moment it could run at any time; nobody would vouch for it anyway.
-            None => Box::pin(std::future::ready(Err(L2Error::unmet()))),
-        })
-        .await;
+    let result = match l2.latest(limit) {
+        // Without a latest moment it could run at any time; nobody would vouch for it anyway.
+        None => write.refuse(L2Error::unmet()),
+        latest => write.send(|store, key, ann| store.set(key, record, latest, ann)).await,
+    };
     let superseded = fence.end(|heard| {
         if result.l2.is_err() {
             entry.meta.shorten(stamp.at + inner.settings.coherence_lease);
@@ -178,6 +175,13 @@ impl<C: Sync> Write<'_, C> {
             (Ok(()), Err(_)) => Reach::Unknown,
         };
         Sent { l2, reach, backplane }
+    }
+
+    /// Sends nothing, and so tells the breaker nothing.
+    fn refuse(mut self, error: L2Error) -> Sent {
+        let l2 = Err(error);
+        let reach = self.answer(&l2, false);
+        Sent { l2, reach, backplane: self.inner.bus.as_ref().map_or(Reach::Skipped, |_| reach) }
     }
 
     /// L2 has answered, or will not: how far the write got (W3).
