@@ -152,7 +152,10 @@ async fn scripts_that_the_server_forgot_come_back_unseen() {
         command(&client, &["SCRIPT", "FLUSH"]).await;
         store.advance("L", &advance(version), None).await.unwrap();
     }
-    assert!(store.read("key", None).await.unwrap().found.is_some());
+    command(&client, &["SCRIPT", "FLUSH"]).await;
+    let asks = [("key".to_owned(), None), ("none".to_owned(), None)];
+    let reads = store.read_many(&asks).await.unwrap();
+    assert_eq!(reads.iter().map(|r| r.found.is_some()).collect::<Vec<_>>(), [true, false]);
 }
 
 #[tokio::test]

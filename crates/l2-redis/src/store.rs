@@ -6,7 +6,7 @@ use crinkle_core::l2::{
 use crinkle_core::protocol::Version;
 use crinkle_core::protocol::ledger::{Advance, Advanced, RECENT_IDS, SyncAsk, SyncReply};
 use crinkle_core::protocol::record::{Lease, LeaseAsk, Put};
-use redis::{FromRedisValue, ScriptInvocation};
+use redis::{FromRedisValue, Pipeline, RedisResult, ScriptInvocation, ServerErrorKind};
 
 use crate::client::RedisClient;
 use crate::error::l2_error;
@@ -60,10 +60,17 @@ impl RedisL2 {
         Self { client }
     }
 
+    async fn pipe<T: FromRedisValue>(&self, pipe: &Pipeline) -> RedisResult<T> {
+        pipe.query_async(&mut self.client.clone()).await
+    }
+
     async fn run<T: FromRedisValue>(&self, call: &ScriptInvocation<'_>) -> Result<T, L2Error> {
         call.invoke_async(&mut self.client.clone()).await.map_err(|error| l2_error(&error))
     }
 }
+
+/// What the script answers: the record, what is left of its life, and who holds its lease.
+type ReadReply = (Option<Bytes>, u64, Option<Vec<u8>>);
 
 #[async_trait]
 impl L2 for RedisL2 {
@@ -72,20 +79,29 @@ impl L2 for RedisL2 {
     }
 
     async fn read(&self, key: &str, ask: Option<LeaseAsk>) -> Result<Read, L2Error> {
-        let mut call = scripts::READ.key(key);
-        if let Some(ask) = ask {
-            call.arg(id(ask.id.0)).arg(life(ask.ttl_ms));
-            call.arg(id_or_none(ask.replace.map(|v| v.0)));
-            call.arg(id_or_none(ask.hidden.map(|v| v.0)));
+        Ok(found(ask, self.run(&reading(key, ask)).await?))
+    }
+
+    async fn read_many(&self, asks: &[(String, Option<LeaseAsk>)]) -> Result<Vec<Read>, L2Error> {
+        if asks.is_empty() {
+            return Ok(Vec::new());
         }
-        let (bytes, ttl_ms, by): (Option<Bytes>, u64, Option<Vec<u8>>) = self.run(&call).await?;
-        let by = by.and_then(|by| Some(Version(u64::from_be_bytes(by.try_into().ok()?))));
-        let lease = match by {
-            None => Lease::None,
-            Some(by) if ask.is_some_and(|ask| ask.id == by) => Lease::Granted,
-            Some(by) => Lease::HeldBy(by),
+        let mut pipe = redis::pipe();
+        for (key, ask) in asks {
+            pipe.invoke_script(&reading(key, *ask));
+        }
+        let replies = match self.pipe(&pipe).await {
+            Err(error) if error.kind() == ServerErrorKind::NoScript.into() => {
+                let mut load = redis::pipe();
+                let loaded: Result<(), _> =
+                    self.pipe(load.load_script(&scripts::READ).ignore()).await;
+                loaded.map_err(|error| l2_error(&error))?;
+                self.pipe(&pipe).await
+            }
+            replies => replies,
         };
-        Ok(Read { found: bytes.map(|bytes| Found { bytes, ttl_ms }), lease })
+        let replies: Vec<ReadReply> = replies.map_err(|error| l2_error(&error))?;
+        Ok(asks.iter().zip(replies).map(|((_, ask), reply)| found(*ask, reply)).collect())
     }
 
     async fn put(
@@ -166,6 +182,26 @@ impl L2 for RedisL2 {
         call.arg(id_or_none(ask.last.map(|n| n.0))).arg(ask.page);
         ledger::synced(ask, self.run(&call).await?).ok_or_else(unreadable)
     }
+}
+
+fn reading(key: &str, ask: Option<LeaseAsk>) -> ScriptInvocation<'static> {
+    let mut call = scripts::READ.key(key);
+    if let Some(ask) = ask {
+        call.arg(id(ask.id.0)).arg(life(ask.ttl_ms));
+        call.arg(id_or_none(ask.replace.map(|v| v.0)));
+        call.arg(id_or_none(ask.hidden.map(|v| v.0)));
+    }
+    call
+}
+
+fn found(ask: Option<LeaseAsk>, (bytes, ttl_ms, by): ReadReply) -> Read {
+    let by = by.and_then(|by| Some(Version(u64::from_be_bytes(by.try_into().ok()?))));
+    let lease = match by {
+        None => Lease::None,
+        Some(by) if ask.is_some_and(|ask| ask.id == by) => Lease::Granted,
+        Some(by) => Lease::HeldBy(by),
+    };
+    Read { found: bytes.map(|bytes| Found { bytes, ttl_ms }), lease }
 }
 
 /// An id as scripts compare it.

@@ -20,6 +20,12 @@ macro_rules! forward {
             async fn read(&self, key: &str, ask: Option<LeaseAsk>) -> Result<Read, L2Error> {
                 (**self).read(key, ask).await
             }
+            async fn read_many(
+                &self,
+                asks: &[(String, Option<LeaseAsk>)],
+            ) -> Result<Vec<Read>, L2Error> {
+                (**self).read_many(asks).await
+            }
             async fn put(
                 &self,
                 key: &str,

@@ -77,6 +77,11 @@ pub trait L2: Debug + Send + Sync + 'static {
     /// Reads a record; with `ask`, leaves or reports a lease in the same step.
     async fn read(&self, key: &str, ask: Option<LeaseAsk>) -> Result<Read, L2Error>;
 
+    /// [`read`](L2::read) for several keys in one round trip, answered in the order asked. Each key is
+    /// read atomically, not all of them together. A store without such a thing returns [`one_by_one`].
+    /// If it fails because of one key, the cache reads the keys one by one.
+    async fn read_many(&self, asks: &[(String, Option<LeaseAsk>)]) -> Result<Vec<Read>, L2Error>;
+
     /// Replaces exactly the version `expected` (a value's, or a lease) by `record`.
     async fn put(
         &self,
@@ -124,6 +129,26 @@ pub trait L2: Debug + Send + Sync + 'static {
 
     /// Compares a replica with the ledger under `ledger`.
     async fn sync(&self, ledger: &str, ask: &SyncAsk) -> Result<SyncReply, L2Error>;
+}
+
+/// [`L2::read_many`] for stores that can read one key at a time.
+///
+/// # Errors
+///
+/// The first that a read meets.
+///
+/// # Cancel safety
+///
+/// Leases that were granted before the drop end by themselves.
+pub async fn one_by_one(
+    store: &dyn L2,
+    asks: &[(String, Option<LeaseAsk>)],
+) -> Result<Vec<Read>, L2Error> {
+    let mut reads = Vec::with_capacity(asks.len());
+    for (key, ask) in asks {
+        reads.push(store.read(key, *ask).await?);
+    }
+    Ok(reads)
 }
 
 /// Names a message bus: a store and a backplane with equal names reach the same subscribers.

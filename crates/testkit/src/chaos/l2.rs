@@ -20,6 +20,8 @@ pub enum L2Op {
     Look,
     /// A read that asks for a lease.
     Read,
+    /// Several reads at once.
+    ReadMany,
     /// A compare-and-put.
     Put,
     /// A blind write.
@@ -40,9 +42,10 @@ pub enum L2Op {
 
 impl L2Op {
     /// Every operation.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Look,
         Self::Read,
+        Self::ReadMany,
         Self::Put,
         Self::Set,
         Self::Remove,
@@ -86,7 +89,7 @@ pub enum Fate {
 pub struct Call {
     /// The operation.
     pub op: L2Op,
-    /// The key in the store.
+    /// The key in the store; of several, the first.
     pub key: String,
 }
 
@@ -220,6 +223,11 @@ impl L2 for ChaosL2 {
     async fn read(&self, key: &str, ask: Option<LeaseAsk>) -> Result<Read, L2Error> {
         let op = if ask.is_some() { L2Op::Read } else { L2Op::Look };
         self.call(op, key, self.inner.read(key, ask)).await
+    }
+
+    async fn read_many(&self, asks: &[(String, Option<LeaseAsk>)]) -> Result<Vec<Read>, L2Error> {
+        let first = asks.first().map_or("", |(key, _)| key);
+        self.call(L2Op::ReadMany, first, self.inner.read_many(asks)).await
     }
 
     async fn put(

@@ -11,6 +11,7 @@ pub(super) async fn check<S: L2 + ?Sized>(store: &S, prefix: &str) {
     let key = |what| fresh(prefix, what);
     leases_on_a_miss(store, &key("miss")).await;
     fills(store, &key("fill")).await;
+    reads_many(store, [&key("many"), &key("many"), &key("many")].map(String::as_str)).await;
     writes(store, &key("write")).await;
     refreshes(store, &key("refresh")).await;
     hides(store, &key("hidden")).await;
@@ -60,6 +61,22 @@ async fn fills<S: L2 + ?Sized>(store: &S, key: &str) {
     store.remove(key, None).await.expect("remove");
     let refused = put(store, key, 3, value(4, "back")).await;
     assert_eq!(refused, Put::Refused, "a removed version is no longer there to replace");
+}
+
+async fn reads_many<S: L2 + ?Sized>(store: &S, [held, full, free]: [&str; 3]) {
+    read(store, held, Some(ask(1))).await;
+    store.set(full, value(2, "two"), None, None).await.expect("set");
+    let asks = [(held, Some(ask(3))), (full, Some(ask(4))), (free, Some(ask(5))), (full, None)];
+    let asks = asks.map(|(key, ask)| (key.to_owned(), ask));
+    let reads = store.read_many(&asks).await.expect("read_many");
+    let leases: Vec<_> = reads.iter().map(|read| read.lease).collect();
+    let expected = [Lease::HeldBy(Version(1)), Lease::None, Lease::Granted, Lease::None];
+    assert_eq!(leases, expected, "several reads are answered in the order asked, each by itself");
+    let bytes = |at: usize| reads[at].found.as_ref().map(|found| found.bytes.clone());
+    let two = Some(value(2, "two").bytes);
+    assert_eq!((bytes(0), bytes(1), bytes(2), bytes(3)), (None, two.clone(), None, two));
+    assert_eq!(put(store, free, 5, value(6, "six")).await, Put::Stored, "their leases are leases");
+    assert_eq!(store.read_many(&[]).await.expect("read_many"), [], "of nothing there is nothing");
 }
 
 async fn writes<S: L2 + ?Sized>(store: &S, key: &str) {
