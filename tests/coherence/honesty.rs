@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crinkle_core::l2::L2ErrorKind;
-use crinkle_core::{Cache, ErrorKind, Reach, Receipt};
+use crinkle_core::{Cache, EntryOptions, ErrorKind, Reach, Receipt};
 use crinkle_testkit::chaos::{Fate, Gate, L2Op};
 use crinkle_tests::{World, go, pass};
 
@@ -25,7 +25,8 @@ async fn write(cache: &Cache, op: L2Op, required: bool) -> Result<Receipt, crink
 #[tokio::test(start_paused = true)]
 async fn a_confirmed_write_is_done() {
     for world in [World::new().await, World::apart().await] {
-        let node = world.node().await;
+        let waits = EntryOptions::default().background_backplane(false);
+        let node = world.node_with(|b| b.default_options(waits)).await;
         for op in OPS {
             for required in [false, true] {
                 let receipt = write(&node.cache, op, required).await.unwrap();
@@ -34,6 +35,19 @@ async fn a_confirmed_write_is_done() {
                 assert_eq!(receipt.barrier().is_some(), op == L2Op::Advance);
             }
         }
+    }
+}
+
+/// Where the confirmation is a step of its own and nobody waits for it, it is not called done.
+#[tokio::test(start_paused = true)]
+async fn a_confirmation_in_the_background_is_queued() {
+    let world = World::apart().await;
+    let node = world.node().await;
+    for op in [L2Op::Set, L2Op::Remove, L2Op::Expire] {
+        let receipt = write(&node.cache, op, false).await.unwrap();
+        assert_eq!((receipt.l2(), receipt.backplane()), (Reach::Done, Reach::Queued));
+        let receipt = write(&node.cache, op, true).await.unwrap();
+        assert_eq!(receipt.backplane(), Reach::Done);
     }
 }
 

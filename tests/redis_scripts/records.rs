@@ -124,6 +124,9 @@ fn any_record(rng: &mut StdRng) -> Record {
         codec: 1,
         key: "key",
         weight: 1,
+        etag: None,
+        last_modified: None,
+        took_us: 0,
         tags: vec!["tag"],
         payload: b"payload",
     };

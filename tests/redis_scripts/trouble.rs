@@ -247,6 +247,9 @@ fn record(version: u64, logical_ms: u64) -> Record {
         codec: 1,
         key: "key",
         weight: 1,
+        etag: None,
+        last_modified: None,
+        took_us: 0,
         tags: Vec::new(),
         payload: b"payload",
     };

@@ -96,6 +96,12 @@ impl Error {
         self.0.kind
     }
 
+    /// Whether loading failed, so that a default may stand in.
+    pub(crate) fn is_of_a_load(&self) -> bool {
+        use ErrorKind::{Factory, FactoryPanicked, FactoryTimeout, LockTimeout};
+        matches!(self.kind(), Factory | FactoryPanicked | FactoryTimeout | LockTimeout)
+    }
+
     /// The cache it happened in.
     #[must_use]
     pub fn cache(&self) -> &str {

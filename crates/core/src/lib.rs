@@ -79,7 +79,7 @@ pub use cache::{
 pub use clock::{Clock, ManualClock, Moment, SystemClock};
 pub use entry::{Cached, Source};
 pub use error::{BoxError, Error, ErrorKind};
-pub use factory::{FactoryContext, ok};
-pub use options::{EntryOptions, FailSafe, Settings};
+pub use factory::{FactoryContext, NotModified, ok};
+pub use options::{EagerRefresh, EntryOptions, FailSafe, Settings};
 pub use telemetry::Stats;
 pub use write::{Barrier, Reach, Receipt};

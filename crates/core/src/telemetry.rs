@@ -35,6 +35,8 @@ stats! {
     misses,
     /// Stale answers, fail-safe included.
     stale,
+    /// Entries loaded anew before their life was over.
+    eager_refreshes,
     /// Factories started.
     factory_calls,
     /// Factories that failed, panicked or ran out of time.

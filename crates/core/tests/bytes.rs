@@ -23,6 +23,9 @@ fn sample() -> Envelope<'static> {
         codec: 1,
         key: "product:42",
         weight: 3,
+        etag: None,
+        last_modified: None,
+        took_us: 0,
         tags: vec!["products", "a\0b\n"],
         payload: b"hello",
     }

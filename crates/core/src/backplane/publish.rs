@@ -21,8 +21,18 @@ pub(crate) struct Bus {
     own_channel: String,
     me: PublisherId,
     next: AtomicU64,
-    /// Whether L2 announces in the same step as it writes.
-    fused: bool,
+    fused: Fused,
+}
+
+/// What L2 announces in the same step as it writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fused {
+    /// Records and removals.
+    All,
+    /// Removals; there are no records.
+    Removals,
+    /// Nothing.
+    Nothing,
 }
 
 impl Bus {
@@ -30,11 +40,16 @@ impl Bus {
         backplane: Arc<dyn Backplane>,
         prefix: &str,
         me: PublisherId,
-        fused: bool,
+        fused: Fused,
     ) -> Self {
         let channel = format!("{prefix}v1:ch");
         let own_channel = format!("{prefix}v1:hb:{:032x}", me.0);
         Self { backplane, channel, own_channel, me, next: AtomicU64::new(1), fused }
+    }
+
+    /// Whether L2 announces the records that it writes.
+    pub(crate) fn is_fused(&self) -> bool {
+        self.fused == Fused::All
     }
 
     pub(crate) fn me(&self) -> PublisherId {
@@ -61,7 +76,7 @@ impl Bus {
         version: Version,
         key: KeyHash,
     ) -> Option<(u64, Announce)> {
-        self.fused.then(|| {
+        self.is_fused().then(|| {
             let seq = self.take();
             let message = message::key(self.me, seq, op, version, key);
             (seq, Announce { channel: self.channel.clone(), message })
@@ -76,7 +91,8 @@ impl Bus {
 
     /// The message for L2 to publish while it numbers a removal; `None` if it cannot.
     pub(crate) fn announce_removal(&self, removal: &Removal) -> Option<AnnounceRemoval> {
-        self.fused.then(|| message::removal(self.me, self.take(), &self.channel, removal))
+        (self.fused != Fused::Nothing)
+            .then(|| message::removal(self.me, self.take(), &self.channel, removal))
     }
 
     /// Around a write that L2 does not announce: says that it begins, or that it is done.
@@ -87,7 +103,7 @@ impl Bus {
         key: KeyHash,
         limit: Duration,
     ) -> Result<(), BackplaneError> {
-        if self.fused {
+        if self.is_fused() {
             return Ok(());
         }
         let message = message::key(self.me, self.take(), op, version, key);

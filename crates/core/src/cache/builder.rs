@@ -8,7 +8,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{Cache, DefaultCodec, Inner, Link};
 use crate::backplane::Backplane;
-use crate::backplane::publish::Bus;
+use crate::backplane::publish::{Bus, Fused};
 use crate::backplane::receive::{self, Hearsay};
 use crate::clock::{Clock, SystemClock};
 use crate::coherence::{CoherenceLease, Node, poll};
@@ -18,7 +18,7 @@ use crate::flight::Flights;
 use crate::l1::L1;
 use crate::l2::access::Access;
 use crate::l2::{L2, Wire};
-use crate::options::{EntryOptions, Settings};
+use crate::options::{EntryOptions, PerKey, Settings};
 use crate::protocol::ledger::Authority;
 use crate::recovery::Recovery;
 use crate::telemetry::Counters;
@@ -53,9 +53,12 @@ pub struct CacheBuilder<C = DefaultCodec> {
     codec_id: u8,
     settings: Settings,
     defaults: EntryOptions,
+    per_key: Option<PerKey>,
     clock: Arc<dyn Clock>,
     seed: Option<u64>,
     l2: Option<Arc<dyn L2>>,
+    /// The L2 holds the ledger and no values.
+    ledger_only: bool,
     backplane: Option<Arc<dyn Backplane>>,
 }
 
@@ -68,9 +71,11 @@ impl CacheBuilder {
             codec_id: 0,
             settings: Settings::default(),
             defaults: EntryOptions::default(),
+            per_key: None,
             clock: Arc::new(SystemClock),
             seed: None,
             l2: None,
+            ledger_only: false,
             backplane: None,
         }
     }
@@ -108,6 +113,27 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
         self
     }
 
+    /// The default options of each key, before those of the cache; `None` for these. It is called for
+    /// every call that brings no options of its own, hits included, so let it be quick.
+    ///
+    /// ```
+    /// # use crinkle_core::{Cache, EntryOptions};
+    /// # use std::time::Duration;
+    /// let cache = Cache::builder("shop")
+    ///     .default_options_for(|key| {
+    ///         key.starts_with("price:").then(|| EntryOptions::new(Duration::from_secs(5)))
+    ///     })
+    ///     .build()?;
+    /// # Ok::<(), crinkle_core::Error>(())
+    /// ```
+    pub fn default_options_for(
+        mut self,
+        choose: impl Fn(&str) -> Option<EntryOptions> + Send + Sync + 'static,
+    ) -> Self {
+        self.per_key = Some(PerKey::new(choose));
+        self
+    }
+
     /// How values become bytes. Default: `MessagePack`.
     pub fn codec<D: Send + Sync + 'static>(self, codec: D) -> CacheBuilder<D> {
         CacheBuilder {
@@ -117,9 +143,11 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
             codec_id: 0,
             settings: self.settings,
             defaults: self.defaults,
+            per_key: self.per_key,
             clock: self.clock,
             seed: self.seed,
-            l2: None,
+            l2: if self.ledger_only { self.l2 } else { None },
+            ledger_only: self.ledger_only,
             backplane: self.backplane,
         }
     }
@@ -144,6 +172,16 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
     {
         self.codec_id = self.codec.id();
         self.l2 = Some(Arc::new(l2));
+        self.ledger_only = false;
+        self
+    }
+
+    /// A shared level for the ledger alone, for values that cannot or need not be encoded: they stay in
+    /// L1, and removals by tag, clears, and with a backplane `set`, `remove` and `expire`, reach
+    /// every node. Replaces [`l2`](Self::l2).
+    pub fn ledger(mut self, l2: impl L2) -> Self {
+        self.l2 = Some(Arc::new(l2));
+        self.ledger_only = true;
         self
     }
 
@@ -203,7 +241,8 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
         }
         if self.backplane.is_some() && self.l2.is_none() {
             return Err(refuse(
-                "a backplane without an L2: the ledger that numbers removals lives in L2"
+                "a backplane without an L2: the ledger that numbers removals lives in L2; if values \
+                 are to stay in L1, give the builder a .ledger(..)"
                     .to_owned(),
             ));
         }
@@ -228,7 +267,11 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
         let me = entropy.publisher();
         let store_bus = self.l2.as_ref().and_then(|l2| l2.bus());
         let bus = self.backplane.map(|backplane| {
-            let fused = store_bus.is_some() && store_bus == backplane.bus();
+            let fused = match store_bus.is_some() && store_bus == backplane.bus() {
+                true if self.ledger_only => Fused::Removals,
+                true => Fused::All,
+                false => Fused::Nothing,
+            };
             Bus::new(backplane, prefix, me, fused)
         });
         let lease = match &self.l2 {
@@ -236,7 +279,9 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
             None => CoherenceLease::forever(),
         };
         let failures = self.settings.breaker_failures;
-        let l2 = self.l2.map(|l2| Access::new(l2, prefix, failures, Arc::clone(&self.clock)));
+        let (clock, holds_records) = (&self.clock, !self.ledger_only);
+        let l2 =
+            self.l2.map(|l2| Access::new(l2, prefix, failures, Arc::clone(clock), holds_records));
         Inner {
             name: self.name.into(),
             codec: self.codec,
@@ -246,6 +291,7 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
             recovery: Recovery::new(self.settings.recovery_keys),
             settings: self.settings,
             defaults: self.defaults,
+            per_key: self.per_key,
             clock: self.clock,
             entropy,
             node: Node::new(lease),

@@ -1,18 +1,17 @@
 use std::fmt;
 use std::future::IntoFuture;
-use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use super::Cache;
-use super::requests::{entry_options, load_options};
+use super::requests::{entry_options, load_options, read_options, skips_l1, store_options};
 use crate::entry::Cached;
 use crate::error::{BoxError, Error};
 use crate::factory::{FactoryContext, boxed};
 use crate::l2::Codec;
 use crate::options::EntryOptions;
-use crate::protocol::KeyHash;
+use crate::protocol::{KeyHash, Version};
 use crate::read::{self, Call};
 
 /// The tags of a request that has none.
@@ -26,12 +25,12 @@ pub struct GetOrSet<'a, T, C, F, G = NoTags> {
     factory: F,
     tags: G,
     options: Option<EntryOptions>,
-    value: PhantomData<fn() -> T>,
+    default: Option<T>,
 }
 
 impl<'a, T, C, F> GetOrSet<'a, T, C, F> {
     pub(super) fn new(cache: &'a Cache<C>, key: &'a str, factory: F) -> Self {
-        Self { cache, key, factory, tags: [], options: None, value: PhantomData }
+        Self { cache, key, factory, tags: [], options: None, default: None }
     }
 }
 
@@ -46,11 +45,20 @@ where
         H: IntoIterator,
         H::Item: Into<String>,
     {
-        let Self { cache, key, factory, options, value, .. } = self;
-        GetOrSet { cache, key, factory, tags, options, value }
+        let Self { cache, key, factory, options, default, .. } = self;
+        GetOrSet { cache, key, factory, tags, options, default }
     }
 
-    entry_options!();
+    /// The last resort: answered, as stale, if loading fails and nothing else may stand in. With
+    /// fail-safe on it is kept here for the throttle, so that the factory is left alone meanwhile.
+    pub fn fail_safe_default(mut self, default: T) -> Self {
+        self.default = Some(default);
+        self
+    }
+
+    entry_options!(|this| Some(this.key));
+    read_options!();
+    store_options!();
     load_options!();
 }
 
@@ -78,9 +86,10 @@ pub struct GetOrSetFuture<'a, T, C, F, G> {
     state: State<'a, T, C, F, G>,
 }
 
+#[expect(clippy::large_enum_variant, reason = "boxing the request would allocate on a hit")]
 enum State<'a, T, C, F, G> {
     New(GetOrSet<'a, T, C, F, G>),
-    Slow(Pin<Box<dyn Future<Output = Result<Cached<T>, Error>> + Send>>),
+    Slow(Running<T>),
     Done,
 }
 
@@ -103,13 +112,19 @@ where
         let this = self.get_mut();
         if let State::New(request) = &this.state {
             let hash = KeyHash::of(request.key);
-            if let Some(cached) = read::hit(request.cache.inner(), hash, request.key) {
-                this.state = State::Done;
-                return Poll::Ready(Ok(cached));
-            }
+            let hit = match skips_l1(request.cache, request.key, request.options.as_ref()) {
+                false => read::hit::<T, C>(request.cache.inner(), hash, request.key),
+                true => None,
+            };
             let State::New(request) = std::mem::replace(&mut this.state, State::Done) else {
                 return Poll::Pending;
             };
+            if let Some(cached) = hit {
+                if let Some(version) = cached.take_due() {
+                    refresh(request, hash, version);
+                }
+                return Poll::Ready(Ok(cached));
+            }
             match slow(request, hash) {
                 Ok(running) => this.state = State::Slow(running),
                 Err(error) => return Poll::Ready(Err(error)),
@@ -124,11 +139,12 @@ where
     }
 }
 
-#[expect(clippy::type_complexity, reason = "one boxed future, named once")]
+type Running<T> = Pin<Box<dyn Future<Output = Result<Cached<T>, Error>> + Send>>;
+
 fn slow<T, C, F, G, Fut, E>(
     request: GetOrSet<'_, T, C, F, G>,
     hash: KeyHash,
-) -> Result<Pin<Box<dyn Future<Output = Result<Cached<T>, Error>> + Send>>, Error>
+) -> Result<Running<T>, Error>
 where
     T: Send + Sync + 'static,
     C: Codec<T>,
@@ -140,13 +156,37 @@ where
 {
     let inner = Arc::clone(request.cache.inner());
     inner.check_key(request.key)?;
-    let call = Call {
-        key: request.key.into(),
-        hash,
-        options: request.options.unwrap_or_else(|| inner.defaults.clone()),
-        tags: request.tags.into_iter().map(Into::into).collect(),
-    };
-    Ok(Box::pin(read::run(inner, call, boxed(request.factory))))
+    let (call, factory, default) = taken(request, hash);
+    Ok(Box::pin(read::run(inner, call, boxed(factory), default)))
+}
+
+/// Loads anew in the background what was just answered.
+#[cold]
+fn refresh<T, C, F, G, Fut, E>(request: GetOrSet<'_, T, C, F, G>, hash: KeyHash, version: Version)
+where
+    T: Send + Sync + 'static,
+    C: Codec<T>,
+    F: FnOnce(FactoryContext<T>) -> Fut + Send + 'static,
+    Fut: Future<Output = Result<T, E>> + Send + 'static,
+    E: Into<BoxError> + 'static,
+    G: IntoIterator,
+    G::Item: Into<String>,
+{
+    let inner = Arc::clone(request.cache.inner());
+    let (call, factory, _) = taken(request, hash);
+    read::refresh(&inner, call.refreshing(version), boxed(factory));
+}
+
+fn taken<T, C, F, G>(request: GetOrSet<'_, T, C, F, G>, hash: KeyHash) -> (Call, F, Option<T>)
+where
+    C: Send + Sync + 'static,
+    G: IntoIterator,
+    G::Item: Into<String>,
+{
+    let GetOrSet { cache, key, factory, tags, options, default } = request;
+    let options = options.unwrap_or_else(|| cache.inner().options_for(key));
+    let tags = tags.into_iter().map(Into::into).collect();
+    (Call::new(key, hash, options, tags), factory, default)
 }
 
 impl<T, C, F, G> fmt::Debug for GetOrSet<'_, T, C, F, G> {

@@ -18,7 +18,7 @@ use crate::error::{Error, ErrorKind, Place};
 use crate::flight::Flights;
 use crate::l1::L1;
 use crate::l2::access::Access;
-use crate::options::{EntryOptions, Settings};
+use crate::options::{EntryOptions, PerKey, Settings};
 use crate::protocol::ledger::Authority;
 use crate::protocol::session::Doubt;
 use crate::recovery::Recovery;
@@ -32,11 +32,13 @@ pub(crate) struct Inner<C> {
     pub(crate) enabled: bool,
     pub(crate) settings: Settings,
     pub(crate) defaults: EntryOptions,
+    pub(crate) per_key: Option<PerKey>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Entropy,
     pub(crate) l1: L1,
     pub(crate) node: Node,
     pub(crate) flights: Flights,
+    /// Where the ledger is, and unless there are none, the records.
     pub(crate) l2: Option<Access>,
     /// The ledger of a cache without L2.
     pub(crate) own_ledger: Mutex<Authority>,
@@ -89,6 +91,27 @@ impl<C> Inner<C> {
         }
         self.tasks.spawn_on(task, &runtime);
         Ok(())
+    }
+
+    /// L2, if values are stored there.
+    pub(crate) fn records(&self) -> Option<&Access> {
+        self.l2.as_ref().filter(|l2| l2.holds_records())
+    }
+
+    /// The options of a call that chooses none.
+    pub(crate) fn options_for(&self, key: &str) -> EntryOptions {
+        let chosen = self.per_key.as_ref().and_then(|per_key| per_key.options(key));
+        chosen.unwrap_or_else(|| self.defaults.clone())
+    }
+
+    /// Whether a call without options of its own may have to leave L1 out.
+    pub(crate) fn skips_l1(&self, key: &str) -> bool {
+        match &self.per_key {
+            None => self.defaults.skip_l1_read,
+            Some(per_key) => {
+                per_key.options(key).map_or(self.defaults.skip_l1_read, |o| o.skip_l1_read)
+            }
+        }
     }
 
     pub(crate) fn check_key(&self, key: &str) -> Result<(), Error> {

@@ -364,10 +364,14 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// The cache is closed in any case once this has been polled.
     pub async fn close(&self) -> Result<(), Error> {
         let inner = self.inner();
-        let drained = crate::coherence::poll::drain(inner).await;
+        let mut drained = crate::coherence::poll::drain(inner).await;
         inner.closing.cancel();
         inner.tasks.close();
         let ended = timeout(Duration::from_secs(5), inner.tasks.wait()).await.is_ok();
+        if inner.recovery.len() > 0 {
+            // A write in the background has failed since.
+            drained = crate::coherence::poll::drain(inner).await;
+        }
         if drained && ended {
             return Ok(());
         }

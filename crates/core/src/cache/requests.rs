@@ -44,12 +44,12 @@ impl<T> fmt::Debug for GetFuture<'_, T> {
 
 /// Setters of a request, each for this call only.
 macro_rules! setters {
-    ($($(#[$doc:meta])* $name:ident($arg:ident: $ty:ty);)*) => {
+    ($($(#[$doc:meta])* $name:ident($ty:ty);)*) => {
         $($(#[$doc])*
         #[doc = ""]
         #[doc = concat!("See [`EntryOptions::", stringify!($name), "`](crate::EntryOptions::", stringify!($name), ").")]
-        pub fn $name(mut self, $arg: $ty) -> Self {
-            let options = self.take_options().$name($arg);
+        pub fn $name(mut self, $name: $ty) -> Self {
+            let options = self.take_options().$name($name);
             self.options = Some(options);
             self
         })*
@@ -58,7 +58,7 @@ macro_rules! setters {
 
 /// What every request can choose.
 macro_rules! entry_options {
-    () => {
+    ($key:expr) => {
         /// Replaces all options for this call.
         pub fn options(mut self, options: crate::EntryOptions) -> Self {
             self.options = Some(options);
@@ -66,48 +66,106 @@ macro_rules! entry_options {
         }
 
         fn take_options(&mut self) -> crate::EntryOptions {
-            let cache = self.cache;
-            self.options.take().unwrap_or_else(|| cache.inner().defaults.clone())
+            let (inner, key): (_, fn(&Self) -> Option<&str>) = (self.cache.inner(), $key);
+            self.options.take().unwrap_or_else(|| {
+                key(self).map_or_else(|| inner.defaults.clone(), |key| inner.options_for(key))
+            })
         }
 
         crate::cache::requests::setters! {
             /// How long an L2 operation may keep this call waiting.
-            l2_hard_timeout(timeout: std::time::Duration);
+            l2_hard_timeout(std::time::Duration);
         }
     };
 }
 
-/// What requests that load or store can choose.
-macro_rules! load_options {
+/// What requests that read can choose.
+macro_rules! read_options {
+    () => {
+        crate::cache::requests::setters! {
+            /// How long an L2 read may keep a caller waiting who has a fallback.
+            l2_soft_timeout(std::time::Duration);
+            /// How long a copy from L2 is fresh here.
+            l1_duration(std::time::Duration);
+            /// Whether to leave out L1.
+            skip_l1_read(bool);
+            /// Whether a copy from L2 is kept out of L1.
+            skip_l1_write(bool);
+            /// Whether to leave out L2.
+            skip_l2_read(bool);
+            /// Whether to leave out L2 if L1 has a stale entry.
+            skip_l2_read_when_stale(bool);
+        }
+    };
+}
+
+/// What requests that store can choose.
+macro_rules! store_options {
     () => {
         crate::cache::requests::setters! {
             /// How long the entry is fresh.
-            duration(duration: std::time::Duration);
+            duration(std::time::Duration);
+            /// How long it is fresh in L2.
+            l2_duration(std::time::Duration);
+            /// A random time that is added to its life.
+            jitter(std::time::Duration);
+            /// Whether hits prolong its life.
+            sliding(bool);
             /// Keeps the entry as a fallback, and allows this call to use one.
-            fail_safe(fail_safe: crate::FailSafe);
-            /// Answer with a fallback after this long.
-            factory_soft_timeout(timeout: std::time::Duration);
-            /// Give up on the factory after this long.
-            factory_hard_timeout(timeout: std::time::Duration);
-            /// The factory's end in any case.
-            factory_deadline(deadline: std::time::Duration);
-            /// Whether a factory that timed out may finish.
-            background_completion(on: bool);
-            /// How long an L2 read may keep a caller waiting who has a fallback.
-            l2_soft_timeout(timeout: std::time::Duration);
-            /// How long to wait for another caller's load.
-            flight_timeout(timeout: std::time::Duration);
-            /// Whether other nodes wait for this load, and this load for theirs.
-            lease(on: bool);
-            /// How long to wait for another node's load.
-            lease_wait(wait: std::time::Duration);
+            fail_safe(crate::FailSafe);
+            /// When the entry is loaded anew before its life is over.
+            eager_refresh(crate::EagerRefresh);
+            /// Whether L1 keeps it however full it is.
+            pinned(bool);
             /// What the entry counts for in L1's capacity.
-            weight(weight: u32);
+            weight(u32);
+            /// Whether not to wait for L2.
+            background_l2(bool);
+            /// Whether not to wait for the confirmation to other nodes.
+            background_backplane(bool);
+            /// Whether to leave L2 as it is.
+            skip_l2_write(bool);
+            /// Whether to tell the other nodes nothing.
+            skip_backplane(bool);
         }
     };
 }
 
-pub(super) use {entry_options, load_options, setters};
+/// What requests that load can choose.
+macro_rules! load_options {
+    () => {
+        crate::cache::requests::setters! {
+            /// Answer with a fallback after this long.
+            factory_soft_timeout(std::time::Duration);
+            /// Give up on the factory after this long.
+            factory_hard_timeout(std::time::Duration);
+            /// The factory's end in any case.
+            factory_deadline(std::time::Duration);
+            /// Whether a factory that timed out may finish.
+            background_completion(bool);
+            /// How long to wait for another caller's load.
+            flight_timeout(std::time::Duration);
+            /// Whether other nodes wait for this load, and this load for theirs.
+            lease(bool);
+            /// How long to wait for another node's load.
+            lease_wait(std::time::Duration);
+        }
+    };
+}
+
+/// What requests that change something can choose.
+macro_rules! write_options {
+    () => {
+        /// Makes it an error if L2 and the notification are not confirmed.
+        pub fn require_propagation(mut self) -> Self {
+            let options = self.take_options().require_propagation(true);
+            self.options = Some(options);
+            self
+        }
+    };
+}
+
+pub(super) use {entry_options, load_options, read_options, setters, store_options, write_options};
 
 /// A `get` that runs when awaited.
 #[must_use = "a request does nothing until awaited"]
@@ -127,7 +185,8 @@ where
         Self { cache, key, options: None, value: PhantomData }
     }
 
-    entry_options!();
+    entry_options!(|this| Some(this.key));
+    read_options!();
 
     /// Allows a stale answer; see [`EntryOptions::allow_stale`].
     pub fn allow_stale(mut self) -> Self {
@@ -140,8 +199,8 @@ where
         let inner = Arc::clone(self.cache.inner());
         inner.check_key(self.key)?;
         let hash = KeyHash::of(self.key);
-        let options = self.options.unwrap_or_else(|| inner.defaults.clone());
-        let call = Call { key: self.key.into(), hash, options, tags: Vec::new() };
+        let options = self.options.unwrap_or_else(|| inner.options_for(self.key));
+        let call = Call::new(self.key, hash, options, Vec::new());
         read::get(&inner, call).await
     }
 }
@@ -156,12 +215,25 @@ where
 
     fn into_future(self) -> GetFuture<'a, T> {
         let hash = KeyHash::of(self.key);
-        let state = match read::hit(self.cache.inner(), hash, self.key) {
+        let hit = match skips_l1(self.cache, self.key, self.options.as_ref()) {
+            false => read::hit(self.cache.inner(), hash, self.key),
+            true => None,
+        };
+        let state = match hit {
             Some(cached) => GetState::Hit(Some(cached)),
             None => GetState::Slow(Box::pin(self.run())),
         };
         GetFuture { state }
     }
+}
+
+/// Whether a call is to leave L1 out.
+pub(super) fn skips_l1<C: Send + Sync + 'static>(
+    cache: &Cache<C>,
+    key: &str,
+    options: Option<&EntryOptions>,
+) -> bool {
+    options.map_or_else(|| cache.inner().skips_l1(key), |options| options.skip_l1_read)
 }
 
 impl<T, C> fmt::Debug for Get<'_, T, C> {

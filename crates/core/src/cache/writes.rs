@@ -1,9 +1,10 @@
 use std::fmt;
 use std::future::IntoFuture;
 use std::pin::Pin;
+use std::time::Duration;
 
 use super::Cache;
-use super::requests::{entry_options, load_options};
+use super::requests::{entry_options, setters, store_options, write_options};
 use crate::error::Error;
 use crate::l2::Codec;
 use crate::options::EntryOptions;
@@ -37,15 +38,15 @@ where
         self
     }
 
-    /// Makes it an error if L2 and the notification are not confirmed.
-    pub fn require_propagation(mut self) -> Self {
-        let options = self.take_options().require_propagation(true);
-        self.options = Some(options);
-        self
+    write_options!();
+    entry_options!(|this| Some(this.key));
+    store_options!();
+    setters! {
+        /// How long the entry is fresh in L1.
+        l1_duration(Duration);
+        /// Whether to keep it out of L1.
+        skip_l1_write(bool);
     }
-
-    entry_options!();
-    load_options!();
 }
 
 impl<'a, T, C> IntoFuture for Set<'a, T, C>
@@ -64,7 +65,7 @@ where
             if !inner.enabled {
                 return Ok(Receipt::local());
             }
-            let options = options.unwrap_or_else(|| inner.defaults.clone());
+            let options = options.unwrap_or_else(|| inner.options_for(key));
             write::set(inner, key, value, options, tags).await
         })
     }
@@ -91,14 +92,18 @@ macro_rules! key_write {
                 Self { cache, key, options: None }
             }
 
-            /// Makes it an error if L2 and the notification are not confirmed.
-            pub fn require_propagation(mut self) -> Self {
-                let options = self.take_options().require_propagation(true);
-                self.options = Some(options);
-                self
+            write_options!();
+            entry_options!(|this| Some(this.key));
+            setters! {
+                /// Whether not to wait for L2.
+                background_l2(bool);
+                /// Whether not to wait for the confirmation to other nodes.
+                background_backplane(bool);
+                /// Whether to leave L2 as it is, and so the other nodes.
+                skip_l2_write(bool);
+                /// Whether to tell the other nodes nothing.
+                skip_backplane(bool);
             }
-
-            entry_options!();
         }
 
         impl<'a, C: Send + Sync + 'static> IntoFuture for $name<'a, C> {
@@ -110,7 +115,7 @@ macro_rules! key_write {
                 Box::pin(async move {
                     let inner = cache.inner();
                     inner.check_key(key)?;
-                    let options = options.unwrap_or_else(|| inner.defaults.clone());
+                    let options = options.unwrap_or_else(|| inner.options_for(key));
                     options.validate(&inner.place(Some(key)))?;
                     $write(inner, key, &options).await
                 })
@@ -154,14 +159,8 @@ impl<'a, C: Send + Sync + 'static> RemoveByTag<'a, C> {
         Self { cache, strength, tags: None, options: None }
     }
 
-    /// Makes it an error if L2 and the notification are not confirmed.
-    pub fn require_propagation(mut self) -> Self {
-        let options = self.take_options().require_propagation(true);
-        self.options = Some(options);
-        self
-    }
-
-    entry_options!();
+    write_options!();
+    entry_options!(|_| None);
 }
 
 impl<'a, C: Send + Sync + 'static> IntoFuture for RemoveByTag<'a, C> {

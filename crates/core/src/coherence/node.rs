@@ -108,7 +108,12 @@ impl Node {
     fn judge_anew(&self, meta: &Meta, now: Moment) -> Verdict {
         let judge = || {
             let tags = meta.tags.iter().map(|tag| tag.levels());
-            judge(&meta.facts(), &self.knowledge(), tags, now.as_nanos())
+            let knowledge = self.knowledge();
+            match judge(&meta.facts(), &knowledge, tags, now.as_nanos()) {
+                // It was never in L2, so there is nothing to verify it with.
+                Verdict::Unverified if meta.manner.own && !knowledge.suspect => Verdict::Fresh,
+                verdict => verdict,
+            }
         };
         let before = self.edition.load(Ordering::Acquire);
         let verdict = judge();

@@ -9,8 +9,8 @@ use crate::backplane::message::KeyOp;
 use crate::backplane::publish::Bus;
 use crate::cache::Inner;
 use crate::clock::Moment;
-use crate::l2::L2Error;
 use crate::l2::access::Access;
+use crate::l2::{L2Error, L2ErrorKind};
 use crate::protocol::KeyHash;
 use crate::protocol::ledger::Strength;
 use crate::protocol::session::Doubt;
@@ -169,21 +169,22 @@ async fn invalidate<C: Sync>(
     };
     let announced = inner.bus.as_ref().and_then(|bus| bus.announce(op, version, hash));
     let announce = announced.map(|(_, announce)| announce);
-    if let Some(bus) = &inner.bus {
+    if let Some(bus) = inner.bus.as_ref().filter(|_| l2.holds_records()) {
         let _ = bus.publish_key(KeyOp::Before, version, hash, limit).await;
     }
     match queued.strength {
+        _ if !l2.holds_records() => {}
         Strength::Hard => l2.on(key, limit, |store, key| store.remove(key, announce)).await?,
         Strength::Soft => {
             l2.on(key, limit, |store, key| store.expire(key, version, announce)).await?;
         }
     }
-    inner.flights.hear(hash, version, || match queued.strength {
-        Strength::Hard => inner.l1.invalidate(hash),
-        Strength::Soft => inner.l1.expire(hash),
-    });
+    inner.flights.hear(hash, version, || inner.l1.weaken(hash, queued.strength));
     if let Some(bus) = &inner.bus {
-        let _ = bus.publish_key(op, version, hash, limit).await;
+        let told = bus.publish_key(op, version, hash, limit).await;
+        if !l2.holds_records() {
+            told.map_err(|error| L2Error::new(L2ErrorKind::Disconnected, error.to_string()))?;
+        }
     }
     Ok(())
 }

@@ -3,7 +3,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Entry, Lives, Meta, Stamp};
+use super::{Entry, Lives, Manner, Meta, Shared, Stamp};
 use crate::clock::Moment;
 use crate::protocol::Version;
 
@@ -19,7 +19,7 @@ pub enum Source {
     Factory,
     /// A stale value stood in for a factory that failed or takes long.
     FailSafe,
-    /// The default given to [`get_or`](crate::Cache::get_or).
+    /// The default given to [`get_or`](crate::Cache::get_or), or as `fail_safe_default`.
     Default,
     /// An explicit [`set`](crate::Cache::set) on this node returned it.
     Set,
@@ -58,8 +58,18 @@ impl<T> Cached<T> {
     pub(crate) fn detached(key: &str, value: T, now: Moment, source: Source) -> Self {
         let stamp = Stamp { epoch: None, frontier: 0, generation: 0, session: 0, at: now };
         let lives = Lives { created: now, logical: now, physical: now };
-        let meta = Meta::new(key, Version(0), Box::default(), stamp, lives, 1);
-        Self::new(Arc::new(Entry { meta, value }), now, source, false)
+        let meta = Meta::new(key, Version(0), Box::default(), stamp, lives, Manner::PLAIN, 1);
+        Self::new(Arc::new(Entry { meta, value: Shared::Own(value) }), now, source, false)
+    }
+
+    pub(crate) fn meta(&self) -> &Meta {
+        &self.entry.meta
+    }
+
+    /// The version to load anew, if that is due; says so once.
+    pub(crate) fn take_due(&self) -> Option<Version> {
+        let meta = self.meta();
+        meta.take_due(self.read_at).then_some(meta.version)
     }
 
     /// Whether the value is known to be past its life, expired, or possibly changed since it was
@@ -100,8 +110,8 @@ impl<T> Cached<T> {
         T: Clone,
     {
         match Arc::try_unwrap(self.entry) {
-            Ok(entry) => entry.value,
-            Err(shared) => shared.value.clone(),
+            Ok(entry) => entry.value.into_inner(),
+            Err(shared) => T::clone(&shared.value),
         }
     }
 }
@@ -123,7 +133,7 @@ impl<T> Clone for Cached<T> {
 impl<T: fmt::Debug> fmt::Debug for Cached<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Cached")
-            .field("value", &self.entry.value)
+            .field("value", &**self)
             .field("source", &self.source)
             .field("stale", &self.stale)
             .finish()

@@ -5,12 +5,18 @@
 //! when a failed refresh is not tried again.
 
 mod cached;
+mod life;
+mod value;
 
 use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 pub use cached::{Cached, Source};
+pub(crate) use life::{Lives, Manner, RecordLives, new as lives};
+pub(crate) use value::{Shared, Validators};
+
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::clock::Moment;
 use crate::protocol::validity::Facts;
@@ -21,7 +27,7 @@ use crate::tags::TagState;
 #[derive(Debug)]
 pub(crate) struct Entry<T> {
     pub(crate) meta: Meta,
-    pub(crate) value: T,
+    pub(crate) value: Shared<T>,
 }
 
 /// What a cache can hold.
@@ -66,6 +72,9 @@ pub(crate) struct Meta {
     pub(crate) created: Moment,
     pub(crate) physical: Moment,
     pub(crate) weight: u32,
+    /// What the source said it can be revalidated with.
+    pub(crate) validators: Option<Box<Validators>>,
+    pub(crate) manner: Manner,
     /// About how many bytes it takes: itself, its key, and its value as encoded.
     size: AtomicU32,
     /// The end of its logical life; may be moved forward, never back.
@@ -80,6 +89,8 @@ pub(crate) struct Meta {
     expired: AtomicBool,
     /// Until when a fallback is answered without asking the factory again.
     retry_at: AtomicU64,
+    /// From when on it is due to be loaded anew.
+    due: AtomicU64,
 }
 
 /// What a node knew at one moment. Only [`Node::stamp`](crate::coherence::Node::stamp) makes one,
@@ -94,14 +105,6 @@ pub(crate) struct Stamp {
     pub(crate) at: Moment,
 }
 
-/// The lives of an entry.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Lives {
-    pub(crate) created: Moment,
-    pub(crate) logical: Moment,
-    pub(crate) physical: Moment,
-}
-
 impl Meta {
     pub(crate) fn new(
         key: &str,
@@ -109,6 +112,7 @@ impl Meta {
         tags: Box<[Arc<TagState>]>,
         stamp: Stamp,
         lives: Lives,
+        manner: Manner,
         weight: u32,
     ) -> Self {
         Self {
@@ -119,6 +123,8 @@ impl Meta {
             created: lives.created,
             physical: lives.physical,
             weight,
+            validators: None,
+            manner,
             size: AtomicU32::new(0),
             logical: AtomicU64::new(lives.logical.as_nanos()),
             verified_at: AtomicU64::new(stamp.at.as_nanos()),
@@ -126,6 +132,7 @@ impl Meta {
             checked: AtomicU64::new(0),
             expired: AtomicBool::new(false),
             retry_at: AtomicU64::new(0),
+            due: AtomicU64::new(manner.due),
         }
     }
 
@@ -162,6 +169,38 @@ impl Meta {
     /// Ends the logical life at `until`, if that is earlier.
     pub(crate) fn shorten(&self, until: Moment) {
         self.logical.fetch_min(until.as_nanos(), Ordering::Relaxed);
+    }
+
+    /// A hit at `now`: a sliding life goes on, in steps of a sixteenth so that hits seldom write.
+    pub(crate) fn slide(&self, now: Moment) {
+        let slide = self.manner.slide;
+        let until = now.as_nanos().saturating_add(slide).min(self.physical.as_nanos());
+        if slide != 0 && until > self.logical.load(Ordering::Relaxed).saturating_add(slide / 16) {
+            self.logical.fetch_max(until, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether it is due to be loaded anew. Only one caller is told so, until [`Meta::rearm`].
+    pub(crate) fn take_due(&self, now: Moment) -> bool {
+        let (now, due) = (now.as_nanos(), self.due.load(Ordering::Relaxed));
+        if now < due {
+            return false;
+        }
+        let early = self.manner.early;
+        // Any number that differs from hit to hit will do.
+        let draw = || xxh3_64_with_seed(&now.to_be_bytes(), self.version.0);
+        let is_due =
+            early == 0 || life::is_due_early(now, early, self.logical().as_nanos(), draw());
+        is_due
+            && self
+                .due
+                .compare_exchange(due, u64::MAX, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+    }
+
+    /// The refresh did not come to anything: due again at `at`.
+    pub(crate) fn rearm(&self, at: Moment) {
+        self.due.store(at.as_nanos(), Ordering::Relaxed);
     }
 
     pub(crate) fn verified_at(&self) -> u64 {

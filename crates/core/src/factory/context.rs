@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::entry::Cached;
+use crate::entry::{Cached, Meta, Validators};
 use crate::error::BoxError;
 use crate::options::EntryOptions;
 
@@ -48,12 +48,43 @@ pub(crate) struct Adaptive(Arc<Mutex<Choices>>);
 pub(crate) struct Choices {
     pub(crate) options: EntryOptions,
     pub(crate) tags: Vec<String>,
+    /// The factory chose the tags.
+    pub(crate) retagged: bool,
     pub(crate) skip_store: bool,
+    pub(crate) validators: Validators,
+    /// The factory said that the stale value is still the current one.
+    pub(crate) confirmed: bool,
 }
+
+impl Choices {
+    pub(crate) fn new(options: EntryOptions, tags: Vec<String>) -> Self {
+        let validators = Validators::default();
+        Self { options, tags, retagged: false, skip_store: false, validators, confirmed: false }
+    }
+
+    /// The value stays that of an older entry: so does what this run has not set.
+    pub(crate) fn confirm(&mut self, older: &Meta) {
+        if !self.retagged {
+            self.tags = older.tags.iter().map(|tag| tag.name().to_owned()).collect();
+        }
+        let kept = older.validators.as_deref().cloned().unwrap_or_default();
+        let new = std::mem::take(&mut self.validators);
+        self.validators.etag = new.etag.or(kept.etag);
+        self.validators.last_modified = new.last_modified.or(kept.last_modified);
+    }
+}
+
+/// What [`FactoryContext::not_modified`] returns as the error of a factory, to leave it with.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error(
+    "not modified, but there was no stale value to keep; look at ctx.etag() or ctx.stale() first"
+)]
+#[non_exhaustive]
+pub struct NotModified;
 
 impl Adaptive {
     pub(crate) fn new(options: EntryOptions, tags: Vec<String>) -> Self {
-        Self(Arc::new(Mutex::new(Choices { options, tags, skip_store: false })))
+        Self(Arc::new(Mutex::new(Choices::new(options, tags))))
     }
 
     pub(crate) fn choices(&self) -> Choices {
@@ -72,25 +103,99 @@ impl<T> FactoryContext<T> {
         &self.inner.key
     }
 
-    /// The stale value that would stand in if the factory failed, if there is one.
+    /// The value that is being replaced, if there is one that was not removed.
     #[must_use]
     pub fn stale(&self) -> Option<&Cached<T>> {
         self.inner.stale.as_ref()
     }
 
+    /// The entity tag that came with the stale value.
+    #[must_use]
+    pub fn etag(&self) -> Option<&str> {
+        self.validators()?.etag.as_deref()
+    }
+
+    /// The time of last modification that came with the stale value, as the source said it.
+    #[must_use]
+    pub fn last_modified(&self) -> Option<&str> {
+        self.validators()?.last_modified.as_deref()
+    }
+
+    /// Keeps an entity tag with the value, for the next time.
+    pub fn set_etag(&self, etag: impl Into<String>) {
+        let etag = etag.into().into_boxed_str();
+        self.inner.adaptive.0.lock().validators.etag = Some(etag);
+    }
+
+    /// Keeps a time of last modification with the value, in the source's own words.
+    pub fn set_last_modified(&self, at: impl Into<String>) {
+        let at = at.into().into_boxed_str();
+        self.inner.adaptive.0.lock().validators.last_modified = Some(at);
+    }
+
+    /// Leaves the factory: the source says that the stale value is still the current one. It gets a
+    /// new life, and keeps its tags and validators unless this run has set others.
+    ///
+    /// ```
+    /// # use crinkle_core::{Cache, FactoryContext};
+    /// # struct Reply { status: u16, etag: String, body: String }
+    /// # async fn fetch(_etag: Option<String>) -> Result<Reply, std::io::Error> {
+    /// #     Ok(Reply { status: 200, etag: "v1".into(), body: "page".into() })
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), crinkle_core::Error> {
+    /// # let cache = Cache::builder("shop").build()?;
+    /// let page = cache
+    ///     .get_or_set("page", |ctx| async move {
+    ///         let reply = fetch(ctx.etag().map(str::to_owned)).await?;
+    ///         if reply.status == 304 {
+    ///             return ctx.not_modified();
+    ///         }
+    ///         ctx.set_etag(reply.etag);
+    ///         crinkle_core::ok(reply.body)
+    ///     })
+    ///     .await?;
+    /// # assert_eq!(*page, "page");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Always: returned from the factory, it means what it says. Without a stale value it is a
+    /// failure of the factory.
+    pub fn not_modified<E: From<NotModified>>(&self) -> Result<T, E> {
+        self.inner.adaptive.0.lock().confirmed = self.inner.stale.is_some();
+        Err(NotModified.into())
+    }
+
+    /// Whether the factory was left through [`not_modified`](Self::not_modified).
+    pub(crate) fn is_confirmed(&self) -> bool {
+        self.inner.adaptive.0.lock().confirmed
+    }
+
+    fn validators(&self) -> Option<&Validators> {
+        self.stale()?.meta().validators.as_deref()
+    }
+
     /// Replaces the entry's tags, those given at the call included.
     pub fn set_tags<S: Into<String>>(&self, tags: impl IntoIterator<Item = S>) {
         let tags = tags.into_iter().map(Into::into).collect();
-        self.inner.adaptive.0.lock().tags = tags;
+        let mut choices = self.inner.adaptive.0.lock();
+        choices.tags = tags;
+        choices.retagged = true;
     }
 
     /// Adds a tag to the entry.
     pub fn add_tag(&self, tag: impl Into<String>) {
         let tag = tag.into();
-        self.inner.adaptive.0.lock().tags.push(tag);
+        let mut choices = self.inner.adaptive.0.lock();
+        choices.tags.push(tag);
+        choices.retagged = true;
     }
 
-    /// Replaces the options of the entry: life, fail-safe, weight.
+    /// Replaces the options of the entry (lives, fail-safe, weight, what to skip) and, should the
+    /// factory fail, the throttle.
     pub fn set_options(&self, options: EntryOptions) {
         self.inner.adaptive.0.lock().options = options;
     }

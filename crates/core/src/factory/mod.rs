@@ -3,7 +3,7 @@
 mod context;
 
 pub(crate) use context::{Adaptive, Choices};
-pub use context::{FactoryContext, ok};
+pub use context::{FactoryContext, NotModified, ok};
 
 use std::panic::AssertUnwindSafe;
 
@@ -28,14 +28,23 @@ where
     Box::new(move |context| Box::pin(async move { factory(context).await.map_err(Into::into) }))
 }
 
+/// What a factory brought.
+pub(crate) enum Made<T> {
+    /// A value.
+    Value(T),
+    /// The news that the stale one is still current.
+    Confirmed,
+}
+
 /// Runs a factory to its end; its error or panic becomes ours.
 pub(crate) async fn run<T: Value>(
     factory: Factory<T>,
     context: FactoryContext<T>,
     place: &Place,
-) -> Result<T, Error> {
-    match AssertUnwindSafe(factory(context)).catch_unwind().await {
-        Ok(Ok(value)) => Ok(value),
+) -> Result<Made<T>, Error> {
+    match AssertUnwindSafe(factory(context.clone())).catch_unwind().await {
+        Ok(Ok(value)) => Ok(Made::Value(value)),
+        Ok(Err(_)) if context.is_confirmed() => Ok(Made::Confirmed),
         Ok(Err(error)) => Err(Error::with_source(ErrorKind::Factory, place.clone(), "", error)),
         Err(panic) => {
             let said = panic

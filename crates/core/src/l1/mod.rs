@@ -7,15 +7,25 @@
 //! The eviction policy is LRU: moka's default, TinyLFU, refuses most fresh keys once it is full of
 //! hot ones, and a cache that silently drops what was just `set` surprises its users.
 
+mod pinned;
+
 use foldhash::fast::RandomState;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
+use crate::clock::Moment;
 use crate::entry::Held;
+use crate::protocol::ledger::Strength;
 use crate::protocol::{KeyHash, Version};
+use pinned::Pinned;
+
+/// Pinned entries take at most this part of the capacity.
+const PINNED_SHARE: u64 = 4;
 
 pub(crate) struct L1 {
     entries: Cache<KeyHash, Held, RandomState>,
+    pinned: Pinned,
+    in_bytes: bool,
 }
 
 impl std::fmt::Debug for L1 {
@@ -27,46 +37,64 @@ impl std::fmt::Debug for L1 {
 impl L1 {
     /// A store that holds at most `capacity` weight, or about that many bytes.
     pub(crate) fn new(capacity: u64, in_bytes: bool) -> Self {
+        let pinned = Pinned::new(capacity / PINNED_SHARE);
         let entries = Cache::builder()
             .max_capacity(capacity)
-            .weigher(move |_, held: &Held| if in_bytes { held.size() } else { held.meta().weight })
+            .weigher(move |_, held: &Held| weight_of(held, in_bytes))
             .eviction_policy(EvictionPolicy::lru())
             .build_with_hasher(RandomState::default());
-        Self { entries }
+        Self { entries, pinned, in_bytes }
     }
 
     /// The entry of exactly this key.
     pub(crate) fn get(&self, hash: KeyHash, key: &str) -> Option<Held> {
-        self.entries.get(&hash).filter(|held| &*held.meta().key == key)
+        self.find(hash).filter(|held| &*held.meta().key == key)
     }
 
-    /// Stores an entry. The key's lock in the flight table is held.
+    fn find(&self, hash: KeyHash) -> Option<Held> {
+        self.entries.get(&hash).or_else(|| self.pinned.find(hash))
+    }
+
+    /// Stores an entry, unless it is to be kept out. The key's lock in the flight table is held.
     pub(crate) fn insert(&self, hash: KeyHash, entry: Held) {
+        let meta = entry.meta();
+        if meta.manner.skip_l1 {
+            return self.invalidate(hash);
+        }
+        let now = Moment::from_nanos(meta.verified_at());
+        let weight = weight_of(&entry, self.in_bytes);
+        if meta.manner.pinned && self.pinned.keep(hash, &entry, weight, now) {
+            return self.entries.invalidate(&hash);
+        }
+        self.pinned.remove(hash);
         self.entries.insert(hash, entry);
     }
 
     /// Drops the entry. The key's lock in the flight table is held.
     pub(crate) fn invalidate(&self, hash: KeyHash) {
         self.entries.invalidate(&hash);
+        self.pinned.remove(hash);
+    }
+
+    /// Drops the entry, or marks it as expired. The key's lock is held.
+    pub(crate) fn weaken(&self, hash: KeyHash, strength: Strength) {
+        match (strength, self.find(hash)) {
+            (Strength::Hard, _) => self.invalidate(hash),
+            (Strength::Soft, Some(held)) => held.meta().expire(),
+            (Strength::Soft, None) => {}
+        }
     }
 
     /// Drops the entry unless it is of exactly this version. The key's lock is held.
     pub(crate) fn keep_only(&self, hash: KeyHash, version: Version) {
-        if self.entries.get(&hash).is_some_and(|held| held.meta().version != version) {
-            self.entries.invalidate(&hash);
-        }
-    }
-
-    /// Marks the entry as expired. The key's lock is held.
-    pub(crate) fn expire(&self, hash: KeyHash) {
-        if let Some(held) = self.entries.get(&hash) {
-            held.meta().expire();
+        if self.find(hash).is_some_and(|held| held.meta().version != version) {
+            self.invalidate(hash);
         }
     }
 
     /// Marks the entry as expired unless it is of exactly this version. The key's lock is held.
     pub(crate) fn expire_other(&self, hash: KeyHash, version: Version) {
-        if let Some(held) = self.entries.get(&hash).filter(|h| h.meta().version != version) {
+        if let Some(held) = self.find(hash).filter(|h| h.meta().version != version) {
             held.meta().expire();
         }
     }
@@ -74,11 +102,16 @@ impl L1 {
     /// Drops everything.
     pub(crate) fn clear(&self) {
         self.entries.invalidate_all();
+        self.pinned.clear();
     }
 
     /// How many entries there are, about.
     pub(crate) fn len(&self) -> u64 {
         self.entries.run_pending_tasks();
-        self.entries.entry_count()
+        self.entries.entry_count() + self.pinned.len()
     }
+}
+
+fn weight_of(held: &Held, in_bytes: bool) -> u32 {
+    if in_bytes { held.size() } else { held.meta().weight }
 }

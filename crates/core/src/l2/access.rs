@@ -31,6 +31,8 @@ pub(crate) struct Access {
     records: String,
     hashed: String,
     ledger: String,
+    /// Whether values are stored, or the ledger alone.
+    holds_records: bool,
     /// The server's clock minus ours, in microseconds, as of the last `SYNC`; 0 for unknown.
     server_ahead: AtomicU64,
 }
@@ -41,9 +43,11 @@ impl Access {
         prefix: &str,
         failures: u32,
         clock: Arc<dyn Clock>,
+        holds_records: bool,
     ) -> Self {
         Self {
             store,
+            holds_records,
             breaker: Breaker::new(failures),
             clock,
             records: format!("{prefix}v1:e:"),
@@ -51,6 +55,10 @@ impl Access {
             ledger: format!("{prefix}v1:L"),
             server_ahead: AtomicU64::new(0),
         }
+    }
+
+    pub(crate) fn holds_records(&self) -> bool {
+        self.holds_records
     }
 
     pub(crate) fn is_open(&self) -> bool {

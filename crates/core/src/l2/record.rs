@@ -41,6 +41,12 @@ const SUMMED_FROM: usize = 32;
 const SUM_AT: usize = 80;
 const META_TAG: u8 = 1;
 const META_WEIGHT: u8 = 2;
+const META_ETAG: u8 = 3;
+const META_LAST_MODIFIED: u8 = 4;
+const META_TOOK: u8 = 5;
+
+/// The longest etag or time of last modification that is kept.
+const MAX_VALIDATOR: usize = 8 * 1024;
 
 /// How many tags a decoder accepts, whatever the settings of this cache.
 const MAX_TAGS: usize = 1024;
@@ -127,6 +133,12 @@ pub struct Envelope<'a> {
     pub key: &'a str,
     /// What the entry counts for in L1's capacity.
     pub weight: u32,
+    /// The entity tag that came with the value.
+    pub etag: Option<&'a str>,
+    /// The time of last modification that came with it.
+    pub last_modified: Option<&'a str>,
+    /// How long its factory took, in microseconds; 0 for unknown.
+    pub took_us: u64,
     /// The tags.
     pub tags: Vec<&'a str>,
     /// The encoded value.
@@ -138,8 +150,22 @@ impl<'a> Envelope<'a> {
     /// its own, lower limits before.
     #[must_use]
     pub fn encode(&self) -> Bytes {
-        let tags_len: usize = self.tags.iter().map(|tag| 5 + tag.len()).sum();
-        let meta_len = tags_len + if self.weight == 1 { 0 } else { 9 };
+        let mut meta = BytesMut::new();
+        for tag in &self.tags {
+            put_meta(&mut meta, META_TAG, tag.as_bytes());
+        }
+        if self.weight != 1 {
+            put_meta(&mut meta, META_WEIGHT, &self.weight.to_be_bytes());
+        }
+        for (kind, text) in [(META_ETAG, self.etag), (META_LAST_MODIFIED, self.last_modified)] {
+            if let Some(text) = text.filter(|text| text.len() <= MAX_VALIDATOR) {
+                put_meta(&mut meta, kind, text.as_bytes());
+            }
+        }
+        if self.took_us != 0 {
+            put_meta(&mut meta, META_TOOK, &self.took_us.to_be_bytes());
+        }
+        let meta_len = meta.len();
         let len = HEADER_LEN + self.key.len() + meta_len + self.payload.len();
         let mut out = BytesMut::with_capacity(len);
         out.put_slice(MAGIC);
@@ -158,16 +184,7 @@ impl<'a> Envelope<'a> {
         out.put_u32(u32::try_from(self.payload.len()).unwrap_or(u32::MAX));
         out.put_u32(0);
         out.put_slice(self.key.as_bytes());
-        for tag in &self.tags {
-            out.put_u8(META_TAG);
-            out.put_u32(u32::try_from(tag.len()).unwrap_or(u32::MAX));
-            out.put_slice(tag.as_bytes());
-        }
-        if self.weight != 1 {
-            out.put_u8(META_WEIGHT);
-            out.put_u32(4);
-            out.put_u32(self.weight);
-        }
+        out.put_slice(&meta);
         out.put_slice(self.payload);
         let sum = checksum(&out);
         out[SUM_AT..HEADER_LEN].copy_from_slice(&sum.to_be_bytes());
@@ -190,8 +207,7 @@ impl<'a> Envelope<'a> {
             return None;
         }
         let epoch = u64_at(bytes, 32)?;
-        let (tags, weight) = metadata(meta)?;
-        Some(Self {
+        let mut envelope = Self {
             version,
             expired,
             epoch: (epoch != 0).then_some(Epoch(epoch)),
@@ -201,29 +217,40 @@ impl<'a> Envelope<'a> {
             schema: u32_at(bytes, 64)?,
             codec: *bytes.get(68)?,
             key: str::from_utf8(key).ok()?,
-            weight,
-            tags,
+            weight: 1,
+            etag: None,
+            last_modified: None,
+            took_us: 0,
+            tags: Vec::new(),
             payload,
-        })
+        };
+        envelope.read_meta(meta)?;
+        Some(envelope)
+    }
+
+    fn read_meta(&mut self, mut meta: &'a [u8]) -> Option<()> {
+        while let [kind, rest @ ..] = meta {
+            let len = usize::try_from(u32_at(rest, 0)?).ok()?;
+            let (body, after) = rest.get(4..)?.split_at_checked(len)?;
+            match *kind {
+                META_TAG if self.tags.len() == MAX_TAGS => return None,
+                META_TAG => self.tags.push(str::from_utf8(body).ok()?),
+                META_WEIGHT => self.weight = u32_at(body, 0)?.max(1),
+                META_ETAG => self.etag = Some(str::from_utf8(body).ok()?),
+                META_LAST_MODIFIED => self.last_modified = Some(str::from_utf8(body).ok()?),
+                META_TOOK => self.took_us = u64_at(body, 0)?,
+                _ => {}
+            }
+            meta = after;
+        }
+        Some(())
     }
 }
 
-fn metadata(mut meta: &[u8]) -> Option<(Vec<&str>, u32)> {
-    let (mut tags, mut weight) = (Vec::new(), 1);
-    while let [kind, rest @ ..] = meta {
-        let len = usize::try_from(u32_at(rest, 0)?).ok()?;
-        let (body, after) = rest.get(4..)?.split_at_checked(len)?;
-        if *kind == META_TAG {
-            if tags.len() == MAX_TAGS {
-                return None;
-            }
-            tags.push(str::from_utf8(body).ok()?);
-        } else if *kind == META_WEIGHT {
-            weight = u32_at(body, 0)?.max(1);
-        }
-        meta = after;
-    }
-    Some((tags, weight))
+fn put_meta(out: &mut BytesMut, kind: u8, body: &[u8]) {
+    out.put_u8(kind);
+    out.put_u32(u32::try_from(body.len()).unwrap_or(u32::MAX));
+    out.put_slice(body);
 }
 
 fn checksum(bytes: &[u8]) -> u32 {

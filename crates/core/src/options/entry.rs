@@ -1,232 +1,218 @@
 use std::time::Duration;
 
+use super::{EagerRefresh, FailSafe};
 use crate::error::{Error, ErrorKind, Place};
 
-/// How one entry lives and how one call behaves. Plain data, cheap to clone.
-///
-/// ```
-/// use crinkle_core::{EntryOptions, FailSafe};
-/// use std::time::Duration;
-///
-/// let options = EntryOptions::new(Duration::from_secs(60))
-///     .fail_safe(FailSafe::for_up_to(Duration::from_secs(3600)))
-///     .factory_soft_timeout(Duration::from_millis(100));
-/// ```
-#[derive(Clone, Debug, PartialEq)]
-pub struct EntryOptions {
-    pub(crate) duration: Duration,
-    pub(crate) fail_safe: Option<FailSafe>,
-    pub(crate) factory_soft_timeout: Option<Duration>,
-    pub(crate) factory_hard_timeout: Option<Duration>,
-    pub(crate) factory_deadline: Duration,
-    pub(crate) background_completion: bool,
-    pub(crate) l2_soft_timeout: Duration,
-    pub(crate) l2_hard_timeout: Duration,
-    pub(crate) flight_timeout: Option<Duration>,
-    pub(crate) lease: bool,
-    pub(crate) lease_wait: Duration,
-    pub(crate) allow_stale: bool,
-    pub(crate) weight: u32,
-    pub(crate) require_propagation: bool,
+/// The fields of [`EntryOptions`] with their defaults, and one setter each.
+macro_rules! options {
+    ($($(#[$doc:meta])* $name:ident: $kind:ident<$ty:ty> = $default:expr;)*) => {
+        /// How one entry lives and how one call behaves. Plain data, cheap to clone.
+        ///
+        /// ```
+        /// use crinkle_core::{EntryOptions, FailSafe};
+        /// use std::time::Duration;
+        ///
+        /// let options = EntryOptions::new(Duration::from_secs(60))
+        ///     .jitter(Duration::from_secs(5))
+        ///     .fail_safe(FailSafe::for_up_to(Duration::from_secs(3600)))
+        ///     .factory_soft_timeout(Duration::from_millis(100));
+        /// ```
+        #[derive(Clone, Debug, PartialEq)]
+        pub struct EntryOptions {
+            $(pub(crate) $name: options!(@field $kind $ty),)*
+        }
+
+        impl Default for EntryOptions {
+            fn default() -> Self {
+                Self { $($name: $default,)* }
+            }
+        }
+
+        impl EntryOptions {
+            $(options!(@setter $kind $(#[$doc])* $name: $ty);)*
+        }
+    };
+    (@field Plain $ty:ty) => { $ty };
+    (@field Maybe $ty:ty) => { Option<$ty> };
+    (@setter Plain $(#[$doc:meta])* $name:ident: $ty:ty) => {
+        $(#[$doc])*
+        #[must_use]
+        pub fn $name(mut self, $name: $ty) -> Self {
+            self.$name = $name;
+            self
+        }
+    };
+    (@setter Maybe $(#[$doc:meta])* $name:ident: $ty:ty) => {
+        $(#[$doc])*
+        #[doc = "`None` takes it off again."]
+        #[must_use]
+        pub fn $name(mut self, $name: impl Into<Option<$ty>>) -> Self {
+            self.$name = $name.into();
+            self
+        }
+    };
 }
 
-impl Default for EntryOptions {
-    fn default() -> Self {
-        Self::new(Duration::from_secs(30))
-    }
+options! {
+    /// How long the entry is fresh, in L1 and L2; at most the cache's `max_lifetime`, to which longer
+    /// ones are clamped. Default: 30 s.
+    duration: Plain<Duration> = Duration::from_secs(30);
+
+    /// How long it is fresh in L1, if not `duration`; never longer than in L2, where it is stored
+    /// there. For a copy from L2: the most it may live here. Default: none.
+    l1_duration: Maybe<Duration> = None;
+
+    /// How long it is fresh in L2, if not `duration`. Default: none.
+    l2_duration: Maybe<Duration> = None;
+
+    /// Adds a random time between zero and this to the life, drawn once per entry, so that entries
+    /// stored together do not expire together. Default: 0.
+    jitter: Plain<Duration> = Duration::ZERO;
+
+    /// Whether a hit in L1 gives the entry another `duration`, up to `max_lifetime` in all. L1 only:
+    /// the record in L2 keeps its own end. Default: off.
+    sliding: Plain<bool> = false;
+
+    /// Keeps the entry after its life as a fallback for a factory that fails. Default: off.
+    fail_safe: Maybe<FailSafe> = None;
+
+    /// Loads the entry anew before its life is over, in the background, when it is asked for.
+    /// Default: off.
+    eager_refresh: Maybe<EagerRefresh> = None;
+
+    /// With a fallback at hand, answer with it after this long; the factory goes on.
+    /// Default: none.
+    factory_soft_timeout: Maybe<Duration> = None;
+
+    /// Give up waiting for the factory after this long, even with nothing to answer.
+    /// Default: none.
+    factory_hard_timeout: Maybe<Duration> = None;
+
+    /// No factory runs longer than this, in the background or not: it is dropped and the key is free
+    /// again. Default: 5 min.
+    factory_deadline: Plain<Duration> = Duration::from_secs(300);
+
+    /// Whether a factory that timed out may finish and store its value. Default: on.
+    background_completion: Plain<bool> = true;
+
+    /// How long an L2 read may keep a caller waiting who has a fallback. Default: 250 ms.
+    l2_soft_timeout: Plain<Duration> = Duration::from_millis(250);
+
+    /// How long an L2 operation may keep a caller waiting. Default: 1 s.
+    l2_hard_timeout: Plain<Duration> = Duration::from_secs(1);
+
+    /// How long to wait for another caller's load of the same key before answering stale, or failing
+    /// with [`ErrorKind::LockTimeout`]; it never starts a second factory. Default: none.
+    flight_timeout: Maybe<Duration> = None;
+
+    /// Whether one node loads a missing key while the others wait for it. Costs nothing: the lease is
+    /// taken in the round trip of the miss. Default: on.
+    lease: Plain<bool> = true;
+
+    /// How long to wait for another node's load before answering stale, else loading too.
+    /// Default: 2 s.
+    lease_wait: Plain<Duration> = Duration::from_secs(2);
+
+    /// Whether `get` may answer with a stale entry. Default: off.
+    allow_stale: Plain<bool> = false;
+
+    /// Whether L1 keeps the entry, while it lives, however full it is. Pinned entries take at most a
+    /// quarter of the capacity; what is over that is kept like any other. Default: off.
+    pinned: Plain<bool> = false;
+
+    /// What the entry counts for in L1's capacity. Default: 1.
+    weight: Plain<u32> = 1;
+
+    /// Makes a write that is not applied to L2 and announced an error instead of `Queued`; such a
+    /// write waits for both. Default: off.
+    require_propagation: Plain<bool> = false;
+
+    /// Does not wait for L2 in a `set`, `remove` or `expire`, nor for the notification: the write
+    /// holds on this node when the call returns, and goes on in the background. A `get_or_set`
+    /// answers its callers before L2 has the value. Default: off.
+    background_l2: Plain<bool> = false;
+
+    /// Does not wait for the confirmation to other nodes, where it is a step of its own (an L2 that
+    /// announces as it writes leaves nothing to wait for). Default: on.
+    background_backplane: Plain<bool> = true;
+
+    /// Does not look in L1. Default: off.
+    skip_l1_read: Plain<bool> = false;
+
+    /// Keeps nothing in L1; an older copy goes. Default: off.
+    skip_l1_write: Plain<bool> = false;
+
+    /// Uses no value of L2. A load still reads the record, to replace exactly that. Entries of L1
+    /// that would need a check in L2 count as missing. Default: off.
+    skip_l2_read: Plain<bool> = false;
+
+    /// Leaves L2 as it is, and so the other nodes. The entry is this node's own: it is never checked
+    /// against L2, so the bounds on staleness do not hold for it. Default: off.
+    skip_l2_write: Plain<bool> = false;
+
+    /// Uses no value of L2 while there is a stale one in L1. Default: off.
+    skip_l2_read_when_stale: Plain<bool> = false;
+
+    /// Tells the other nodes nothing of a write: they keep what they have until it ends, or until
+    /// they check it for another reason. The bounds on staleness do not hold. Default: off.
+    skip_backplane: Plain<bool> = false;
 }
 
 impl EntryOptions {
     /// Options with a logical life of `duration` and the defaults for everything else.
     #[must_use]
     pub fn new(duration: Duration) -> Self {
-        Self {
-            duration,
-            fail_safe: None,
-            factory_soft_timeout: None,
-            factory_hard_timeout: None,
-            factory_deadline: Duration::from_secs(300),
-            background_completion: true,
-            l2_soft_timeout: Duration::from_millis(250),
-            l2_hard_timeout: Duration::from_secs(1),
-            flight_timeout: None,
-            lease: true,
-            lease_wait: Duration::from_secs(2),
-            allow_stale: false,
-            weight: 1,
-            require_propagation: false,
-        }
-    }
-
-    /// How long the entry is fresh, in L1 and L2; at most the cache's `max_lifetime`, to which longer
-    /// ones are clamped. Default: 30 s.
-    #[must_use]
-    pub fn duration(mut self, duration: Duration) -> Self {
-        self.duration = duration;
-        self
-    }
-
-    /// Keeps the entry after its life as a fallback for a factory that fails. Default: off.
-    #[must_use]
-    pub fn fail_safe(mut self, fail_safe: FailSafe) -> Self {
-        self.fail_safe = Some(fail_safe);
-        self
+        Self::default().duration(duration)
     }
 
     /// No fallback, whatever the cache's default says.
     #[must_use]
-    pub fn no_fail_safe(mut self) -> Self {
-        self.fail_safe = None;
-        self
+    pub fn no_fail_safe(self) -> Self {
+        self.fail_safe(None)
     }
 
-    /// With a fallback at hand, answer with it after this long; the factory goes on.
-    /// Default: none.
+    /// Leaves L2 out altogether: [`skip_l2_read`](Self::skip_l2_read) and
+    /// [`skip_l2_write`](Self::skip_l2_write).
     #[must_use]
-    pub fn factory_soft_timeout(mut self, timeout: Duration) -> Self {
-        self.factory_soft_timeout = Some(timeout);
-        self
+    pub fn skip_l2(self, on: bool) -> Self {
+        self.skip_l2_read(on).skip_l2_write(on)
     }
 
-    /// Give up waiting for the factory after this long, even with nothing to answer.
-    /// Default: none.
+    /// Leaves L1 out altogether: [`skip_l1_read`](Self::skip_l1_read) and
+    /// [`skip_l1_write`](Self::skip_l1_write).
     #[must_use]
-    pub fn factory_hard_timeout(mut self, timeout: Duration) -> Self {
-        self.factory_hard_timeout = Some(timeout);
-        self
-    }
-
-    /// No factory runs longer than this, in the background or not: it is dropped and the key is free
-    /// again. Default: 5 min.
-    #[must_use]
-    pub fn factory_deadline(mut self, deadline: Duration) -> Self {
-        self.factory_deadline = deadline;
-        self
-    }
-
-    /// Whether a factory that timed out may finish and store its value. Default: on.
-    #[must_use]
-    pub fn background_completion(mut self, on: bool) -> Self {
-        self.background_completion = on;
-        self
-    }
-
-    /// How long an L2 read may keep a caller waiting who has a fallback. Default: 250 ms.
-    #[must_use]
-    pub fn l2_soft_timeout(mut self, timeout: Duration) -> Self {
-        self.l2_soft_timeout = timeout;
-        self
-    }
-
-    /// How long an L2 operation may keep a caller waiting. Default: 1 s.
-    #[must_use]
-    pub fn l2_hard_timeout(mut self, timeout: Duration) -> Self {
-        self.l2_hard_timeout = timeout;
-        self
-    }
-
-    /// How long to wait for another caller's load of the same key before answering stale, or failing
-    /// with [`ErrorKind::LockTimeout`]; it never starts a second factory. Default: none.
-    #[must_use]
-    pub fn flight_timeout(mut self, timeout: Duration) -> Self {
-        self.flight_timeout = Some(timeout);
-        self
-    }
-
-    /// Whether one node loads a missing key while the others wait for it. Costs nothing: the lease is
-    /// taken in the round trip of the miss. Default: on.
-    #[must_use]
-    pub fn lease(mut self, on: bool) -> Self {
-        self.lease = on;
-        self
-    }
-
-    /// How long to wait for another node's load before answering stale, else loading too.
-    /// Default: 2 s.
-    #[must_use]
-    pub fn lease_wait(mut self, wait: Duration) -> Self {
-        self.lease_wait = wait;
-        self
-    }
-
-    /// Whether `get` may answer with a stale entry. Default: off.
-    #[must_use]
-    pub fn allow_stale(mut self, on: bool) -> Self {
-        self.allow_stale = on;
-        self
-    }
-
-    /// What the entry counts for in L1's capacity. Default: 1.
-    #[must_use]
-    pub fn weight(mut self, weight: u32) -> Self {
-        self.weight = weight;
-        self
-    }
-
-    /// Makes a write that is not applied to L2 and announced an error instead of `Queued`.
-    /// Default: off.
-    #[must_use]
-    pub fn require_propagation(mut self, on: bool) -> Self {
-        self.require_propagation = on;
-        self
+    pub fn skip_l1(self, on: bool) -> Self {
+        self.skip_l1_read(on).skip_l1_write(on)
     }
 
     /// Checks every field against its range.
     pub(crate) fn validate(&self, place: &Place) -> Result<(), Error> {
-        let some = |t: Duration| (Duration::from_millis(1), t);
-        let mut bounds = vec![
-            ("duration", some(self.duration)),
-            ("factory_deadline", some(self.factory_deadline)),
-            ("l2_soft_timeout", some(self.l2_soft_timeout)),
-            ("l2_hard_timeout", some(self.l2_hard_timeout)),
-            ("lease_wait", (Duration::ZERO, self.lease_wait)),
+        let refuse = |detail| Err(Error::new(ErrorKind::InvalidOptions, place.clone(), detail));
+        let least = Duration::from_millis(1);
+        let times = [
+            ("duration", Some(self.duration)),
+            ("l1_duration", self.l1_duration),
+            ("l2_duration", self.l2_duration),
+            ("factory_deadline", Some(self.factory_deadline)),
+            ("l2_soft_timeout", Some(self.l2_soft_timeout)),
+            ("l2_hard_timeout", Some(self.l2_hard_timeout)),
+            ("factory_soft_timeout", self.factory_soft_timeout),
+            ("factory_hard_timeout", self.factory_hard_timeout),
+            ("flight_timeout", self.flight_timeout),
+            ("fail_safe.max_duration", self.fail_safe.map(|f| f.max_duration)),
+            ("fail_safe.throttle", self.fail_safe.map(|f| f.throttle)),
         ];
-        bounds.extend(self.factory_soft_timeout.map(|t| ("factory_soft_timeout", some(t))));
-        bounds.extend(self.factory_hard_timeout.map(|t| ("factory_hard_timeout", some(t))));
-        bounds.extend(self.flight_timeout.map(|t| ("flight_timeout", some(t))));
-        bounds.extend(self.fail_safe.map(|f| ("fail_safe.max_duration", some(f.max_duration))));
-        bounds.extend(self.fail_safe.map(|f| ("fail_safe.throttle", some(f.throttle))));
-        for (name, (least, value)) in bounds {
-            if value < least {
-                let detail = format!("{name} is {value:?}; it must be at least {least:?}");
-                return Err(Error::new(ErrorKind::InvalidOptions, place.clone(), detail));
+        for (name, time) in times {
+            if let Some(time) = time.filter(|time| *time < least) {
+                return refuse(format!("{name} is {time:?}; it must be at least {least:?}"));
             }
         }
         if self.weight == 0 {
-            let detail = "weight is 0; it must be at least 1";
-            return Err(Error::new(ErrorKind::InvalidOptions, place.clone(), detail));
+            return refuse("weight is 0; it must be at least 1".to_owned());
         }
-        Ok(())
-    }
-}
-
-/// How a stale entry may stand in for a factory that fails, panics or takes too long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct FailSafe {
-    /// How long after its creation an entry may be used as a fallback. Default: 1 day.
-    pub max_duration: Duration,
-    /// How long the factory is left alone after a failure. Default: 30 s.
-    pub throttle: Duration,
-}
-
-impl Default for FailSafe {
-    fn default() -> Self {
-        Self::for_up_to(Duration::from_secs(86_400))
-    }
-}
-
-impl FailSafe {
-    /// Fallbacks up to this age, with a throttle of 30 s.
-    #[must_use]
-    pub fn for_up_to(max_duration: Duration) -> Self {
-        Self { max_duration, throttle: Duration::from_secs(30) }
-    }
-
-    /// How long the factory is left alone after a failure. Default: 30 s.
-    #[must_use]
-    pub fn throttle(mut self, throttle: Duration) -> Self {
-        self.throttle = throttle;
-        self
+        match self.eager_refresh.and_then(EagerRefresh::problem) {
+            Some(what) => refuse(what),
+            None => Ok(()),
+        }
     }
 }

@@ -4,11 +4,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Call;
 use crate::cache::Inner;
 use crate::clock::Moment;
-use crate::entry::{Entry, Lives, Meta, Stamp};
+use crate::entry::{Entry, Lives, Manner, Meta, Shared, Stamp, Validators};
 use crate::l2::record::Envelope;
 use crate::l2::{Codec, Found};
+use crate::options::EntryOptions;
 use crate::protocol::Version;
 
 /// A record as an entry, with what its version is even if the value is of no use.
@@ -26,11 +28,12 @@ pub(crate) enum ReadInto<T> {
 /// verified and used again instead.
 pub(crate) fn decode<T, C: Codec<T>>(
     inner: &Inner<C>,
-    key: &str,
+    call: &Call,
     found: &Found,
     stamp: Stamp,
     local: Option<&Arc<Entry<T>>>,
 ) -> ReadInto<T> {
+    let key = &*call.key;
     if found.bytes.len() > inner.settings.max_value_bytes.saturating_add(1 << 20) {
         inner.counters.l2_undecodable.add();
         return ReadInto::Unusable(None);
@@ -58,11 +61,11 @@ pub(crate) fn decode<T, C: Codec<T>>(
         return ReadInto::Unusable(Some(envelope.version));
     };
     let expired = envelope.expired;
-    let meta = meta(inner, &envelope, found.ttl_ms, stamp);
+    let meta = meta(inner, &envelope, found.ttl_ms, stamp, &call.options);
     if expired {
         meta.expire();
     }
-    ReadInto::Entry(Arc::new(Entry { meta, value }))
+    ReadInto::Entry(Arc::new(Entry { meta, value: Shared::Own(value) }))
 }
 
 fn value<T, C: Codec<T>>(inner: &Inner<C>, envelope: &Envelope<'_>, found: &Found) -> Option<T> {
@@ -70,19 +73,37 @@ fn value<T, C: Codec<T>>(inner: &Inner<C>, envelope: &Envelope<'_>, found: &Foun
     catch_unwind(AssertUnwindSafe(|| inner.codec.decode(&payload).ok())).ok().flatten()
 }
 
-fn meta<C>(inner: &Inner<C>, envelope: &Envelope<'_>, ttl_ms: u64, stamp: Stamp) -> Meta {
+/// What is known of a record, for a copy that a call with these options makes.
+fn meta<C>(
+    inner: &Inner<C>,
+    envelope: &Envelope<'_>,
+    ttl_ms: u64,
+    stamp: Stamp,
+    options: &EntryOptions,
+) -> Meta {
     let age_ms = envelope.physical_ms.saturating_sub(ttl_ms);
     let now = stamp.at;
     let created = now.as_nanos().saturating_sub(age_ms.saturating_mul(1_000_000));
-    let fresh_ms = envelope.logical_ms.saturating_sub(age_ms);
+    let fresh = Duration::from_millis(envelope.logical_ms.saturating_sub(age_ms));
+    let most = options.l1_duration.unwrap_or(Duration::MAX);
+    let left = Duration::from_millis(ttl_ms);
+    let longest = if options.sliding { inner.settings.max_lifetime } else { Duration::ZERO };
     let lives = Lives {
         created: Moment::from_nanos(created),
-        logical: now + Duration::from_millis(fresh_ms),
-        physical: now + Duration::from_millis(ttl_ms),
+        logical: now + fresh.min(most),
+        physical: now + left.max(longest),
     };
+    let took = Duration::from_micros(envelope.took_us);
+    let manner = Manner::new(options, lives, took, false);
     let stamp = Stamp { epoch: envelope.epoch, frontier: envelope.stamp, generation: 0, ..stamp };
     let tags = inner.node.intern(envelope.tags.iter().copied());
-    let meta = Meta::new(envelope.key, envelope.version, tags, stamp, lives, envelope.weight);
+    let (key, version) = (envelope.key, envelope.version);
+    let mut meta = Meta::new(key, version, tags, stamp, lives, manner, envelope.weight);
+    meta.validators = Validators {
+        etag: envelope.etag.map(Into::into),
+        last_modified: envelope.last_modified.map(Into::into),
+    }
+    .boxed();
     meta.grow(envelope.payload.len());
     meta
 }

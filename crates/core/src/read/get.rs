@@ -32,9 +32,12 @@ pub(crate) async fn get<T: Value, C: Codec<T>>(
         }
         Local::Nothing => (None, Verdict::Fresh),
     };
+    let options = &call.options;
+    let when_stale = options.skip_l2_read_when_stale && matches!(verdict, Verdict::Stale(_));
+    let asks = inner.enabled && !options.skip_l2_read && !when_stale;
     let mut found = Asked::NoAnswer;
     for _ in 0..=REREADS {
-        let Some(l2) = inner.l2.as_ref().filter(|_| inner.enabled) else { break };
+        let Some(l2) = inner.records().filter(|_| asks) else { break };
         found = ask(inner, l2, &call, local.as_ref()).await?;
         // Doubted or overtaken on its way: L2 knows better now.
         if !matches!(found, Asked::Entry(_, Verdict::Unverified, _)) {
@@ -106,7 +109,7 @@ fn settle<T: Value, C: Codec<T>>(
     stamp: Stamp,
     local: Option<&Arc<Entry<T>>>,
 ) -> Result<Asked<T>, Error> {
-    let entry = match decode(inner, &call.key, found, stamp, local) {
+    let entry = match decode(inner, call, found, stamp, local) {
         ReadInto::Entry(entry) => entry,
         ReadInto::OtherType(_) => {
             return Err(inner.error(ErrorKind::TypeMismatch, &call.key, ""));

@@ -5,13 +5,13 @@ use std::sync::atomic::Ordering;
 
 use tracing::Instrument;
 
-use super::Call;
 use super::load::Load;
 use super::probe::{Probe, probe};
+use super::{Call, Job};
 use crate::cache::Inner;
 use crate::entry::{Cached, Entry, Held, Source, Value};
 use crate::error::{Error, ErrorKind};
-use crate::factory::{Adaptive, Factory, FactoryContext};
+use crate::factory::{Adaptive, FactoryContext, Made, NotModified};
 use crate::flight::{Flight, Landed, Progress, Standing};
 use crate::l2::Codec;
 use crate::protocol::validity::Verdict;
@@ -21,7 +21,7 @@ pub(super) fn start<T: Value, C: Codec<T>>(
     inner: &Arc<Inner<C>>,
     flight: &Arc<Flight>,
     call: &Arc<Call>,
-    factory: Factory<T>,
+    job: Job<T>,
 ) -> Result<(), Error> {
     let landing = Landing::new(Arc::clone(inner), Arc::clone(flight));
     let call = Arc::clone(call);
@@ -30,11 +30,13 @@ pub(super) fn start<T: Value, C: Codec<T>>(
             Probe::Hit(entry, source) => {
                 landing.land(entry, source);
             }
-            Probe::Stand(entry) => landing.stand(entry, None),
-            Probe::Load(base, fallback) => {
-                landing.inner.counters.misses.add();
-                let load = Load { landing, call, base, fallback };
-                load.run(factory).await;
+            Probe::Stand(entry) => landing.stand(entry, Source::FailSafe, None),
+            Probe::Load(base, known) => {
+                if call.refresh.is_none() {
+                    landing.inner.counters.misses.add();
+                }
+                let load = Load { landing, call, base, known, default: job.default };
+                load.run(job.factory).await;
             }
         }
     };
@@ -50,13 +52,16 @@ pub(super) fn abandon<C>(inner: &Arc<Inner<C>>, flight: &Arc<Flight>, error: Err
 pub(super) async fn uncached<T: Value, C: Sync>(
     inner: &Inner<C>,
     call: &Call,
-    factory: Factory<T>,
+    job: Job<T>,
 ) -> Result<Cached<T>, Error> {
     let adaptive = Adaptive::new(call.options.clone(), call.tags.clone());
     let context = FactoryContext::new(&call.key, None, adaptive);
     inner.counters.factory_calls.add();
-    let value = crate::factory::run(factory, context, &inner.place(Some(&call.key))).await?;
-    Ok(Cached::detached(&call.key, value, inner.now(), Source::Factory))
+    let place = inner.place(Some(&call.key));
+    match crate::factory::run(job.factory, context, &place).await? {
+        Made::Value(value) => Ok(Cached::detached(&call.key, value, inner.now(), Source::Factory)),
+        Made::Confirmed => Err(Error::with_source(ErrorKind::Factory, place, "", NotModified)),
+    }
 }
 
 /// The right, and the duty, to end a flight (R3). Dropped without landing, it lands an error.
@@ -118,7 +123,12 @@ impl<C> Landing<C> {
     }
 
     /// Lands a stale value in place of a failure, or of another node's load.
-    pub(super) fn stand<T: Value>(self, entry: Arc<Entry<T>>, failure: Option<Error>) {
+    pub(super) fn stand<T: Value>(
+        self,
+        entry: Arc<Entry<T>>,
+        source: Source,
+        failure: Option<Error>,
+    ) {
         let failed = failure.is_some();
         let settle = |inner: &Inner<C>, flight: &Flight, held: &Held, allowed: bool| match inner
             .node
@@ -134,7 +144,7 @@ impl<C> Landing<C> {
                 Some(Standing::Fallback)
             }
         };
-        self.settle(entry, Source::FailSafe, settle, failure);
+        self.settle(entry, source, settle, failure);
     }
 
     /// Lands an error, for every caller of this flight.

@@ -7,18 +7,16 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::Call;
+use super::fill::{Fill, Make};
 use super::lead::Landing;
-use super::probe::Base;
-use crate::backplane::message::KeyOp;
-use crate::cache::Inner;
-use crate::clock::Moment;
-use crate::entry::{Cached, Entry, Held, Lives, Meta, Source, Stamp, Value};
+use super::probe::{Base, judge_record};
+use crate::entry::{Cached, Entry, Held, Shared, Source, Stamp, Value};
 use crate::error::{Error, ErrorKind};
-use crate::factory::{Adaptive, Choices, Factory, FactoryContext};
+use crate::factory::{Adaptive, Choices, Factory, FactoryContext, Made};
+use crate::fail_safe::may_stand_in;
 use crate::flight::Progress;
-use crate::l2::{Codec, Record};
-use crate::protocol::Version;
-use crate::protocol::record::Put;
+use crate::l2::Codec;
+use crate::protocol::validity::Verdict;
 use crate::write::encode::encode;
 
 /// One run of a factory, with what its result may overwrite.
@@ -26,30 +24,40 @@ pub(super) struct Load<T, C> {
     pub(super) landing: Landing<C>,
     pub(super) call: Arc<Call>,
     pub(super) base: Base,
-    pub(super) fallback: Option<Arc<Entry<T>>>,
+    /// What is replaced, if it was not removed.
+    pub(super) known: Option<Arc<Entry<T>>>,
+    /// The last resort.
+    pub(super) default: Option<Arc<Entry<T>>>,
 }
 
 impl<T: Value, C: Codec<T>> Load<T, C> {
     /// Runs the factory and lands what comes of it. A lease that is not used is given back.
     pub(super) async fn run(self, factory: Factory<T>) {
         let inner = Arc::clone(&self.landing.inner);
-        let (base, call) = (self.base, Arc::clone(&self.call));
+        let (base, call, known) = (self.base, Arc::clone(&self.call), self.known.clone());
         let adaptive = Adaptive::new(call.options.clone(), call.tags.clone());
-        let now = inner.now();
+        let began = inner.now();
         // Again, since the ledger may have been met, or repaired, while L2 was asked (R1).
-        let stamp = inner.node.stamp(now);
-        let stale = self.fallback.clone().map(|e| Cached::new(e, now, Source::FailSafe, true));
+        let stamp = inner.node.stamp(began);
+        let stale = known.clone().map(|e| Cached::new(e, began, Source::FailSafe, true));
         let context = FactoryContext::new(&call.key, stale, adaptive.clone());
-        let stand_in = self.fallback.clone().map(|entry| entry as Held);
+        let stand_in = self.fallback().map(|entry| entry as Held);
         self.landing.flight.progress.send_replace(Progress::Loading(stand_in));
         inner.counters.factory_calls.add();
-        let filled = match self.make(factory, context).await {
-            Ok(value) => self.store(value, adaptive.choices(), stamp).await,
+        let made = self.make(factory, context).await;
+        let choices = adaptive.choices();
+        let filled = match made {
+            Ok(made) => self.store(made, choices, stamp, inner.now().since(began)).await,
             Err(error) => {
-                self.fail(error);
+                self.fail(error, &choices);
                 false
             }
         };
+        if let (Some(_), Some(entry)) = (call.refresh, known) {
+            // If it is still there, it was not replaced: leave it alone for a while.
+            let fail_safe = call.options.fail_safe.unwrap_or_default();
+            entry.meta.rearm(inner.now() + fail_safe.throttle);
+        }
         if let (false, Base::Over { lease: Some(lease), .. }, Some(l2)) = (filled, base, &inner.l2)
         {
             // Best effort: the lease ends by itself.
@@ -58,8 +66,21 @@ impl<T: Value, C: Codec<T>> Load<T, C> {
         }
     }
 
+    /// What may stand in for the factory, now.
+    fn fallback(&self) -> Option<Arc<Entry<T>>> {
+        let (inner, call) = (&self.landing.inner, &self.call);
+        let entry = self.known.as_ref()?;
+        let verdict = judge_record(inner, &call.key, entry);
+        let may = may_stand_in(&entry.meta, verdict, &call.options, inner.now());
+        may.then(|| Arc::clone(entry))
+    }
+
     /// The factory, until it ends, runs into its deadline, or is stopped.
-    async fn make(&self, factory: Factory<T>, context: FactoryContext<T>) -> Result<T, Error> {
+    async fn make(
+        &self,
+        factory: Factory<T>,
+        context: FactoryContext<T>,
+    ) -> Result<Made<T>, Error> {
         let inner = &*self.landing.inner;
         let place = inner.place(Some(&self.call.key));
         let deadline = self.call.options.factory_deadline;
@@ -94,49 +115,73 @@ impl<T: Value, C: Codec<T>> Load<T, C> {
         std::future::pending().await
     }
 
-    /// Fail-safe, or the error.
-    fn fail(self, error: Error) {
-        self.landing.inner.counters.factory_failures.add();
-        match (self.fallback, self.call.options.fail_safe) {
-            (Some(entry), Some(fail_safe)) => {
+    /// Fail-safe, or the last resort, or the error.
+    fn fail(self, error: Error, choices: &Choices) {
+        let inner = Arc::clone(&self.landing.inner);
+        inner.counters.factory_failures.add();
+        let retry_at = choices.options.fail_safe.map(|f| inner.now() + f.throttle);
+        let fallback = self.fallback();
+        let source = if fallback.is_some() { Source::FailSafe } else { Source::Default };
+        match (fallback.or(self.default), retry_at) {
+            (Some(entry), Some(retry_at)) => {
                 tracing::warn!(%error, "factory failed; answering with a stale value");
-                entry.meta.throttle(self.landing.inner.now() + fail_safe.throttle);
-                self.landing.stand(entry, Some(error));
+                entry.meta.throttle(retry_at);
+                self.landing.stand(entry, source, Some(error));
             }
             _ => self.landing.fail(error),
         }
     }
 
     /// Keeps what the factory made, where it may be kept; true if L2 took it.
-    async fn store(self, value: T, choices: Choices, stamp: Stamp) -> bool {
-        let Self { landing, call, base, .. } = self;
+    async fn store(
+        self,
+        made: Made<T>,
+        mut choices: Choices,
+        stamp: Stamp,
+        took: Duration,
+    ) -> bool {
+        let Self { landing, call, base, known, .. } = self;
         let inner = Arc::clone(&landing.inner);
+        let (value, removed) = match (made, known) {
+            (Made::Value(value), _) => (Shared::Own(value), false),
+            (Made::Confirmed, Some(known)) => {
+                choices.confirm(&known.meta);
+                let verdict = judge_record(&inner, &call.key, &known);
+                (Shared::of(&known), matches!(verdict, Verdict::Hidden(_)))
+            }
+            (Made::Confirmed, None) => return false,
+        };
         let place = inner.place(Some(&call.key));
         let wrong = choices.options.validate(&place).err();
         if let Some(error) = wrong.or_else(|| inner.check_tags(&call.key, &choices.tags).err()) {
             landing.fail(error);
             return false;
         }
-        let dark_until = (base == Base::Dark).then(|| stamp.at + inner.settings.coherence_lease);
-        let entry = |until| {
-            let meta = new_meta(&inner, &call.key, &choices, stamp, until);
-            move |value| Arc::new(Entry { meta, value })
-        };
-        if choices.skip_store {
-            landing.land_unstored(entry(dark_until)(value));
+        let make = Make { stamp, took, dark: base == Base::Dark, shared: base.is_over() };
+        let (meta, lives) = make.meta(&inner, &call.key, &choices);
+        let entry = Arc::new(Entry { meta, value });
+        let options = &choices.options;
+        if removed {
+            landing.land_refused(entry);
             return false;
         }
-        if inner.flights.is_fenced(&landing.flight) {
-            landing.land(entry(dark_until)(value), Source::Factory);
+        if choices.skip_store {
+            landing.land_unstored(entry);
             return false;
         }
         let Base::Over { expected, .. } = base else {
-            landing.land(entry(dark_until)(value), Source::Factory);
+            landing.land(entry, Source::Factory);
             return false;
         };
-        let entry = entry(None)(value);
-        match encode(&inner, &entry) {
-            Ok(record) => put(landing, &call, entry, expected, record).await,
+        if options.skip_l2_write || inner.flights.is_fenced(&landing.flight) {
+            landing.land(entry, Source::Factory);
+            return false;
+        }
+        match encode(&inner, &entry, lives, took) {
+            Ok(record) => {
+                let fill = Fill { inner: &inner, call: &call, options, entry };
+                fill.put(landing, expected, record).await
+            }
             Err(error) => {
                 inner.counters.l2_unencodable.add();
                 tracing::warn!(%error, "value stays in L1");
@@ -145,72 +190,4 @@ impl<T: Value, C: Codec<T>> Load<T, C> {
             }
         }
     }
-}
-
-/// Compare-and-put: over exactly the version that was seen.
-async fn put<T: Value, C: Send + Sync>(
-    landing: Landing<C>,
-    call: &Call,
-    entry: Arc<Entry<T>>,
-    expected: Version,
-    record: Record,
-) -> bool {
-    let inner = Arc::clone(&landing.inner);
-    let Some(l2) = &inner.l2 else { return false };
-    let (version, limit) = (entry.meta.version, call.options.l2_hard_timeout);
-    inner.flights.own(&landing.flight, version);
-    let announced =
-        inner.bus.as_ref().and_then(|bus| bus.announce(KeyOp::Written, version, call.hash));
-    let (seq, announce) = announced.unzip();
-    let waiting = inner.recovery.get(&call.key);
-    let put = l2.on(&call.key, limit, |store, key| store.put(key, expected, record, announce));
-    match put.await {
-        Ok(Put::Stored) => {
-            // L2 holds this now: no copy of anything else may stay, whatever becomes of this one.
-            let keep_only = || inner.l1.keep_only(call.hash, version);
-            inner.flights.hear(call.hash, version, keep_only);
-            let kept = landing.land(entry, Source::Factory);
-            if let Some(waiting) = waiting.filter(|_| kept) {
-                // This load began after the invalidation that waits, or it would not be kept.
-                inner.recovery.settle(&call.key, waiting.version, inner.now());
-            }
-            if let Some(bus) = &inner.bus {
-                let _ = bus.publish_key(KeyOp::Written, version, call.hash, limit).await;
-            }
-            true
-        }
-        Ok(Put::Refused) => {
-            landing.land_refused(entry);
-            if let (Some(bus), Some(seq)) = (&inner.bus, seq) {
-                bus.void(seq, limit).await;
-            }
-            false
-        }
-        Err(error) => {
-            inner.counters.l2_errors.add();
-            tracing::debug!(%error, "fill failed; the value stays here for a while");
-            let until = entry.meta.stamp.at + inner.settings.coherence_lease;
-            entry.meta.shorten(until);
-            landing.land(entry, Source::Factory);
-            error.is_unknown()
-        }
-    }
-}
-
-/// The metadata of a new entry: its lives begin now, its stamp is the flight's.
-pub(crate) fn new_meta<C>(
-    inner: &Inner<C>,
-    key: &str,
-    choices: &Choices,
-    stamp: Stamp,
-    until: Option<Moment>,
-) -> Meta {
-    let (now, options) = (inner.now(), &choices.options);
-    let longest = inner.settings.max_lifetime;
-    let fresh = options.duration.min(longest);
-    let kept = options.fail_safe.map_or(Duration::ZERO, |f| f.max_duration.min(longest));
-    let logical = until.map_or(now + fresh, |until| until.min(now + fresh));
-    let lives = Lives { created: now, logical, physical: now + fresh.max(kept) };
-    let tags = inner.node.intern(choices.tags.iter().map(String::as_str));
-    Meta::new(key, inner.entropy.version(), tags, stamp, lives, options.weight)
 }

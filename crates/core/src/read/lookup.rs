@@ -19,6 +19,7 @@ pub(crate) fn hit<T: Value, C>(inner: &Inner<C>, hash: KeyHash, key: &str) -> Op
         return None;
     }
     let entry = typed(held)?;
+    entry.meta.slide(now);
     inner.counters.l1_hits.add();
     Some(Cached::new(entry, now, Source::L1, false))
 }
@@ -55,6 +56,9 @@ impl<T> Local<T> {
 
 /// Looks a call up in L1.
 pub(crate) fn lookup<T: Value, C>(inner: &Inner<C>, call: &Call) -> Local<T> {
+    if call.options.skip_l1_read {
+        return Local::Nothing;
+    }
     let Some(held) = inner.l1.get(call.hash, &call.key) else { return Local::Nothing };
     let now = inner.now();
     let verdict = inner.node.judge(held.meta(), now);
@@ -90,5 +94,5 @@ pub(crate) fn stand_in<T: Value, C>(inner: &Inner<C>, call: &Call) -> Option<Hel
 /// does not answer. A lost `remove` must not come back through fail-safe.
 fn is_known<T, C>(inner: &Inner<C>, entry: &Entry<T>) -> bool {
     let current = entry.meta.facts().session == inner.node.session();
-    current || inner.l2.as_ref().is_none_or(Access::is_open)
+    current || inner.records().is_none_or(Access::is_open)
 }

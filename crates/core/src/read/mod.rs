@@ -26,6 +26,7 @@
 //! - **R5** A reader never writes because of what it finds hidden; a load writes what it loaded.
 
 mod decode;
+mod fill;
 mod get;
 mod lead;
 mod load;
@@ -35,19 +36,19 @@ mod wait;
 
 use std::sync::Arc;
 
+pub(crate) use fill::Make;
 pub(crate) use get::get;
-pub(crate) use load::new_meta;
 pub(crate) use lookup::{Local, hit, lookup};
 pub(crate) use probe::synced;
 
 use crate::cache::Inner;
-use crate::entry::{Cached, Value};
+use crate::entry::{Cached, Entry, Lives, Manner, Meta, Shared, Source, Value};
 use crate::error::{Error, ErrorKind};
 use crate::factory::Factory;
 use crate::flight::Seat;
 use crate::l2::Codec;
 use crate::options::EntryOptions;
-use crate::protocol::KeyHash;
+use crate::protocol::{KeyHash, Version};
 use wait::{Answer, Arrived};
 
 /// One `get_or_set`, past the hit path.
@@ -57,6 +58,26 @@ pub(crate) struct Call {
     pub(crate) hash: KeyHash,
     pub(crate) options: EntryOptions,
     pub(crate) tags: Vec<String>,
+    /// The fresh entry of this version is to be loaded anew.
+    pub(crate) refresh: Option<Version>,
+}
+
+impl Call {
+    pub(crate) fn new(key: &str, hash: KeyHash, options: EntryOptions, tags: Vec<String>) -> Self {
+        Self { key: key.into(), hash, options, tags, refresh: None }
+    }
+
+    /// The same, to replace a fresh entry of this version.
+    pub(crate) fn refreshing(self, version: Version) -> Self {
+        Self { refresh: Some(version), ..self }
+    }
+}
+
+/// What a caller brings along.
+pub(crate) struct Job<T> {
+    pub(crate) factory: Factory<T>,
+    /// The last resort, as an entry that nobody holds.
+    pub(crate) default: Option<Arc<Entry<T>>>,
 }
 
 /// Answers a call: from L1, from another caller's flight, or by leading one.
@@ -64,35 +85,79 @@ pub(crate) async fn run<T: Value, C: Codec<T>>(
     inner: Arc<Inner<C>>,
     call: Call,
     factory: Factory<T>,
+    default: Option<T>,
 ) -> Result<Cached<T>, Error> {
     call.options.validate(&inner.place(Some(&call.key)))?;
     inner.check_tags(&call.key, &call.tags)?;
+    let default = default.map(|value| resort(&inner, &call, value));
+    let job = Job { factory, default: default.clone() };
+    let result = answer(&inner, call, job).await;
+    match (result, default) {
+        (Err(error), Some(default)) if error.is_of_a_load() => {
+            inner.counters.stale.add();
+            Ok(Cached::new(default, inner.now(), Source::Default, true))
+        }
+        (result, _) => result,
+    }
+}
+
+async fn answer<T: Value, C: Codec<T>>(
+    inner: &Arc<Inner<C>>,
+    call: Call,
+    job: Job<T>,
+) -> Result<Cached<T>, Error> {
     if !inner.enabled {
-        return lead::uncached(&inner, &call, factory).await;
+        return lead::uncached(inner, &call, job).await;
     }
     let call = Arc::new(call);
-    let arrived = Arrived::now(&inner);
-    let mut factory = Some(factory);
+    let arrived = Arrived::now(inner);
+    let mut job = Some(job);
     loop {
-        if let Some(cached) = lookup(&inner, &call).answer(&inner) {
+        if let Some(cached) = lookup(inner, &call).answer(inner) {
             return Ok(cached);
         }
         let stamp = || inner.node.stamp(inner.now());
         let answer = match inner.flights.arrive(call.hash, &call.key, stamp) {
             Seat::Lead(flight) => {
-                let Some(factory) = factory.take() else {
+                let Some(job) = job.take() else {
                     // A caller that led takes what its flight brought, so it never leads twice.
-                    lead::abandon(&inner, &flight, inner.error(ErrorKind::Closed, &call.key, ""));
+                    lead::abandon(inner, &flight, inner.error(ErrorKind::Closed, &call.key, ""));
                     return Err(inner.error(ErrorKind::Closed, &call.key, "its factory was used"));
                 };
-                lead::start(&inner, &flight, &call, factory)?;
-                wait::for_own(&inner, &flight, &call).await
+                lead::start(inner, &flight, &call, job)?;
+                wait::for_own(inner, &flight, &call).await
             }
-            Seat::Join(flight) => wait::for_other(&inner, &flight, &call, arrived).await,
-            Seat::Wait(flight) => wait::for_end(&inner, &flight, &call).await,
+            Seat::Join(flight) => wait::for_other(inner, &flight, &call, arrived).await,
+            Seat::Wait(flight) => wait::for_end(inner, &flight, &call).await,
         };
         if let Answer::Take(result) = answer {
             return result;
         }
     }
+}
+
+/// Loads a fresh entry anew in the background, unless somebody is loading the key already.
+pub(crate) fn refresh<T: Value, C: Codec<T>>(
+    inner: &Arc<Inner<C>>,
+    call: Call,
+    factory: Factory<T>,
+) {
+    let stamp = || inner.node.stamp(inner.now());
+    if let Seat::Lead(flight) = inner.flights.arrive(call.hash, &call.key, stamp) {
+        inner.counters.eager_refreshes.add();
+        // If it cannot be started, the cache is closing.
+        let _ = lead::start(inner, &flight, &Arc::new(call), Job { factory, default: None });
+    }
+}
+
+/// A default as an entry: stale from the start, and gone once a throttle is over.
+fn resort<T, C>(inner: &Inner<C>, call: &Call, value: T) -> Arc<Entry<T>> {
+    let (now, options) = (inner.now(), &call.options);
+    let throttle = options.fail_safe.unwrap_or_default().throttle;
+    let physical = now + options.factory_deadline + throttle;
+    let lives = Lives { created: now, logical: now, physical };
+    let (version, stamp) = (inner.entropy.version(), inner.node.stamp(now));
+    let meta =
+        Meta::new(&call.key, version, Box::default(), stamp, lives, Manner::PLAIN, options.weight);
+    Arc::new(Entry { meta, value: Shared::Own(value) })
 }

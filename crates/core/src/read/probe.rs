@@ -12,10 +12,11 @@ use crate::entry::{Entry, Source, Stamp, Value};
 use crate::fail_safe::may_stand_in;
 use crate::flight::Flight;
 use crate::l2::access::Access;
+use crate::l2::record::head;
 use crate::l2::{Codec, Read};
 use crate::protocol::Version;
 use crate::protocol::ledger::Strength;
-use crate::protocol::record::{Lease, LeaseAsk};
+use crate::protocol::record::{Head, Lease, LeaseAsk};
 use crate::protocol::validity::{Verdict, Why};
 
 /// What is to be done about a miss.
@@ -25,19 +26,26 @@ pub(crate) enum Probe<T> {
     Hit(Arc<Entry<T>>, Source),
     /// Answer with this stale value: another node is loading.
     Stand(Arc<Entry<T>>),
-    /// Run the factory; this may stand in for it.
+    /// Run the factory; this is what it replaces.
     Load(Base, Option<Arc<Entry<T>>>),
 }
 
 /// What a fill may overwrite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Base {
-    /// There is no L2: nothing to overwrite.
+    /// There is no L2, or the call leaves it as it is: nothing to overwrite.
     Alone,
     /// L2 does not answer, or cannot hold a lease: the result stays here, for X at most.
     Dark,
     /// Exactly this version, and this lease is ours to give back.
     Over { expected: Version, lease: Option<Version> },
+}
+
+impl Base {
+    /// Whether what is loaded goes to L2.
+    pub(crate) fn is_over(self) -> bool {
+        matches!(self, Self::Over { .. })
+    }
 }
 
 /// How often a read is repeated because something came into doubt while it was under way.
@@ -61,6 +69,8 @@ struct Prober<'a, T, C> {
     flight: &'a Flight,
     local: Option<Arc<Entry<T>>>,
     limit: Duration,
+    /// What L2 holds is of no use to the call.
+    ignore: bool,
 }
 
 /// Looks at L1 once more (another flight may have landed), then at L2.
@@ -69,23 +79,33 @@ pub(crate) async fn probe<T: Value, C: Codec<T>>(
     call: &Call,
     flight: &Flight,
 ) -> Probe<T> {
-    let (local, fallback) = match lookup::<T, C>(inner, call) {
-        Local::Fresh(entry, _) => return Probe::Hit(entry, Source::L1),
-        Local::Throttled(entry, _) => return Probe::Stand(entry),
-        Local::Nothing => (None, None),
-        Local::Candidate(entry, verdict) => {
-            let usable = may_stand_in(&entry.meta, verdict, &call.options, inner.now());
-            (Some(Arc::clone(&entry)), usable.then_some(entry))
-        }
-    };
-    let Some(l2) = &inner.l2 else { return Probe::Load(Base::Alone, fallback) };
     let options = &call.options;
-    let limit = if fallback.is_some() { options.l2_soft_timeout } else { options.l2_hard_timeout };
+    let (local, verdict) = match lookup::<T, C>(inner, call) {
+        Local::Fresh(entry, _) if call.refresh != Some(entry.meta.version) => {
+            return Probe::Hit(entry, Source::L1);
+        }
+        Local::Fresh(entry, _) => (Some(entry), Verdict::Fresh),
+        Local::Throttled(entry, _) => return Probe::Stand(entry),
+        Local::Nothing => (None, Verdict::Fresh),
+        Local::Candidate(entry, verdict) => (Some(entry), verdict),
+    };
+    let Some(l2) = &inner.l2 else { return Probe::Load(Base::Alone, local) };
+    let usable = |e: &Arc<Entry<T>>| may_stand_in(&e.meta, verdict, options, inner.now());
+    let has_fallback = local.as_ref().is_some_and(usable);
+    let limit = if has_fallback { options.l2_soft_timeout } else { options.l2_hard_timeout };
     if l2.is_open() || !synced(inner, limit).await {
-        return Probe::Load(Base::Dark, fallback);
+        return Probe::Load(Base::Dark, local);
     }
-    let prober = Prober { inner, call, flight, local, limit };
-    prober.ask(l2).await.unwrap_or(Probe::Load(Base::Dark, fallback))
+    let when_stale = options.skip_l2_read_when_stale && matches!(verdict, Verdict::Stale(_));
+    let ignore = options.skip_l2_read || when_stale;
+    if !l2.holds_records() || (ignore && options.skip_l2_write) {
+        return Probe::Load(Base::Alone, local);
+    }
+    let prober = Prober { inner, call, flight, local, limit, ignore };
+    match prober.ask(l2).await {
+        Some(probe) => probe,
+        None => Probe::Load(Base::Dark, prober.local),
+    }
 }
 
 /// Waits until records can be judged: the first `SYNC`, or the end of a doubt about the ledger.
@@ -107,20 +127,32 @@ impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
     async fn ask(&self, l2: &Access) -> Option<Probe<T>> {
         let id = self.inner.entropy.version();
         let ttl_ms = crate::clock::millis(self.inner.settings.lease);
-        let mut ask = LeaseAsk { id, ttl_ms, replace: None, hidden: None };
+        let mut ask = LeaseAsk { id, ttl_ms, replace: None, hidden: self.call.refresh };
+        let leasing = !self.call.options.skip_l2_write;
         let (mut patience, mut waited_for) = (Instant::now(), None);
         let mut pause = Duration::from_millis(20);
         loop {
-            let Seen { judged, version, lease } = self.read(l2, ask).await?;
-            let fallback = match judged {
+            let Seen { judged, version, lease } = self.read(l2, leasing.then_some(ask)).await?;
+            let known = match judged {
                 Some((entry, Verdict::Fresh | Verdict::Unverified)) => {
-                    let same = self.local.as_ref().is_some_and(|l| Arc::ptr_eq(l, &entry));
-                    let source = if same { Source::L1 } else { Source::L2 };
-                    return Some(Probe::Hit(entry, source));
+                    if self.call.refresh != Some(entry.meta.version) {
+                        return Some(self.hit(entry));
+                    }
+                    if let Lease::HeldBy(_) = lease {
+                        // Another node refreshes it, and will say so.
+                        entry.meta.rearm(self.inner.now() + self.inner.settings.lease);
+                        return Some(self.hit(entry));
+                    }
+                    Some(entry)
                 }
-                Some((entry, verdict)) => self.usable(entry, verdict),
+                Some((_, Verdict::Hidden(_))) => None,
+                Some((entry, Verdict::Stale(_))) => Some(entry),
+                None if self.ignore => self.local.clone(),
                 None => None,
             };
+            if !leasing {
+                return Some(Probe::Load(Base::Alone, known));
+            }
             if let Lease::HeldBy(by) = lease
                 && waited_for.replace(by) != Some(by)
             {
@@ -130,14 +162,14 @@ impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
             match lease {
                 Lease::Granted => {
                     let expected = version.unwrap_or(id);
-                    return Some(Probe::Load(Base::Over { expected, lease: Some(id) }, fallback));
+                    return Some(Probe::Load(Base::Over { expected, lease: Some(id) }, known));
                 }
                 Lease::None if version.is_some() && ask.hidden != version => ask.hidden = version,
-                Lease::None => return Some(Probe::Load(over(version), fallback)),
+                Lease::None => return Some(Probe::Load(over(version), known)),
                 Lease::HeldBy(by) if !self.call.options.lease || ask.replace == Some(by) => {
-                    return Some(Probe::Load(over(version.or(Some(by))), fallback));
+                    return Some(Probe::Load(over(version.or(Some(by))), known));
                 }
-                Lease::HeldBy(by) if Instant::now() >= patience => match fallback {
+                Lease::HeldBy(by) if Instant::now() >= patience => match self.usable(known) {
                     Some(entry) => return Some(Probe::Stand(entry)),
                     None => ask.replace = Some(by),
                 },
@@ -146,12 +178,17 @@ impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
         }
     }
 
+    fn hit(&self, entry: Arc<Entry<T>>) -> Probe<T> {
+        let same = self.local.as_ref().is_some_and(|local| Arc::ptr_eq(local, &entry));
+        Probe::Hit(entry, if same { Source::L1 } else { Source::L2 })
+    }
+
     /// Reads, and again if what was found came into doubt on its way; `None` if L2 failed.
-    async fn read(&self, l2: &Access, ask: LeaseAsk) -> Option<Seen<T>> {
+    async fn read(&self, l2: &Access, ask: Option<LeaseAsk>) -> Option<Seen<T>> {
         let (inner, key) = (self.inner, &self.call.key);
         for attempt in 0.. {
             let stamp = inner.node.stamp(inner.now());
-            let read = match l2.on(key, self.limit, |store, key| store.read(key, Some(ask))).await {
+            let read = match l2.on(key, self.limit, |store, key| store.read(key, ask)).await {
                 Ok(read) => read,
                 Err(error) => {
                     inner.counters.l2_errors.add();
@@ -172,7 +209,10 @@ impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
     fn see(&self, read: &Read, stamp: Stamp) -> (Option<Judged<T>>, Option<Version>) {
         let Some(found) = &read.found else { return (None, None) };
         let (inner, key) = (self.inner, &*self.call.key);
-        match decode(inner, key, found, stamp, self.local.as_ref()) {
+        if self.ignore {
+            return (None, head(&found.bytes).map(Head::version));
+        }
+        match decode(inner, self.call, found, stamp, self.local.as_ref()) {
             ReadInto::Unusable(version) => (None, version),
             ReadInto::OtherType(version) => (None, Some(version)),
             ReadInto::Entry(entry) => {
@@ -186,8 +226,13 @@ impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
         }
     }
 
-    fn usable(&self, entry: Arc<Entry<T>>, verdict: Verdict) -> Option<Arc<Entry<T>>> {
-        may_stand_in(&entry.meta, verdict, &self.call.options, self.inner.now()).then_some(entry)
+    /// What may be answered in place of another node's load.
+    fn usable(&self, known: Option<Arc<Entry<T>>>) -> Option<Arc<Entry<T>>> {
+        let (inner, options) = (self.inner, &self.call.options);
+        known.filter(|entry| {
+            let verdict = judge_record(inner, &self.call.key, entry);
+            may_stand_in(&entry.meta, verdict, options, inner.now())
+        })
     }
 
     /// Waits for the news that the key was filled, or a while with jitter, whichever is first.

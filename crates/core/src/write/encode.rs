@@ -1,18 +1,24 @@
 //! From an entry to a record's bytes.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::cache::Inner;
-use crate::clock::{Moment, nanos};
-use crate::entry::Entry;
+use crate::clock::millis;
+use crate::entry::{Entry, RecordLives};
 use crate::error::{Error, ErrorKind};
 use crate::l2::record::Envelope;
 use crate::l2::{Codec, Record};
 
 /// Encodes an entry, or says why it has to stay in L1.
-pub(crate) fn encode<T, C: Codec<T>>(inner: &Inner<C>, entry: &Entry<T>) -> Result<Record, Error> {
+pub(crate) fn encode<T, C: Codec<T>>(
+    inner: &Inner<C>,
+    entry: &Entry<T>,
+    lives: RecordLives,
+    took: Duration,
+) -> Result<Record, Error> {
     let meta = &entry.meta;
     let place = || inner.place(Some(&meta.key));
     let encoded = catch_unwind(AssertUnwindSafe(|| inner.codec.encode(&entry.value)))
@@ -25,25 +31,24 @@ pub(crate) fn encode<T, C: Codec<T>>(inner: &Inner<C>, entry: &Entry<T>) -> Resu
         return Err(Error::new(ErrorKind::TooLarge, place(), what));
     }
     meta.grow(len);
-    let physical_ms = millis_between(meta.created, meta.physical);
+    let physical_ms = millis(lives.physical).max(1);
+    let validators = meta.validators.as_deref();
     let envelope = Envelope {
         version: meta.version,
         expired: false,
         epoch: meta.stamp.epoch,
         stamp: meta.stamp.frontier,
-        logical_ms: millis_between(meta.created, meta.logical()),
+        logical_ms: millis(lives.logical).max(1),
         physical_ms,
         schema: inner.codec.schema(),
         codec: inner.codec_id,
         key: &meta.key,
         weight: meta.weight,
+        etag: validators.and_then(|v| v.etag.as_deref()),
+        last_modified: validators.and_then(|v| v.last_modified.as_deref()),
+        took_us: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
         tags: meta.tags.iter().map(|tag| tag.name()).collect(),
         payload: &payload,
     };
     Ok(Record { bytes: envelope.encode(), ttl_ms: physical_ms })
-}
-
-/// Milliseconds from one moment to a later one, at least one.
-fn millis_between(from: Moment, to: Moment) -> u64 {
-    (nanos(to.since(from)) / 1_000_000).max(1)
 }

@@ -8,17 +8,18 @@ use tokio::time::Instant;
 use super::encode::encode;
 use super::{Reach, Receipt};
 use crate::backplane::message::KeyOp;
+use crate::backplane::publish::Bus;
 use crate::cache::Inner;
-use crate::entry::{Entry, Held, Value};
+use crate::entry::{Entry, Shared, Value};
 use crate::error::{Error, ErrorKind};
 use crate::factory::Choices;
 use crate::flight::Fence;
-use crate::l2::access::{Access, Call};
-use crate::l2::{Announce, Codec, L2, L2Error};
+use crate::l2::access::Call;
+use crate::l2::{Announce, Codec, L2, L2Error, L2ErrorKind, Record};
 use crate::options::EntryOptions;
 use crate::protocol::ledger::{Strength, Target};
 use crate::protocol::{KeyHash, Version};
-use crate::read::{new_meta, synced};
+use crate::read::{Make, synced};
 use crate::recovery::Queued;
 
 /// How long, beyond the limit of its call, a `set` of unknown outcome may still run. Until then nothing
@@ -27,7 +28,7 @@ const STRAGGLING: Duration = Duration::from_secs(2);
 
 /// Stores a value, whatever is there.
 pub(crate) async fn set<T: Value, C: Codec<T>>(
-    inner: &Inner<C>,
+    inner: &Arc<Inner<C>>,
     key: &str,
     value: T,
     options: EntryOptions,
@@ -35,36 +36,69 @@ pub(crate) async fn set<T: Value, C: Codec<T>>(
 ) -> Result<Receipt, Error> {
     options.validate(&inner.place(Some(key)))?;
     inner.check_tags(key, &tags)?;
-    let (hash, came) = (KeyHash::of(key), Instant::now());
+    let came = Instant::now();
     if inner.l2.as_ref().is_some_and(|l2| !l2.is_open()) {
         // A record stamped before the ledger was met would be valid nowhere.
         synced(inner, options.l2_hard_timeout).await;
     }
+    let shares = Shares::of(inner, &options);
+    let dark = shares != Shares::Nothing && !inner.node.is_synced();
     let stamp = inner.node.stamp(inner.now());
-    let choices = Choices { options, tags, skip_store: false };
-    let meta = new_meta(inner, key, &choices, stamp, None);
-    let entry = Arc::new(Entry { meta, value });
-    let version = entry.meta.version;
-    let Some(l2) = &inner.l2 else {
-        let held: Held = entry;
-        inner.flights.hear(hash, version, || inner.l1.insert(hash, held));
-        return Ok(Receipt::local());
+    let make = Make { stamp, took: Duration::ZERO, dark, shared: shares == Shares::Records };
+    let choices = Choices::new(options, tags);
+    let (meta, lives) = make.meta(inner, key, &choices);
+    let entry = Arc::new(Entry { meta, value: Shared::Own(value) });
+    let options = choices.options;
+    let record = match shares {
+        Shares::Records => Some(encode(inner, &entry, lives, make.took)?),
+        Shares::Notices | Shares::Nothing => None,
     };
-    let record = encode(inner, &entry)?;
-    let fence = Fence::begin(inner, hash, Some(version), || inner.l1.invalidate(hash));
+    if shares == Shares::Nothing {
+        store_here(inner, entry);
+        return Ok(Receipt::local());
+    }
+    if goes_on(&options) {
+        store_here(inner, Arc::clone(&entry));
+        let (owner, key) = (Arc::clone(inner), key.to_owned());
+        return in_background(inner, async move {
+            drop(store(&owner, &key, entry, record, &options, came).await);
+        });
+    }
+    store(inner, key, entry, record, &options, came).await
+}
+
+/// The local part alone.
+fn store_here<T: Value, C>(inner: &Inner<C>, entry: Arc<Entry<T>>) {
+    let (hash, version) = (KeyHash::of(&entry.meta.key), entry.meta.version);
+    inner.flights.hear(hash, version, || inner.l1.insert(hash, entry));
+}
+
+/// Stores an entry here and in L2.
+async fn store<T: Value, C: Send + Sync + 'static>(
+    inner: &Arc<Inner<C>>,
+    key: &str,
+    entry: Arc<Entry<T>>,
+    record: Option<Record>,
+    options: &EntryOptions,
+    came: Instant,
+) -> Result<Receipt, Error> {
+    let (hash, version) = (KeyHash::of(key), entry.meta.version);
+    let fence = Fence::begin(inner, hash, Some(version), || inner.l1.keep_only(hash, version));
     // What the wait for the ledger has cost comes off: one hard timeout for the call.
-    let limit = choices.options.l2_hard_timeout.saturating_sub(came.elapsed());
-    let op = KeyOp::Written;
-    let write = Write { inner, l2, key, version, op, limit, answered: false };
+    let limit = options.l2_hard_timeout.saturating_sub(came.elapsed());
+    let write = Write::new(inner, key, version, KeyOp::Written, limit, options);
     let waiting = inner.recovery.get(key);
-    let result = match l2.latest(limit) {
+    let result = match (record, inner.records().and_then(|l2| l2.latest(limit))) {
+        (None, _) => write.notify().await,
         // Without a latest moment it could run at any time; nobody would vouch for it anyway.
-        None => write.refuse(L2Error::unmet()),
-        latest => write.send(|store, key, ann| store.set(key, record, latest, ann)).await,
+        (Some(_), None) => write.refuse(L2Error::unmet()),
+        (Some(record), latest) => {
+            write.send(|store, key, ann| store.set(key, record, latest, ann)).await
+        }
     };
     let superseded = fence.end(|heard| {
         if result.l2.is_err() {
-            entry.meta.shorten(stamp.at + inner.settings.coherence_lease);
+            entry.meta.shorten(entry.meta.stamp.at + inner.settings.coherence_lease);
         }
         let keep = heard.allows(version);
         if keep {
@@ -77,59 +111,125 @@ pub(crate) async fn set<T: Value, C: Codec<T>>(
     if let (Ok(()), Some(waiting)) = (&result.l2, waiting) {
         inner.recovery.settle(key, waiting.version, inner.now());
     }
-    conclude(inner, key, result, superseded, &choices.options)
+    conclude(inner, key, result, superseded, options)
 }
 
 /// Removes a key, as a fallback too.
-pub(crate) async fn remove<C: Sync>(
-    inner: &Inner<C>,
+pub(crate) async fn remove<C: Send + Sync + 'static>(
+    inner: &Arc<Inner<C>>,
     key: &str,
     options: &EntryOptions,
 ) -> Result<Receipt, Error> {
-    let (hash, version) = (KeyHash::of(key), inner.entropy.version());
-    let Some(l2) = &inner.l2 else {
-        inner.flights.hear(hash, version, || inner.l1.invalidate(hash));
-        inner.flights.removed(hash);
-        return Ok(Receipt::local());
-    };
-    let fence = Fence::begin(inner, hash, Some(version), || inner.l1.invalidate(hash));
-    let (op, limit) = (KeyOp::Removed, options.l2_hard_timeout);
-    let write = Write { inner, l2, key, version, op, limit, answered: false };
-    inner.flights.removed(hash);
-    let result = write.send(|store, key, announce| store.remove(key, announce)).await;
-    fence.end(|_| inner.l1.invalidate(hash));
-    inner.flights.removed(hash);
-    conclude(inner, key, result, false, options)
+    invalidate(inner, key, Strength::Hard, options).await
 }
 
 /// Makes a key stale; it may still stand in.
-pub(crate) async fn expire<C: Sync>(
-    inner: &Inner<C>,
+pub(crate) async fn expire<C: Send + Sync + 'static>(
+    inner: &Arc<Inner<C>>,
     key: &str,
     options: &EntryOptions,
 ) -> Result<Receipt, Error> {
-    let (hash, version) = (KeyHash::of(key), inner.entropy.version());
-    let Some(l2) = &inner.l2 else {
-        inner.flights.hear(hash, version, || inner.l1.expire(hash));
+    invalidate(inner, key, Strength::Soft, options).await
+}
+
+async fn invalidate<C: Send + Sync + 'static>(
+    inner: &Arc<Inner<C>>,
+    key: &str,
+    strength: Strength,
+    options: &EntryOptions,
+) -> Result<Receipt, Error> {
+    let shares = Shares::of(inner, options);
+    if shares != Shares::Nothing && !goes_on(options) {
+        return invalidate_everywhere(inner, key, strength, options).await;
+    }
+    let hash = KeyHash::of(key);
+    inner.flights.hear(hash, inner.entropy.version(), || inner.l1.weaken(hash, strength));
+    if strength == Strength::Hard {
+        inner.flights.removed(hash);
+    }
+    if shares == Shares::Nothing {
         return Ok(Receipt::local());
+    }
+    let (owner, key, options) = (Arc::clone(inner), key.to_owned(), options.clone());
+    in_background(inner, async move {
+        drop(invalidate_everywhere(&owner, &key, strength, &options).await);
+    })
+}
+
+async fn invalidate_everywhere<C: Send + Sync + 'static>(
+    inner: &Arc<Inner<C>>,
+    key: &str,
+    strength: Strength,
+    options: &EntryOptions,
+) -> Result<Receipt, Error> {
+    let (hash, version) = (KeyHash::of(key), inner.entropy.version());
+    let weaken = || {
+        inner.l1.weaken(hash, strength);
     };
-    let fence = Fence::begin(inner, hash, Some(version), || inner.l1.expire(hash));
-    let (op, limit) = (KeyOp::Expired, options.l2_hard_timeout);
-    let write = Write { inner, l2, key, version, op, limit, answered: false };
-    let result = write.send(|store, key, announce| store.expire(key, version, announce)).await;
-    fence.end(|_| inner.l1.expire(hash));
+    let fence = Fence::begin(inner, hash, Some(version), weaken);
+    let op = if strength == Strength::Hard { KeyOp::Removed } else { KeyOp::Expired };
+    let write = Write::new(inner, key, version, op, options.l2_hard_timeout, options);
+    if strength == Strength::Hard {
+        inner.flights.removed(hash);
+    }
+    let result = match (inner.records(), strength) {
+        (None, _) => write.notify().await,
+        (_, Strength::Hard) => write.send(|store, key, ann| store.remove(key, ann)).await,
+        (_, Strength::Soft) => write.send(|store, key, ann| store.expire(key, version, ann)).await,
+    };
+    fence.end(|_| weaken());
+    if strength == Strength::Hard {
+        inner.flights.removed(hash);
+    }
     conclude(inner, key, result, false, options)
+}
+
+/// What other nodes get of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shares {
+    /// The record, and notice of it.
+    Records,
+    /// Notice alone: L2 holds the ledger and no values.
+    Notices,
+    /// Nothing: there is nobody, or the call leaves them out.
+    Nothing,
+}
+
+impl Shares {
+    fn of<C>(inner: &Inner<C>, options: &EntryOptions) -> Self {
+        match (inner.records(), &inner.bus) {
+            _ if options.skip_l2_write => Self::Nothing,
+            (Some(_), _) => Self::Records,
+            (None, Some(_)) if !options.skip_backplane => Self::Notices,
+            (None, _) => Self::Nothing,
+        }
+    }
+}
+
+/// Whether the caller is not to wait for L2.
+fn goes_on(options: &EntryOptions) -> bool {
+    options.background_l2 && !options.require_propagation
+}
+
+/// Goes on with a write that holds here already.
+fn in_background<C>(
+    inner: &Inner<C>,
+    write: impl Future<Output = ()> + Send + 'static,
+) -> Result<Receipt, Error> {
+    inner.spawn(write)?;
+    let backplane = if inner.bus.is_some() { Reach::Queued } else { Reach::Skipped };
+    Ok(Receipt::new(Reach::Queued, backplane))
 }
 
 /// One write of one key. Dropped before L2 has answered, it is queued: what its caller began holds,
 /// whether the caller waits or not (W2).
 struct Write<'a, C> {
-    inner: &'a Inner<C>,
-    l2: &'a Access,
+    inner: &'a Arc<Inner<C>>,
     key: &'a str,
     version: Version,
     op: KeyOp,
     limit: Duration,
+    options: &'a EntryOptions,
     answered: bool,
 }
 
@@ -139,17 +239,34 @@ struct Sent {
     backplane: Reach,
 }
 
-impl<C: Sync> Write<'_, C> {
+impl<'a, C: Send + Sync + 'static> Write<'a, C> {
+    fn new(
+        inner: &'a Arc<Inner<C>>,
+        key: &'a str,
+        version: Version,
+        op: KeyOp,
+        limit: Duration,
+        options: &'a EntryOptions,
+    ) -> Self {
+        Self { inner, key, version, op, limit, options, answered: false }
+    }
+
+    /// The backplane, if there is one and the call does not leave it out.
+    fn bus(&self) -> Option<&'a Bus> {
+        self.inner.bus.as_ref().filter(|_| !self.options.skip_backplane)
+    }
+
     /// Writes and announces: in one step if L2 can, else saying before and after. What L2 has not
     /// confirmed is queued when this returns, before any fence ends.
     async fn send(
         mut self,
         write: impl for<'x> FnOnce(&'x dyn L2, &'x str, Option<Announce>) -> Call<'x, ()> + Send,
     ) -> Sent {
-        let (hash, left_alone) = (KeyHash::of(self.key), self.l2.is_open());
+        let Some(l2) = self.inner.records() else { return self.notify().await };
+        let (hash, left_alone) = (KeyHash::of(self.key), l2.is_open());
         let limit = self.limit;
-        let Some(bus) = &self.inner.bus else {
-            let l2 = self.l2.on(self.key, limit, |store, key| write(store, key, None)).await;
+        let Some(bus) = self.bus() else {
+            let l2 = l2.on(self.key, limit, |store, key| write(store, key, None)).await;
             let reach = self.answer(&l2, left_alone);
             return Sent { l2, reach, backplane: Reach::Skipped };
         };
@@ -157,24 +274,64 @@ impl<C: Sync> Write<'_, C> {
         let announce = || bus.announce(self.op, self.version, hash);
         let (seq, announce) = if left_alone { None } else { announce() }.unzip();
         let before = bus.publish_key(KeyOp::Before, self.version, hash, limit).await;
-        let l2 = self.l2.on(self.key, limit, |store, key| write(store, key, announce)).await;
+        let l2 = l2.on(self.key, limit, |store, key| write(store, key, announce)).await;
         let reach = self.answer(&l2, left_alone);
-        let after = match &l2 {
-            Ok(()) => bus.publish_key(self.op, self.version, hash, limit).await,
-            Err(_) => Ok(()),
-        };
-        if let (Err(error), Some(seq)) = (&l2, seq)
-            && !error.is_unknown()
-        {
-            bus.void(seq, limit).await;
-        }
-        let backplane = match (&l2, before.and(after)) {
-            (Err(_), _) => reach,
-            (Ok(()), Ok(())) => Reach::Done,
+        let backplane = match (&l2, before) {
+            (Err(error), _) => {
+                if let Some(seq) = seq.filter(|_| !error.is_unknown()) {
+                    bus.void(seq, limit).await;
+                }
+                reach
+            }
+            (Ok(()), Ok(())) => self.confirm(bus, hash).await,
             // The gap in this node's sequence tells the others that they missed something.
-            (Ok(()), Err(_)) => Reach::Unknown,
+            (Ok(()), Err(_)) => {
+                let _ = bus.publish_key(self.op, self.version, hash, limit).await;
+                Reach::Unknown
+            }
         };
         Sent { l2, reach, backplane }
+    }
+
+    /// Says that what was said before is done; where L2 has said so itself, nothing.
+    async fn confirm(&self, bus: &Bus, hash: KeyHash) -> Reach {
+        let (op, version, limit) = (self.op, self.version, self.limit);
+        let waits = self.options.require_propagation || !self.options.background_backplane;
+        if !bus.is_fused() && !waits {
+            let inner = Arc::clone(self.inner);
+            let confirm = async move {
+                if let Some(bus) = &inner.bus {
+                    let _ = bus.publish_key(op, version, hash, limit).await;
+                }
+            };
+            if self.inner.spawn(confirm).is_ok() {
+                return Reach::Queued;
+            }
+        }
+        match bus.publish_key(op, version, hash, limit).await {
+            Ok(()) => Reach::Done,
+            Err(_) => Reach::Unknown,
+        }
+    }
+
+    /// There is no record to write: the others drop theirs.
+    async fn notify(mut self) -> Sent {
+        let Some(bus) = self.bus() else {
+            self.answered = true;
+            return Sent { l2: Ok(()), reach: Reach::Skipped, backplane: Reach::Skipped };
+        };
+        let hash = KeyHash::of(self.key);
+        match bus.publish_key(self.op, self.version, hash, self.limit).await {
+            Ok(()) => {
+                self.answered = true;
+                Sent { l2: Ok(()), reach: Reach::Skipped, backplane: Reach::Done }
+            }
+            Err(error) => {
+                let l2 = Err(L2Error::new(L2ErrorKind::Disconnected, error.to_string()));
+                let backplane = self.answer(&l2, false);
+                Sent { l2, reach: Reach::Skipped, backplane }
+            }
+        }
     }
 
     /// Sends nothing, and so tells the breaker nothing.

@@ -6,7 +6,8 @@ use crate::protocol::Epoch;
 pub enum Reach {
     /// Acknowledged.
     Done,
-    /// Not done: it waits in the recovery queue, as an invalidation.
+    /// Not done yet: it is under way in the background, or waits in the recovery queue, as an
+    /// invalidation.
     Queued,
     /// The answer was lost: it may have happened, and is repeated as an invalidation.
     Unknown,

@@ -117,6 +117,9 @@ fn envelope(version: u64, payload: &str, logical_ms: u64) -> Envelope<'_> {
         codec: 1,
         key: "key",
         weight: 1,
+        etag: None,
+        last_modified: None,
+        took_us: 0,
         tags: vec!["tag"],
         payload: payload.as_bytes(),
     }

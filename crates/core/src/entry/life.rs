@@ -1,0 +1,110 @@
+//! How long an entry lives, here and in L2, and when it is due to be loaded anew. Pure.
+
+use std::time::Duration;
+
+use crate::clock::{Moment, nanos};
+use crate::options::{EagerRefresh, EntryOptions};
+
+/// Never.
+const NEVER: u64 = u64::MAX;
+
+/// How often the expected time a probabilistic refresh may be early: beyond that the odds are below
+/// one in eight million per hit.
+const EARLIEST: u64 = 16;
+
+/// The lives of an entry on this node.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lives {
+    pub(crate) created: Moment,
+    pub(crate) logical: Moment,
+    pub(crate) physical: Moment,
+}
+
+/// The lives of its record, from creation.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RecordLives {
+    pub(crate) logical: Duration,
+    pub(crate) physical: Duration,
+}
+
+/// The lives of a new entry, and of its record. `jitter` has been drawn; `shared` says whether the
+/// entry goes to L2, which an L1 copy must not outlive.
+pub(crate) fn new(
+    options: &EntryOptions,
+    longest: Duration,
+    jitter: Duration,
+    now: Moment,
+    shared: bool,
+) -> (Lives, RecordLives) {
+    let cut = |life: Option<Duration>| {
+        life.unwrap_or(options.duration).saturating_add(jitter).min(longest)
+    };
+    let kept = options.fail_safe.map_or(Duration::ZERO, |f| f.max_duration.min(longest));
+    let record = cut(options.l2_duration);
+    let mut fresh = cut(options.l1_duration);
+    if shared && !options.sliding {
+        fresh = fresh.min(record);
+    }
+    let most = if options.sliding { longest } else { fresh };
+    let lives = Lives { created: now, logical: now + fresh, physical: now + most.max(kept) };
+    (lives, RecordLives { logical: record, physical: record.max(kept) })
+}
+
+/// How an entry behaves while it is in L1.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Manner {
+    /// What a hit prolongs its life to, in nanoseconds; 0 for nothing.
+    pub(crate) slide: u64,
+    /// When it is due to be loaded anew, in nanoseconds on the node's clock.
+    pub(crate) due: u64,
+    /// The expected earliness of a probabilistic refresh, in nanoseconds; 0 for a fixed moment.
+    pub(crate) early: u64,
+    /// Kept out of L1.
+    pub(crate) skip_l1: bool,
+    /// This node's own: it is not in L2 and not checked against it.
+    pub(crate) own: bool,
+    /// L1 does not evict it.
+    pub(crate) pinned: bool,
+}
+
+impl Manner {
+    /// A manner without any of it.
+    pub(crate) const PLAIN: Self =
+        Self { slide: 0, due: NEVER, early: 0, skip_l1: false, own: false, pinned: false };
+
+    /// The manner of an entry that is stored, or copied from L2, by a call with these options.
+    pub(crate) fn new(options: &EntryOptions, lives: Lives, took: Duration, own: bool) -> Self {
+        let (due, early) = due(options, lives, took);
+        Self {
+            slide: if options.sliding { nanos(options.duration) } else { 0 },
+            due,
+            early,
+            skip_l1: options.skip_l1_write,
+            own,
+            pinned: options.pinned,
+        }
+    }
+}
+
+/// From when on a refresh may be due, and by how much it is early on average.
+fn due(options: &EntryOptions, lives: Lives, took: Duration) -> (u64, u64) {
+    let end = lives.logical.as_nanos();
+    match options.eager_refresh {
+        None => (NEVER, 0),
+        Some(EagerRefresh::After(fraction)) => {
+            let life = lives.logical.since(lives.created);
+            ((lives.created + life.mul_f64(fraction)).as_nanos(), 0)
+        }
+        Some(EagerRefresh::Probabilistic(beta)) => {
+            let early = nanos(took.min(Duration::from_secs(86_400)).mul_f64(beta)).max(1);
+            (end.saturating_sub(early.saturating_mul(EARLIEST)), early)
+        }
+    }
+}
+
+/// Whether a probabilistic refresh is due: `now - early * ln(u) >= end`, u uniform in (0, 1].
+#[expect(clippy::cast_precision_loss, reason = "an estimate of nanoseconds")]
+pub(crate) fn is_due_early(now: u64, early: u64, end: u64, draw: u64) -> bool {
+    let uniform = (draw as f64 + 1.0) / (u64::MAX as f64 + 1.0);
+    -uniform.ln() * early as f64 >= end.saturating_sub(now) as f64
+}

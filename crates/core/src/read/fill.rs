@@ -1,0 +1,142 @@
+//! The end of a load: metadata for what it brought, and the compare-and-put of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Call;
+use super::lead::Landing;
+use crate::backplane::message::KeyOp;
+use crate::cache::Inner;
+use crate::entry::{Entry, Manner, Meta, RecordLives, Source, Stamp, Value, lives};
+use crate::factory::Choices;
+use crate::l2::{L2Error, Record};
+use crate::options::EntryOptions;
+use crate::protocol::Version;
+use crate::protocol::record::Put;
+
+/// How an entry comes to be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Make {
+    /// What the node knew before.
+    pub(crate) stamp: Stamp,
+    /// How long its factory took.
+    pub(crate) took: Duration,
+    /// L2 does not answer: what is made stays fresh for one coherence lease at most.
+    pub(crate) dark: bool,
+    /// It is to be stored in L2.
+    pub(crate) shared: bool,
+}
+
+impl Make {
+    /// The metadata of a new entry, and the lives of its record. They begin now; the stamp is older.
+    pub(crate) fn meta<C>(
+        self,
+        inner: &Inner<C>,
+        key: &str,
+        choices: &Choices,
+    ) -> (Meta, RecordLives) {
+        let (now, options) = (inner.now(), &choices.options);
+        let shared = self.shared && !options.skip_l2_write;
+        let jitter = match crate::clock::nanos(options.jitter) {
+            0 => Duration::ZERO,
+            most => Duration::from_nanos(inner.entropy.below(most.saturating_add(1))),
+        };
+        let (mut of_entry, of_record) =
+            lives(options, inner.settings.max_lifetime, jitter, now, shared);
+        if self.dark {
+            let until = self.stamp.at + inner.settings.coherence_lease;
+            of_entry.logical = of_entry.logical.min(until);
+        }
+        let own = inner.records().is_some() && options.skip_l2_write;
+        let manner = Manner::new(options, of_entry, self.took, own);
+        let tags = inner.node.intern(choices.tags.iter().map(String::as_str));
+        let version = inner.entropy.version();
+        let (stamp, weight) = (self.stamp, options.weight);
+        let mut meta = Meta::new(key, version, tags, stamp, of_entry, manner, weight);
+        meta.validators = choices.validators.clone().boxed();
+        (meta, of_record)
+    }
+}
+
+/// An entry on its way into L2, and to its callers.
+pub(super) struct Fill<'a, T, C> {
+    pub(super) inner: &'a Inner<C>,
+    pub(super) call: &'a Call,
+    pub(super) options: &'a EntryOptions,
+    pub(super) entry: Arc<Entry<T>>,
+}
+
+impl<T: Value, C: Send + Sync> Fill<'_, T, C> {
+    /// Compare-and-put, over exactly the version that was seen, and lands; true if L2 took it.
+    pub(super) async fn put(self, landing: Landing<C>, expected: Version, record: Record) -> bool {
+        let inner = self.inner;
+        let (hash, version) = (self.call.hash, self.entry.meta.version);
+        inner.flights.own(&landing.flight, version);
+        let waiting = inner.recovery.get(&self.call.key);
+        let entry = Arc::clone(&self.entry);
+        let (mut landing, mut kept) = (Some(landing), false);
+        if self.options.background_l2 {
+            kept = landing.take().is_some_and(|l| l.land(Arc::clone(&entry), Source::Factory));
+        }
+        match self.send(expected, record).await {
+            Ok(Put::Stored) => {
+                // L2 holds this now: no copy of anything else may stay, whatever becomes of this one.
+                inner.flights.hear(hash, version, || inner.l1.keep_only(hash, version));
+                kept |= landing.is_some_and(|l| l.land(entry, Source::Factory));
+                if let Some(waiting) = waiting.filter(|_| kept) {
+                    // This load began after the invalidation that waits, or it would not be kept.
+                    inner.recovery.settle(&self.call.key, waiting.version, inner.now());
+                }
+                self.confirm().await;
+                true
+            }
+            Ok(Put::Refused) => {
+                match landing {
+                    Some(landing) => landing.land_refused(entry),
+                    None => self.withdraw(),
+                }
+                false
+            }
+            Err(error) => {
+                inner.counters.l2_errors.add();
+                tracing::debug!(%error, "fill failed; the value stays here for a while");
+                entry.meta.shorten(entry.meta.stamp.at + inner.settings.coherence_lease);
+                if let Some(landing) = landing {
+                    landing.land(entry, Source::Factory);
+                }
+                error.is_unknown()
+            }
+        }
+    }
+
+    async fn send(&self, expected: Version, record: Record) -> Result<Put, L2Error> {
+        let Self { inner, call, options, entry } = self;
+        let Some(l2) = &inner.l2 else { return Ok(Put::Refused) };
+        let (version, limit) = (entry.meta.version, options.l2_hard_timeout);
+        let bus = inner.bus.as_ref().filter(|_| !options.skip_backplane);
+        let announced = bus.and_then(|bus| bus.announce(KeyOp::Written, version, call.hash));
+        let (seq, announce) = announced.unzip();
+        let put =
+            l2.on(&call.key, limit, |store, key| store.put(key, expected, record, announce)).await;
+        if let (Ok(Put::Refused), Some(bus), Some(seq)) = (&put, bus, seq) {
+            bus.void(seq, limit).await;
+        }
+        put
+    }
+
+    /// Tells the other nodes, if L2 has not.
+    async fn confirm(&self) {
+        if let Some(bus) = self.inner.bus.as_ref().filter(|_| !self.options.skip_backplane) {
+            let (version, limit) = (self.entry.meta.version, self.options.l2_hard_timeout);
+            let _ = bus.publish_key(KeyOp::Written, version, self.call.hash, limit).await;
+        }
+    }
+
+    /// The callers have had their answer, but L2 holds something else: the copy goes.
+    fn withdraw(&self) {
+        let (inner, hash) = (self.inner, self.call.hash);
+        inner.counters.fill_refused.add();
+        let other = inner.entropy.version();
+        inner.flights.hear(hash, other, || inner.l1.keep_only(hash, other));
+    }
+}
