@@ -1,5 +1,6 @@
 //! What one call answers, and what it costs, on one node and on two that share L2.
 
+mod batches;
 mod bytes_in_l2;
 mod contracts;
 mod fail_safe;

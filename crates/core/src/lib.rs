@@ -73,8 +73,8 @@ mod telemetry;
 mod write;
 
 pub use cache::{
-    Cache, CacheBuilder, Expire, Get, GetFuture, GetOr, GetOrSet, GetOrSetFuture, Health, NoTags,
-    Remove, RemoveByTag, Set,
+    Cache, CacheBuilder, Expire, Get, GetFuture, GetMany, GetOr, GetOrSet, GetOrSetFuture,
+    GetOrSetMany, Health, NoTags, Remove, RemoveByTag, RemoveMany, Set, SetMany,
 };
 pub use clock::{Clock, ManualClock, Moment, SystemClock};
 pub use entry::{Cached, Source};

@@ -1,10 +1,12 @@
 //! The handle and its requests. Every method here delegates; the work is in [`read`](crate::read)
 //! and [`write`](crate::write).
 
+mod batch;
 mod builder;
 mod get_or_set;
 mod health;
 mod inner;
+mod many;
 mod requests;
 mod writes;
 
@@ -14,6 +16,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 use tokio_util::sync::DropGuard;
 
+pub use batch::{GetMany, GetOrSetMany, RemoveMany, SetMany};
 pub use builder::CacheBuilder;
 pub use get_or_set::{GetOrSet, GetOrSetFuture, NoTags};
 pub use health::Health;

@@ -201,7 +201,7 @@ where
         let hash = KeyHash::of(self.key);
         let options = self.options.unwrap_or_else(|| inner.options_for(self.key));
         let call = Call::new(self.key, hash, options, Vec::new());
-        read::get(&inner, call).await
+        read::get(&inner, &call).await
     }
 }
 

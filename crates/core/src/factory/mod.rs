@@ -1,10 +1,13 @@
 //! Running user code: under no lock, on a task of its own, bounded by a deadline.
 
+mod batch;
 mod context;
 
+pub(crate) use batch::{Loader, loader, split};
 pub(crate) use context::{Adaptive, Choices};
 pub use context::{FactoryContext, NotModified, ok};
 
+use std::any::Any;
 use std::panic::AssertUnwindSafe;
 
 use futures_util::FutureExt;
@@ -45,14 +48,19 @@ pub(crate) async fn run<T: Value>(
     match AssertUnwindSafe(factory(context.clone())).catch_unwind().await {
         Ok(Ok(value)) => Ok(Made::Value(value)),
         Ok(Err(_)) if context.is_confirmed() => Ok(Made::Confirmed),
-        Ok(Err(error)) => Err(Error::with_source(ErrorKind::Factory, place.clone(), "", error)),
-        Err(panic) => {
-            let said = panic
-                .downcast_ref::<&str>()
-                .map(|said| (*said).to_owned())
-                .or_else(|| panic.downcast_ref::<String>().cloned())
-                .unwrap_or_default();
-            Err(Error::new(ErrorKind::FactoryPanicked, place.clone(), said))
-        }
+        Ok(Err(error)) => Err(match error.downcast::<batch::Told>() {
+            Ok(told) => told.0,
+            Err(error) => Error::with_source(ErrorKind::Factory, place.clone(), "", error),
+        }),
+        Err(panic) => Err(panicked(&*panic, place)),
     }
+}
+
+fn panicked(panic: &(dyn Any + Send), place: &Place) -> Error {
+    let said = panic
+        .downcast_ref::<&str>()
+        .map(|said| (*said).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_default();
+    Error::new(ErrorKind::FactoryPanicked, place.clone(), said)
 }

@@ -9,10 +9,11 @@ use futures_util::future::BoxFuture;
 use tokio::time::timeout;
 
 use super::breaker::Breaker;
-use super::{AnnounceRemoval, L2, L2Error, L2ErrorKind};
+use super::{AnnounceRemoval, L2, L2Error, L2ErrorKind, Read};
 use crate::clock::{Clock, Moment, nanos};
 use crate::protocol::KeyHash;
 use crate::protocol::ledger::{Advance, Advanced, SyncAsk, SyncReply};
+use crate::protocol::record::LeaseAsk;
 
 /// Keys longer than this are stored under their hash; the record holds the key in full.
 const LONGEST_PLAIN_KEY: usize = 512;
@@ -74,6 +75,21 @@ impl Access {
     ) -> Result<R, L2Error> {
         let key = self.record_key(key);
         self.bounded(limit, operation(&*self.store, &key)).await
+    }
+
+    /// Reads several records in one round trip.
+    pub(crate) async fn read_many(
+        &self,
+        asks: impl IntoIterator<Item = (&str, Option<LeaseAsk>)>,
+        limit: Duration,
+    ) -> Result<Vec<Read>, L2Error> {
+        let asks: Vec<_> = asks.into_iter().map(|(key, ask)| (self.record_key(key), ask)).collect();
+        let reads = self.bounded(limit, self.store.read_many(&asks)).await?;
+        if reads.len() == asks.len() {
+            return Ok(reads);
+        }
+        let what = format!("{} reads asked for, {} answered", asks.len(), reads.len());
+        Err(L2Error::new(L2ErrorKind::Other, what))
     }
 
     /// Has the ledger number a removal.

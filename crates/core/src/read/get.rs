@@ -1,10 +1,14 @@
 //! Plain reads: they run no factory and leave no lease.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
 
 use super::Call;
 use super::decode::{ReadInto, decode};
 use super::lookup::{Local, lookup};
+use super::many::PAGE;
 use super::probe::{REREADS, judge_record, synced};
 use crate::cache::Inner;
 use crate::entry::{Cached, Entry, Held, Source, Stamp, Value, typed};
@@ -17,51 +21,166 @@ use crate::protocol::validity::Verdict;
 /// Answers from L1 or L2, or not at all. Stale values only if the call allows them.
 pub(crate) async fn get<T: Value, C: Codec<T>>(
     inner: &Inner<C>,
-    call: Call,
+    call: &Call,
 ) -> Result<Option<Cached<T>>, Error> {
-    call.options.validate(&inner.place(Some(&call.key)))?;
-    let (local, verdict) = match lookup::<T, C>(inner, &call) {
-        Local::Fresh(entry, now) => {
-            inner.counters.l1_hits.add();
-            return Ok(Some(Cached::new(entry, now, Source::L1, false)));
-        }
-        Local::Throttled(entry, _) => (Some(entry), Verdict::Unverified),
-        Local::Candidate(entry, verdict) => (Some(entry), verdict),
-        Local::Nothing if holds_other_type::<T, C>(inner, &call) => {
-            return Err(inner.error(ErrorKind::TypeMismatch, &call.key, ""));
-        }
-        Local::Nothing => (None, Verdict::Fresh),
+    let begun = match begin(inner, call)? {
+        Start::Answer(cached) => return Ok(Some(cached)),
+        Start::Ask(begun) => begun,
     };
-    let options = &call.options;
-    let when_stale = options.skip_l2_read_when_stale && matches!(verdict, Verdict::Stale(_));
-    let asks = inner.enabled && !options.skip_l2_read && !when_stale;
     let mut found = Asked::NoAnswer;
     for _ in 0..=REREADS {
-        let Some(l2) = inner.records().filter(|_| asks) else { break };
-        found = ask(inner, l2, &call, local.as_ref()).await?;
+        let Some(l2) = inner.records().filter(|_| begun.asks) else { break };
+        found = ask(inner, l2, call, begun.local.as_ref()).await?;
         // Doubted or overtaken on its way: L2 knows better now.
         if !matches!(found, Asked::Entry(_, Verdict::Unverified, _)) {
             break;
         }
     }
-    let cached = match found {
-        Asked::Entry(entry, Verdict::Fresh, source) => {
-            let counter = if source == Source::L1 {
-                &inner.counters.l1_hits
-            } else {
-                &inner.counters.l2_hits
-            };
-            counter.add();
-            return Ok(Some(Cached::new(entry, inner.now(), source, false)));
-        }
-        Asked::Entry(entry, verdict, source) => stale(inner, &call, entry, verdict, source),
-        Asked::Nothing => None,
-        Asked::NoAnswer => local.and_then(|entry| stale(inner, &call, entry, verdict, Source::L1)),
-    };
-    if cached.is_none() {
-        inner.counters.misses.add();
+    Ok(begun.end(inner, call, found))
+}
+
+/// The same for many calls, in one multi-read per page.
+pub(crate) async fn get_many<T: Value, C: Codec<T>>(
+    inner: &Inner<C>,
+    calls: &[Call],
+) -> Result<Vec<Option<Cached<T>>>, Error> {
+    let mut answers: Vec<Option<Cached<T>>> = Vec::with_capacity(calls.len());
+    let mut asking = Vec::new();
+    for (at, call) in calls.iter().enumerate() {
+        answers.push(match begin(inner, call)? {
+            Start::Answer(cached) => Some(cached),
+            Start::Ask(begun) if begun.asks && inner.records().is_some() => {
+                asking.push((at, begun));
+                None
+            }
+            Start::Ask(begun) => begun.end(inner, call, Asked::NoAnswer),
+        });
     }
-    Ok(cached)
+    while !asking.is_empty() {
+        let rest = asking.split_off(asking.len().min(PAGE));
+        for (at, answer) in get_page(inner, calls, asking).await? {
+            answers[at] = answer;
+        }
+        asking = rest;
+    }
+    Ok(answers)
+}
+
+/// A page of answers, by their places.
+type Page<T> = Vec<(usize, Option<Cached<T>>)>;
+
+async fn get_page<T: Value, C: Codec<T>>(
+    inner: &Inner<C>,
+    calls: &[Call],
+    asking: Vec<(usize, Begun<T>)>,
+) -> Result<Page<T>, Error> {
+    let limit = asking.iter().map(|(at, begun)| begun.limit(&calls[*at])).min().unwrap_or_default();
+    let mut reads = None;
+    let fences = asking.iter().map(|(at, _)| Fence::begin(inner, calls[*at].hash, None, || ()));
+    let fences: Vec<_> = fences.collect();
+    let stamp = inner.node.stamp(inner.now());
+    if let Some(l2) = inner.records().filter(|l2| !l2.is_open())
+        && synced(inner, limit).await
+    {
+        let asks = asking.iter().map(|(at, _)| (&*calls[*at].key, None));
+        reads = l2.read_many(asks, limit).await.ok();
+    }
+    let mut page = Vec::with_capacity(asking.len());
+    let Some(reads) = reads else {
+        drop(fences);
+        // Perhaps because of one key alone: each finds out for itself.
+        let each = asking.iter().map(|(at, _)| get(inner, &calls[*at]));
+        for ((at, _), answer) in asking.iter().zip(join_all(each).await) {
+            page.push((*at, answer?));
+        }
+        return Ok(page);
+    };
+    for (((at, begun), fence), read) in asking.into_iter().zip(fences).zip(reads) {
+        let (call, local) = (&calls[at], begun.local.as_ref());
+        let found = match read.found {
+            Some(found) => settle(inner, call, fence, &found, stamp, local)?,
+            None => Asked::Nothing,
+        };
+        page.push((
+            at,
+            match found {
+                Asked::Entry(_, Verdict::Unverified, _) => get(inner, call).await?,
+                found => begun.end(inner, call, found),
+            },
+        ));
+    }
+    Ok(page)
+}
+
+/// What L1 says of a read.
+enum Start<T> {
+    /// The answer.
+    Answer(Cached<T>),
+    /// L2 has to say.
+    Ask(Begun<T>),
+}
+
+/// A read that L1 could not answer.
+struct Begun<T> {
+    local: Option<Arc<Entry<T>>>,
+    verdict: Verdict,
+    asks: bool,
+}
+
+fn begin<T: Value, C: Codec<T>>(inner: &Inner<C>, call: &Call) -> Result<Start<T>, Error> {
+    let options = &call.options;
+    options.validate(&inner.place(Some(&call.key)))?;
+    let (local, verdict) = match lookup::<T, C>(inner, call) {
+        Local::Fresh(entry, now) => {
+            inner.counters.l1_hits.add();
+            return Ok(Start::Answer(Cached::new(entry, now, Source::L1, false)));
+        }
+        Local::Throttled(entry, _) => (Some(entry), Verdict::Unverified),
+        Local::Candidate(entry, verdict) => (Some(entry), verdict),
+        Local::Nothing if holds_other_type::<T, C>(inner, call) => {
+            return Err(inner.error(ErrorKind::TypeMismatch, &call.key, ""));
+        }
+        Local::Nothing => (None, Verdict::Fresh),
+    };
+    let when_stale = options.skip_l2_read_when_stale && matches!(verdict, Verdict::Stale(_));
+    let asks = inner.enabled && !options.skip_l2_read && !when_stale;
+    Ok(Start::Ask(Begun { local, verdict, asks }))
+}
+
+impl<T: Value> Begun<T> {
+    fn limit(&self, call: &Call) -> Duration {
+        limit(call, self.local.as_ref())
+    }
+
+    /// The answer, now that L2 has said what it has to say.
+    fn end<C>(self, inner: &Inner<C>, call: &Call, found: Asked<T>) -> Option<Cached<T>> {
+        let cached = match found {
+            Asked::Entry(entry, Verdict::Fresh, source) => {
+                let hits = if source == Source::L1 {
+                    &inner.counters.l1_hits
+                } else {
+                    &inner.counters.l2_hits
+                };
+                hits.add();
+                return Some(Cached::new(entry, inner.now(), source, false));
+            }
+            Asked::Entry(entry, verdict, source) => stale(inner, call, entry, verdict, source),
+            Asked::Nothing => None,
+            Asked::NoAnswer => {
+                self.local.and_then(|e| stale(inner, call, e, self.verdict, Source::L1))
+            }
+        };
+        if cached.is_none() {
+            inner.counters.misses.add();
+        }
+        cached
+    }
+}
+
+/// How long L2 may take: less, if there is something else to answer.
+fn limit<T>(call: &Call, local: Option<&Arc<Entry<T>>>) -> Duration {
+    let fallback = call.options.allow_stale && local.is_some();
+    if fallback { call.options.l2_soft_timeout } else { call.options.l2_hard_timeout }
 }
 
 /// What L2 said.
@@ -80,9 +199,7 @@ async fn ask<T: Value, C: Codec<T>>(
     call: &Call,
     local: Option<&Arc<Entry<T>>>,
 ) -> Result<Asked<T>, Error> {
-    let options = &call.options;
-    let fallback = options.allow_stale && local.is_some();
-    let limit = if fallback { options.l2_soft_timeout } else { options.l2_hard_timeout };
+    let limit = limit(call, local);
     if l2.is_open() || !synced(inner, limit).await {
         return Ok(Asked::NoAnswer);
     }

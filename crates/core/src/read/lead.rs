@@ -26,21 +26,40 @@ pub(super) fn start<T: Value, C: Codec<T>>(
     let landing = Landing::new(Arc::clone(inner), Arc::clone(flight));
     let call = Arc::clone(call);
     let task = async move {
-        match probe::<T, C>(&landing.inner, &call, &landing.flight).await {
-            Probe::Hit(entry, source) => {
-                landing.land(entry, source);
-            }
-            Probe::Stand(entry) => landing.stand(entry, Source::FailSafe, None),
-            Probe::Load(base, known) => {
-                if call.refresh.is_none() {
-                    landing.inner.counters.misses.add();
-                }
-                let load = Load { landing, call, base, known, default: job.default };
-                load.run(job.factory).await;
-            }
+        let probe = probe::<T, C>(&landing.inner, &call, &landing.flight).await;
+        if let Some(load) = settle(landing, call, probe) {
+            let load = Load { default: job.default, ..load };
+            load.landing.inner.counters.factory_calls.add();
+            load.run(job.factory).await;
         }
     };
     inner.spawn(task.in_current_span())
+}
+
+/// Lands what a probe found, or says what is to be loaded.
+pub(super) fn settle<T: Value, C: Codec<T>>(
+    landing: Landing<C>,
+    call: Arc<Call>,
+    probe: Probe<T>,
+) -> Option<Load<T, C>> {
+    match probe {
+        Probe::Hit(entry, source) => {
+            landing.land(entry, source);
+            None
+        }
+        Probe::Stand(entry) => {
+            landing.stand(entry, Source::FailSafe, None);
+            None
+        }
+        Probe::Load(base, known) => {
+            if call.refresh.is_none() {
+                landing.inner.counters.misses.add();
+            }
+            Some(Load { landing, call, base, known, default: None })
+        }
+        // Asked without patience; dropping the landing says that nothing came of it.
+        Probe::Held => None,
+    }
 }
 
 /// A flight that cannot be flown.
@@ -72,7 +91,7 @@ pub(super) struct Landing<C> {
 }
 
 impl<C> Landing<C> {
-    fn new(inner: Arc<Inner<C>>, flight: Arc<Flight>) -> Self {
+    pub(super) fn new(inner: Arc<Inner<C>>, flight: Arc<Flight>) -> Self {
         Self { inner, flight, landed: false }
     }
 

@@ -43,7 +43,6 @@ impl<T: Value, C: Codec<T>> Load<T, C> {
         let context = FactoryContext::new(&call.key, stale, adaptive.clone());
         let stand_in = self.fallback().map(|entry| entry as Held);
         self.landing.flight.progress.send_replace(Progress::Loading(stand_in));
-        inner.counters.factory_calls.add();
         let made = self.make(factory, context).await;
         let choices = adaptive.choices();
         let filled = match made {

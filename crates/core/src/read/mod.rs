@@ -31,14 +31,16 @@ mod get;
 mod lead;
 mod load;
 mod lookup;
+mod many;
 mod probe;
 mod wait;
 
 use std::sync::Arc;
 
 pub(crate) use fill::Make;
-pub(crate) use get::get;
+pub(crate) use get::{get, get_many};
 pub(crate) use lookup::{Local, hit, lookup};
+pub(crate) use many::run_many;
 pub(crate) use probe::synced;
 
 use crate::cache::Inner;

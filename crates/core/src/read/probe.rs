@@ -28,6 +28,8 @@ pub(crate) enum Probe<T> {
     Stand(Arc<Entry<T>>),
     /// Run the factory; this is what it replaces.
     Load(Base, Option<Arc<Entry<T>>>),
+    /// Another node is loading, and this probe does not wait.
+    Held,
 }
 
 /// What a fill may overwrite.
@@ -63,7 +65,7 @@ struct Seen<T> {
 }
 
 /// One probe: the call, its flight, and what L1 had.
-struct Prober<'a, T, C> {
+pub(super) struct Prober<'a, T, C> {
     inner: &'a Inner<C>,
     call: &'a Call,
     flight: &'a Flight,
@@ -71,7 +73,20 @@ struct Prober<'a, T, C> {
     limit: Duration,
     /// What L2 holds is of no use to the call.
     ignore: bool,
+    /// The id of the lease it asks for.
+    id: Version,
 }
+
+/// What L1 says of a miss.
+pub(super) enum Prepared<'a, T, C> {
+    /// There is nothing to ask L2.
+    Settled(Probe<T>),
+    /// L2 is to be asked.
+    Ask(Prober<'a, T, C>),
+}
+
+/// A READ that was sent, with what the node knew before.
+pub(super) type Sent = (Stamp, Read);
 
 /// Looks at L1 once more (another flight may have landed), then at L2.
 pub(crate) async fn probe<T: Value, C: Codec<T>>(
@@ -79,33 +94,42 @@ pub(crate) async fn probe<T: Value, C: Codec<T>>(
     call: &Call,
     flight: &Flight,
 ) -> Probe<T> {
+    match prepare(inner, call, flight).await {
+        Prepared::Settled(probe) => probe,
+        Prepared::Ask(prober) => prober.ask(None, true).await,
+    }
+}
+
+pub(super) async fn prepare<'a, T: Value, C: Codec<T>>(
+    inner: &'a Inner<C>,
+    call: &'a Call,
+    flight: &'a Flight,
+) -> Prepared<'a, T, C> {
     let options = &call.options;
+    let settled = Prepared::Settled;
     let (local, verdict) = match lookup::<T, C>(inner, call) {
         Local::Fresh(entry, _) if call.refresh != Some(entry.meta.version) => {
-            return Probe::Hit(entry, Source::L1);
+            return settled(Probe::Hit(entry, Source::L1));
         }
         Local::Fresh(entry, _) => (Some(entry), Verdict::Fresh),
-        Local::Throttled(entry, _) => return Probe::Stand(entry),
+        Local::Throttled(entry, _) => return settled(Probe::Stand(entry)),
         Local::Nothing => (None, Verdict::Fresh),
         Local::Candidate(entry, verdict) => (Some(entry), verdict),
     };
-    let Some(l2) = &inner.l2 else { return Probe::Load(Base::Alone, local) };
+    let Some(l2) = &inner.l2 else { return settled(Probe::Load(Base::Alone, local)) };
     let usable = |e: &Arc<Entry<T>>| may_stand_in(&e.meta, verdict, options, inner.now());
     let has_fallback = local.as_ref().is_some_and(usable);
     let limit = if has_fallback { options.l2_soft_timeout } else { options.l2_hard_timeout };
     if l2.is_open() || !synced(inner, limit).await {
-        return Probe::Load(Base::Dark, local);
+        return settled(Probe::Load(Base::Dark, local));
     }
     let when_stale = options.skip_l2_read_when_stale && matches!(verdict, Verdict::Stale(_));
     let ignore = options.skip_l2_read || when_stale;
     if !l2.holds_records() || (ignore && options.skip_l2_write) {
-        return Probe::Load(Base::Alone, local);
+        return settled(Probe::Load(Base::Alone, local));
     }
-    let prober = Prober { inner, call, flight, local, limit, ignore };
-    match prober.ask(l2).await {
-        Some(probe) => probe,
-        None => Probe::Load(Base::Dark, prober.local),
-    }
+    let id = inner.entropy.version();
+    Prepared::Ask(Prober { inner, call, flight, local, limit, ignore, id })
 }
 
 /// Waits until records can be judged: the first `SYNC`, or the end of a doubt about the ledger.
@@ -123,16 +147,42 @@ pub(crate) async fn synced<C: Sync>(inner: &Inner<C>, limit: Duration) -> bool {
 }
 
 impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
-    /// Reads until there is a value, a lease, or a reason to do without; `None` if L2 failed.
-    async fn ask(&self, l2: &Access) -> Option<Probe<T>> {
-        let id = self.inner.entropy.version();
+    /// What to ask for; `None` for a call that is not to leave anything in L2.
+    pub(super) fn first_ask(&self) -> Option<LeaseAsk> {
+        let ttl_ms = crate::clock::millis(self.inner.settings.lease);
+        let ask = LeaseAsk { id: self.id, ttl_ms, replace: None, hidden: self.call.refresh };
+        (!self.call.options.skip_l2_write).then_some(ask)
+    }
+
+    pub(super) fn key(&self) -> &str {
+        &self.call.key
+    }
+
+    pub(super) fn limit(&self) -> Duration {
+        self.limit
+    }
+
+    /// Reads until there is a value, a lease, or a reason to do without. `sent` is a first READ that
+    /// was made already; without patience, nobody else's load is waited for.
+    pub(super) async fn ask(&self, sent: Option<Sent>, patient: bool) -> Probe<T> {
+        match &self.inner.l2 {
+            Some(l2) => self.ask_on(l2, sent, patient).await,
+            None => None,
+        }
+        .unwrap_or_else(|| Probe::Load(Base::Dark, self.local.clone()))
+    }
+
+    /// `None` if L2 failed.
+    async fn ask_on(&self, l2: &Access, sent: Option<Sent>, patient: bool) -> Option<Probe<T>> {
+        let (id, first) = (self.id, self.first_ask());
+        let (leasing, mut sent) = (first.is_some(), sent);
         let ttl_ms = crate::clock::millis(self.inner.settings.lease);
         let mut ask = LeaseAsk { id, ttl_ms, replace: None, hidden: self.call.refresh };
-        let leasing = !self.call.options.skip_l2_write;
         let (mut patience, mut waited_for) = (Instant::now(), None);
         let mut pause = Duration::from_millis(20);
         loop {
-            let Seen { judged, version, lease } = self.read(l2, leasing.then_some(ask)).await?;
+            let asked = leasing.then_some(ask);
+            let Seen { judged, version, lease } = self.read(l2, asked, sent.take()).await?;
             let known = match judged {
                 Some((entry, Verdict::Fresh | Verdict::Unverified)) => {
                     if self.call.refresh != Some(entry.meta.version) {
@@ -169,6 +219,7 @@ impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
                 Lease::HeldBy(by) if !self.call.options.lease || ask.replace == Some(by) => {
                     return Some(Probe::Load(over(version.or(Some(by))), known));
                 }
+                Lease::HeldBy(_) if !patient => return Some(Probe::Held),
                 Lease::HeldBy(by) if Instant::now() >= patience => match self.usable(known) {
                     Some(entry) => return Some(Probe::Stand(entry)),
                     None => ask.replace = Some(by),
@@ -184,17 +235,17 @@ impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
     }
 
     /// Reads, and again if what was found came into doubt on its way; `None` if L2 failed.
-    async fn read(&self, l2: &Access, ask: Option<LeaseAsk>) -> Option<Seen<T>> {
-        let (inner, key) = (self.inner, &self.call.key);
+    async fn read(
+        &self,
+        l2: &Access,
+        ask: Option<LeaseAsk>,
+        mut sent: Option<Sent>,
+    ) -> Option<Seen<T>> {
+        let inner = self.inner;
         for attempt in 0.. {
-            let stamp = inner.node.stamp(inner.now());
-            let read = match l2.on(key, self.limit, |store, key| store.read(key, ask)).await {
-                Ok(read) => read,
-                Err(error) => {
-                    inner.counters.l2_errors.add();
-                    tracing::debug!(%error, "L2 read failed; loading without it");
-                    return None;
-                }
+            let (stamp, read) = match sent.take() {
+                Some(sent) => sent,
+                None => self.read_once(l2, ask).await?,
             };
             let (judged, version) = self.see(&read, stamp);
             let doubted = matches!(judged, Some((_, Verdict::Unverified)));
@@ -203,6 +254,19 @@ impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
             }
         }
         None
+    }
+
+    async fn read_once(&self, l2: &Access, ask: Option<LeaseAsk>) -> Option<Sent> {
+        let (inner, key) = (self.inner, &self.call.key);
+        let stamp = inner.node.stamp(inner.now());
+        match l2.on(key, self.limit, |store, key| store.read(key, ask)).await {
+            Ok(read) => Some((stamp, read)),
+            Err(error) => {
+                inner.counters.l2_errors.add();
+                tracing::debug!(%error, "L2 read failed; loading without it");
+                None
+            }
+        }
     }
 
     /// Decodes and judges what a READ found, and says which version a fill would replace.

@@ -18,5 +18,5 @@ mod key;
 mod receipt;
 pub(crate) mod removal;
 
-pub(crate) use key::{expire, remove, set};
+pub(crate) use key::{expire, hide, remove, set};
 pub use receipt::{Barrier, Reach, Receipt};

@@ -1,0 +1,276 @@
+use std::fmt;
+use std::future::IntoFuture;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::stream::{self, StreamExt};
+
+use super::Cache;
+use super::requests::{
+    entry_options, load_options, read_options, setters, store_options, write_options,
+};
+use crate::entry::Cached;
+use crate::error::{BoxError, Error};
+use crate::factory::loader;
+use crate::l2::Codec;
+use crate::options::EntryOptions;
+use crate::protocol::KeyHash;
+use crate::read::{self, Call};
+use crate::write::{self, Receipt};
+
+/// How many writes of one batch are on their way at the same time.
+const AT_ONCE: usize = 256;
+
+type Boxed<'a, R> = Pin<Box<dyn Future<Output = Result<R, Error>> + Send + 'a>>;
+
+/// A batch request: what it is about, and its options.
+macro_rules! batch {
+    ($(#[$doc:meta])* $name:ident<$($param:ident),*> { $($field:ident: $ty:ty),* }) => {
+        $(#[$doc])*
+        #[must_use = "a request does nothing until awaited"]
+        pub struct $name<'a, $($param,)* C> {
+            cache: &'a Cache<C>,
+            keys: Vec<Box<str>>,
+            options: Option<EntryOptions>,
+            $($field: $ty,)*
+        }
+
+        impl<$($param,)* C> fmt::Debug for $name<'_, $($param,)* C> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct(stringify!($name)).field("keys", &self.keys.len()).finish_non_exhaustive()
+            }
+        }
+    };
+}
+
+batch! {
+    /// A `get_many` that runs when awaited.
+    GetMany<T> { value: PhantomData<fn() -> T> }
+}
+
+batch! {
+    /// A `get_or_set_many` that runs when awaited.
+    GetOrSetMany<T, F> { factory: F, tags: Vec<String>, value: PhantomData<fn() -> T> }
+}
+
+batch! {
+    /// A `set_many` that runs when awaited.
+    SetMany<T> { values: Vec<T>, tags: Vec<String> }
+}
+
+batch! {
+    /// A `remove_many` that runs when awaited.
+    RemoveMany<> {}
+}
+
+fn owned(keys: impl IntoIterator<Item: AsRef<str>>) -> Vec<Box<str>> {
+    keys.into_iter().map(|key| key.as_ref().into()).collect()
+}
+
+fn calls<C: Send + Sync + 'static>(
+    cache: &Cache<C>,
+    keys: Vec<Box<str>>,
+    options: Option<&EntryOptions>,
+    tags: &[String],
+) -> Result<Vec<Call>, Error> {
+    let inner = cache.inner();
+    keys.into_iter()
+        .map(|key| {
+            inner.check_key(&key)?;
+            let options = options.cloned().unwrap_or_else(|| inner.options_for(&key));
+            Ok(Call::new(&key, KeyHash::of(&key), options, tags.to_vec()))
+        })
+        .collect()
+}
+
+impl<'a, T, C> GetMany<'a, T, C>
+where
+    T: Send + Sync + 'static,
+    C: Codec<T>,
+{
+    pub(super) fn new(cache: &'a Cache<C>, keys: impl IntoIterator<Item: AsRef<str>>) -> Self {
+        Self { cache, keys: owned(keys), options: None, value: PhantomData }
+    }
+
+    entry_options!(|_| None);
+    read_options!();
+    setters! {
+        /// Whether stale answers are allowed.
+        allow_stale(bool);
+    }
+}
+
+impl<'a, T, C> IntoFuture for GetMany<'a, T, C>
+where
+    T: Send + Sync + 'static,
+    C: Codec<T>,
+{
+    type Output = Result<Vec<Option<Cached<T>>>, Error>;
+    type IntoFuture = Boxed<'a, Vec<Option<Cached<T>>>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        let Self { cache, keys, options, .. } = self;
+        Box::pin(async move {
+            let calls = calls(cache, keys, options.as_ref(), &[])?;
+            read::get_many(cache.inner(), &calls).await
+        })
+    }
+}
+
+impl<'a, T, F, C> GetOrSetMany<'a, T, F, C>
+where
+    C: Send + Sync + 'static,
+{
+    pub(super) fn new(
+        cache: &'a Cache<C>,
+        keys: impl IntoIterator<Item: AsRef<str>>,
+        factory: F,
+    ) -> Self {
+        let (keys, tags, value) = (owned(keys), Vec::new(), PhantomData);
+        Self { cache, keys, options: None, factory, tags, value }
+    }
+
+    /// The tags of every entry that is loaded. A second call replaces the first.
+    pub fn tags<S: Into<String>>(mut self, tags: impl IntoIterator<Item = S>) -> Self {
+        self.tags = tags.into_iter().map(Into::into).collect();
+        self
+    }
+
+    entry_options!(|_| None);
+    read_options!();
+    store_options!();
+    load_options!();
+}
+
+impl<'a, T, F, C, Fut, M, K, E> IntoFuture for GetOrSetMany<'a, T, F, C>
+where
+    T: Send + Sync + 'static,
+    C: Codec<T>,
+    F: Fn(Vec<String>) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<M, E>> + Send + 'static,
+    M: IntoIterator<Item = (K, T)> + 'static,
+    K: Into<String>,
+    E: Into<BoxError> + 'static,
+{
+    type Output = Result<Vec<Cached<T>>, Error>;
+    type IntoFuture = Boxed<'a, Vec<Cached<T>>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        let Self { cache, keys, options, factory, tags, .. } = self;
+        let load = loader(factory);
+        Box::pin(async move {
+            let calls = calls(cache, keys, options.as_ref(), &tags)?;
+            read::run_many(cache.inner(), calls, load).await
+        })
+    }
+}
+
+impl<'a, T, C> SetMany<'a, T, C>
+where
+    T: Send + Sync + 'static,
+    C: Codec<T>,
+{
+    pub(super) fn new(
+        cache: &'a Cache<C>,
+        entries: impl IntoIterator<Item = (impl AsRef<str>, T)>,
+    ) -> Self {
+        let (keys, values) =
+            entries.into_iter().map(|(key, value)| (Box::from(key.as_ref()), value)).unzip();
+        Self { cache, keys, options: None, values, tags: Vec::new() }
+    }
+
+    /// The tags of every entry. A second call replaces the first.
+    pub fn tags<S: Into<String>>(mut self, tags: impl IntoIterator<Item = S>) -> Self {
+        self.tags = tags.into_iter().map(Into::into).collect();
+        self
+    }
+
+    write_options!();
+    entry_options!(|_| None);
+    store_options!();
+    setters! {
+        /// How long the entries are fresh in L1.
+        l1_duration(Duration);
+        /// Whether to keep them out of L1.
+        skip_l1_write(bool);
+    }
+}
+
+impl<'a, T, C> IntoFuture for SetMany<'a, T, C>
+where
+    T: Send + Sync + 'static,
+    C: Codec<T>,
+{
+    type Output = Result<Receipt, Error>;
+    type IntoFuture = Boxed<'a, Receipt>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        let Self { cache, keys, options, values, tags } = self;
+        Box::pin(async move {
+            let calls = calls(cache, keys, options.as_ref(), &tags)?;
+            let inner = cache.inner();
+            let writes = calls.into_iter().zip(values).filter(|_| inner.enabled);
+            together(writes.map(|(call, value)| {
+                let inner = Arc::clone(inner);
+                async move { write::set(&inner, &call.key, value, call.options, call.tags).await }
+            }))
+            .await
+        })
+    }
+}
+
+impl<'a, C: Send + Sync + 'static> RemoveMany<'a, C> {
+    pub(super) fn new(cache: &'a Cache<C>, keys: impl IntoIterator<Item: AsRef<str>>) -> Self {
+        Self { cache, keys: owned(keys), options: None }
+    }
+
+    write_options!();
+    entry_options!(|_| None);
+    setters! {
+        /// Whether not to wait for L2.
+        background_l2(bool);
+        /// Whether not to wait for the confirmation to other nodes.
+        background_backplane(bool);
+        /// Whether to leave L2 as it is, and so the other nodes.
+        skip_l2_write(bool);
+        /// Whether to tell the other nodes nothing.
+        skip_backplane(bool);
+    }
+}
+
+impl<'a, C: Send + Sync + 'static> IntoFuture for RemoveMany<'a, C> {
+    type Output = Result<Receipt, Error>;
+    type IntoFuture = Boxed<'a, Receipt>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        let Self { cache, keys, options } = self;
+        Box::pin(async move {
+            let calls = calls(cache, keys, options.as_ref(), &[])?;
+            let inner = cache.inner();
+            for call in &calls {
+                call.options.validate(&inner.place(Some(&call.key)))?;
+                // All of them hold here before the first is sent.
+                write::hide(inner, &call.key);
+            }
+            together(calls.into_iter().map(|call| {
+                let inner = Arc::clone(inner);
+                async move { write::remove(&inner, &call.key, &call.options).await }
+            }))
+            .await
+        })
+    }
+}
+
+/// Runs writes side by side, so that they share round trips. All of them are run, whatever becomes of
+/// one; the weakest receipt, or the first error.
+async fn together<W>(writes: impl Iterator<Item = W> + Send) -> Result<Receipt, Error>
+where
+    W: Future<Output = Result<Receipt, Error>> + Send,
+{
+    let results = stream::iter(writes).buffered(AT_ONCE);
+    let both =
+        |all: Result<Receipt, Error>, one: Result<Receipt, Error>| async { Ok(all?.and(one?)) };
+    results.fold(Ok(Receipt::local()), both).await
+}

@@ -1,0 +1,116 @@
+//! One factory for many keys, as one factory per key: each waits for its part of the answer.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio::sync::oneshot;
+
+use super::{Factory, panicked};
+use crate::entry::Value;
+use crate::error::{BoxError, Error, ErrorKind, Place};
+
+/// A batch factory, boxed. It may be called again, for keys whose answer did not come in time.
+pub(crate) type Loader<T> = Arc<
+    dyn Fn(Vec<String>) -> BoxFuture<'static, Result<Vec<(String, T)>, BoxError>> + Send + Sync,
+>;
+
+/// Boxes a batch factory.
+pub(crate) fn loader<T, F, Fut, M, K, E>(factory: F) -> Loader<T>
+where
+    T: Value,
+    F: Fn(Vec<String>) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<M, E>> + Send + 'static,
+    M: IntoIterator<Item = (K, T)> + 'static,
+    K: Into<String>,
+    E: Into<BoxError> + 'static,
+{
+    let factory = Arc::new(factory);
+    Arc::new(move |keys| {
+        let factory = Arc::clone(&factory);
+        Box::pin(async move {
+            let made = factory(keys).await.map_err(Into::into)?;
+            Ok(made.into_iter().map(|(key, value)| (key.into(), value)).collect())
+        })
+    })
+}
+
+/// An error that a batch shares among its keys; it says where it happened itself.
+#[derive(Debug)]
+pub(super) struct Told(pub(super) Error);
+
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Told {}
+
+/// A factory per key, in their order, and the one run of the batch factory that feeds them all. The
+/// run is over when nobody waits for it any more.
+pub(crate) fn split<T: Value>(
+    load: Loader<T>,
+    keys: Vec<String>,
+    place: Place,
+    redact: bool,
+) -> (Vec<Factory<T>>, impl Future<Output = ()> + Send) {
+    let (mut factories, mut waiting) = (Vec::new(), HashMap::new());
+    for key in &keys {
+        let (sender, receiver) = oneshot::channel::<Result<T, Error>>();
+        waiting.insert(key.clone(), sender);
+        let factory: Factory<T> = Box::new(move |_| {
+            Box::pin(async move {
+                let told = receiver.await.unwrap_or_else(|_| Err(gone()));
+                told.map_err(|error| BoxError::from(Told(error)))
+            })
+        });
+        factories.push(factory);
+    }
+    let run = async move {
+        let what = describe(&keys, redact);
+        let result = AssertUnwindSafe(load(keys)).catch_unwind().await;
+        let made = match result {
+            Ok(Ok(made)) => made,
+            Ok(Err(error)) => {
+                return tell(waiting, &Error::with_source(ErrorKind::Factory, place, what, error));
+            }
+            Err(panic) => return tell(waiting, &panicked(&*panic, &place)),
+        };
+        for (key, value) in made {
+            if let Some(sender) = waiting.remove(&key) {
+                let _ = sender.send(Ok(value));
+            }
+        }
+        if !waiting.is_empty() {
+            let missing: Vec<_> = waiting.keys().cloned().collect();
+            let what = format!("its answer lacks {}", describe(&missing, redact));
+            tell(waiting, &Error::new(ErrorKind::Factory, place, what));
+        }
+    };
+    (factories, run)
+}
+
+fn tell<T>(waiting: HashMap<String, oneshot::Sender<Result<T, Error>>>, error: &Error) {
+    for (_, sender) in waiting {
+        let _ = sender.send(Err(error.clone()));
+    }
+}
+
+/// Which keys, in words that fit into a log.
+fn describe(keys: &[String], redact: bool) -> String {
+    let some = if redact { 0 } else { 5 };
+    let named: Vec<_> = keys.iter().take(some).map(|key| format!("{key:?}")).collect();
+    match keys.len() - named.len() {
+        0 => format!("the keys {}", named.join(", ")),
+        rest if named.is_empty() => format!("{rest} keys"),
+        rest => format!("the keys {} and {rest} more", named.join(", ")),
+    }
+}
+
+fn gone() -> Error {
+    Error::new(ErrorKind::Closed, Place::default(), "its batch was abandoned")
+}
