@@ -41,8 +41,7 @@ pub(crate) async fn run_many<T: Value, C: Codec<T>>(
     let mut answers: HashMap<KeyHash, Cached<T>> = HashMap::with_capacity(calls.len());
     let mut open: HashMap<KeyHash, &Arc<Call>> = calls.iter().map(|c| (c.hash, c)).collect();
     if !inner.enabled {
-        answers = uncached(inner, &open, load.clone()).await?;
-        open.clear();
+        return Ok(in_order(&calls, &uncached(inner, &open, load).await?));
     }
     loop {
         open.retain(|hash, call| match lookup(inner, call).answer(inner) {
@@ -59,7 +58,11 @@ pub(crate) async fn run_many<T: Value, C: Codec<T>>(
             }
         }
     }
-    Ok(calls.iter().filter_map(|call| answers.get(&call.hash).cloned()).collect())
+    Ok(in_order(&calls, &answers))
+}
+
+fn in_order<T>(calls: &[Arc<Call>], answers: &HashMap<KeyHash, Cached<T>>) -> Vec<Cached<T>> {
+    calls.iter().filter_map(|call| answers.get(&call.hash).cloned()).collect()
 }
 
 /// Every open key arrives; those that lead are loaded together, and all are waited for.

@@ -17,6 +17,7 @@ pub(crate) mod encode;
 mod key;
 mod receipt;
 pub(crate) mod removal;
+mod send;
 
 pub(crate) use key::{expire, hide, remove, set};
 pub use receipt::{Barrier, Reach, Receipt};
