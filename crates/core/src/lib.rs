@@ -74,7 +74,7 @@ mod write;
 
 pub use cache::{
     Cache, CacheBuilder, Expire, Get, GetFuture, GetMany, GetOr, GetOrSet, GetOrSetFuture,
-    GetOrSetMany, Health, NoTags, Remove, RemoveByTag, RemoveMany, Set, SetMany,
+    GetOrSetMany, Health, NoTags, Remove, RemoveByTag, RemoveMany, Set, SetMany, Warm, Warmed,
 };
 pub use clock::{Clock, ManualClock, Moment, SystemClock};
 pub use entry::{Cached, Source};

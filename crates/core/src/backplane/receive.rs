@@ -170,6 +170,9 @@ async fn listen<C: Sync>(inner: &Inner<C>, bus: &Bus, subscription: &mut dyn Sub
 fn apply<C>(inner: &Inner<C>, bus: &Bus, message: Message) {
     let now = inner.now();
     let own = message.publisher == bus.me();
+    if inner.settings.ignore_incoming && !own {
+        return;
+    }
     let grace = (now + GRACE).as_nanos();
     if !own && message.seq != 0 {
         inner.hearsay.peers.lock().heard(message.publisher, message.seq, grace);

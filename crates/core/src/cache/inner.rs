@@ -77,6 +77,11 @@ impl<C> Inner<C> {
         Error::new(kind, self.place(Some(key)), detail)
     }
 
+    /// The error of a read that may not do without L2.
+    pub(crate) fn l2_required(&self, key: &str) -> Error {
+        self.error(ErrorKind::L2, key, "it does not answer, and the call has require_l2")
+    }
+
     /// Runs a task of this cache's own.
     pub(crate) fn spawn<F>(&self, task: F) -> Result<(), Error>
     where

@@ -8,6 +8,7 @@ mod health;
 mod inner;
 mod many;
 mod requests;
+mod warm;
 mod writes;
 
 use std::sync::Arc;
@@ -22,6 +23,7 @@ pub use get_or_set::{GetOrSet, GetOrSetFuture, NoTags};
 pub use health::Health;
 pub(crate) use inner::{Inner, Link};
 pub use requests::{Get, GetFuture, GetOr};
+pub use warm::{Warm, Warmed};
 pub use writes::{Expire, Remove, RemoveByTag, Set};
 
 use crate::entry::Cached;

@@ -93,6 +93,8 @@ macro_rules! read_options {
             skip_l1_write(bool);
             /// Whether to leave out L2.
             skip_l2_read(bool);
+            /// Whether it is an error if L2 is needed and does not answer.
+            require_l2(bool);
             /// Whether to leave out L2 if L1 has a stale entry.
             skip_l2_read_when_stale(bool);
         }

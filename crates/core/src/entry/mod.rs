@@ -91,6 +91,8 @@ pub(crate) struct Meta {
     retry_at: AtomicU64,
     /// From when on it is due to be loaded anew.
     due: AtomicU64,
+    /// Hits, sampled.
+    heat: AtomicU32,
 }
 
 /// What a node knew at one moment. Only [`Node::stamp`](crate::coherence::Node::stamp) makes one,
@@ -133,6 +135,7 @@ impl Meta {
             expired: AtomicBool::new(false),
             retry_at: AtomicU64::new(0),
             due: AtomicU64::new(manner.due),
+            heat: AtomicU32::new(0),
         }
     }
 
@@ -171,13 +174,22 @@ impl Meta {
         self.logical.fetch_min(until.as_nanos(), Ordering::Relaxed);
     }
 
-    /// A hit at `now`: a sliding life goes on, in steps of a sixteenth so that hits seldom write.
-    pub(crate) fn slide(&self, now: Moment) {
+    /// A hit at `now`. One in 64 is counted, by the clock's last digits; a sliding life goes on, in
+    /// steps of a sixteenth. So hits seldom write.
+    pub(crate) fn hit(&self, now: Moment) {
+        if now.as_nanos().is_multiple_of(64) {
+            self.heat.fetch_add(1, Ordering::Relaxed);
+        }
         let slide = self.manner.slide;
         let until = now.as_nanos().saturating_add(slide).min(self.physical.as_nanos());
         if slide != 0 && until > self.logical.load(Ordering::Relaxed).saturating_add(slide / 16) {
             self.logical.fetch_max(until, Ordering::Relaxed);
         }
+    }
+
+    /// How often it was hit, about, in units of 64.
+    pub(crate) fn heat(&self) -> u32 {
+        self.heat.load(Ordering::Relaxed)
     }
 
     /// Whether it is due to be loaded anew. Only one caller is told so, until [`Meta::rearm`].

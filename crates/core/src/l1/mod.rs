@@ -105,6 +105,11 @@ impl L1 {
         self.pinned.clear();
     }
 
+    /// The entries, in no order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Held> + '_ {
+        self.entries.iter().map(|(_, held)| held).chain(self.pinned.all())
+    }
+
     /// How many entries there are, about.
     pub(crate) fn len(&self) -> u64 {
         self.entries.run_pending_tasks();

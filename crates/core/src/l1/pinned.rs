@@ -76,6 +76,10 @@ impl Pinned {
         }
     }
 
+    pub(super) fn all(&self) -> Vec<Held> {
+        self.entries.iter().map(|pin| Held::clone(&pin.0)).collect()
+    }
+
     pub(super) fn clear(&self) {
         let keys: Vec<_> = self.entries.iter().map(|pin| *pin.key()).collect();
         keys.into_iter().for_each(|hash| self.remove(hash));

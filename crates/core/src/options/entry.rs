@@ -127,6 +127,10 @@ options! {
     /// write waits for both. Default: off.
     require_propagation: Plain<bool> = false;
 
+    /// Makes it an error ([`ErrorKind::L2`]) if a read needs L2 and L2 does not answer, instead of going
+    /// on without it. Default: off.
+    require_l2: Plain<bool> = false;
+
     /// Does not wait for L2 in a `set`, `remove` or `expire`, nor for the notification: the write
     /// holds on this node when the call returns, and goes on in the background. A `get_or_set`
     /// answers its callers before L2 has the value. Default: off.

@@ -26,6 +26,7 @@ pub struct Settings {
     pub(crate) coherence_lease: Duration,
     pub(crate) lease: Duration,
     pub(crate) redact_keys: bool,
+    pub(crate) ignore_incoming: bool,
 }
 
 impl Default for Settings {
@@ -43,6 +44,7 @@ impl Default for Settings {
             coherence_lease: Duration::from_secs(30),
             lease: Duration::from_secs(10),
             redact_keys: false,
+            ignore_incoming: false,
         }
     }
 }
@@ -140,6 +142,14 @@ impl Settings {
     #[must_use]
     pub fn redact_keys(mut self, on: bool) -> Self {
         self.redact_keys = on;
+        self
+    }
+
+    /// Tells the other nodes, but does not listen to them: this node learns of their removals from the
+    /// ledger, and of changed keys when it checks them, or not before they end. Default: off.
+    #[must_use]
+    pub fn ignore_incoming(mut self, on: bool) -> Self {
+        self.ignore_incoming = on;
         self
     }
 

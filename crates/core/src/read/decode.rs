@@ -74,7 +74,7 @@ fn value<T, C: Codec<T>>(inner: &Inner<C>, envelope: &Envelope<'_>, found: &Foun
 }
 
 /// What is known of a record, for a copy that a call with these options makes.
-fn meta<C>(
+pub(super) fn meta<C>(
     inner: &Inner<C>,
     envelope: &Envelope<'_>,
     ttl_ms: u64,

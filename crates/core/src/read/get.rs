@@ -36,7 +36,7 @@ pub(crate) async fn get<T: Value, C: Codec<T>>(
             break;
         }
     }
-    Ok(begun.end(inner, call, found))
+    begun.end(inner, call, found)
 }
 
 /// The same for many calls, in one multi-read per page.
@@ -53,7 +53,7 @@ pub(crate) async fn get_many<T: Value, C: Codec<T>>(
                 asking.push((at, begun));
                 None
             }
-            Start::Ask(begun) => begun.end(inner, call, Asked::NoAnswer),
+            Start::Ask(begun) => begun.end(inner, call, Asked::NoAnswer)?,
         });
     }
     while !asking.is_empty() {
@@ -105,7 +105,7 @@ async fn get_page<T: Value, C: Codec<T>>(
             at,
             match found {
                 Asked::Entry(_, Verdict::Unverified, _) => get(inner, call).await?,
-                found => begun.end(inner, call, found),
+                found => begun.end(inner, call, found)?,
             },
         ));
     }
@@ -153,7 +153,12 @@ impl<T: Value> Begun<T> {
     }
 
     /// The answer, now that L2 has said what it has to say.
-    fn end<C>(self, inner: &Inner<C>, call: &Call, found: Asked<T>) -> Option<Cached<T>> {
+    fn end<C>(
+        self,
+        inner: &Inner<C>,
+        call: &Call,
+        found: Asked<T>,
+    ) -> Result<Option<Cached<T>>, Error> {
         let cached = match found {
             Asked::Entry(entry, Verdict::Fresh, source) => {
                 let hits = if source == Source::L1 {
@@ -162,7 +167,12 @@ impl<T: Value> Begun<T> {
                     &inner.counters.l2_hits
                 };
                 hits.add();
-                return Some(Cached::new(entry, inner.now(), source, false));
+                return Ok(Some(Cached::new(entry, inner.now(), source, false)));
+            }
+            Asked::NoAnswer
+                if call.options.require_l2 && self.asks && inner.records().is_some() =>
+            {
+                return Err(inner.l2_required(&call.key));
             }
             Asked::Entry(entry, verdict, source) => stale(inner, call, entry, verdict, source),
             Asked::Nothing => None,
@@ -173,7 +183,7 @@ impl<T: Value> Begun<T> {
         if cached.is_none() {
             inner.counters.misses.add();
         }
-        cached
+        Ok(cached)
     }
 }
 

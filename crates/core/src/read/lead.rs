@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use tracing::Instrument;
 
 use super::load::Load;
-use super::probe::{Probe, probe};
+use super::probe::{Base, Probe, probe};
 use super::{Call, Job};
 use crate::cache::Inner;
 use crate::entry::{Cached, Entry, Held, Source, Value};
@@ -49,6 +49,11 @@ pub(super) fn settle<T: Value, C: Codec<T>>(
         }
         Probe::Stand(entry) => {
             landing.stand(entry, Source::FailSafe, None);
+            None
+        }
+        Probe::Load(Base::Dark, _) if call.options.require_l2 => {
+            let error = landing.inner.l2_required(&call.key);
+            landing.fail(error);
             None
         }
         Probe::Load(base, known) => {

@@ -19,7 +19,7 @@ pub(crate) fn hit<T: Value, C>(inner: &Inner<C>, hash: KeyHash, key: &str) -> Op
         return None;
     }
     let entry = typed(held)?;
-    entry.meta.slide(now);
+    entry.meta.hit(now);
     inner.counters.l1_hits.add();
     Some(Cached::new(entry, now, Source::L1, false))
 }

@@ -25,6 +25,7 @@
 //! - **R4** A caller that arrived after an invalidation takes no result that began before it.
 //! - **R5** A reader never writes because of what it finds hidden; a load writes what it loaded.
 
+mod contains;
 mod decode;
 mod fill;
 mod get;
@@ -37,6 +38,7 @@ mod wait;
 
 use std::sync::Arc;
 
+pub(crate) use contains::contains;
 pub(crate) use fill::Make;
 pub(crate) use get::{get, get_many};
 pub(crate) use lookup::{Local, hit, lookup};

@@ -1,0 +1,159 @@
+use std::fmt;
+use std::future::IntoFuture;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures_util::stream::{self, StreamExt};
+
+use super::Cache;
+use crate::error::Error;
+use crate::l2::Codec;
+use crate::protocol::KeyHash;
+use crate::read::{self, Call};
+
+/// How far warming has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Warmed {
+    /// Keys in all.
+    pub keys: usize,
+    /// Keys that L2 has been asked for.
+    pub asked: usize,
+    /// Of these, keys that are in L1 now.
+    pub found: usize,
+}
+
+/// A `warm` that runs when awaited.
+#[must_use = "a request does nothing until awaited"]
+pub struct Warm<'a, T, C> {
+    cache: &'a Cache<C>,
+    keys: Vec<Box<str>>,
+    page: usize,
+    at_once: usize,
+    progress: Arc<dyn Fn(Warmed) + Send + Sync>,
+    value: PhantomData<fn() -> T>,
+}
+
+impl<C: Send + Sync + 'static> Cache<C> {
+    /// Fills L1 from L2 for these keys, in pages; runs no factory. For a node that has just started,
+    /// with the keys that [`export_hot_keys`](Cache::export_hot_keys) gave on another.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Cache::get); the first of any key ends it.
+    ///
+    /// # Cancel safety
+    ///
+    /// What has been read stays.
+    ///
+    /// ```
+    /// # use crinkle_core::{Cache, l2::MemoryL2};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), crinkle_core::Error> {
+    /// let shared = MemoryL2::new();
+    /// let old = Cache::builder("shop").l2(shared.clone()).build()?;
+    /// old.set_many([("a", 1), ("b", 2)]).await?;
+    ///
+    /// let new = Cache::builder("shop").l2(shared).build()?;
+    /// let warmed = new
+    ///     .warm::<i32>(old.export_hot_keys(100))
+    ///     .progress(|so_far| println!("{} of {}", so_far.asked, so_far.keys))
+    ///     .await?;
+    /// assert_eq!(warmed.found, 2);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn warm<T>(&self, keys: impl IntoIterator<Item: AsRef<str>>) -> Warm<'_, T, C>
+    where
+        T: Send + Sync + 'static,
+        C: Codec<T>,
+    {
+        let keys = keys.into_iter().map(|key| key.as_ref().into()).collect();
+        let (progress, value) = (Arc::new(|_| ()), PhantomData);
+        Warm { cache: self, keys, page: 500, at_once: 4, progress, value }
+    }
+
+    /// The keys of L1 that are hit most, hottest first, at most `n`. Hits are sampled, one in 64, so
+    /// the order is about right. Costs a walk over L1.
+    #[must_use]
+    pub fn export_hot_keys(&self, n: usize) -> Vec<String> {
+        let inner = self.inner();
+        let now = inner.now();
+        let mut hot: Vec<_> = inner.l1.iter().filter(|e| now < e.meta().physical).collect();
+        hot.sort_by_key(|e| std::cmp::Reverse((e.meta().heat(), e.meta().created)));
+        hot.iter().take(n).map(|e| e.meta().key.to_string()).collect()
+    }
+
+    /// Whether L1 or L2 has a fresh value of the key, of whatever type. L2 is asked without reading the
+    /// value into L1.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidKey`](crate::ErrorKind::InvalidKey).
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost.
+    pub async fn contains(&self, key: &(impl AsRef<str> + ?Sized + Sync)) -> Result<bool, Error> {
+        let (inner, key) = (self.inner(), key.as_ref());
+        inner.check_key(key)?;
+        let options = inner.options_for(key);
+        read::contains(inner, Call::new(key, KeyHash::of(key), options, Vec::new())).await
+    }
+}
+
+impl<T, C> Warm<'_, T, C> {
+    /// How many keys one multi-read asks for. Default: 500.
+    pub fn page(mut self, keys: usize) -> Self {
+        self.page = keys.max(1);
+        self
+    }
+
+    /// How many multi-reads are on their way at the same time. Default: 4.
+    pub fn concurrency(mut self, reads: usize) -> Self {
+        self.at_once = reads.max(1);
+        self
+    }
+
+    /// Is told after each page how far it has come.
+    pub fn progress(mut self, tell: impl Fn(Warmed) + Send + Sync + 'static) -> Self {
+        self.progress = Arc::new(tell);
+        self
+    }
+}
+
+impl<'a, T, C> IntoFuture for Warm<'a, T, C>
+where
+    T: Send + Sync + 'static,
+    C: Codec<T>,
+{
+    type Output = Result<Warmed, Error>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        let Self { cache, keys, page, at_once, progress, .. } = self;
+        Box::pin(async move {
+            let mut warmed = Warmed { keys: keys.len(), ..Warmed::default() };
+            let pages: Vec<_> = keys.chunks(page).map(<[_]>::to_vec).collect();
+            let reads = pages.into_iter().map(|page| async move {
+                let found = cache.get_many::<T>(&page).await?;
+                Ok((page.len(), found.iter().flatten().count()))
+            });
+            let mut reads = stream::iter(reads).buffer_unordered(at_once);
+            while let Some(read) = reads.next().await {
+                let (asked, found) = read?;
+                warmed.asked += asked;
+                warmed.found += found;
+                progress(warmed);
+            }
+            Ok(warmed)
+        })
+    }
+}
+
+impl<T, C> fmt::Debug for Warm<'_, T, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Warm").field("keys", &self.keys.len()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,189 @@
+//! One write of one key, on its way to L2 and the other nodes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Reach;
+use crate::backplane::message::KeyOp;
+use crate::backplane::publish::Bus;
+use crate::cache::Inner;
+use crate::l2::access::Call;
+use crate::l2::{Announce, L2, L2Error, L2ErrorKind};
+use crate::options::EntryOptions;
+use crate::protocol::ledger::{Strength, Target};
+use crate::protocol::{KeyHash, Version};
+use crate::recovery::Queued;
+
+/// How long, beyond the limit of its call, a `set` of unknown outcome may still run. Until then nothing
+/// settles the invalidation that follows it.
+const STRAGGLING: Duration = Duration::from_secs(2);
+
+/// One write of one key. Dropped before L2 has answered, it is queued: what its caller began holds,
+/// whether the caller waits or not (W2).
+pub(super) struct Write<'a, C> {
+    inner: &'a Arc<Inner<C>>,
+    key: &'a str,
+    version: Version,
+    op: KeyOp,
+    limit: Duration,
+    options: &'a EntryOptions,
+    answered: bool,
+}
+
+/// What became of a write.
+pub(super) struct Sent {
+    pub(super) l2: Result<(), L2Error>,
+    pub(super) reach: Reach,
+    pub(super) backplane: Reach,
+}
+
+impl<'a, C: Send + Sync + 'static> Write<'a, C> {
+    pub(super) fn new(
+        inner: &'a Arc<Inner<C>>,
+        key: &'a str,
+        version: Version,
+        op: KeyOp,
+        limit: Duration,
+        options: &'a EntryOptions,
+    ) -> Self {
+        Self { inner, key, version, op, limit, options, answered: false }
+    }
+
+    /// The backplane, if there is one and the call does not leave it out.
+    fn bus(&self) -> Option<&'a Bus> {
+        self.inner.bus.as_ref().filter(|_| !self.options.skip_backplane)
+    }
+
+    /// Writes and announces: in one step if L2 can, else saying before and after. What L2 has not
+    /// confirmed is queued when this returns, before any fence ends.
+    pub(super) async fn send(
+        mut self,
+        write: impl for<'x> FnOnce(&'x dyn L2, &'x str, Option<Announce>) -> Call<'x, ()> + Send,
+    ) -> Sent {
+        let Some(l2) = self.inner.records() else { return self.notify().await };
+        let (hash, left_alone) = (KeyHash::of(self.key), l2.is_open());
+        let limit = self.limit;
+        let Some(bus) = self.bus() else {
+            let l2 = l2.on(self.key, limit, |store, key| write(store, key, None)).await;
+            let reach = self.answer(&l2, left_alone);
+            return Sent { l2, reach, backplane: Reach::Skipped };
+        };
+        // While L2 is left alone nothing is sent, so nothing may take a number in the sequence.
+        let announce = || bus.announce(self.op, self.version, hash);
+        let (seq, announce) = if left_alone { None } else { announce() }.unzip();
+        let before = bus.publish_key(KeyOp::Before, self.version, hash, limit).await;
+        let l2 = l2.on(self.key, limit, |store, key| write(store, key, announce)).await;
+        let reach = self.answer(&l2, left_alone);
+        let backplane = match (&l2, before) {
+            (Err(error), _) => {
+                if let Some(seq) = seq.filter(|_| !error.is_unknown()) {
+                    bus.void(seq, limit).await;
+                }
+                reach
+            }
+            (Ok(()), Ok(())) => self.confirm(bus, hash).await,
+            // The gap in this node's sequence tells the others that they missed something.
+            (Ok(()), Err(_)) => {
+                let _ = bus.publish_key(self.op, self.version, hash, limit).await;
+                Reach::Unknown
+            }
+        };
+        Sent { l2, reach, backplane }
+    }
+
+    /// Says that what was said before is done; where L2 has said so itself, nothing.
+    async fn confirm(&self, bus: &Bus, hash: KeyHash) -> Reach {
+        let (op, version, limit) = (self.op, self.version, self.limit);
+        let waits = self.options.require_propagation || !self.options.background_backplane;
+        if !bus.is_fused() && !waits {
+            let inner = Arc::clone(self.inner);
+            let confirm = async move {
+                if let Some(bus) = &inner.bus {
+                    let _ = bus.publish_key(op, version, hash, limit).await;
+                }
+            };
+            if self.inner.spawn(confirm).is_ok() {
+                return Reach::Queued;
+            }
+        }
+        match bus.publish_key(op, version, hash, limit).await {
+            Ok(()) => Reach::Done,
+            Err(_) => Reach::Unknown,
+        }
+    }
+
+    /// There is no record to write: the others drop theirs.
+    pub(super) async fn notify(mut self) -> Sent {
+        let Some(bus) = self.bus() else {
+            self.answered = true;
+            return Sent { l2: Ok(()), reach: Reach::Skipped, backplane: Reach::Skipped };
+        };
+        let hash = KeyHash::of(self.key);
+        match bus.publish_key(self.op, self.version, hash, self.limit).await {
+            Ok(()) => {
+                self.answered = true;
+                Sent { l2: Ok(()), reach: Reach::Skipped, backplane: Reach::Done }
+            }
+            Err(error) => {
+                let l2 = Err(L2Error::new(L2ErrorKind::Disconnected, error.to_string()));
+                let backplane = self.answer(&l2, false);
+                Sent { l2, reach: Reach::Skipped, backplane }
+            }
+        }
+    }
+
+    /// Sends nothing, and so tells the breaker nothing.
+    pub(super) fn refuse(mut self, error: L2Error) -> Sent {
+        let l2 = Err(error);
+        let reach = self.answer(&l2, false);
+        Sent { l2, reach, backplane: self.inner.bus.as_ref().map_or(Reach::Skipped, |_| reach) }
+    }
+
+    /// L2 has answered, or will not: how far the write got (W3).
+    fn answer(&mut self, l2: &Result<(), L2Error>, left_alone: bool) -> Reach {
+        self.answered = true;
+        let Err(error) = l2 else { return Reach::Done };
+        self.inner.counters.l2_errors.add();
+        let unknown = error.is_unknown() && !left_alone;
+        self.queue(unknown);
+        if unknown { Reach::Unknown } else { Reach::Queued }
+    }
+}
+
+impl<C> Write<'_, C> {
+    fn queue(&self, unknown: bool) {
+        let now = self.inner.now();
+        let strength = match self.op {
+            KeyOp::Expired => Strength::Soft,
+            _ => Strength::Hard,
+        };
+        let mut not_before = now;
+        if unknown {
+            self.inner.hearsay.straggle(now);
+            if self.op == KeyOp::Written {
+                not_before = now + self.limit + STRAGGLING;
+            }
+        }
+        self.inner.queue(self.key, Queued { strength, version: self.version, not_before });
+    }
+}
+
+impl<C> Drop for Write<'_, C> {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.queue(true);
+        }
+    }
+}
+
+impl<C> Inner<C> {
+    /// Queues an invalidation that L2 has not heard of; a full queue becomes a clear.
+    pub(crate) fn queue(&self, key: &str, queued: Queued) {
+        self.counters.queued.add();
+        if let Some(strength) = self.recovery.queue(key, queued) {
+            self.counters.recovery_overflows.add();
+            tracing::warn!("the recovery queue is full; it becomes a clear of this cache");
+            self.node.begin(super::removal::new(self, strength, vec![Target::Everything]));
+        }
+    }
+}
