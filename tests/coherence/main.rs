@@ -6,5 +6,6 @@ mod hidden;
 mod honesty;
 mod internal_names;
 mod leaders;
+mod ledger_only;
 mod overtaken;
 mod recovery;

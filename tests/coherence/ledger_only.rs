@@ -1,0 +1,128 @@
+//! Values that cannot be encoded: they stay in L1, the ledger alone is shared.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crinkle_core::backplane::Backplane;
+use crinkle_core::l2::NoCodec;
+use crinkle_core::{Cache, Reach, Source};
+use crinkle_testkit::chaos::{self, BusHandle, L2Handle, L2Op};
+use crinkle_tests::{Loads, World, pass};
+
+/// No codec could encode it.
+#[derive(Clone)]
+struct Handle(Arc<dyn Fn() -> i32 + Send + Sync>);
+
+fn handle(number: i32) -> Handle {
+    Handle(Arc::new(move || number))
+}
+
+struct Node {
+    cache: Cache<NoCodec>,
+    l2: L2Handle,
+    bus: BusHandle,
+}
+
+async fn node(world: &World, seed: u64) -> Node {
+    let (store, l2) = chaos::l2(Arc::new(world.store.clone()));
+    let backplane: Arc<dyn Backplane> = Arc::new(world.bus.clone());
+    let (backplane, bus) = chaos::backplane(backplane);
+    let cache = Cache::builder("shop")
+        .codec(NoCodec)
+        .clock(world.clock)
+        .seed(seed)
+        .ledger(store)
+        .backplane(backplane)
+        .build()
+        .unwrap();
+    cache.ready().await.unwrap();
+    pass(Duration::from_millis(50)).await;
+    Node { cache, l2, bus }
+}
+
+async fn read(node: &Node, number: i32) -> (i32, Source) {
+    let loads = Loads::new();
+    let tagged = node.cache.get_or_set("key", loads.value(handle(number))).tags(["t"]);
+    let cached = tagged.duration(Duration::from_secs(600)).await.unwrap();
+    ((cached.0)(), cached.source())
+}
+
+#[tokio::test(start_paused = true)]
+async fn removals_reach_every_node_and_values_stay_where_they_are() {
+    for world in [World::new().await, World::apart().await] {
+        let (one, two) = (node(&world, 1).await, node(&world, 2).await);
+        assert_eq!(read(&one, 1).await.0, 1);
+        assert_eq!(read(&two, 2).await, (2, Source::Factory));
+        two.cache.remove_by_tag("t").await.unwrap();
+        pass(Duration::from_millis(10)).await;
+        assert_eq!((read(&one, 3).await.0, read(&two, 4).await.0), (3, 4));
+        let receipt = one.cache.remove("key").await.unwrap();
+        assert_eq!((receipt.l2(), receipt.backplane()), (Reach::Skipped, Reach::Done));
+        pass(Duration::from_millis(10)).await;
+        assert_eq!((read(&one, 5).await.0, read(&two, 6).await.0), (5, 6));
+        one.cache.set("key", handle(7)).await.unwrap();
+        pass(Duration::from_millis(10)).await;
+        assert_eq!((read(&one, 8).await, read(&two, 9).await.0), ((7, Source::L1), 9));
+        one.cache.expire("key").await.unwrap();
+        pass(Duration::from_millis(10)).await;
+        assert_eq!((read(&one, 10).await.0, read(&two, 11).await.0), (10, 11));
+        assert!(world.store.keys().is_empty());
+        assert!(one.l2.calls().iter().all(|call| matches!(call.op, L2Op::Sync | L2Op::Advance)));
+    }
+}
+
+/// A load is no news: if each fill told the others to drop theirs, they would do so for ever.
+#[tokio::test(start_paused = true)]
+async fn loads_do_not_invalidate_each_other() {
+    let world = World::new().await;
+    let (one, two) = (node(&world, 1).await, node(&world, 2).await);
+    assert_eq!((read(&one, 1).await.0, read(&two, 2).await.0), (1, 2));
+    pass(Duration::from_secs(5)).await;
+    let again = (read(&one, 3).await, read(&two, 4).await);
+    assert_eq!(again, ((1, Source::L1), (2, Source::L1)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_may_have_missed_something_loads_anew() {
+    let world = World::new().await;
+    let (one, two) = (node(&world, 1).await, node(&world, 2).await);
+    let _ = (read(&one, 1).await, read(&two, 2).await);
+    one.bus.mute(true);
+    two.cache.remove("key").await.unwrap();
+    pass(Duration::from_millis(10)).await;
+    assert_eq!(read(&one, 3).await.0, 1, "it cannot know yet");
+    pass(Duration::from_secs(5)).await;
+    assert_eq!(
+        read(&one, 4).await.0,
+        4,
+        "deaf for longer than the grace: nothing is taken on trust"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_notice_that_could_not_be_sent_is_sent_later() {
+    let world = World::new().await;
+    let (one, two) = (node(&world, 1).await, node(&world, 2).await);
+    let _ = (read(&one, 1).await, read(&two, 2).await);
+    one.bus.fail_publish(true);
+    let receipt = one.cache.remove("key").await.unwrap();
+    assert_ne!(receipt.backplane(), Reach::Done);
+    assert_eq!(one.cache.health().recovery_backlog, 1);
+    one.bus.fail_publish(false);
+    pass(Duration::from_secs(5)).await;
+    assert_eq!(one.cache.health().recovery_backlog, 0);
+    assert_eq!(read(&two, 3).await.0, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_the_ledger_out_of_reach_values_live_no_longer_than_the_coherence_lease() {
+    let world = World::new().await;
+    let one = node(&world, 1).await;
+    one.l2.down();
+    pass(Duration::from_secs(6)).await;
+    assert_eq!(read(&one, 1).await.0, 1);
+    pass(Duration::from_secs(29)).await;
+    assert_eq!(read(&one, 2).await.0, 1);
+    pass(Duration::from_secs(2)).await;
+    assert_eq!(read(&one, 3).await.0, 3);
+}
