@@ -34,8 +34,8 @@ async fn node(world: &World, seed: u64) -> Node {
         .ledger(store)
         .backplane(backplane)
         .build()
-        .unwrap();
-    cache.ready().await.unwrap();
+        .expect("sound settings");
+    cache.ready().await.expect("a healthy world");
     pass(Duration::from_millis(50)).await;
     Node { cache, l2, bus }
 }

@@ -62,7 +62,7 @@ async fn a_confirmed_value_gets_a_new_life_on_every_node() {
     pages.revision.store(1, Ordering::SeqCst);
     pass(Duration::from_secs(11)).await;
     assert_eq!((read(&two).await.as_str(), pages.counts()), ("page \"1\"", (2, 2)));
-    assert_eq!(read(&two).await.clone().into_inner(), "page \"1\"");
+    assert_eq!(read(&two).await.into_inner(), "page \"1\"");
 }
 
 #[tokio::test(start_paused = true)]
