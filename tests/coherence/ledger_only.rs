@@ -43,7 +43,7 @@ async fn node(world: &World, seed: u64) -> Node {
 async fn read(node: &Node, number: i32) -> (i32, Source) {
     let loads = Loads::new();
     let tagged = node.cache.get_or_set("key", loads.value(handle(number))).tags(["t"]);
-    let cached = tagged.duration(Duration::from_secs(600)).await.unwrap();
+    let cached = tagged.duration(Duration::from_secs(600)).await.expect("a value");
     ((cached.0)(), cached.source())
 }
 
