@@ -72,7 +72,11 @@ async fn check(cache: &Cache) {
 
 #[tokio::test]
 async fn a_hit_in_l1_allocates_nothing_and_calls_no_factory() {
-    check(&Cache::builder("alone").build().unwrap()).await;
+    let alone = Cache::builder("alone").build().unwrap();
+    check(&alone).await;
+    let _events = alone.events();
+    drop(alone.events_with_l1_hits());
+    check(&alone).await;
     let builder = Cache::builder("shared").l2(MemoryL2::new());
     let cache = builder.backplane(MemoryBackplane::new()).build().unwrap();
     cache.ready().await.unwrap();

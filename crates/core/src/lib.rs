@@ -48,6 +48,8 @@
 //! |---|---|---|
 //! | `messagepack` | yes | `l2::MessagePack`, the codec of a cache that chooses none |
 //! | `json` | yes | `l2::Json` |
+//! | `metrics` | no | counters, gauges and histograms through the `metrics` facade |
+//! | `otel` | no | the same through OpenTelemetry |
 //!
 //! Without `messagepack` a cache has `l2::NoCodec` unless it chooses one: it takes every type, and no
 //! L2.
@@ -59,6 +61,7 @@ mod coherence;
 mod entropy;
 mod entry;
 mod error;
+mod events;
 mod factory;
 mod fail_safe;
 mod flight;
@@ -69,16 +72,18 @@ pub mod protocol;
 mod read;
 mod recovery;
 mod tags;
-mod telemetry;
+pub mod telemetry;
 mod write;
 
 pub use cache::{
     Cache, CacheBuilder, Expire, Get, GetFuture, GetMany, GetOr, GetOrSet, GetOrSetFuture,
-    GetOrSetMany, Health, NoTags, Remove, RemoveByTag, RemoveMany, Set, SetMany, Warm, Warmed,
+    GetOrSetMany, Health, LastError, NoTags, Remove, RemoveByTag, RemoveMany, Set, SetMany, Warm,
+    Warmed,
 };
 pub use clock::{Clock, ManualClock, Moment, SystemClock};
 pub use entry::{Cached, Source};
 pub use error::{BoxError, Error, ErrorKind};
+pub use events::{Event, EventKey, Events, LedgerTrouble, MissReason, Notice};
 pub use factory::{FactoryContext, NotModified, ok};
 pub use options::{EagerRefresh, EntryOptions, FailSafe, Settings};
 pub use telemetry::Stats;

@@ -6,12 +6,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::timeout;
+use tracing::Instrument;
 
 use super::message::{self, KeyOp};
 use super::{Backplane, BackplaneError};
+use crate::events::Notice;
 use crate::l2::{Announce, AnnounceRemoval};
 use crate::protocol::ledger::{Advanced, Removal};
 use crate::protocol::{KeyHash, PublisherId, Version};
+use crate::telemetry::{Telemetry, spans};
 
 /// The backplane of one cache, with this node's place on it.
 #[derive(Debug)]
@@ -22,6 +25,7 @@ pub(crate) struct Bus {
     me: PublisherId,
     next: AtomicU64,
     fused: Fused,
+    telemetry: Arc<Telemetry>,
 }
 
 /// What L2 announces in the same step as it writes.
@@ -41,10 +45,11 @@ impl Bus {
         prefix: &str,
         me: PublisherId,
         fused: Fused,
+        telemetry: Arc<Telemetry>,
     ) -> Self {
         let channel = format!("{prefix}v1:ch");
         let own_channel = format!("{prefix}v1:hb:{:032x}", me.0);
-        Self { backplane, channel, own_channel, me, next: AtomicU64::new(1), fused }
+        Self { backplane, channel, own_channel, me, next: AtomicU64::new(1), fused, telemetry }
     }
 
     /// Whether L2 announces the records that it writes.
@@ -107,7 +112,9 @@ impl Bus {
             return Ok(());
         }
         let message = message::key(self.me, self.take(), op, version, key);
-        self.publish(&self.channel, message, limit).await
+        self.publish(&self.channel, message, limit).await?;
+        self.telemetry.published(op.into());
+        Ok(())
     }
 
     /// After a removal was numbered by an L2 that has not announced it.
@@ -121,7 +128,9 @@ impl Bus {
             return Ok(());
         }
         let open = message::removal(self.me, self.take(), &self.channel, removal);
-        self.publish(&self.channel, message::numbered(&open, numbers), limit).await
+        self.publish(&self.channel, message::numbered(&open, numbers), limit).await?;
+        self.telemetry.published(Notice::Removal);
+        Ok(())
     }
 
     /// A heartbeat to oneself, by the path that writes take.
@@ -142,10 +151,13 @@ impl Bus {
         message: Bytes,
         limit: Duration,
     ) -> Result<(), BackplaneError> {
-        match timeout(limit, self.backplane.publish(channel, message)).await {
-            Ok(result) => result,
-            Err(_) => Err(BackplaneError::new(format!("no answer within {limit:?}"))),
-        }
+        let _timing = self.telemetry.meters.publish.time(&*self.telemetry.clock);
+        let publish = self.backplane.publish(channel, message);
+        let publish = publish.instrument(spans::publish(&self.telemetry.cache));
+        let result = timeout(limit, publish)
+            .await
+            .unwrap_or_else(|_| Err(BackplaneError::new(format!("no answer within {limit:?}"))));
+        result.inspect_err(|error| self.telemetry.backplane_failed(error))
     }
 
     fn take(&self) -> u64 {

@@ -17,6 +17,7 @@ use super::publish::Bus;
 use super::{Incoming, Subscription};
 use crate::cache::Inner;
 use crate::clock::Moment;
+use crate::events::{Event, Notice};
 use crate::protocol::session::{Doubt, Peers};
 use crate::protocol::{KeyHash, PublisherId, Version};
 
@@ -99,7 +100,10 @@ pub(crate) async fn run<C: Send + Sync + 'static>(inner: Arc<Inner<C>>) {
                 listen(&inner, bus, &mut *subscription).await;
                 disconnected(&inner);
             }
-            Ok(Err(error)) => tracing::debug!(%error, "cannot subscribe; trying again"),
+            Ok(Err(error)) => {
+                inner.telemetry.backplane_failed(&error);
+                tracing::debug!(%error, "cannot subscribe; trying again");
+            }
             Err(_) => tracing::debug!("subscribing takes too long; trying again"),
         }
         if inner.closing.is_cancelled() {
@@ -126,6 +130,7 @@ fn connected<C>(inner: &Inner<C>) {
     inner.node.lease.listen(inner.now());
     inner.doubt(Doubt::Connected);
     inner.link.send_modify(|link| link.subscribed = true);
+    inner.telemetry.tell(|| Event::Subscription { up: true });
     inner.node.sync_wanted.notify_one();
     tracing::debug!("subscribed to the backplane");
 }
@@ -135,6 +140,7 @@ fn connected<C>(inner: &Inner<C>) {
 fn disconnected<C>(inner: &Inner<C>) {
     inner.node.lease.lose();
     inner.link.send_modify(|link| link.subscribed = false);
+    inner.telemetry.tell(|| Event::Subscription { up: false });
     if !inner.closing.is_cancelled() {
         tracing::warn!("lost the backplane subscription; subscribing again");
     }
@@ -155,6 +161,7 @@ async fn listen<C: Sync>(inner: &Inner<C>, bus: &Bus, subscription: &mut dyn Sub
                     Some(message) => apply(inner, bus, message),
                     None => {
                         inner.counters.messages_undecodable.add();
+                        inner.telemetry.tell(|| Event::Undecodable { key: None });
                         // A doubt, at the next poll: junk must not keep every node verifying.
                         inner.hearsay.peers.lock().lose();
                     }
@@ -176,6 +183,9 @@ fn apply<C>(inner: &Inner<C>, bus: &Bus, message: Message) {
     let grace = (now + GRACE).as_nanos();
     if !own && message.seq != 0 {
         inner.hearsay.peers.lock().heard(message.publisher, message.seq, grace);
+    }
+    if let Some(notice) = Notice::of(&message.body) {
+        inner.telemetry.tell(|| Event::Received { notice, own });
     }
     match message.body {
         Body::Removal { epoch, item } => {

@@ -21,7 +21,7 @@ use crate::l2::{L2, Wire};
 use crate::options::{EntryOptions, PerKey, Settings};
 use crate::protocol::ledger::Authority;
 use crate::recovery::Recovery;
-use crate::telemetry::Counters;
+use crate::telemetry::{self, Counters, Observed, Telemetry};
 use crate::write::removal::begin_locally;
 
 /// The longest key prefix, in bytes.
@@ -209,6 +209,7 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
         } else {
             begin_locally(inner);
         }
+        telemetry::begin(inner)?;
         Ok(cache)
     }
 
@@ -265,6 +266,9 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
     fn assemble(self, prefix: &str, enabled: bool) -> Inner<C> {
         let entropy = Entropy::new(self.seed);
         let me = entropy.publisher();
+        let (name, redact): (Arc<str>, _) = (self.name.into(), self.settings.redact_keys);
+        let telemetry = Telemetry::new(Arc::clone(&name), Arc::clone(&self.clock), redact);
+        let telemetry = Arc::new(telemetry);
         let store_bus = self.l2.as_ref().and_then(|l2| l2.bus());
         let bus = self.backplane.map(|backplane| {
             let fused = match store_bus.is_some() && store_bus == backplane.bus() {
@@ -272,22 +276,28 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
                 true => Fused::All,
                 false => Fused::Nothing,
             };
-            Bus::new(backplane, prefix, me, fused)
+            Bus::new(backplane, prefix, me, fused, Arc::clone(&telemetry))
         });
         let lease = match &self.l2 {
             Some(_) => CoherenceLease::new(self.settings.coherence_lease),
             None => CoherenceLease::forever(),
         };
         let failures = self.settings.breaker_failures;
-        let (clock, holds_records) = (&self.clock, !self.ledger_only);
-        let l2 =
-            self.l2.map(|l2| Access::new(l2, prefix, failures, Arc::clone(clock), holds_records));
+        let holds_records = !self.ledger_only;
+        let l2 = self.l2.map(|l2| {
+            let store = Arc::new(Observed::new(l2, Arc::clone(&telemetry)));
+            Access::new(store, prefix, failures, Arc::clone(&telemetry), holds_records)
+        });
+        let counters = Counters::default();
+        if self.settings.trace_hits {
+            counters.l1_hits.watch();
+        }
         Inner {
-            name: self.name.into(),
+            name,
             codec: self.codec,
             codec_id: self.codec_id,
             enabled,
-            l1: L1::new(self.settings.capacity, self.settings.capacity_in_bytes),
+            l1: L1::new(&self.settings, Arc::clone(&telemetry)),
             recovery: Recovery::new(self.settings.recovery_keys),
             settings: self.settings,
             defaults: self.defaults,
@@ -299,7 +309,8 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
             l2,
             own_ledger: Mutex::new(Authority::default()),
             bus,
-            counters: Counters::default(),
+            counters,
+            telemetry,
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
             link: watch::Sender::new(Link::default()),

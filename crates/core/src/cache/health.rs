@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Inner;
@@ -29,16 +30,48 @@ pub struct Health {
     pub peers: usize,
     /// Keys being loaded or written right now.
     pub in_flight: usize,
+    /// About how many entries L1 holds.
+    pub entries: u64,
+    /// How long what [`coherent`](Health::coherent) said at the last poll has been so.
+    pub coherent_since: Duration,
+    /// How old the last comparison with the ledger is; counted from the origin of the clock before
+    /// the first. `None` without an L2.
+    pub ledger_lag: Option<Duration>,
+    /// The last failure of L2, if it ever failed.
+    pub last_l2_error: Option<LastError>,
+    /// The last failure of the backplane, if it ever failed.
+    pub last_backplane_error: Option<LastError>,
+}
+
+/// What went wrong last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LastError {
+    /// What happened. Names no key and no value.
+    pub what: Arc<str>,
+    /// How long ago.
+    pub ago: Duration,
+}
+
+impl<C> Inner<C> {
+    pub(crate) fn health(&self) -> Health {
+        Health::of(self)
+    }
 }
 
 impl Health {
     pub(super) fn of<C>(inner: &Inner<C>) -> Self {
         let (known, now) = (inner.node.known(), inner.now());
         let heard = inner.node.lease.heard_at();
+        let (l2, backplane, since) = {
+            let trouble = inner.telemetry.trouble.lock();
+            (trouble.l2.clone(), trouble.backplane.clone(), trouble.coherent.1)
+        };
+        let last = |(what, at)| LastError { what, ago: now.since(at) };
         Self {
             l2_up: inner.l2.as_ref().map(|l2| !l2.is_open()),
             subscribed: inner.bus.as_ref().map(|_| inner.link.borrow().subscribed),
-            coherent: now.as_nanos() <= inner.node.lease.until() && !known.suspect,
+            coherent: inner.node.is_coherent(now),
             last_heard: (heard.as_nanos() != 0).then(|| now.since(heard)),
             ledger_frontier: known.frontier,
             ledger_size: known.barriers,
@@ -47,6 +80,11 @@ impl Health {
             recovery_backlog: inner.recovery.len(),
             peers: inner.hearsay.peers(),
             in_flight: inner.flights.len(),
+            entries: inner.l1.about_len(),
+            coherent_since: now.since(since),
+            ledger_lag: inner.l2.as_ref().map(|_| now.since(inner.node.lease.synced_at())),
+            last_l2_error: l2.map(last),
+            last_backplane_error: backplane.map(last),
         }
     }
 }

@@ -20,9 +20,8 @@ use crate::l1::L1;
 use crate::l2::access::Access;
 use crate::options::{EntryOptions, PerKey, Settings};
 use crate::protocol::ledger::Authority;
-use crate::protocol::session::Doubt;
 use crate::recovery::Recovery;
-use crate::telemetry::Counters;
+use crate::telemetry::{Counters, Telemetry};
 
 #[derive(Debug)]
 pub(crate) struct Inner<C> {
@@ -45,6 +44,7 @@ pub(crate) struct Inner<C> {
     pub(crate) bus: Option<Bus>,
     pub(crate) recovery: Recovery,
     pub(crate) counters: Counters,
+    pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) tasks: TaskTracker,
     pub(crate) closing: CancellationToken,
     pub(crate) link: watch::Sender<Link>,
@@ -145,12 +145,6 @@ impl<C> Inner<C> {
             return Err(Error::new(ErrorKind::InvalidTag, self.place(None), detail));
         }
         Ok(())
-    }
-
-    /// Something may have been missed: entries are verified before they count as fresh again.
-    pub(crate) fn doubt(&self, why: Doubt) {
-        self.counters.doubts.add();
-        self.node.doubt(why);
     }
 
     /// How long barriers are kept, in milliseconds.

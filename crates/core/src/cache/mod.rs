@@ -20,7 +20,7 @@ use tokio_util::sync::DropGuard;
 pub use batch::{GetMany, GetOrSetMany, RemoveMany, SetMany};
 pub use builder::CacheBuilder;
 pub use get_or_set::{GetOrSet, GetOrSetFuture, NoTags};
-pub use health::Health;
+pub use health::{Health, LastError};
 pub(crate) use inner::{Inner, Link};
 pub use requests::{Get, GetFuture, GetOr};
 pub use warm::{Warm, Warmed};
@@ -28,6 +28,7 @@ pub use writes::{Expire, Remove, RemoveByTag, Set};
 
 use crate::entry::Cached;
 use crate::error::{BoxError, Error, ErrorKind};
+use crate::events::Events;
 use crate::factory::FactoryContext;
 use crate::l2::Codec;
 use crate::protocol::KeyHash;
@@ -390,13 +391,34 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// A snapshot of the counters.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.inner().counters.snapshot()
+        self.inner().stats()
     }
 
     /// How the cache stands with L2, the backplane and its peers.
     #[must_use]
     pub fn health(&self) -> Health {
-        Health::of(self.inner())
+        self.inner().health()
+    }
+
+    /// What the cache does from now on, as a stream; without the fresh answers of L1. A listener that
+    /// falls behind loses the oldest events and is told so; the cache never waits for it.
+    pub fn events(&self) -> Events {
+        self.inner().telemetry.stage.events(false)
+    }
+
+    /// [`events`](Cache::events) with the fresh answers of L1, which then cost some hundred nanoseconds
+    /// more.
+    pub fn events_with_l1_hits(&self) -> Events {
+        let events = self.inner().telemetry.stage.events(true);
+        self.inner().counters.l1_hits.watch();
+        events
+    }
+
+    /// Brings the counters and gauges of the `metrics` facade up to date. It happens once a second
+    /// where the cache was built within a runtime; call it before a scrape to have them to the moment.
+    #[cfg(feature = "metrics")]
+    pub fn record_metrics(&self) {
+        self.inner().record_metrics();
     }
 
     /// About how many entries L1 holds, stale ones included.

@@ -48,6 +48,11 @@ impl CoherenceLease {
         Moment::from_nanos(self.heard_at.load(Ordering::Acquire))
     }
 
+    /// When the last `SYNC` that was answered was asked.
+    pub(crate) fn synced_at(&self) -> Moment {
+        Moment::from_nanos(self.synced_at.load(Ordering::Acquire))
+    }
+
     /// A `SYNC` asked at `asked` was answered.
     pub(crate) fn synced(&self, asked: Moment) {
         self.synced_at.fetch_max(asked.as_nanos(), Ordering::AcqRel);

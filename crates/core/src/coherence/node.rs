@@ -14,6 +14,7 @@ use crate::protocol::session::Doubt;
 use crate::protocol::validity::{Knowledge, TagLevels, Verdict, judge};
 use crate::protocol::{Epoch, Nonce, TagHash};
 use crate::tags::{TagState, Tags};
+use crate::telemetry::Counter;
 
 /// Invariants:
 ///
@@ -37,6 +38,8 @@ pub(crate) struct Node {
     floor: Cells,
     pending_floor: Cells,
     pub(crate) lease: CoherenceLease,
+    /// Checks that the memo did not answer.
+    pub(crate) judged: Counter,
     /// Somebody wants a `SYNC` now.
     pub(crate) sync_wanted: Notify,
 }
@@ -83,6 +86,7 @@ impl Node {
             floor: Cells::default(),
             pending_floor: Cells::default(),
             lease,
+            judged: Counter::default(),
             sync_wanted: Notify::new(),
         }
     }
@@ -106,6 +110,7 @@ impl Node {
 
     /// Judges by what is known at one moment (N4).
     fn judge_anew(&self, meta: &Meta, now: Moment) -> Verdict {
+        self.judged.add();
         let judge = || {
             let tags = meta.tags.iter().map(|tag| tag.levels());
             let knowledge = self.knowledge();
@@ -136,6 +141,11 @@ impl Node {
     /// Whether records of L2 can be judged: an epoch is known, and nothing is in doubt.
     pub(crate) fn is_synced(&self) -> bool {
         self.epoch.load(Ordering::Acquire) != 0 && !self.suspect.load(Ordering::Acquire)
+    }
+
+    /// Whether what this node holds is known to be in step.
+    pub(crate) fn is_coherent(&self, now: Moment) -> bool {
+        now.as_nanos() <= self.lease.until() && !self.suspect.load(Ordering::Acquire)
     }
 
     pub(crate) fn known(&self) -> Known {

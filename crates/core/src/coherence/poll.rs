@@ -4,17 +4,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
+use tracing::Instrument;
 
 use crate::backplane::message::KeyOp;
 use crate::backplane::publish::Bus;
 use crate::cache::Inner;
 use crate::clock::Moment;
+use crate::events::{Event, LedgerTrouble};
 use crate::l2::access::Access;
 use crate::l2::{L2Error, L2ErrorKind};
 use crate::protocol::KeyHash;
 use crate::protocol::ledger::Strength;
 use crate::protocol::session::Doubt;
 use crate::recovery::Queued;
+use crate::telemetry::spans;
 use crate::write::removal;
 
 /// How many items one `SYNC` answer may hold.
@@ -32,7 +35,8 @@ pub(crate) async fn run<C: Send + Sync + 'static>(inner: Arc<Inner<C>>) {
     let (mut told, mut was_silent) = (0, false);
     loop {
         let started = Instant::now();
-        tick(&inner, l2, &mut told, &mut was_silent).await;
+        tick(&inner, l2, &mut told, &mut was_silent).instrument(spans::poll(&inner.name)).await;
+        inner.watch_coherence();
         // However often a peer's messages ask for a `SYNC`, it is not sent more often than this.
         sleep_until(started + LEAST_PAUSE).await;
         let next = started + inner.settings.poll;
@@ -87,15 +91,15 @@ async fn sync<C: Sync>(inner: &Inner<C>, l2: &Access, asked: Moment) -> Result<(
         }
         let synced = inner.node.synced(&reply, || inner.entropy.nonce());
         if synced.new_epoch && ask.epoch.is_some() {
-            inner.counters.epochs.add();
+            inner.ledger_trouble(&inner.counters.epochs, LedgerTrouble::Replaced);
             tracing::warn!("the barrier ledger is another than before; older entries are invalid");
         }
         if synced.forked {
-            inner.counters.forks.add();
+            inner.ledger_trouble(&inner.counters.forks, LedgerTrouble::Forked);
             tracing::warn!("the server had issued numbers twice after a failover; clearing");
         }
         for _ in &synced.reissue {
-            inner.counters.reissues.add();
+            inner.ledger_trouble(&inner.counters.reissues, LedgerTrouble::Reissued);
         }
         if !synced.again {
             break;
@@ -147,7 +151,10 @@ async fn repair<C: Sync>(inner: &Inner<C>, l2: &Access) {
             return;
         }
         match invalidate(inner, l2, &key, queued).await {
-            Ok(()) => inner.recovery.settle(&key, queued.version, inner.now()),
+            Ok(()) => {
+                inner.recovery.settle(&key, queued.version, inner.now());
+                inner.tell(&key, |key| Event::Recovered { key });
+            }
             Err(error) => tracing::debug!(%error, "an invalidation still waits for L2"),
         }
     }

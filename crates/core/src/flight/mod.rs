@@ -13,12 +13,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry as Shard;
 use foldhash::fast::RandomState;
+use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
 pub(crate) use fence::Fence;
 
 use crate::entry::{Held, Source, Stamp};
 use crate::error::Error;
+use crate::events::MissReason;
 use crate::protocol::flight::{Arrival, FlightId, Heard, KeyState};
 use crate::protocol::{KeyHash, Version};
 
@@ -38,6 +40,19 @@ pub(crate) struct Flight {
     pub(crate) stop: Notify,
     /// The key was removed since: what was there before may not stand in.
     pub(crate) removed: AtomicBool,
+    /// Why it is needed, as far as is known.
+    reason: Mutex<MissReason>,
+}
+
+impl Flight {
+    /// What was found says why this flight is needed.
+    pub(crate) fn because(&self, reason: MissReason) {
+        *self.reason.lock() = reason;
+    }
+
+    pub(crate) fn reason(&self) -> MissReason {
+        *self.reason.lock()
+    }
 }
 
 /// How far a flight is.
@@ -137,6 +152,7 @@ impl Flights {
                     news: Notify::new(),
                     stop: Notify::new(),
                     removed: AtomicBool::new(false),
+                    reason: Mutex::new(MissReason::Absent),
                 });
                 slot.flights.push(Arc::clone(&flight));
                 return Seat::Lead(flight);

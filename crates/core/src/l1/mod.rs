@@ -9,14 +9,19 @@
 
 mod pinned;
 
+use std::sync::Arc;
+
 use foldhash::fast::RandomState;
+use moka::notification::RemovalCause;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
 use crate::clock::Moment;
 use crate::entry::Held;
+use crate::options::Settings;
 use crate::protocol::ledger::Strength;
 use crate::protocol::{KeyHash, Version};
+use crate::telemetry::Telemetry;
 use pinned::Pinned;
 
 /// Pinned entries take at most this part of the capacity.
@@ -35,13 +40,19 @@ impl std::fmt::Debug for L1 {
 }
 
 impl L1 {
-    /// A store that holds at most `capacity` weight, or about that many bytes.
-    pub(crate) fn new(capacity: u64, in_bytes: bool) -> Self {
+    /// A store that holds at most `capacity` weight, or about that many bytes. What it lets go is told.
+    pub(crate) fn new(settings: &Settings, telemetry: Arc<Telemetry>) -> Self {
+        let (capacity, in_bytes) = (settings.capacity, settings.capacity_in_bytes);
         let pinned = Pinned::new(capacity / PINNED_SHARE);
         let entries = Cache::builder()
             .max_capacity(capacity)
             .weigher(move |_, held: &Held| weight_of(held, in_bytes))
             .eviction_policy(EvictionPolicy::lru())
+            .eviction_listener(move |_, held: Held, cause| {
+                if cause == RemovalCause::Size {
+                    telemetry.evicted(held.meta());
+                }
+            })
             .build_with_hasher(RandomState::default());
         Self { entries, pinned, in_bytes }
     }
@@ -110,10 +121,15 @@ impl L1 {
         self.entries.iter().map(|(_, held)| held).chain(self.pinned.all())
     }
 
+    /// How many entries there are, a little less exactly, at no cost.
+    pub(crate) fn about_len(&self) -> u64 {
+        self.entries.entry_count() + self.pinned.len()
+    }
+
     /// How many entries there are, about.
     pub(crate) fn len(&self) -> u64 {
         self.entries.run_pending_tasks();
-        self.entries.entry_count() + self.pinned.len()
+        self.about_len()
     }
 }
 

@@ -10,10 +10,12 @@ use tokio::time::timeout;
 
 use super::breaker::Breaker;
 use super::{AnnounceRemoval, L2, L2Error, L2ErrorKind, Read};
-use crate::clock::{Clock, Moment, nanos};
+use crate::clock::{Moment, nanos};
+use crate::events::Event;
 use crate::protocol::KeyHash;
 use crate::protocol::ledger::{Advance, Advanced, SyncAsk, SyncReply};
 use crate::protocol::record::LeaseAsk;
+use crate::telemetry::Telemetry;
 
 /// Keys longer than this are stored under their hash; the record holds the key in full.
 const LONGEST_PLAIN_KEY: usize = 512;
@@ -28,7 +30,7 @@ pub(crate) type Call<'a, R> = BoxFuture<'a, Result<R, L2Error>>;
 pub(crate) struct Access {
     store: Arc<dyn L2>,
     breaker: Breaker,
-    clock: Arc<dyn Clock>,
+    telemetry: Arc<Telemetry>,
     records: String,
     hashed: String,
     ledger: String,
@@ -43,14 +45,14 @@ impl Access {
         store: Arc<dyn L2>,
         prefix: &str,
         failures: u32,
-        clock: Arc<dyn Clock>,
+        telemetry: Arc<Telemetry>,
         holds_records: bool,
     ) -> Self {
         Self {
             store,
             holds_records,
             breaker: Breaker::new(failures),
-            clock,
+            telemetry,
             records: format!("{prefix}v1:e:"),
             hashed: format!("{prefix}v1:h:"),
             ledger: format!("{prefix}v1:L"),
@@ -109,7 +111,7 @@ impl Access {
         ask: &SyncAsk,
         limit: Duration,
     ) -> Result<(SyncReply, bool), L2Error> {
-        let asked = self.clock.now();
+        let asked = self.telemetry.clock.now();
         let answer = timeout(limit, self.store.sync(&self.ledger, ask)).await;
         let result = answer.unwrap_or_else(|_| Err(timed_out(limit)));
         let closed = self.count(&result);
@@ -133,7 +135,7 @@ impl Access {
     /// first `SYNC`.
     pub(crate) fn latest(&self, limit: Duration) -> Option<u64> {
         let offset = self.server_ahead.load(Ordering::Acquire);
-        (offset != 0).then(|| offset + micros(self.clock.now() + limit + SLACK))
+        (offset != 0).then(|| offset + micros(self.telemetry.clock.now() + limit + SLACK))
     }
 
     async fn bounded<R>(&self, limit: Duration, call: Call<'_, R>) -> Result<R, L2Error> {
@@ -148,14 +150,25 @@ impl Access {
 
     /// Feeds the breaker; true if this closed it.
     fn count<R>(&self, result: &Result<R, L2Error>) -> bool {
+        if let Err(error) = result {
+            self.telemetry.l2_failed(error);
+        }
         match result {
             Err(error) if error.is_outage() => {
                 if self.breaker.failed() {
                     tracing::warn!(%error, "L2 does not answer; running on L1 until it does");
+                    self.telemetry.tell(|| Event::L2Breaker { open: true });
                 }
                 false
             }
-            _ => self.breaker.answered(),
+            _ => {
+                let closed = self.breaker.answered();
+                if closed {
+                    tracing::info!("L2 answers again");
+                    self.telemetry.tell(|| Event::L2Breaker { open: false });
+                }
+                closed
+            }
         }
     }
 }

@@ -27,6 +27,7 @@ pub struct Settings {
     pub(crate) lease: Duration,
     pub(crate) redact_keys: bool,
     pub(crate) ignore_incoming: bool,
+    pub(crate) trace_hits: bool,
 }
 
 impl Default for Settings {
@@ -45,6 +46,7 @@ impl Default for Settings {
             lease: Duration::from_secs(10),
             redact_keys: false,
             ignore_incoming: false,
+            trace_hits: false,
         }
     }
 }
@@ -138,7 +140,7 @@ impl Settings {
         self
     }
 
-    /// Leaves keys out of errors and logs. Default: off.
+    /// Leaves keys and tags out of errors, events, spans and logs. Default: off.
     #[must_use]
     pub fn redact_keys(mut self, on: bool) -> Self {
         self.redact_keys = on;
@@ -150,6 +152,14 @@ impl Settings {
     #[must_use]
     pub fn ignore_incoming(mut self, on: bool) -> Self {
         self.ignore_incoming = on;
+        self
+    }
+
+    /// Makes a `tracing` span for every fresh answer of L1, too. Default: off, so that a hit costs
+    /// nothing more than a hit.
+    #[must_use]
+    pub fn trace_hits(mut self, on: bool) -> Self {
+        self.trace_hits = on;
         self
     }
 

@@ -8,6 +8,7 @@ use super::Call;
 use crate::cache::Inner;
 use crate::clock::Moment;
 use crate::entry::{Entry, Lives, Manner, Meta, Shared, Stamp, Validators};
+use crate::events::Event;
 use crate::l2::record::Envelope;
 use crate::l2::{Codec, Found};
 use crate::options::EntryOptions;
@@ -35,11 +36,11 @@ pub(crate) fn decode<T, C: Codec<T>>(
 ) -> ReadInto<T> {
     let key = &*call.key;
     if found.bytes.len() > inner.settings.max_value_bytes.saturating_add(1 << 20) {
-        inner.counters.l2_undecodable.add();
+        undecodable(inner, key);
         return ReadInto::Unusable(None);
     }
     let Some(envelope) = Envelope::decode(&found.bytes) else {
-        inner.counters.l2_undecodable.add();
+        undecodable(inner, key);
         return ReadInto::Unusable(crate::l2::record::head(&found.bytes).map(|h| h.version()));
     };
     // A copy that a late message marked, or that was given a short life, is less than a fresh record.
@@ -57,7 +58,7 @@ pub(crate) fn decode<T, C: Codec<T>>(
     let ours = envelope.key == key && envelope.codec == inner.codec_id;
     let value = if ours { value(inner, &envelope, found) } else { None };
     let Some(value) = value else {
-        inner.counters.l2_undecodable.add();
+        undecodable(inner, key);
         return ReadInto::Unusable(Some(envelope.version));
     };
     let expired = envelope.expired;
@@ -66,6 +67,10 @@ pub(crate) fn decode<T, C: Codec<T>>(
         meta.expire();
     }
     ReadInto::Entry(Arc::new(Entry { meta, value: Shared::Own(value) }))
+}
+
+fn undecodable<C>(inner: &Inner<C>, key: &str) {
+    inner.note(&inner.counters.l2_undecodable, key, |key| Event::Undecodable { key });
 }
 
 fn value<T, C: Codec<T>>(inner: &Inner<C>, envelope: &Envelope<'_>, found: &Found) -> Option<T> {

@@ -13,6 +13,7 @@ use super::probe::{REREADS, judge_record, synced};
 use crate::cache::Inner;
 use crate::entry::{Cached, Entry, Held, Source, Stamp, Value, typed};
 use crate::error::{Error, ErrorKind};
+use crate::events::MissReason;
 use crate::flight::Fence;
 use crate::l2::access::Access;
 use crate::l2::{Codec, Found};
@@ -99,7 +100,7 @@ async fn get_page<T: Value, C: Codec<T>>(
         let (call, local) = (&calls[at], begun.local.as_ref());
         let found = match read.found {
             Some(found) => settle(inner, call, fence, &found, stamp, local)?,
-            None => Asked::Nothing,
+            None => Asked::Nothing(None),
         };
         page.push((
             at,
@@ -125,26 +126,35 @@ struct Begun<T> {
     local: Option<Arc<Entry<T>>>,
     verdict: Verdict,
     asks: bool,
+    /// Why L1 could not answer.
+    reason: MissReason,
 }
 
 fn begin<T: Value, C: Codec<T>>(inner: &Inner<C>, call: &Call) -> Result<Start<T>, Error> {
     let options = &call.options;
     options.validate(&inner.place(Some(&call.key)))?;
+    let mut reason = MissReason::Absent;
     let (local, verdict) = match lookup::<T, C>(inner, call) {
         Local::Fresh(entry, now) => {
-            inner.counters.l1_hits.add();
+            inner.l1_hit(&entry.meta, now);
             return Ok(Start::Answer(Cached::new(entry, now, Source::L1, false)));
         }
         Local::Throttled(entry, _) => (Some(entry), Verdict::Unverified),
-        Local::Candidate(entry, verdict) => (Some(entry), verdict),
-        Local::Nothing if holds_other_type::<T, C>(inner, call) => {
+        Local::Candidate(entry, verdict) => {
+            reason = MissReason::of(verdict);
+            (Some(entry), verdict)
+        }
+        Local::Nothing(_) if holds_other_type::<T, C>(inner, call) => {
             return Err(inner.error(ErrorKind::TypeMismatch, &call.key, ""));
         }
-        Local::Nothing => (None, Verdict::Fresh),
+        Local::Nothing(why) => {
+            reason = why;
+            (None, Verdict::Fresh)
+        }
     };
     let when_stale = options.skip_l2_read_when_stale && matches!(verdict, Verdict::Stale(_));
     let asks = inner.enabled && !options.skip_l2_read && !when_stale;
-    Ok(Start::Ask(Begun { local, verdict, asks }))
+    Ok(Start::Ask(Begun { local, verdict, asks, reason }))
 }
 
 impl<T: Value> Begun<T> {
@@ -159,29 +169,32 @@ impl<T: Value> Begun<T> {
         call: &Call,
         found: Asked<T>,
     ) -> Result<Option<Cached<T>>, Error> {
+        let unreachable = self.asks && inner.records().is_some();
+        let mut reason = self.reason;
         let cached = match found {
             Asked::Entry(entry, Verdict::Fresh, source) => {
-                let hits = if source == Source::L1 {
-                    &inner.counters.l1_hits
-                } else {
-                    &inner.counters.l2_hits
-                };
-                hits.add();
-                return Ok(Some(Cached::new(entry, inner.now(), source, false)));
+                let now = inner.now();
+                inner.fresh_hit(&entry.meta, source, now);
+                return Ok(Some(Cached::new(entry, now, source, false)));
             }
-            Asked::NoAnswer
-                if call.options.require_l2 && self.asks && inner.records().is_some() =>
-            {
+            Asked::Entry(entry, verdict, source) => {
+                reason = MissReason::of(verdict);
+                stale(inner, call, entry, verdict, source)
+            }
+            Asked::Nothing(why) => {
+                reason = why.unwrap_or(reason);
+                None
+            }
+            Asked::NoAnswer if unreachable && call.options.require_l2 => {
                 return Err(inner.l2_required(&call.key));
             }
-            Asked::Entry(entry, verdict, source) => stale(inner, call, entry, verdict, source),
-            Asked::Nothing => None,
             Asked::NoAnswer => {
+                reason = if unreachable { MissReason::Unreachable } else { reason };
                 self.local.and_then(|e| stale(inner, call, e, self.verdict, Source::L1))
             }
         };
         if cached.is_none() {
-            inner.counters.misses.add();
+            inner.miss(&call.key, reason);
         }
         Ok(cached)
     }
@@ -197,8 +210,8 @@ fn limit<T>(call: &Call, local: Option<&Arc<Entry<T>>>) -> Duration {
 enum Asked<T> {
     /// A value, judged.
     Entry(Arc<Entry<T>>, Verdict, Source),
-    /// There is none.
-    Nothing,
+    /// There is none, or none that is of use.
+    Nothing(Option<MissReason>),
     /// L2 did not answer, or there is no L2.
     NoAnswer,
 }
@@ -223,7 +236,7 @@ async fn ask<T: Value, C: Codec<T>>(
             return Ok(Asked::NoAnswer);
         }
     };
-    let Some(found) = found else { return Ok(Asked::Nothing) };
+    let Some(found) = found else { return Ok(Asked::Nothing(None)) };
     settle(inner, call, fence, &found, stamp, local)
 }
 
@@ -241,7 +254,7 @@ fn settle<T: Value, C: Codec<T>>(
         ReadInto::OtherType(_) => {
             return Err(inner.error(ErrorKind::TypeMismatch, &call.key, ""));
         }
-        ReadInto::Unusable(_) => return Ok(Asked::Nothing),
+        ReadInto::Unusable(_) => return Ok(Asked::Nothing(Some(MissReason::Unusable))),
     };
     let same = local.is_some_and(|local| Arc::ptr_eq(local, &entry));
     let verdict = fence.end(|heard| {
@@ -270,7 +283,7 @@ fn stale<T, C>(
         Verdict::Fresh => true,
     };
     allowed.then(|| {
-        inner.counters.stale.add();
+        inner.stale_hit(&call.key, source);
         Cached::new(entry, inner.now(), source, true)
     })
 }

@@ -11,6 +11,7 @@ use super::{Call, Job};
 use crate::cache::Inner;
 use crate::entry::{Cached, Entry, Held, Source, Value};
 use crate::error::{Error, ErrorKind};
+use crate::events::{Event, MissReason};
 use crate::factory::{Adaptive, FactoryContext, Made, NotModified};
 use crate::flight::{Flight, Landed, Progress, Standing};
 use crate::l2::Codec;
@@ -58,7 +59,9 @@ pub(super) fn settle<T: Value, C: Codec<T>>(
         }
         Probe::Load(base, known) => {
             if call.refresh.is_none() {
-                landing.inner.counters.misses.add();
+                let reason = landing.flight.reason();
+                let dark = base == Base::Dark;
+                landing.inner.miss(&call.key, if dark { MissReason::Unreachable } else { reason });
             }
             Some(Load { landing, call, base, known, default: None })
         }
@@ -81,8 +84,10 @@ pub(super) async fn uncached<T: Value, C: Sync>(
     let adaptive = Adaptive::new(call.options.clone(), call.tags.clone());
     let context = FactoryContext::new(&call.key, None, adaptive);
     inner.counters.factory_calls.add();
-    let place = inner.place(Some(&call.key));
-    match crate::factory::run(job.factory, context, &place).await? {
+    let (place, began) = (inner.place(Some(&call.key)), inner.now());
+    let made = crate::factory::run(job.factory, context, &place).await;
+    inner.factory_ended(&call.key, inner.now().since(began), made.as_ref().err());
+    match made? {
         Made::Value(value) => Ok(Cached::detached(&call.key, value, inner.now(), Source::Factory)),
         Made::Confirmed => Err(Error::with_source(ErrorKind::Factory, place, "", NotModified)),
     }
@@ -103,11 +108,7 @@ impl<C> Landing<C> {
     /// Lands a value: into L1 if the fence allows and it is valid now (R2), then to every caller.
     /// True if it was kept.
     pub(super) fn land<T: Value>(self, entry: Arc<Entry<T>>, source: Source) -> bool {
-        match source {
-            Source::L2 => self.inner.counters.l2_hits.add(),
-            Source::L1 => self.inner.counters.l1_hits.add(),
-            _ => {}
-        }
+        self.inner.fresh_hit(&entry.meta, source, self.inner.now());
         let held: Held = entry;
         let mut kept = false;
         let settle = |inner: &Inner<C>, flight: &Flight, held: &Held, allowed: bool| {
@@ -126,7 +127,11 @@ impl<C> Landing<C> {
             }
             Some(standing)
         };
+        let (inner, flight) = (Arc::clone(&self.inner), Arc::clone(&self.flight));
         self.settle(held, source, settle, None);
+        if kept && source == Source::Factory {
+            inner.tell(&flight.key, |key| Event::Set { key, filled: true });
+        }
         kept
     }
 

@@ -12,6 +12,7 @@ use super::lead::Landing;
 use super::probe::{Base, judge_record};
 use crate::entry::{Cached, Entry, Held, Shared, Source, Stamp, Value};
 use crate::error::{Error, ErrorKind};
+use crate::events::Event;
 use crate::factory::{Adaptive, Choices, Factory, FactoryContext, Made};
 use crate::fail_safe::may_stand_in;
 use crate::flight::Progress;
@@ -44,9 +45,11 @@ impl<T: Value, C: Codec<T>> Load<T, C> {
         let stand_in = self.fallback().map(|entry| entry as Held);
         self.landing.flight.progress.send_replace(Progress::Loading(stand_in));
         let made = self.make(factory, context).await;
+        let took = inner.now().since(began);
+        inner.factory_ended(&call.key, took, made.as_ref().err());
         let choices = adaptive.choices();
         let filled = match made {
-            Ok(made) => self.store(made, choices, stamp, inner.now().since(began)).await,
+            Ok(made) => self.store(made, choices, stamp, took).await,
             Err(error) => {
                 self.fail(error, &choices);
                 false
@@ -117,13 +120,14 @@ impl<T: Value, C: Codec<T>> Load<T, C> {
     /// Fail-safe, or the last resort, or the error.
     fn fail(self, error: Error, choices: &Choices) {
         let inner = Arc::clone(&self.landing.inner);
-        inner.counters.factory_failures.add();
         let retry_at = choices.options.fail_safe.map(|f| inner.now() + f.throttle);
         let fallback = self.fallback();
         let source = if fallback.is_some() { Source::FailSafe } else { Source::Default };
         match (fallback.or(self.default), retry_at) {
             (Some(entry), Some(retry_at)) => {
                 tracing::warn!(%error, "factory failed; answering with a stale value");
+                let fail_safe = &inner.counters.fail_safe;
+                inner.note(fail_safe, &self.call.key, |key| Event::FailSafe { key });
                 entry.meta.throttle(retry_at);
                 self.landing.stand(entry, source, Some(error));
             }
@@ -182,7 +186,6 @@ impl<T: Value, C: Codec<T>> Load<T, C> {
                 fill.put(landing, expected, record).await
             }
             Err(error) => {
-                inner.counters.l2_unencodable.add();
                 tracing::warn!(%error, "value stays in L1");
                 landing.land(entry, Source::Factory);
                 false

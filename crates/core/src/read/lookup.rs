@@ -6,6 +6,7 @@ use super::Call;
 use crate::cache::Inner;
 use crate::clock::Moment;
 use crate::entry::{Cached, Entry, Held, Source, Value, typed};
+use crate::events::MissReason;
 use crate::fail_safe::may_stand_in;
 use crate::l2::access::Access;
 use crate::protocol::KeyHash;
@@ -20,7 +21,7 @@ pub(crate) fn hit<T: Value, C>(inner: &Inner<C>, hash: KeyHash, key: &str) -> Op
     }
     let entry = typed(held)?;
     entry.meta.hit(now);
-    inner.counters.l1_hits.add();
+    inner.l1_hit(&entry.meta, now);
     Some(Cached::new(entry, now, Source::L1, false))
 }
 
@@ -28,7 +29,7 @@ pub(crate) fn hit<T: Value, C>(inner: &Inner<C>, hash: KeyHash, key: &str) -> Op
 #[derive(Debug)]
 pub(crate) enum Local<T> {
     /// Nothing, or nothing that may ever be answered, or another type.
-    Nothing,
+    Nothing(MissReason),
     /// A value to answer with.
     Fresh(Arc<Entry<T>>, Moment),
     /// A stale value whose refresh failed so recently that it is not tried again.
@@ -42,14 +43,14 @@ impl<T> Local<T> {
     pub(crate) fn answer<C>(self, inner: &Inner<C>) -> Option<Cached<T>> {
         match self {
             Self::Fresh(entry, now) => {
-                inner.counters.l1_hits.add();
+                inner.l1_hit(&entry.meta, now);
                 Some(Cached::new(entry, now, Source::L1, false))
             }
             Self::Throttled(entry, now) => {
-                inner.counters.stale.add();
+                inner.stale_hit(&entry.meta.key, Source::FailSafe);
                 Some(Cached::new(entry, now, Source::FailSafe, true))
             }
-            Self::Nothing | Self::Candidate(..) => None,
+            Self::Nothing(_) | Self::Candidate(..) => None,
         }
     }
 }
@@ -57,17 +58,19 @@ impl<T> Local<T> {
 /// Looks a call up in L1.
 pub(crate) fn lookup<T: Value, C>(inner: &Inner<C>, call: &Call) -> Local<T> {
     if call.options.skip_l1_read {
-        return Local::Nothing;
+        return Local::Nothing(MissReason::Absent);
     }
-    let Some(held) = inner.l1.get(call.hash, &call.key) else { return Local::Nothing };
+    let Some(held) = inner.l1.get(call.hash, &call.key) else {
+        return Local::Nothing(MissReason::Absent);
+    };
     let now = inner.now();
     let verdict = inner.node.judge(held.meta(), now);
-    let Some(entry) = typed::<T>(held) else { return Local::Nothing };
+    let Some(entry) = typed::<T>(held) else { return Local::Nothing(MissReason::Unusable) };
     match verdict {
         Verdict::Fresh => Local::Fresh(entry, now),
         Verdict::Hidden(_) => {
             inner.counters.hidden.add();
-            Local::Nothing
+            Local::Nothing(MissReason::of(verdict))
         }
         Verdict::Stale(_) | Verdict::Unverified => {
             let throttled = entry.meta.is_throttled(now)
@@ -86,7 +89,7 @@ pub(crate) fn stand_in<T: Value, C>(inner: &Inner<C>, call: &Call) -> Option<Hel
             let may = may_stand_in(&entry.meta, verdict, &call.options, inner.now());
             (may && is_known(inner, &entry)).then_some(entry as Held)
         }
-        Local::Fresh(..) | Local::Nothing => None,
+        Local::Fresh(..) | Local::Nothing(_) => None,
     }
 }
 

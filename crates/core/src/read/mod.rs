@@ -48,6 +48,7 @@ pub(crate) use probe::synced;
 use crate::cache::Inner;
 use crate::entry::{Cached, Entry, Lives, Manner, Meta, Shared, Source, Value};
 use crate::error::{Error, ErrorKind};
+use crate::events::Event;
 use crate::factory::Factory;
 use crate::flight::Seat;
 use crate::l2::Codec;
@@ -98,7 +99,7 @@ pub(crate) async fn run<T: Value, C: Codec<T>>(
     let result = answer(&inner, call, job).await;
     match (result, default) {
         (Err(error), Some(default)) if error.is_of_a_load() => {
-            inner.counters.stale.add();
+            inner.stale_hit(&default.meta.key, Source::Default);
             Ok(Cached::new(default, inner.now(), Source::Default, true))
         }
         (result, _) => result,
@@ -148,7 +149,8 @@ pub(crate) fn refresh<T: Value, C: Codec<T>>(
 ) {
     let stamp = || inner.node.stamp(inner.now());
     if let Seat::Lead(flight) = inner.flights.arrive(call.hash, &call.key, stamp) {
-        inner.counters.eager_refreshes.add();
+        let count = &inner.counters.eager_refreshes;
+        inner.note(count, &call.key, |key| Event::EagerRefresh { key });
         // If it cannot be started, the cache is closing.
         let _ = lead::start(inner, &flight, &Arc::new(call), Job { factory, default: None });
     }

@@ -9,6 +9,7 @@ use super::decode::{ReadInto, decode};
 use super::{Call, Local, lookup};
 use crate::cache::Inner;
 use crate::entry::{Entry, Source, Stamp, Value};
+use crate::events::MissReason;
 use crate::fail_safe::may_stand_in;
 use crate::flight::Flight;
 use crate::l2::access::Access;
@@ -113,8 +114,14 @@ pub(super) async fn prepare<'a, T: Value, C: Codec<T>>(
         }
         Local::Fresh(entry, _) => (Some(entry), Verdict::Fresh),
         Local::Throttled(entry, _) => return settled(Probe::Stand(entry)),
-        Local::Nothing => (None, Verdict::Fresh),
-        Local::Candidate(entry, verdict) => (Some(entry), verdict),
+        Local::Nothing(why) => {
+            flight.because(why);
+            (None, Verdict::Fresh)
+        }
+        Local::Candidate(entry, verdict) => {
+            flight.because(MissReason::of(verdict));
+            (Some(entry), verdict)
+        }
     };
     let Some(l2) = &inner.l2 else { return settled(Probe::Load(Base::Alone, local)) };
     let usable = |e: &Arc<Entry<T>>| may_stand_in(&e.meta, verdict, options, inner.now());
@@ -277,10 +284,17 @@ impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
             return (None, head(&found.bytes).map(Head::version));
         }
         match decode(inner, self.call, found, stamp, self.local.as_ref()) {
-            ReadInto::Unusable(version) => (None, version),
-            ReadInto::OtherType(version) => (None, Some(version)),
+            ReadInto::Unusable(version) => {
+                self.flight.because(MissReason::Unusable);
+                (None, version)
+            }
+            ReadInto::OtherType(version) => {
+                self.flight.because(MissReason::Unusable);
+                (None, Some(version))
+            }
             ReadInto::Entry(entry) => {
                 let verdict = judge_record(inner, key, &entry);
+                self.flight.because(MissReason::of(verdict));
                 if let Verdict::Hidden(_) = verdict {
                     inner.counters.hidden.add();
                 }

@@ -10,6 +10,7 @@ use super::lookup::stand_in;
 use crate::cache::Inner;
 use crate::entry::{Cached, Held, Source, Value, typed};
 use crate::error::{Error, ErrorKind};
+use crate::events::Event;
 use crate::fail_safe::may_stand_in;
 use crate::flight::{Flight, Landed, Progress, Standing};
 use crate::protocol::flight::FlightId;
@@ -178,6 +179,11 @@ fn give_up<T: Value, C>(
     };
     // Once more: it may have been removed while this caller waited.
     let fallback = fallback.filter(|held| stands(inner, flight, held, call));
+    if kind == ErrorKind::FactoryTimeout {
+        let stale = fallback.is_some();
+        let event = |key| Event::FactoryTimeout { key, stale };
+        inner.note(&inner.counters.factory_timeouts, &call.key, event);
+    }
     let Some(entry) = fallback.and_then(typed::<T>) else {
         return Answer::Take(Err(inner.error(kind, &call.key, "nothing could stand in")));
     };
@@ -185,7 +191,7 @@ fn give_up<T: Value, C>(
     if let Some(fail_safe) = call.options.fail_safe {
         entry.meta.throttle(now + fail_safe.throttle);
     }
-    inner.counters.stale.add();
+    inner.stale_hit(&call.key, Source::FailSafe);
     Answer::Take(Ok(Cached::new(entry, now, Source::FailSafe, true)))
 }
 
@@ -194,7 +200,7 @@ fn take<T: Value, C>(inner: &Inner<C>, landed: Landed) -> Answer<T> {
     let Some(entry) = typed(landed.held) else { return Answer::Again };
     let stale = landed.standing != Standing::Fresh;
     if stale {
-        inner.counters.stale.add();
+        inner.stale_hit(&entry.meta.key, landed.source);
     }
     Answer::Take(Ok(Cached::new(entry, inner.now(), landed.source, stale)))
 }

@@ -9,11 +9,24 @@ use crate::cache::Inner;
 use crate::clock::millis;
 use crate::entry::{Entry, RecordLives};
 use crate::error::{Error, ErrorKind};
+use crate::events::Event;
 use crate::l2::record::Envelope;
 use crate::l2::{Codec, Record};
 
-/// Encodes an entry, or says why it has to stay in L1.
+/// Encodes an entry, or says why it cannot go to L2.
 pub(crate) fn encode<T, C: Codec<T>>(
+    inner: &Inner<C>,
+    entry: &Entry<T>,
+    lives: RecordLives,
+    took: Duration,
+) -> Result<Record, Error> {
+    try_encode(inner, entry, lives, took).inspect_err(|error| {
+        let event = |key| Event::Unencodable { key, error: error.clone() };
+        inner.note(&inner.counters.l2_unencodable, &entry.meta.key, event);
+    })
+}
+
+fn try_encode<T, C: Codec<T>>(
     inner: &Inner<C>,
     entry: &Entry<T>,
     lives: RecordLives,

@@ -12,6 +12,7 @@ use crate::backplane::message::KeyOp;
 use crate::cache::Inner;
 use crate::entry::{Entry, Shared, Value};
 use crate::error::{Error, ErrorKind};
+use crate::events::Event;
 use crate::factory::Choices;
 use crate::flight::Fence;
 use crate::l2::{Codec, L2Error, Record};
@@ -47,6 +48,7 @@ pub(crate) async fn set<T: Value, C: Codec<T>>(
         Shares::Records => Some(encode(inner, &entry, lives, make.took)?),
         Shares::Notices | Shares::Nothing => None,
     };
+    inner.note(&inner.counters.sets, key, |key| Event::Set { key, filled: false });
     if shares == Shares::Nothing {
         store_here(inner, entry);
         return Ok(Receipt::local());
@@ -114,6 +116,7 @@ pub(crate) async fn remove<C: Send + Sync + 'static>(
     key: &str,
     options: &EntryOptions,
 ) -> Result<Receipt, Error> {
+    inner.note(&inner.counters.removes, key, |key| Event::Remove { key });
     invalidate(inner, key, Strength::Hard, options).await
 }
 
@@ -123,6 +126,7 @@ pub(crate) async fn expire<C: Send + Sync + 'static>(
     key: &str,
     options: &EntryOptions,
 ) -> Result<Receipt, Error> {
+    inner.note(&inner.counters.expires, key, |key| Event::Expire { key });
     invalidate(inner, key, Strength::Soft, options).await
 }
 

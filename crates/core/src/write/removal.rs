@@ -3,6 +3,7 @@
 use super::{Barrier, Reach, Receipt};
 use crate::cache::Inner;
 use crate::error::{Error, ErrorKind};
+use crate::events::Event;
 use crate::l2::L2Error;
 use crate::l2::access::Access;
 use crate::options::EntryOptions;
@@ -17,6 +18,9 @@ pub(crate) async fn by_tags<C: Sync>(
     options: &EntryOptions,
 ) -> Result<Receipt, Error> {
     tags.iter().try_for_each(|tag| inner.check_tag(tag))?;
+    inner.counters.tag_removals.add();
+    let hard = strength == Strength::Hard;
+    inner.telemetry.tell(|| Event::RemoveByTag { tags: inner.telemetry.tags(tags), hard });
     let targets: Vec<_> = tags.iter().map(|tag| Target::Tag(TagHash::of(tag))).collect();
     targets_of(inner, strength, &targets, options).await
 }
@@ -27,6 +31,8 @@ pub(crate) async fn clear<C: Sync>(
     strength: Strength,
     options: &EntryOptions,
 ) -> Result<Receipt, Error> {
+    inner.counters.clears.add();
+    inner.telemetry.tell(|| Event::Clear { hard: strength == Strength::Hard });
     let receipt = targets_of(inner, strength, &[Target::Everything], options).await;
     if strength == Strength::Hard {
         // Nothing in L1 is valid any more; give the memory back.

@@ -7,6 +7,7 @@ use super::Reach;
 use crate::backplane::message::KeyOp;
 use crate::backplane::publish::Bus;
 use crate::cache::Inner;
+use crate::events::Event;
 use crate::l2::access::Call;
 use crate::l2::{Announce, L2, L2Error, L2ErrorKind};
 use crate::options::EntryOptions;
@@ -179,9 +180,10 @@ impl<C> Drop for Write<'_, C> {
 impl<C> Inner<C> {
     /// Queues an invalidation that L2 has not heard of; a full queue becomes a clear.
     pub(crate) fn queue(&self, key: &str, queued: Queued) {
-        self.counters.queued.add();
+        self.note(&self.counters.queued, key, |key| Event::Queued { key });
         if let Some(strength) = self.recovery.queue(key, queued) {
             self.counters.recovery_overflows.add();
+            self.telemetry.tell(|| Event::RecoveryOverflow);
             tracing::warn!("the recovery queue is full; it becomes a clear of this cache");
             self.node.begin(super::removal::new(self, strength, vec![Target::Everything]));
         }

@@ -1,0 +1,124 @@
+//! What a cache tells of itself: counters, metrics, spans, and its last troubles.
+//!
+//! | what | cost while nobody looks |
+//! |---|---|
+//! | [`Stats`](crate::Stats) | one relaxed add for each thing counted |
+//! | [`Event`]s | nothing on a hit in L1, else one relaxed load |
+//! | metrics (features `metrics`, `otel`) | nothing on a hit in L1: counters are exported once a second, and the age of one hit in 64 is recorded |
+//! | spans (target [`TARGET`]) | one load of a level, and nothing on a hit in L1 |
+//!
+//! `docs/observability.md` has the tables.
+
+mod export;
+#[cfg(feature = "metrics")]
+mod facade;
+mod meters;
+mod observed;
+#[cfg(feature = "otel")]
+mod otel;
+mod series;
+pub(crate) mod spans;
+mod stats;
+mod tell;
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+pub(crate) use export::begin;
+pub(crate) use meters::Meters;
+pub(crate) use observed::Observed;
+use series::Series;
+pub use series::{BUCKETS, metric_names};
+pub use spans::TARGET;
+pub use stats::Stats;
+pub(crate) use stats::{Counter, Counters};
+
+use crate::backplane::BackplaneError;
+use crate::clock::{Clock, Moment};
+use crate::entry::Meta;
+use crate::events::{Event, EventKey, Notice, Stage};
+use crate::l2::L2Error;
+
+/// What the parts of a cache tell into. Shared by all that have something to tell.
+#[derive(Debug)]
+pub(crate) struct Telemetry {
+    pub(crate) cache: Arc<str>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) stage: Stage,
+    pub(crate) meters: Meters,
+    pub(crate) evictions: Counter,
+    pub(crate) published: Counter,
+    pub(crate) trouble: Mutex<Trouble>,
+    redact: bool,
+    #[cfg(feature = "metrics")]
+    facade: std::sync::OnceLock<facade::Exported>,
+}
+
+/// What went wrong last, and when what holds now began.
+#[derive(Debug)]
+pub(crate) struct Trouble {
+    pub(crate) l2: Option<(Arc<str>, Moment)>,
+    pub(crate) backplane: Option<(Arc<str>, Moment)>,
+    /// Whether the node was coherent when it was last looked at, and since when.
+    pub(crate) coherent: (bool, Moment),
+}
+
+impl Telemetry {
+    pub(crate) fn new(cache: Arc<str>, clock: Arc<dyn Clock>, redact: bool) -> Self {
+        let coherent = (false, clock.now());
+        Self {
+            meters: Meters::new(&cache),
+            cache,
+            clock,
+            stage: Stage::default(),
+            evictions: Counter::default(),
+            published: Counter::default(),
+            trouble: Mutex::new(Trouble { l2: None, backplane: None, coherent }),
+            redact,
+            #[cfg(feature = "metrics")]
+            facade: std::sync::OnceLock::new(),
+        }
+    }
+
+    /// Tells an event, if anybody listens.
+    pub(crate) fn tell(&self, event: impl FnOnce() -> Event) {
+        self.stage.tell(event);
+    }
+
+    /// A key as events may show it.
+    pub(crate) fn key(&self, key: &str) -> EventKey {
+        self.shown(key).map(Into::into)
+    }
+
+    /// A key as spans may show it.
+    pub(crate) fn shown<'a>(&self, key: &'a str) -> Option<&'a str> {
+        (!self.redact).then_some(key)
+    }
+
+    /// Tags as events may show them.
+    pub(crate) fn tags(&self, tags: &[String]) -> Option<Arc<[String]>> {
+        (!self.redact).then(|| tags.into())
+    }
+
+    /// L1 was full.
+    pub(crate) fn evicted(&self, meta: &Meta) {
+        self.evictions.add();
+        self.tell(|| Event::Eviction { key: self.key(&meta.key) });
+    }
+
+    /// Something was said to the others.
+    pub(crate) fn published(&self, notice: Notice) {
+        self.published.add();
+        self.tell(|| Event::Published { notice });
+    }
+
+    pub(crate) fn l2_failed(&self, error: &L2Error) {
+        self.trouble.lock().l2 = Some((error.to_string().into(), self.clock.now()));
+        self.tell(|| Event::L2Failed { error: error.clone() });
+    }
+
+    pub(crate) fn backplane_failed(&self, error: &BackplaneError) {
+        self.trouble.lock().backplane = Some((error.to_string().into(), self.clock.now()));
+    }
+}

@@ -1,0 +1,133 @@
+//! L2 with a span and a time for every operation, and a word about what it announced.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tracing::Instrument;
+
+use super::meters::Op;
+use super::{Telemetry, spans};
+use crate::events::Notice;
+use crate::l2::{Announce, AnnounceRemoval, BusId, L2, L2Error, Read, Record};
+use crate::protocol::Version;
+use crate::protocol::ledger::{Advance, Advanced, SyncAsk, SyncReply};
+use crate::protocol::record::{LeaseAsk, Put};
+
+/// A store that is looked at.
+#[derive(Debug)]
+pub(crate) struct Observed {
+    store: Arc<dyn L2>,
+    telemetry: Arc<Telemetry>,
+}
+
+impl Observed {
+    pub(crate) fn new(store: Arc<dyn L2>, telemetry: Arc<Telemetry>) -> Self {
+        Self { store, telemetry }
+    }
+
+    async fn look<R>(
+        &self,
+        op: Op,
+        call: impl Future<Output = Result<R, L2Error>> + Send,
+    ) -> Result<R, L2Error> {
+        let _timing = self.telemetry.meters.l2(op).time(&*self.telemetry.clock);
+        let span = spans::l2(&self.telemetry.cache, op);
+        let result = call.instrument(span.clone()).await;
+        if let Err(error) = &result {
+            span.record("error", tracing::field::display(error));
+        }
+        result
+    }
+
+    /// The message that went out with a write that was done.
+    fn announced(&self, notice: Notice, announced: bool, done: bool) {
+        if announced && done {
+            self.telemetry.published(notice);
+        }
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl L2 for Observed {
+    fn bus(&self) -> Option<BusId> {
+        self.store.bus()
+    }
+
+    async fn read(&self, key: &str, ask: Option<LeaseAsk>) -> Result<Read, L2Error> {
+        self.look(Op::Read, self.store.read(key, ask)).await
+    }
+
+    async fn read_many(&self, asks: &[(String, Option<LeaseAsk>)]) -> Result<Vec<Read>, L2Error> {
+        self.look(Op::ReadMany, self.store.read_many(asks)).await
+    }
+
+    async fn put(
+        &self,
+        key: &str,
+        expected: Version,
+        record: Record,
+        announce: Option<Announce>,
+    ) -> Result<Put, L2Error> {
+        let fused = announce.is_some();
+        let put = self.look(Op::Put, self.store.put(key, expected, record, announce)).await;
+        self.announced(Notice::Written, fused, matches!(put, Ok(Put::Stored)));
+        put
+    }
+
+    async fn set(
+        &self,
+        key: &str,
+        record: Record,
+        latest_us: Option<u64>,
+        announce: Option<Announce>,
+    ) -> Result<(), L2Error> {
+        let fused = announce.is_some();
+        let set = self.look(Op::Set, self.store.set(key, record, latest_us, announce)).await;
+        self.announced(Notice::Written, fused, set.is_ok());
+        set
+    }
+
+    async fn remove(&self, key: &str, announce: Option<Announce>) -> Result<(), L2Error> {
+        let fused = announce.is_some();
+        let removed = self.look(Op::Remove, self.store.remove(key, announce)).await;
+        self.announced(Notice::Removed, fused, removed.is_ok());
+        removed
+    }
+
+    async fn expire(
+        &self,
+        key: &str,
+        version: Version,
+        announce: Option<Announce>,
+    ) -> Result<(), L2Error> {
+        let fused = announce.is_some();
+        let expired = self.look(Op::Expire, self.store.expire(key, version, announce)).await;
+        self.announced(Notice::Expired, fused, expired.is_ok());
+        expired
+    }
+
+    async fn release(&self, key: &str, lease: Version) -> Result<(), L2Error> {
+        self.look(Op::Release, self.store.release(key, lease)).await
+    }
+
+    async fn renew(&self, key: &str, lease: Version, ttl_ms: u64) -> Result<bool, L2Error> {
+        self.look(Op::Renew, self.store.renew(key, lease, ttl_ms)).await
+    }
+
+    async fn advance(
+        &self,
+        ledger: &str,
+        ask: &Advance,
+        announce: Option<AnnounceRemoval>,
+    ) -> Result<Advanced, L2Error> {
+        let advanced = self.look(Op::Advance, self.store.advance(ledger, ask, announce)).await;
+        let announced = matches!(&advanced, Ok(numbers) if numbers.announced);
+        self.announced(Notice::Removal, announced, true);
+        advanced
+    }
+
+    async fn sync(&self, ledger: &str, ask: &SyncAsk) -> Result<SyncReply, L2Error> {
+        self.look(Op::Sync, self.store.sync(ledger, ask)).await
+    }
+}

@@ -1,0 +1,70 @@
+//! Metrics through OpenTelemetry, with the meter provider that is in force when a cache is built.
+//!
+//! Counters and gauges are observed when a reader asks. An instrument cannot be taken back; that of a
+//! cache that is gone observes nothing.
+
+use std::sync::Arc;
+
+use opentelemetry::metrics::AsyncInstrument;
+use opentelemetry::{KeyValue, global};
+
+use super::series::{BUCKETS, GAUGES, Label};
+use super::stats::COUNTERS;
+use super::{Series, TARGET};
+use crate::cache::Inner;
+
+/// A histogram of the global meter provider.
+#[derive(Debug)]
+pub(super) struct Histogram {
+    histogram: opentelemetry::metrics::Histogram<f64>,
+    attributes: Vec<KeyValue>,
+}
+
+impl Histogram {
+    pub(super) fn new(cache: &str, name: &'static str, label: Option<Label>) -> Self {
+        let meter = global::meter(TARGET);
+        let histogram = meter.f64_histogram(name).with_unit("s");
+        Self {
+            histogram: histogram.with_boundaries(BUCKETS.to_vec()).build(),
+            attributes: attributes(cache, label),
+        }
+    }
+
+    pub(super) fn record(&self, seconds: f64) {
+        self.histogram.record(seconds, &self.attributes);
+    }
+}
+
+/// Has the global meter provider observe a cache as long as it lives.
+pub(super) fn observe<C: Send + Sync + 'static>(inner: &Arc<Inner<C>>) {
+    let meter = global::meter(TARGET);
+    for series in COUNTERS {
+        let observe = callback(inner, series, Inner::stats);
+        meter.u64_observable_counter(series.metric).with_callback(observe).build();
+    }
+    for series in GAUGES {
+        let observe = callback(inner, series, Inner::health);
+        meter.f64_observable_gauge(series.metric).with_callback(observe).build();
+    }
+}
+
+/// Reads one series, if the cache still lives and the series applies to it.
+fn callback<C: Send + Sync + 'static, S: 'static, N: 'static>(
+    inner: &Arc<Inner<C>>,
+    series: &'static Series<S, N>,
+    look: fn(&Inner<C>) -> S,
+) -> impl Fn(&dyn AsyncInstrument<N>) + Send + Sync + 'static {
+    let (cache, attributes) = (Arc::downgrade(inner), attributes(&inner.name, series.label));
+    move |instrument| {
+        let read = cache.upgrade().and_then(|inner| (series.read)(&look(&inner)));
+        if let Some(value) = read {
+            instrument.observe(value, &attributes);
+        }
+    }
+}
+
+fn attributes(cache: &str, label: Option<Label>) -> Vec<KeyValue> {
+    let cache = KeyValue::new("cache", cache.to_owned());
+    let own = label.map(|(name, value)| KeyValue::new(name, value));
+    std::iter::once(cache).chain(own).collect()
+}

@@ -1,0 +1,181 @@
+//! Counters: one relaxed add each, read by [`Cache::stats`](crate::Cache::stats).
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::Series;
+
+/// One line per counter: its doc, its name, and the metric it is exported as.
+macro_rules! stats {
+    ($($(#[$doc:meta])* $name:ident $(=> $metric:literal $({$label:ident: $value:literal})?)?,)*) => {
+        /// A snapshot of a cache's counters, all since it was built.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct Stats {
+            $($(#[$doc])* pub $name: u64,)*
+        }
+
+        #[derive(Debug, Default)]
+        pub(crate) struct Counters {
+            $(pub(crate) $name: Counter,)*
+        }
+
+        impl Counters {
+            pub(crate) fn snapshot(&self) -> Stats {
+                Stats { $($name: self.$name.get(),)* }
+            }
+        }
+
+        /// The metrics that the counters are exported as.
+        pub(crate) const COUNTERS: &[Series<Stats, u64>] = &[
+            $($(Series {
+                metric: $metric,
+                label: stats!(@label $($label $value)?),
+                read: |stats| Some(stats.$name),
+            },)?)*
+            Series {
+                metric: "crinkle_checks_total",
+                label: Some(("path", "memo")),
+                read: |stats| Some(stats.l1_hits.saturating_sub(stats.checks_judged)),
+            },
+        ];
+    };
+    (@label) => { None };
+    (@label $label:ident $value:literal) => { Some((stringify!($label), $value)) };
+}
+
+stats! {
+    /// Answers from L1.
+    l1_hits => "crinkle_hits_total" {source: "l1"},
+    /// L1 entries that a version check in L2 confirmed.
+    l1_verified => "crinkle_l1_verified_total",
+    /// Answers from L2.
+    l2_hits => "crinkle_hits_total" {source: "l2"},
+    /// Reads that neither level could answer.
+    misses,
+    /// Of those: it was nowhere.
+    misses_absent => "crinkle_misses_total" {reason: "absent"},
+    /// Of those: its life was over, or it was expired.
+    misses_stale => "crinkle_misses_total" {reason: "stale"},
+    /// Of those: a removal by tag or a clear hid it.
+    misses_hidden => "crinkle_misses_total" {reason: "hidden"},
+    /// Of those: the key held another type, or bytes that could not be decoded.
+    misses_unusable => "crinkle_misses_total" {reason: "unusable"},
+    /// Of those: L2 could not be asked.
+    misses_unreachable => "crinkle_misses_total" {reason: "unreachable"},
+    /// Stale answers, fail-safe included.
+    stale => "crinkle_stale_answers_total",
+    /// Entries loaded anew before their life was over.
+    eager_refreshes => "crinkle_eager_refreshes_total",
+    /// Stale values that stood in for a factory that failed.
+    fail_safe => "crinkle_fail_safe_total",
+    /// Factories started.
+    factory_calls => "crinkle_factory_calls_total",
+    /// Factories that failed, panicked or ran out of time.
+    factory_failures => "crinkle_factory_failures_total",
+    /// Callers that gave up waiting for a factory.
+    factory_timeouts => "crinkle_factory_timeouts_total",
+    /// Callers that shared another caller's load.
+    joined => "crinkle_joined_total",
+    /// Callers whose load was overtaken by an invalidation and who loaded again.
+    join_refused => "crinkle_join_refused_total",
+    /// Fills that L2 refused because the record had changed.
+    fill_refused => "crinkle_fill_refused_total",
+    /// Results not kept in L1 because an invalidation overtook them.
+    fence_hits => "crinkle_fence_hits_total",
+    /// Entries found that a removal by tag or a clear hides.
+    hidden => "crinkle_hidden_total",
+    /// Checks that compared an entry with its barriers; the others compared one number.
+    checks_judged => "crinkle_checks_total" {path: "judged"},
+    /// Entries that L1 let go because it was full.
+    evictions => "crinkle_evictions_total",
+    /// Values stored by `set`.
+    sets => "crinkle_writes_total" {op: "set"},
+    /// Keys removed by `remove`.
+    removes => "crinkle_writes_total" {op: "remove"},
+    /// Keys expired by `expire`.
+    expires => "crinkle_writes_total" {op: "expire"},
+    /// Removals and expiries by tag.
+    tag_removals => "crinkle_writes_total" {op: "remove_by_tag"},
+    /// Clears.
+    clears => "crinkle_writes_total" {op: "clear"},
+    /// Times another node's load was waited for.
+    lease_waits => "crinkle_lease_waits_total",
+    /// L2 operations that failed or timed out.
+    l2_errors => "crinkle_l2_errors_total",
+    /// Records that could not be decoded, or were not ours.
+    l2_undecodable => "crinkle_undecodable_total" {what: "record"},
+    /// Values that could not be encoded, or were too large, and did not go to L2.
+    l2_unencodable => "crinkle_unencodable_total",
+    /// Messages received.
+    messages => "crinkle_messages_total" {direction: "received"},
+    /// Messages published, by L2 on this node's behalf included; heartbeats are not counted.
+    messages_published => "crinkle_messages_total" {direction: "published"},
+    /// Messages that could not be decoded.
+    messages_undecodable => "crinkle_undecodable_total" {what: "message"},
+    /// Times something was in doubt and entries had to be verified again.
+    doubts,
+    /// Of those: the subscription came up.
+    doubts_connected => "crinkle_session_changes_total" {cause: "connected"},
+    /// Of those: a message was lost.
+    doubts_message_lost => "crinkle_session_changes_total" {cause: "message_lost"},
+    /// Of those: an announced write was never confirmed.
+    doubts_unconfirmed => "crinkle_session_changes_total" {cause: "unconfirmed"},
+    /// Of those: the own heartbeat did not come back.
+    doubts_deaf => "crinkle_session_changes_total" {cause: "deaf"},
+    /// Of those: L2 answers again.
+    doubts_l2_back => "crinkle_session_changes_total" {cause: "l2_back"},
+    /// Ledger polls answered.
+    syncs => "crinkle_syncs_total",
+    /// Times the ledger was another than before.
+    epochs => "crinkle_ledger_troubles_total" {what: "replaced"},
+    /// Times a promoted server had lost removals that this node issued again.
+    reissues => "crinkle_ledger_troubles_total" {what: "reissued"},
+    /// Times a promoted server had issued numbers this node had passed; everything was cleared.
+    forks => "crinkle_ledger_troubles_total" {what: "forked"},
+    /// Invalidations that wait for L2, or have waited.
+    queued => "crinkle_recovery_queued_total",
+    /// Times the recovery queue overflowed into a clear.
+    recovery_overflows => "crinkle_recovery_overflows_total",
+}
+
+/// A count, and in its top bit whether somebody wants to see each thing counted: the add that counts
+/// says so, and costs nothing more.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+const WATCHED: u64 = 1 << 63;
+
+/// One of this many counted things is looked at for a histogram.
+#[cfg(any(feature = "metrics", feature = "otel"))]
+const SAMPLE: u64 = 64;
+
+impl Counter {
+    pub(crate) fn add(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts; true if this one is to be looked at.
+    #[inline]
+    pub(crate) fn add_and_look(&self) -> bool {
+        let before = self.0.fetch_add(1, Ordering::Relaxed);
+        #[cfg(any(feature = "metrics", feature = "otel"))]
+        if before.is_multiple_of(SAMPLE) {
+            return true;
+        }
+        before >= WATCHED
+    }
+
+    /// From now on everything counted is looked at.
+    pub(crate) fn watch(&self) {
+        self.0.fetch_or(WATCHED, Ordering::SeqCst);
+    }
+
+    /// Nothing counted needs to be looked at any more.
+    pub(crate) fn unwatch(&self) {
+        self.0.fetch_and(!WATCHED, Ordering::SeqCst);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed) & !WATCHED
+    }
+}

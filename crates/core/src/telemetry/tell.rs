@@ -1,0 +1,142 @@
+//! What the pipeline calls, one line each, to count and tell what has happened.
+
+use std::time::Duration;
+
+use super::{Counter, Stats, spans};
+use crate::cache::Inner;
+use crate::clock::Moment;
+use crate::entry::{Meta, Source};
+use crate::error::Error;
+use crate::events::{Event, EventKey, LedgerTrouble, MissReason};
+use crate::protocol::session::Doubt;
+
+impl<C> Inner<C> {
+    pub(crate) fn stats(&self) -> Stats {
+        Stats {
+            checks_judged: self.node.judged.get(),
+            evictions: self.telemetry.evictions.get(),
+            messages_published: self.telemetry.published.get(),
+            ..self.counters.snapshot()
+        }
+    }
+
+    /// Tells an event about a key, if anybody listens.
+    pub(crate) fn tell(&self, key: &str, event: impl FnOnce(EventKey) -> Event) {
+        self.telemetry.tell(|| event(self.telemetry.key(key)));
+    }
+
+    /// Counts, and tells an event about a key.
+    pub(crate) fn note(&self, count: &Counter, key: &str, event: impl FnOnce(EventKey) -> Event) {
+        count.add();
+        self.tell(key, event);
+    }
+
+    /// L1 answered with a fresh entry. The counter says whether there is more to do.
+    #[inline]
+    pub(crate) fn l1_hit(&self, meta: &Meta, now: Moment) {
+        if self.counters.l1_hits.add_and_look() {
+            self.look_at_hit(meta, now);
+        }
+    }
+
+    #[cold]
+    fn look_at_hit(&self, meta: &Meta, now: Moment) {
+        self.telemetry.meters.l1_age.record(now.since(meta.created));
+        if self.settings.trace_hits {
+            spans::hit(&self.telemetry, &meta.key);
+        } else if !self.telemetry.stage.hears_l1_hits() {
+            self.counters.l1_hits.unwatch();
+            // Somebody may have come in between.
+            if self.telemetry.stage.hears_l1_hits() {
+                self.counters.l1_hits.watch();
+            }
+            return;
+        }
+        self.tell(&meta.key, |key| Event::Hit { key, source: Source::L1, stale: false });
+    }
+
+    /// A level answered with a fresh entry.
+    pub(crate) fn fresh_hit(&self, meta: &Meta, source: Source, now: Moment) {
+        match source {
+            Source::L1 => self.l1_hit(meta, now),
+            Source::L2 => self.l2_hit(meta, now),
+            _ => {}
+        }
+    }
+
+    fn l2_hit(&self, meta: &Meta, now: Moment) {
+        self.telemetry.meters.l2_age.record(now.since(meta.created));
+        let event = |key| Event::Hit { key, source: Source::L2, stale: false };
+        self.note(&self.counters.l2_hits, &meta.key, event);
+    }
+
+    /// A stale value was answered.
+    pub(crate) fn stale_hit(&self, key: &str, source: Source) {
+        self.note(&self.counters.stale, key, |key| Event::Hit { key, source, stale: true });
+    }
+
+    /// A read found nothing to answer with.
+    pub(crate) fn miss(&self, key: &str, reason: MissReason) {
+        let counters = &self.counters;
+        counters.misses.add();
+        let counter = match reason {
+            MissReason::Absent => &counters.misses_absent,
+            MissReason::Stale => &counters.misses_stale,
+            MissReason::Hidden => &counters.misses_hidden,
+            MissReason::Unusable => &counters.misses_unusable,
+            MissReason::Unreachable => &counters.misses_unreachable,
+        };
+        self.note(counter, key, |key| Event::Miss { key, reason });
+    }
+
+    /// A factory ended.
+    pub(crate) fn factory_ended(&self, key: &str, took: Duration, failure: Option<&Error>) {
+        let meters = &self.telemetry.meters;
+        let Some(error) = failure else {
+            meters.factory_ok.record(took);
+            return self.tell(key, |key| Event::FactorySuccess { key, took });
+        };
+        meters.factory_failed.record(took);
+        let event = |key| Event::FactoryError { key, took, error: error.clone() };
+        self.note(&self.counters.factory_failures, key, event);
+    }
+
+    /// Something may have been missed: entries are verified before they count as fresh again.
+    pub(crate) fn doubt(&self, why: Doubt) {
+        let counters = &self.counters;
+        counters.doubts.add();
+        match why {
+            Doubt::Connected => counters.doubts_connected.add(),
+            Doubt::MessageLost => counters.doubts_message_lost.add(),
+            Doubt::Unconfirmed => counters.doubts_unconfirmed.add(),
+            Doubt::Deaf => counters.doubts_deaf.add(),
+            Doubt::L2Back => counters.doubts_l2_back.add(),
+            // A lost subscription is a doubt when it is back.
+            Doubt::Disconnected => {}
+        }
+        self.node.doubt(why);
+        self.telemetry.tell(|| Event::Session { cause: why });
+    }
+
+    /// The ledger was not what this node knew.
+    pub(crate) fn ledger_trouble(&self, count: &Counter, trouble: LedgerTrouble) {
+        count.add();
+        self.telemetry.tell(|| Event::Ledger { trouble });
+    }
+
+    /// Looks whether this node is coherent now, and tells if that has changed.
+    pub(crate) fn watch_coherence(&self) {
+        let now = self.now();
+        let coherent = self.node.is_coherent(now);
+        let mut trouble = self.telemetry.trouble.lock();
+        if trouble.coherent.0 == coherent {
+            return;
+        }
+        trouble.coherent = (coherent, now);
+        drop(trouble);
+        if !coherent {
+            tracing::warn!("no longer in step with the other nodes; entries are verified with L2");
+        }
+        self.telemetry.tell(|| Event::Coherence { coherent });
+    }
+}
