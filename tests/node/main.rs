@@ -1,12 +1,16 @@
 //! One node of a cluster as a process of its own, driven line by line: a command in, a reply out.
 
+use std::collections::HashSet;
 use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use crinkle::redis::{RedisBackplane, RedisClient, RedisL2};
 use crinkle::{Cache, EntryOptions};
 use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 #[tokio::main(flavor = "current_thread")]
@@ -49,6 +53,7 @@ async fn run(cache: &Cache, words: &[&str]) -> Result<String> {
         ["remove_by_tag", tag] => format!("{:?}", cache.remove_by_tag(*tag).await?.l2()),
         ["get", key] => show(cache.get::<u64>(*key).await?.map(|v| *v)),
         ["peek", key] => show(cache.peek::<u64>(*key).map(|v| *v)),
+        ["crowd", key, callers, id] => crowd(cache, key, callers.parse()?, id.parse()?).await?,
         ["settle"] => settle(cache).await?,
         ["stats"] => format!("{:?}", cache.stats()),
         _ => bail!("unknown command {words:?}"),
@@ -57,6 +62,29 @@ async fn run(cache: &Cache, words: &[&str]) -> Result<String> {
 
 fn show(value: Option<u64>) -> String {
     value.map_or_else(|| "none".to_owned(), |value| value.to_string())
+}
+
+/// So many callers at once; how many factory calls that made, and what all of them got.
+async fn crowd(cache: &Cache, key: &str, callers: usize, id: u64) -> Result<String> {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let mut crowd = JoinSet::new();
+    for _ in 0..callers {
+        let (cache, key, calls) = (cache.clone(), key.to_owned(), Arc::clone(&calls));
+        crowd.spawn(async move {
+            let load = move |_| async move {
+                calls.fetch_add(1, Ordering::SeqCst);
+                // A source that is slow enough for everybody to be there.
+                sleep(Duration::from_millis(300)).await;
+                crinkle::ok(id)
+            };
+            cache.get_or_set(&key, load).await.map(|value| *value)
+        });
+    }
+    let mut values = HashSet::new();
+    while let Some(value) = crowd.join_next().await {
+        values.insert(value??);
+    }
+    Ok(format!("{} {values:?}", calls.load(Ordering::SeqCst)))
 }
 
 /// Waits until a heartbeat that was sent after now has come back: on the one connection it travels

@@ -1,6 +1,7 @@
 //! Caches in several processes, and caches whose server is in trouble, over a real Redis.
 
 mod node;
+mod paused;
+mod stampede;
 mod trouble;
-
 mod writes;

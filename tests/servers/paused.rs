@@ -1,0 +1,192 @@
+//! A server that stops answering for ten seconds while it is used, and then goes on.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use crinkle::redis::{RedisBackplane, RedisClient, RedisL2};
+use crinkle::{Cache, EntryOptions};
+use crinkle_testkit::redis::RedisServer;
+use parking_lot::Mutex;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+
+const PAUSE: Duration = Duration::from_secs(10);
+/// For one L2 operation.
+const HARD: Duration = Duration::from_secs(3);
+const FACTORY: Duration = Duration::from_millis(5);
+/// What a loaded machine may add.
+const SLACK: Duration = Duration::from_secs(2);
+const KEYS: usize = 200;
+const WORKERS: u64 = 8;
+
+/// The truth: what each key was written with last. Writing the source comes first, as it should.
+#[derive(Default)]
+struct Source {
+    next: AtomicU64,
+    values: Mutex<HashMap<String, u64>>,
+}
+
+impl Source {
+    fn write(&self, key: &str) -> u64 {
+        // One number per write, taken under the lock, so that larger is later for each key.
+        let mut values = self.values.lock();
+        let value = self.next.fetch_add(1, Ordering::Relaxed) + 1;
+        values.insert(key.to_owned(), value);
+        value
+    }
+
+    fn read(&self, key: &str) -> u64 {
+        self.values.lock().get(key).copied().unwrap_or(0)
+    }
+}
+
+/// The slowest call of all, and of those that began when the breaker was open.
+#[derive(Default)]
+struct Slowest {
+    at_all: AtomicU64,
+    while_open: AtomicU64,
+    calls_while_open: AtomicU64,
+}
+
+impl Slowest {
+    fn note(&self, open: bool, took: Duration) {
+        let took = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        self.at_all.fetch_max(took, Ordering::Relaxed);
+        if open {
+            self.while_open.fetch_max(took, Ordering::Relaxed);
+            self.calls_while_open.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+async fn cache_at(url: &str) -> Cache {
+    let client = RedisClient::connect(url).await.expect("a sound URL");
+    let options = EntryOptions::new(Duration::from_secs(600)).l2_hard_timeout(HARD);
+    let cache = Cache::builder("shop")
+        .default_options(options)
+        .l2(RedisL2::new(client.clone()))
+        .backplane(RedisBackplane::new(client))
+        .build()
+        .expect("sound settings");
+    timeout(PAUSE, cache.ready()).await.expect("ready in time").expect("not closed");
+    cache
+}
+
+/// One key belongs to one worker, so that the order of its writes is known.
+async fn work(
+    worker: u64,
+    cache: Cache,
+    source: Arc<Source>,
+    slowest: Arc<Slowest>,
+    over: Arc<AtomicBool>,
+) {
+    let mut rng = StdRng::seed_from_u64(worker);
+    while !over.load(Ordering::Relaxed) {
+        let key = format!("{worker}:{}", rng.random_range(0..KEYS));
+        let open = cache.health().l2_up == Some(false);
+        let began = Instant::now();
+        match rng.random_range(0..10) {
+            0 => {
+                let value = source.write(&key);
+                cache.set(&key, value).await.expect("it holds here");
+            }
+            1 => {
+                source.write(&key);
+                cache.remove(&key).await.expect("it holds here");
+            }
+            _ => {
+                let (source, at) = (Arc::clone(&source), key.clone());
+                let load = move |_| async move {
+                    let value = source.read(&at);
+                    sleep(FACTORY).await;
+                    crinkle::ok(value)
+                };
+                cache.get_or_set(&key, load).await.expect("a value");
+            }
+        }
+        slowest.note(open, began.elapsed());
+        sleep(Duration::from_millis(1)).await;
+    }
+}
+
+async fn survives(server: &RedisServer, pause: impl AsyncFnOnce()) {
+    let cache = cache_at(&server.url()).await;
+    let (source, slowest) = (Arc::new(Source::default()), Arc::new(Slowest::default()));
+    let over = Arc::new(AtomicBool::new(false));
+    let mut workers = JoinSet::new();
+    for worker in 0..WORKERS {
+        let (source, slowest) = (Arc::clone(&source), Arc::clone(&slowest));
+        workers.spawn(work(worker, cache.clone(), source, slowest, Arc::clone(&over)));
+    }
+    pause().await;
+    until("the breaker closes", || cache.health().l2_up == Some(true)).await;
+    over.store(true, Ordering::Relaxed);
+    while let Some(ended) = workers.join_next().await {
+        ended.expect("no worker failed");
+    }
+    until("everything queued is sent", || {
+        let health = cache.health();
+        health.recovery_backlog == 0 && health.pending_removals == 0
+    })
+    .await;
+    let most = |slowest: &AtomicU64| Duration::from_millis(slowest.load(Ordering::Relaxed));
+    let bound = HARD * 2 + FACTORY + SLACK;
+    assert!(most(&slowest.at_all) <= bound, "a call took {:?}", most(&slowest.at_all));
+    assert!(slowest.calls_while_open.load(Ordering::Relaxed) > 100, "the breaker was not open");
+    let paid = most(&slowest.while_open);
+    assert!(paid < HARD, "a call took {paid:?} though the breaker was open");
+    nothing_is_older_than_its_last_write(&cache_at(&server.url()).await, &source).await;
+}
+
+async fn nothing_is_older_than_its_last_write(observer: &Cache, source: &Source) {
+    let mut there = 0;
+    for worker in 0..WORKERS {
+        for key in (0..KEYS).map(|key| format!("{worker}:{key}")) {
+            if let Some(found) = observer.get::<u64>(&key).await.expect("an answer") {
+                assert_eq!(*found, source.read(&key), "{key} is older than its last write");
+                there += 1;
+            }
+        }
+    }
+    // Most keys were written during the pause, and so invalidated.
+    assert!(there > 20, "almost nothing was left to compare: {there}");
+}
+
+async fn until(what: &str, condition: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !condition() {
+        assert!(began.elapsed() < PAUSE * 3, "waited too long until {what}");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_server_costs_a_call_its_timeouts_and_no_key_its_last_write() {
+    let server = RedisServer::start();
+    survives(&server, async || {
+        sleep(Duration::from_secs(1)).await;
+        server.stop_process();
+        sleep(PAUSE).await;
+        server.cont_process();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn paused_clients_cost_a_call_its_timeouts_and_no_key_its_last_write() {
+    let server = RedisServer::start();
+    survives(&server, async || {
+        sleep(Duration::from_secs(1)).await;
+        let client = redis::Client::open(server.url()).expect("a sound URL");
+        let mut raw = client.get_multiplexed_async_connection().await.expect("a connection");
+        let mut pause = redis::cmd("CLIENT");
+        pause.arg("PAUSE").arg(PAUSE.as_millis().to_string()).arg("ALL");
+        let () = pause.query_async(&mut raw).await.expect("paused");
+        sleep(PAUSE).await;
+    })
+    .await;
+}
