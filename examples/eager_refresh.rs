@@ -1,0 +1,73 @@
+//! A hot key whose factory takes 50 ms: nobody waits for it after the first load.
+//!
+//! ```text
+//! cargo run --release --example eager_refresh
+//! ```
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crinkle::{Cache, EagerRefresh, EntryOptions, FactoryContext};
+use crinkle_examples::{Expectations, human, now};
+use tokio::time::sleep;
+
+const FACTORY: Duration = Duration::from_millis(50);
+const LIFE: Duration = Duration::from_millis(400);
+
+/// Reads the key every 5 ms for two seconds; how many reads had to wait, and for how long at most.
+async fn read_all_the_time(
+    cache: &Cache,
+    loads: &Arc<AtomicUsize>,
+) -> anyhow::Result<(usize, Duration)> {
+    let (mut waited, mut longest) = (0, Duration::ZERO);
+    for _ in 0..400 {
+        let began = now();
+        let count = Arc::clone(loads);
+        let load = move |_: FactoryContext<usize>| async move {
+            sleep(FACTORY).await;
+            crinkle::ok(count.fetch_add(1, Ordering::SeqCst))
+        };
+        cache.get_or_set("hot", load).await?;
+        let took = now().since(began);
+        waited += usize::from(took > FACTORY / 2);
+        longest = longest.max(took);
+        sleep(Duration::from_millis(5)).await;
+    }
+    Ok((waited, longest))
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let mut show = Expectations::new();
+    let life = EntryOptions::new(LIFE);
+    let plans = [
+        ("without", life.clone()),
+        ("after 60 % of the life", life.clone().eager_refresh(EagerRefresh::after(0.6))),
+        ("probabilistic (XFetch)", life.eager_refresh(EagerRefresh::probabilistic(2.0))),
+    ];
+    println!(
+        "A key that lives {} and takes {} to load, read all the time:",
+        human(LIFE),
+        human(FACTORY)
+    );
+    let mut without = 0;
+    for (name, options) in plans {
+        let cache = Cache::builder("hot").default_options(options.clone()).build()?;
+        let loads = Arc::new(AtomicUsize::new(0));
+        let (waited, longest) = read_all_the_time(&cache, &loads).await?;
+        let loads = loads.load(Ordering::SeqCst);
+        println!(
+            "  {name}: {waited} of 400 reads waited, at most {}; {loads} loads",
+            human(longest)
+        );
+        if options == EntryOptions::new(LIFE) {
+            show.expect(waited > 1, "at the end of each life somebody waits");
+            without = waited;
+        } else {
+            show.expect(cache.stats().eager_refreshes > 0, "it was loaded in the background");
+            show.expect(waited < without, "fewer wait: on an idle machine, none but the first");
+        }
+    }
+    show.conclude()
+}
