@@ -1,4 +1,7 @@
-//! A hit in L1 allocates nothing and calls no factory. A binary of its own, for the allocator.
+//! A hit in L1 allocates nothing and calls no factory; hostile bytes allocate no more than is
+//! allowed. A binary of its own, for the allocator.
+
+mod hostile;
 
 use std::alloc::System;
 use std::time::Duration;
@@ -10,6 +13,9 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+/// One test at a time: the allocator counts for the whole process.
+static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 const HITS: usize = 50;
 
@@ -72,6 +78,7 @@ async fn check(cache: &Cache) {
 
 #[tokio::test]
 async fn a_hit_in_l1_allocates_nothing_and_calls_no_factory() {
+    let _turn = TURN.lock().await;
     let alone = Cache::builder("alone").build().unwrap();
     check(&alone).await;
     let _events = alone.events();

@@ -122,6 +122,7 @@ fn any_record(rng: &mut StdRng) -> Record {
         physical_ms: [LONG_MS, 2 * LONG_MS, u64::MAX][rng.random_range(0..3)],
         schema: rng.random(),
         codec: 1,
+        compression: 0,
         key: "key",
         weight: 1,
         etag: None,

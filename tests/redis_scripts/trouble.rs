@@ -245,6 +245,7 @@ fn record(version: u64, logical_ms: u64) -> Record {
         physical_ms: 60_000,
         schema: 1,
         codec: 1,
+        compression: 0,
         key: "key",
         weight: 1,
         etag: None,

@@ -48,6 +48,10 @@
 //! |---|---|---|
 //! | `messagepack` | yes | `l2::MessagePack`, the codec of a cache that chooses none |
 //! | `json` | yes | `l2::Json` |
+//! | `postcard` | no | `l2::Postcard` |
+//! | `prost` | no | `l2::Prost`, for messages of `prost` 0.14 |
+//! | `lz4` | no | `l2::Compression::lz4` |
+//! | `zstd` | no | `l2::Compression::zstd`; needs a C compiler |
 //! | `metrics` | no | counters, gauges and histograms through the `metrics` facade |
 //! | `otel` | no | the same through OpenTelemetry |
 //!

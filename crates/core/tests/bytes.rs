@@ -21,6 +21,7 @@ fn sample() -> Envelope<'static> {
         physical_ms: 60_000,
         schema: 77,
         codec: 1,
+        compression: 0,
         key: "product:42",
         weight: 3,
         etag: None,
@@ -40,6 +41,14 @@ fn a_record_round_trips_in_the_bytes_of_version_1() {
     let bytes = sample().encode();
     assert_eq!(Envelope::decode(&bytes), Some(sample()));
     assert_eq!(hex(&bytes[..80]), RECORD);
+}
+
+#[test]
+fn the_compression_is_the_byte_after_the_codec() {
+    let packed = Envelope { compression: 2, ..sample() };
+    let bytes = packed.encode();
+    assert_eq!(hex(&bytes[..80]), RECORD.replace("0000004d0100", "0000004d0102"));
+    assert_eq!(Envelope::decode(&bytes), Some(packed));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 pub(crate) mod access;
 pub(crate) mod breaker;
 mod codec;
+pub(crate) mod compression;
 mod error;
 mod forward;
 mod memory;
@@ -18,7 +19,12 @@ use bytes::Bytes;
 pub use codec::Json;
 #[cfg(feature = "messagepack")]
 pub use codec::MessagePack;
+#[cfg(feature = "postcard")]
+pub use codec::Postcard;
+#[cfg(feature = "prost")]
+pub use codec::Prost;
 pub use codec::{Codec, NoCodec, Raw, Wire};
+pub use compression::Compression;
 pub use error::{L2Error, L2ErrorKind};
 pub use memory::MemoryL2;
 pub use slot::Slot;

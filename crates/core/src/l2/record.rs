@@ -16,7 +16,7 @@
 //! | 56 | 8 | physical life, ms | writer |
 //! | 64 | 4 | schema of the value | writer |
 //! | 68 | 1 | codec | writer |
-//! | 69 | 1 | compression, 0 for none | writer |
+//! | 69 | 1 | compression: 0 none, 1 LZ4, 2 Zstandard | writer |
 //! | 70 | 2 | key length | writer |
 //! | 72 | 4 | metadata length | writer |
 //! | 76 | 4 | payload length | writer |
@@ -27,7 +27,7 @@
 //! checksum: a flipped bit there makes another version (a miss), an unknown state (a miss) or a
 //! lease that nobody holds. Age is the physical life minus what the store says is left of it, never
 //! a writer's clock. Metadata is a list of `type u8, length u32, bytes`; unknown types are skipped,
-//! so that a newer writer can add some.
+//! so that a newer writer can add some. A compressed payload begins with its plain length, a `u32`.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -129,6 +129,8 @@ pub struct Envelope<'a> {
     pub schema: u32,
     /// Names the codec.
     pub codec: u8,
+    /// Names the compression of the payload, 0 for none.
+    pub compression: u8,
     /// The full key.
     pub key: &'a str,
     /// What the entry counts for in L1's capacity.
@@ -141,7 +143,7 @@ pub struct Envelope<'a> {
     pub took_us: u64,
     /// The tags.
     pub tags: Vec<&'a str>,
-    /// The encoded value.
+    /// The encoded value, compressed if `compression` says so.
     pub payload: &'a [u8],
 }
 
@@ -178,7 +180,7 @@ impl<'a> Envelope<'a> {
         out.put_u64(self.physical_ms);
         out.put_u32(self.schema);
         out.put_u8(self.codec);
-        out.put_u8(0);
+        out.put_u8(self.compression);
         out.put_u16(u16::try_from(self.key.len()).unwrap_or(u16::MAX));
         out.put_u32(u32::try_from(meta_len).unwrap_or(u32::MAX));
         out.put_u32(u32::try_from(self.payload.len()).unwrap_or(u32::MAX));
@@ -195,7 +197,7 @@ impl<'a> Envelope<'a> {
     #[must_use]
     pub fn decode(bytes: &'a [u8]) -> Option<Self> {
         let Head::Value { version, expired, .. } = head(bytes)? else { return None };
-        if u32_at(bytes, SUM_AT)? != checksum(bytes) || *bytes.get(69)? != 0 {
+        if u32_at(bytes, SUM_AT)? != checksum(bytes) {
             return None;
         }
         let key_len = usize::from(u16::from_be_bytes(bytes.get(70..72)?.try_into().ok()?));
@@ -216,6 +218,7 @@ impl<'a> Envelope<'a> {
             physical_ms: u64_at(bytes, 56)?,
             schema: u32_at(bytes, 64)?,
             codec: *bytes.get(68)?,
+            compression: *bytes.get(69)?,
             key: str::from_utf8(key).ok()?,
             weight: 1,
             etag: None,

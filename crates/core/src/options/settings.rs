@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Place};
+use crate::l2::Compression;
 
 /// What a cache is, as data: everything but its components (L2, backplane, codec, clock).
 ///
@@ -20,6 +21,7 @@ pub struct Settings {
     pub(crate) max_tags: usize,
     pub(crate) max_tag_len: usize,
     pub(crate) max_value_bytes: usize,
+    pub(crate) compression: Compression,
     pub(crate) breaker_failures: u32,
     pub(crate) recovery_keys: usize,
     pub(crate) poll: Duration,
@@ -39,6 +41,7 @@ impl Default for Settings {
             max_tags: 32,
             max_tag_len: 255,
             max_value_bytes: 16 << 20,
+            compression: Compression::none(),
             breaker_failures: 5,
             recovery_keys: 10_000,
             poll: Duration::from_secs(1),
@@ -96,10 +99,18 @@ impl Settings {
         self
     }
 
-    /// How large an encoded value may be, in bytes; larger ones stay in L1. Default: 16 MiB.
+    /// How large an encoded value may be, in bytes, before compression; larger ones stay in L1.
+    /// Default: 16 MiB.
     #[must_use]
     pub fn max_value_bytes(mut self, max_value_bytes: usize) -> Self {
         self.max_value_bytes = max_value_bytes;
+        self
+    }
+
+    /// How encoded values are compressed on their way to L2. Default: not at all.
+    #[must_use]
+    pub fn compression(mut self, compression: Compression) -> Self {
+        self.compression = compression;
         self
     }
 

@@ -9,6 +9,7 @@ use crate::cache::Inner;
 use crate::clock::Moment;
 use crate::entry::{Entry, Lives, Manner, Meta, Shared, Stamp, Validators};
 use crate::events::Event;
+use crate::l2::compression::expand;
 use crate::l2::record::Envelope;
 use crate::l2::{Codec, Found};
 use crate::options::EntryOptions;
@@ -53,16 +54,18 @@ pub(crate) fn decode<T, C: Codec<T>>(
         return ReadInto::Entry(Arc::clone(entry));
     }
     if envelope.key == key && envelope.schema != inner.codec.schema() {
+        undecodable(inner, key);
         return ReadInto::OtherType(envelope.version);
     }
     let ours = envelope.key == key && envelope.codec == inner.codec_id;
     let value = if ours { value(inner, &envelope, found) } else { None };
-    let Some(value) = value else {
+    let Some((value, len)) = value else {
         undecodable(inner, key);
         return ReadInto::Unusable(Some(envelope.version));
     };
     let expired = envelope.expired;
     let meta = meta(inner, &envelope, found.ttl_ms, stamp, &call.options);
+    meta.grow(len);
     if expired {
         meta.expire();
     }
@@ -73,9 +76,19 @@ fn undecodable<C>(inner: &Inner<C>, key: &str) {
     inner.note(&inner.counters.l2_undecodable, key, |key| Event::Undecodable { key });
 }
 
-fn value<T, C: Codec<T>>(inner: &Inner<C>, envelope: &Envelope<'_>, found: &Found) -> Option<T> {
-    let payload = found.bytes.slice_ref(envelope.payload);
-    catch_unwind(AssertUnwindSafe(|| inner.codec.decode(&payload).ok())).ok().flatten()
+/// The value, and how many bytes it has encoded.
+fn value<T, C: Codec<T>>(
+    inner: &Inner<C>,
+    envelope: &Envelope<'_>,
+    found: &Found,
+) -> Option<(T, usize)> {
+    let stored = found.bytes.slice_ref(envelope.payload);
+    catch_unwind(AssertUnwindSafe(|| {
+        let plain = expand(envelope.compression, stored, inner.settings.max_value_bytes)?;
+        Some((inner.codec.decode(&plain).ok()?, plain.len()))
+    }))
+    .ok()
+    .flatten()
 }
 
 /// What is known of a record, for a copy that a call with these options makes.
@@ -109,6 +122,5 @@ pub(super) fn meta<C>(
         last_modified: envelope.last_modified.map(Into::into),
     }
     .boxed();
-    meta.grow(envelope.payload.len());
     meta
 }

@@ -44,6 +44,7 @@ fn try_encode<T, C: Codec<T>>(
         return Err(Error::new(ErrorKind::TooLarge, place(), what));
     }
     meta.grow(len);
+    let (compression, payload) = inner.settings.compression.apply(payload);
     let physical_ms = millis(lives.physical).max(1);
     let validators = meta.validators.as_deref();
     let envelope = Envelope {
@@ -55,6 +56,7 @@ fn try_encode<T, C: Codec<T>>(
         physical_ms,
         schema: inner.codec.schema(),
         codec: inner.codec_id,
+        compression,
         key: &meta.key,
         weight: meta.weight,
         etag: validators.and_then(|v| v.etag.as_deref()),

@@ -115,6 +115,7 @@ fn envelope(version: u64, payload: &str, logical_ms: u64) -> Envelope<'_> {
         physical_ms: 7_200_000,
         schema: 1,
         codec: 1,
+        compression: 0,
         key: "key",
         weight: 1,
         etag: None,

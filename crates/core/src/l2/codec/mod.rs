@@ -1,0 +1,89 @@
+//! The codecs: one small file each.
+
+#[cfg(feature = "json")]
+mod json;
+#[cfg(feature = "messagepack")]
+mod messagepack;
+mod none;
+#[cfg(feature = "postcard")]
+mod postcard;
+#[cfg(feature = "prost")]
+mod prost;
+mod raw;
+
+use std::any::type_name;
+
+use bytes::Bytes;
+use xxhash_rust::xxh3::xxh3_64;
+
+#[cfg(feature = "json")]
+pub use json::Json;
+#[cfg(feature = "messagepack")]
+pub use messagepack::MessagePack;
+pub use none::NoCodec;
+#[cfg(feature = "postcard")]
+pub use postcard::Postcard;
+#[cfg(feature = "prost")]
+pub use prost::Prost;
+pub use raw::Raw;
+
+use crate::error::BoxError;
+
+/// Turns values into bytes for L2 and back. The bound `C: Codec<T>` is the only one a cache puts on a
+/// value besides `T: Send + Sync + 'static`.
+///
+/// # Contract
+///
+/// `decode` must survive any bytes: an error is a counted miss that refills. It runs only on bytes
+/// whose record names the same codec [`id`](Wire::id) and [`schema`](Codec::schema).
+///
+/// ```
+/// use bytes::Bytes;
+/// use crinkle_core::{BoxError, l2::{Codec, Wire}};
+///
+/// /// Stores `u32` as four bytes.
+/// struct Four;
+///
+/// impl Wire for Four {
+///     fn id(&self) -> u8 { 200 }
+/// }
+/// impl Codec<u32> for Four {
+///     fn encode(&self, value: &u32) -> Result<Bytes, BoxError> {
+///         Ok(Bytes::copy_from_slice(&value.to_be_bytes()))
+///     }
+///     fn decode(&self, bytes: &Bytes) -> Result<u32, BoxError> {
+///         Ok(u32::from_be_bytes(bytes[..].try_into()?))
+///     }
+/// }
+/// let four = Four;
+/// assert_eq!(four.decode(&four.encode(&7)?)?, 7);
+/// # Ok::<(), BoxError>(())
+/// ```
+pub trait Codec<T>: Send + Sync + 'static {
+    /// Encodes a value.
+    ///
+    /// # Errors
+    ///
+    /// Whatever makes the value impossible to encode; it then stays in L1.
+    fn encode(&self, value: &T) -> Result<Bytes, BoxError>;
+
+    /// Decodes a value.
+    ///
+    /// # Errors
+    ///
+    /// Whatever is wrong with the bytes; the read is a miss then.
+    fn decode(&self, bytes: &Bytes) -> Result<T, BoxError>;
+
+    /// Names the type in the record, so that bytes of one type are never decoded as another.
+    /// Default: a hash of the type's path, so that renaming a type is a miss. Override it to share
+    /// entries between programs whose types have different paths.
+    fn schema(&self) -> u32 {
+        (xxh3_64(type_name::<T>().as_bytes()) >> 32) as u32
+    }
+}
+
+/// A codec that may be used with an L2; [`NoCodec`] is the one that is not.
+pub trait Wire: Send + Sync + 'static {
+    /// Names the codec in the record. Below 128 is ours, from 128 on yours.
+    fn id(&self) -> u8;
+}

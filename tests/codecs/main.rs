@@ -1,0 +1,7 @@
+//! Codecs, compression and schemas: what was written is read, and anything else is a counted miss.
+
+mod any_bytes;
+mod compression;
+mod forge;
+mod round_trip;
+mod schema;
