@@ -67,6 +67,15 @@ async fn check(cache: &Cache) {
     })
     .await;
     assert_eq!(peek, 0, "peek");
+    let blocking = cache.blocking();
+    let blocked = fewest(async || {
+        for _ in 0..HITS {
+            let read = blocking.get_or_set("key", |_| Err::<String, _>("a hit calls no factory"));
+            assert_eq!(*read.expect("no trouble"), "value");
+        }
+    })
+    .await;
+    assert_eq!(blocked, 0, "blocking");
     let control = fewest(async || {
         for _ in 0..HITS {
             assert!(cache.get::<String>("absent").await.expect("no trouble").is_none());

@@ -38,6 +38,8 @@ pub enum ErrorKind {
     TooLarge,
     /// The key holds a value of another type.
     TypeMismatch,
+    /// A blocking call would have to wait on a thread that must not.
+    WouldBlock,
 }
 
 /// The error of every operation: a kind, where it happened, and its cause. One word wide, `Clone`.
@@ -146,6 +148,9 @@ impl fmt::Display for Error {
             ErrorKind::Backplane => write!(f, "the backplane failed for {}", inner.place)?,
             ErrorKind::NotPropagated => {
                 write!(f, "the write of {} holds on this node but is not confirmed", inner.place)?;
+            }
+            ErrorKind::WouldBlock => {
+                write!(f, "a blocking call of {} must not wait on this thread", inner.place)?;
             }
             ErrorKind::Closed => write!(f, "{} is closed", inner.place)?,
         }

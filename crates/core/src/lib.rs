@@ -48,6 +48,7 @@
 //! |---|---|---|
 //! | `messagepack` | yes | `l2::MessagePack`, the codec of a cache that chooses none |
 //! | `json` | yes | `l2::Json` |
+//! | `blocking` | yes | [`blocking`], for code that is not async; needs tokio's `rt-multi-thread` |
 //! | `postcard` | no | `l2::Postcard` |
 //! | `prost` | no | `l2::Prost`, for messages of `prost` 0.14 |
 //! | `lz4` | no | `l2::Compression::lz4` |
@@ -59,6 +60,8 @@
 //! L2.
 
 pub mod backplane;
+#[cfg(feature = "blocking")]
+pub mod blocking;
 mod cache;
 mod clock;
 mod coherence;

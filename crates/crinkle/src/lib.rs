@@ -20,6 +20,8 @@ mod pages {
     mod read_path {}
     #[doc = include_str!("../../../docs/options.md")]
     mod options {}
+    #[doc = include_str!("../../../docs/blocking.md")]
+    mod blocking {}
     #[doc = include_str!("../../../docs/codecs.md")]
     mod codecs {}
     #[doc = include_str!("../../../docs/errors.md")]

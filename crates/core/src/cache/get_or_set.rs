@@ -62,6 +62,20 @@ where
     load_options!();
 }
 
+impl<T, C, F, G> GetOrSet<'_, T, C, F, G>
+where
+    T: Send + Sync + 'static,
+    C: Codec<T>,
+{
+    /// A fresh value of L1, if this call may have one.
+    pub(crate) fn hit(&self, hash: KeyHash) -> Option<Cached<T>> {
+        match skips_l1(self.cache, self.key, self.options.as_ref()) {
+            false => read::hit(self.cache.inner(), hash, self.key),
+            true => None,
+        }
+    }
+}
+
 impl<'a, T, C, F, G, Fut, E> IntoFuture for GetOrSet<'a, T, C, F, G>
 where
     T: Send + Sync + 'static,
@@ -112,10 +126,7 @@ where
         let this = self.get_mut();
         if let State::New(request) = &this.state {
             let hash = KeyHash::of(request.key);
-            let hit = match skips_l1(request.cache, request.key, request.options.as_ref()) {
-                false => read::hit::<T, C>(request.cache.inner(), hash, request.key),
-                true => None,
-            };
+            let hit = request.hit(hash);
             let State::New(request) = std::mem::replace(&mut this.state, State::Done) else {
                 return Poll::Pending;
             };
@@ -162,8 +173,11 @@ where
 
 /// Loads anew in the background what was just answered.
 #[cold]
-fn refresh<T, C, F, G, Fut, E>(request: GetOrSet<'_, T, C, F, G>, hash: KeyHash, version: Version)
-where
+pub(crate) fn refresh<T, C, F, G, Fut, E>(
+    request: GetOrSet<'_, T, C, F, G>,
+    hash: KeyHash,
+    version: Version,
+) where
     T: Send + Sync + 'static,
     C: Codec<T>,
     F: FnOnce(FactoryContext<T>) -> Fut + Send + 'static,

@@ -19,6 +19,8 @@ use tokio_util::sync::DropGuard;
 
 pub use batch::{GetMany, GetOrSetMany, RemoveMany, SetMany};
 pub use builder::CacheBuilder;
+#[cfg(feature = "blocking")]
+pub(crate) use get_or_set::refresh;
 pub use get_or_set::{GetOrSet, GetOrSetFuture, NoTags};
 pub use health::{Health, LastError};
 pub(crate) use inner::{Inner, Link};
@@ -36,9 +38,9 @@ use crate::protocol::ledger::Strength;
 use crate::telemetry::Stats;
 
 #[cfg(feature = "messagepack")]
-type DefaultCodec = crate::l2::MessagePack;
+pub(crate) type DefaultCodec = crate::l2::MessagePack;
 #[cfg(not(feature = "messagepack"))]
-type DefaultCodec = crate::l2::NoCodec;
+pub(crate) type DefaultCodec = crate::l2::NoCodec;
 
 /// A hybrid cache: L1 in this process, optionally an L2 shared by all nodes and a backplane that
 /// keeps their L1s in step.

@@ -197,6 +197,14 @@ where
         self
     }
 
+    /// A fresh value of L1, if this call may have one.
+    pub(crate) fn hit(&self) -> Option<Cached<T>> {
+        match skips_l1(self.cache, self.key, self.options.as_ref()) {
+            false => read::hit(self.cache.inner(), KeyHash::of(self.key), self.key),
+            true => None,
+        }
+    }
+
     async fn run(self) -> Result<Option<Cached<T>>, Error> {
         let inner = Arc::clone(self.cache.inner());
         inner.check_key(self.key)?;
@@ -216,12 +224,7 @@ where
     type IntoFuture = GetFuture<'a, T>;
 
     fn into_future(self) -> GetFuture<'a, T> {
-        let hash = KeyHash::of(self.key);
-        let hit = match skips_l1(self.cache, self.key, self.options.as_ref()) {
-            false => read::hit(self.cache.inner(), hash, self.key),
-            true => None,
-        };
-        let state = match hit {
+        let state = match self.hit() {
             Some(cached) => GetState::Hit(Some(cached)),
             None => GetState::Slow(Box::pin(self.run())),
         };

@@ -1,0 +1,265 @@
+use std::fmt;
+
+use tokio::runtime::Handle;
+
+use super::{factory, runtime, wait::wait};
+use crate::cache::{DefaultCodec, refresh};
+use crate::entry::Cached;
+use crate::error::{BoxError, Error, ErrorKind};
+use crate::factory::FactoryContext;
+use crate::l2::Codec;
+use crate::protocol::KeyHash;
+use crate::write::Receipt;
+
+/// A [`crate::Cache`] whose calls wait. Cheap to clone; see [the module](super) for where they may.
+///
+/// ```
+/// use crinkle_core::Cache;
+///
+/// let cache = Cache::builder("shop").build()?.blocking();
+/// let product = cache.get_or_set("product:42", |_| std::io::Result::Ok("tea".to_owned()))?;
+/// assert_eq!(*product, "tea");
+/// let _ = cache.remove("product:42")?;
+/// assert!(cache.peek::<String>("product:42").is_none());
+/// # Ok::<(), crinkle_core::Error>(())
+/// ```
+pub struct Cache<C = DefaultCodec> {
+    cache: crate::Cache<C>,
+    runtime: Option<Handle>,
+}
+
+impl<C: Send + Sync + 'static> Cache<C> {
+    /// A blocking handle of a cache, whose loads run on the shared [`runtime`].
+    #[must_use]
+    pub fn new(cache: crate::Cache<C>) -> Self {
+        Self { cache, runtime: None }
+    }
+
+    /// A blocking handle whose loads run on this runtime. It must outlive the handle, be driven by
+    /// other threads than those that call, and allow as many blocking threads as there may be loads.
+    #[must_use]
+    pub fn on(cache: crate::Cache<C>, runtime: Handle) -> Self {
+        Self { cache, runtime: Some(runtime) }
+    }
+
+    /// The async handle of the same cache, to make requests of, and for what does not wait
+    /// (`stats`, `health`).
+    #[must_use]
+    pub fn inner(&self) -> &crate::Cache<C> {
+        &self.cache
+    }
+
+    /// Runs a request of [`inner`](Cache::inner), with its options, to its end. Make its factory by
+    /// [`factory`].
+    ///
+    /// ```
+    /// # use crinkle_core::{Cache, blocking};
+    /// # use std::time::Duration;
+    /// # let cache = Cache::builder("shop").build()?.blocking();
+    /// let request = cache.inner().set("price:42", 1_999_u32).tags(["prices"]);
+    /// let _ = cache.wait(request.duration(Duration::from_secs(5)))?;
+    /// # Ok::<(), crinkle_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of the request; [`ErrorKind::WouldBlock`] if it would have to wait and this thread must
+    /// not (within a `LocalSet` of a multi-thread runtime it has begun then, and is dropped);
+    /// [`ErrorKind::Closed`] if the system has no thread for the shared runtime.
+    pub fn wait<T, R>(&self, request: R) -> Result<T, Error>
+    where
+        R: IntoFuture<Output = Result<T, Error>>,
+    {
+        wait(&self.runtime()?, request.into_future()).unwrap_or_else(|| {
+            let what = "it drives a current-thread runtime, whose tasks the call may need; call \
+                from spawn_blocking, or use the async cache";
+            Err(Error::new(ErrorKind::WouldBlock, self.cache.inner().place(None), what))
+        })
+    }
+
+    fn runtime(&self) -> Result<Handle, Error> {
+        let place = || self.cache.inner().place(None);
+        let shared = |error| Error::with_source(ErrorKind::Closed, place(), "", error);
+        self.runtime.clone().map_or_else(|| runtime().map_err(shared), Ok)
+    }
+
+    /// Answers from the cache, or loads, stores and answers. The factory runs on another thread.
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::Cache::get_or_set`], and as [`wait`](Cache::wait).
+    pub fn get_or_set<T, E>(
+        &self,
+        key: &(impl AsRef<str> + ?Sized),
+        load: impl FnOnce(FactoryContext<T>) -> Result<T, E> + Send + 'static,
+    ) -> Result<Cached<T>, Error>
+    where
+        T: Send + Sync + 'static,
+        C: Codec<T>,
+        E: Into<BoxError>,
+    {
+        let request = self.cache.get_or_set(key, factory(load));
+        let hash = KeyHash::of(key.as_ref());
+        let Some(hit) = request.hit(hash) else { return self.wait(request) };
+        if let Some(version) = hit.take_due() {
+            let _context = self.runtime()?.enter();
+            refresh(request, hash, version);
+        }
+        Ok(hit)
+    }
+
+    /// Answers from L1 or L2; never runs anything.
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::Cache::get`], and as [`wait`](Cache::wait).
+    pub fn get<T>(&self, key: &(impl AsRef<str> + ?Sized)) -> Result<Option<Cached<T>>, Error>
+    where
+        T: Send + Sync + 'static,
+        C: Codec<T>,
+    {
+        let request = self.cache.get(key);
+        match request.hit() {
+            Some(hit) => Ok(Some(hit)),
+            None => self.wait(request),
+        }
+    }
+
+    /// Answers from L1 or L2, else with `default`, which is not stored.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Cache::get).
+    pub fn get_or<T>(
+        &self,
+        key: &(impl AsRef<str> + ?Sized),
+        default: T,
+    ) -> Result<Cached<T>, Error>
+    where
+        T: Send + Sync + 'static,
+        C: Codec<T>,
+    {
+        match self.cache.get(key).hit() {
+            Some(hit) => Ok(hit),
+            None => self.wait(self.cache.get_or(key, default)),
+        }
+    }
+
+    /// A fresh value of L1; never waits.
+    #[must_use]
+    pub fn peek<T>(&self, key: &(impl AsRef<str> + ?Sized)) -> Option<Cached<T>>
+    where
+        T: Send + Sync + 'static,
+        C: Codec<T>,
+    {
+        self.cache.peek(key)
+    }
+
+    /// Stores a value here, in L2, and tells the other nodes to drop theirs.
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::Cache::set`], and as [`wait`](Cache::wait).
+    pub fn set<T>(&self, key: &(impl AsRef<str> + ?Sized), value: T) -> Result<Receipt, Error>
+    where
+        T: Send + Sync + 'static,
+        C: Codec<T>,
+    {
+        self.wait(self.cache.set(key, value))
+    }
+
+    /// Removes a key everywhere, also as a fallback.
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::Cache::remove`], and as [`wait`](Cache::wait).
+    pub fn remove(&self, key: &(impl AsRef<str> + ?Sized)) -> Result<Receipt, Error> {
+        self.wait(self.cache.remove(key))
+    }
+
+    /// Makes a key stale everywhere; fail-safe may still use it.
+    ///
+    /// # Errors
+    ///
+    /// As [`remove`](Cache::remove).
+    pub fn expire(&self, key: &(impl AsRef<str> + ?Sized)) -> Result<Receipt, Error> {
+        self.wait(self.cache.expire(key))
+    }
+
+    /// Removes every entry that carries the tag, also as a fallback.
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::Cache::remove_by_tag`], and as [`wait`](Cache::wait).
+    pub fn remove_by_tag(&self, tag: impl Into<String>) -> Result<Receipt, Error> {
+        self.wait(self.cache.remove_by_tag(tag))
+    }
+
+    /// [`remove_by_tag`](Cache::remove_by_tag) for several tags, in one round trip.
+    ///
+    /// # Errors
+    ///
+    /// As [`remove_by_tag`](Cache::remove_by_tag).
+    pub fn remove_by_tags<S: Into<String>>(
+        &self,
+        tags: impl IntoIterator<Item = S>,
+    ) -> Result<Receipt, Error> {
+        self.wait(self.cache.remove_by_tags(tags))
+    }
+
+    /// Makes every entry that carries the tag stale; fail-safe may still use them.
+    ///
+    /// # Errors
+    ///
+    /// As [`remove_by_tag`](Cache::remove_by_tag).
+    pub fn expire_by_tag(&self, tag: impl Into<String>) -> Result<Receipt, Error> {
+        self.wait(self.cache.expire_by_tag(tag))
+    }
+
+    /// Makes every entry of this cache stale, on every node; fail-safe may still use them.
+    ///
+    /// # Errors
+    ///
+    /// As [`remove_by_tag`](Cache::remove_by_tag).
+    pub fn clear(&self) -> Result<Receipt, Error> {
+        self.wait(self.cache.clear())
+    }
+
+    /// Removes every entry of this cache, on every node, also as a fallback.
+    ///
+    /// # Errors
+    ///
+    /// As [`remove_by_tag`](Cache::remove_by_tag).
+    pub fn clear_hard(&self) -> Result<Receipt, Error> {
+        self.wait(self.cache.clear_hard())
+    }
+
+    /// Sends what waits for L2, stops the background tasks and waits for running loads.
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::Cache::close`], and as [`wait`](Cache::wait).
+    pub fn close(&self) -> Result<(), Error> {
+        self.wait(self.cache.close())
+    }
+}
+
+impl<C: Send + Sync + 'static> crate::Cache<C> {
+    /// A handle of this cache for code that is not async; see [`blocking`](crate::blocking).
+    #[must_use]
+    pub fn blocking(&self) -> Cache<C> {
+        Cache::new(self.clone())
+    }
+}
+
+impl<C> Clone for Cache<C> {
+    fn clone(&self) -> Self {
+        Self { cache: self.cache.clone(), runtime: self.runtime.clone() }
+    }
+}
+
+impl<C> fmt::Debug for Cache<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Blocking").field(&self.cache).finish()
+    }
+}

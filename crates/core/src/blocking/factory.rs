@@ -1,0 +1,45 @@
+use std::panic::resume_unwind;
+use std::pin::Pin;
+
+use tokio::task::spawn_blocking;
+
+use crate::error::BoxError;
+use crate::factory::FactoryContext;
+
+/// What [`factory`] makes returns.
+pub type Loading<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
+
+/// Makes a factory for [`crate::Cache`] of a function that blocks. It runs on a thread of its own,
+/// never on a worker of the runtime.
+///
+/// A thread cannot be stopped: a factory that runs into `factory_deadline` goes on, and what it
+/// returns is dropped.
+///
+/// ```
+/// use crinkle_core::{Cache, blocking};
+///
+/// let cache = Cache::builder("shop").build()?.blocking();
+/// let load = blocking::factory(|_| std::fs::read_to_string("Cargo.toml"));
+/// let request = cache.inner().get_or_set("manifest", load).tags(["files"]);
+/// assert!(cache.wait(request)?.contains("crinkle"));
+/// # Ok::<(), crinkle_core::Error>(())
+/// ```
+pub fn factory<T, E>(
+    load: impl FnOnce(FactoryContext<T>) -> Result<T, E> + Send + 'static,
+) -> impl FnOnce(FactoryContext<T>) -> Loading<T> + Send + 'static
+where
+    T: Send + Sync + 'static,
+    E: Into<BoxError>,
+{
+    |context| {
+        Box::pin(async {
+            match spawn_blocking(|| load(context).map_err(Into::into)).await {
+                Ok(result) => result,
+                Err(ended) => match ended.try_into_panic() {
+                    Ok(panic) => resume_unwind(panic),
+                    Err(cancelled) => Err(cancelled.into()),
+                },
+            }
+        })
+    }
+}

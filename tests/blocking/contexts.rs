@@ -1,0 +1,167 @@
+//! Where a blocking call may be made.
+
+use std::sync::mpsc::channel;
+
+use crinkle_core::blocking::Cache;
+use crinkle_core::{ErrorKind, Source};
+use crinkle_testkit::chaos::Gate;
+use crinkle_tests::gated;
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::{LocalSet, spawn_blocking};
+
+use crate::{alone, built_in, every_call, in_time, until, with_l2};
+
+fn one_worker() -> Runtime {
+    Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("threads")
+}
+
+fn current_thread() -> Runtime {
+    Builder::new_current_thread().enable_all().build().expect("no trouble")
+}
+
+#[test]
+fn every_call_works_without_a_runtime() {
+    in_time(|| every_call(&alone())).unwrap();
+    in_time(|| every_call(&with_l2())).unwrap();
+}
+
+#[test]
+fn every_call_works_on_the_only_worker_of_a_runtime() {
+    for cache in [alone(), with_l2()] {
+        in_time(move || {
+            let runtime = one_worker();
+            runtime.block_on(runtime.spawn(async move { every_call(&cache) })).unwrap().unwrap();
+        });
+    }
+}
+
+#[test]
+fn every_call_works_on_the_main_thread_of_a_multi_thread_runtime() {
+    for cache in [alone(), with_l2()] {
+        in_time(move || one_worker().block_on(async { every_call(&cache) })).unwrap();
+    }
+}
+
+#[test]
+fn every_call_works_in_spawn_blocking_of_any_runtime() {
+    for runtime in [one_worker, current_thread] {
+        for cache in [alone(), with_l2()] {
+            in_time(move || {
+                runtime().block_on(async { spawn_blocking(move || every_call(&cache)).await })
+            })
+            .unwrap()
+            .unwrap();
+        }
+    }
+}
+
+#[test]
+fn every_call_works_where_a_current_thread_runtime_is_entered_but_not_driven() {
+    in_time(|| {
+        let runtime = current_thread();
+        let _context = runtime.enter();
+        every_call(&with_l2())
+    })
+    .unwrap();
+}
+
+#[test]
+fn every_call_works_on_a_runtime_that_was_given() {
+    in_time(|| {
+        let runtime = one_worker();
+        every_call(&Cache::on(built_in(runtime.handle()), runtime.handle().clone()))
+    })
+    .unwrap();
+}
+
+/// The load it waits for is a task of the worker that it blocks.
+#[test]
+fn a_call_on_the_only_worker_waits_for_an_async_load_of_the_same_worker() {
+    let value = in_time(|| {
+        let (runtime, cache, gate) = (one_worker(), alone(), Gate::new());
+        runtime.block_on(async {
+            let leader = cache.inner().clone();
+            let load = gated(&gate, 7);
+            let leader = tokio::spawn(async move { leader.get_or_set("key", load).await });
+            while cache.inner().stats().factory_calls == 0 {
+                tokio::task::yield_now().await;
+            }
+            let joined = cache.clone();
+            let join =
+                tokio::spawn(async move { joined.get_or_set("key", |_| Err::<i32, _>("joins")) });
+            until(|| cache.inner().stats().joined == 1);
+            gate.open();
+            let (led, joined) = (leader.await.unwrap().unwrap(), join.await.unwrap().unwrap());
+            assert_eq!(*led, *joined);
+            *joined
+        })
+    });
+    assert_eq!(value, 7);
+}
+
+fn refused(cache: &Cache) {
+    let load = |_| -> Result<u32, String> { panic!("it must not begin") };
+    let error = cache.get_or_set("absent", load).expect_err("refused");
+    assert_eq!((error.kind(), error.cache()), (ErrorKind::WouldBlock, "shop"));
+    assert!(error.to_string().contains("spawn_blocking"), "{error}");
+}
+
+/// Nothing has begun: no load that the thread could be needed for, and no half of a write.
+#[test]
+fn a_thread_that_drives_a_current_thread_runtime_is_refused_before_anything_begins() {
+    for cache in [alone(), with_l2()] {
+        in_time(move || {
+            let _ = cache.set("key", 1).unwrap();
+            current_thread().block_on(async {
+                refused(&cache);
+                assert_eq!(cache.set("key", 2).unwrap_err().kind(), ErrorKind::WouldBlock);
+                assert_eq!(cache.remove("key").unwrap_err().kind(), ErrorKind::WouldBlock);
+            });
+            assert_eq!(cache.inner().stats().factory_calls, 0);
+            assert_eq!(*cache.get_or_set("key", |_| crinkle_core::ok(3)).unwrap(), 1);
+        });
+    }
+}
+
+#[test]
+fn a_fresh_value_of_l1_is_answered_on_any_thread() {
+    in_time(|| {
+        let cache = alone();
+        let _ = cache.set("key", 1).unwrap();
+        current_thread().block_on(async {
+            let hit = cache.get_or_set("key", |_| Err::<i32, _>("no load")).unwrap();
+            assert_eq!((*hit, hit.source()), (1, Source::L1));
+            assert_eq!(cache.get::<i32>("key").unwrap().as_deref(), Some(&1));
+            assert_eq!(*cache.get_or("key", 2).unwrap(), 1);
+        });
+    });
+}
+
+#[test]
+fn a_local_set_of_a_multi_thread_runtime_is_refused() {
+    in_time(|| {
+        let (cache, (go, wait)) = (alone(), channel());
+        LocalSet::new().block_on(&one_worker(), async {
+            let error = cache.get_or_set("key", move |_| wait.recv().map(|()| 1)).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::WouldBlock);
+        });
+        // It had begun, as if an async caller had given up.
+        go.send(()).unwrap();
+        until(|| cache.peek::<i32>("key").is_some());
+    });
+}
+
+/// A runtime that is gone is not missed by a hit.
+#[test]
+fn a_hit_enters_no_runtime() {
+    in_time(|| {
+        let runtime = one_worker();
+        let cache = Cache::on(alone().inner().clone(), runtime.handle().clone());
+        assert_eq!(*cache.get_or_set("key", |_| crinkle_core::ok(1)).unwrap(), 1);
+        runtime.shutdown_background();
+        assert_eq!(*cache.get_or_set("key", |_| Err::<i32, _>("no load")).unwrap(), 1);
+        assert_eq!(cache.get::<i32>("key").unwrap().as_deref(), Some(&1));
+        let error = cache.get_or_set("other", |_| crinkle_core::ok(1)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Closed);
+    });
+}
