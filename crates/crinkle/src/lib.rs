@@ -18,6 +18,10 @@ mod pages {
     mod tagging {}
     #[doc = include_str!("../../../docs/read-path.md")]
     mod read_path {}
+    #[doc = include_str!("../../../docs/refresh.md")]
+    mod refresh {}
+    #[doc = include_str!("../../../docs/batches.md")]
+    mod batches {}
     #[doc = include_str!("../../../docs/options.md")]
     mod options {}
     #[doc = include_str!("../../../docs/blocking.md")]
