@@ -35,5 +35,5 @@ pub(crate) async fn contains<C: Send + Sync>(inner: &Inner<C>, call: Call) -> Re
         return Ok(false);
     }
     let entry = Arc::new(Entry { meta, value: Shared::Own(()) });
-    Ok(super::probe::judge_record(inner, &call.key, &entry) == Verdict::Fresh)
+    Ok(super::probe::judge_record(inner, &call.key, &entry.meta) == Verdict::Fresh)
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Call;
+use super::probe::judge_record;
 use crate::cache::Inner;
 use crate::clock::Moment;
 use crate::entry::{Entry, Lives, Manner, Meta, Shared, Stamp, Validators};
@@ -14,15 +15,17 @@ use crate::l2::record::Envelope;
 use crate::l2::{Codec, Found};
 use crate::options::EntryOptions;
 use crate::protocol::Version;
+use crate::protocol::validity::Verdict;
 
 /// A record as an entry, with what its version is even if the value is of no use.
 #[derive(Debug)]
 pub(crate) enum ReadInto<T> {
     /// A value of this type under this key.
     Entry(Arc<Entry<T>>),
-    /// A value of another type.
+    /// A value of another type, which nothing hides.
     OtherType(Version),
-    /// A record whose value cannot be used: another key or codec, or broken bytes.
+    /// A record whose value cannot be used: another key or codec, broken bytes, or another type that
+    /// is hidden anyway.
     Unusable(Option<Version>),
 }
 
@@ -54,6 +57,10 @@ pub(crate) fn decode<T, C: Codec<T>>(
         return ReadInto::Entry(Arc::clone(entry));
     }
     if envelope.key == key && envelope.schema != inner.codec.schema() {
+        let meta = meta(inner, &envelope, found.ttl_ms, stamp, &call.options);
+        if let Verdict::Hidden(_) = judge_record(inner, key, &meta) {
+            return ReadInto::Unusable(Some(envelope.version));
+        }
         undecodable(inner, key);
         return ReadInto::OtherType(envelope.version);
     }

@@ -258,7 +258,7 @@ fn settle<T: Value, C: Codec<T>>(
     };
     let same = local.is_some_and(|local| Arc::ptr_eq(local, &entry));
     let verdict = fence.end(|heard| {
-        let verdict = judge_record(inner, &call.key, &entry);
+        let verdict = judge_record(inner, &call.key, &entry.meta);
         let allowed = heard.allows(entry.meta.version);
         if allowed && !same && !matches!(verdict, Verdict::Hidden(_)) {
             inner.l1.insert(call.hash, Arc::clone(&entry) as Held);

@@ -72,7 +72,7 @@ impl<T: Value, C: Codec<T>> Load<T, C> {
     fn fallback(&self) -> Option<Arc<Entry<T>>> {
         let (inner, call) = (&self.landing.inner, &self.call);
         let entry = self.known.as_ref()?;
-        let verdict = judge_record(inner, &call.key, entry);
+        let verdict = judge_record(inner, &call.key, &entry.meta);
         let may = may_stand_in(&entry.meta, verdict, &call.options, inner.now());
         may.then(|| Arc::clone(entry))
     }
@@ -149,7 +149,7 @@ impl<T: Value, C: Codec<T>> Load<T, C> {
             (Made::Value(value), _) => (Shared::Own(value), false),
             (Made::Confirmed, Some(known)) => {
                 choices.confirm(&known.meta);
-                let verdict = judge_record(&inner, &call.key, &known);
+                let verdict = judge_record(&inner, &call.key, &known.meta);
                 (Shared::of(&known), matches!(verdict, Verdict::Hidden(_)))
             }
             (Made::Confirmed, None) => return false,

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::decode::{ReadInto, decode};
 use super::{Call, Local, lookup};
 use crate::cache::Inner;
-use crate::entry::{Entry, Source, Stamp, Value};
+use crate::entry::{Entry, Meta, Source, Stamp, Value};
 use crate::events::MissReason;
 use crate::fail_safe::may_stand_in;
 use crate::flight::Flight;
@@ -293,7 +293,7 @@ impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
                 (None, Some(version))
             }
             ReadInto::Entry(entry) => {
-                let verdict = judge_record(inner, key, &entry);
+                let verdict = judge_record(inner, key, &entry.meta);
                 self.flight.because(MissReason::of(verdict));
                 if let Verdict::Hidden(_) = verdict {
                     inner.counters.hidden.add();
@@ -308,7 +308,7 @@ impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
     fn usable(&self, known: Option<Arc<Entry<T>>>) -> Option<Arc<Entry<T>>> {
         let (inner, options) = (self.inner, &self.call.options);
         known.filter(|entry| {
-            let verdict = judge_record(inner, &self.call.key, entry);
+            let verdict = judge_record(inner, &self.call.key, &entry.meta);
             may_stand_in(&entry.meta, verdict, options, inner.now())
         })
     }
@@ -334,11 +334,11 @@ fn over(version: Option<Version>) -> Base {
 }
 
 /// Judges a record of L2: what waits in the recovery queue counts as well.
-pub(crate) fn judge_record<T, C>(inner: &Inner<C>, key: &str, entry: &Entry<T>) -> Verdict {
+pub(crate) fn judge_record<C>(inner: &Inner<C>, key: &str, meta: &Meta) -> Verdict {
     match inner.recovery.get(key).map(|queued| queued.strength) {
         Some(Strength::Hard) => return Verdict::Hidden(Why::Expired),
-        Some(Strength::Soft) => entry.meta.expire(),
+        Some(Strength::Soft) => meta.expire(),
         None => {}
     }
-    inner.node.judge(&entry.meta, inner.now())
+    inner.node.judge(meta, inner.now())
 }
