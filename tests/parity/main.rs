@@ -1,0 +1,78 @@
+//! What a user of FusionCache would look for, scenario by scenario; `docs/parity.md` is the map.
+
+use std::time::Duration;
+
+use crinkle_core::l2::{Codec, MessagePack};
+use crinkle_core::{Cache, EntryOptions};
+use crinkle_tests::{Loads, Node, World};
+
+mod adaptive;
+mod backplane;
+mod clear;
+mod counters;
+mod durations;
+mod fail_safe;
+mod l1_bounds;
+mod l2;
+mod lifecycle;
+mod operations;
+mod recovery;
+mod stampede;
+mod tags;
+mod tags_on_nodes;
+mod timeouts;
+
+/// Long enough for a message, and for what it sets off.
+const SHORT: Duration = Duration::from_millis(50);
+
+fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// A life of ten minutes and no fallback.
+fn long() -> EntryOptions {
+    EntryOptions::new(secs(600))
+}
+
+/// A cache without L2, and one with: what holds for both.
+async fn both(world: &World) -> [Cache; 2] {
+    [world.alone(), world.node().await.cache]
+}
+
+async fn nodes(world: &World) -> [Node; 3] {
+    [world.node().await, world.node().await, world.node().await]
+}
+
+async fn put(cache: &Cache, key: &str, value: i32, tags: &[&str]) {
+    let set = cache.set(key, value).options(long()).tags(tags.iter().copied());
+    assert!(set.await.expect("no trouble").is_propagated());
+}
+
+/// The fresh value, if there is one.
+async fn fresh<T>(cache: &Cache, key: &str) -> Option<T>
+where
+    MessagePack: Codec<T>,
+    T: Clone + Send + Sync + 'static,
+{
+    let read = cache.get::<T>(key).await.expect("no trouble")?;
+    assert!(!read.is_stale(), "a plain get answers nothing stale");
+    Some(read.into_inner())
+}
+
+/// The value, fresh or stale, if there is one.
+async fn any(cache: &Cache, key: &str) -> Option<i32> {
+    let read = cache.get::<i32>(key).allow_stale().await.expect("no trouble");
+    read.map(|read| *read)
+}
+
+/// What a `get_or_set` answers, and whether it has loaded.
+async fn load_or(cache: &Cache, key: &str, value: i32, tags: &[&str]) -> (i32, bool) {
+    let loads = Loads::new();
+    let request = cache.get_or_set(key, loads.value(value)).options(long());
+    let read = request.tags(tags.iter().copied()).await.expect("no trouble");
+    (*read, loads.count() == 1)
+}
