@@ -16,6 +16,7 @@ mod l1_bounds;
 mod l2;
 mod lifecycle;
 mod operations;
+mod pages;
 mod recovery;
 mod stampede;
 mod tags;
