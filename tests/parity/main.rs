@@ -3,21 +3,32 @@
 use std::time::Duration;
 
 use crinkle_core::l2::{Codec, MessagePack};
-use crinkle_core::{Cache, EntryOptions};
+use crinkle_core::{Cache, EntryOptions, Reach};
 use crinkle_tests::{Loads, Node, World};
 
 mod adaptive;
+mod background;
 mod backplane;
 mod clear;
+mod conditional;
 mod counters;
 mod durations;
+mod eager;
+mod eager_early;
+mod eager_races;
 mod fail_safe;
 mod l1_bounds;
 mod l2;
+mod last_resort;
+mod ledger_only;
 mod lifecycle;
+mod lives;
 mod operations;
 mod pages;
+mod per_key;
+mod pinned;
 mod recovery;
+mod skips;
 mod stampede;
 mod tags;
 mod tags_on_nodes;
@@ -50,7 +61,8 @@ async fn nodes(world: &World) -> [Node; 3] {
 
 async fn put(cache: &Cache, key: &str, value: i32, tags: &[&str]) {
     let set = cache.set(key, value).options(long()).tags(tags.iter().copied());
-    assert!(set.await.expect("no trouble").is_propagated());
+    let reach = set.await.expect("no trouble").l2();
+    assert!(!matches!(reach, Reach::Queued | Reach::Unknown), "{reach:?}");
 }
 
 /// The fresh value, if there is one.
