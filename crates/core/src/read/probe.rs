@@ -333,9 +333,9 @@ fn over(version: Option<Version>) -> Base {
     version.map_or(Base::Dark, |expected| Base::Over { expected, lease: None })
 }
 
-/// Judges a record of L2: what waits in the recovery queue counts as well.
+/// Judges a record of L2: what waits in the recovery queue, or is on its way, counts as well.
 pub(crate) fn judge_record<C>(inner: &Inner<C>, key: &str, meta: &Meta) -> Verdict {
-    match inner.recovery.get(key).map(|queued| queued.strength) {
+    match inner.recovery.strength(key) {
         Some(Strength::Hard) => return Verdict::Hidden(Why::Expired),
         Some(Strength::Soft) => meta.expire(),
         None => {}

@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use dashmap::DashMap;
 use parking_lot::Mutex;
 
 use crate::clock::Moment;
@@ -20,6 +21,8 @@ pub(crate) struct Recovery {
     keys: Mutex<HashMap<Box<str>, Queued>>,
     len: AtomicUsize,
     cap: usize,
+    /// Writes that go on though their callers have been answered, by key, and how many.
+    going: DashMap<Box<str>, (Strength, usize)>,
 }
 
 /// One key that waits.
@@ -33,7 +36,8 @@ pub(crate) struct Queued {
 
 impl Recovery {
     pub(crate) fn new(cap: usize) -> Self {
-        Self { keys: Mutex::default(), len: AtomicUsize::new(0), cap }
+        let (keys, len) = (Mutex::default(), AtomicUsize::new(0));
+        Self { keys, len, cap, going: DashMap::new() }
     }
 
     /// Queues an invalidation. `Some` if the queue was full and has been emptied: the strength of the
@@ -59,6 +63,27 @@ impl Recovery {
             return None;
         }
         self.keys.lock().get(key).copied()
+    }
+
+    /// A write of the key goes on in the background: until it ends, the record in L2 is not what the
+    /// caller was told.
+    pub(crate) fn begin(&self, key: &str, strength: Strength) {
+        let mut going = self.going.entry(key.into()).or_insert((strength, 0));
+        *going = (going.0.max(strength), going.1 + 1);
+    }
+
+    /// It has ended: L2 has it, or it waits.
+    pub(crate) fn end(&self, key: &str) {
+        self.going.remove_if_mut(key, |_, going| {
+            going.1 -= 1;
+            going.1 == 0
+        });
+    }
+
+    /// What L2 may not have heard of yet makes of the key's record.
+    pub(crate) fn strength(&self, key: &str) -> Option<Strength> {
+        let going = self.going.get(key).map(|going| going.0);
+        going.max(self.get(key).map(|queued| queued.strength))
     }
 
     /// L2 knows of exactly this invalidation: by it, or because the record was replaced since.

@@ -55,9 +55,10 @@ pub(crate) async fn set<T: Value, C: Codec<T>>(
     }
     if goes_on(&options) {
         store_here(inner, Arc::clone(&entry));
-        let (owner, key) = (Arc::clone(inner), key.to_owned());
+        let going = Going::new(inner, key, Strength::Hard);
         return in_background(inner, async move {
-            drop(store(&owner, &key, entry, record, &options, came).await);
+            let Going { inner, key } = &going;
+            drop(store(inner, key, entry, record, &options, came).await);
         });
     }
     store(inner, key, entry, record, &options, came).await
@@ -155,9 +156,10 @@ async fn invalidate<C: Send + Sync + 'static>(
     if shares == Shares::Nothing {
         return Ok(Receipt::local());
     }
-    let (owner, key, options) = (Arc::clone(inner), key.to_owned(), options.clone());
+    let (going, options) = (Going::new(inner, key, strength), options.clone());
     in_background(inner, async move {
-        drop(invalidate_everywhere(&owner, &key, strength, &options).await);
+        let Going { inner, key } = &going;
+        drop(invalidate_everywhere(inner, key, strength, &options).await);
     })
 }
 
@@ -214,6 +216,25 @@ impl Shares {
 /// Whether the caller is not to wait for L2.
 fn goes_on(options: &EntryOptions) -> bool {
     options.background_l2 && !options.require_propagation
+}
+
+/// A write on its way: while it is, what L2 holds of the key does not count on this node.
+struct Going<C> {
+    inner: Arc<Inner<C>>,
+    key: String,
+}
+
+impl<C> Going<C> {
+    fn new(inner: &Arc<Inner<C>>, key: &str, strength: Strength) -> Self {
+        inner.recovery.begin(key, strength);
+        Self { inner: Arc::clone(inner), key: key.to_owned() }
+    }
+}
+
+impl<C> Drop for Going<C> {
+    fn drop(&mut self) {
+        self.inner.recovery.end(&self.key);
+    }
 }
 
 /// Goes on with a write that holds here already.
