@@ -1,63 +1,40 @@
 //! Eager refresh: values that are loaded anew before their life is over.
 
-use crinkle_core::{Cache, EagerRefresh, EntryOptions, ErrorKind, FailSafe, Source};
+use crinkle_core::{Cache, EagerRefresh, EntryOptions, ErrorKind};
 use crinkle_testkit::chaos::Gate;
 use crinkle_tests::{Loads, TestError, World, gated, kind_of, load, options, pass, until};
-use tokio::time::Instant;
 
-use crate::{SHORT, any, both, fresh, ms, secs};
+use crate::{SHORT, any, both, fresh, ms, put, secs};
 
 /// Ten seconds, due at the eighth.
-pub(crate) fn eager() -> EntryOptions {
+fn eager() -> EntryOptions {
     EntryOptions::new(secs(10)).eager_refresh(EagerRefresh::after(0.8))
 }
 
-pub(crate) async fn idle(cache: &Cache) {
+async fn idle(cache: &Cache) {
     until("nothing is loading", || cache.health().in_flight == 0).await;
     pass(ms(1)).await;
 }
 
+/// A whole life in a cache without L2, and the threshold again in the next one.
 #[tokio::test(start_paused = true)]
-async fn a_due_value_is_answered_at_once_and_loaded_anew_behind_it() {
+async fn a_refreshed_value_is_due_again_in_its_next_life() {
     let world = World::new().await;
-    for cache in both(&world).await {
-        let loads = Loads::new();
-        let call = |value| cache.get_or_set("key", loads.value(value)).options(eager());
-        assert_eq!(*call(1).await.unwrap(), 1);
+    let cache = world.alone();
+    let loads = Loads::new();
+    let call = |value| cache.get_or_set("key", loads.value(value)).options(eager());
+    assert_eq!(*call(1).await.unwrap(), 1);
+    for life in 1..=3 {
         pass(ms(7_900)).await;
-        assert_eq!((*call(2).await.unwrap(), loads.count()), (1, 1), "not yet due");
-        pass(ms(200)).await;
-        let read = call(3).await.unwrap();
-        assert_eq!((*read, read.is_stale(), read.source()), (1, false, Source::L1));
+        assert_eq!(*call(9).await.unwrap(), life);
         idle(&cache).await;
-        assert_eq!((*call(4).await.unwrap(), loads.count()), (3, 2));
-        assert_eq!(cache.stats().eager_refreshes, 1);
-        // Due again, in its second life.
-        pass(ms(8_100)).await;
-        assert_eq!(*call(5).await.unwrap(), 3);
+        assert_eq!(loads.count(), usize::try_from(life).unwrap(), "not yet due");
+        pass(ms(150)).await;
+        assert_eq!(*call(life + 1).await.unwrap(), life);
         idle(&cache).await;
-        assert_eq!((*call(6).await.unwrap(), loads.count()), (5, 3));
+        assert_eq!(*call(9).await.unwrap(), life + 1);
     }
-}
-
-#[tokio::test(start_paused = true)]
-async fn nobody_waits_for_an_eager_refresh_and_there_is_only_one() {
-    let world = World::new().await;
-    for cache in both(&world).await {
-        let _ = cache.set("key", 1).options(eager()).await.unwrap();
-        pass(ms(8_500)).await;
-        let (gate, loads) = (Gate::new(), Loads::new());
-        let asked = Instant::now();
-        for _ in 0..1_000 {
-            let read = cache.get_or_set("key", loads.gated(&gate, 2)).options(eager());
-            assert_eq!(*read.await.unwrap(), 1);
-        }
-        assert_eq!(asked.elapsed(), secs(0));
-        gate.reached().await;
-        gate.open();
-        idle(&cache).await;
-        assert_eq!((fresh(&cache, "key").await, loads.count()), (Some(2), 1));
-    }
+    assert_eq!(cache.stats().eager_refreshes, 3);
 }
 
 /// Reads without a factory have nothing to refresh with.
@@ -76,52 +53,6 @@ async fn plain_reads_of_a_due_value_refresh_nothing() {
         assert_eq!(*read, 1);
         idle(&cache).await;
         assert_eq!(loads.count(), 1, "it is still due for the next who can");
-    }
-}
-
-/// FusionCache does not try again before the life is over; here the throttle says when.
-#[tokio::test(start_paused = true)]
-async fn a_failed_refresh_costs_nothing_and_is_throttled() {
-    let world = World::new().await;
-    for cache in both(&world).await {
-        let slow = EntryOptions::new(secs(600)).eager_refresh(EagerRefresh::after(0.1));
-        let _ = cache.set("key", 1).options(slow.clone()).await.unwrap();
-        pass(secs(61)).await;
-        let loads = Loads::new();
-        for seconds in [0, 10, 19, 2] {
-            pass(secs(seconds)).await;
-            let read = cache.get_or_set("key", loads.fail::<_, i32>()).options(slow.clone());
-            let read = read.await.unwrap();
-            assert_eq!((*read, read.is_stale()), (1, false));
-            idle(&cache).await;
-            assert_eq!(loads.count(), if seconds == 2 { 2 } else { 1 });
-        }
-        assert_eq!(cache.stats().factory_failures, 2);
-    }
-}
-
-/// Another node has refreshed already, and this one has not heard: L2 is asked before the source.
-/// A value is due on all nodes at once; one of them loads.
-/// The value dies while it is being refreshed: who comes then waits for that load.
-#[tokio::test(start_paused = true)]
-async fn a_miss_waits_for_the_refresh_that_is_under_way() {
-    let world = World::new().await;
-    // Without a fallback the record ends in L2, and the refresh has nothing left to replace there.
-    let kept = || eager().fail_safe(FailSafe::default());
-    for cache in both(&world).await {
-        let _ = cache.set("key", 1).options(kept()).await.unwrap();
-        pass(secs(9)).await;
-        let (gate, loads) = (Gate::new(), Loads::new());
-        let hit = cache.get_or_set("key", loads.gated(&gate, 2)).options(kept());
-        assert_eq!(*hit.await.unwrap(), 1);
-        gate.reached().await;
-        pass(secs(2)).await;
-        let miss = load(&cache, "key", &[], kept(), loads.value(3));
-        pass(SHORT).await;
-        assert!(!miss.is_finished());
-        gate.open();
-        let read = miss.await.unwrap().unwrap();
-        assert_eq!((*read, loads.count()), (2, 1));
     }
 }
 
@@ -204,5 +135,46 @@ async fn a_threshold_out_of_range_is_refused_by_name() {
         let read = cache.get_or_set("key", Loads::new().value(1)).options(options).await;
         assert!(read.as_ref().unwrap_err().to_string().contains("eager_refresh"));
         assert_eq!(kind_of(read), ErrorKind::InvalidOptions);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refresh_that_a_removal_here_overtakes_brings_nothing_back() {
+    for clear in [false, true] {
+        let world = World::new().await;
+        let (one, two) = (world.node().await, world.node().await);
+        let _ = one.cache.set("key", 1).tags(["tag"]).options(eager()).await.unwrap();
+        pass(secs(9)).await;
+        let gate = Gate::new();
+        let hit = load(&one.cache, "key", &["tag"], eager(), gated(&gate, 2));
+        assert_eq!(*hit.await.unwrap().unwrap(), 1);
+        gate.reached().await;
+        let _ = match clear {
+            false => one.cache.remove_by_tag("tag").await.unwrap(),
+            true => one.cache.clear_hard().await.unwrap(),
+        };
+        pass(SHORT).await;
+        gate.open();
+        idle(&one.cache).await;
+        for node in [&one, &two] {
+            assert_eq!(any(&node.cache, "key").await, None, "clear {clear}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refresh_that_a_set_overtakes_does_not_replace_it() {
+    let world = World::new().await;
+    for cache in both(&world).await {
+        let _ = cache.set("key", 1).options(eager()).await.unwrap();
+        pass(secs(9)).await;
+        let gate = Gate::new();
+        let hit = load(&cache, "key", &[], eager(), gated(&gate, 2));
+        hit.await.unwrap().unwrap();
+        gate.reached().await;
+        put(&cache, "key", 3, &[]).await;
+        gate.open();
+        idle(&cache).await;
+        assert_eq!(fresh(&cache, "key").await, Some(3));
     }
 }

@@ -15,7 +15,6 @@ mod counters;
 mod durations;
 mod eager;
 mod eager_early;
-mod eager_races;
 mod fail_safe;
 mod l1_bounds;
 mod l2;

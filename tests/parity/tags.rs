@@ -1,9 +1,9 @@
 //! Tags in one cache, without L2 and with.
 
 use crinkle_testkit::chaos::L2Op;
-use crinkle_tests::{Loads, World, options, pass};
+use crinkle_tests::{Loads, World, options};
 
-use crate::{any, both, fresh, load_or, long, put, secs};
+use crate::{any, both, fresh, load_or, put};
 
 #[tokio::test(start_paused = true)]
 async fn a_removed_tag_takes_exactly_what_carries_it() {
@@ -119,25 +119,6 @@ async fn what_is_stored_after_a_removal_of_its_tag_is_fresh() {
             let _ = cache.remove_by_tag("tag").await.unwrap();
         }
     }
-}
-
-/// A day has 86,400 seconds and a marker of FusionCache lives ten days; a barrier outlives all it
-/// hides.
-#[tokio::test(start_paused = true)]
-async fn a_removal_holds_for_the_whole_life_of_what_it_hides() {
-    let world = World::new().await;
-    let day = 86_400;
-    let settings = crinkle_core::Settings::default().max_lifetime(secs(60 * day));
-    let settings = settings.poll(secs(day / 24)).coherence_lease(secs(day));
-    let node = world.node_with(|builder| builder.settings(settings)).await;
-    let month = long().duration(secs(30 * day));
-    let set = node.cache.set("key", 1).tags(["tag"]).options(month.clone());
-    let _ = set.await.unwrap();
-    let _ = node.cache.set("kept", 1).tags(["other"]).options(month).await.unwrap();
-    let _ = node.cache.remove_by_tag("tag").await.unwrap();
-    pass(secs(29 * day)).await;
-    assert_eq!(any(&node.cache, "key").await, None);
-    assert_eq!(fresh(&node.cache, "kept").await, Some(1));
 }
 
 /// Whatever carries the tag: one number is written, and nothing else is touched.
