@@ -1,7 +1,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use crinkle_core::l2::{
-    Announce, AnnounceRemoval, BusId, Found, L2, L2Error, L2ErrorKind, Read, Record,
+    Announce, AnnounceRemoval, Atomicity, BusId, Found, L2, L2Error, L2ErrorKind, Read, Record,
 };
 use crinkle_core::protocol::Version;
 use crinkle_core::protocol::ledger::{Advance, Advanced, RECENT_IDS, SyncAsk, SyncReply};
@@ -76,6 +76,10 @@ type ReadReply = (Option<Bytes>, u64, Option<Vec<u8>>);
 impl L2 for RedisL2 {
     fn bus(&self) -> Option<BusId> {
         Some(self.client.bus())
+    }
+
+    fn atomicity(&self) -> Atomicity {
+        Atomicity::Atomic
     }
 
     async fn read(&self, key: &str, ask: Option<LeaseAsk>) -> Result<Read, L2Error> {

@@ -4,6 +4,7 @@
 mod batch;
 mod builder;
 mod get_or_set;
+mod guarantees;
 mod health;
 mod inner;
 mod many;
@@ -22,6 +23,7 @@ pub use builder::CacheBuilder;
 #[cfg(feature = "blocking")]
 pub(crate) use get_or_set::refresh;
 pub use get_or_set::{GetOrSet, GetOrSetFuture, NoTags};
+pub use guarantees::{Guarantee, Guarantees};
 pub use health::{Health, LastError};
 pub(crate) use inner::{Inner, Link};
 pub use requests::{Get, GetFuture, GetOr};

@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 use tokio::time::timeout;
 
 use super::breaker::Breaker;
-use super::{AnnounceRemoval, L2, L2Error, L2ErrorKind, Read};
+use super::{AnnounceRemoval, Atomicity, L2, L2Error, L2ErrorKind, Read};
 use crate::clock::{Moment, nanos};
 use crate::events::Event;
 use crate::protocol::KeyHash;
@@ -62,6 +62,10 @@ impl Access {
 
     pub(crate) fn holds_records(&self) -> bool {
         self.holds_records
+    }
+
+    pub(crate) fn atomicity(&self) -> Atomicity {
+        self.store.atomicity()
     }
 
     pub(crate) fn is_open(&self) -> bool {

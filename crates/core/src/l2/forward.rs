@@ -1,21 +1,26 @@
-//! `L2` through `Arc` and `Box`, once, with nothing left out.
+//! `L2` through `Arc`, `Box` and whatever is an L2 by pointing at one, with nothing left out.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{Announce, AnnounceRemoval, BusId, L2, L2Error, Read, Record};
+use super::{
+    Announce, AnnounceRemoval, Atomicity, BusId, L2, L2Error, PlainL2, PlainStore, Read, Record,
+};
 use crate::protocol::Version;
 use crate::protocol::ledger::{Advance, Advanced, SyncAsk, SyncReply};
 use crate::protocol::record::{LeaseAsk, Put};
 
 macro_rules! forward {
-    ($ty:ty) => {
+    ($ty:ty, $($bound:tt)*) => {
         #[async_trait]
         #[deny(clippy::missing_trait_methods)]
-        impl<T: L2 + ?Sized> L2 for $ty {
+        impl<T: $($bound)*> L2 for $ty {
             fn bus(&self) -> Option<BusId> {
                 (**self).bus()
+            }
+            fn atomicity(&self) -> Atomicity {
+                (**self).atomicity()
             }
             async fn read(&self, key: &str, ask: Option<LeaseAsk>) -> Result<Read, L2Error> {
                 (**self).read(key, ask).await
@@ -76,5 +81,6 @@ macro_rules! forward {
     };
 }
 
-forward!(Arc<T>);
-forward!(Box<T>);
+forward!(Arc<T>, L2 + ?Sized);
+forward!(Box<T>, L2 + ?Sized);
+forward!(PlainL2<T>, PlainStore);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 
-use super::{Announce, AnnounceRemoval, BusId, L2, L2Error, Read, Record, Slot};
+use super::{Announce, AnnounceRemoval, Atomicity, BusId, L2, L2Error, Read, Record, Slot};
 use crate::backplane::MemoryBackplane;
 use crate::backplane::message;
 use crate::clock::{Clock, SystemClock};
@@ -150,6 +150,10 @@ impl L2 for MemoryL2 {
     fn bus(&self) -> Option<BusId> {
         use crate::backplane::Backplane;
         self.shared.bus.as_ref().and_then(Backplane::bus)
+    }
+
+    fn atomicity(&self) -> Atomicity {
+        Atomicity::Atomic
     }
 
     async fn read(&self, key: &str, ask: Option<LeaseAsk>) -> Result<Read, L2Error> {

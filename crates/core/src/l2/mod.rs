@@ -2,11 +2,13 @@
 
 pub(crate) mod access;
 pub(crate) mod breaker;
+mod cas;
 mod codec;
 pub(crate) mod compression;
 mod error;
 mod forward;
 mod memory;
+mod plain;
 pub mod record;
 mod slot;
 
@@ -15,6 +17,7 @@ use std::fmt::Debug;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+pub use cas::{CasL2, CasStore, Held, Stored};
 #[cfg(feature = "json")]
 pub use codec::Json;
 #[cfg(feature = "messagepack")]
@@ -27,6 +30,7 @@ pub use codec::{Codec, NoCodec, Raw, Wire};
 pub use compression::Compression;
 pub use error::{L2Error, L2ErrorKind};
 pub use memory::MemoryL2;
+pub use plain::{PlainL2, PlainStore};
 pub use slot::Slot;
 
 use crate::protocol::Version;
@@ -73,12 +77,17 @@ use crate::protocol::record::{Lease, LeaseAsk, Put};
 ///
 /// # Minimal implementation
 ///
-/// A map of [`Slot`]s and one `Authority` behind a lock; `MemoryL2` is exactly that. Check yours with
-/// `crinkle_testkit::contract::l2`.
+/// For a store with compare-and-swap, implement [`CasStore`] and use [`CasL2`]. For one that runs
+/// transactions or scripts: a [`Slot`] per key and one `Authority` per ledger, as `MemoryL2` has
+/// behind its lock. Check yours with `crinkle_testkit::contract::l2`.
 #[async_trait]
 pub trait L2: Debug + Send + Sync + 'static {
     /// The message bus this store can announce on within its own atomic step, if any.
     fn bus(&self) -> Option<BusId>;
+
+    /// How this store changes a record or the ledger, which decides what a cache over it can promise:
+    /// see [`Cache::guarantees`](crate::Cache::guarantees).
+    fn atomicity(&self) -> Atomicity;
 
     /// Reads a record; with `ask`, leaves or reports a lease in the same step.
     async fn read(&self, key: &str, ask: Option<LeaseAsk>) -> Result<Read, L2Error>;
@@ -155,6 +164,19 @@ pub async fn one_by_one(
         reads.push(store.read(key, *ask).await?);
     }
     Ok(reads)
+}
+
+/// How a store changes what it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_enums, reason = "what a cache can promise follows from it")]
+pub enum Atomicity {
+    /// It runs a whole operation in one step, like a script in Redis.
+    Atomic,
+    /// It reads, and writes only if nothing has changed since, like [`CasL2`]. The same promises, for
+    /// more round trips under contention.
+    CompareAndSwap,
+    /// It reads, then writes, whatever happened in between, like [`PlainL2`]. Weaker.
+    Plain,
 }
 
 /// Names a message bus: a store and a backplane with equal names reach the same subscribers.

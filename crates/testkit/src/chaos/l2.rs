@@ -3,7 +3,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use crinkle_core::l2::{Announce, AnnounceRemoval, BusId, L2, L2Error, L2ErrorKind, Read, Record};
+use crinkle_core::l2::{
+    Announce, AnnounceRemoval, Atomicity, BusId, L2, L2Error, L2ErrorKind, Read, Record,
+};
 use crinkle_core::protocol::Version;
 use crinkle_core::protocol::ledger::{Advance, Advanced, SyncAsk, SyncReply};
 use crinkle_core::protocol::record::{LeaseAsk, Put};
@@ -218,6 +220,10 @@ impl ChaosL2 {
 impl L2 for ChaosL2 {
     fn bus(&self) -> Option<BusId> {
         self.inner.bus()
+    }
+
+    fn atomicity(&self) -> Atomicity {
+        self.inner.atomicity()
     }
 
     async fn read(&self, key: &str, ask: Option<LeaseAsk>) -> Result<Read, L2Error> {

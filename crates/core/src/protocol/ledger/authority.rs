@@ -17,6 +17,24 @@ pub struct Authority {
     cap: usize,
 }
 
+/// Everything an [`Authority`] keeps, for a store that takes it apart and puts it together again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "built by every store that keeps it in pieces")]
+pub struct Snapshot {
+    /// The epoch.
+    pub epoch: Epoch,
+    /// The last number issued, or lifted to.
+    pub frontier: u64,
+    /// Barriers at or below this number may have been dropped.
+    pub trim: u64,
+    /// The floors.
+    pub floor: Levels,
+    /// The newest ids, ascending.
+    pub ids: Vec<(u64, Nonce)>,
+    /// The barriers, ascending.
+    pub levels: Vec<(u64, TagHash, Strength)>,
+}
+
 /// One epoch.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Life {
@@ -41,6 +59,32 @@ impl Authority {
     #[must_use]
     pub fn with_capacity(cap: usize) -> Self {
         Self { life: None, cap }
+    }
+
+    /// The ledger that `snapshot` was taken of, or of which it is a part.
+    #[must_use]
+    pub fn restore(snapshot: Snapshot, cap: usize) -> Self {
+        let Snapshot { epoch, frontier, trim, floor, ids, levels } = snapshot;
+        let ids = ids.into_iter().collect();
+        let mut life = Life { frontier, trim, floor, ids, ..Life::begin(epoch, 0) };
+        for (seq, tag, strength) in levels {
+            life.raise(Target::Tag(tag), strength, seq);
+        }
+        Self { life: Some(life), cap }
+    }
+
+    /// What is kept; `None` if there has been no ledger yet.
+    #[must_use]
+    pub fn snapshot(&self) -> Option<Snapshot> {
+        let life = self.life.as_ref()?;
+        Some(Snapshot {
+            epoch: life.epoch,
+            frontier: life.frontier,
+            trim: life.trim,
+            floor: life.floor,
+            ids: life.ids.iter().map(|(seq, id)| (*seq, *id)).collect(),
+            levels: life.by_seq.keys().copied().collect(),
+        })
     }
 
     /// Numbers a removal; the same nonce twice gets the same number twice.

@@ -27,7 +27,7 @@ mod authority;
 mod replica;
 mod sync;
 
-pub use authority::Authority;
+pub use authority::{Authority, Snapshot};
 pub use replica::{Hearing, Pending, Replica, Synced};
 
 use super::{Epoch, Nonce, TagHash};

@@ -1,0 +1,291 @@
+//! The ledger: an [`Authority`] whose root changes by compare-and-swap.
+//!
+//! ```text
+//!  root ── epoch, frontier, floors, newest ids, newest barriers, names of the chunks
+//!            ├── chunk ── older barriers     written once, under a random name, before
+//!            └── chunk ── older still        the root that names it
+//! ```
+//!
+//! - **C1** What decides is the root alone: numbers rise, and ids are found, whatever the chunks say.
+//! - **C2** The root that is there names only chunks that were written before it.
+//! - **C3** A chunk that is gone, old, or too much folds into the floor of its kind: entries stamped before
+//!   its end are hidden, whatever their tags. It can hide more, never less.
+
+use std::collections::BTreeMap;
+
+use futures_util::future::try_join_all;
+
+use super::pieces::{Barrier, ChunkRef, Root, decode_chunk, encode_chunk};
+use super::{CasL2, CasStore, Stored};
+use crate::l2::L2Error;
+use crate::protocol::TagHash;
+use crate::protocol::ledger::{
+    Advance, Advanced, Authority, Levels, Snapshot, Standing, Strength, SyncAsk, SyncReply,
+};
+
+/// How many barriers a root holds before they go into a chunk.
+const IN_ROOT: usize = 1024;
+
+/// How many barriers a chunk holds at most (50 KiB).
+const IN_CHUNK: usize = 2048;
+
+/// A root is written again after this share of its life, or after a day.
+const RENEWALS: u64 = 4;
+const DAY_MS: u64 = 86_400_000;
+
+/// A ledger must not end between two polls, however short the retention.
+const MIN_LIFE_MS: u64 = 60_000;
+
+/// A root and the state it was read in; no root where there is none, or none that makes sense.
+struct Seen<T> {
+    root: Option<Root>,
+    token: Option<T>,
+}
+
+impl<S: CasStore> CasL2<S> {
+    pub(super) async fn number(&self, ledger: &str, ask: &Advance) -> Result<Advanced, L2Error> {
+        let mut tries = 0;
+        loop {
+            let Seen { root, token } = self.root(ledger).await?;
+            let now = self.store.now_us();
+            let mut chunks = root.as_ref().map_or_else(Vec::new, |root| root.chunks.clone());
+            let mut life = root.map(|root| root.life);
+            if let Some(life) = &mut life {
+                drop_old(life, &mut chunks, now, ask.retention_ms);
+            }
+            let epoch = life.as_ref().map(|life| life.epoch);
+            let mut authority = self.authority(life);
+            let advanced = authority.advance(now, ask);
+            if epoch != Some(advanced.epoch) {
+                chunks.clear();
+            }
+            let Some(life) = authority.snapshot() else { return Ok(advanced) };
+            let mut root = Root { life, chunks, written_us: now };
+            let ttl_ms = life_ms(ask.retention_ms);
+            if root.life.levels.len() > IN_ROOT {
+                self.move_out(ledger, &mut root, ttl_ms).await?;
+            }
+            if self.write_root(ledger, token, &root, ttl_ms).await? {
+                return Ok(advanced);
+            }
+            self.again(&mut tries, ledger).await?;
+        }
+    }
+
+    pub(super) async fn compare(&self, ledger: &str, ask: &SyncAsk) -> Result<SyncReply, L2Error> {
+        let mut tries = 0;
+        loop {
+            let Seen { root, token } = self.root(ledger).await?;
+            let now = self.store.now_us();
+            let part = match &root {
+                Some(root) => Some(self.part(ledger, root, ask, now).await?),
+                None => None,
+            };
+            let mut authority = self.authority(part);
+            let reply = authority.sync(now, ask);
+            let ttl_ms = life_ms(ask.retention_ms);
+            let life = match (&root, authority.snapshot()) {
+                (Some(root), Some(life))
+                    if root.life.epoch == life.epoch
+                        && root.life.frontier == life.frontier
+                        && !is_due(root, now, ttl_ms) =>
+                {
+                    return Ok(reply);
+                }
+                (_, Some(life)) => life,
+                (_, None) => return Ok(reply),
+            };
+            let root = match root {
+                // The authority has a part of the barriers, the root names all.
+                Some(mut root) if root.life.epoch == life.epoch => {
+                    root.life.frontier = life.frontier;
+                    Root { written_us: now, ..root }
+                }
+                _ => Root { life, chunks: Vec::new(), written_us: now },
+            };
+            if self.write_root(ledger, token, &root, ttl_ms).await? {
+                return Ok(reply);
+            }
+            self.again(&mut tries, ledger).await?;
+        }
+    }
+
+    async fn root(&self, ledger: &str) -> Result<Seen<S::Token>, L2Error> {
+        let held = self.store.get(ledger).await?;
+        Ok(held.map_or(Seen { root: None, token: None }, |held| Seen {
+            root: Root::decode(&held.bytes),
+            token: Some(held.token),
+        }))
+    }
+
+    async fn write_root(
+        &self,
+        ledger: &str,
+        token: Option<S::Token>,
+        root: &Root,
+        ttl_ms: u64,
+    ) -> Result<bool, L2Error> {
+        let stored = Stored { bytes: root.encode(), ttl_ms, lasting: true };
+        self.store.swap(ledger, token, stored).await
+    }
+
+    fn authority(&self, life: Option<Snapshot>) -> Authority {
+        match life {
+            Some(life) => Authority::restore(life, self.barriers),
+            None => Authority::with_capacity(self.barriers),
+        }
+    }
+
+    /// Moves the barriers of a root into chunks. Where that makes too many, those come first that a
+    /// newer removal of their tag has replaced, then the oldest.
+    async fn move_out(&self, ledger: &str, root: &mut Root, ttl_ms: u64) -> Result<(), L2Error> {
+        let mut moving = std::mem::take(&mut root.life.levels);
+        if moving.len() + root.chunks.iter().map(|c| c.len as usize).sum::<usize>() > self.barriers
+        {
+            let mut newest = BTreeMap::new();
+            let chunks = std::mem::take(&mut root.chunks);
+            for barriers in self.load(ledger, &chunks, &mut root.life).await? {
+                add(&mut newest, barriers, 0);
+            }
+            add(&mut newest, moving, 0);
+            moving = ascending(newest);
+            let surplus = moving.len().saturating_sub(self.barriers / 4 * 3);
+            let folded: Vec<_> = moving.drain(..surplus).collect();
+            fold(&mut root.life, ChunkRef::of(0, &folded).ends);
+        }
+        let mut writes = Vec::new();
+        let mut rest = moving.as_slice();
+        while !rest.is_empty() {
+            let part;
+            (part, rest) = rest.split_at(whole_numbers(rest, IN_CHUNK));
+            let chunk = ChunkRef::of(self.entropy.version().0, part);
+            // The root is lasting, and a store that keeps order makes this so with it. It ends by
+            // itself when what it holds hides nothing any more, named by a root or not.
+            let stored = Stored { bytes: encode_chunk(part), ttl_ms, lasting: false };
+            writes.push((chunk_key(ledger, chunk), stored));
+            root.chunks.push(chunk);
+        }
+        let writes = writes
+            .into_iter()
+            .map(|(key, stored)| async move { self.store.swap(&key, None, stored).await });
+        try_join_all(writes).await?;
+        Ok(())
+    }
+
+    /// What these chunks hold; of those that are gone, the floor tells (C3).
+    async fn load(
+        &self,
+        ledger: &str,
+        chunks: &[ChunkRef],
+        life: &mut Snapshot,
+    ) -> Result<Vec<Vec<Barrier>>, L2Error> {
+        let keys: Vec<_> = chunks.iter().map(|chunk| chunk_key(ledger, *chunk)).collect();
+        let mut loaded = Vec::with_capacity(chunks.len());
+        for (chunk, held) in chunks.iter().zip(self.store.get_many(&keys).await?) {
+            match held.and_then(|held| decode_chunk(&held.bytes)) {
+                Some(barriers) => loaded.push(barriers),
+                None => fold(life, chunk.ends),
+            }
+        }
+        Ok(loaded)
+    }
+
+    /// As much of the ledger as the answer to `ask` needs: one barrier more than its page, or all.
+    async fn part(
+        &self,
+        ledger: &str,
+        root: &Root,
+        ask: &SyncAsk,
+        now_us: u64,
+    ) -> Result<Snapshot, L2Error> {
+        let in_root = root.life.levels.clone();
+        let mut life = Snapshot { levels: Vec::new(), ..root.life.clone() };
+        let standing = self.authority(Some(life.clone())).sync(now_us, ask).standing;
+        let from = if standing == Standing::Current { ask.from } else { 0 };
+        let chunks: Vec<_> = root.chunks.iter().filter(|c| c.end() > from).copied().collect();
+        let mut left = chunks.as_slice();
+        let mut newest = BTreeMap::new();
+        while !left.is_empty() && newest.len() <= ask.page {
+            let missing = ask.page + 1 - newest.len();
+            let wanted;
+            (wanted, left) = left.split_at(enough(left, missing));
+            for barriers in self.load(ledger, wanted, &mut life).await? {
+                add(&mut newest, barriers, from);
+            }
+        }
+        if left.is_empty() {
+            add(&mut newest, in_root, from);
+        }
+        life.levels = ascending(newest);
+        Ok(life)
+    }
+}
+
+/// By tag and strength, the newest number.
+type Newest = BTreeMap<(TagHash, Strength), u64>;
+
+/// Adds what is above `from`. Call it in the order of the numbers.
+fn add(newest: &mut Newest, barriers: Vec<Barrier>, from: u64) {
+    let above = barriers.into_iter().filter(|(seq, _, _)| *seq > from);
+    newest.extend(above.map(|(seq, tag, strength)| ((tag, strength), seq)));
+}
+
+fn ascending(newest: Newest) -> Vec<Barrier> {
+    let mut barriers: Vec<_> =
+        newest.into_iter().map(|((tag, strength), seq)| (seq, tag, strength)).collect();
+    barriers.sort_unstable();
+    barriers
+}
+
+/// How many of these chunks hold so many barriers.
+fn enough(chunks: &[ChunkRef], barriers: usize) -> usize {
+    let mut held = 0;
+    let more = chunks.iter().take_while(|chunk| {
+        let more = held < barriers;
+        held += chunk.len as usize;
+        more
+    });
+    more.count()
+}
+
+/// About `most` barriers, at the end of a number.
+fn whole_numbers(barriers: &[Barrier], most: usize) -> usize {
+    let mut end = most.min(barriers.len());
+    while end < barriers.len() && barriers[end].0 == barriers[end - 1].0 {
+        end += 1;
+    }
+    end
+}
+
+/// Drops chunks that hide nothing any more.
+fn drop_old(life: &mut Snapshot, chunks: &mut Vec<ChunkRef>, now_us: u64, retention_ms: u64) {
+    let oldest_kept = now_us.saturating_sub(retention_ms.saturating_mul(1000));
+    chunks.retain(|chunk| {
+        let keep = chunk.end() >= oldest_kept;
+        if !keep {
+            fold(life, chunk.ends);
+        }
+        keep
+    });
+}
+
+/// What barriers up to these numbers hide, the floor hides from now on (C3).
+fn fold(life: &mut Snapshot, ends: Levels) {
+    life.floor.raise(Strength::Soft, ends.soft);
+    life.floor.raise(Strength::Hard, ends.hard);
+    life.trim = life.trim.max(ends.soft).max(ends.hard);
+}
+
+fn is_due(root: &Root, now_us: u64, ttl_ms: u64) -> bool {
+    let after_ms = (ttl_ms / RENEWALS).min(DAY_MS);
+    now_us.saturating_sub(root.written_us) / 1000 >= after_ms
+}
+
+/// A ledger outlives everything it can hide, with a margin.
+fn life_ms(retention_ms: u64) -> u64 {
+    retention_ms.saturating_mul(2).max(MIN_LIFE_MS)
+}
+
+fn chunk_key(ledger: &str, chunk: ChunkRef) -> String {
+    format!("{ledger}:{:016x}", chunk.name)
+}

@@ -1,0 +1,226 @@
+//! The bytes of a ledger: a root, and the older barriers in chunks that never change.
+//!
+//! | root: `CRR` 1, then | size |
+//! |---|---|
+//! | epoch, frontier, trim, soft floor, hard floor, written at (us on the store's clock) | 8 each |
+//! | ids: count, then number and id of each | 4, 16 each |
+//! | barriers: count, then number, tag, strength (`S`, `H`) of each | 4, 25 each |
+//! | chunks: count, then name, soft end, hard end, barriers in it | 4, 28 each |
+//! | crc32c of all before | 4 |
+//!
+//! A chunk is `CRC` 1, its barriers as above, and its crc32c. All numbers are big-endian. Chunks and what
+//! the root has of barriers are ascending; the ends are the newest number of each strength.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::protocol::ledger::{Levels, Snapshot, Strength};
+use crate::protocol::{Epoch, Nonce, TagHash};
+
+const ROOT: &[u8; 4] = b"CRR\x01";
+const CHUNK: &[u8; 4] = b"CRC\x01";
+
+/// One barrier: its number, its tag, how hard it is.
+pub(super) type Barrier = (u64, TagHash, Strength);
+
+/// What lies under the ledger's key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Root {
+    /// Everything but the barriers in chunks.
+    pub(super) life: Snapshot,
+    pub(super) chunks: Vec<ChunkRef>,
+    /// When it was written, on the store's clock.
+    pub(super) written_us: u64,
+}
+
+/// What a root knows of a chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ChunkRef {
+    /// Part of its key, random.
+    pub(super) name: u64,
+    /// The newest number of each strength in it.
+    pub(super) ends: Levels,
+    /// How many barriers it holds.
+    pub(super) len: u32,
+}
+
+impl ChunkRef {
+    pub(super) fn of(name: u64, barriers: &[Barrier]) -> Self {
+        let mut ends = Levels::default();
+        for (seq, _, strength) in barriers {
+            ends.raise(*strength, *seq);
+        }
+        Self { name, ends, len: u32::try_from(barriers.len()).unwrap_or(u32::MAX) }
+    }
+
+    /// The newest number in it.
+    pub(super) fn end(&self) -> u64 {
+        self.ends.soft.max(self.ends.hard)
+    }
+}
+
+impl Root {
+    pub(super) fn encode(&self) -> Bytes {
+        let life = &self.life;
+        let mut out = BytesMut::new();
+        out.put_slice(ROOT);
+        let Levels { soft, hard } = life.floor;
+        for number in [life.epoch.0, life.frontier, life.trim, soft, hard, self.written_us] {
+            out.put_u64(number);
+        }
+        put_count(&mut out, life.ids.len());
+        for (seq, id) in &life.ids {
+            out.put_u64(*seq);
+            out.put_u64(id.0);
+        }
+        put_barriers(&mut out, &life.levels);
+        put_count(&mut out, self.chunks.len());
+        for chunk in &self.chunks {
+            for number in [chunk.name, chunk.ends.soft, chunk.ends.hard] {
+                out.put_u64(number);
+            }
+            out.put_u32(chunk.len);
+        }
+        summed(out)
+    }
+
+    /// `None` for anything that is not a whole root.
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut r = Reader::new(bytes, ROOT)?;
+        let epoch = Epoch(r.u64()?);
+        let (frontier, trim) = (r.u64()?, r.u64()?);
+        let floor = Levels { soft: r.u64()?, hard: r.u64()? };
+        let written_us = r.u64()?;
+        let ids = r.list(16, |r| Some((r.u64()?, Nonce(r.u64()?))))?;
+        let levels = r.list(25, Reader::barrier)?;
+        let chunks = r.list(28, |r| {
+            let name = r.u64()?;
+            let ends = Levels { soft: r.u64()?, hard: r.u64()? };
+            Some(ChunkRef { name, ends, len: u32::from_be_bytes(r.take()?) })
+        })?;
+        let life = Snapshot { epoch, frontier, trim, floor, ids, levels };
+        r.0.is_empty().then_some(Self { life, chunks, written_us })
+    }
+}
+
+pub(super) fn encode_chunk(barriers: &[Barrier]) -> Bytes {
+    let mut out = BytesMut::new();
+    out.put_slice(CHUNK);
+    put_barriers(&mut out, barriers);
+    summed(out)
+}
+
+/// `None` for anything that is not a whole chunk.
+pub(super) fn decode_chunk(bytes: &[u8]) -> Option<Vec<Barrier>> {
+    let mut r = Reader::new(bytes, CHUNK)?;
+    let barriers = r.list(25, Reader::barrier)?;
+    r.0.is_empty().then_some(barriers)
+}
+
+fn put_count(out: &mut BytesMut, count: usize) {
+    out.put_u32(u32::try_from(count).unwrap_or(u32::MAX));
+}
+
+fn put_barriers(out: &mut BytesMut, barriers: &[Barrier]) {
+    put_count(out, barriers.len());
+    for (seq, tag, strength) in barriers {
+        out.put_u64(*seq);
+        out.put_u128(tag.0);
+        out.put_u8(match strength {
+            Strength::Soft => b'S',
+            Strength::Hard => b'H',
+        });
+    }
+}
+
+fn summed(mut out: BytesMut) -> Bytes {
+    let sum = crc32c::crc32c(&out);
+    out.put_u32(sum);
+    out.freeze()
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    /// What is between the magic and a sum that is right.
+    fn new(bytes: &'a [u8], magic: &[u8; 4]) -> Option<Self> {
+        let (body, sum) = bytes.split_last_chunk::<4>()?;
+        let whole = crc32c::crc32c(body) == u32::from_be_bytes(*sum);
+        body.strip_prefix(magic).filter(|_| whole).map(Self)
+    }
+
+    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (head, rest) = self.0.split_first_chunk::<N>()?;
+        self.0 = rest;
+        Some(*head)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        Some(u64::from_be_bytes(self.take()?))
+    }
+
+    /// A counted list whose items have `size` bytes; nothing is allocated beyond what is there.
+    fn list<T>(
+        &mut self,
+        size: usize,
+        mut item: impl FnMut(&mut Self) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        let count = usize::try_from(u32::from_be_bytes(self.take()?)).ok()?;
+        if count > self.0.len() / size {
+            return None;
+        }
+        (0..count).map(|_| item(self)).collect()
+    }
+
+    fn barrier(&mut self) -> Option<Barrier> {
+        let seq = self.u64()?;
+        let tag = TagHash(u128::from_be_bytes(self.take()?));
+        let strength = match self.take()? {
+            [b'S'] => Strength::Soft,
+            [b'H'] => Strength::Hard,
+            _ => return None,
+        };
+        Some((seq, tag, strength))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn root() -> Root {
+        let barriers = vec![(5, TagHash(7), Strength::Soft), (6, TagHash(8), Strength::Hard)];
+        let floor = Levels { soft: 2, hard: 1 };
+        let life = Snapshot {
+            epoch: Epoch(9),
+            frontier: 6,
+            trim: 1,
+            floor,
+            ids: vec![(5, Nonce(50)), (6, Nonce(60))],
+            levels: barriers.clone(),
+        };
+        Root { life, chunks: vec![ChunkRef::of(77, &barriers)], written_us: 4 }
+    }
+
+    #[test]
+    fn a_root_comes_back_as_it_went() {
+        assert_eq!(Root::decode(&root().encode()), Some(root()));
+    }
+
+    #[test]
+    fn a_chunk_comes_back_as_it_went() {
+        let barriers = root().life.levels;
+        assert_eq!(decode_chunk(&encode_chunk(&barriers)), Some(barriers));
+    }
+
+    #[test]
+    fn a_piece_that_is_cut_or_changed_is_no_piece() {
+        let whole = root().encode();
+        for at in 0..whole.len() {
+            assert_eq!(Root::decode(&whole[..at]), None);
+            let mut flipped = whole.to_vec();
+            flipped[at] ^= 1;
+            assert_eq!(Root::decode(&flipped), None);
+        }
+        assert_eq!(decode_chunk(&whole), None);
+    }
+}

@@ -1,0 +1,95 @@
+//! Records: one [`Slot`] per key, behind the time at which it ends.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use futures_util::future::try_join_all;
+
+use super::{CasL2, CasStore, Held, Stored};
+use crate::l2::{L2Error, Read, Slot, record};
+use crate::protocol::record::{Head, LeaseAsk};
+
+/// How long a lease lives that a `set` leaves on its way, in milliseconds.
+const FOOTHOLD_MS: u64 = 10_000;
+
+/// How long the mark of a released lease is kept, in milliseconds.
+const VOID_MS: u64 = 1_000;
+
+impl<S: CasStore> CasL2<S> {
+    /// Runs one operation on a key's slot, atomically.
+    pub(super) async fn update<R: Send>(
+        &self,
+        key: &str,
+        lasting: bool,
+        op: impl FnMut(&mut Slot, u64) -> R + Send,
+    ) -> Result<R, L2Error> {
+        let held = self.store.get(key).await?;
+        self.update_from(held, key, lasting, op).await
+    }
+
+    /// The same, with what has been read already.
+    pub(super) async fn update_from<R: Send>(
+        &self,
+        mut held: Option<Held<S::Token>>,
+        key: &str,
+        lasting: bool,
+        mut op: impl FnMut(&mut Slot, u64) -> R + Send,
+    ) -> Result<R, L2Error> {
+        let mut tries = 0;
+        loop {
+            let (before, token) =
+                held.map_or((Slot::default(), None), |held| (slot(&held.bytes), Some(held.token)));
+            let (mut after, now) = (before.clone(), self.now_ms());
+            let result = op(&mut after, now);
+            if after == before {
+                return Ok(result);
+            }
+            let foothold = token.is_none() && self.guards() && !is_lease(&after);
+            if foothold {
+                // Absence has no version, so nothing but a lease may be created: a command that is
+                // stuck on its way would bring back what has been removed in the meantime.
+                let lease = record::lease(self.entropy.version());
+                after = Slot::new(lease, now.saturating_add(FOOTHOLD_MS));
+            }
+            let stored = stored(after, now, lasting && !foothold);
+            if !self.store.swap(key, token, stored).await? {
+                self.again(&mut tries, key).await?;
+            } else if !foothold {
+                return Ok(result);
+            }
+            held = self.store.get(key).await?;
+        }
+    }
+
+    pub(super) async fn read_all(
+        &self,
+        asks: &[(String, Option<LeaseAsk>)],
+    ) -> Result<Vec<Read>, L2Error> {
+        let keys: Vec<_> = asks.iter().map(|(key, _)| key.clone()).collect();
+        let held = self.store.get_many(&keys).await?;
+        let reads = asks.iter().zip(held).map(|((key, ask), held)| {
+            self.update_from(held, key, false, |slot, now| slot.read(*ask, now))
+        });
+        try_join_all(reads).await
+    }
+}
+
+fn is_lease(slot: &Slot) -> bool {
+    let stored = slot.clone().into_stored();
+    stored.is_none_or(|(bytes, _)| matches!(record::head(&bytes), Some(Head::Lease(_))))
+}
+
+/// What is kept under a key: when it ends (ms on the store's clock, 8 bytes), then the record.
+fn slot(bytes: &Bytes) -> Slot {
+    match bytes.split_first_chunk() {
+        Some((ends, _)) => Slot::new(bytes.slice(8..), u64::from_be_bytes(*ends)),
+        None => Slot::new(Bytes::new(), 0),
+    }
+}
+
+fn stored(slot: Slot, now_ms: u64, lasting: bool) -> Stored {
+    let (record, ends_ms) = slot.into_stored().unwrap_or((Bytes::new(), 0));
+    let mut bytes = BytesMut::with_capacity(8 + record.len());
+    bytes.put_u64(ends_ms);
+    bytes.put_slice(&record);
+    let ttl_ms = ends_ms.saturating_sub(now_ms).max(VOID_MS);
+    Stored { bytes: bytes.freeze(), ttl_ms, lasting }
+}

@@ -1,0 +1,113 @@
+//! An L2 over a store that can do no more than get, set and delete.
+
+use std::fmt::Debug;
+use std::ops::Deref;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::cas::{CasL2, CasStore, Held, Stored};
+use super::{Atomicity, L2Error};
+
+/// A store with `get`, `set` and `delete` and nothing that compares. [`PlainL2`] makes an
+/// [`L2`](super::L2) of it, with weaker promises. If the store can compare and swap, implement
+/// [`CasStore`] instead.
+///
+/// # Contract
+///
+/// As [`CasStore`], without tokens: a reader sees the last write that was answered, values of
+/// 64 KiB fit, keys are arbitrary UTF-8, and [`now_us`](PlainStore::now_us) is the store's own clock
+/// if it has one.
+#[async_trait]
+pub trait PlainStore: Debug + Send + Sync + 'static {
+    /// Microseconds on the store's clock; see [`CasStore`].
+    fn now_us(&self) -> u64;
+
+    /// What is under a key; `None` if nothing is there.
+    async fn get(&self, key: &str) -> Result<Option<Bytes>, L2Error>;
+
+    /// Replaces whatever is there.
+    async fn set(&self, key: &str, value: Stored) -> Result<(), L2Error>;
+
+    /// Deletes whatever is there.
+    async fn delete(&self, key: &str) -> Result<(), L2Error>;
+}
+
+/// An [`L2`](super::L2) over a [`PlainStore`]: **weaker**, since between its read and its write
+/// anything can happen. `cache.guarantees()` says so.
+///
+/// - A fill or an `expire` that overlaps a `remove` or `set` of the same key on *another node* can put
+///   back what that had just removed. It then lives until its lifetime ends or the next removal. On one
+///   node nothing of the kind happens, nor with tags: a barrier hides the entry whatever the store holds.
+/// - A `set` whose bytes were stuck in a socket may land late, over something newer.
+/// - Two nodes may both hold the lease of a key and both load it.
+/// - Of two removals by tag at the same moment, the ledger may keep one. The node of the other
+///   finds it missing with its next poll and issues it again; until then (a poll, 1 s) nodes that
+///   missed its announcement do not know it.
+///
+/// What holds all the same: a read never takes bytes of another key, type or epoch; a lost ledger hides
+/// everything stamped under it; a node's own removals hold there from the first poll.
+///
+/// ```
+/// use crinkle_core::Cache;
+/// use crinkle_core::l2::{PlainL2, PlainStore};
+///
+/// # async fn example(store: impl PlainStore) -> Result<(), crinkle_core::Error> {
+/// let cache = Cache::builder("shop").l2(PlainL2::new(store)).build()?;
+/// println!("{}", cache.guarantees());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct PlainL2<S> {
+    inner: CasL2<Unguarded<S>>,
+}
+
+impl<S: PlainStore> PlainL2<S> {
+    /// An L2 over this store.
+    #[must_use]
+    pub fn new(store: S) -> Self {
+        Self { inner: CasL2::assemble(Unguarded(store), Atomicity::Plain) }
+    }
+
+    /// The store.
+    pub fn store(&self) -> &S {
+        &self.inner.store().0
+    }
+}
+
+/// Makes the [`L2`](super::L2) of a [`PlainL2`] that of what is in it.
+impl<S> Deref for PlainL2<S> {
+    type Target = CasL2<Unguarded<S>>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.inner
+    }
+}
+
+/// Swaps without comparing.
+#[derive(Debug)]
+#[expect(unnameable_types, reason = "what is in a `PlainL2`")]
+pub struct Unguarded<S>(S);
+
+#[async_trait]
+impl<S: PlainStore> CasStore for Unguarded<S> {
+    type Token = ();
+
+    fn now_us(&self) -> u64 {
+        self.0.now_us()
+    }
+
+    async fn get(&self, key: &str) -> Result<Option<Held<()>>, L2Error> {
+        Ok(self.0.get(key).await?.map(|bytes| Held { bytes, token: () }))
+    }
+
+    async fn swap(&self, key: &str, _: Option<()>, value: Stored) -> Result<bool, L2Error> {
+        self.0.set(key, value).await?;
+        Ok(true)
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), L2Error> {
+        self.0.delete(key).await
+    }
+}
