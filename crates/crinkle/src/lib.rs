@@ -9,6 +9,18 @@ pub mod redis {
     pub use crinkle_l2_redis::*;
 }
 
+/// memcached as L2.
+#[cfg(feature = "memcached")]
+pub mod memcached {
+    pub use crinkle_l2_memcached::*;
+}
+
+/// A file as L2.
+#[cfg(feature = "disk")]
+pub mod disk {
+    pub use crinkle_l2_disk::*;
+}
+
 /// The code of the pages compiles, too.
 #[cfg(doctest)]
 mod pages {
@@ -32,4 +44,6 @@ mod pages {
     mod errors {}
     #[doc = include_str!("../../../docs/redis.md")]
     mod redis {}
+    #[doc = include_str!("../../../docs/stores.md")]
+    mod stores {}
 }

@@ -5,11 +5,14 @@
 //! | [`contract`] | conformance suites for [`L2`](crinkle_core::l2::L2) and [`Backplane`](crinkle_core::backplane::Backplane) |
 //! | [`chaos`] | a store and a backplane whose every call ends as the test says |
 //! | [`clock`] | a clock on Tokio's time, for tests with paused time |
+//! | [`memcached`] | a real `memcached`, killed, stopped and restarted at will |
 //! | [`model`] | the protocol of the core, explored state by state |
 //! | [`redis`] | a real `redis-server`, killed, stopped and restarted at will |
 
 pub mod chaos;
 pub mod clock;
 pub mod contract;
+pub mod memcached;
 pub mod model;
+mod port;
 pub mod redis;

@@ -163,7 +163,7 @@ async fn raises_floors<S: L2 + ?Sized>(store: &S, ledger: &str) {
     assert!(reply.levels.is_empty(), "a clear is no tag");
 }
 
-fn removal(nonce: u64, tags: &[u128]) -> Advance {
+pub(super) fn removal(nonce: u64, tags: &[u128]) -> Advance {
     let targets = tags.iter().map(|tag| Target::Tag(TagHash(*tag))).collect();
     Advance {
         removal: Removal { nonce: Nonce(nonce), strength: Strength::Hard, targets },
@@ -181,7 +181,7 @@ fn soft(nonce: u64, tags: &[u128]) -> Advance {
 }
 
 /// Asks from `frontier`.
-fn ask(epoch: Option<Epoch>, frontier: u64, last: Option<u64>) -> SyncAsk {
+pub(super) fn ask(epoch: Option<Epoch>, frontier: u64, last: Option<u64>) -> SyncAsk {
     SyncAsk {
         epoch,
         from: frontier,
@@ -193,10 +193,10 @@ fn ask(epoch: Option<Epoch>, frontier: u64, last: Option<u64>) -> SyncAsk {
     }
 }
 
-async fn advance<S: L2 + ?Sized>(store: &S, ledger: &str, ask: Advance) -> Advanced {
+pub(super) async fn advance<S: L2 + ?Sized>(store: &S, ledger: &str, ask: Advance) -> Advanced {
     store.advance(ledger, &ask, None).await.expect("advance")
 }
 
-async fn sync<S: L2 + ?Sized>(store: &S, ledger: &str, ask: SyncAsk) -> SyncReply {
+pub(super) async fn sync<S: L2 + ?Sized>(store: &S, ledger: &str, ask: SyncAsk) -> SyncReply {
     store.sync(ledger, &ask).await.expect("sync")
 }

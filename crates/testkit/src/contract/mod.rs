@@ -17,8 +17,10 @@
 
 mod announcing;
 mod backplane;
+mod cas;
 mod keys;
 mod ledger;
+mod races;
 mod records;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,14 +29,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use crinkle_core::backplane::{Backplane, Incoming, Subscription};
 use crinkle_core::l2::record::Envelope;
-use crinkle_core::l2::{L2, Record};
+use crinkle_core::l2::{Atomicity, CasStore, L2, Record};
 use crinkle_core::protocol::Version;
 use crinkle_core::protocol::record::LeaseAsk;
 
 /// How long a check waits for what must come.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Checks a store against the contract of [`L2`].
+/// Checks a store against the contract of [`L2`]. What must hold when calls overlap is checked unless
+/// the store says that it is [`Plain`](Atomicity::Plain).
 ///
 /// # Panics
 ///
@@ -60,6 +63,23 @@ pub async fn l2_under<S: L2 + ?Sized>(store: &S, prefix: &str) {
     records::check(store, prefix).await;
     keys::check(store, prefix).await;
     ledger::check(store, prefix).await;
+    if store.atomicity() != Atomicity::Plain {
+        races::check(store, prefix).await;
+    }
+}
+
+/// Checks a store against the contract of [`CasStore`]: that tokens never fit again, and values are kept
+/// as they are.
+///
+/// # Panics
+///
+/// If the store breaks the contract, with the sentence it breaks.
+///
+/// # Cancel safety
+///
+/// Dropping the future leaves some short-lived keys behind.
+pub async fn cas_store<S: CasStore>(store: &S) {
+    cas::check(store, "contract:").await;
 }
 
 /// Checks a backplane against the contract of [`Backplane`].

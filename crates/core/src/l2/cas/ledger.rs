@@ -44,6 +44,7 @@ struct Seen<T> {
 
 impl<S: CasStore> CasL2<S> {
     pub(super) async fn number(&self, ledger: &str, ask: &Advance) -> Result<Advanced, L2Error> {
+        let _alone = self.changing.lock().await;
         let mut tries = 0;
         loop {
             let Seen { root, token } = self.root(ledger).await?;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use tokio::sync::Mutex;
 use tokio::time::sleep;
 
 use super::{Announce, AnnounceRemoval, Atomicity, BusId, L2, L2Error, L2ErrorKind, Read, Record};
@@ -138,6 +139,8 @@ pub struct CasL2<S> {
     entropy: Entropy,
     barriers: usize,
     atomicity: Atomicity,
+    /// Held while this process changes a ledger: it need not race with itself.
+    changing: Mutex<()>,
 }
 
 impl<S: CasStore> CasL2<S> {
@@ -148,7 +151,8 @@ impl<S: CasStore> CasL2<S> {
     }
 
     pub(super) fn assemble(store: S, atomicity: Atomicity) -> Self {
-        Self { store, entropy: Entropy::new(None), barriers: MAX_BARRIERS, atomicity }
+        let (entropy, changing) = (Entropy::new(None), Mutex::default());
+        Self { store, entropy, barriers: MAX_BARRIERS, atomicity, changing }
     }
 
     /// How many barriers the ledger keeps exactly at most; when there are more, a quarter of it folds.

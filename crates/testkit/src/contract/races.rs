@@ -1,0 +1,45 @@
+use crinkle_core::l2::L2;
+use crinkle_core::protocol::Version;
+use crinkle_core::protocol::record::{Lease, Put};
+use futures_util::future::join_all;
+
+use super::ledger::{advance, ask as everything, removal, sync};
+use super::{ask, fresh, value};
+
+/// How many calls overlap.
+const CALLS: u64 = 8;
+
+pub(super) async fn check<S: L2 + ?Sized>(store: &S, prefix: &str) {
+    grants_one_lease(store, &fresh(prefix, "one-lease")).await;
+    stores_one_fill(store, &fresh(prefix, "one-fill")).await;
+    numbers_every_removal(store, &fresh(prefix, "every-removal")).await;
+}
+
+async fn grants_one_lease<S: L2 + ?Sized>(store: &S, key: &str) {
+    let reads = join_all((1..=CALLS).map(|id| store.read(key, Some(ask(id))))).await;
+    let leases: Vec<_> = reads.into_iter().map(|read| read.expect("read").lease).collect();
+    let granted = leases.iter().filter(|lease| **lease == Lease::Granted).count();
+    assert_eq!(granted, 1, "of readers that ask at once, one gets the lease: {leases:?}");
+}
+
+async fn stores_one_fill<S: L2 + ?Sized>(store: &S, key: &str) {
+    store.set(key, value(1, "one"), None, None).await.expect("set");
+    let puts = (2..2 + CALLS).map(|id| store.put(key, Version(1), value(id, "two"), None));
+    let puts = join_all(puts).await;
+    let stored = puts.into_iter().filter(|put| *put.as_ref().expect("put") == Put::Stored).count();
+    assert_eq!(stored, 1, "of fills over one version, one is stored");
+}
+
+async fn numbers_every_removal<S: L2 + ?Sized>(store: &S, ledger: &str) {
+    let removals = (1..=CALLS).map(|nonce| {
+        let removal = removal(nonce, &[u128::from(nonce)]);
+        advance(store, ledger, removal)
+    });
+    let mut numbers: Vec<_> = join_all(removals).await.iter().map(|done| done.seq).collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    let reply = sync(store, ledger, everything(None, 0, None)).await;
+    let told: Vec<_> = reply.ids.iter().map(|(seq, _)| *seq).collect();
+    assert_eq!(told, numbers, "of removals at once, each has a number of its own");
+    assert_eq!(reply.levels.len(), numbers.len(), "and none is lost");
+}

@@ -1,0 +1,201 @@
+//! The ledger of a store that compares and swaps: what becomes of it when it is large, and when a part
+//! of it is lost.
+
+use std::time::Duration;
+
+use crinkle_core::l2::{CasL2, L2};
+use crinkle_core::protocol::ledger::{
+    Advance, Advanced, Removal, Standing, Strength, SyncAsk, SyncReply, Target,
+};
+use crinkle_core::protocol::{Epoch, Nonce, TagHash};
+use crinkle_tests::pass;
+
+use crate::shelf::Shelf;
+
+const HOUR_MS: u64 = 3_600_000;
+const LEDGER: &str = "L";
+
+async fn remove(l2: &impl L2, nonce: u64, tag: u128, strength: Strength) -> Advanced {
+    let targets = vec![Target::Tag(TagHash(tag))];
+    let removal = Removal { nonce: Nonce(nonce), strength, targets };
+    let ask = Advance {
+        removal,
+        epoch: None,
+        frontier: 0,
+        new_epoch: Epoch(nonce),
+        retention_ms: HOUR_MS,
+    };
+    l2.advance(LEDGER, &ask, None).await.unwrap()
+}
+
+/// Removes this many tags, each once.
+async fn remove_many(l2: &impl L2, count: u64) -> Vec<u64> {
+    let mut numbers = Vec::new();
+    for nonce in 1..=count {
+        numbers.push(remove(l2, nonce, u128::from(nonce), Strength::Hard).await.seq);
+    }
+    numbers
+}
+
+fn ask(epoch: Option<Epoch>, from: u64) -> SyncAsk {
+    SyncAsk {
+        epoch,
+        from,
+        frontier: from,
+        last: None,
+        new_epoch: Epoch(0xE9),
+        page: 4096,
+        retention_ms: HOUR_MS,
+    }
+}
+
+async fn sync(l2: &impl L2, epoch: Option<Epoch>, from: u64) -> SyncReply {
+    l2.sync(LEDGER, &ask(epoch, from)).await.unwrap()
+}
+
+/// Everything, read in pages of `page`.
+async fn read_all(l2: &impl L2, page: usize) -> Vec<(u64, TagHash, Strength)> {
+    let epoch = sync(l2, None, 0).await.epoch;
+    let (mut all, mut from) = (Vec::new(), 0);
+    loop {
+        let reply = l2.sync(LEDGER, &SyncAsk { page, ..ask(Some(epoch), from) }).await.unwrap();
+        assert_eq!(reply.standing, Standing::Current);
+        all.extend(reply.levels);
+        if reply.complete {
+            return all;
+        }
+        from = all.last().unwrap().0;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_ledger_is_kept_in_pieces_of_64_kib() {
+    let shelf = Shelf::new();
+    let numbers = remove_many(&CasL2::new(shelf.clone()), 5_000).await;
+    assert!(shelf.biggest() <= 64 * 1024, "the largest piece has {} bytes", shelf.biggest());
+    assert_eq!(shelf.keys("L:").len(), 4, "1,025 barriers each, the rest is in the root");
+    let other = CasL2::new(shelf);
+    let expected: Vec<_> =
+        (1..).zip(&numbers).map(|(tag, seq)| (*seq, TagHash(tag), Strength::Hard)).collect();
+    for page in [100, 1025, 4096, 10_000] {
+        assert!(read_all(&other, page).await == expected, "in pages of {page}");
+    }
+    let reply = sync(&other, Some(Epoch(1)), numbers[4_000]).await;
+    assert_eq!((reply.levels.len(), reply.complete), (999, true), "what lies above is told");
+    assert_eq!(reply.floor.hard, 0, "nothing has been folded");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_later_removal_of_a_tag_counts_wherever_the_earlier_one_is_kept() {
+    let shelf = Shelf::new();
+    let l2 = CasL2::new(shelf.clone());
+    remove_many(&l2, 1_500).await;
+    let again = remove(&l2, 9_001, 1, Strength::Hard).await;
+    let soft = remove(&l2, 9_002, 1, Strength::Soft).await;
+    let all = read_all(&l2, 4096).await;
+    let of_one: Vec<_> = all.into_iter().filter(|(_, tag, _)| *tag == TagHash(1)).collect();
+    let hard = (again.seq, TagHash(1), Strength::Hard);
+    assert_eq!(of_one, [hard, (soft.seq, TagHash(1), Strength::Soft)]);
+}
+
+/// A piece that is gone held barriers of unknown tags up to a known number: whatever is stamped below
+/// that number has to go.
+#[tokio::test(start_paused = true)]
+async fn a_lost_piece_hides_everything_stamped_before_its_end() {
+    let shelf = Shelf::new();
+    let l2 = CasL2::new(shelf.clone());
+    let numbers = remove_many(&l2, 3_000).await;
+    let ends = [numbers[1_024], numbers[2_049]];
+    for chunk in shelf.keys("L:") {
+        shelf.lose(&chunk);
+    }
+    let reply = sync(&CasL2::new(shelf), Some(Epoch(1)), 0).await;
+    assert_eq!(reply.floor.hard, ends[1], "the floor is at the end of what is lost");
+    assert_eq!(
+        reply.trim, ends[1],
+        "and whoever still knows what is lost does not take it for a loss"
+    );
+    assert_eq!(reply.levels.len(), 3_000 - 2_050, "what is not lost is told");
+    assert_eq!(reply.epoch, Epoch(1), "whoever knows all has lost nothing");
+    let current = sync(&l2, Some(Epoch(1)), numbers[2_999]).await;
+    assert_eq!(current.floor.hard, 0, "and needs no floor");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_or_corrupt_root_is_another_epoch() {
+    let shelf = Shelf::new();
+    let l2 = CasL2::new(shelf.clone());
+    remove_many(&l2, 10).await;
+    shelf.corrupt(LEDGER);
+    let reply = sync(&l2, Some(Epoch(1)), 0).await;
+    assert_eq!((reply.standing, reply.epoch), (Standing::NewEpoch, Epoch(0xE9)));
+    shelf.lose(LEDGER);
+    let begun = remove(&l2, 77, 1, Strength::Hard).await;
+    assert_eq!((begun.epoch, begun.prev), (Epoch(77), None), "a removal begins it, too");
+}
+
+#[tokio::test(start_paused = true)]
+async fn barriers_that_newer_ones_have_replaced_do_not_count() {
+    let shelf = Shelf::new();
+    let l2 = CasL2::new(shelf.clone()).with_barriers(4_000);
+    for nonce in 1..=12_000_u64 {
+        remove(&l2, nonce, u128::from(nonce % 2_000), Strength::Hard).await;
+    }
+    let all = read_all(&l2, 4096).await;
+    assert_eq!(all.len(), 2_000, "each tag once");
+    assert_eq!(sync(&l2, Some(Epoch(1)), 0).await.floor.hard, 0, "nothing has been folded");
+}
+
+#[tokio::test(start_paused = true)]
+async fn barriers_beyond_the_cap_fold_into_the_floor() {
+    let shelf = Shelf::new();
+    let l2 = CasL2::new(shelf.clone()).with_barriers(2_000);
+    let numbers = remove_many(&l2, 6_000).await;
+    let reply = sync(&l2, None, 0).await;
+    let all = read_all(&l2, 4096).await;
+    assert!((1_000..=3_100).contains(&all.len()), "about the cap is kept, it was {}", all.len());
+    let oldest = numbers[6_000 - all.len()];
+    assert_eq!(all[0].0, oldest, "the newest are kept");
+    assert!(reply.floor.hard < oldest && reply.floor.hard >= numbers[6_000 - all.len() - 1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn barriers_older_than_the_retention_fold_into_the_floor() {
+    let shelf = Shelf::new();
+    let l2 = CasL2::new(shelf.clone());
+    let numbers = remove_many(&l2, 1_500).await;
+    pass(Duration::from_secs(2 * 3600)).await;
+    let last = remove(&l2, 9_000, 7, Strength::Soft).await;
+    let reply = sync(&l2, None, 0).await;
+    assert_eq!(reply.levels, [(last.seq, TagHash(7), Strength::Soft)]);
+    assert_eq!(reply.floor.hard, numbers[1_499]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_poll_writes_only_to_renew_the_ledger() {
+    let shelf = Shelf::new();
+    let l2 = CasL2::new(shelf.clone());
+    remove_many(&l2, 1).await;
+    let written = shelf.writes();
+    for _ in 0..100 {
+        sync(&l2, Some(Epoch(1)), 0).await;
+    }
+    assert_eq!(shelf.writes(), written, "a poll is one read");
+    pass(Duration::from_secs(1800)).await;
+    sync(&l2, Some(Epoch(1)), 0).await;
+    sync(&l2, Some(Epoch(1)), 0).await;
+    assert_eq!(
+        shelf.writes(),
+        written + 1,
+        "a quarter of its life later it is written again, once"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_after_a_lost_reply_gets_the_same_number() {
+    let shelf = Shelf::new();
+    let l2 = CasL2::new(shelf.clone());
+    let numbers = remove_many(&l2, 1_100).await;
+    let again = remove(&CasL2::new(shelf), 1_025, 1_025, Strength::Hard).await;
+    assert_eq!(again.seq, numbers[1_024], "wherever its barrier is kept");
+}
