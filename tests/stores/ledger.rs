@@ -15,8 +15,15 @@ use crate::shelf::Shelf;
 const HOUR_MS: u64 = 3_600_000;
 const LEDGER: &str = "L";
 
+/// How many tags each removal of [`remove_many`] has.
+const TAGS: u64 = 25;
+
 async fn remove(l2: &impl L2, nonce: u64, tag: u128, strength: Strength) -> Advanced {
-    let targets = vec![Target::Tag(TagHash(tag))];
+    remove_all(l2, nonce, &[tag], strength).await
+}
+
+async fn remove_all(l2: &impl L2, nonce: u64, tags: &[u128], strength: Strength) -> Advanced {
+    let targets = tags.iter().map(|tag| Target::Tag(TagHash(*tag))).collect();
     let removal = Removal { nonce: Nonce(nonce), strength, targets };
     let ask = Advance {
         removal,
@@ -28,11 +35,19 @@ async fn remove(l2: &impl L2, nonce: u64, tag: u128, strength: Strength) -> Adva
     l2.advance(LEDGER, &ask, None).await.unwrap()
 }
 
-/// Removes this many tags, each once.
+/// Removes the tags from 1 to `count`; the number of each.
 async fn remove_many(l2: &impl L2, count: u64) -> Vec<u64> {
+    remove_cycling(l2, count, u64::MAX).await
+}
+
+/// The same, where tags come again after so many.
+async fn remove_cycling(l2: &impl L2, count: u64, cycle: u64) -> Vec<u64> {
     let mut numbers = Vec::new();
-    for nonce in 1..=count {
-        numbers.push(remove(l2, nonce, u128::from(nonce), Strength::Hard).await.seq);
+    for nonce in 1..=count / TAGS {
+        let tags = (nonce - 1) * TAGS + 1..=nonce * TAGS;
+        let tags: Vec<_> = tags.map(|tag| u128::from(tag % cycle)).collect();
+        let seq = remove_all(l2, nonce, &tags, Strength::Hard).await.seq;
+        numbers.extend(tags.iter().map(|_| seq));
     }
     numbers
 }
@@ -71,17 +86,17 @@ async fn read_all(l2: &impl L2, page: usize) -> Vec<(u64, TagHash, Strength)> {
 #[tokio::test(start_paused = true)]
 async fn a_large_ledger_is_kept_in_pieces_of_64_kib() {
     let shelf = Shelf::new();
-    let numbers = remove_many(&CasL2::new(shelf.clone()), 5_000).await;
+    let numbers = remove_many(&CasL2::new(shelf.clone()), 3_500).await;
     assert!(shelf.biggest() <= 64 * 1024, "the largest piece has {} bytes", shelf.biggest());
-    assert_eq!(shelf.keys("L:").len(), 4, "1,025 barriers each, the rest is in the root");
+    assert_eq!(shelf.keys("L:").len(), 3, "1,025 barriers each, the rest is in the root");
     let other = CasL2::new(shelf);
     let expected: Vec<_> =
         (1..).zip(&numbers).map(|(tag, seq)| (*seq, TagHash(tag), Strength::Hard)).collect();
     for page in [100, 1025, 4096, 10_000] {
         assert!(read_all(&other, page).await == expected, "in pages of {page}");
     }
-    let reply = sync(&other, Some(Epoch(1)), numbers[4_000]).await;
-    assert_eq!((reply.levels.len(), reply.complete), (999, true), "what lies above is told");
+    let reply = sync(&other, Some(Epoch(1)), numbers[2_500]).await;
+    assert_eq!((reply.levels.len(), reply.complete), (975, true), "what lies above is told");
     assert_eq!(reply.floor.hard, 0, "nothing has been folded");
 }
 
@@ -125,7 +140,7 @@ async fn a_lost_piece_hides_everything_stamped_before_its_end() {
 async fn a_lost_or_corrupt_root_is_another_epoch() {
     let shelf = Shelf::new();
     let l2 = CasL2::new(shelf.clone());
-    remove_many(&l2, 10).await;
+    remove_many(&l2, 50).await;
     shelf.corrupt(LEDGER);
     let reply = sync(&l2, Some(Epoch(1)), 0).await;
     assert_eq!((reply.standing, reply.epoch), (Standing::NewEpoch, Epoch(0xE9)));
@@ -137,12 +152,10 @@ async fn a_lost_or_corrupt_root_is_another_epoch() {
 #[tokio::test(start_paused = true)]
 async fn barriers_that_newer_ones_have_replaced_do_not_count() {
     let shelf = Shelf::new();
-    let l2 = CasL2::new(shelf.clone()).with_barriers(4_000);
-    for nonce in 1..=12_000_u64 {
-        remove(&l2, nonce, u128::from(nonce % 2_000), Strength::Hard).await;
-    }
+    let l2 = CasL2::new(shelf.clone()).with_barriers(2_000);
+    remove_cycling(&l2, 12_000, 1_200).await;
     let all = read_all(&l2, 4096).await;
-    assert_eq!(all.len(), 2_000, "each tag once");
+    assert_eq!(all.len(), 1_200, "each tag once");
     assert_eq!(sync(&l2, Some(Epoch(1)), 0).await.floor.hard, 0, "nothing has been folded");
 }
 
@@ -150,13 +163,13 @@ async fn barriers_that_newer_ones_have_replaced_do_not_count() {
 async fn barriers_beyond_the_cap_fold_into_the_floor() {
     let shelf = Shelf::new();
     let l2 = CasL2::new(shelf.clone()).with_barriers(2_000);
-    let numbers = remove_many(&l2, 6_000).await;
+    let numbers = remove_many(&l2, 4_500).await;
     let reply = sync(&l2, None, 0).await;
     let all = read_all(&l2, 4096).await;
     assert!((1_000..=3_100).contains(&all.len()), "about the cap is kept, it was {}", all.len());
-    let oldest = numbers[6_000 - all.len()];
+    let oldest = numbers[4_500 - all.len()];
     assert_eq!(all[0].0, oldest, "the newest are kept");
-    assert!(reply.floor.hard < oldest && reply.floor.hard >= numbers[6_000 - all.len() - 1]);
+    assert!(reply.floor.hard < oldest && reply.floor.hard >= numbers[4_500 - all.len() - 1]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -175,7 +188,7 @@ async fn barriers_older_than_the_retention_fold_into_the_floor() {
 async fn an_idle_poll_writes_only_to_renew_the_ledger() {
     let shelf = Shelf::new();
     let l2 = CasL2::new(shelf.clone());
-    remove_many(&l2, 1).await;
+    remove_many(&l2, 25).await;
     let written = shelf.writes();
     for _ in 0..100 {
         sync(&l2, Some(Epoch(1)), 0).await;
@@ -196,6 +209,6 @@ async fn a_retry_after_a_lost_reply_gets_the_same_number() {
     let shelf = Shelf::new();
     let l2 = CasL2::new(shelf.clone());
     let numbers = remove_many(&l2, 1_100).await;
-    let again = remove(&CasL2::new(shelf), 1_025, 1_025, Strength::Hard).await;
+    let again = remove(&CasL2::new(shelf), 41, 1_025, Strength::Hard).await;
     assert_eq!(again.seq, numbers[1_024], "wherever its barrier is kept");
 }

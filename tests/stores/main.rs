@@ -7,6 +7,7 @@ mod disk;
 mod guarantees;
 mod ledger;
 mod memcached;
+mod mirror;
 mod plain;
 mod races;
 mod shelf;

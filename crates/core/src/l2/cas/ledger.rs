@@ -69,7 +69,7 @@ impl<S: CasStore> CasL2<S> {
             if self.write_root(ledger, token, &root, ttl_ms).await? {
                 return Ok(advanced);
             }
-            self.again(&mut tries, ledger).await?;
+            self.again(&mut tries).await?;
         }
     }
 
@@ -107,7 +107,7 @@ impl<S: CasStore> CasL2<S> {
             if self.write_root(ledger, token, &root, ttl_ms).await? {
                 return Ok(reply);
             }
-            self.again(&mut tries, ledger).await?;
+            self.again(&mut tries).await?;
         }
     }
 

@@ -178,11 +178,11 @@ impl<S: CasStore> CasL2<S> {
     }
 
     /// Others were faster: waits for up to 1, 2, 4, .. 64 ms, or gives up.
-    async fn again(&self, tries: &mut u32, key: &str) -> Result<(), L2Error> {
+    async fn again(&self, tries: &mut u32) -> Result<(), L2Error> {
         *tries += 1;
         if *tries >= TRIES {
             let what = format!(
-                "others changed {key:?} {TRIES} times while this call tried to; nothing was written"
+                "others changed it {TRIES} times while this call tried to; nothing was written"
             );
             return Err(L2Error::new(L2ErrorKind::Other, what));
         }

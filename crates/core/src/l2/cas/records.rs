@@ -51,7 +51,7 @@ impl<S: CasStore> CasL2<S> {
             }
             let stored = stored(after, now, lasting && !foothold);
             if !self.store.swap(key, token, stored).await? {
-                self.again(&mut tries, key).await?;
+                self.again(&mut tries).await?;
             } else if !foothold {
                 return Ok(result);
             }

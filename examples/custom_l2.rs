@@ -1,0 +1,77 @@
+//! An L2 of one's own: two nodes over a `HashMap`, by way of compare-and-swap.
+//!
+//! Put your table or bucket in the place of the map: `get` answers a value and what identifies its
+//! state, `swap` writes if that state is still there, `delete` deletes.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use crinkle::backplane::MemoryBackplane;
+use crinkle::l2::{CasL2, CasStore, Held, L2Error, Stored};
+use crinkle::{Cache, Clock, SystemClock};
+use crinkle_examples::Expectations;
+use crinkle_testkit::contract;
+
+#[derive(Debug, Default)]
+struct Map(Mutex<Inside>);
+
+#[derive(Debug, Default)]
+struct Inside {
+    values: HashMap<String, Held<u64>>,
+    /// One counter for all keys: a token must not fit a key that was deleted and made anew.
+    last: u64,
+}
+
+impl Map {
+    fn lock(&self) -> MutexGuard<'_, Inside> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl CasStore for Map {
+    type Token = u64;
+
+    fn now_us(&self) -> u64 {
+        SystemClock.now().as_nanos() / 1000
+    }
+
+    async fn get(&self, key: &str) -> Result<Option<Held<u64>>, L2Error> {
+        Ok(self.lock().values.get(key).cloned())
+    }
+
+    async fn swap(&self, key: &str, seen: Option<u64>, value: Stored) -> Result<bool, L2Error> {
+        let mut inside = self.lock();
+        if inside.values.get(key).map(|held| held.token) != seen {
+            return Ok(false);
+        }
+        inside.last += 1;
+        let held = Held { bytes: value.bytes, token: inside.last };
+        inside.values.insert(key.to_owned(), held);
+        Ok(true)
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), L2Error> {
+        self.lock().values.remove(key);
+        Ok(())
+    }
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    contract::cas_store(&Map::default()).await;
+    let store = Arc::new(CasL2::new(Map::default()));
+    contract::l2(&store).await;
+    println!("The store keeps the contract. Two nodes share it:\n");
+    let (bus, mut all) = (MemoryBackplane::new(), Expectations::new());
+    let node = || Cache::builder("shop").l2(Arc::clone(&store)).backplane(bus.clone()).build();
+    let (one, two) = (node()?, node()?);
+    one.get_or_set("answer", async |_| crinkle::ok(42)).tags(["numbers"]).await?;
+    let found = two.get::<i32>("answer").await?;
+    all.expect(found.is_some_and(|answer| *answer == 42), "the other node finds what one loaded");
+    two.remove_by_tag("numbers").await?;
+    all.expect(two.get::<i32>("answer").await?.is_none(), "a removal by tag holds at once");
+    println!("\n{}", two.guarantees());
+    all.conclude()
+}
