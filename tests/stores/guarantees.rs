@@ -45,3 +45,11 @@ async fn a_plain_store_says_what_is_weaker() {
     assert!(log.starts_with("an L2 that cannot compare, a backplane\nS1 holds: "), "{log}");
     assert!(log.contains("\nS5 is weaker: a load replaces exactly the version that it saw; but "));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_cache_that_shares_its_ledger_alone_loads_on_each_node() {
+    let builder = Cache::builder("shop").backplane(MemoryBackplane::new());
+    let cache = builder.ledger(MemoryL2::new()).build().unwrap();
+    assert_eq!(weaker(&cache), ["S14"]);
+    assert!(cache.guarantees().to_string().contains("for the ledger alone"));
+}

@@ -24,6 +24,8 @@ use crate::l2::access::Access;
 pub struct Guarantees {
     /// How L2 changes what it holds; `None` without one.
     pub store: Option<Atomicity>,
+    /// Whether L2 holds the ledger and no values.
+    pub ledger_only: bool,
     /// Whether other nodes are told of changes as they happen.
     pub backplane: bool,
     /// Every guarantee, by number.
@@ -47,21 +49,25 @@ impl<C: Send + Sync + 'static> Cache<C> {
     #[must_use]
     pub fn guarantees(&self) -> Guarantees {
         let inner = self.inner();
-        Guarantees::of(inner.l2.as_ref().map(Access::atomicity), inner.bus.is_some())
+        let l2 = inner.l2.as_ref();
+        let (store, backplane) = (l2.map(Access::atomicity), inner.bus.is_some());
+        Guarantees::of(store, l2.is_some() && inner.records().is_none(), backplane)
     }
 }
 
 impl Guarantees {
-    fn of(store: Option<Atomicity>, backplane: bool) -> Self {
-        let plain = store == Some(Atomicity::Plain);
-        let alone = store.is_some() && !backplane;
+    fn of(store: Option<Atomicity>, ledger_only: bool, backplane: bool) -> Self {
+        let reasons = [
+            (ledger_only, LEDGER_ONLY.as_slice()),
+            (store == Some(Atomicity::Plain), WITH_PLAIN.as_slice()),
+            (store.is_some() && !backplane, WITHOUT_BACKPLANE.as_slice()),
+        ];
         let all = PROMISES.map(|(id, says)| {
-            let weaker = WITH_PLAIN.iter().filter(|_| plain);
-            let weaker = weaker.chain(WITHOUT_BACKPLANE.iter().filter(|_| alone));
-            let weaker = weaker.copied().find(|(of, _)| *of == id).map(|(_, how)| how);
-            Guarantee { id, says, weaker }
+            let apply = reasons.iter().filter(|(applies, _)| *applies);
+            let weaker = apply.flat_map(|(_, weaker)| *weaker).find(|(of, _)| *of == id);
+            Guarantee { id, says, weaker: weaker.map(|(_, how)| *how) }
         });
-        Self { store, backplane, all: all.into() }
+        Self { store, ledger_only, backplane, all: all.into() }
     }
 
     /// Whether a guarantee holds in full. False for a number that there is not.
@@ -80,7 +86,8 @@ impl fmt::Display for Guarantees {
             Some(Atomicity::Plain) => "an L2 that cannot compare",
         };
         let backplane = if self.backplane { "a backplane" } else { "no backplane" };
-        write!(f, "{store}, {backplane}")?;
+        let alone = if self.ledger_only { " for the ledger alone" } else { "" };
+        write!(f, "{store}{alone}, {backplane}")?;
         for Guarantee { id, says, weaker } in &self.all {
             match weaker {
                 None => write!(f, "\n{id} holds: {says}")?,
@@ -127,6 +134,9 @@ const WITH_PLAIN: [(&str, &str); 7] = [
     ("S14", "two nodes that ask at one moment may both load"),
     ("S15", "`Done` says that L2 took the write, not that a write at the same moment has left it"),
 ];
+
+const LEDGER_ONLY: [(&str, &str); 1] =
+    [("S14", "values stay on their node, so each node loads its own")];
 
 const WITHOUT_BACKPLANE: [(&str, &str); 1] = [(
     "S3",

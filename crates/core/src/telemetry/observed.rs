@@ -8,7 +8,7 @@ use tracing::Instrument;
 use super::meters::Op;
 use super::{Telemetry, spans};
 use crate::events::Notice;
-use crate::l2::{Announce, AnnounceRemoval, BusId, L2, L2Error, Read, Record};
+use crate::l2::{Announce, AnnounceRemoval, Atomicity, BusId, L2, L2Error, Read, Record};
 use crate::protocol::Version;
 use crate::protocol::ledger::{Advance, Advanced, SyncAsk, SyncReply};
 use crate::protocol::record::{LeaseAsk, Put};
@@ -52,6 +52,10 @@ impl Observed {
 impl L2 for Observed {
     fn bus(&self) -> Option<BusId> {
         self.store.bus()
+    }
+
+    fn atomicity(&self) -> Atomicity {
+        self.store.atomicity()
     }
 
     async fn read(&self, key: &str, ask: Option<LeaseAsk>) -> Result<Read, L2Error> {
