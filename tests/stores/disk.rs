@@ -78,6 +78,24 @@ async fn a_file_that_is_open_elsewhere_or_foreign_is_an_error() {
     Disk::open(&foreign).unwrap_err();
 }
 
+/// A copy of a file in use is what a crash leaves.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_caller_wrote_outlives_a_crash() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, left) = (dir.path().join("cache"), dir.path().join("left"));
+    let disk = Disk::open(&path).unwrap();
+    let lasting = Stored { lasting: true, ..stored(3_600_000) };
+    disk.swap("loaded", None, stored(3_600_000)).await.unwrap();
+    disk.swap("removed", None, stored(3_600_000)).await.unwrap();
+    disk.swap("written", None, lasting).await.unwrap();
+    disk.delete("removed").await.unwrap();
+    std::fs::copy(&path, &left).unwrap();
+    let disk = Disk::open(&left).unwrap();
+    assert!(disk.get("written").await.unwrap().is_some());
+    assert!(disk.get("removed").await.unwrap().is_none());
+    assert!(disk.get("loaded").await.unwrap().is_some(), "what was before is on the disk, too");
+}
+
 fn stored(ttl_ms: u64) -> Stored {
     Stored { bytes: "value".into(), ttl_ms, lasting: false }
 }

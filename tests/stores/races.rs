@@ -15,28 +15,14 @@ use crinkle_tests::{go, pass};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use crate::shelf::Shelf;
+use crate::shelf::{self, Shelf};
 
 fn ask(id: u64) -> LeaseAsk {
     LeaseAsk { id: Version(id), ttl_ms: 10_000, replace: None, hidden: None }
 }
 
 fn value(version: u64) -> Record {
-    let envelope = record::Envelope {
-        version: Version(version),
-        expired: false,
-        epoch: None,
-        stamp: 0,
-        logical_ms: 60_000,
-        physical_ms: 60_000,
-        schema: 1,
-        codec: 1,
-        key: "key",
-        weight: 1,
-        tags: Vec::new(),
-        payload: b"value",
-    };
-    Record { bytes: envelope.encode(), ttl_ms: 60_000 }
+    shelf::record(version, 60_000, 60_000)
 }
 
 async fn version(l2: &impl L2, key: &str) -> Option<u64> {

@@ -4,11 +4,35 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use crinkle_core::Clock;
-use crinkle_core::l2::{CasStore, Held, L2Error, PlainStore, Stored};
+use crinkle_core::l2::record::Envelope;
+use crinkle_core::l2::{CasStore, Held, L2Error, PlainStore, Record, Stored};
+use crinkle_core::protocol::Version;
 use crinkle_testkit::chaos::Gate;
 use crinkle_testkit::clock::TokioClock;
 use parking_lot::Mutex;
 use tokio::task::yield_now;
+
+/// A value record.
+pub(crate) fn record(version: u64, logical_ms: u64, ttl_ms: u64) -> Record {
+    let envelope = Envelope {
+        version: Version(version),
+        expired: false,
+        epoch: None,
+        stamp: 0,
+        logical_ms,
+        physical_ms: ttl_ms,
+        schema: 1,
+        codec: 1,
+        key: "key",
+        weight: 1,
+        tags: Vec::new(),
+        etag: None,
+        last_modified: None,
+        took_us: 0,
+        payload: b"value",
+    };
+    Record { bytes: envelope.encode(), ttl_ms }
+}
 
 /// A store in memory with nothing but get and compare-and-swap. Others get their turn before each call.
 #[derive(Clone, Debug)]
