@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use crinkle_core::backplane::MemoryBackplane;
 use crinkle_core::l2::{CasL2, L2, Record, record};
-use crinkle_core::protocol::Version;
+use crinkle_core::protocol::ledger::{Advance, Removal, Strength, SyncAsk, Target};
 use crinkle_core::protocol::record::{Head, LeaseAsk, Put};
-use crinkle_core::{BoxError, Cache};
+use crinkle_core::protocol::{Epoch, Nonce, TagHash, Version};
+use crinkle_core::{BoxError, Cache, Reach};
 use crinkle_testkit::chaos::Gate;
 use crinkle_testkit::clock::TokioClock;
 use crinkle_tests::{go, pass};
+use futures_util::future::join_all;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -30,54 +32,83 @@ async fn version(l2: &impl L2, key: &str) -> Option<u64> {
     record::head(&found.bytes).map(Head::version).map(|version| version.0)
 }
 
-/// A node whose loads and writes take from one source that counts up.
+/// What all nodes work with: a source that counts up, and per key the count at the last removal that
+/// was answered. A load that had read the source before that must not be seen after it.
+#[derive(Debug, Default)]
+struct Truth {
+    source: AtomicU64,
+    removed: [AtomicU64; 3],
+}
+
+const KEYS: [&str; 3] = ["a", "b", "c"];
+
 #[derive(Clone, Debug)]
 struct Worker {
     cache: Cache,
-    source: Arc<AtomicU64>,
+    truth: Arc<Truth>,
 }
 
 impl Worker {
     async fn work(self, seed: u64) {
         let mut dice = StdRng::seed_from_u64(seed);
         for _ in 0..20 {
-            let key = ["a", "b", "c"][dice.random_range(0..3)];
-            match dice.random_range(0..5) {
-                0 => drop(self.cache.set(key, self.next()).tags(["t"]).await.unwrap()),
-                1 => drop(self.cache.remove(key).await.unwrap()),
-                2 => drop(self.cache.remove_by_tag("t").await.unwrap()),
-                _ => self.load(key, Duration::from_millis(dice.random_range(0..20))).await,
+            let at = dice.random_range(0..3);
+            match dice.random_range(0..8) {
+                0 => {
+                    drop(self.cache.set(KEYS[at], self.truth.read() * 2).tags(["t"]).await.unwrap())
+                }
+                1..4 => self.remove(at).await,
+                4 => self.remove_all().await,
+                _ => self.load(KEYS[at], Duration::from_millis(dice.random_range(0..5))).await,
             }
-            pass(Duration::from_millis(dice.random_range(0..10))).await;
+            pass(Duration::from_millis(dice.random_range(0..5))).await;
         }
     }
 
+    async fn remove(&self, at: usize) {
+        let now = self.truth.read();
+        assert_eq!(self.cache.remove(KEYS[at]).await.unwrap().l2(), Reach::Done);
+        self.truth.removed[at].fetch_max(now, Ordering::SeqCst);
+    }
+
+    async fn remove_all(&self) {
+        let now = self.truth.read();
+        assert_eq!(self.cache.remove_by_tag("t").await.unwrap().l2(), Reach::Done);
+        for removed in &self.truth.removed {
+            removed.fetch_max(now, Ordering::SeqCst);
+        }
+    }
+
+    /// What is loaded is odd, what is set is even.
     async fn load(&self, key: &str, takes: Duration) {
-        let source = Arc::clone(&self.source);
+        let truth = Arc::clone(&self.truth);
         let load = self.cache.get_or_set(key, move |_| async move {
-            let read = source.fetch_add(1, Ordering::SeqCst);
+            let read = truth.read() * 2 + 1;
             pass(takes).await;
             Ok::<_, BoxError>(read)
         });
         drop(load.tags(["t"]).await.unwrap());
     }
+}
 
-    fn next(&self) -> u64 {
+impl Truth {
+    fn read(&self) -> u64 {
         self.source.fetch_add(1, Ordering::SeqCst)
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn nodes_that_write_and_load_at_once_end_with_equal_copies() {
+async fn nodes_that_write_and_load_at_once_end_with_equal_copies_and_none_that_was_removed() {
     for seed in 0..40 {
-        let (l2, bus) = (Arc::new(CasL2::new(Shelf::new())), MemoryBackplane::new());
-        let (clock, source) = (TokioClock::new(), Arc::new(AtomicU64::new(1)));
+        let (shelf, bus) = (Shelf::slow(seed), MemoryBackplane::new());
+        let (clock, truth) = (TokioClock::new(), Arc::new(Truth::default()));
         let mut nodes = Vec::new();
         for node in 0..3 {
             let builder = Cache::builder("shop").clock(clock).seed(seed * 10 + node);
-            let cache = builder.l2(Arc::clone(&l2)).backplane(bus.clone()).build().unwrap();
+            let store = CasL2::new(shelf.clone());
+            let cache = builder.l2(store).backplane(bus.clone()).build().unwrap();
             cache.ready().await.unwrap();
-            nodes.push(Worker { cache, source: Arc::clone(&source) });
+            nodes.push(Worker { cache, truth: Arc::clone(&truth) });
         }
         pass(Duration::from_millis(50)).await;
         let work = (0..6).zip(nodes.iter().cycle());
@@ -86,18 +117,49 @@ async fn nodes_that_write_and_load_at_once_end_with_equal_copies() {
             worker.await.unwrap();
         }
         pass(Duration::from_secs(3)).await;
-        for key in ["a", "b", "c"] {
+        for (key, removed) in KEYS.iter().zip(&truth.removed) {
             let mut copies = Vec::new();
             for node in &nodes {
                 copies.push(node.cache.get::<u64>(key).await.unwrap().map(|value| *value));
             }
             assert!(copies.iter().all(|copy| *copy == copies[0]), "seed {seed}: {copies:?}");
+            let removed = removed.load(Ordering::SeqCst) * 2;
+            let stays = copies[0].is_none_or(|copy| copy % 2 == 0 || copy >= removed);
+            assert!(stays, "seed {seed}: {copies:?} was loaded before {removed}");
         }
         for node in &nodes {
             assert_eq!(node.cache.health().pending_removals, 0, "seed {seed}");
             node.cache.close().await.unwrap();
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn removals_of_several_processes_at_once_are_all_numbered() {
+    let shelf = Shelf::slow(1);
+    let processes: Vec<_> = (0..4).map(|_| CasL2::new(shelf.clone())).collect();
+    let removals = (1..=40).zip(processes.iter().cycle()).map(|(nonce, l2)| async move {
+        let targets = vec![Target::Tag(TagHash(u128::from(nonce)))];
+        let removal = Removal { nonce: Nonce(nonce), strength: Strength::Hard, targets };
+        let (new_epoch, retention_ms) = (Epoch(1), 3_600_000);
+        let ask = Advance { removal, epoch: None, frontier: 0, new_epoch, retention_ms };
+        l2.advance("L", &ask, None).await.unwrap().seq
+    });
+    let mut numbers = join_all(removals).await;
+    numbers.sort_unstable();
+    let ask = SyncAsk {
+        epoch: Some(Epoch(1)),
+        from: 0,
+        frontier: 0,
+        last: None,
+        new_epoch: Epoch(2),
+        page: 4096,
+        retention_ms: 3_600_000,
+    };
+    let reply = processes[0].sync("L", &ask).await.unwrap();
+    let told: Vec<_> = reply.levels.iter().map(|(seq, _, _)| *seq).collect();
+    assert_eq!(told, numbers, "each has a number of its own, and none is lost");
+    assert_eq!(told.len(), 40);
 }
 
 /// A `set` where nothing is takes two writes: a lease, then the value over it. A value written at once

@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -10,7 +11,10 @@ use crinkle_core::protocol::Version;
 use crinkle_testkit::chaos::Gate;
 use crinkle_testkit::clock::TokioClock;
 use parking_lot::Mutex;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 use tokio::task::yield_now;
+use tokio::time::sleep;
 
 /// A value record.
 pub(crate) fn record(version: u64, logical_ms: u64, ttl_ms: u64) -> Record {
@@ -49,6 +53,7 @@ struct State {
     biggest: usize,
     held: Vec<(String, Gate)>,
     contended: Option<String>,
+    dice: Option<StdRng>,
 }
 
 /// The same without the comparison.
@@ -58,6 +63,22 @@ pub(crate) struct PlainShelf(pub(crate) Shelf);
 impl Shelf {
     pub(crate) fn new() -> Self {
         Self { clock: TokioClock::new(), state: Arc::default() }
+    }
+
+    /// A store that takes up to 3 ms to begin with a call.
+    pub(crate) fn slow(seed: u64) -> Self {
+        let shelf = Self::new();
+        shelf.state.lock().dice = Some(StdRng::seed_from_u64(seed));
+        shelf
+    }
+
+    /// The way to the store: others may be faster.
+    async fn travel(&self) {
+        let micros = self.state.lock().dice.as_mut().map(|dice| dice.random_range(0..3_000));
+        match micros {
+            Some(micros) => sleep(Duration::from_micros(micros)).await,
+            None => yield_now().await,
+        }
     }
 
     /// The next write of this key that is not held yet gets stuck on its way: it comes to the gate, and is
@@ -103,7 +124,7 @@ impl Shelf {
     }
 
     async fn write(&self, key: &str, seen: Option<Option<u64>>, value: Stored) -> bool {
-        yield_now().await;
+        self.travel().await;
         let gate = {
             let mut state = self.state.lock();
             let at = state.held.iter().position(|(held, _)| held == key);
@@ -145,7 +166,7 @@ impl CasStore for Shelf {
     }
 
     async fn get(&self, key: &str) -> Result<Option<Held<u64>>, L2Error> {
-        yield_now().await;
+        self.travel().await;
         let state = self.state.lock();
         let held = state.values.get(key).cloned();
         Ok(held.map(|(token, bytes)| Held { bytes, token }))
@@ -156,7 +177,7 @@ impl CasStore for Shelf {
     }
 
     async fn delete(&self, key: &str) -> Result<(), L2Error> {
-        yield_now().await;
+        self.travel().await;
         self.state.lock().values.remove(key);
         Ok(())
     }
