@@ -55,7 +55,8 @@ impl Worker {
             let at = dice.random_range(0..3);
             match dice.random_range(0..8) {
                 0 => {
-                    drop(self.cache.set(KEYS[at], self.truth.read() * 2).tags(["t"]).await.unwrap())
+                    let value = self.truth.read() * 2;
+                    self.cache.set(KEYS[at], value).tags(["t"]).await.unwrap();
                 }
                 1..4 => self.remove(at).await,
                 4 => self.remove_all().await,

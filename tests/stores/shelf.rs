@@ -33,6 +33,7 @@ pub(crate) fn record(version: u64, logical_ms: u64, ttl_ms: u64) -> Record {
         etag: None,
         last_modified: None,
         took_us: 0,
+        compression: 0,
         payload: b"value",
     };
     Record { bytes: envelope.encode(), ttl_ms }
