@@ -2,7 +2,7 @@
 //!
 //! | what | cost while nobody looks |
 //! |---|---|
-//! | [`Stats`](crate::Stats) | one relaxed add for each thing counted |
+//! | [`Stats`] | one relaxed add for each thing counted |
 //! | [`Event`]s | nothing on a hit in L1, else one relaxed load |
 //! | metrics (features `metrics`, `otel`) | nothing on a hit in L1: counters are exported once a second, and the age of one hit in 64 is recorded |
 //! | spans (target [`TARGET`]) | one load of a level, and nothing on a hit in L1 |
