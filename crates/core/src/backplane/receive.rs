@@ -20,6 +20,7 @@ use crate::clock::Moment;
 use crate::events::{Event, Notice};
 use crate::protocol::session::{Doubt, Peers};
 use crate::protocol::{KeyHash, PublisherId, Version};
+use crate::telemetry::spans;
 
 /// How long a hole in a publisher's sequence may take to fill before it is a loss.
 const GRACE: Duration = Duration::from_secs(1);
@@ -180,11 +181,13 @@ fn apply<C>(inner: &Inner<C>, bus: &Bus, message: Message) {
     if inner.settings.ignore_incoming && !own {
         return;
     }
+    let notice = Notice::of(&message.body);
+    let _span = spans::receive(&inner.name, notice, own).entered();
     let grace = (now + GRACE).as_nanos();
     if !own && message.seq != 0 {
         inner.hearsay.peers.lock().heard(message.publisher, message.seq, grace);
     }
-    if let Some(notice) = Notice::of(&message.body) {
+    if let Some(notice) = notice {
         inner.telemetry.tell(|| Event::Received { notice, own });
     }
     match message.body {

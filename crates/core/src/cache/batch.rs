@@ -18,6 +18,7 @@ use crate::l2::Codec;
 use crate::options::EntryOptions;
 use crate::protocol::KeyHash;
 use crate::read::{self, Call};
+use crate::telemetry::spans;
 use crate::write::{self, Receipt};
 
 /// How many writes of one batch are on their way at the same time.
@@ -114,7 +115,9 @@ where
         let Self { cache, keys, options, .. } = self;
         Box::pin(async move {
             let calls = calls(cache, keys, options.as_ref(), &[])?;
-            read::get_many(cache.inner(), &calls).await
+            let inner = cache.inner();
+            let span = spans::get_many(&inner.telemetry, calls.len());
+            spans::call(span, read::get_many(inner, &calls)).await
         })
     }
 }
@@ -162,7 +165,9 @@ where
         let load = loader(factory);
         Box::pin(async move {
             let calls = calls(cache, keys, options.as_ref(), &tags)?;
-            read::run_many(cache.inner(), calls, load).await
+            let inner = cache.inner();
+            let span = spans::get_or_set_many(&inner.telemetry, calls.len());
+            spans::call(span, read::run_many(inner, calls, load)).await
         })
     }
 }
@@ -211,12 +216,18 @@ where
         Box::pin(async move {
             let calls = calls(cache, keys, options.as_ref(), &tags)?;
             let inner = cache.inner();
+            let span = spans::set_many(&inner.telemetry, calls.len());
             let writes = calls.into_iter().zip(values).filter(|_| inner.enabled);
-            together(writes.map(|(call, value)| {
-                let inner = Arc::clone(inner);
-                async move { write::set(&inner, &call.key, value, call.options, call.tags).await }
-            }))
-            .await
+            let set =
+                together(
+                    writes.map(|(call, value)| {
+                        let inner = Arc::clone(inner);
+                        async move {
+                            write::set(&inner, &call.key, value, call.options, call.tags).await
+                        }
+                    }),
+                );
+            spans::call(span, set).await
         })
     }
 }
@@ -254,11 +265,12 @@ impl<'a, C: Send + Sync + 'static> IntoFuture for RemoveMany<'a, C> {
                 // All of them hold here before the first is sent.
                 write::hide(inner, &call.key);
             }
-            together(calls.into_iter().map(|call| {
+            let span = spans::remove_many(&inner.telemetry, calls.len());
+            let remove = together(calls.into_iter().map(|call| {
                 let inner = Arc::clone(inner);
                 async move { write::remove(&inner, &call.key, &call.options).await }
-            }))
-            .await
+            }));
+            spans::call(span, remove).await
         })
     }
 }

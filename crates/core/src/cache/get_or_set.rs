@@ -13,6 +13,7 @@ use crate::l2::Codec;
 use crate::options::EntryOptions;
 use crate::protocol::{KeyHash, Version};
 use crate::read::{self, Call};
+use crate::telemetry::spans;
 
 /// The tags of a request that has none.
 pub type NoTags = [&'static str; 0];
@@ -168,7 +169,8 @@ where
     let inner = Arc::clone(request.cache.inner());
     inner.check_key(request.key)?;
     let (call, factory, default) = taken(request, hash);
-    Ok(Box::pin(read::run(inner, call, boxed(factory), default)))
+    let span = spans::get_or_set(&inner.telemetry, &call.key);
+    Ok(Box::pin(spans::call(span, read::run(inner, call, boxed(factory), default))))
 }
 
 /// Loads anew in the background what was just answered.

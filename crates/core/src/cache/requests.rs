@@ -12,6 +12,7 @@ use crate::l2::Codec;
 use crate::options::EntryOptions;
 use crate::protocol::KeyHash;
 use crate::read::{self, Call};
+use crate::telemetry::spans;
 
 /// The future of a [`Get`]: a hit is ready at once, without allocating; only a miss is boxed.
 pub struct GetFuture<'a, T> {
@@ -211,7 +212,7 @@ where
         let hash = KeyHash::of(self.key);
         let options = self.options.unwrap_or_else(|| inner.options_for(self.key));
         let call = Call::new(self.key, hash, options, Vec::new());
-        read::get(&inner, &call).await
+        spans::call(spans::get(&inner.telemetry, self.key), read::get(&inner, &call)).await
     }
 }
 

@@ -9,6 +9,7 @@ use crate::error::Error;
 use crate::l2::Codec;
 use crate::options::EntryOptions;
 use crate::protocol::ledger::Strength;
+use crate::telemetry::spans;
 use crate::write::{self, Receipt, removal};
 
 type WriteFuture<'a> = Pin<Box<dyn Future<Output = Result<Receipt, Error>> + Send + 'a>>;
@@ -66,7 +67,8 @@ where
                 return Ok(Receipt::local());
             }
             let options = options.unwrap_or_else(|| inner.options_for(key));
-            write::set(inner, key, value, options, tags).await
+            let set = write::set(inner, key, value, options, tags);
+            spans::call(spans::set(&inner.telemetry, key), set).await
         })
     }
 }
@@ -78,7 +80,7 @@ impl<T, C> fmt::Debug for Set<'_, T, C> {
 }
 
 macro_rules! key_write {
-    ($(#[$doc:meta])* $name:ident, $write:path) => {
+    ($(#[$doc:meta])* $name:ident, $write:path, $span:path) => {
         $(#[$doc])*
         #[must_use = "a request does nothing until awaited"]
         pub struct $name<'a, C> {
@@ -117,7 +119,7 @@ macro_rules! key_write {
                     inner.check_key(key)?;
                     let options = options.unwrap_or_else(|| inner.options_for(key));
                     options.validate(&inner.place(Some(key)))?;
-                    $write(inner, key, &options).await
+                    spans::call($span(&inner.telemetry, key), $write(inner, key, &options)).await
                 })
             }
         }
@@ -132,12 +134,12 @@ macro_rules! key_write {
 
 key_write! {
     /// A `remove` that runs when awaited.
-    Remove, write::remove
+    Remove, write::remove, spans::remove
 }
 
 key_write! {
     /// An `expire` that runs when awaited.
-    Expire, write::expire
+    Expire, write::expire, spans::expire
 }
 
 /// A removal by tags, or of everything, that runs when awaited.
@@ -174,8 +176,14 @@ impl<'a, C: Send + Sync + 'static> IntoFuture for RemoveByTag<'a, C> {
             let options = options.unwrap_or_else(|| inner.defaults.clone());
             options.validate(&inner.place(None))?;
             match tags {
-                Some(tags) => removal::by_tags(inner, strength, &tags, &options).await,
-                None => removal::clear(inner, strength, &options).await,
+                Some(tags) => {
+                    let span = spans::remove_by_tag(&inner.telemetry, tags.len());
+                    spans::call(span, removal::by_tags(inner, strength, &tags, &options)).await
+                }
+                None => {
+                    let span = spans::clear(&inner.telemetry, 1);
+                    spans::call(span, removal::clear(inner, strength, &options)).await
+                }
             }
         })
     }

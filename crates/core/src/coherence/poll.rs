@@ -150,7 +150,8 @@ async fn repair<C: Sync>(inner: &Inner<C>, l2: &Access) {
         if Instant::now() >= until {
             return;
         }
-        match invalidate(inner, l2, &key, queued).await {
+        let span = spans::recover(&inner.telemetry, &key);
+        match invalidate(inner, l2, &key, queued).instrument(span).await {
             Ok(()) => {
                 inner.recovery.settle(&key, queued.version, inner.now());
                 inner.tell(&key, |key| Event::Recovered { key });

@@ -8,10 +8,12 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
+use tracing::Instrument;
 
 use super::{Factory, panicked};
 use crate::entry::Value;
 use crate::error::{BoxError, Error, ErrorKind, Place};
+use crate::telemetry::spans;
 
 /// A batch factory, boxed. It may be called again, for keys whose answer did not come in time.
 pub(crate) type Loader<T> = Arc<
@@ -31,10 +33,11 @@ where
     let factory = Arc::new(factory);
     Arc::new(move |keys| {
         let factory = Arc::clone(&factory);
-        Box::pin(async move {
+        let made = async move {
             let made = factory(keys).await.map_err(Into::into)?;
             Ok(made.into_iter().map(|(key, value)| (key.into(), value)).collect())
-        })
+        };
+        Box::pin(made.instrument(spans::factory()))
     })
 }
 

@@ -12,9 +12,11 @@ use std::panic::AssertUnwindSafe;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use tracing::Instrument;
 
 use crate::entry::Value;
 use crate::error::{BoxError, Error, ErrorKind, Place};
+use crate::telemetry::spans;
 
 /// A factory past the hit path: boxed once, so that the pipeline is compiled once per value type.
 pub(crate) type Factory<T> =
@@ -28,7 +30,10 @@ where
     Fut: Future<Output = Result<T, E>> + Send + 'static,
     E: Into<BoxError> + 'static,
 {
-    Box::new(move |context| Box::pin(async move { factory(context).await.map_err(Into::into) }))
+    Box::new(move |context| {
+        let made = async move { factory(context).await.map_err(Into::into) };
+        Box::pin(made.instrument(spans::factory()))
+    })
 }
 
 /// What a factory brought.

@@ -54,6 +54,7 @@ use crate::flight::Seat;
 use crate::l2::Codec;
 use crate::options::EntryOptions;
 use crate::protocol::{KeyHash, Version};
+use crate::telemetry::spans;
 use wait::{Answer, Arrived};
 
 /// One `get_or_set`, past the hit path.
@@ -152,7 +153,9 @@ pub(crate) fn refresh<T: Value, C: Codec<T>>(
         let count = &inner.counters.eager_refreshes;
         inner.note(count, &call.key, |key| Event::EagerRefresh { key });
         // If it cannot be started, the cache is closing.
-        let _ = lead::start(inner, &flight, &Arc::new(call), Job { factory, default: None });
+        let job = Job { factory, default: None };
+        let span = spans::refresh(&inner.telemetry, &call.key);
+        let _ = span.in_scope(|| lead::start(inner, &flight, &Arc::new(call), job));
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use super::encode::encode;
 use super::send::{Sent, Write};
@@ -20,6 +21,7 @@ use crate::options::EntryOptions;
 use crate::protocol::KeyHash;
 use crate::protocol::ledger::Strength;
 use crate::read::{Make, synced};
+use crate::telemetry::spans;
 
 /// Stores a value, whatever is there.
 pub(crate) async fn set<T: Value, C: Codec<T>>(
@@ -242,7 +244,7 @@ fn in_background<C>(
     inner: &Inner<C>,
     write: impl Future<Output = ()> + Send + 'static,
 ) -> Result<Receipt, Error> {
-    inner.spawn(write)?;
+    inner.spawn(write.instrument(spans::write_behind(&inner.name)))?;
     let backplane = if inner.bus.is_some() { Reach::Queued } else { Reach::Skipped };
     Ok(Receipt::new(Reach::Queued, backplane))
 }
