@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use crinkle_core::{
-    Cache, EntryOptions, Event, Events, FailSafe, MissReason, Settings, Source, ok,
+    Cache, EagerRefresh, EntryOptions, Event, Events, FailSafe, MissReason, Settings, Source, ok,
 };
 use crinkle_testkit::chaos::Gate;
 use crinkle_tests::{Loads, World, gated, go, options, pass};
@@ -138,6 +138,19 @@ async fn giving_up_on_a_factory_is_told_and_so_is_its_later_success() {
     pass(Duration::from_millis(10)).await;
     assert_eq!(told(&mut events), ["FactorySuccess", "Fill"]);
     assert_eq!(cache.stats().factory_timeouts, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_eager_refresh_is_told() {
+    let cache = World::new().await.alone();
+    let options =
+        EntryOptions::new(Duration::from_secs(10)).eager_refresh(EagerRefresh::after(0.5));
+    let _ = cache.set("key", 1_u32).options(options.clone()).await.unwrap();
+    pass(Duration::from_secs(6)).await;
+    let mut events = cache.events();
+    cache.get_or_set("key", Loads::new().value(2_u32)).options(options).await.unwrap();
+    pass(Duration::from_millis(1)).await;
+    assert_eq!(told(&mut events), ["EagerRefresh", "FactorySuccess", "Fill"]);
 }
 
 #[tokio::test(start_paused = true)]

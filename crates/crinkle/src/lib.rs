@@ -46,4 +46,6 @@ mod pages {
     mod redis {}
     #[doc = include_str!("../../../docs/stores.md")]
     mod stores {}
+    #[doc = include_str!("../../../docs/observability.md")]
+    mod observability {}
 }

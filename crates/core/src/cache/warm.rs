@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::l2::Codec;
 use crate::protocol::KeyHash;
 use crate::read::{self, Call};
+use crate::telemetry::spans;
 
 /// How far warming has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -99,7 +100,8 @@ impl<C: Send + Sync + 'static> Cache<C> {
         let (inner, key) = (self.inner(), key.as_ref());
         inner.check_key(key)?;
         let options = inner.options_for(key);
-        read::contains(inner, Call::new(key, KeyHash::of(key), options, Vec::new())).await
+        let call = Call::new(key, KeyHash::of(key), options, Vec::new());
+        spans::call(spans::contains(&inner.telemetry, key), read::contains(inner, call)).await
     }
 }
 

@@ -53,7 +53,7 @@ macro_rules! batches {
     };
 }
 
-calls! { get_or_set, get, set, remove, expire, }
+calls! { get_or_set, get, contains, set, remove, expire, }
 batches! { get_many, get_or_set_many, set_many, remove_many, remove_by_tag, clear, }
 
 /// What a call's span says of its result.
@@ -81,6 +81,10 @@ impl Outcome for Receipt {
         span.record("l2", debug(self.l2()));
         span.record("backplane", debug(self.backplane()));
     }
+}
+
+impl Outcome for bool {
+    fn record(&self, _: &Span) {}
 }
 
 impl<T> Outcome for Vec<T> {

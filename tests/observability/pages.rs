@@ -1,0 +1,66 @@
+//! The page, the dashboard and the alerts name what there is, all of it, and nothing else.
+
+use std::collections::BTreeSet;
+
+use crinkle_core::telemetry::metric_names;
+
+const PAGE: &str = include_str!("../../docs/observability.md");
+const DASHBOARD: &str = include_str!("../../docs/observability/dashboard.json");
+const ALERTS: &str = include_str!("../../docs/observability/alerts.yml");
+const EVENTS: &str = include_str!("../../crates/core/src/events/mod.rs");
+
+/// Every metric that a text names; a histogram's series as their histogram.
+fn named(text: &str) -> BTreeSet<String> {
+    let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let words = text.split(|c| !word(c)).filter(|word| word.starts_with("crinkle_"));
+    let whole = |word: &str| {
+        let parts = ["_bucket", "_sum", "_count"];
+        let series = parts.iter().find_map(|part| word.strip_suffix(part));
+        series.unwrap_or(word).to_owned()
+    };
+    words.map(whole).collect()
+}
+
+fn in_code() -> BTreeSet<String> {
+    metric_names().map(str::to_owned).collect()
+}
+
+#[test]
+fn the_page_has_a_row_for_every_metric_and_no_other() {
+    let rows: String = PAGE.lines().filter(|l| l.starts_with("| `crinkle_")).collect();
+    assert_eq!(named(&rows), in_code());
+    assert_eq!(named(PAGE), in_code());
+}
+
+#[test]
+fn the_alerts_name_only_metrics_that_exist() {
+    let named = named(ALERTS);
+    assert!(named.len() > 10, "{named:?}");
+    assert_eq!(named.difference(&in_code()).collect::<Vec<_>>(), Vec::<&String>::new());
+}
+
+#[test]
+fn the_dashboard_is_json_and_shows_every_metric_but_the_polls() {
+    let dashboard: serde_json::Value = serde_json::from_str(DASHBOARD).expect("it is JSON");
+    assert_eq!(dashboard["title"], "Crinkle");
+    let mut shown = named(DASHBOARD);
+    assert!(shown.is_subset(&in_code()), "{:?}", shown.difference(&in_code()));
+    shown.extend(["crinkle_syncs_total".to_owned(), "crinkle_recovery_queued_total".to_owned()]);
+    assert_eq!(shown, in_code());
+}
+
+#[test]
+fn the_page_has_a_row_for_every_event() {
+    let body = EVENTS.split("pub enum Event {").nth(1).expect("the enum");
+    let body = body.split("\n}").next().expect("its end");
+    let variants = body.lines().filter_map(|line| {
+        let name = line.strip_prefix("    ")?.split([' ', ',', '(']).next()?;
+        name.starts_with(|c: char| c.is_ascii_uppercase()).then_some(name)
+    });
+    let variants: Vec<_> = variants.collect();
+    assert!(variants.len() > 25, "{variants:?}");
+    let rows: String = PAGE.lines().filter(|line| line.starts_with("| `")).collect();
+    for name in variants {
+        assert!(rows.contains(&format!("`{name}`")), "{name} has no row");
+    }
+}
