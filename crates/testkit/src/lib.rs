@@ -14,5 +14,5 @@ pub mod clock;
 pub mod contract;
 pub mod memcached;
 pub mod model;
-mod port;
+mod process;
 pub mod redis;

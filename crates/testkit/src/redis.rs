@@ -2,18 +2,11 @@
 
 use std::env;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::Duration;
+use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::port::free_port;
-
-const TRIES: u32 = 2_000;
-const PAUSE: Duration = Duration::from_millis(5);
+use crate::process::{Process, free_port};
 
 /// A running server; killed when dropped. The program is `redis-server` on the PATH, or what the
 /// environment variable `REDIS_SERVER` says.
@@ -33,7 +26,7 @@ pub struct RedisServer {
     dir: TempDir,
     port: u16,
     args: Vec<String>,
-    child: Option<Child>,
+    process: Process,
 }
 
 impl RedisServer {
@@ -56,7 +49,7 @@ impl RedisServer {
     pub fn start_with(args: &[&str]) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let args = args.iter().map(|arg| (*arg).to_owned()).collect();
-        let mut server = Self { dir, port: free_port(), args, child: None };
+        let mut server = Self { dir, port: free_port(), args, process: Process::default() };
         server.spawn();
         server
     }
@@ -72,7 +65,7 @@ impl RedisServer {
         let file = dir.path().join("users.acl");
         fs::write(&file, users.join("\n") + "\n").expect("the ACL file is written");
         let args = vec!["--aclfile".to_owned(), file.display().to_string()];
-        let mut server = Self { dir, port: free_port(), args, child: None };
+        let mut server = Self { dir, port: free_port(), args, process: Process::default() };
         server.spawn();
         server
     }
@@ -85,7 +78,7 @@ impl RedisServer {
     #[must_use]
     pub fn down() -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        Self { dir, port: free_port(), args: Vec::new(), child: None }
+        Self { dir, port: free_port(), args: Vec::new(), process: Process::default() }
     }
 
     /// Its URL, for the default user.
@@ -108,11 +101,7 @@ impl RedisServer {
 
     /// Kills the process (SIGKILL), if it runs.
     pub fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            // Fails only if it is gone already.
-            drop(child.kill());
-            drop(child.wait());
-        }
+        self.process.kill();
     }
 
     /// Kills the process and starts it again on the same port, with what is left on its disk.
@@ -143,7 +132,7 @@ impl RedisServer {
     ///
     /// If it does not run.
     pub fn stop_process(&self) {
-        self.signal("STOP");
+        self.process.signal("STOP");
     }
 
     /// Thaws the process (SIGCONT).
@@ -152,70 +141,29 @@ impl RedisServer {
     ///
     /// If it does not run.
     pub fn cont_process(&self) {
-        self.signal("CONT");
-    }
-
-    fn signal(&self, name: &str) {
-        let pid = self.child.as_ref().expect("the server runs").id();
-        let script = format!("kill -s {name} {pid}");
-        let status = Command::new("sh").args(["-c", &script]).status();
-        assert!(status.is_ok_and(|status| status.success()), "`{script}` failed");
+        self.process.signal("CONT");
     }
 
     fn spawn(&mut self) {
         let log = File::create(self.dir.path().join("log")).expect("the log file is created");
         let program = env::var_os("REDIS_SERVER").unwrap_or_else(|| "redis-server".into());
-        let child = Command::new(&program)
+        let mut command = Command::new(program);
+        command
             .args(["--bind", "127.0.0.1", "--port", &self.port.to_string()])
             .args(["--save", "", "--appendonly", "no", "--daemonize", "no"])
             .arg("--dir")
             .arg(self.dir.path())
             .args(&self.args)
-            .stdin(Stdio::null())
-            .stdout(log)
-            .stderr(Stdio::null())
-            .spawn();
-        match child {
-            Ok(child) => self.child = Some(child),
-            Err(error) => panic!(
-                "{program:?} cannot be run ({error}). Put `redis-server` on the PATH or its path \
-                 into REDIS_SERVER; `tests/run` installs it (apt-get install redis-server)"
-            ),
+            .stdout(log);
+        self.process.start(
+            &mut command,
+            "Put `redis-server` on the PATH or its path into REDIS_SERVER; `tests/run` installs it \
+             (apt-get install redis-server)",
+        );
+        // A user who may not PING is an answer, `LOADING` is not.
+        if !self.process.answers(self.port, "PING", &["+PONG", "-NOAUTH", "-NOPERM"]) {
+            let log = fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
+            panic!("`redis-server` on port {} does not come up; its log:\n{log}", self.port);
         }
-        self.wait_until_ready();
-    }
-
-    /// Asks until it answers. A user who may not PING is an answer, `LOADING` is not.
-    fn wait_until_ready(&mut self) {
-        for _ in 0..TRIES {
-            if let Ok(answer) = self.ping()
-                && ["+PONG", "-NOAUTH", "-NOPERM"].iter().any(|ready| answer.starts_with(ready))
-            {
-                return;
-            }
-            let exited = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten());
-            if exited.is_some() {
-                break;
-            }
-            thread::park_timeout(PAUSE);
-        }
-        let log = fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
-        panic!("`redis-server` on port {} does not come up; its log:\n{log}", self.port);
-    }
-
-    fn ping(&self) -> io::Result<String> {
-        let at = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
-        let mut stream = TcpStream::connect_timeout(&at, Duration::from_secs(1))?;
-        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
-        stream.write_all(b"PING\r\n")?;
-        let mut answer = [0; 64];
-        let len = stream.read(&mut answer)?;
-        Ok(String::from_utf8_lossy(&answer[..len]).into_owned())
-    }
-}
-
-impl Drop for RedisServer {
-    fn drop(&mut self) {
-        self.kill();
     }
 }
