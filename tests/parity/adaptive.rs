@@ -1,8 +1,8 @@
 //! What a factory decides about the entry it makes, from the value it has found.
 
-use crinkle_core::{EntryOptions, ErrorKind, FactoryContext, FailSafe, ok};
+use crinkle_core::{EntryOptions, FactoryContext, FailSafe, ok};
 use crinkle_testkit::chaos::Gate;
-use crinkle_tests::{Loads, TestError, World, kind_of, load, options, pass, until};
+use crinkle_tests::{Loads, TestError, World, load, options, pass, until};
 
 use crate::{any, both, fresh, load_or, long, secs};
 
@@ -143,25 +143,6 @@ async fn a_factory_is_shown_what_may_stand_in_and_nothing_else() {
             let read = cache.get_or_set("key", factory).options(options()).await.unwrap();
             assert_eq!(*read == 10, shown, "{how}");
         }
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn tags_of_a_factory_are_checked_and_nothing_is_stored() {
-    let world = World::new().await;
-    for cache in both(&world).await {
-        let many = |ctx: FactoryContext<i32>| async move {
-            ctx.set_tags((0..33).map(|number| number.to_string()));
-            ok(1)
-        };
-        assert_eq!(kind_of(cache.get_or_set("key", many).await), ErrorKind::InvalidTag);
-        let empty = |ctx: FactoryContext<i32>| async move {
-            ctx.add_tag("");
-            ok(1)
-        };
-        assert_eq!(kind_of(cache.get_or_set("key", empty).await), ErrorKind::InvalidTag);
-        assert_eq!(any(&cache, "key").await, None);
-        assert_eq!(load_or(&cache, "key", 2, &[]).await, (2, true));
     }
 }
 

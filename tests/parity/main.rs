@@ -27,6 +27,7 @@ mod pages;
 mod per_key;
 mod pinned;
 mod recovery;
+mod settings;
 mod skips;
 mod stampede;
 mod tags;

@@ -3,8 +3,18 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const TARGETS: [&str; 6] =
-    ["parity", "read_path", "coherence", "contract", "servers", "redis_scripts"];
+const TARGETS: [&str; 10] = [
+    "blocking",
+    "codecs",
+    "coherence",
+    "contract",
+    "observability",
+    "parity",
+    "read_path",
+    "redis_scripts",
+    "servers",
+    "stores",
+];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -40,5 +50,40 @@ fn every_test_that_a_page_names_exists() {
         let missing: Vec<_> = tests.iter().filter(|test| !exists(test)).collect();
         assert!(missing.is_empty(), "{name} names what is no test: {missing:#?}");
         assert!(tests.len() > 20 || name != "parity.md", "the page was read");
+    }
+}
+
+/// The fields of options and settings, from their source.
+fn options() -> Vec<String> {
+    let source = |file: &str| {
+        let path = root().join("crates/core/src/options").join(file);
+        fs::read_to_string(path).expect("the source")
+    };
+    let entry = source("entry.rs");
+    let of_entries = entry.lines().filter(|l| l.contains(": Plain<") || l.contains(": Maybe<"));
+    let settings = source("settings.rs");
+    let of_caches = settings
+        .lines()
+        .filter(|line| line.trim_start().starts_with("pub(crate) ") && line.ends_with(','));
+    let name = |line: &str| {
+        let line = line.trim().trim_start_matches("pub(crate) ");
+        line.split(':').next().unwrap_or_default().to_owned()
+    };
+    of_entries.chain(of_caches).map(name).collect()
+}
+
+#[test]
+fn every_option_is_listed_with_its_test() {
+    let page = page("options.md");
+    let (described, tested) = page.split_once("## Tested").expect("the list");
+    let options = options();
+    assert!(options.len() > 40, "{options:?}");
+    for option in options.iter().filter(|option| *option != "capacity_in_bytes") {
+        let row = |text: &str| {
+            let named = format!("`{option}`");
+            text.lines().any(|line| line.starts_with("| ") && line.contains(&named))
+        };
+        assert!(row(described), "{option} is not described");
+        assert!(row(tested), "{option} has no test");
     }
 }
