@@ -7,5 +7,7 @@ mod honesty;
 mod internal_names;
 mod leaders;
 mod ledger_only;
+mod order;
 mod overtaken;
 mod recovery;
+mod shadow;

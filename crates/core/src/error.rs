@@ -10,6 +10,8 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
+    /// The node has not learned of a removal in time; see [`Cache::after`](crate::Cache::after).
+    Behind,
     /// The backplane failed and the call asked to know.
     Backplane,
     /// The cache is closed, or its runtime is shutting down.
@@ -152,6 +154,7 @@ impl fmt::Display for Error {
             ErrorKind::WouldBlock => {
                 write!(f, "a blocking call of {} must not wait on this thread", inner.place)?;
             }
+            ErrorKind::Behind => write!(f, "{} does not know the removal yet", inner.place)?,
             ErrorKind::Closed => write!(f, "{} is closed", inner.place)?,
         }
         if !inner.detail.is_empty() {

@@ -83,7 +83,7 @@ pub mod telemetry;
 mod write;
 
 pub use cache::{
-    Cache, CacheBuilder, Expire, Get, GetFuture, GetMany, GetOr, GetOrSet, GetOrSetFuture,
+    After, Cache, CacheBuilder, Expire, Get, GetFuture, GetMany, GetOr, GetOrSet, GetOrSetFuture,
     GetOrSetMany, Guarantee, Guarantees, Health, LastError, NoTags, Remove, RemoveByTag,
     RemoveMany, Set, SetMany, Warm, Warmed,
 };
@@ -94,4 +94,4 @@ pub use events::{Event, EventKey, Events, LedgerTrouble, MissReason, Notice};
 pub use factory::{FactoryContext, NotModified, ok};
 pub use options::{EagerRefresh, EntryOptions, FailSafe, Settings};
 pub use telemetry::Stats;
-pub use write::{Barrier, Reach, Receipt};
+pub use write::{Barrier, Reach, Receipt, Reservation};

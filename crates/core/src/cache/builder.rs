@@ -11,7 +11,7 @@ use crate::backplane::Backplane;
 use crate::backplane::publish::{Bus, Fused};
 use crate::backplane::receive::{self, Hearsay};
 use crate::clock::{Clock, SystemClock};
-use crate::coherence::{CoherenceLease, Node, poll};
+use crate::coherence::{CoherenceLease, Node, Shadow, poll};
 use crate::entropy::Entropy;
 use crate::error::{Error, ErrorKind, Place};
 use crate::flight::Flights;
@@ -315,6 +315,7 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
             closing: CancellationToken::new(),
             link: watch::Sender::new(Link::default()),
             hearsay: Hearsay::default(),
+            shadow: Shadow::default(),
         }
     }
 }

@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 use crate::backplane::publish::Bus;
 use crate::backplane::receive::Hearsay;
 use crate::clock::{Clock, Moment};
-use crate::coherence::Node;
+use crate::coherence::{Node, Shadow};
 use crate::entropy::Entropy;
 use crate::error::{Error, ErrorKind, Place};
 use crate::flight::Flights;
@@ -49,6 +49,7 @@ pub(crate) struct Inner<C> {
     pub(crate) closing: CancellationToken,
     pub(crate) link: watch::Sender<Link>,
     pub(crate) hearsay: Hearsay,
+    pub(crate) shadow: Shadow,
 }
 
 /// How this node stands with the others.
@@ -112,10 +113,8 @@ impl<C> Inner<C> {
     /// Whether a call without options of its own may have to leave L1 out.
     pub(crate) fn skips_l1(&self, key: &str) -> bool {
         match &self.per_key {
-            None => self.defaults.skip_l1_read,
-            Some(per_key) => {
-                per_key.options(key).map_or(self.defaults.skip_l1_read, |o| o.skip_l1_read)
-            }
+            None => self.defaults.passes_l1(),
+            Some(per_key) => per_key.options(key).as_ref().unwrap_or(&self.defaults).passes_l1(),
         }
     }
 

@@ -83,6 +83,15 @@ macro_rules! entry_options {
 /// What requests that read can choose.
 macro_rules! read_options {
     () => {
+        /// Has a hit in L1 checked against L2 first.
+        ///
+        /// See [`EntryOptions::strict`](crate::EntryOptions::strict).
+        pub fn strict(mut self) -> Self {
+            let options = self.take_options().strict(true);
+            self.options = Some(options);
+            self
+        }
+
         crate::cache::requests::setters! {
             /// How long an L2 read may keep a caller waiting who has a fallback.
             l2_soft_timeout(std::time::Duration);
@@ -239,7 +248,7 @@ pub(super) fn skips_l1<C: Send + Sync + 'static>(
     key: &str,
     options: Option<&EntryOptions>,
 ) -> bool {
-    options.map_or_else(|| cache.inner().skips_l1(key), |options| options.skip_l1_read)
+    options.map_or_else(|| cache.inner().skips_l1(key), EntryOptions::passes_l1)
 }
 
 impl<T, C> fmt::Debug for Get<'_, T, C> {

@@ -10,18 +10,19 @@ use crate::l2::Codec;
 use crate::options::EntryOptions;
 use crate::protocol::ledger::Strength;
 use crate::telemetry::spans;
-use crate::write::{self, Receipt, removal};
+use crate::write::{self, Receipt, Reservation, removal};
 
 type WriteFuture<'a> = Pin<Box<dyn Future<Output = Result<Receipt, Error>> + Send + 'a>>;
 
 /// A `set` that runs when awaited.
 #[must_use = "a request does nothing until awaited"]
-pub struct Set<'a, T, C> {
+pub struct Set<'a, T, C: Send + Sync + 'static> {
     cache: &'a Cache<C>,
     key: &'a str,
     value: T,
     tags: Vec<String>,
     options: Option<EntryOptions>,
+    reservation: Option<Reservation<C>>,
 }
 
 impl<'a, T, C> Set<'a, T, C>
@@ -30,12 +31,19 @@ where
     C: Codec<T>,
 {
     pub(super) fn new(cache: &'a Cache<C>, key: &'a str, value: T) -> Self {
-        Self { cache, key, value, tags: Vec::new(), options: None }
+        Self { cache, key, value, tags: Vec::new(), options: None, reservation: None }
     }
 
     /// The tags of the entry. A second call replaces the first.
     pub fn tags<S: Into<String>>(mut self, tags: impl IntoIterator<Item = S>) -> Self {
         self.tags = tags.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Stores the value only if nothing has touched the key, its tags or the cache since the
+    /// reservation; if something has, the receipt says `Superseded` and nothing is stored.
+    pub fn reserved(mut self, reservation: Reservation<C>) -> Self {
+        self.reservation = Some(reservation);
         self
     }
 
@@ -59,7 +67,7 @@ where
     type IntoFuture = WriteFuture<'a>;
 
     fn into_future(self) -> WriteFuture<'a> {
-        let Self { cache, key, value, tags, options } = self;
+        let Self { cache, key, value, tags, options, reservation } = self;
         Box::pin(async move {
             let inner = cache.inner();
             inner.check_key(key)?;
@@ -67,13 +75,17 @@ where
                 return Ok(Receipt::local());
             }
             let options = options.unwrap_or_else(|| inner.options_for(key));
+            if let Some(reservation) = reservation {
+                let set = write::set_reserved(reservation, key, value, options, tags);
+                return spans::call(spans::set(&inner.telemetry, key), set).await;
+            }
             let set = write::set(inner, key, value, options, tags);
             spans::call(spans::set(&inner.telemetry, key), set).await
         })
     }
 }
 
-impl<T, C> fmt::Debug for Set<'_, T, C> {
+impl<T, C: Send + Sync + 'static> fmt::Debug for Set<'_, T, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Set").field("key", &self.key).finish_non_exhaustive()
     }

@@ -14,6 +14,8 @@
 mod lease;
 mod node;
 pub(crate) mod poll;
+mod shadow;
 
 pub(crate) use lease::CoherenceLease;
 pub(crate) use node::Node;
+pub(crate) use shadow::Shadow;

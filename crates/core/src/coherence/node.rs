@@ -42,6 +42,8 @@ pub(crate) struct Node {
     pub(crate) judged: Counter,
     /// Somebody wants a `SYNC` now.
     pub(crate) sync_wanted: Notify,
+    /// The ledger has moved.
+    moved: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -88,6 +90,7 @@ impl Node {
             lease,
             judged: Counter::default(),
             sync_wanted: Notify::new(),
+            moved: Notify::new(),
         }
     }
 
@@ -146,6 +149,25 @@ impl Node {
     /// Whether what this node holds is known to be in step.
     pub(crate) fn is_coherent(&self, now: Moment) -> bool {
         now.as_nanos() <= self.lease.until() && !self.suspect.load(Ordering::Acquire)
+    }
+
+    /// Waits until the replica holds everything up to this number. Asks the ledger once; after that a
+    /// number from anywhere costs nobody more than the polls there are anyway.
+    pub(crate) async fn reach(&self, epoch: Epoch, seq: u64) {
+        let mut asked = false;
+        loop {
+            let moved = self.moved.notified();
+            let mut moved = std::pin::pin!(moved);
+            moved.as_mut().enable();
+            let known = self.known();
+            if known.epoch == Some(epoch) && known.frontier >= seq && !known.suspect {
+                return;
+            }
+            if !std::mem::replace(&mut asked, true) {
+                self.sync_wanted.notify_one();
+            }
+            moved.await;
+        }
     }
 
     pub(crate) fn known(&self) -> Known {
@@ -277,6 +299,8 @@ impl Node {
         if doubted || reborn || !changed.is_empty() {
             self.generation.fetch_add(1, Ordering::AcqRel);
         }
+        drop(ledger);
+        self.moved.notify_waiters();
     }
 
     fn knowledge(&self) -> Knowledge {

@@ -66,6 +66,7 @@ async fn tick<C: Sync>(inner: &Inner<C>, l2: &Access, told: &mut u64, was_silent
     }
     listen_check(inner, asked, was_silent);
     repair(inner, l2).await;
+    super::shadow::look(inner, l2).await;
 }
 
 /// The heartbeat to ourselves, and to the others how far our sequence has come, when it has moved.

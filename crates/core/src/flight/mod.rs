@@ -32,6 +32,8 @@ pub(crate) struct Flight {
     pub(crate) key: Box<str>,
     /// What the node knew before it began.
     pub(crate) stamp: Stamp,
+    /// It asks L2 whatever L1 has.
+    pub(crate) strict: bool,
     /// How far it is.
     pub(crate) progress: watch::Sender<Progress>,
     /// A version of the key was heard: another node may have filled it.
@@ -138,7 +140,13 @@ impl Flights {
 
     /// A caller arrives. `stamp` is asked under the key's lock, so that what it says is older than
     /// anything the flight will see.
-    pub(crate) fn arrive(&self, hash: KeyHash, key: &str, stamp: impl FnOnce() -> Stamp) -> Seat {
+    pub(crate) fn arrive(
+        &self,
+        hash: KeyHash,
+        key: &str,
+        strict: bool,
+        stamp: impl FnOnce() -> Stamp,
+    ) -> Seat {
         let mut slot = self.slots.entry(hash).or_default();
         let id = self.take_id();
         let (id, wait) = match slot.state.arrive(id) {
@@ -148,6 +156,7 @@ impl Flights {
                     hash,
                     key: key.into(),
                     stamp: stamp(),
+                    strict,
                     progress: watch::Sender::new(Progress::Probing),
                     news: Notify::new(),
                     stop: Notify::new(),

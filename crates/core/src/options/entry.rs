@@ -140,6 +140,12 @@ options! {
     /// announces as it writes leaves nothing to wait for). Default: on.
     background_backplane: Plain<bool> = true;
 
+    /// Has a hit in L1 checked against L2 first, in one round trip: an answer is what L2 held during the
+    /// call. Without an answer of L2 nothing in L1 is a hit. It is about the key; what other nodes
+    /// remove by tag is known within the poll, or by [`Cache::after`](crate::Cache::after).
+    /// Default: off.
+    strict: Plain<bool> = false;
+
     /// Does not look in L1. Default: off.
     skip_l1_read: Plain<bool> = false;
 
@@ -187,6 +193,11 @@ impl EntryOptions {
     #[must_use]
     pub fn skip_l1(self, on: bool) -> Self {
         self.skip_l1_read(on).skip_l1_write(on)
+    }
+
+    /// Whether a fresh value of L1 is not an answer by itself.
+    pub(crate) fn passes_l1(&self) -> bool {
+        self.skip_l1_read || self.strict
     }
 
     /// Checks every field against its range.

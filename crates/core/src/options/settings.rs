@@ -29,6 +29,7 @@ pub struct Settings {
     pub(crate) lease: Duration,
     pub(crate) redact_keys: bool,
     pub(crate) ignore_incoming: bool,
+    pub(crate) shadow_verify: u64,
     pub(crate) trace_hits: bool,
 }
 
@@ -49,6 +50,7 @@ impl Default for Settings {
             lease: Duration::from_secs(10),
             redact_keys: false,
             ignore_incoming: false,
+            shadow_verify: 0,
             trace_hits: false,
         }
     }
@@ -155,6 +157,15 @@ impl Settings {
     #[must_use]
     pub fn redact_keys(mut self, on: bool) -> Self {
         self.redact_keys = on;
+        self
+    }
+
+    /// Compares one hit of L1 in so many with L2, in the background, at most 64 a poll, and counts in
+    /// [`Stats`](crate::Stats) what was not legal: a copy that L2 had replaced for longer than news
+    /// may take. 0 for none. Default: 0.
+    #[must_use]
+    pub fn shadow_verify(mut self, one_in: u64) -> Self {
+        self.shadow_verify = one_in;
         self
     }
 

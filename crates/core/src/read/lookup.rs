@@ -19,6 +19,10 @@ pub(crate) fn hit<T: Value, C>(inner: &Inner<C>, hash: KeyHash, key: &str) -> Op
     if inner.node.judge(held.meta(), now) != Verdict::Fresh {
         return None;
     }
+    let shadow = inner.settings.shadow_verify;
+    if shadow != 0 && now.as_nanos().is_multiple_of(shadow) {
+        inner.shadow.draw(Held::clone(&held));
+    }
     let entry = typed(held)?;
     entry.meta.hit(now);
     inner.l1_hit(&entry.meta, now);
@@ -67,6 +71,9 @@ pub(crate) fn lookup<T: Value, C>(inner: &Inner<C>, call: &Call) -> Local<T> {
     let verdict = inner.node.judge(held.meta(), now);
     let Some(entry) = typed::<T>(held) else { return Local::Nothing(MissReason::Unusable) };
     match verdict {
+        Verdict::Fresh if call.options.strict && inner.l2.is_some() => {
+            Local::Candidate(entry, Verdict::Unverified)
+        }
         Verdict::Fresh => Local::Fresh(entry, now),
         Verdict::Hidden(_) => {
             inner.counters.hidden.add();

@@ -72,10 +72,7 @@ async fn round<'a, T: Value, C: Codec<T>>(
     load: &Loader<T>,
     arrived: Arrived,
 ) -> Result<Vec<(KeyHash, Answer<T>)>, Error> {
-    let stamp = || inner.node.stamp(inner.now());
-    let seats: Vec<_> = open
-        .map(|call| (inner.flights.arrive(call.hash, &call.key, stamp), Arc::clone(call)))
-        .collect();
+    let seats: Vec<_> = open.map(|call| (call.arrive(inner, arrived), Arc::clone(call))).collect();
     let led = seats.iter().filter_map(|(seat, call)| match seat {
         Seat::Lead(flight) => Some((Arc::clone(flight), Arc::clone(call))),
         _ => None,

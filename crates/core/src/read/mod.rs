@@ -73,6 +73,19 @@ impl Call {
         Self { key: key.into(), hash, options, tags, refresh: None }
     }
 
+    /// Takes its seat: to lead, to join, or to wait for an end. A strict caller joins only what began
+    /// after it came and asks L2.
+    fn arrive<C>(&self, inner: &Inner<C>, arrived: Arrived) -> Seat {
+        let stamp = || inner.node.stamp(inner.now());
+        let strict = self.options.strict;
+        match inner.flights.arrive(self.hash, &self.key, strict, stamp) {
+            Seat::Join(flight) if strict && !(flight.strict && arrived.is_before(&flight)) => {
+                Seat::Wait(flight)
+            }
+            seat => seat,
+        }
+    }
+
     /// The same, to replace a fresh entry of this version.
     pub(crate) fn refreshing(self, version: Version) -> Self {
         Self { refresh: Some(version), ..self }
@@ -122,8 +135,7 @@ async fn answer<T: Value, C: Codec<T>>(
         if let Some(cached) = lookup(inner, &call).answer(inner) {
             return Ok(cached);
         }
-        let stamp = || inner.node.stamp(inner.now());
-        let answer = match inner.flights.arrive(call.hash, &call.key, stamp) {
+        let answer = match call.arrive(inner, arrived) {
             Seat::Lead(flight) => {
                 let Some(job) = job.take() else {
                     // A caller that led takes what its flight brought, so it never leads twice.
@@ -148,8 +160,7 @@ pub(crate) fn refresh<T: Value, C: Codec<T>>(
     call: Call,
     factory: Factory<T>,
 ) {
-    let stamp = || inner.node.stamp(inner.now());
-    if let Seat::Lead(flight) = inner.flights.arrive(call.hash, &call.key, stamp) {
+    if let Seat::Lead(flight) = call.arrive(inner, Arrived::now(inner)) {
         let count = &inner.counters.eager_refreshes;
         inner.note(count, &call.key, |key| Event::EagerRefresh { key });
         // If it cannot be started, the cache is closing.

@@ -36,9 +36,14 @@ impl Arrived {
         Self { generation: inner.node.generation(), horizon: inner.flights.horizon() }
     }
 
+    /// Whether the flight began after the caller came.
+    pub(crate) fn is_before(self, flight: &Flight) -> bool {
+        flight.id >= self.horizon
+    }
+
     /// Whether a result that was overtaken on its way is still for this caller (R4).
     fn may_take(self, flight: &Flight, standing: Standing) -> bool {
-        let before_it_began = flight.id >= self.horizon;
+        let before_it_began = self.is_before(flight);
         match standing {
             Standing::Fresh | Standing::Fallback => true,
             Standing::Refused => before_it_began,

@@ -124,6 +124,12 @@ stats! {
     doubts_deaf => "crinkle_session_changes_total" {cause: "deaf"},
     /// Of those: L2 answers again.
     doubts_l2_back => "crinkle_session_changes_total" {cause: "l2_back"},
+    /// Hits of L1 that were compared with L2 (`shadow_verify`).
+    shadow_checked => "crinkle_shadow_total" {outcome: "checked"},
+    /// Of those: L2 had replaced them for longer than it may be. Should stay 0.
+    shadow_illegal => "crinkle_shadow_total" {outcome: "illegal"},
+    /// Of those: L2 no longer held anything, though nobody had said so, as after an eviction.
+    shadow_absent => "crinkle_shadow_total" {outcome: "absent"},
     /// Ledger polls answered.
     syncs => "crinkle_syncs_total",
     /// Times the ledger was another than before.

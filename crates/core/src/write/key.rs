@@ -87,13 +87,13 @@ async fn store<T: Value, C: Send + Sync + 'static>(
     let limit = options.l2_hard_timeout.saturating_sub(came.elapsed());
     let write = Write::new(inner, key, version, KeyOp::Written, limit, options);
     let waiting = inner.recovery.get(key);
-    let result = match (record, inner.records().and_then(|l2| l2.latest(limit))) {
-        (None, _) => write.notify().await,
-        // Without a latest moment it could run at any time; nobody would vouch for it anyway.
-        (Some(_), None) => write.refuse(L2Error::unmet()),
-        (Some(record), latest) => {
-            write.send(|store, key, ann| store.set(key, record, latest, ann)).await
-        }
+    let result = match (record, inner.records()) {
+        (Some(record), Some(l2)) => match l2.latest(limit) {
+            // Without a latest moment it could run at any time; nobody would vouch for it anyway.
+            None => write.refuse(L2Error::unmet()),
+            latest => write.send(l2, |store, key, ann| store.set(key, record, latest, ann)).await,
+        },
+        _ => write.notify().await,
     };
     let superseded = fence.end(|heard| {
         if result.l2.is_err() {
@@ -183,8 +183,12 @@ async fn invalidate_everywhere<C: Send + Sync + 'static>(
     }
     let result = match (inner.records(), strength) {
         (None, _) => write.notify().await,
-        (_, Strength::Hard) => write.send(|store, key, ann| store.remove(key, ann)).await,
-        (_, Strength::Soft) => write.send(|store, key, ann| store.expire(key, version, ann)).await,
+        (Some(l2), Strength::Hard) => {
+            write.send(l2, |store, key, ann| store.remove(key, ann)).await
+        }
+        (Some(l2), Strength::Soft) => {
+            write.send(l2, |store, key, ann| store.expire(key, version, ann)).await
+        }
     };
     fence.end(|_| weaken());
     if strength == Strength::Hard {
@@ -195,7 +199,7 @@ async fn invalidate_everywhere<C: Send + Sync + 'static>(
 
 /// What other nodes get of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Shares {
+pub(super) enum Shares {
     /// The record, and notice of it.
     Records,
     /// Notice alone: L2 holds the ledger and no values.
@@ -205,7 +209,7 @@ enum Shares {
 }
 
 impl Shares {
-    fn of<C>(inner: &Inner<C>, options: &EntryOptions) -> Self {
+    pub(super) fn of<C>(inner: &Inner<C>, options: &EntryOptions) -> Self {
         match (inner.records(), &inner.bus) {
             _ if options.skip_l2_write => Self::Nothing,
             (Some(_), _) => Self::Records,
@@ -250,10 +254,10 @@ fn in_background<C>(
 }
 
 /// Says how far a write got, or that it is not far enough for its caller.
-fn conclude<C>(
+pub(super) fn conclude<C, R>(
     inner: &Inner<C>,
     key: &str,
-    sent: Sent,
+    sent: Sent<R>,
     superseded: bool,
     options: &EntryOptions,
 ) -> Result<Receipt, Error> {

@@ -17,7 +17,10 @@ pub(crate) mod encode;
 mod key;
 mod receipt;
 pub(crate) mod removal;
+mod reserve;
 mod send;
 
 pub(crate) use key::{expire, hide, remove, set};
 pub use receipt::{Barrier, Reach, Receipt};
+pub use reserve::Reservation;
+pub(crate) use reserve::{reserve, set_reserved};

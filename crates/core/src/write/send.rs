@@ -8,10 +8,11 @@ use crate::backplane::message::KeyOp;
 use crate::backplane::publish::Bus;
 use crate::cache::Inner;
 use crate::events::Event;
-use crate::l2::access::Call;
+use crate::l2::access::{Access, Call};
 use crate::l2::{Announce, L2, L2Error, L2ErrorKind};
 use crate::options::EntryOptions;
 use crate::protocol::ledger::{Strength, Target};
+use crate::protocol::record::Put;
 use crate::protocol::{KeyHash, Version};
 use crate::recovery::Queued;
 
@@ -32,10 +33,28 @@ pub(super) struct Write<'a, C> {
 }
 
 /// What became of a write.
-pub(super) struct Sent {
-    pub(super) l2: Result<(), L2Error>,
+pub(super) struct Sent<R = ()> {
+    pub(super) l2: Result<R, L2Error>,
     pub(super) reach: Reach,
     pub(super) backplane: Reach,
+}
+
+/// What L2 answers to a write.
+pub(super) trait Answered: Send + Sync {
+    /// Whether L2 has taken it.
+    fn is_taken(&self) -> bool;
+}
+
+impl Answered for () {
+    fn is_taken(&self) -> bool {
+        true
+    }
+}
+
+impl Answered for Put {
+    fn is_taken(&self) -> bool {
+        *self == Self::Stored
+    }
 }
 
 impl<'a, C: Send + Sync + 'static> Write<'a, C> {
@@ -57,11 +76,11 @@ impl<'a, C: Send + Sync + 'static> Write<'a, C> {
 
     /// Writes and announces: in one step if L2 can, else saying before and after. What L2 has not
     /// confirmed is queued when this returns, before any fence ends.
-    pub(super) async fn send(
+    pub(super) async fn send<R: Answered>(
         mut self,
-        write: impl for<'x> FnOnce(&'x dyn L2, &'x str, Option<Announce>) -> Call<'x, ()> + Send,
-    ) -> Sent {
-        let Some(l2) = self.inner.records() else { return self.notify().await };
+        l2: &Access,
+        write: impl for<'x> FnOnce(&'x dyn L2, &'x str, Option<Announce>) -> Call<'x, R> + Send,
+    ) -> Sent<R> {
         let (hash, left_alone) = (KeyHash::of(self.key), l2.is_open());
         let limit = self.limit;
         let Some(bus) = self.bus() else {
@@ -82,9 +101,16 @@ impl<'a, C: Send + Sync + 'static> Write<'a, C> {
                 }
                 reach
             }
-            (Ok(()), Ok(())) => self.confirm(bus, hash).await,
+            (Ok(answer), _) if !answer.is_taken() => {
+                match seq {
+                    Some(seq) => bus.void(seq, limit).await,
+                    None => drop(bus.publish_key(self.op, self.version, hash, limit).await),
+                }
+                Reach::Superseded
+            }
+            (Ok(_), Ok(())) => self.confirm(bus, hash).await,
             // The gap in this node's sequence tells the others that they missed something.
-            (Ok(()), Err(_)) => {
+            (Ok(_), Err(_)) => {
                 let _ = bus.publish_key(self.op, self.version, hash, limit).await;
                 Reach::Unknown
             }
@@ -126,7 +152,8 @@ impl<'a, C: Send + Sync + 'static> Write<'a, C> {
                 Sent { l2: Ok(()), reach: Reach::Skipped, backplane: Reach::Done }
             }
             Err(error) => {
-                let l2 = Err(L2Error::new(L2ErrorKind::Disconnected, error.to_string()));
+                let l2: Result<(), _> =
+                    Err(L2Error::new(L2ErrorKind::Disconnected, error.to_string()));
                 let backplane = self.answer(&l2, false);
                 Sent { l2, reach: Reach::Skipped, backplane }
             }
@@ -135,15 +162,19 @@ impl<'a, C: Send + Sync + 'static> Write<'a, C> {
 
     /// Sends nothing, and so tells the breaker nothing.
     pub(super) fn refuse(mut self, error: L2Error) -> Sent {
-        let l2 = Err(error);
+        let l2: Result<(), _> = Err(error);
         let reach = self.answer(&l2, false);
         Sent { l2, reach, backplane: self.inner.bus.as_ref().map_or(Reach::Skipped, |_| reach) }
     }
 
     /// L2 has answered, or will not: how far the write got (W3).
-    fn answer(&mut self, l2: &Result<(), L2Error>, left_alone: bool) -> Reach {
+    fn answer<R: Answered>(&mut self, l2: &Result<R, L2Error>, left_alone: bool) -> Reach {
         self.answered = true;
-        let Err(error) = l2 else { return Reach::Done };
+        let error = match l2 {
+            Ok(answer) if answer.is_taken() => return Reach::Done,
+            Ok(_) => return Reach::Superseded,
+            Err(error) => error,
+        };
         self.inner.counters.l2_errors.add();
         let unknown = error.is_unknown() && !left_alone;
         self.queue(unknown);

@@ -1,0 +1,125 @@
+use std::fmt;
+use std::future::IntoFuture;
+use std::pin::Pin;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::Cache;
+use crate::error::{Error, ErrorKind};
+use crate::write::{self, Barrier, Reservation};
+
+/// An `after` that runs when awaited.
+#[must_use = "a request does nothing until awaited"]
+pub struct After<'a, C> {
+    cache: &'a Cache<C>,
+    barrier: Barrier,
+    within: Duration,
+}
+
+impl<C: Send + Sync + 'static> Cache<C> {
+    /// Waits until this node knows a removal that another node has made: reads that begin after it
+    /// see nothing that the removal hides. The token comes from
+    /// [`Receipt::barrier`](crate::Receipt::barrier), by header or cookie.
+    ///
+    /// It may come from anywhere and say anything: one that this cache never gave costs its caller
+    /// the wait, and nobody else more than one poll.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Behind`] if the node has not learned of it in time: read from the source, or go on
+    /// and risk an older answer.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost.
+    ///
+    /// ```
+    /// # use crinkle_core::{Barrier, Cache, l2::MemoryL2};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), crinkle_core::Error> {
+    /// # let shared = MemoryL2::new();
+    /// # let one = Cache::builder("shop").l2(shared.clone()).build()?;
+    /// # let two = Cache::builder("shop").l2(shared).build()?;
+    /// // On one node; the token goes to the client.
+    /// let token = one.remove_by_tag("cart:7").await?.barrier().map(|barrier| barrier.to_bytes());
+    /// // The client's next request comes to another node.
+    /// if let Some(token) = token {
+    ///     two.after(Barrier::from_bytes(token)).await?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn after(&self, barrier: Barrier) -> After<'_, C> {
+        let inner = self.inner();
+        After { cache: self, barrier, within: inner.settings.poll * 2 + inner.l2_limit() }
+    }
+
+    /// Looks at a key before its value is read from the source: the `set` that follows loses to any
+    /// invalidation since, instead of writing an old value over it.
+    ///
+    /// It holds for the `lease` of the settings (10 s); a `set` after that is superseded, too. While it
+    /// holds and the key is absent, other nodes wait for it as for a load.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidKey`]; [`ErrorKind::L2`] if L2 does not answer: there is nothing to compare
+    /// with then.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost; a lease that was taken ends by itself.
+    ///
+    /// ```
+    /// # use crinkle_core::{Cache, Reach};
+    /// # async fn load() -> u32 { 42 }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), crinkle_core::Error> {
+    /// let cache = Cache::builder("shop").build()?;
+    /// let reservation = cache.reserve("stock:42").await?;
+    /// let stock = load().await;
+    /// cache.remove("stock:42").await?; // somebody changes it meanwhile
+    /// let receipt = cache.set("stock:42", stock).reserved(reservation).await?;
+    /// assert_eq!(receipt.l2(), Reach::Superseded);
+    /// assert!(cache.peek::<u32>("stock:42").is_none());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn reserve(
+        &self,
+        key: &(impl AsRef<str> + ?Sized + Sync),
+    ) -> Result<Reservation<C>, Error> {
+        self.inner().check_key(key.as_ref())?;
+        write::reserve(self.inner(), key.as_ref()).await
+    }
+}
+
+impl<C> After<'_, C> {
+    /// How long to wait. Default: two polls and the hard timeout of an L2 operation, 3 s.
+    pub fn within(mut self, limit: Duration) -> Self {
+        self.within = limit;
+        self
+    }
+}
+
+impl<'a, C: Send + Sync + 'static> IntoFuture for After<'a, C> {
+    type Output = Result<(), Error>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Result<(), Error>> + Send + 'a>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let inner = self.cache.inner();
+            let reached = inner.node.reach(self.barrier.epoch, self.barrier.seq);
+            timeout(self.within, reached).await.map_err(|_| {
+                let what = format!("it was not heard of within {:?}", self.within);
+                Error::new(ErrorKind::Behind, inner.place(None), what)
+            })
+        })
+    }
+}
+
+impl<C> fmt::Debug for After<'_, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("After").field("barrier", &self.barrier).finish_non_exhaustive()
+    }
+}

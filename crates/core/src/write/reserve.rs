@@ -1,0 +1,190 @@
+//! Reservations: a `set` that loses to every invalidation since its value was read.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::encode::encode;
+use super::key::{Shares, conclude};
+use super::send::Write;
+use super::{Reach, Receipt};
+use crate::backplane::message::KeyOp;
+use crate::cache::Inner;
+use crate::entry::{Entry, Shared, Stamp, Value};
+use crate::error::{Error, ErrorKind};
+use crate::factory::Choices;
+use crate::l2::Codec;
+use crate::options::EntryOptions;
+use crate::protocol::flight::{FlightId, Heard};
+use crate::protocol::record::{Lease, LeaseAsk, Put};
+use crate::protocol::validity::Verdict;
+use crate::protocol::{KeyHash, Version};
+use crate::read::{Make, synced};
+
+/// What a `set` may replace: what the key held, and what this node knew, when
+/// [`Cache::reserve`](crate::Cache::reserve) looked. Given up when dropped.
+pub struct Reservation<C: Send + Sync + 'static> {
+    inner: Arc<Inner<C>>,
+    key: Box<str>,
+    hash: KeyHash,
+    /// What goes on with the key since is heard here.
+    fence: Option<FlightId>,
+    stamp: Stamp,
+    /// The version that may be replaced; `None` without records.
+    expected: Option<Version>,
+    /// A lease that is this reservation's own.
+    lease: Option<Version>,
+}
+
+impl<C: Send + Sync + 'static> Reservation<C> {
+    /// The key.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    fn end<R>(&mut self, settle: impl FnOnce(Heard) -> R) -> Option<R> {
+        self.fence.take().map(|id| self.inner.flights.end(self.hash, id, settle))
+    }
+}
+
+impl<C: Send + Sync + 'static> Drop for Reservation<C> {
+    fn drop(&mut self) {
+        self.end(|_| ());
+        let Some(lease) = self.lease.take() else { return };
+        let (inner, key) = (Arc::clone(&self.inner), self.key.clone());
+        let release = async move {
+            if let Some(l2) = inner.records() {
+                // Best effort: the lease ends by itself.
+                let limit = inner.l2_limit();
+                let _ = l2.on(&key, limit, |store, key| store.release(key, lease)).await;
+            }
+        };
+        let _ = self.inner.spawn(release);
+    }
+}
+
+impl<C: Send + Sync + 'static> std::fmt::Debug for Reservation<C> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reservation").field("key", &self.key).finish_non_exhaustive()
+    }
+}
+
+/// Looks at the key, before its value is read from the source.
+pub(crate) async fn reserve<C: Send + Sync + 'static>(
+    inner: &Arc<Inner<C>>,
+    key: &str,
+) -> Result<Reservation<C>, Error> {
+    let (hash, limit) = (KeyHash::of(key), inner.options_for(key).l2_hard_timeout);
+    let missed = |what: &str| Err(inner.error(ErrorKind::L2, key, what));
+    if let Some(l2) = &inner.l2
+        && (l2.is_open() || !synced(inner, limit).await)
+    {
+        return missed("it does not answer, so there is nothing to compare with later");
+    }
+    let id = inner.flights.begin(hash, None, || ());
+    let stamp = inner.node.stamp(inner.now());
+    let mut reservation = Reservation {
+        inner: Arc::clone(inner),
+        key: key.into(),
+        hash,
+        fence: Some(id),
+        stamp,
+        expected: None,
+        lease: None,
+    };
+    let Some(l2) = inner.records() else { return Ok(reservation) };
+    let id = inner.entropy.version();
+    let ttl_ms = crate::clock::millis(inner.settings.lease);
+    let ask = LeaseAsk { id, ttl_ms, replace: None, hidden: None };
+    let read = match l2.on(key, limit, |store, key| store.read(key, Some(ask))).await {
+        Ok(read) => read,
+        Err(error) => {
+            inner.counters.l2_errors.add();
+            let place = inner.place(Some(key));
+            return Err(Error::with_source(ErrorKind::L2, place, "", error));
+        }
+    };
+    let found = read.found.as_ref().and_then(|found| crate::l2::record::head(&found.bytes));
+    reservation.lease = (read.lease == Lease::Granted).then_some(id);
+    reservation.expected = match (found, read.lease) {
+        (Some(head), _) => Some(head.version()),
+        (None, Lease::HeldBy(by)) => Some(by),
+        (None, _) => Some(id),
+    };
+    Ok(reservation)
+}
+
+/// Stores a value that was read after the reservation, if nothing has touched the key since.
+pub(crate) async fn set_reserved<T: Value, C: Codec<T>>(
+    mut reservation: Reservation<C>,
+    key: &str,
+    value: T,
+    options: EntryOptions,
+    tags: Vec<String>,
+) -> Result<Receipt, Error> {
+    let inner = Arc::clone(&reservation.inner);
+    options.validate(&inner.place(Some(key)))?;
+    inner.check_tags(key, &tags)?;
+    if *reservation.key != *key {
+        let what = format!("the reservation is of key {:?}", reservation.key);
+        return Err(inner.error(ErrorKind::InvalidOptions, key, what));
+    }
+    let shares = Shares::of(&inner, &options);
+    let shared = shares == Shares::Records && reservation.expected.is_some();
+    let make = Make { stamp: reservation.stamp, took: Duration::ZERO, dark: false, shared };
+    let choices = Choices::new(options, tags);
+    let (meta, lives) = make.meta(&inner, key, &choices);
+    let entry = Arc::new(Entry { meta, value: Shared::Own(value) });
+    let (version, limit) = (entry.meta.version, choices.options.l2_hard_timeout);
+    let (Some(l2), Some(expected), true) = (inner.records(), reservation.expected, shared) else {
+        let kept = keep(&mut reservation, entry);
+        let reach = if kept { Reach::Skipped } else { Reach::Superseded };
+        return match shares {
+            Shares::Notices if kept => {
+                let write =
+                    Write::new(&inner, key, version, KeyOp::Written, limit, &choices.options);
+                conclude(&inner, key, write.notify().await, false, &choices.options)
+            }
+            _ => Ok(Receipt::new(reach, Reach::Skipped)),
+        };
+    };
+    if inner.node.judge(&entry.meta, inner.now()) != Verdict::Fresh {
+        return Ok(Receipt::new(Reach::Superseded, Reach::Skipped));
+    }
+    let record = encode(&inner, &entry, lives, make.took)?;
+    let write = Write::new(&inner, key, version, KeyOp::Written, limit, &choices.options);
+    let waiting = inner.recovery.get(key);
+    let sent = write.send(l2, |store, key, ann| store.put(key, expected, record, ann)).await;
+    let stored = matches!(sent.l2, Ok(Put::Stored));
+    let mut superseded = false;
+    if stored {
+        reservation.lease = None;
+        // L2 holds this now: no copy of anything else may stay, whatever becomes of this one.
+        let hash = reservation.hash;
+        inner.flights.hear(hash, version, || inner.l1.keep_only(hash, version));
+        superseded = !keep(&mut reservation, entry);
+        if let Some(waiting) = waiting.filter(|_| !superseded) {
+            inner.recovery.settle(key, waiting.version, inner.now());
+        }
+    }
+    conclude(&inner, key, sent, superseded, &choices.options)
+}
+
+/// Into L1, unless something else was heard of the key, or the value is invalid by now. What was there
+/// before goes in any case.
+fn keep<T: Value, C: Send + Sync + 'static>(
+    reservation: &mut Reservation<C>,
+    entry: Arc<Entry<T>>,
+) -> bool {
+    let (inner, hash) = (Arc::clone(&reservation.inner), reservation.hash);
+    let version = entry.meta.version;
+    let kept = reservation.end(|heard| {
+        let valid = inner.node.judge(&entry.meta, inner.now()) == Verdict::Fresh;
+        let keep = valid && heard.allows(version);
+        if keep {
+            inner.l1.insert(hash, entry);
+        }
+        keep
+    });
+    kept.unwrap_or(false)
+}
