@@ -1,5 +1,6 @@
 //! What the nodes of one cache may answer, whatever happens between them.
 
+mod clocks;
 mod delivery;
 mod fallbacks;
 mod hidden;
