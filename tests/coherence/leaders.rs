@@ -1,10 +1,12 @@
 //! T15, S14: whatever happens to the caller that leads, no key stays locked and nobody hangs.
 
+use std::future::IntoFuture;
 use std::time::Duration;
 
 use crinkle_core::{Cache, EntryOptions, ErrorKind};
 use crinkle_testkit::chaos::{Fate, Gate, L2Op};
 use crinkle_tests::{Loads, World, gated, kind_of, load, pass, until};
+use futures_util::FutureExt;
 
 async fn both(world: &World) -> [Cache; 2] {
     [world.alone(), world.node().await.cache]
@@ -178,4 +180,27 @@ async fn waiting_for_a_closed_cache_ends() {
     assert!(!ready.is_finished());
     let _ = node.cache.close().await;
     assert_eq!(ready.await.unwrap().unwrap_err().kind(), ErrorKind::Closed);
+}
+
+/// The task of a batch is dropped before it was polled: its runtime ended first.
+#[test]
+fn a_batch_whose_runtime_ends_before_it_begins_leaves_its_keys_free() {
+    let runtime = || {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_all().start_paused(true).build().unwrap()
+    };
+    let cache = Cache::builder("shop").build().unwrap();
+    let first = runtime();
+    first.block_on(async {
+        let load = |keys: Vec<String>| async { crinkle_core::ok(keys.into_iter().map(|k| (k, 1))) };
+        let many = cache.get_or_set_many(["key"], load).into_future();
+        assert!(many.now_or_never().is_none());
+    });
+    drop(first);
+    assert_eq!(cache.health().in_flight, 0);
+    runtime().block_on(async {
+        let read = cache.get_or_set("key", Loads::new().value(2));
+        let read = tokio::time::timeout(Duration::from_secs(60), read.into_future()).await;
+        assert_eq!(*read.expect("nobody holds the key").unwrap(), 2);
+    });
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use futures_util::future::{join, join_all};
 use tracing::Instrument;
 
-use super::lead::{Landing, abandon, settle};
+use super::lead::{Landing, settle};
 use super::load::Load;
 use super::probe::{Prepared, Probe, Prober, prepare};
 use super::wait::{Answer, Arrived, for_end, for_other, for_own};
@@ -98,21 +98,22 @@ fn start<T: Value, C: Codec<T>>(
     if led.is_empty() {
         return Ok(());
     }
-    let flights: Vec<_> = led.iter().map(|(flight, _)| Arc::clone(flight)).collect();
+    // Whatever happens to the task, be it that it never runs, every flight ends.
+    let landings = led.iter().map(|(flight, _)| Landing::new(Arc::clone(inner), flight.clone()));
+    let landings: Vec<_> = landings.map(Some).collect();
     let owner = Arc::clone(inner);
-    let task = async move { fly(&owner, led, &load).await };
-    inner.spawn(task.in_current_span()).inspect_err(|error| {
-        flights.iter().for_each(|flight| abandon(inner, flight, error.clone()));
-    })
+    let task = async move { fly(&owner, led, landings, &load).await };
+    inner.spawn(task.in_current_span())
 }
 
 /// Asks L2 for all keys at once. What is missing goes to the factory in one call; what another node is
 /// loading is waited for meanwhile, and goes to the factory in a second one if that fails.
-async fn fly<T: Value, C: Codec<T>>(inner: &Arc<Inner<C>>, led: Vec<Led>, load: &Loader<T>) {
-    // Whatever happens to this task, every flight ends.
-    let landings =
-        led.iter().map(|(flight, _)| Landing::new(Arc::clone(inner), Arc::clone(flight)));
-    let mut landings: Vec<_> = landings.map(Some).collect();
+async fn fly<T: Value, C: Codec<T>>(
+    inner: &Arc<Inner<C>>,
+    led: Vec<Led>,
+    mut landings: Vec<Option<Landing<C>>>,
+    load: &Loader<T>,
+) {
     let mut loads = Vec::new();
     let mut probers = Vec::new();
     for (at, (flight, call)) in led.iter().enumerate() {
