@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crinkle_core::l2::L2ErrorKind;
+use crinkle_core::protocol::KeyHash;
 use crinkle_core::{BoxError, Cache, Cached, EntryOptions, Error, ErrorKind, Reach, Source};
 use crinkle_testkit::chaos::{Fate, Gate, L2Op};
 use crinkle_tests::{Boxed, TestError, World, gated, go, options, pass};
@@ -310,4 +311,26 @@ async fn a_batch_checks_every_key_and_its_options_first() {
     assert_eq!(error.kind(), ErrorKind::InvalidOptions);
     let error = cache.get_or_set_many(["a"], batch.load(None)).tags([""]).await.unwrap_err();
     assert_eq!((error.kind(), batch.asked().len()), (ErrorKind::InvalidTag, 0));
+}
+
+/// S12: XXH3 is no cryptographic hash. Multiplying by zero, as its long form does here, loses the swap.
+#[tokio::test(start_paused = true)]
+async fn keys_whose_hashes_collide_have_a_value_each() {
+    let key = |one: u8, other: u8| {
+        let mut key = vec![b'.'; 640];
+        (key[56], key[504]) = (one, other);
+        key[59..64].copy_from_slice(&[0xc3, 0x81, 0x3a, 0x26, 0x4c]);
+        key[508..512].copy_from_slice(&[0xcd, 0xb4, 0x59, 0x31]);
+        String::from_utf8(key).unwrap()
+    };
+    let keys = [key(b'a', b'b'), key(b'b', b'a')];
+    assert_eq!(KeyHash::of(&keys[0]), KeyHash::of(&keys[1]));
+    let world = World::new().await;
+    for cache in [world.alone(), world.node().await.cache, Cache::disabled()] {
+        let load = |keys: Vec<String>| async {
+            crinkle_core::ok(keys.into_iter().map(|key| (key.clone(), key)))
+        };
+        let read = cache.get_or_set_many(&keys, load).await.unwrap();
+        assert_eq!(read.iter().map(|value| &**value).collect::<Vec<_>>(), keys.each_ref());
+    }
 }

@@ -18,7 +18,6 @@ use crate::error::Error;
 use crate::factory::{Loader, split};
 use crate::flight::{Flight, Seat};
 use crate::l2::Codec;
-use crate::protocol::KeyHash;
 
 /// How many records one multi-read asks for.
 pub(super) const PAGE: usize = 1000;
@@ -38,31 +37,32 @@ pub(crate) async fn run_many<T: Value, C: Codec<T>>(
     }
     let calls: Vec<_> = calls.into_iter().map(Arc::new).collect();
     let arrived = Arrived::now(inner);
-    let mut answers: HashMap<KeyHash, Cached<T>> = HashMap::with_capacity(calls.len());
-    let mut open: HashMap<KeyHash, &Arc<Call>> = calls.iter().map(|c| (c.hash, c)).collect();
+    // By the keys themselves: hashes may collide.
+    let mut answers: HashMap<&str, Cached<T>> = HashMap::with_capacity(calls.len());
+    let mut open: HashMap<&str, &Arc<Call>> = calls.iter().map(|c| (&*c.key, c)).collect();
     if !inner.enabled {
         return Ok(in_order(&calls, &uncached(inner, &open, load).await?));
     }
     loop {
-        open.retain(|hash, call| match lookup(inner, call).answer(inner) {
-            Some(cached) => answers.insert(*hash, cached).is_some(),
+        open.retain(|key, call| match lookup(inner, call).answer(inner) {
+            Some(cached) => answers.insert(key, cached).is_some(),
             None => true,
         });
         if open.is_empty() {
             break;
         }
-        for (hash, answer) in round(inner, open.values().copied(), &load, arrived).await? {
-            if let Answer::Take(result) = answer {
-                answers.insert(hash, result?);
-                open.remove(&hash);
+        for (call, answer) in round(inner, open.values().copied(), &load, arrived).await? {
+            let Answer::Take(result) = answer else { continue };
+            if let Some((key, _)) = open.remove_entry(&*call.key) {
+                answers.insert(key, result?);
             }
         }
     }
     Ok(in_order(&calls, &answers))
 }
 
-fn in_order<T>(calls: &[Arc<Call>], answers: &HashMap<KeyHash, Cached<T>>) -> Vec<Cached<T>> {
-    calls.iter().filter_map(|call| answers.get(&call.hash).cloned()).collect()
+fn in_order<T>(calls: &[Arc<Call>], answers: &HashMap<&str, Cached<T>>) -> Vec<Cached<T>> {
+    calls.iter().filter_map(|call| answers.get(&*call.key).cloned()).collect()
 }
 
 /// Every open key arrives; those that lead are loaded together, and all are waited for.
@@ -71,7 +71,7 @@ async fn round<'a, T: Value, C: Codec<T>>(
     open: impl Iterator<Item = &'a Arc<Call>>,
     load: &Loader<T>,
     arrived: Arrived,
-) -> Result<Vec<(KeyHash, Answer<T>)>, Error> {
+) -> Result<Vec<(Arc<Call>, Answer<T>)>, Error> {
     let seats: Vec<_> = open.map(|call| (call.arrive(inner, arrived), Arc::clone(call))).collect();
     let led = seats.iter().filter_map(|(seat, call)| match seat {
         Seat::Lead(flight) => Some((Arc::clone(flight), Arc::clone(call))),
@@ -84,7 +84,7 @@ async fn round<'a, T: Value, C: Codec<T>>(
             Seat::Join(flight) => for_other(inner, &flight, &call, arrived).await,
             Seat::Wait(flight) => for_end(inner, &flight, &call).await,
         };
-        (call.hash, answer)
+        (call, answer)
     });
     Ok(join_all(answers).await)
 }
@@ -198,16 +198,16 @@ async fn load_all<T: Value, C: Codec<T>>(
 }
 
 /// A cache that is disabled: one call of the factory, and nothing is kept.
-async fn uncached<T: Value, C: Sync>(
+async fn uncached<'a, T: Value, C: Sync>(
     inner: &Inner<C>,
-    calls: &HashMap<KeyHash, &Arc<Call>>,
+    calls: &HashMap<&'a str, &Arc<Call>>,
     load: Loader<T>,
-) -> Result<HashMap<KeyHash, Cached<T>>, Error> {
+) -> Result<HashMap<&'a str, Cached<T>>, Error> {
     let keys = calls.values().map(|call| call.key.to_string()).collect();
     let (factories, run) = split(load, keys, inner.place(None), inner.settings.redact_keys);
-    let each = calls.iter().zip(factories).map(|((hash, call), factory)| async move {
+    let each = calls.iter().zip(factories).map(|((key, call), factory)| async move {
         let job = super::Job { factory, default: None };
-        Ok((*hash, super::lead::uncached(inner, call, job).await?))
+        Ok((*key, super::lead::uncached(inner, call, job).await?))
     });
     let ((), cached) = join(run, join_all(each)).await;
     cached.into_iter().collect()
