@@ -6,10 +6,13 @@ use std::time::Duration;
 
 use crinkle_core::l2::L2ErrorKind;
 use crinkle_core::protocol::KeyHash;
-use crinkle_core::{BoxError, Cache, Cached, EntryOptions, Error, ErrorKind, Reach, Source};
+use crinkle_core::{
+    BoxError, Cache, CacheBuilder, Cached, EntryOptions, Error, ErrorKind, Reach, Settings, Source,
+};
 use crinkle_testkit::chaos::{Fate, Gate, L2Op};
 use crinkle_tests::{Boxed, TestError, World, gated, go, options, pass};
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 /// A batch factory that answers each key with its length, and what it was asked for.
 #[derive(Clone, Default)]
@@ -333,4 +336,18 @@ async fn keys_whose_hashes_collide_have_a_value_each() {
         let read = cache.get_or_set_many(&keys, load).await.unwrap();
         assert_eq!(read.iter().map(|value| &**value).collect::<Vec<_>>(), keys.each_ref());
     }
+}
+
+/// L3: what every key has to wait for is waited for once.
+#[tokio::test(start_paused = true)]
+async fn a_batch_waits_for_a_hanging_l2_no_longer_than_one_call() {
+    let world = World::new().await;
+    let patient =
+        |builder: CacheBuilder| builder.settings(Settings::default().breaker_failures(1000));
+    let node = world.cold(patient, |l2, _| l2.hang());
+    let keys: Vec<_> = (0..20).map(|key| key.to_string()).collect();
+    let asked = Instant::now();
+    let read = node.cache.get_or_set_many(&keys, Batch::default().load(None)).await.unwrap();
+    assert_eq!(read.len(), keys.len());
+    assert!(asked.elapsed() <= Duration::from_secs(2), "{:?}", asked.elapsed());
 }

@@ -116,8 +116,10 @@ async fn fly<T: Value, C: Codec<T>>(
 ) {
     let mut loads = Vec::new();
     let mut probers = Vec::new();
-    for (at, (flight, call)) in led.iter().enumerate() {
-        match prepare(inner, call, flight).await {
+    // All at the same time: what they wait for, if anything, is the same for all.
+    let prepared = join_all(led.iter().map(|(flight, call)| prepare(inner, call, flight))).await;
+    for (at, (prepared, (_, call))) in prepared.into_iter().zip(&led).enumerate() {
+        match prepared {
             Prepared::Settled(probe) => {
                 loads.extend(land(&mut landings, at, call, probe));
             }
