@@ -351,3 +351,26 @@ async fn a_batch_waits_for_a_hanging_l2_no_longer_than_one_call() {
     assert_eq!(read.len(), keys.len());
     assert!(asked.elapsed() <= Duration::from_secs(2), "{:?}", asked.elapsed());
 }
+
+/// A session that ends while a multi-read is under way costs one more round trip, not one per key.
+#[tokio::test(start_paused = true)]
+async fn what_comes_into_doubt_in_a_batch_is_read_again_side_by_side() {
+    let world = World::new().await;
+    let (one, two) = (world.node().await, world.node().await);
+    let keys: Vec<_> = (0..50).map(|key| key.to_string()).collect();
+    let _ = two.cache.set_many(keys.iter().map(|key| (key, 1))).await.unwrap();
+    pass(Duration::from_millis(50)).await;
+    let gate = Gate::new();
+    one.l2.next(L2Op::ReadMany, Fate::HoldReply(gate.clone()));
+    one.l2.always(L2Op::Look, Fate::Delay(Duration::from_millis(100)));
+    let cache = one.cache.clone();
+    let read = go(async move { cache.get_many::<i32>(&keys).await });
+    gate.reached().await;
+    one.bus.lag();
+    pass(Duration::from_millis(50)).await;
+    let opened = Instant::now();
+    gate.open();
+    let read = read.await.unwrap().unwrap();
+    assert_eq!(read.iter().flatten().filter(|value| ***value == 1).count(), 50);
+    assert!(opened.elapsed() <= Duration::from_millis(200), "{:?}", opened.elapsed());
+}

@@ -86,31 +86,35 @@ async fn get_page<T: Value, C: Codec<T>>(
         let asks = asking.iter().map(|(at, _)| (&*calls[*at].key, None));
         reads = l2.read_many(asks, limit).await.ok();
     }
-    let mut page = Vec::with_capacity(asking.len());
     let Some(reads) = reads else {
         drop(fences);
         // Perhaps because of one key alone: each finds out for itself.
-        let each = asking.iter().map(|(at, _)| get(inner, &calls[*at]));
-        for ((at, _), answer) in asking.iter().zip(join_all(each).await) {
-            page.push((*at, answer?));
-        }
-        return Ok(page);
+        return get_each(inner, calls, asking.into_iter().map(|(at, _)| at)).await;
     };
+    let (mut page, mut again) = (Vec::with_capacity(asking.len()), Vec::new());
     for (((at, begun), fence), read) in asking.into_iter().zip(fences).zip(reads) {
         let (call, local) = (&calls[at], begun.local.as_ref());
         let found = match read.found {
             Some(found) => settle(inner, call, fence, &found, stamp, local)?,
             None => Asked::Nothing(None),
         };
-        page.push((
-            at,
-            match found {
-                Asked::Entry(_, Verdict::Unverified, _) => get(inner, call).await?,
-                found => begun.end(inner, call, found)?,
-            },
-        ));
+        match found {
+            Asked::Entry(_, Verdict::Unverified, _) => again.push(at),
+            found => page.push((at, begun.end(inner, call, found)?)),
+        }
     }
+    page.extend(get_each(inner, calls, again).await?);
     Ok(page)
+}
+
+/// Some of the calls, each on its own, side by side.
+async fn get_each<T: Value, C: Codec<T>>(
+    inner: &Inner<C>,
+    calls: &[Call],
+    places: impl IntoIterator<Item = usize>,
+) -> Result<Page<T>, Error> {
+    let each = places.into_iter().map(|at| async move { Ok((at, get(inner, &calls[at]).await?)) });
+    join_all(each).await.into_iter().collect()
 }
 
 /// What L1 says of a read.
