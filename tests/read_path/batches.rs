@@ -374,3 +374,23 @@ async fn what_comes_into_doubt_in_a_batch_is_read_again_side_by_side() {
     assert_eq!(read.iter().flatten().filter(|value| ***value == 1).count(), 50);
     assert!(opened.elapsed() <= Duration::from_millis(200), "{:?}", opened.elapsed());
 }
+
+/// A hit is a hit, in a batch too.
+#[tokio::test(start_paused = true)]
+async fn a_hit_in_a_batch_prolongs_a_sliding_life() {
+    let world = World::new().await;
+    for cache in [world.alone(), world.node().await.cache] {
+        let sliding = EntryOptions::new(Duration::from_secs(10)).sliding(true);
+        let _ = cache.set("key", 1_usize).options(sliding).await.unwrap();
+        for _ in 0..5 {
+            pass(Duration::from_secs(4)).await;
+            assert!(cache.get_many::<usize>(["key"]).await.unwrap()[0].is_some());
+        }
+        for _ in 0..5 {
+            pass(Duration::from_secs(4)).await;
+            let batch = Batch::default();
+            let _ = cache.get_or_set_many(["key"], batch.load(None)).await.unwrap();
+            assert!(batch.asked().is_empty());
+        }
+    }
+}

@@ -140,6 +140,7 @@ fn begin<T: Value, C: Codec<T>>(inner: &Inner<C>, call: &Call) -> Result<Start<T
     let mut reason = MissReason::Absent;
     let (local, verdict) = match lookup::<T, C>(inner, call) {
         Local::Fresh(entry, now) => {
+            entry.meta.hit(now);
             inner.l1_hit(&entry.meta, now);
             return Ok(Start::Answer(Cached::new(entry, now, Source::L1, false)));
         }

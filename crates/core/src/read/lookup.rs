@@ -47,6 +47,7 @@ impl<T> Local<T> {
     pub(crate) fn answer<C>(self, inner: &Inner<C>) -> Option<Cached<T>> {
         match self {
             Self::Fresh(entry, now) => {
+                entry.meta.hit(now);
                 inner.l1_hit(&entry.meta, now);
                 Some(Cached::new(entry, now, Source::L1, false))
             }
