@@ -204,3 +204,20 @@ fn a_batch_whose_runtime_ends_before_it_begins_leaves_its_keys_free() {
         assert_eq!(*read.expect("nobody holds the key").unwrap(), 2);
     });
 }
+
+/// However long a time an option names, nothing panics over it.
+#[tokio::test(start_paused = true)]
+async fn a_wait_without_end_is_waited() {
+    let world = World::new().await;
+    let (one, two) = (world.node().await, world.node().await);
+    let gate = Gate::new();
+    let first = load(&one.cache, "key", &[], EntryOptions::default(), gated(&gate, 1));
+    gate.reached().await;
+    let patient = EntryOptions::default().lease_wait(Duration::MAX);
+    let second = load(&two.cache, "key", &[], patient, Loads::new().value(2));
+    pass(Duration::from_secs(60)).await;
+    gate.open();
+    for read in [first, second] {
+        assert_eq!(*read.await.unwrap().unwrap(), 1);
+    }
+}

@@ -54,6 +54,9 @@ impl Base {
 /// How often a read is repeated because something came into doubt while it was under way.
 pub(super) const REREADS: u32 = 3;
 
+/// The longest wait for another node's load: more would not fit into a moment.
+const LONGEST_WAIT: Duration = Duration::from_secs(366 * 86_400);
+
 /// An entry with what the node thinks of it.
 type Judged<T> = (Arc<Entry<T>>, Verdict);
 
@@ -214,7 +217,8 @@ impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
                 && waited_for.replace(by) != Some(by)
             {
                 // Another holder gets the same time, or waiters would rob each other in turn.
-                patience = Instant::now() + self.call.options.lease_wait;
+                let wait = self.call.options.lease_wait.min(LONGEST_WAIT);
+                patience = Instant::now() + wait;
             }
             match lease {
                 Lease::Granted => {
