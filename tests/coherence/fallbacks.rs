@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crinkle_core::{Cache, ErrorKind};
+use crinkle_core::{BoxError, Cache, ErrorKind, FactoryContext};
 use crinkle_testkit::chaos::Gate;
 use crinkle_tests::{Loads, TestError, World, go, kind_of, load, options, pass, until};
 
@@ -200,4 +200,58 @@ async fn a_remove_this_node_has_not_heard_of_is_no_fallback_while_l2_answers() {
     pass(Duration::from_secs(11)).await;
     let read = two.cache.get_or_set("key", Loads::new().fail::<_, i32>()).options(options());
     assert_eq!(kind_of(read.await), ErrorKind::Factory);
+}
+
+/// A call that uses no value of L2 still reads the record, and so learns that its own copy is not
+/// what L2 holds; one that does not even read it goes by the session.
+#[tokio::test(start_paused = true)]
+async fn a_lost_remove_is_no_fallback_for_a_call_that_uses_no_value_of_l2() {
+    let when_stale = options().skip_l2_read_when_stale(true);
+    for chosen in [options().skip_l2_read(true), when_stale, options().skip_l2(true)] {
+        for confirm in [false, true] {
+            let world = World::new().await;
+            let (one, two) = (world.node().await, world.node().await);
+            let _ = one.cache.set("key", 1).options(options()).await.unwrap();
+            one.bus.mute(true);
+            let _ = two.cache.remove("key").await.unwrap();
+            pass(Duration::from_secs(11)).await;
+            let factory = move |ctx: FactoryContext<i32>| async move {
+                if confirm { ctx.not_modified::<BoxError>() } else { Err(TestError::new().into()) }
+            };
+            let read = one.cache.get_or_set("key", factory).options(chosen.clone()).await;
+            assert_eq!(kind_of(read), ErrorKind::Factory, "confirm {confirm}");
+            for node in [&one, &two] {
+                assert!(node.cache.get::<i32>("key").await.unwrap().is_none());
+            }
+        }
+    }
+}
+
+/// An entry that was never in L2 is not missing there.
+#[tokio::test(start_paused = true)]
+async fn an_entry_of_this_node_alone_stands_in_though_l2_has_none() {
+    let world = World::new().await;
+    let node = world.node().await;
+    let own = options().skip_l2_write(true);
+    let _ = node.cache.get_or_set("key", Loads::new().value(1)).options(own.clone()).await.unwrap();
+    pass(Duration::from_secs(11)).await;
+    let read = node.cache.get_or_set("key", Loads::new().fail::<_, i32>()).options(own).await;
+    let read = read.unwrap();
+    assert_eq!((*read, read.is_stale()), (1, true));
+}
+
+/// What `expire` has left here stands in for such a call, though the record has another version now.
+#[tokio::test(start_paused = true)]
+async fn an_expired_entry_stands_in_for_a_call_that_uses_no_value_of_l2() {
+    for here in [true, false] {
+        for chosen in [options().skip_l2_read(true), options().skip_l2_read_when_stale(true)] {
+            let world = World::new().await;
+            let (one, two) = (world.node().await, world.node().await);
+            let _ = one.cache.set("key", 1).options(options()).await.unwrap();
+            let _ = if here { &one } else { &two }.cache.expire("key").await.unwrap();
+            pass(Duration::from_millis(50)).await;
+            let read = one.cache.get_or_set("key", Loads::new().fail::<_, i32>()).options(chosen);
+            assert_eq!(*read.await.unwrap(), 1, "here {here}");
+        }
+    }
 }

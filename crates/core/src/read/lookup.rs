@@ -101,9 +101,9 @@ pub(crate) fn stand_in<T: Value, C>(inner: &Inner<C>, call: &Call) -> Option<Hel
     }
 }
 
-/// Whether an entry may stand in without a look at L2: it was verified in the current session, or L2
-/// does not answer. A lost `remove` must not come back through fail-safe.
-fn is_known<T, C>(inner: &Inner<C>, entry: &Entry<T>) -> bool {
+/// Whether an entry may stand in without a look at L2: it was verified in the current session, it was
+/// never there, or L2 does not answer. A lost `remove` must not come back through fail-safe.
+pub(super) fn is_known<T, C>(inner: &Inner<C>, entry: &Entry<T>) -> bool {
     let current = entry.meta.facts().session == inner.node.session();
-    current || inner.records().is_none_or(Access::is_open)
+    current || entry.meta.manner.own || inner.records().is_none_or(Access::is_open)
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::decode::{ReadInto, decode};
+use super::lookup::is_known;
 use super::{Call, Local, lookup};
 use crate::cache::Inner;
 use crate::entry::{Entry, Meta, Source, Stamp, Value};
@@ -136,7 +137,7 @@ pub(super) async fn prepare<'a, T: Value, C: Codec<T>>(
     let when_stale = options.skip_l2_read_when_stale && matches!(verdict, Verdict::Stale(_));
     let ignore = options.skip_l2_read || when_stale;
     if !l2.holds_records() || (ignore && options.skip_l2_write) {
-        return settled(Probe::Load(Base::Alone, local));
+        return settled(Probe::Load(Base::Alone, local.filter(|entry| is_known(inner, entry))));
     }
     let id = inner.entropy.version();
     Prepared::Ask(Prober { inner, call, flight, local, limit, ignore, id })
@@ -207,8 +208,7 @@ impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
                 }
                 Some((_, Verdict::Hidden(_))) => None,
                 Some((entry, Verdict::Stale(_))) => Some(entry),
-                None if self.ignore => self.local.clone(),
-                None => None,
+                None => self.unopposed(version),
             };
             if !leasing {
                 return Some(Probe::Load(Base::Alone, known));
@@ -238,6 +238,19 @@ impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
                 Lease::HeldBy(_) => self.wait_for_fill(patience, &mut pause).await,
             }
         }
+    }
+
+    /// What L1 has, if L2 says nothing against it: it was never there, or the record that the call makes
+    /// no use of is the same. (An `expire` leaves the copy and gives the record another version.)
+    fn unopposed(&self, version: Option<Version>) -> Option<Arc<Entry<T>>> {
+        let session = self.inner.node.session();
+        let same = |meta: &Meta| {
+            let marked = meta.is_expired() && meta.facts().session == session;
+            version.is_some_and(|version| version == meta.version || marked)
+        };
+        let local = self.local.clone()?;
+        let unopposed = local.meta.manner.own || (self.ignore && same(&local.meta));
+        unopposed.then_some(local)
     }
 
     fn hit(&self, entry: Arc<Entry<T>>) -> Probe<T> {
