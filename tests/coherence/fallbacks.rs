@@ -255,3 +255,19 @@ async fn an_expired_entry_stands_in_for_a_call_that_uses_no_value_of_l2() {
         }
     }
 }
+
+/// A default is the last resort: what L1 holds of the key is better.
+#[tokio::test(start_paused = true)]
+async fn a_default_does_not_take_the_place_of_a_fresh_entry() {
+    let world = World::new().await;
+    for cache in [world.alone(), world.node().await.cache] {
+        let _ = cache.set("key", 1).options(options()).await.unwrap();
+        let read = cache
+            .get_or_set("key", Loads::new().fail::<_, i32>())
+            .options(options().skip_l1_read(true).skip_l2_read(true))
+            .fail_safe_default(0)
+            .await;
+        let _ = read.unwrap();
+        assert_eq!(cache.peek::<i32>("key").as_deref(), Some(&1));
+    }
+}

@@ -167,7 +167,9 @@ impl<C> Landing<C> {
             _ if failed && flight.removed.load(Ordering::Acquire) => None,
             Verdict::Hidden(_) => Some(Standing::Overtaken),
             _ => {
-                if allowed {
+                // Of a call that has not looked in L1, there may be something better.
+                let fresh = |h: Held| inner.node.judge(h.meta(), inner.now()) == Verdict::Fresh;
+                if allowed && !inner.l1.get(flight.hash, &flight.key).is_some_and(fresh) {
                     inner.l1.insert(flight.hash, Held::clone(held));
                 }
                 Some(Standing::Fallback)
