@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use crinkle_core::l2::{Json, NoCodec, Raw};
 use crinkle_core::{Cache, EntryOptions, ErrorKind, FailSafe, Source};
-use crinkle_testkit::chaos::L2Op;
-use crinkle_tests::{Loads, TestError, World, kind_of, options, pass};
+use crinkle_testkit::chaos::{Fate, Gate, L2Op};
+use crinkle_tests::{Loads, TestError, World, go, kind_of, options, pass};
 use serde::{Deserialize, Serialize};
 
 #[tokio::test(start_paused = true)]
@@ -156,7 +156,7 @@ async fn another_type_is_a_mismatch_in_get_and_a_refill_in_get_or_set() {
 async fn callers_of_two_types_at_one_key_both_get_theirs() {
     let world = World::new().await;
     let cache = world.alone();
-    let gate = crinkle_testkit::chaos::Gate::new();
+    let gate = Gate::new();
     let number = crinkle_tests::load(&cache, "key", &[], options(), crinkle_tests::gated(&gate, 1));
     gate.reached().await;
     let text = crinkle_tests::load(&cache, "key", &[], options(), |_| async {
@@ -259,4 +259,22 @@ async fn a_life_beyond_the_longest_is_clamped_and_its_barrier_outlives_it() {
     pass(Duration::from_secs(10)).await;
     assert!(node.cache.get::<i32>("kept").allow_stale().await.unwrap().is_none());
     assert!(node.cache.health().ledger_size > 0);
+}
+
+/// A doubt that comes up on the way is no answer.
+#[tokio::test(start_paused = true)]
+async fn what_is_in_l2_is_contained_though_a_session_ends_meanwhile() {
+    let world = World::new().await;
+    let (one, two) = (world.node().await, world.node().await);
+    let _ = two.cache.set("key", 1).await.unwrap();
+    pass(Duration::from_millis(50)).await;
+    let gate = Gate::new();
+    one.l2.next(L2Op::Look, Fate::HoldReply(gate.clone()));
+    let cache = one.cache.clone();
+    let contains = go(async move { cache.contains("key").await });
+    gate.reached().await;
+    one.bus.lag();
+    pass(Duration::from_millis(50)).await;
+    gate.open();
+    assert!(contains.await.unwrap().unwrap());
 }

@@ -1,11 +1,8 @@
 //! Whether there is a value, without having it.
 
-use std::sync::Arc;
-
 use super::Call;
-use super::probe::synced;
+use super::probe::{REREADS, judge_record, synced};
 use crate::cache::Inner;
-use crate::entry::{Entry, Shared};
 use crate::error::Error;
 use crate::l2::record::{Envelope, is_stale};
 use crate::protocol::validity::Verdict;
@@ -17,23 +14,30 @@ pub(crate) async fn contains<C: Send + Sync>(inner: &Inner<C>, call: Call) -> Re
     if held.is_some_and(|held| inner.node.judge(held.meta(), inner.now()) == Verdict::Fresh) {
         return Ok(true);
     }
+    for _ in 0..=REREADS {
+        match in_l2(inner, &call).await {
+            // Doubted on its way: L2 knows better now.
+            Some(Verdict::Unverified) => {}
+            verdict => return Ok(verdict == Some(Verdict::Fresh)),
+        }
+    }
+    Ok(false)
+}
+
+/// What the node thinks of the record; `None` if there is none that can be read.
+async fn in_l2<C: Send + Sync>(inner: &Inner<C>, call: &Call) -> Option<Verdict> {
     let limit = call.options.l2_hard_timeout;
-    let Some(l2) = inner.records().filter(|l2| inner.enabled && !l2.is_open()) else {
-        return Ok(false);
-    };
+    let l2 = inner.records().filter(|l2| inner.enabled && !l2.is_open())?;
     if !synced(inner, limit).await {
-        return Ok(false);
+        return None;
     }
     let stamp = inner.node.stamp(inner.now());
     let read = l2.on(&call.key, limit, |store, key| store.read(key, None)).await;
-    let Some(found) = read.ok().and_then(|read| read.found) else { return Ok(false) };
-    let Some(envelope) = Envelope::decode(&found.bytes).filter(|e| e.key == &*call.key) else {
-        return Ok(false);
-    };
-    let meta = super::decode::meta(inner, &envelope, found.ttl_ms, stamp, &call.options);
+    let found = read.ok()?.found?;
+    let envelope = Envelope::decode(&found.bytes).filter(|e| e.key == &*call.key)?;
     if envelope.expired || is_stale(&found.bytes, found.ttl_ms) {
-        return Ok(false);
+        return None;
     }
-    let entry = Arc::new(Entry { meta, value: Shared::Own(()) });
-    Ok(super::probe::judge_record(inner, &call.key, &entry.meta) == Verdict::Fresh)
+    let meta = super::decode::meta(inner, &envelope, found.ttl_ms, stamp, &call.options);
+    Some(judge_record(inner, &call.key, &meta))
 }
