@@ -1,5 +1,6 @@
 //! What the nodes of one cache may answer, whatever happens between them.
 
+mod background;
 mod clocks;
 mod delivery;
 mod fallbacks;

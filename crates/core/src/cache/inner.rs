@@ -88,6 +88,13 @@ impl<C> Inner<C> {
     where
         F: Future<Output = ()> + Send + 'static,
     {
+        let runtime = self.runtime()?;
+        self.tasks.spawn_on(task, &runtime);
+        Ok(())
+    }
+
+    /// Where tasks of this cache run, while it is open.
+    pub(crate) fn runtime(&self) -> Result<Handle, Error> {
         let runtime = Handle::try_current().map_err(|_| {
             let detail = "no tokio runtime here; call it from within one";
             Error::new(ErrorKind::Closed, self.place(None), detail)
@@ -95,8 +102,7 @@ impl<C> Inner<C> {
         if self.closing.is_cancelled() {
             return Err(Error::new(ErrorKind::Closed, self.place(None), ""));
         }
-        self.tasks.spawn_on(task, &runtime);
-        Ok(())
+        Ok(runtime)
     }
 
     /// L2, if values are stored there.

@@ -5,6 +5,8 @@
 //! key waits, its record in L2 counts as hidden on this node. A queue that is full becomes a clear,
 //! of the kind of what it held.
 
+mod going;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -14,6 +16,8 @@ use parking_lot::Mutex;
 use crate::clock::Moment;
 use crate::protocol::Version;
 use crate::protocol::ledger::Strength;
+use going::Going;
+pub(crate) use going::Turn;
 
 /// The queue. A removal of tags waits in the ledger replica instead.
 #[derive(Debug)]
@@ -21,8 +25,8 @@ pub(crate) struct Recovery {
     keys: Mutex<HashMap<Box<str>, Queued>>,
     len: AtomicUsize,
     cap: usize,
-    /// Writes that go on though their callers have been answered, by key, and how many.
-    going: DashMap<Box<str>, (Strength, usize)>,
+    /// Writes that go on though their callers have been answered, by key.
+    going: DashMap<Box<str>, Going>,
 }
 
 /// One key that waits.
@@ -66,23 +70,29 @@ impl Recovery {
     }
 
     /// A write of the key goes on in the background: until it ends, the record in L2 is not what the
-    /// caller was told.
-    pub(crate) fn begin(&self, key: &str, strength: Strength) {
-        let mut going = self.going.entry(key.into()).or_insert((strength, 0));
-        *going = (going.0.max(strength), going.1 + 1);
+    /// caller was told. Answers its turn.
+    pub(crate) fn begin(&self, key: &str, strength: Strength) -> Turn {
+        self.going.entry(key.into()).or_default().begin(strength)
     }
 
     /// It has ended: L2 has it, or it waits.
     pub(crate) fn end(&self, key: &str) {
-        self.going.remove_if_mut(key, |_, going| {
-            going.1 -= 1;
-            going.1 == 0
-        });
+        self.going.remove_if_mut(key, |_, going| going.end());
+    }
+
+    /// The turn of a write whose caller waits; `None` if no write of the key goes on.
+    pub(crate) fn turn(&self, key: &str, strength: Strength) -> Option<Turn> {
+        self.going.get_mut(key).map(|mut going| going.turn(strength, false))
+    }
+
+    /// Whether a later write leaves nothing of what this one would.
+    pub(crate) fn is_overtaken(&self, key: &str, turn: &Turn) -> bool {
+        self.going.get(key).is_some_and(|going| going.is_past(turn))
     }
 
     /// What L2 may not have heard of yet makes of the key's record.
     pub(crate) fn strength(&self, key: &str) -> Option<Strength> {
-        let going = self.going.get(key).map(|going| going.0);
+        let going = self.going.get(key).map(|going| going.strength());
         going.max(self.get(key).map(|queued| queued.strength))
     }
 
@@ -96,10 +106,11 @@ impl Recovery {
         self.len.store(keys.len(), Ordering::Release);
     }
 
-    /// Everything that waits and is due.
+    /// Everything that waits and is due, and not behind a write that goes on.
     pub(crate) fn due(&self, now: Moment) -> Vec<(Box<str>, Queued)> {
         let keys = self.keys.lock();
-        let due = keys.iter().filter(|(_, queued)| queued.not_before <= now);
+        let free = |key: &str| !self.going.contains_key(key);
+        let due = keys.iter().filter(|(key, queued)| queued.not_before <= now && free(key));
         due.map(|(key, queued)| (key.clone(), *queued)).collect()
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::time::Instant;
 use tracing::Instrument;
 
@@ -21,6 +22,7 @@ use crate::options::EntryOptions;
 use crate::protocol::KeyHash;
 use crate::protocol::ledger::Strength;
 use crate::read::{Make, synced};
+use crate::recovery::Turn;
 use crate::telemetry::spans;
 
 /// Stores a value, whatever is there.
@@ -41,6 +43,8 @@ pub(crate) async fn set<T: Value, C: Codec<T>>(
     let shares = Shares::of(inner, &options);
     let dark = shares != Shares::Nothing && !inner.node.is_synced();
     let stamp = inner.node.stamp(inner.now());
+    // What the wait for the ledger has cost comes off: one hard timeout for the call.
+    let limit = options.l2_hard_timeout.saturating_sub(came.elapsed());
     let make = Make { stamp, took: Duration::ZERO, dark, shared: shares == Shares::Records };
     let choices = Choices::new(options, tags);
     let (meta, lives) = make.meta(inner, key, &choices);
@@ -56,14 +60,15 @@ pub(crate) async fn set<T: Value, C: Codec<T>>(
         return Ok(Receipt::local());
     }
     if goes_on(&options) {
+        let (going, turn) = Going::new(inner, key, Strength::Hard);
         store_here(inner, Arc::clone(&entry));
-        let going = Going::new(inner, key, Strength::Hard);
         return in_background(inner, async move {
             let Going { inner, key } = &going;
-            drop(store(inner, key, entry, record, &options, came).await);
+            drop(store(inner, key, entry, record, &options, limit, Some(turn)).await);
         });
     }
-    store(inner, key, entry, record, &options, came).await
+    let turn = inner.recovery.turn(key, Strength::Hard);
+    store(inner, key, entry, record, &options, limit, turn).await
 }
 
 /// The local part alone.
@@ -79,21 +84,23 @@ async fn store<T: Value, C: Send + Sync + 'static>(
     entry: Arc<Entry<T>>,
     record: Option<Record>,
     options: &EntryOptions,
-    came: Instant,
+    limit: Duration,
+    turn: Option<Turn>,
 ) -> Result<Receipt, Error> {
     let (hash, version) = (KeyHash::of(key), entry.meta.version);
     let fence = Fence::begin(inner, hash, Some(version), || inner.l1.keep_only(hash, version));
-    // What the wait for the ledger has cost comes off: one hard timeout for the call.
-    let limit = options.l2_hard_timeout.saturating_sub(came.elapsed());
     let write = Write::new(inner, key, version, KeyOp::Written, limit, options);
     let waiting = inner.recovery.get(key);
-    let result = match (record, inner.records()) {
-        (Some(record), Some(l2)) => match l2.latest(limit) {
-            // Without a latest moment it could run at any time; nobody would vouch for it anyway.
-            None => write.refuse(L2Error::unmet()),
-            latest => write.send(l2, |store, key, ann| store.set(key, record, latest, ann)).await,
+    let result = match write.turn(turn).await {
+        Err(sent) => sent,
+        Ok((write, _turn)) => match (record, inner.records()) {
+            (Some(record), Some(l2)) => match write.latest(l2) {
+                // Without a latest moment it could run at any time; nobody would vouch for it anyway.
+                None => write.refuse(L2Error::unmet()),
+                at => write.send(l2, |store, key, ann| store.set(key, record, at, ann)).await,
+            },
+            _ => write.notify().await,
         },
-        _ => write.notify().await,
     };
     let superseded = fence.end(|heard| {
         if result.l2.is_err() {
@@ -148,20 +155,20 @@ async fn invalidate<C: Send + Sync + 'static>(
 ) -> Result<Receipt, Error> {
     let shares = Shares::of(inner, options);
     if shares != Shares::Nothing && !goes_on(options) {
-        return invalidate_everywhere(inner, key, strength, options).await;
+        let turn = inner.recovery.turn(key, strength);
+        return invalidate_everywhere(inner, key, strength, options, turn).await;
     }
+    let going = (shares != Shares::Nothing).then(|| Going::new(inner, key, strength));
     let hash = KeyHash::of(key);
     inner.flights.hear(hash, inner.entropy.version(), || inner.l1.weaken(hash, strength));
     if strength == Strength::Hard {
         inner.flights.removed(hash);
     }
-    if shares == Shares::Nothing {
-        return Ok(Receipt::local());
-    }
-    let (going, options) = (Going::new(inner, key, strength), options.clone());
+    let Some((going, turn)) = going else { return Ok(Receipt::local()) };
+    let options = options.clone();
     in_background(inner, async move {
         let Going { inner, key } = &going;
-        drop(invalidate_everywhere(inner, key, strength, &options).await);
+        drop(invalidate_everywhere(inner, key, strength, &options, Some(turn)).await);
     })
 }
 
@@ -170,6 +177,7 @@ async fn invalidate_everywhere<C: Send + Sync + 'static>(
     key: &str,
     strength: Strength,
     options: &EntryOptions,
+    turn: Option<Turn>,
 ) -> Result<Receipt, Error> {
     let (hash, version) = (KeyHash::of(key), inner.entropy.version());
     let weaken = || {
@@ -181,14 +189,17 @@ async fn invalidate_everywhere<C: Send + Sync + 'static>(
     if strength == Strength::Hard {
         inner.flights.removed(hash);
     }
-    let result = match (inner.records(), strength) {
-        (None, _) => write.notify().await,
-        (Some(l2), Strength::Hard) => {
-            write.send(l2, |store, key, ann| store.remove(key, ann)).await
-        }
-        (Some(l2), Strength::Soft) => {
-            write.send(l2, |store, key, ann| store.expire(key, version, ann)).await
-        }
+    let result = match write.turn(turn).await {
+        Err(sent) => sent,
+        Ok((write, _turn)) => match (inner.records(), strength) {
+            (None, _) => write.notify().await,
+            (Some(l2), Strength::Hard) => {
+                write.send(l2, |store, key, ann| store.remove(key, ann)).await
+            }
+            (Some(l2), Strength::Soft) => {
+                write.send(l2, |store, key, ann| store.expire(key, version, ann)).await
+            }
+        },
     };
     fence.end(|_| weaken());
     if strength == Strength::Hard {
@@ -231,9 +242,9 @@ struct Going<C> {
 }
 
 impl<C> Going<C> {
-    fn new(inner: &Arc<Inner<C>>, key: &str, strength: Strength) -> Self {
-        inner.recovery.begin(key, strength);
-        Self { inner: Arc::clone(inner), key: key.to_owned() }
+    fn new(inner: &Arc<Inner<C>>, key: &str, strength: Strength) -> (Self, Turn) {
+        let turn = inner.recovery.begin(key, strength);
+        (Self { inner: Arc::clone(inner), key: key.to_owned() }, turn)
     }
 }
 
@@ -243,12 +254,17 @@ impl<C> Drop for Going<C> {
     }
 }
 
-/// Goes on with a write that holds here already.
+/// Goes on with a write that holds here already. It begins before the call returns: it is in line, and
+/// its fence hears what is called after it.
 fn in_background<C>(
     inner: &Inner<C>,
     write: impl Future<Output = ()> + Send + 'static,
 ) -> Result<Receipt, Error> {
-    inner.spawn(write.instrument(spans::write_behind(&inner.name)))?;
+    let _ = inner.runtime()?;
+    let mut write = Box::pin(write.instrument(spans::write_behind(&inner.name)));
+    if (&mut write).now_or_never().is_none() {
+        inner.spawn(write)?;
+    }
     let backplane = if inner.bus.is_some() { Reach::Queued } else { Reach::Skipped };
     Ok(Receipt::new(Reach::Queued, backplane))
 }

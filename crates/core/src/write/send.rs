@@ -3,6 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::OwnedMutexGuard;
+use tokio::time::{Instant, timeout};
+
 use super::Reach;
 use crate::backplane::message::KeyOp;
 use crate::backplane::publish::Bus;
@@ -14,7 +17,7 @@ use crate::options::EntryOptions;
 use crate::protocol::ledger::{Strength, Target};
 use crate::protocol::record::Put;
 use crate::protocol::{KeyHash, Version};
-use crate::recovery::Queued;
+use crate::recovery::{Queued, Turn};
 
 /// How long, beyond the limit of its call, a `set` of unknown outcome may still run. Until then nothing
 /// settles the invalidation that follows it.
@@ -67,6 +70,36 @@ impl<'a, C: Send + Sync + 'static> Write<'a, C> {
         options: &'a EntryOptions,
     ) -> Self {
         Self { inner, key, version, op, limit, options, answered: false }
+    }
+
+    /// Waits for the writes of the key that were called before and go on. A write that waits in vain is
+    /// queued; one that nobody waits for and that has been overtaken meanwhile is left out.
+    pub(super) async fn turn(
+        mut self,
+        turn: Option<Turn>,
+    ) -> Result<(Self, Option<OwnedMutexGuard<()>>), Sent> {
+        let Some(turn) = turn else { return Ok((self, None)) };
+        let (came, line) = (Instant::now(), Arc::clone(&turn.line).lock_owned());
+        if turn.background {
+            let held = line.await;
+            if !self.inner.recovery.is_overtaken(self.key, &turn) {
+                return Ok((self, Some(held)));
+            }
+            self.answered = true;
+            let l2 = Err(L2Error::new(L2ErrorKind::Other, "overtaken by a later write"));
+            return Err(Sent { l2, reach: Reach::Superseded, backplane: Reach::Skipped });
+        }
+        let Ok(held) = timeout(self.limit, line).await else {
+            let what = "an earlier write of the key is still on its way";
+            return Err(self.refuse(L2Error::new(L2ErrorKind::Timeout, what)));
+        };
+        self.limit = self.limit.saturating_sub(came.elapsed());
+        Ok((self, Some(held)))
+    }
+
+    /// The latest moment at which a `set` may run.
+    pub(super) fn latest(&self, l2: &Access) -> Option<u64> {
+        l2.latest(self.limit)
     }
 
     /// The backplane, if there is one and the call does not leave it out.
@@ -163,7 +196,7 @@ impl<'a, C: Send + Sync + 'static> Write<'a, C> {
     /// Sends nothing, and so tells the breaker nothing.
     pub(super) fn refuse(mut self, error: L2Error) -> Sent {
         let l2: Result<(), _> = Err(error);
-        let reach = self.answer(&l2, false);
+        let reach = self.answer(&l2, true);
         Sent { l2, reach, backplane: self.inner.bus.as_ref().map_or(Reach::Skipped, |_| reach) }
     }
 

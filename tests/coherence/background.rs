@@ -1,0 +1,117 @@
+//! What is written in the background, and what is written after it.
+
+use std::time::Duration;
+
+use crinkle_core::backplane::MemoryBackplane;
+use crinkle_core::l2::MemoryL2;
+use crinkle_core::{Cache, EntryOptions};
+use crinkle_testkit::chaos::{Fate, Gate, L2Op};
+use crinkle_tests::{World, pass};
+
+const SHORT: Duration = Duration::from_millis(50);
+
+fn later() -> EntryOptions {
+    EntryOptions::new(Duration::from_secs(100)).background_l2(true)
+}
+
+/// Whether the first write is on its way for long.
+const PACES: [Option<Duration>; 2] = [None, Some(Duration::from_millis(500))];
+
+/// S1, S9: the removal was called after the `set` had returned, so it stands, however long the `set`
+/// is on its way.
+#[tokio::test(start_paused = true)]
+async fn a_removal_after_a_set_in_the_background_stands() {
+    for world in [World::new().await, World::apart().await] {
+        for (pace, background) in PACES.into_iter().zip([true, false].into_iter().cycle()) {
+            removal_stands(&world, pace, background).await;
+            removal_stands(&world, pace, !background).await;
+        }
+    }
+}
+
+async fn removal_stands(world: &World, pace: Option<Duration>, background: bool) {
+    let (one, two) = (world.node().await, world.node().await);
+    if let Some(pace) = pace {
+        one.l2.next(L2Op::Set, Fate::Delay(pace));
+    }
+    let _ = one.cache.set("key", 1).options(later()).await.unwrap();
+    let _ = one.cache.remove("key").background_l2(background).await.unwrap();
+    for _ in 0..200 {
+        let read = one.cache.get::<i32>("key").allow_stale().await.unwrap();
+        assert!(read.is_none(), "{pace:?} {background}");
+        pass(Duration::from_millis(10)).await;
+    }
+    assert!(two.cache.get::<i32>("key").await.unwrap().is_none(), "{pace:?} {background}");
+}
+
+/// The last of several writes of one caller is what remains.
+#[tokio::test(start_paused = true)]
+async fn the_last_of_several_sets_in_the_background_remains() {
+    for world in [World::new().await, World::apart().await] {
+        for pace in PACES {
+            for last in [later(), later().background_l2(false)] {
+                let (one, two) = (world.node().await, world.node().await);
+                if let Some(pace) = pace {
+                    one.l2.next(L2Op::Set, Fate::Delay(pace));
+                }
+                for value in 1..9 {
+                    let _ = one.cache.set("key", value).options(later()).await.unwrap();
+                }
+                let _ = one.cache.set("key", 9).options(last).await.unwrap();
+                for _ in 0..20 {
+                    let read = one.cache.get::<i32>("key").await.unwrap();
+                    assert!(read.is_none_or(|read| *read == 9));
+                    pass(SHORT).await;
+                }
+                pass(Duration::from_secs(3)).await;
+                for node in [&one, &two] {
+                    let read = node.cache.get::<i32>("key").await.unwrap();
+                    assert_eq!(read.as_deref(), Some(&9), "{pace:?}");
+                }
+            }
+        }
+    }
+}
+
+/// A write that waits for an earlier one in vain becomes an invalidation, which comes after both.
+#[tokio::test(start_paused = true)]
+async fn a_removal_that_waits_in_vain_for_a_set_in_the_background_is_repeated_after_it() {
+    let world = World::new().await;
+    let (one, two) = (world.node().await, world.node().await);
+    let gate = Gate::new();
+    one.l2.next(L2Op::Set, Fate::Hold(gate.clone()));
+    let patient = later().l2_hard_timeout(Duration::from_secs(60));
+    let _ = one.cache.set("key", 1).options(patient).await.unwrap();
+    gate.reached().await;
+    let receipt = one.cache.remove("key").await.unwrap();
+    assert!(!receipt.is_propagated());
+    pass(Duration::from_secs(3)).await;
+    gate.open();
+    for _ in 0..300 {
+        assert!(one.cache.get::<i32>("key").allow_stale().await.unwrap().is_none());
+        pass(Duration::from_millis(10)).await;
+    }
+    assert!(two.cache.get::<i32>("key").await.unwrap().is_none());
+    assert_eq!(one.cache.health().recovery_backlog, 0);
+}
+
+/// The same where L2 holds the ledger alone, and notices are all there is.
+#[tokio::test(start_paused = true)]
+async fn a_removal_after_a_set_in_the_background_stands_without_records() {
+    let world = World::new().await;
+    let cache: Cache = Cache::builder("shop")
+        .clock(world.clock)
+        .ledger(MemoryL2::with_clock(std::sync::Arc::new(world.clock)))
+        .backplane(MemoryBackplane::new())
+        .build()
+        .unwrap();
+    cache.ready().await.unwrap();
+    for background in [true, false] {
+        let _ = cache.set("key", 1).options(later()).await.unwrap();
+        let _ = cache.remove("key").background_l2(background).await.unwrap();
+        for _ in 0..10 {
+            assert!(cache.get::<i32>("key").await.unwrap().is_none());
+            pass(Duration::from_millis(1)).await;
+        }
+    }
+}
