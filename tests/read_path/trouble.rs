@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crinkle_core::l2::L2ErrorKind;
-use crinkle_core::{Settings, Source};
+use crinkle_core::{EntryOptions, Settings, Source};
 use crinkle_testkit::chaos::{Fate, L2Op};
 use crinkle_tests::{Loads, World, options, pass, until};
 use tokio::time::Instant;
@@ -159,5 +159,23 @@ async fn a_failed_fill_is_answered_and_kept_here() {
         let read = node.cache.get_or_set(&key, Loads::new().value(1)).await.unwrap();
         assert_eq!((*read, read.is_stale()), (1, false));
         assert!(node.cache.peek::<i32>(&key).is_some());
+    }
+}
+
+/// Law Dark: what L2 did not take is loaded again after X, however often it is asked for.
+#[tokio::test(start_paused = true)]
+async fn hits_do_not_prolong_the_life_of_what_l2_has_not_taken() {
+    let world = World::new().await;
+    for background in [false, true] {
+        let node = world.node().await;
+        let loads = Loads::new();
+        node.l2.always(L2Op::Put, Fate::Fail(L2ErrorKind::Full));
+        let sliding = EntryOptions::new(Duration::from_secs(300)).sliding(true);
+        for _ in 0..7 {
+            let options = sliding.clone().background_l2(background);
+            let _ = node.cache.get_or_set("key", loads.value(1)).options(options).await.unwrap();
+            pass(Duration::from_secs(5)).await;
+        }
+        assert_eq!(loads.count(), 2, "background {background}");
     }
 }

@@ -79,6 +79,8 @@ pub(crate) struct Meta {
     size: AtomicU32,
     /// The end of its logical life; may be moved forward, never back.
     logical: AtomicU64,
+    /// What a hit prolongs that to, in nanoseconds; 0 for nothing.
+    slide: AtomicU64,
     /// The *start* of the read or factory that last verified it.
     verified_at: AtomicU64,
     /// The session of that start. Written after `verified_at`, read before it.
@@ -129,6 +131,7 @@ impl Meta {
             manner,
             size: AtomicU32::new(0),
             logical: AtomicU64::new(lives.logical.as_nanos()),
+            slide: AtomicU64::new(manner.slide),
             verified_at: AtomicU64::new(stamp.at.as_nanos()),
             session: AtomicU64::new(stamp.session),
             checked: AtomicU64::new(0),
@@ -169,8 +172,9 @@ impl Meta {
         Moment::from_nanos(self.logical.load(Ordering::Relaxed))
     }
 
-    /// Ends the logical life at `until`, if that is earlier.
+    /// Ends the logical life at `until`, if that is earlier, and for good: hits no longer prolong it.
     pub(crate) fn shorten(&self, until: Moment) {
+        self.slide.store(0, Ordering::Relaxed);
         self.logical.fetch_min(until.as_nanos(), Ordering::Relaxed);
     }
 
@@ -180,7 +184,7 @@ impl Meta {
         if now.as_nanos().is_multiple_of(64) {
             self.heat.fetch_add(1, Ordering::Relaxed);
         }
-        let slide = self.manner.slide;
+        let slide = self.slide.load(Ordering::Relaxed);
         let until = now.as_nanos().saturating_add(slide).min(self.physical.as_nanos());
         if slide != 0 && until > self.logical.load(Ordering::Relaxed).saturating_add(slide / 16) {
             self.logical.fetch_max(until, Ordering::Relaxed);

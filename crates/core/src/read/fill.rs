@@ -43,8 +43,8 @@ impl Make {
         };
         let (mut of_entry, of_record) =
             lives(options, inner.settings.max_lifetime, jitter, now, shared);
+        let until = self.stamp.at + inner.settings.coherence_lease;
         if self.dark {
-            let until = self.stamp.at + inner.settings.coherence_lease;
             of_entry.logical = of_entry.logical.min(until);
         }
         let own = inner.records().is_some() && options.skip_l2_write;
@@ -54,6 +54,9 @@ impl Make {
         let (stamp, weight) = (self.stamp, options.weight);
         let mut meta = Meta::new(key, version, tags, stamp, of_entry, manner, weight);
         meta.validators = choices.validators.clone().boxed();
+        if self.dark {
+            meta.shorten(until);
+        }
         (meta, of_record)
     }
 }
