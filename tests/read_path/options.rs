@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crinkle_core::{Cache, EntryOptions, ErrorKind, FailSafe, Settings};
+use crinkle_core::{Cache, EagerRefresh, EntryOptions, ErrorKind, FailSafe, Settings};
 use crinkle_testkit::chaos::L2Op;
 use crinkle_tests::{Loads, TestError, World, kind_of, options, pass};
 
@@ -162,5 +162,55 @@ async fn an_error_names_cache_and_key_unless_keys_are_redacted() {
         assert_eq!(error.factory_error::<TestError>(), Some(&TestError::new()));
         let again: Result<crinkle_core::Cached<i32>, _> = Err(error.clone());
         assert_eq!(kind_of(again), ErrorKind::Factory);
+    }
+}
+
+/// However long a time is, it is cut to what fits, waited for, or refused by name.
+#[tokio::test(start_paused = true)]
+async fn times_without_end_are_no_panic() {
+    let (max, plain) = (Duration::MAX, EntryOptions::default);
+    let endless = [
+        plain().duration(max),
+        plain().l1_duration(max),
+        plain().l2_duration(max),
+        plain().jitter(max),
+        plain().sliding(true).duration(max),
+        plain().fail_safe(FailSafe::for_up_to(max).throttle(max)),
+        plain().eager_refresh(EagerRefresh::probabilistic(1000.0)).duration(max),
+        plain().factory_soft_timeout(max).factory_hard_timeout(max),
+        plain().factory_deadline(max),
+        plain().l2_soft_timeout(max).l2_hard_timeout(max),
+        plain().flight_timeout(max),
+        plain().lease_wait(max),
+    ];
+    let world = World::new().await;
+    let node = world.node().await;
+    for options in endless {
+        let of_calls = (node.cache.clone(), options.clone());
+        let alone = Cache::builder("shop").clock(world.clock).default_options(options.clone());
+        let shared = Cache::builder("shop").clock(world.clock).default_options(options.clone());
+        let mut caches = vec![of_calls, (alone.build().unwrap(), options.clone())];
+        match shared.l2(world.store.clone()).backplane(world.bus.clone()).build() {
+            Ok(cache) => caches.push((cache, options.clone())),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::InvalidOptions),
+        }
+        for (cache, options) in caches {
+            let calls = async {
+                cache.ready().await.unwrap();
+                let load = Loads::new().fail::<_, i32>();
+                let read = cache.get_or_set("key", load).options(options.clone());
+                let _ = read.fail_safe_default(1).await.unwrap();
+                let _ = cache.set("key", 1).options(options.clone()).await.unwrap();
+                let load = Loads::new().value(2);
+                let read = cache.get_or_set("key", load).options(options.clone().skip_l1(true));
+                let _ = read.await.unwrap();
+                let _ = cache.expire("key").options(options.clone()).await.unwrap();
+                let read = cache.get_or_set("key", Loads::new().value(3)).options(options.clone());
+                let _ = read.await.unwrap();
+                let _ = cache.remove("key").options(options.clone()).await.unwrap();
+                let _ = cache.clear().options(options.clone()).await.unwrap();
+            };
+            tokio::time::timeout(Duration::from_secs(60), calls).await.expect("no panic, no hang");
+        }
     }
 }

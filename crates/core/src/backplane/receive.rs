@@ -92,7 +92,7 @@ pub(crate) async fn run<C: Send + Sync + 'static>(inner: Arc<Inner<C>>) {
         let subscribed = tokio::select! {
             biased;
             () = inner.closing.cancelled() => return,
-            result = timeout(inner.l2_limit() * 5, attempt) => result,
+            result = timeout(inner.l2_limit().saturating_mul(5), attempt) => result,
         };
         match subscribed {
             Ok(Ok(mut subscription)) => {

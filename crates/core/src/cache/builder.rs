@@ -254,7 +254,7 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
         }
         let (lease, poll) = (self.settings.coherence_lease, self.settings.poll);
         let answer = self.defaults.l2_hard_timeout;
-        if self.l2.is_some() && lease < poll * 2 + answer * 2 {
+        if self.l2.is_some() && lease / 2 < poll.saturating_add(answer) {
             return Err(refuse(format!(
                 "coherence_lease is {lease:?}, poll {poll:?} and l2_hard_timeout {answer:?}; a poll, \
                  its heartbeat and their answers do not fit (lease >= 2 poll + 2 l2_hard_timeout)"

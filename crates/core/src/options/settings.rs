@@ -185,9 +185,10 @@ impl Settings {
         self
     }
 
-    /// How long barriers are kept: the longest life, the longest factory, and a margin.
+    /// How long barriers are kept: the longest life, the longest factory (a year at most), and a margin.
     pub(crate) fn retention(&self, factory_deadline: Duration) -> Duration {
-        self.max_lifetime + factory_deadline + self.poll + Duration::from_secs(3600)
+        let factory = factory_deadline.min(Duration::from_secs(366 * 86_400));
+        self.max_lifetime + factory + self.poll + Duration::from_secs(3600)
     }
 
     pub(crate) fn validate(&self, place: &Place) -> Result<(), Error> {
