@@ -34,14 +34,17 @@ async fn removal_stands(world: &World, pace: Option<Duration>, background: bool)
     if let Some(pace) = pace {
         one.l2.next(L2Op::Set, Fate::Delay(pace));
     }
-    let _ = one.cache.set("key", 1).options(later()).await.unwrap();
-    let _ = one.cache.remove("key").background_l2(background).await.unwrap();
+    let _ = one.cache.set("key", 1).options(later()).await.expect("no trouble");
+    let _ = one.cache.remove("key").background_l2(background).await.expect("no trouble");
     for _ in 0..200 {
-        let read = one.cache.get::<i32>("key").allow_stale().await.unwrap();
+        let read = one.cache.get::<i32>("key").allow_stale().await.expect("no trouble");
         assert!(read.is_none(), "{pace:?} {background}");
         pass(Duration::from_millis(10)).await;
     }
-    assert!(two.cache.get::<i32>("key").await.unwrap().is_none(), "{pace:?} {background}");
+    assert!(
+        two.cache.get::<i32>("key").await.expect("no trouble").is_none(),
+        "{pace:?} {background}"
+    );
 }
 
 /// The last of several writes of one caller is what remains.

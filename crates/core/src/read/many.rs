@@ -99,7 +99,8 @@ fn start<T: Value, C: Codec<T>>(
         return Ok(());
     }
     // Whatever happens to the task, be it that it never runs, every flight ends.
-    let landings = led.iter().map(|(flight, _)| Landing::new(Arc::clone(inner), flight.clone()));
+    let landings =
+        led.iter().map(|(flight, _)| Landing::new(Arc::clone(inner), Arc::clone(flight)));
     let landings: Vec<_> = landings.map(Some).collect();
     let owner = Arc::clone(inner);
     let task = async move { fly(&owner, led, landings, &load).await };
