@@ -12,7 +12,8 @@ fn long() -> EntryOptions {
 
 async fn fill(node: &Node, value: i32) -> Cached<i32> {
     let loads = Loads::new();
-    node.cache.get_or_set("key", loads.value(value)).tags(["t"]).options(long()).await.unwrap()
+    let filled = node.cache.get_or_set("key", loads.value(value)).tags(["t"]).options(long());
+    filled.await.expect("a value")
 }
 
 async fn strict(node: &Node) -> Result<Option<i32>, Error> {
@@ -40,7 +41,8 @@ async fn after_a_token_a_node_that_heard_nothing_sees_nothing_that_was_removed()
 async fn a_token_is_waited_for_no_longer_than_its_limit() {
     let world = World::new().await;
     let (one, two) = (world.node().await, world.node().await);
-    (two.l2.down(), two.bus.mute(true));
+    two.l2.down();
+    two.bus.mute(true);
     let token = one.cache.remove_by_tag("t").await.unwrap().barrier().unwrap();
     let short = two.cache.after(token).within(Duration::from_millis(100)).await.unwrap_err();
     assert_eq!(short.kind(), ErrorKind::Behind);
@@ -201,15 +203,16 @@ async fn a_reserved_set_loses_to_every_invalidation_since() {
 
 async fn invalidate(node: &Node, what: &str) {
     let cache = &node.cache;
-    match what {
-        "remove" => cache.remove("key").await.unwrap(),
-        "expire" => cache.expire("key").await.unwrap(),
-        "set" => cache.set("key", 8).options(long()).await.unwrap(),
-        "tag" => cache.remove_by_tag("t").await.unwrap(),
-        "soft tag" => cache.expire_by_tag("t").await.unwrap(),
-        "clear" => cache.clear().await.unwrap(),
-        _ => cache.clear_hard().await.unwrap(),
+    let receipt = match what {
+        "remove" => cache.remove("key").await,
+        "expire" => cache.expire("key").await,
+        "set" => cache.set("key", 8).options(long()).await,
+        "tag" => cache.remove_by_tag("t").await,
+        "soft tag" => cache.expire_by_tag("t").await,
+        "clear" => cache.clear().await,
+        _ => cache.clear_hard().await,
     };
+    receipt.expect("it holds");
 }
 
 #[tokio::test(start_paused = true)]
