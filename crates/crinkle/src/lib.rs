@@ -44,6 +44,10 @@ mod pages {
     mod codecs {}
     #[doc = include_str!("../../../docs/errors.md")]
     mod errors {}
+    #[doc = include_str!("../../../docs/migrate-from-fusioncache.md")]
+    mod migrate_from_fusioncache {}
+    #[doc = include_str!("../../../docs/migrate-from-moka.md")]
+    mod migrate_from_moka {}
     #[doc = include_str!("../../../docs/redis.md")]
     mod redis {}
     #[doc = include_str!("../../../docs/stores.md")]
