@@ -229,3 +229,27 @@ async fn a_set_is_in_l2_when_it_returns() {
     assert_eq!(asked.elapsed(), ms(300));
     assert_eq!(fresh(&two.cache, "key").await, Some(1));
 }
+
+/// How long a caller waits for L2 who has something to answer with is the call's own choice.
+#[tokio::test(start_paused = true)]
+async fn a_soft_timeout_of_l2_is_as_long_as_the_call_says() {
+    let world = World::new().await;
+    let minute = secs(60);
+    let settings = Settings::default().poll(minute).coherence_lease(minute * 5);
+    let node = world.node_with(|builder| builder.settings(settings)).await;
+    let _ = node.cache.set("key", 1).options(options()).await.unwrap();
+    pass(secs(11)).await;
+    node.l2.hang();
+    for limit in [ms(20), ms(700)] {
+        let chosen = options().l2_soft_timeout(limit);
+        let asked = Instant::now();
+        let read = node.cache.get::<i32>("key").options(chosen.clone()).allow_stale();
+        assert!(read.await.unwrap().is_some_and(|read| read.is_stale()));
+        assert_eq!(asked.elapsed(), limit);
+    }
+    let asked = Instant::now();
+    let chosen = options().l2_soft_timeout(ms(40));
+    let read = node.cache.get_or_set("key", Loads::new().fail::<_, i32>()).options(chosen);
+    assert!(read.await.unwrap().is_stale());
+    assert_eq!(asked.elapsed(), ms(40));
+}
