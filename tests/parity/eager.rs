@@ -1,6 +1,6 @@
 //! Eager refresh: values that are loaded anew before their life is over.
 
-use crinkle_core::{Cache, EagerRefresh, EntryOptions, ErrorKind};
+use crinkle_core::{Cache, EagerRefresh, EntryOptions, ErrorKind, FailSafe};
 use crinkle_testkit::chaos::Gate;
 use crinkle_tests::{Loads, TestError, World, gated, kind_of, load, options, pass, until};
 
@@ -176,5 +176,36 @@ async fn a_refresh_that_a_set_overtakes_does_not_replace_it() {
         gate.open();
         idle(&cache).await;
         assert_eq!(fresh(&cache, "key").await, Some(3));
+    }
+}
+
+/// Absence authorises nothing: nobody knows why the record is gone.
+#[tokio::test(start_paused = true)]
+async fn a_refresh_that_outlives_its_record_is_not_stored() {
+    let world = World::new().await;
+    let (one, two) = (world.node().await, world.node().await);
+    for kept in [false, true] {
+        let key = format!("key:{kept}");
+        let chosen = eager().fail_safe(kept.then(FailSafe::default));
+        let _ = one.cache.set(&key, 1).options(chosen.clone()).await.unwrap();
+        pass(secs(9)).await;
+        let gate = Gate::new();
+        let hit = load(&one.cache, &key, &[], chosen.clone(), gated(&gate, 2));
+        assert_eq!(*hit.await.unwrap().unwrap(), 1);
+        gate.reached().await;
+        pass(secs(2)).await;
+        let loads = Loads::new();
+        let late = load(&one.cache, &key, &[], chosen, loads.value(3));
+        pass(ms(10)).await;
+        gate.open();
+        let expected = if kept { 2 } else { 3 };
+        assert_eq!(
+            (*late.await.unwrap().unwrap(), loads.count()),
+            (expected, 1 - usize::from(kept))
+        );
+        pass(ms(50)).await;
+        for node in [&one, &two] {
+            assert_eq!(fresh(&node.cache, &key).await, Some(expected));
+        }
     }
 }
