@@ -151,7 +151,16 @@ async fn a_value_lives_as_long_as_somebody_holds_it() {
     assert_eq!(cache.entry_count(), 0);
     assert_eq!(held.0.load(Ordering::SeqCst), 0, "a reader still holds it");
     drop(held);
-    assert_eq!(drops.load(Ordering::SeqCst), 1);
+    // L1 lets go of what it has dropped a little later, as it is used.
+    for number in 0..10_000 {
+        if drops.load(Ordering::SeqCst) == 1 {
+            return;
+        }
+        let _ = cache.set("other", number).await.unwrap();
+        let _ = cache.entry_count();
+        tokio::task::yield_now().await;
+    }
+    panic!("it was never released");
 }
 
 #[tokio::test(start_paused = true)]
