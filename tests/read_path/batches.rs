@@ -394,3 +394,26 @@ async fn a_hit_in_a_batch_prolongs_a_sliding_life() {
         }
     }
 }
+
+/// More than are on their way at the same time, and their caller goes away.
+#[tokio::test(start_paused = true)]
+async fn a_dropped_removal_of_many_keys_holds_for_all_of_them() {
+    let world = World::new().await;
+    let (one, two) = (world.node().await, world.node().await);
+    let keys: Vec<_> = (0..600).map(|n| format!("key{n}")).collect();
+    one.cache.set_many(keys.iter().map(|key| (key, 1))).await.unwrap();
+    let gate = Gate::new();
+    one.l2.always(L2Op::Remove, Fate::Hold(gate.clone()));
+    let (cache, removed) = (one.cache.clone(), keys.clone());
+    let call = go(async move { cache.remove_many(removed).await });
+    gate.reached().await;
+    call.abort();
+    one.l2.heal();
+    gate.open();
+    pass(Duration::from_secs(10)).await;
+    for node in [&one, &two] {
+        let found: Vec<Option<Cached<i32>>> = node.cache.get_many(&keys).await.unwrap();
+        assert_eq!(found.iter().flatten().count(), 0);
+    }
+    assert_eq!(one.cache.health().recovery_backlog, 0);
+}

@@ -262,13 +262,17 @@ impl<'a, C: Send + Sync + 'static> IntoFuture for RemoveMany<'a, C> {
             let inner = cache.inner();
             for call in &calls {
                 call.options.validate(&inner.place(Some(&call.key)))?;
-                // All of them hold here before the first is sent.
-                write::hide(inner, &call.key);
             }
+            // All of them hold here before the first is sent.
+            let unsent = write::Unsent::hide(inner, calls.iter().map(|call| &*call.key));
             let span = spans::remove_many(&inner.telemetry, calls.len());
             let remove = together(calls.into_iter().map(|call| {
-                let inner = Arc::clone(inner);
-                async move { write::remove(&inner, &call.key, &call.options).await }
+                let unsent = &unsent;
+                async move {
+                    let remove = write::remove(inner, &call.key, &call.options);
+                    unsent.send(&call.key);
+                    remove.await
+                }
             }));
             spans::call(span, remove).await
         })

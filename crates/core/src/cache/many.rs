@@ -96,8 +96,7 @@ impl<C: Send + Sync + 'static> Cache<C> {
     ///
     /// # Cancel safety
     ///
-    /// From the first poll all of them hold on this node; a key whose removal had not been sent yet
-    /// when the future was dropped stays as it is elsewhere.
+    /// From the first poll all of them hold on this node, and are repeated until L2 has them.
     pub fn remove_many(&self, keys: impl IntoIterator<Item: AsRef<str>>) -> RemoveMany<'_, C> {
         RemoveMany::new(self, keys)
     }

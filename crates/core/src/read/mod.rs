@@ -160,13 +160,19 @@ pub(crate) fn refresh<T: Value, C: Codec<T>>(
     call: Call,
     factory: Factory<T>,
 ) {
+    let call = Arc::new(call);
     if let Seat::Lead(flight) = call.arrive(inner, Arrived::now(inner)) {
         let count = &inner.counters.eager_refreshes;
         inner.note(count, &call.key, |key| Event::EagerRefresh { key });
-        // If it cannot be started, the cache is closing.
         let job = Job { factory, default: None };
         let span = spans::refresh(&inner.telemetry, &call.key);
-        let _ = span.in_scope(|| lead::start(inner, &flight, &Arc::new(call), job));
+        if span.in_scope(|| lead::start(inner, &flight, &call, job)).is_ok() {
+            return;
+        }
+    }
+    // Nothing was begun: another caller may try, if the entry is still there.
+    if let Some(held) = inner.l1.get(call.hash, &call.key) {
+        held.meta().rearm(inner.now() + inner.settings.poll);
     }
 }
 

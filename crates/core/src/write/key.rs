@@ -140,13 +140,6 @@ pub(crate) async fn expire<C: Send + Sync + 'static>(
     invalidate(inner, key, Strength::Soft, options).await
 }
 
-/// The local part of a removal alone.
-pub(crate) fn hide<C>(inner: &Inner<C>, key: &str) {
-    let hash = KeyHash::of(key);
-    inner.flights.hear(hash, inner.entropy.version(), || inner.l1.invalidate(hash));
-    inner.flights.removed(hash);
-}
-
 async fn invalidate<C: Send + Sync + 'static>(
     inner: &Arc<Inner<C>>,
     key: &str,

@@ -19,8 +19,10 @@ mod receipt;
 pub(crate) mod removal;
 mod reserve;
 mod send;
+mod unsent;
 
-pub(crate) use key::{expire, hide, remove, set};
+pub(crate) use key::{expire, remove, set};
 pub use receipt::{Barrier, Reach, Receipt};
 pub use reserve::Reservation;
 pub(crate) use reserve::{reserve, set_reserved};
+pub(crate) use unsent::Unsent;
