@@ -1,5 +1,6 @@
 //! Caches in several processes, and caches whose server is in trouble, over a real Redis.
 
+mod killed;
 mod node;
 mod paused;
 mod stampede;

@@ -1,0 +1,62 @@
+//! T12 on a real server: every subscription is killed while a key and a tag change.
+
+use std::time::Duration;
+
+use crinkle::redis::{RedisBackplane, RedisClient, RedisL2};
+use crinkle::{Cache, EntryOptions};
+use crinkle_testkit::redis::RedisServer;
+use tokio::time::{Instant, sleep, timeout};
+
+const ROUNDS: u64 = 200;
+/// Far below the ten minutes that the entries live.
+const BOUND: Duration = Duration::from_secs(5);
+
+async fn node(url: &str) -> Cache {
+    let client = RedisClient::connect(url).await.expect("a sound URL");
+    let cache = Cache::builder("shop")
+        .default_options(EntryOptions::new(Duration::from_secs(600)))
+        .l2(RedisL2::new(client.clone()))
+        .backplane(RedisBackplane::new(client))
+        .build()
+        .expect("sound settings");
+    timeout(BOUND, cache.ready()).await.expect("ready in time").expect("not closed");
+    cache
+}
+
+/// What the reader sees: it loads what is not there.
+async fn read(reader: &Cache, key: &str, source: u64) -> u64 {
+    let load = move |_| async move { crinkle::ok(source) };
+    *reader.get_or_set(key, load).tags(["tag"]).await.expect("a value")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_subscription_hides_no_change_of_a_key_or_a_tag() {
+    let server = RedisServer::start();
+    let (writer, reader) = (node(&server.url()).await, node(&server.url()).await);
+    let client = redis::Client::open(server.url()).expect("a sound URL");
+    let mut raw = client.get_multiplexed_async_connection().await.expect("a connection");
+    let (mut slowest, mut killed) = (Duration::ZERO, 0);
+    for round in 1..=ROUNDS {
+        for key in ["key", "tagged"] {
+            read(&reader, key, round * 2).await;
+        }
+        let mut kill = redis::cmd("CLIENT");
+        kill.arg("KILL").arg("TYPE").arg("pubsub");
+        killed += kill.query_async::<u64>(&mut raw).await.expect("an answer");
+        writer.set("key", round * 2 + 1).tags(["other"]).await.expect("stored");
+        writer.remove_by_tag("tag").await.expect("removed");
+        let began = Instant::now();
+        // From now on the source says this.
+        let source = round * 2 + 1;
+        while read(&reader, "key", source).await != source
+            || read(&reader, "tagged", source).await != source
+        {
+            assert!(began.elapsed() < BOUND, "round {round}: still old after {BOUND:?}");
+            sleep(Duration::from_millis(5)).await;
+        }
+        slowest = slowest.max(began.elapsed());
+        writer.remove_many(["key", "tagged"]).await.expect("removed");
+    }
+    assert!(killed > ROUNDS, "subscriptions were killed: {killed}");
+    println!("{ROUNDS} rounds, {killed} subscriptions killed, right after {slowest:?} at most");
+}
