@@ -1,5 +1,6 @@
 use std::fmt;
 use std::future::IntoFuture;
+use std::mem::replace;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -127,16 +128,21 @@ where
         let this = self.get_mut();
         if let State::New(request) = &this.state {
             let hash = KeyHash::of(request.key);
-            let hit = request.hit(hash);
-            let State::New(request) = std::mem::replace(&mut this.state, State::Done) else {
-                return Poll::Pending;
-            };
-            if let Some(cached) = hit {
-                if let Some(version) = cached.take_due() {
-                    refresh(request, hash, version);
+            if let Some(cached) = request.hit(hash) {
+                match cached.take_due() {
+                    // The request is large: it is dropped where it is.
+                    None => this.state = State::Done,
+                    Some(version) => {
+                        if let State::New(request) = replace(&mut this.state, State::Done) {
+                            refresh(request, hash, version);
+                        }
+                    }
                 }
                 return Poll::Ready(Ok(cached));
             }
+            let State::New(request) = replace(&mut this.state, State::Done) else {
+                return Poll::Pending;
+            };
             match slow(request, hash) {
                 Ok(running) => this.state = State::Slow(running),
                 Err(error) => return Poll::Ready(Err(error)),
