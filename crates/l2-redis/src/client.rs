@@ -75,7 +75,8 @@ impl RedisClient {
         Ok(this)
     }
 
-    /// A client as you have set it up (TLS, TCP options). It connects with the first command.
+    /// A client as you have set it up. It connects with the first command. What `connect` chooses is up
+    /// to you then: RESP3, which notices a lost connection at once, and TCP keep-alive.
     #[must_use]
     pub fn from_redis(client: redis::Client) -> Self {
         Self { shared: Arc::new(Shared { client, commands: OnceCell::new() }) }

@@ -101,7 +101,7 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
         self
     }
 
-    /// Everything that is data; replaces what was set before.
+    /// Everything that is data; replaces what was set before, `capacity` included.
     pub fn settings(mut self, settings: Settings) -> Self {
         self.settings = settings;
         self
@@ -134,7 +134,8 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
         self
     }
 
-    /// How values become bytes. Default: `MessagePack`.
+    /// How values become bytes. Default: `MessagePack`. Choose it before [`l2`](Self::l2): an L2 that was
+    /// given before is forgotten, since it was given for another codec.
     pub fn codec<D: Send + Sync + 'static>(self, codec: D) -> CacheBuilder<D> {
         CacheBuilder {
             name: self.name,
@@ -165,7 +166,7 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
         self
     }
 
-    /// The shared level. Choose the codec before.
+    /// The shared level. Choose the codec before: [`codec`](Self::codec) forgets it.
     pub fn l2(mut self, l2: impl L2) -> Self
     where
         C: Wire,
@@ -196,7 +197,8 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidOptions`] names the setting that is out of range or contradicts another.
+    /// [`ErrorKind::InvalidOptions`] names the setting that is out of range or contradicts another: a
+    /// backplane without an L2 or a ledger, an L2 outside a tokio runtime.
     pub fn build(self) -> Result<Cache<C>, Error> {
         let place = Place { cache: self.name.as_str().into(), key: None };
         let prefix = self.check(&place)?;

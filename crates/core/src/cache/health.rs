@@ -11,8 +11,8 @@ pub struct Health {
     pub l2_up: Option<bool>,
     /// Whether a subscription is in force; `None` without a backplane.
     pub subscribed: Option<bool>,
-    /// Whether entries are known to be in step: `SYNC` answered and the own heartbeat heard within
-    /// the coherence lease. While false, entries are verified one by one.
+    /// Whether entries are known to be in step: within the coherence lease L2 has answered a poll of
+    /// the ledger and the own heartbeat was heard. While false, entries are verified one by one.
     pub coherent: bool,
     /// How long ago the last heartbeat that came back was sent; `None` for never.
     pub last_heard: Option<Duration>,

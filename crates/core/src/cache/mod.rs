@@ -3,6 +3,7 @@
 
 mod batch;
 mod builder;
+mod change;
 mod get_or_set;
 mod guarantees;
 mod health;
@@ -38,7 +39,6 @@ use crate::events::Events;
 use crate::factory::FactoryContext;
 use crate::l2::Codec;
 use crate::protocol::KeyHash;
-use crate::protocol::ledger::Strength;
 use crate::telemetry::Stats;
 
 #[cfg(feature = "messagepack")]
@@ -131,7 +131,8 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// What the factory returned ([`ErrorKind::Factory`], shared by every waiter), its panic, or its
     /// timeout, unless fail-safe has a stale value; [`ErrorKind::InvalidKey`],
     /// [`ErrorKind::InvalidTag`], [`ErrorKind::InvalidOptions`]; [`ErrorKind::LockTimeout`] if
-    /// `flight_timeout` is over; [`ErrorKind::Closed`]. L2 trouble is never an error of a read.
+    /// `flight_timeout` is over; [`ErrorKind::Closed`]. Trouble with L2 is an error
+    /// ([`ErrorKind::L2`]) only with `require_l2`.
     ///
     /// # Cancel safety
     ///
@@ -168,7 +169,8 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// # Errors
     ///
     /// [`ErrorKind::TypeMismatch`] if the key holds another type, [`ErrorKind::InvalidKey`],
-    /// [`ErrorKind::InvalidOptions`]. L2 trouble is `None` (or a stale value, if allowed).
+    /// [`ErrorKind::InvalidOptions`]. Trouble with L2 is `None` (or a stale value, if allowed), and
+    /// [`ErrorKind::L2`] with `require_l2`.
     ///
     /// # Cancel safety
     ///
@@ -199,6 +201,17 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// # Cancel safety
     ///
     /// Nothing is lost.
+    ///
+    /// ```
+    /// # use crinkle_core::{Cache, Source};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), crinkle_core::Error> {
+    /// # let cache = Cache::builder("shop").build()?;
+    /// let stock = cache.get_or("stock:42", 0_u32).await?;
+    /// assert_eq!((*stock, stock.source()), (0, Source::Default));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn get_or<'a, T>(
         &'a self,
         key: &'a (impl AsRef<str> + ?Sized),
@@ -212,6 +225,18 @@ impl<C: Send + Sync + 'static> Cache<C> {
     }
 
     /// A fresh value of L1, without waiting for anything. A value of another type is `None`.
+    ///
+    /// ```
+    /// # use crinkle_core::Cache;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), crinkle_core::Error> {
+    /// # let cache = Cache::builder("shop").build()?;
+    /// assert!(cache.peek::<u32>("price:42").is_none());
+    /// cache.set("price:42", 1_999_u32).await?;
+    /// assert_eq!(cache.peek::<u32>("price:42").as_deref(), Some(&1_999));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn peek<T>(&self, key: &(impl AsRef<str> + ?Sized)) -> Option<Cached<T>>
     where
@@ -222,127 +247,11 @@ impl<C: Send + Sync + 'static> Cache<C> {
         crate::read::hit(self.inner(), KeyHash::of(key), key)
     }
 
-    /// Stores a value here, in L2, and tells the other nodes to drop theirs.
-    ///
-    /// Concurrent blind `set`s of one key are ordered by L2, not by the source; prefer `remove`.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::Codec`] or [`ErrorKind::TooLarge`] (nothing is stored then),
-    /// [`ErrorKind::NotPropagated`] with `require_propagation`, and invalid keys, tags and options.
-    /// With L2 down it succeeds, and the receipt says `Queued`.
-    ///
-    /// # Cancel safety
-    ///
-    /// A dropped `set` may have taken effect or not; an invalidation of the key follows it, so that no
-    /// older value is left.
-    pub fn set<'a, T>(&'a self, key: &'a (impl AsRef<str> + ?Sized), value: T) -> Set<'a, T, C>
-    where
-        T: Send + Sync + 'static,
-        C: Codec<T>,
-    {
-        Set::new(self, key.as_ref(), value)
-    }
-
-    /// Removes a key everywhere, also as a fallback.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::InvalidKey`]; [`ErrorKind::NotPropagated`] with `require_propagation`.
-    ///
-    /// # Cancel safety
-    ///
-    /// From the first poll it holds on this node, and is repeated until L2 has it.
-    pub fn remove<'a>(&'a self, key: &'a (impl AsRef<str> + ?Sized)) -> Remove<'a, C> {
-        Remove::new(self, key.as_ref())
-    }
-
-    /// Makes a key stale everywhere; fail-safe may still use it.
-    ///
-    /// # Errors
-    ///
-    /// As [`remove`](Cache::remove).
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`remove`](Cache::remove).
-    pub fn expire<'a>(&'a self, key: &'a (impl AsRef<str> + ?Sized)) -> Expire<'a, C> {
-        Expire::new(self, key.as_ref())
-    }
-
-    /// Removes every entry that carries the tag, also as a fallback. One number is written, whatever
-    /// their count.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::InvalidTag`]; [`ErrorKind::NotPropagated`] with `require_propagation`.
-    ///
-    /// # Cancel safety
-    ///
-    /// From the first poll it holds on this node, and is repeated until L2 has it.
-    pub fn remove_by_tag(&self, tag: impl Into<String>) -> RemoveByTag<'_, C> {
-        RemoveByTag::tags(self, Strength::Hard, vec![tag.into()])
-    }
-
-    /// [`remove_by_tag`](Cache::remove_by_tag) for several tags, in one round trip.
-    ///
-    /// # Errors
-    ///
-    /// As [`remove_by_tag`](Cache::remove_by_tag).
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`remove_by_tag`](Cache::remove_by_tag).
-    pub fn remove_by_tags<S: Into<String>>(
-        &self,
-        tags: impl IntoIterator<Item = S>,
-    ) -> RemoveByTag<'_, C> {
-        let tags = tags.into_iter().map(Into::into).collect();
-        RemoveByTag::tags(self, Strength::Hard, tags)
-    }
-
-    /// Makes every entry that carries the tag stale; fail-safe may still use them.
-    ///
-    /// # Errors
-    ///
-    /// As [`remove_by_tag`](Cache::remove_by_tag).
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`remove_by_tag`](Cache::remove_by_tag).
-    pub fn expire_by_tag(&self, tag: impl Into<String>) -> RemoveByTag<'_, C> {
-        RemoveByTag::tags(self, Strength::Soft, vec![tag.into()])
-    }
-
-    /// Makes every entry of this cache stale, on every node; fail-safe may still use them.
-    ///
-    /// # Errors
-    ///
-    /// As [`remove_by_tag`](Cache::remove_by_tag).
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`remove_by_tag`](Cache::remove_by_tag).
-    pub fn clear(&self) -> RemoveByTag<'_, C> {
-        RemoveByTag::everything(self, Strength::Soft)
-    }
-
-    /// Removes every entry of this cache, on every node, also as a fallback.
-    ///
-    /// # Errors
-    ///
-    /// As [`remove_by_tag`](Cache::remove_by_tag).
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`remove_by_tag`](Cache::remove_by_tag).
-    pub fn clear_hard(&self) -> RemoveByTag<'_, C> {
-        RemoveByTag::everything(self, Strength::Hard)
-    }
-
     /// Waits until the ledger has been read once and the subscription is in force. Optional: before
-    /// that, reads wait for the ledger within their L2 timeouts. With L2 down it waits until L2 is
-    /// back.
+    /// that, reads wait for the ledger within their L2 timeouts.
+    ///
+    /// While L2 is down it waits, for as long as that takes: put a `tokio::time::timeout` around it
+    /// where a service should start without its L2.
     ///
     /// # Errors
     ///

@@ -257,7 +257,7 @@ impl<T, C> fmt::Debug for Get<'_, T, C> {
     }
 }
 
-/// A `get_or` that runs when awaited.
+/// A `get_or` that runs when awaited. For any other option, use [`Cache::get`].
 #[must_use = "a request does nothing until awaited"]
 pub struct GetOr<'a, T, C> {
     get: Get<'a, T, C>,

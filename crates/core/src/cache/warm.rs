@@ -91,7 +91,9 @@ impl<C: Send + Sync + 'static> Cache<C> {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidKey`](crate::ErrorKind::InvalidKey).
+    /// [`InvalidKey`](crate::ErrorKind::InvalidKey), and
+    /// [`InvalidOptions`](crate::ErrorKind::InvalidOptions) of the key's defaults. If L2 does not answer,
+    /// it does not have the key.
     ///
     /// # Cancel safety
     ///

@@ -194,8 +194,9 @@ impl<T> FactoryContext<T> {
         choices.retagged = true;
     }
 
-    /// Replaces the options of the entry (lives, fail-safe, weight, what to skip) and, should the
-    /// factory fail, the throttle.
+    /// Replaces all options of the entry (lives, fail-safe, weight, what to skip), those of the call and
+    /// the cache's defaults included, and, should the factory fail, the throttle. To change the life
+    /// alone, use [`set_duration`](Self::set_duration).
     pub fn set_options(&self, options: EntryOptions) {
         self.inner.adaptive.0.lock().options = options;
     }

@@ -1,0 +1,192 @@
+use super::{Cache, Expire, Remove, RemoveByTag, Set};
+use crate::l2::Codec;
+use crate::protocol::ledger::Strength;
+
+/// Changing what is cached.
+impl<C: Send + Sync + 'static> Cache<C> {
+    /// Stores a value here, in L2, and tells the other nodes to drop theirs.
+    ///
+    /// Concurrent blind `set`s of one key are ordered by L2, not by the source; prefer `remove`.
+    ///
+    /// # Errors
+    ///
+    /// [`Codec`](crate::ErrorKind::Codec) or [`TooLarge`](crate::ErrorKind::TooLarge) (nothing is stored then),
+    /// [`NotPropagated`](crate::ErrorKind::NotPropagated) with `require_propagation`, and invalid keys, tags and options.
+    /// With L2 down it succeeds, and the receipt says `Queued`.
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped `set` may have taken effect or not; an invalidation of the key follows it, so that no
+    /// older value is left.
+    ///
+    /// ```
+    /// # use crinkle_core::Cache;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), crinkle_core::Error> {
+    /// # let cache = Cache::builder("shop").build()?;
+    /// let receipt = cache.set("price:42", 1_999_u32).tags(["prices"]).await?;
+    /// if !receipt.is_propagated() {
+    ///     println!("other nodes hear of it later: {receipt:?}");
+    /// }
+    /// assert_eq!(cache.get::<u32>("price:42").await?.as_deref(), Some(&1_999));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn set<'a, T>(&'a self, key: &'a (impl AsRef<str> + ?Sized), value: T) -> Set<'a, T, C>
+    where
+        T: Send + Sync + 'static,
+        C: Codec<T>,
+    {
+        Set::new(self, key.as_ref(), value)
+    }
+
+    /// Removes a key everywhere, also as a fallback.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidKey`](crate::ErrorKind::InvalidKey), [`InvalidOptions`](crate::ErrorKind::InvalidOptions); [`NotPropagated`](crate::ErrorKind::NotPropagated) with
+    /// `require_propagation`. With L2 down it succeeds, and the receipt says `Queued`.
+    ///
+    /// # Cancel safety
+    ///
+    /// From the first poll it holds on this node, and is repeated until L2 has it.
+    ///
+    /// ```
+    /// # use crinkle_core::Cache;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), crinkle_core::Error> {
+    /// # let cache = Cache::builder("shop").build()?;
+    /// cache.set("price:42", 1_999_u32).await?;
+    /// cache.remove("price:42").await?; // after the commit of what changed the source
+    /// assert!(cache.get::<u32>("price:42").allow_stale().await?.is_none());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn remove<'a>(&'a self, key: &'a (impl AsRef<str> + ?Sized)) -> Remove<'a, C> {
+        Remove::new(self, key.as_ref())
+    }
+
+    /// Makes a key stale everywhere; fail-safe may still use it.
+    ///
+    /// # Errors
+    ///
+    /// As [`remove`](Cache::remove).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`remove`](Cache::remove).
+    ///
+    /// ```
+    /// # use crinkle_core::{Cache, FailSafe};
+    /// # use std::time::Duration;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), crinkle_core::Error> {
+    /// # let cache = Cache::builder("shop").build()?;
+    /// let hour = FailSafe::for_up_to(Duration::from_secs(3600));
+    /// cache.set("price:42", 1_999_u32).fail_safe(hour).await?;
+    /// cache.expire("price:42").await?;
+    /// assert!(cache.get::<u32>("price:42").await?.is_none());
+    /// let stale = cache.get::<u32>("price:42").allow_stale().await?;
+    /// assert!(stale.is_some_and(|price| price.is_stale()));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn expire<'a>(&'a self, key: &'a (impl AsRef<str> + ?Sized)) -> Expire<'a, C> {
+        Expire::new(self, key.as_ref())
+    }
+
+    /// Removes every entry that carries the tag, also as a fallback. One number is written, whatever
+    /// their count.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidTag`](crate::ErrorKind::InvalidTag), [`InvalidOptions`](crate::ErrorKind::InvalidOptions); [`NotPropagated`](crate::ErrorKind::NotPropagated) with
+    /// `require_propagation`. With L2 down it succeeds, and the receipt says `Queued`.
+    ///
+    /// # Cancel safety
+    ///
+    /// From the first poll it holds on this node, and is repeated until L2 has it.
+    ///
+    /// ```
+    /// # use crinkle_core::Cache;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), crinkle_core::Error> {
+    /// # let cache = Cache::builder("shop").build()?;
+    /// cache.set("product:42", 1_999_u32).tags(["products", "category:7"]).await?;
+    /// cache.remove_by_tag("category:7").await?;
+    /// assert!(cache.get::<u32>("product:42").await?.is_none());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn remove_by_tag(&self, tag: impl Into<String>) -> RemoveByTag<'_, C> {
+        RemoveByTag::tags(self, Strength::Hard, vec![tag.into()])
+    }
+
+    /// [`remove_by_tag`](Cache::remove_by_tag) for several tags, in one round trip (up to 64 tags).
+    ///
+    /// # Errors
+    ///
+    /// As [`remove_by_tag`](Cache::remove_by_tag).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`remove_by_tag`](Cache::remove_by_tag).
+    pub fn remove_by_tags<S: Into<String>>(
+        &self,
+        tags: impl IntoIterator<Item = S>,
+    ) -> RemoveByTag<'_, C> {
+        let tags = tags.into_iter().map(Into::into).collect();
+        RemoveByTag::tags(self, Strength::Hard, tags)
+    }
+
+    /// Makes every entry that carries the tag stale; fail-safe may still use them.
+    ///
+    /// # Errors
+    ///
+    /// As [`remove_by_tag`](Cache::remove_by_tag).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`remove_by_tag`](Cache::remove_by_tag).
+    pub fn expire_by_tag(&self, tag: impl Into<String>) -> RemoveByTag<'_, C> {
+        RemoveByTag::tags(self, Strength::Soft, vec![tag.into()])
+    }
+
+    /// Makes every entry of this cache stale, on every node; fail-safe may still use them.
+    ///
+    /// # Errors
+    ///
+    /// As [`remove_by_tag`](Cache::remove_by_tag).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`remove_by_tag`](Cache::remove_by_tag).
+    pub fn clear(&self) -> RemoveByTag<'_, C> {
+        RemoveByTag::everything(self, Strength::Soft)
+    }
+
+    /// Removes every entry of this cache, on every node, also as a fallback.
+    ///
+    /// # Errors
+    ///
+    /// As [`remove_by_tag`](Cache::remove_by_tag).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`remove_by_tag`](Cache::remove_by_tag).
+    ///
+    /// ```
+    /// # use crinkle_core::Cache;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), crinkle_core::Error> {
+    /// # let cache = Cache::builder("shop").build()?;
+    /// cache.set("price:42", 1_999_u32).await?;
+    /// cache.clear_hard().await?;
+    /// assert!(cache.get::<u32>("price:42").allow_stale().await?.is_none());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn clear_hard(&self) -> RemoveByTag<'_, C> {
+        RemoveByTag::everything(self, Strength::Hard)
+    }
+}
