@@ -1,6 +1,6 @@
 //! Building, sharing, closing: what a handle is, and what is left when it is gone.
 
-use crinkle_core::{Cache, ErrorKind};
+use crinkle_core::{Cache, ErrorKind, Reach};
 use crinkle_tests::{Loads, World, kind_of, pass, until};
 use tokio::time::Instant;
 
@@ -160,4 +160,21 @@ async fn a_request_that_is_not_awaited_does_nothing() {
     drop(node.cache.clear_hard());
     assert_eq!((loads.count(), node.l2.calls().len()), (0, 0));
     assert_eq!(fresh(&node.cache, "key").await, Some(1));
+}
+
+/// Nobody is left to send what waits, so it is not called queued.
+#[tokio::test(start_paused = true)]
+async fn a_write_that_a_closed_cache_cannot_send_is_an_error() {
+    let world = World::new().await;
+    let node = world.node().await;
+    node.cache.close().await.unwrap();
+    assert_eq!(node.cache.set("key", 1).await.unwrap().l2(), Reach::Done, "L2 still takes it");
+    node.l2.down();
+    let errors = [
+        node.cache.set("key", 2).await.unwrap_err(),
+        node.cache.remove("key").await.unwrap_err(),
+        node.cache.remove_by_tag("tag").await.unwrap_err(),
+    ];
+    assert!(errors.iter().all(|error| error.kind() == ErrorKind::Closed), "{errors:?}");
+    assert!(node.cache.peek::<i32>("key").is_none(), "it holds here");
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crinkle_core::l2::{Json, MemoryL2};
 use crinkle_core::{Cache, EagerRefresh, EntryOptions, ErrorKind, FailSafe, Settings};
 use crinkle_testkit::chaos::L2Op;
 use crinkle_tests::{Loads, TestError, World, kind_of, options, pass};
@@ -135,14 +136,14 @@ async fn contradictions_are_refused_by_name() {
     assert!(error.to_string().contains("backplane without an L2"), "{error}");
     let slow = EntryOptions::default().l2_hard_timeout(Duration::from_secs(60));
     let builder = Cache::builder("shop").default_options(slow);
-    let error = builder.l2(crinkle_core::l2::MemoryL2::new()).build().map(drop).unwrap_err();
+    let error = builder.l2(MemoryL2::new()).build().map(drop).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidOptions);
     assert!(error.to_string().contains("l2_hard_timeout"), "{error}");
 }
 
 #[test]
 fn an_l2_outside_a_runtime_is_refused_and_a_cache_without_one_is_built() {
-    let store = crinkle_core::l2::MemoryL2::new();
+    let store = MemoryL2::new();
     let error = Cache::builder("shop").l2(store).build().map(drop).unwrap_err();
     assert!(error.to_string().contains("runtime"), "{error}");
     assert!(Cache::builder("shop").build().is_ok());
@@ -213,4 +214,28 @@ async fn times_without_end_are_no_panic() {
             tokio::time::timeout(Duration::from_secs(60), calls).await.expect("no panic, no hang");
         }
     }
+}
+
+#[tokio::test]
+async fn a_codec_chosen_after_the_l2_is_refused_and_not_an_l2_less() {
+    let builder = Cache::builder("shop").l2(MemoryL2::new()).codec(Json);
+    let error = builder.build().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidOptions);
+    assert!(error.to_string().contains("choose it before"), "{error}");
+    let builder = Cache::builder("shop").l2(MemoryL2::new()).codec(Json).l2(MemoryL2::new());
+    assert!(builder.build().is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_factory_changes_one_option_and_keeps_the_others() {
+    let world = World::new().await;
+    let node = world.node().await;
+    let factory = |ctx: crinkle_core::FactoryContext<i32>| async move {
+        ctx.set_options(ctx.options().weight(7));
+        crinkle_core::ok(1)
+    };
+    let _ = node.cache.get_or_set("key", factory).options(options()).await.unwrap();
+    pass(Duration::from_secs(11)).await;
+    let stale = node.cache.get::<i32>("key").allow_stale().await.unwrap();
+    assert!(stale.is_some_and(|cached| cached.is_stale()), "fail-safe is still on");
 }

@@ -59,6 +59,8 @@ pub struct CacheBuilder<C = DefaultCodec> {
     l2: Option<Arc<dyn L2>>,
     /// The L2 holds the ledger and no values.
     ledger_only: bool,
+    /// An L2 was given, and then another codec.
+    l2_forgotten: bool,
     backplane: Option<Arc<dyn Backplane>>,
 }
 
@@ -76,6 +78,7 @@ impl CacheBuilder {
             seed: None,
             l2: None,
             ledger_only: false,
+            l2_forgotten: false,
             backplane: None,
         }
     }
@@ -147,6 +150,7 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
             per_key: self.per_key,
             clock: self.clock,
             seed: self.seed,
+            l2_forgotten: self.l2.is_some() && !self.ledger_only,
             l2: if self.ledger_only { self.l2 } else { None },
             ledger_only: self.ledger_only,
             backplane: self.backplane,
@@ -242,6 +246,12 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
                  internal part of a key, so that no cache's keys lie within another's"
             )));
         }
+        if self.l2_forgotten && self.l2.is_none() {
+            return Err(refuse(
+                "the codec was chosen after the L2, which was for another; choose it before"
+                    .to_owned(),
+            ));
+        }
         if self.backplane.is_some() && self.l2.is_none() {
             return Err(refuse(
                 "a backplane without an L2: the ledger that numbers removals lives in L2; if values \
@@ -304,6 +314,7 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
             settings: self.settings,
             defaults: self.defaults,
             per_key: self.per_key,
+            built: self.clock.now(),
             clock: self.clock,
             entropy,
             node: Node::new(lease),

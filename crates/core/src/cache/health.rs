@@ -82,7 +82,10 @@ impl Health {
             in_flight: inner.flights.len(),
             entries: inner.l1.about_len(),
             coherent_since: now.since(since),
-            ledger_lag: inner.l2.as_ref().map(|_| now.since(inner.node.lease.synced_at())),
+            ledger_lag: inner
+                .l2
+                .as_ref()
+                .map(|_| now.since(inner.node.lease.synced_at().max(inner.built))),
             last_l2_error: l2.map(last),
             last_backplane_error: backplane.map(last),
         }

@@ -33,6 +33,7 @@ pub(crate) struct Inner<C> {
     pub(crate) defaults: EntryOptions,
     pub(crate) per_key: Option<PerKey>,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) built: Moment,
     pub(crate) entropy: Entropy,
     pub(crate) l1: L1,
     pub(crate) node: Node,

@@ -21,8 +21,6 @@ pub enum Source {
     FailSafe,
     /// The default given to [`get_or`](crate::Cache::get_or), or as `fail_safe_default`.
     Default,
-    /// An explicit [`set`](crate::Cache::set) on this node returned it.
-    Set,
 }
 
 /// A value out of the cache: shared, immutable, cheap to clone.

@@ -194,6 +194,12 @@ impl<T> FactoryContext<T> {
         choices.retagged = true;
     }
 
+    /// The options of the entry as they are now, to change one of them and set them.
+    #[must_use]
+    pub fn options(&self) -> EntryOptions {
+        self.inner.adaptive.0.lock().options.clone()
+    }
+
     /// Replaces all options of the entry (lives, fail-safe, weight, what to skip), those of the call and
     /// the cache's defaults included, and, should the factory fail, the throttle. To change the life
     /// alone, use [`set_duration`](Self::set_duration).

@@ -272,6 +272,10 @@ pub(super) fn conclude<C, R>(
 ) -> Result<Receipt, Error> {
     let reach = if superseded && sent.l2.is_ok() { Reach::Superseded } else { sent.reach };
     let receipt = Receipt::new(reach, sent.backplane);
+    if !receipt.is_propagated() && inner.closing.is_cancelled() {
+        let what = "the write holds here, but nobody is left to tell L2";
+        return Err(inner.error(ErrorKind::Closed, key, what));
+    }
     if !options.require_propagation || receipt.is_propagated() {
         return Ok(receipt);
     }

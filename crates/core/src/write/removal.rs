@@ -81,6 +81,10 @@ async fn commit<C: Sync>(
         Err(error) => {
             inner.counters.l2_errors.add();
             inner.counters.queued.add();
+            if inner.closing.is_cancelled() {
+                let what = "the removal holds here, but nobody is left to tell L2";
+                return Err(Error::with_source(ErrorKind::Closed, inner.place(None), what, error));
+            }
             if options.require_propagation {
                 let what = "the removal is queued and holds on this node";
                 let place = inner.place(None);
