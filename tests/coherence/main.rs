@@ -7,6 +7,7 @@ mod fallbacks;
 mod hidden;
 mod honesty;
 mod internal_names;
+mod large_ledger;
 mod leaders;
 mod ledger_only;
 mod order;

@@ -12,6 +12,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 const FOR_EVER_MS: u64 = 1_000_000_000_000;
+const MAX_BARRIERS: usize = 200_000;
 const MINUTE_US: u64 = 60_000_000;
 
 /// A ledger in Redis and its mirror.
@@ -23,10 +24,10 @@ struct Pair {
 }
 
 impl Pair {
-    async fn new(server: &RedisServer, key: &str) -> Self {
+    async fn new(server: &RedisServer, key: &str, cap: usize) -> Self {
         let client = RedisClient::connect(&server.url()).await.unwrap();
-        let store = RedisL2::new(client.clone());
-        Self { client, store, key: key.to_owned(), mirror: Authority::default() }
+        let store = RedisL2::new(client.clone()).with_barriers(cap);
+        Self { client, store, key: key.to_owned(), mirror: Authority::with_capacity(cap) }
     }
 
     async fn now_us(&self) -> u64 {
@@ -49,6 +50,15 @@ impl Pair {
         panic!("{at}: {theirs:?} is not {:?}", self.mirror.advance(before, ask));
     }
 
+    /// The same, with a clock that is a little late if it is not the first: it numbers alike.
+    async fn advance_often(&mut self, asks: impl Iterator<Item = Advance>) {
+        for (at, ask) in asks.enumerate() {
+            let theirs = self.store.advance(&self.key, &ask, None).await.unwrap();
+            let now = if at == 0 { theirs.seq - 1 } else { theirs.seq };
+            assert_eq!(self.mirror.advance(now, &ask), theirs);
+        }
+    }
+
     async fn sync(&mut self, ask: &SyncAsk, at: &str) -> SyncReply {
         let theirs = self.store.sync(&self.key, ask).await.unwrap();
         assert_eq!(theirs, self.mirror.sync(theirs.now_us, ask), "{at}");
@@ -61,7 +71,8 @@ async fn every_ledger_script_does_what_the_authority_does() {
     let server = RedisServer::start();
     for seed in 0..30 {
         let mut rng = StdRng::seed_from_u64(seed);
-        let mut pair = Pair::new(&server, &format!("ledger:{seed}")).await;
+        let cap = [MAX_BARRIERS, 0, 3, 10][rng.random_range(0..4)];
+        let mut pair = Pair::new(&server, &format!("ledger:{seed}"), cap).await;
         let mut seen = pair.sync(&everything(Epoch(seed + 1)), "the first sync").await;
         for step in 0..60 {
             let at = format!("seed {seed}, step {step}");
@@ -81,7 +92,7 @@ async fn every_ledger_script_does_what_the_authority_does() {
 #[tokio::test]
 async fn only_the_newest_ids_are_kept() {
     let server = RedisServer::start();
-    let mut pair = Pair::new(&server, "ids").await;
+    let mut pair = Pair::new(&server, "ids", MAX_BARRIERS).await;
     for nonce in 1..=RECENT_IDS as u64 + 50 {
         pair.advance(&removal(nonce, Strength::Hard, &[1]), "filling").await;
     }
@@ -93,25 +104,36 @@ async fn only_the_newest_ids_are_kept() {
     pair.advance(&removal(5, Strength::Hard, &[1]), "a nonce that was dropped is new again").await;
 }
 
-/// What does not fit folds into the floor of its kind: 200,000 barriers are exact.
+/// Tags 0 to 65,535 are in different registers: nothing is hidden that was not removed.
 #[tokio::test]
-async fn the_ledger_is_bounded_and_forgets_nothing() {
+async fn the_newest_200_000_barriers_are_exact_and_older_ones_are_in_registers() {
     let server = RedisServer::start();
-    let mut pair = Pair::new(&server, "bounded").await;
-    let mut tag = 0;
-    for nonce in 1..=3_200_u64 {
-        let strength = if nonce % 3 == 0 { Strength::Soft } else { Strength::Hard };
-        let tags: Vec<u128> = (tag..).take(MAX_TARGETS).collect();
-        tag += MAX_TARGETS as u128;
-        let ask = removal(nonce, strength, &tags);
-        let theirs = pair.store.advance(&pair.key, &ask, None).await.unwrap();
-        // A clock that is a little late numbers alike; see `Pair::advance`.
-        let now = if nonce == 1 { theirs.seq - 1 } else { theirs.seq };
-        assert_eq!(pair.mirror.advance(now, &ask), theirs);
-    }
+    let mut pair = Pair::new(&server, "exact", MAX_BARRIERS).await;
+    pair.advance_often((1..=3_200).map(|nonce| distinct(nonce, 1 << 16))).await;
     let all = pair.sync(&SyncAsk { page: 300_000, ..everything(Epoch(1)) }, "all").await;
-    assert_eq!(all.levels.len(), 200_000);
-    assert!(all.floor.hard > 0 && all.floor.soft > 0 && all.trim > 0);
+    let exact = all.levels.iter().filter(|(_, target, _)| matches!(target, Target::Tag(_)));
+    assert_eq!(exact.count(), MAX_BARRIERS);
+    assert_eq!(all.levels.len(), 3_200 * MAX_TARGETS, "each of the others has its register");
+    assert_eq!((all.floor.hard, all.floor.soft, all.trim), (0, 0, 0), "nothing became a clear");
+}
+
+#[tokio::test]
+async fn a_ledger_that_folds_again_and_again_is_bounded() {
+    let server = RedisServer::start();
+    let mut pair = Pair::new(&server, "bounded", 500).await;
+    pair.advance_often((1..=400).map(|nonce| distinct(nonce, 300))).await;
+    pair.sync(&everything(Epoch(1)), "all").await;
+    let members: usize =
+        redis::cmd("ZCARD").arg("bounded").query_async(&mut pair.client).await.unwrap();
+    assert!(members <= 500 + 2 * 300 + 400 + 6, "{members} members for 25,600 tags");
+}
+
+/// The n-th 64 tags, in so many registers; every third of them removed softly.
+fn distinct(nonce: u64, registers: u128) -> Advance {
+    let strength = if nonce.is_multiple_of(3) { Strength::Soft } else { Strength::Hard };
+    let all = (u128::from(nonce) - 1) * MAX_TARGETS as u128..;
+    let tags = all.take(MAX_TARGETS).map(|tag| ((tag / registers) << 16) | (tag % registers));
+    removal(nonce, strength, &tags.collect::<Vec<_>>())
 }
 
 fn any_advance(rng: &mut StdRng, seen: &SyncReply, step: u64) -> Advance {
@@ -120,6 +142,9 @@ fn any_advance(rng: &mut StdRng, seen: &SyncReply, step: u64) -> Advance {
     let mut targets: Vec<_> = (0..rng.random_range(0..6)).map(|_| any_tag(rng)).collect();
     if rng.random_bool(0.1) {
         targets.push(Target::Everything);
+    }
+    if rng.random_bool(0.1) {
+        targets.push(Target::Register(rng.random_range(0..10)));
     }
     Advance {
         removal: Removal { nonce: Nonce(nonce), strength, targets },

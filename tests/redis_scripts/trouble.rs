@@ -34,11 +34,13 @@ async fn another_type_under_a_record_is_foreign_until_it_is_overwritten() {
 async fn whatever_sits_under_the_ledger_gives_way_to_a_new_epoch() {
     let server = RedisServer::start();
     let (client, store) = open(&server.url()).await;
-    let squatters: [&[&str]; 4] = [
+    let squatters: [&[&str]; 5] = [
         &["SET", "L", "a string"],
         &["RPUSH", "L", "a list"],
         &["ZADD", "L", "5", "no epoch"],
         &["ZADD", "L", "-1", "no such epoch", "5", "f"],
+        // What this version cannot read: another one's.
+        &["ZADD", "L", "-1", "e312345678", "5", "f"],
     ];
     for (number, squatter) in (1..).zip(squatters) {
         command(&client, &["DEL", "L"]).await;
@@ -49,6 +51,16 @@ async fn whatever_sits_under_the_ledger_gives_way_to_a_new_epoch() {
         command(&client, squatter).await;
         assert_eq!(store.advance("L", &advance(number), None).await.unwrap().epoch, Epoch(number));
     }
+}
+
+#[tokio::test]
+async fn a_ledger_with_a_member_that_nobody_knows_is_not_read() {
+    let server = RedisServer::start();
+    let (client, store) = open(&server.url()).await;
+    store.advance("L", &advance(1), None).await.unwrap();
+    store.sync("L", &sync(1)).await.unwrap();
+    command(&client, &["ZADD", "L", "5", "x a barrier of the future"]).await;
+    assert!(store.sync("L", &sync(1)).await.is_err(), "it may hide what is held");
 }
 
 /// Keys without a life, which only others leave, count as over: the next reader replaces them.

@@ -1,6 +1,7 @@
 //! The ledger of a store that compares and swaps: what becomes of it when it is large, and when a part
 //! of it is lost.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crinkle_core::l2::{CasL2, L2};
@@ -18,12 +19,16 @@ const LEDGER: &str = "L";
 /// How many tags each removal of [`remove_many`] has.
 const TAGS: u64 = 25;
 
+fn tag(tag: u128) -> Target {
+    Target::Tag(TagHash(tag))
+}
+
 async fn remove(l2: &impl L2, nonce: u64, tag: u128, strength: Strength) -> Advanced {
     remove_all(l2, nonce, &[tag], strength).await
 }
 
 async fn remove_all(l2: &impl L2, nonce: u64, tags: &[u128], strength: Strength) -> Advanced {
-    let targets = tags.iter().map(|tag| Target::Tag(TagHash(*tag))).collect();
+    let targets = tags.iter().copied().map(tag).collect();
     let removal = Removal { nonce: Nonce(nonce), strength, targets };
     let ask = Advance {
         removal,
@@ -69,7 +74,7 @@ async fn sync(l2: &impl L2, epoch: Option<Epoch>, from: u64) -> SyncReply {
 }
 
 /// Everything, read in pages of `page`.
-async fn read_all(l2: &impl L2, page: usize) -> Vec<(u64, TagHash, Strength)> {
+async fn read_all(l2: &impl L2, page: usize) -> Vec<(u64, Target, Strength)> {
     let epoch = sync(l2, None, 0).await.epoch;
     let (mut all, mut from) = (Vec::new(), 0);
     loop {
@@ -91,7 +96,7 @@ async fn a_large_ledger_is_kept_in_pieces_of_64_kib() {
     assert_eq!(shelf.keys("L:").len(), 3, "1,025 barriers each, the rest is in the root");
     let other = CasL2::new(shelf);
     let expected: Vec<_> =
-        (1..).zip(&numbers).map(|(tag, seq)| (*seq, TagHash(tag), Strength::Hard)).collect();
+        (1..).zip(&numbers).map(|(at, seq)| (*seq, tag(at), Strength::Hard)).collect();
     for page in [100, 1025, 4096, 10_000] {
         assert!(read_all(&other, page).await == expected, "in pages of {page}");
     }
@@ -108,9 +113,9 @@ async fn a_later_removal_of_a_tag_counts_wherever_the_earlier_one_is_kept() {
     let again = remove(&l2, 9_001, 1, Strength::Hard).await;
     let soft = remove(&l2, 9_002, 1, Strength::Soft).await;
     let all = read_all(&l2, 4096).await;
-    let of_one: Vec<_> = all.into_iter().filter(|(_, tag, _)| *tag == TagHash(1)).collect();
-    let hard = (again.seq, TagHash(1), Strength::Hard);
-    assert_eq!(of_one, [hard, (soft.seq, TagHash(1), Strength::Soft)]);
+    let of_one: Vec<_> = all.into_iter().filter(|(_, target, _)| *target == tag(1)).collect();
+    let hard = (again.seq, tag(1), Strength::Hard);
+    assert_eq!(of_one, [hard, (soft.seq, tag(1), Strength::Soft)]);
 }
 
 /// A piece that is gone held barriers of unknown tags up to a known number: whatever is stamped below
@@ -159,17 +164,46 @@ async fn barriers_that_newer_ones_have_replaced_do_not_count() {
     assert_eq!(sync(&l2, Some(Epoch(1)), 0).await.floor.hard, 0, "nothing has been folded");
 }
 
+/// Tags 1 to 4,500, so that none shares a register with another.
 #[tokio::test(start_paused = true)]
-async fn barriers_beyond_the_cap_fold_into_the_floor() {
+async fn barriers_beyond_the_cap_fold_into_their_registers() {
     let shelf = Shelf::new();
     let l2 = CasL2::new(shelf.clone()).with_barriers(2_000);
     let numbers = remove_many(&l2, 4_500).await;
     let reply = sync(&l2, None, 0).await;
     let all = read_all(&l2, 4096).await;
-    assert!((1_000..=3_100).contains(&all.len()), "about the cap is kept, it was {}", all.len());
-    let oldest = numbers[4_500 - all.len()];
-    assert_eq!(all[0].0, oldest, "the newest are kept");
-    assert!(reply.floor.hard < oldest && reply.floor.hard >= numbers[4_500 - all.len() - 1]);
+    let registers = all.partition_point(|(seq, _, _)| *seq <= reply.folded);
+    let exact = all.len() - registers;
+    assert!((1_000..=3_100).contains(&exact), "about the cap is kept, it was {exact}");
+    let expected = (1_u16..).zip(&numbers).map(|(at, seq)| {
+        let old = usize::from(at) <= registers;
+        let target = if old { Target::Register(at) } else { tag(at.into()) };
+        (*seq, target, Strength::Hard)
+    });
+    assert!(all == expected.collect::<Vec<_>>(), "the newest are exact, the rest is in registers");
+    assert_eq!((reply.floor.hard, reply.trim), (0, 0), "nothing has become a clear");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ledger_that_folds_again_and_again_is_bounded_and_hides_no_less() {
+    let shelf = Shelf::new();
+    let l2 = CasL2::new(shelf).with_barriers(2_000);
+    let mut newest = BTreeMap::new();
+    for nonce in 1..=600_u64 {
+        // 15,000 tags in 40 registers.
+        let tags = (0..TAGS).map(|at| u128::from(((nonce * TAGS + at) << 16) | (nonce % 40)));
+        let tags: Vec<_> = tags.collect();
+        let seq = remove_all(&l2, nonce, &tags, Strength::Hard).await.seq;
+        newest.extend(tags.into_iter().map(|tag| (tag, seq)));
+    }
+    let told: BTreeMap<_, _> =
+        read_all(&l2, 4096).await.into_iter().map(|(seq, target, _)| (target, seq)).collect();
+    assert!(told.len() <= 3_100 + 40, "{} barriers are kept", told.len());
+    let of = |target: Target| told.get(&target).copied().unwrap_or(0);
+    for (hash, seq) in newest {
+        let register = Target::Register(TagHash(hash).register());
+        assert!(of(tag(hash)).max(of(register)) >= seq, "tag {hash:x} is hidden");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -180,7 +214,7 @@ async fn barriers_older_than_the_retention_fold_into_the_floor() {
     pass(Duration::from_secs(2 * 3600)).await;
     let last = remove(&l2, 9_000, 7, Strength::Soft).await;
     let reply = sync(&l2, None, 0).await;
-    assert_eq!(reply.levels, [(last.seq, TagHash(7), Strength::Soft)]);
+    assert_eq!(reply.levels, [(last.seq, tag(7), Strength::Soft)]);
     assert_eq!(reply.floor.hard, numbers[1_499]);
 }
 

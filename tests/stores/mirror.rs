@@ -84,7 +84,7 @@ async fn ledger(l2: &dyn L2, dice: &mut StdRng) -> String {
 }
 
 /// The ledger, read in pages: what a later page says of a tag counts.
-async fn in_pages(l2: &dyn L2, page: usize) -> BTreeMap<(TagHash, Strength), u64> {
+async fn in_pages(l2: &dyn L2, page: usize) -> BTreeMap<(Target, Strength), u64> {
     let (mut all, mut from) = (BTreeMap::new(), 0);
     loop {
         let ask = SyncAsk {
@@ -98,7 +98,9 @@ async fn in_pages(l2: &dyn L2, page: usize) -> BTreeMap<(TagHash, Strength), u64
         };
         let reply = l2.sync("L", &ask).await.unwrap();
         from = reply.levels.last().map_or(from, |(seq, _, _)| *seq);
-        all.extend(reply.levels.into_iter().map(|(seq, tag, strength)| ((tag, strength), seq)));
+        all.extend(
+            reply.levels.into_iter().map(|(seq, target, strength)| ((target, strength), seq)),
+        );
         if reply.complete {
             return all;
         }

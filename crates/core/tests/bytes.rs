@@ -89,9 +89,14 @@ fn every_message_round_trips_and_no_truncation_decodes() {
     let numbers = Advanced { epoch: Epoch(1), prev: None, seq: 9, announced: false };
     let removal = message::numbered(&message::removal(me, 2, "ch", &what), numbers);
     let item = Item { seq: 9, prev: None, removal: what };
+    let targets = vec![Target::Register(0xFFFE)];
+    let what = Removal { nonce: Nonce(3), strength: Strength::Hard, targets };
+    let register = message::numbered(&message::removal(me, 2, "ch", &what), numbers);
+    let of_register = Item { seq: 9, prev: None, removal: what };
     let (version, key) = (Version(8), KeyHash(4));
     let cases = [
         (removal, Body::Removal { epoch: Epoch(1), item }),
+        (register, Body::Removal { epoch: Epoch(1), item: of_register }),
         (
             message::key(me, 1, KeyOp::Expired, version, key),
             Body::Key { op: KeyOp::Expired, version, key },

@@ -1,13 +1,21 @@
 //! Laws of the replica against the authority, under random histories, and what was once broken.
 
+use std::collections::BTreeMap;
+
 use crinkle_core::protocol::ledger::{
-    Advance, Advanced, Authority, Hearing, Item, Removal, Replica, Strength, SyncAsk, Synced,
-    Target,
+    Advance, Advanced, Authority, Hearing, Item, Levels, Removal, Replica, Strength, SyncAsk,
+    Synced, Target,
 };
 use crinkle_core::protocol::{Epoch, Nonce, TagHash};
 use proptest::prelude::*;
 
 const RETENTION_MS: u64 = 1_000_000;
+
+/// Four tags in two registers.
+const TAGS: [u128; 4] = [1, 2, 0x1_0001, 0x1_0002];
+
+/// More barriers than any test makes.
+const ENOUGH: usize = 200_000;
 
 fn removal(nonce: u64, tag: u128, strength: Strength) -> Removal {
     Removal { nonce: Nonce(nonce), strength, targets: vec![Target::Tag(TagHash(tag))] }
@@ -197,8 +205,9 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     let node = || 0..2_usize;
+    let tag = || prop::sample::select(&TAGS[..]);
     prop_oneof![
-        6 => (node(), 1..5_u128, any::<bool>(), any::<bool>())
+        6 => (node(), tag(), any::<bool>(), any::<bool>())
             .prop_map(|(node, tag, hard, reply)| Step::Remove { node, tag, hard, reply }),
         8 => (node(), any::<prop::sample::Index>(), any::<bool>())
             .prop_map(|(node, which, keep)| Step::Hear { node, which, keep }),
@@ -218,6 +227,7 @@ struct World {
     nonces: u64,
     epochs: u64,
     page: usize,
+    cap: usize,
 }
 
 impl World {
@@ -272,7 +282,7 @@ impl World {
             Step::Sync { node } => self.sync(*node),
             Step::Replicate => self.copy = self.server.clone(),
             Step::Failover => self.server = self.copy.clone(),
-            Step::Flush => self.server = Authority::default(),
+            Step::Flush => self.server = Authority::with_capacity(self.cap),
         }
     }
 
@@ -298,11 +308,12 @@ proptest! {
     fn replicas_only_rise_and_end_where_the_authority_is(
         steps in prop::collection::vec(step(), 0..60),
         page in 1..4_usize,
+        cap in prop_oneof![0..4_usize, Just(ENOUGH)],
     ) {
         let mut world = World {
-            server: Authority::default(), copy: Authority::default(),
+            server: Authority::with_capacity(cap), copy: Authority::with_capacity(cap),
             nodes: Default::default(), queues: Default::default(),
-            nonces: 0, epochs: 1000, page,
+            nonces: 0, epochs: 1000, page, cap,
         };
         world.sync(0);
         world.sync(1);
@@ -312,7 +323,7 @@ proptest! {
             world.step(step);
             for (old, new) in before.iter().zip(&world.nodes) {
                 if old.epoch() == new.epoch() {
-                    for tag in 1..5 {
+                    for tag in TAGS {
                         let (old, new) = (old.levels(TagHash(tag)), new.levels(TagHash(tag)));
                         prop_assert!(new.hard >= old.hard && new.soft >= old.soft);
                     }
@@ -327,14 +338,76 @@ proptest! {
             prop_assert_eq!(node.epoch(), server.epoch());
             prop_assert_eq!(node.frontier(), server.frontier());
             prop_assert_eq!(node.floor(), server.floor());
-            for tag in 1..5 {
-                let (mine, theirs) = (node.levels(TagHash(tag)), server.levels(TagHash(tag)));
+            for tag in TAGS {
+                let mine = node.levels(TagHash(tag));
                 // After a fork a replica may know numbers of the life that is over: the clear that
-                // it issued is above them.
+                // it issued is above them. Whoever folds may hide more than the exact barrier.
+                let exact = server.barriers(Target::Tag(TagHash(tag)));
                 let floor = server.floor().hard;
-                prop_assert!(mine.hard == theirs.hard || mine.hard < floor, "{mine:?} {theirs:?}");
-                prop_assert!(mine.soft == theirs.soft || mine.soft < floor, "{mine:?} {theirs:?}");
+                let fine = |mine, exact| mine == exact || mine < floor || (cap < ENOUGH && mine > exact);
+                prop_assert!(fine(mine.hard, exact.hard), "{mine:?} {exact:?}");
+                prop_assert!(fine(mine.soft, exact.soft), "{mine:?} {exact:?}");
             }
         }
     }
+
+    /// Whoever knows all of a ledger that folds hides what the exact ledger hides, and keeps no more
+    /// than the cap and its registers.
+    #[test]
+    fn folding_hides_no_less_and_keeps_no_more(
+        removals in prop::collection::vec(
+            (prop::collection::vec(0..16_u128, 1..4), any::<bool>(), any::<bool>()), 1..40),
+        cap in 0..8_usize,
+        page in 1..5_usize,
+    ) {
+        // 16 tags in 4 registers.
+        let hash = |tag: u128| TagHash((tag % 4) | (tag << 16));
+        let (mut server, mut node) = (Authority::with_capacity(cap), Replica::default());
+        let mut exact = BTreeMap::new();
+        sync(&mut server, &mut node, page);
+        for (nonce, (tags, hard, asks)) in (1..).zip(removals) {
+            let strength = if hard { Strength::Hard } else { Strength::Soft };
+            let targets = tags.iter().map(|tag| Target::Tag(hash(*tag))).collect();
+            let removal = Removal { nonce: Nonce(nonce), strength, targets };
+            let (epoch, item) = advance(&mut server, &Replica::default(), &removal);
+            exact.extend(tags.iter().map(|tag| ((*tag, strength), item.seq)));
+            if asks {
+                sync(&mut server, &mut node, page);
+                prop_assert!(node.len() <= cap + 4 && server.len() <= cap + 8);
+            } else {
+                node.heard(epoch, item);
+            }
+            let newcomer = probe(&server);
+            for ((tag, strength), seq) in &exact {
+                for replica in [&node, &newcomer] {
+                    prop_assert!(replica.levels(hash(*tag)).of(*strength) >= *seq);
+                }
+            }
+            prop_assert_eq!(newcomer.floor(), Levels::default(), "nothing becomes a clear");
+        }
+    }
+}
+
+#[test]
+fn a_register_that_a_failover_lost_is_issued_again() {
+    let (mut server, mut node) = (Authority::with_capacity(0), Replica::default());
+    sync(&mut server, &mut node, 10);
+    let mut copy = server.clone();
+    advance(&mut server, &node, &removal(1, 0x1_0007, Strength::Hard));
+    sync(&mut server, &mut node, 10);
+    assert_eq!(node.levels(TagHash(7)).hard, node.levels(TagHash(0x1_0007)).hard, "it is folded");
+    let lost = sync(&mut copy, &mut node, 10);
+    assert_eq!(lost.reissue, [(Strength::Hard, Target::Register(7))]);
+}
+
+#[test]
+fn what_a_promoted_copy_has_not_folded_yet_is_not_lost() {
+    let (mut server, mut node) = (Authority::with_capacity(1), Replica::default());
+    sync(&mut server, &mut node, 10);
+    advance(&mut server, &node, &removal(1, 7, Strength::Hard));
+    let mut copy = server.clone();
+    advance(&mut server, &node, &removal(2, 8, Strength::Hard));
+    sync(&mut server, &mut node, 10);
+    let lost = sync(&mut copy, &mut node, 10);
+    assert_eq!(lost.reissue, [(Strength::Hard, Target::Tag(TagHash(8)))], "this was lost");
 }

@@ -8,19 +8,24 @@ use crinkle_core::protocol::{Epoch, Nonce, TagHash};
 /// A member of the sorted set and its score.
 type Row = (Vec<u8>, f64);
 
+/// Members that are no barriers of tags or registers.
+const MARKS: [&[u8]; 5] = [b"f", b"T", b"R", b"FS", b"FH"];
+
 /// What ADVANCE returns: epoch, previous id, number, whether it was announced.
 pub(crate) type AdvanceRow = (Vec<u8>, Option<Vec<u8>>, u64, bool);
 
-/// What SYNC returns: standing, epoch, frontier, now, newest id, trim, floors (soft, hard), ids and
-/// barriers.
+/// What SYNC returns: standing, epoch, frontier, now, newest id, trim, folded, floors (soft, hard), ids
+/// and barriers.
 pub(crate) type SyncRow =
-    (u8, Vec<u8>, u64, u64, Option<Vec<u8>>, u64, u64, u64, Vec<Row>, Vec<Row>);
+    (u8, Vec<u8>, u64, u64, Option<Vec<u8>>, u64, u64, u64, u64, Vec<Row>, Vec<Row>);
 
 /// The member that a removal of `target` scores.
 pub(crate) fn member(strength: Strength, target: Target) -> Vec<u8> {
     match (strength, target) {
         (Strength::Soft, Target::Everything) => b"FS".to_vec(),
         (Strength::Hard, Target::Everything) => b"FH".to_vec(),
+        (Strength::Soft, Target::Register(index)) => [b"S", &index.to_be_bytes()[..]].concat(),
+        (Strength::Hard, Target::Register(index)) => [b"H", &index.to_be_bytes()[..]].concat(),
         (Strength::Soft, Target::Tag(tag)) => [b"s", &tag.0.to_be_bytes()[..]].concat(),
         (Strength::Hard, Target::Tag(tag)) => [b"h", &tag.0.to_be_bytes()[..]].concat(),
     }
@@ -37,9 +42,10 @@ pub(crate) fn advanced((epoch, prev, seq, announced): AdvanceRow) -> Option<Adva
     })
 }
 
-/// Decodes SYNC's reply and cuts it to the page that was asked for; `None` if it is not one.
+/// Decodes SYNC's reply and cuts it to the page that was asked for; `None` if it is not one, or holds
+/// what this version does not know: who cannot read a barrier must not go on without it.
 pub(crate) fn synced(ask: &SyncAsk, row: SyncRow) -> Option<SyncReply> {
-    let (standing, epoch, frontier, now_us, last, trim, soft, hard, ids, rows) = row;
+    let (standing, epoch, frontier, now_us, last, trim, folded, soft, hard, ids, rows) = row;
     let standing = match standing {
         0 => Standing::Current,
         1 => Standing::Reload,
@@ -47,7 +53,8 @@ pub(crate) fn synced(ask: &SyncAsk, row: SyncRow) -> Option<SyncReply> {
         _ => return None,
     };
     let from = if standing == Standing::Current { ask.from } else { 0 };
-    let mut levels: Vec<_> = rows.iter().filter_map(level).collect();
+    let barriers = rows.iter().filter(|(member, _)| !MARKS.contains(&&member[..]));
+    let mut levels = barriers.map(level).collect::<Option<Vec<_>>>()?;
     let cut = levels.get(ask.page).map(|(seq, _, _)| *seq);
     let mut upto = u64::MAX;
     if let (Some(cut), Some((first, _, _))) = (cut, levels.first().copied()) {
@@ -62,6 +69,7 @@ pub(crate) fn synced(ask: &SyncAsk, row: SyncRow) -> Option<SyncReply> {
         epoch: Epoch(number(&epoch)?),
         frontier,
         trim,
+        folded,
         floor: Levels { soft, hard },
         last: last.and_then(|id| number(&id)).map(Nonce),
         ids,
@@ -71,14 +79,18 @@ pub(crate) fn synced(ask: &SyncAsk, row: SyncRow) -> Option<SyncReply> {
     })
 }
 
-fn level((member, score): &Row) -> Option<(u64, TagHash, Strength)> {
-    let (kind, tag) = member.split_first()?;
-    let strength = match kind {
-        b's' => Strength::Soft,
-        b'h' => Strength::Hard,
+fn level((member, score): &Row) -> Option<(u64, Target, Strength)> {
+    let (kind, name) = member.split_first()?;
+    let tag = || Some(Target::Tag(TagHash(u128::from_be_bytes(name.try_into().ok()?))));
+    let register = || Some(Target::Register(u16::from_be_bytes(name.try_into().ok()?)));
+    let (target, strength) = match kind {
+        b's' => (tag()?, Strength::Soft),
+        b'h' => (tag()?, Strength::Hard),
+        b'S' => (register()?, Strength::Soft),
+        b'H' => (register()?, Strength::Hard),
         _ => return None,
     };
-    Some((exact(*score), TagHash(u128::from_be_bytes(tag.try_into().ok()?)), strength))
+    Some((exact(*score), target, strength))
 }
 
 fn id((member, score): &Row) -> Option<(u64, Nonce)> {

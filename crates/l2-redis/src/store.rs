@@ -12,7 +12,7 @@ use crate::client::RedisClient;
 use crate::error::l2_error;
 use crate::{ledger, scripts};
 
-/// How many barriers a ledger keeps; older ones fold into the floor of their kind.
+/// How many barriers a ledger keeps exactly, unless told otherwise; older ones fold into registers.
 const MAX_BARRIERS: usize = 200_000;
 
 /// The longest life a server accepts for sure, in milliseconds (285,000 years).
@@ -38,6 +38,7 @@ const MIN_LEDGER_LIFE_MS: u64 = 60_000;
 #[derive(Clone, Debug)]
 pub struct RedisL2 {
     client: RedisClient,
+    barriers: usize,
 }
 
 impl RedisL2 {
@@ -57,7 +58,15 @@ impl RedisL2 {
     /// A store on a client that others may share.
     #[must_use]
     pub fn new(client: RedisClient) -> Self {
-        Self { client }
+        Self { client, barriers: MAX_BARRIERS }
+    }
+
+    /// How many barriers of tags the ledger keeps exactly at most; older ones fold into registers by
+    /// hash, which hide more, never less. Default: 200,000. Give it to all nodes alike.
+    #[must_use]
+    pub fn with_barriers(mut self, barriers: usize) -> Self {
+        self.barriers = barriers;
+        self
     }
 
     async fn pipe<T: FromRedisValue>(&self, pipe: &Pipeline) -> RedisResult<T> {
@@ -168,7 +177,7 @@ impl L2 for RedisL2 {
         let mut call = scripts::ADVANCE.key(ledger);
         call.arg(ledger_life(ask.retention_ms)).arg(id(ask.new_epoch.0));
         call.arg(id(ask.removal.nonce.0)).arg(id_or_none(ask.epoch.map(|e| e.0))).arg(ask.frontier);
-        call.arg(ask.retention_ms.saturating_mul(1000)).arg(MAX_BARRIERS).arg(RECENT_IDS);
+        call.arg(ask.retention_ms.saturating_mul(1000)).arg(self.barriers).arg(RECENT_IDS);
         match &announce {
             Some(a) => call.arg(&a.channel).arg(&a.head[..]).arg(&a.tail[..]),
             None => call.arg("").arg("").arg(""),

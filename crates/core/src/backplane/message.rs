@@ -9,7 +9,8 @@
 //! | 20 | 8 | the publisher's sequence number, from 1; 0 on a heartbeat to oneself |
 //!
 //! then, for a removal: epoch, previous id (0 for none), number, nonce (8 each), strength (`H`, `S`),
-//! count (2), and that many tag hashes (16 each); no tag means everything. For a key: op (`B` before
+//! count (2), and that many tag hashes (16 each); no tag means everything. With strength `h` or `s` the
+//! last 16 bits of each hash name a register instead, whatever the tag. For a key: op (`B` before
 //! the write, `W` written, `R` removed, `E` expired), version (8), key hash (16). For a heartbeat: a
 //! number (8) and how far the publisher's sequence has come (8).
 //!
@@ -108,21 +109,23 @@ pub fn heartbeat(from: PublisherId, seq: u64, beat: u64, next: u64) -> Bytes {
 pub fn removal(from: PublisherId, seq: u64, channel: &str, what: &Removal) -> AnnounceRemoval {
     let mut tail = BytesMut::with_capacity(11 + 16 * what.targets.len());
     tail.put_u64(what.nonce.0);
-    tail.put_u8(match what.strength {
-        Strength::Hard => b'H',
-        Strength::Soft => b'S',
+    // A message is about tags or about registers. A register hides what each of its tags hides.
+    let widened = what.targets.iter().any(|target| matches!(target, Target::Register(_)));
+    tail.put_u8(match (what.strength, widened) {
+        (Strength::Hard, false) => b'H',
+        (Strength::Soft, false) => b'S',
+        (Strength::Hard, true) => b'h',
+        (Strength::Soft, true) => b's',
     });
-    let tags: Vec<_> = what
-        .targets
-        .iter()
-        .filter_map(|target| match target {
-            Target::Tag(tag) => Some(*tag),
-            Target::Everything => None,
-        })
-        .collect();
-    tail.put_u16(u16::try_from(tags.len()).unwrap_or(u16::MAX));
-    for tag in tags {
-        tail.put_u128(tag.0);
+    let hash = |target: &Target| match target {
+        Target::Tag(tag) => Some(tag.0),
+        Target::Register(register) => Some(u128::from(*register)),
+        Target::Everything => None,
+    };
+    let hashes: Vec<_> = what.targets.iter().filter_map(hash).collect();
+    tail.put_u16(u16::try_from(hashes.len()).unwrap_or(u16::MAX));
+    for hash in hashes {
+        tail.put_u128(hash);
     }
     let head = header(b'R', from, seq, 0).freeze();
     AnnounceRemoval { channel: channel.to_owned(), head, tail: tail.freeze() }
@@ -164,9 +167,11 @@ fn removal_body(r: &mut Reader<'_>) -> Option<Body> {
     let prev = Some(r.u64()?).filter(|id| *id != 0).map(Nonce);
     let seq = r.u64()?;
     let nonce = Nonce(r.u64()?);
-    let strength = match r.take()? {
-        [b'H'] => Strength::Hard,
-        [b'S'] => Strength::Soft,
+    let (strength, widened) = match r.take()? {
+        [b'H'] => (Strength::Hard, false),
+        [b'S'] => (Strength::Soft, false),
+        [b'h'] => (Strength::Hard, true),
+        [b's'] => (Strength::Soft, true),
         _ => return None,
     };
     let count = usize::from(u16::from_be_bytes(r.take()?));
@@ -175,7 +180,8 @@ fn removal_body(r: &mut Reader<'_>) -> Option<Body> {
     }
     let mut targets = Vec::with_capacity(count.max(1));
     for _ in 0..count {
-        targets.push(Target::Tag(TagHash(u128::from_be_bytes(r.take()?))));
+        let tag = TagHash(u128::from_be_bytes(r.take()?));
+        targets.push(if widened { Target::Register(tag.register()) } else { Target::Tag(tag) });
     }
     if targets.is_empty() {
         targets.push(Target::Everything);

@@ -18,7 +18,8 @@ pub struct Health {
     pub last_heard: Option<Duration>,
     /// The newest removal below which this node knows all.
     pub ledger_frontier: u64,
-    /// How many tags have a barrier.
+    /// How many barriers this node keeps: one per tag removed lately, and at most 65,536 registers
+    /// for all that were removed before.
     pub ledger_size: usize,
     /// Whether the ledger is in doubt until the next poll.
     pub ledger_suspect: bool,

@@ -8,12 +8,12 @@ use super::CoherenceLease;
 use crate::clock::Moment;
 use crate::entry::{Meta, Stamp};
 use crate::protocol::ledger::{
-    Advanced, Hearing, Item, Levels, Pending, Removal, Replica, SyncAsk, SyncReply, Synced, Target,
+    Advanced, Hearing, Item, Pending, Removal, Replica, SyncAsk, SyncReply, Synced, Target,
 };
 use crate::protocol::session::Doubt;
 use crate::protocol::validity::{Knowledge, TagLevels, Verdict, judge};
 use crate::protocol::{Epoch, Nonce, TagHash};
-use crate::tags::{TagState, Tags};
+use crate::tags::{Cells, TagState, Tags};
 use crate::telemetry::Counter;
 
 /// Invariants:
@@ -36,7 +36,6 @@ pub(crate) struct Node {
     epoch: AtomicU64,
     suspect: AtomicBool,
     floor: Cells,
-    pending_floor: Cells,
     pub(crate) lease: CoherenceLease,
     /// Checks that the memo did not answer.
     pub(crate) judged: Counter,
@@ -44,23 +43,6 @@ pub(crate) struct Node {
     pub(crate) sync_wanted: Notify,
     /// The ledger has moved.
     moved: Notify,
-}
-
-#[derive(Debug, Default)]
-struct Cells {
-    soft: AtomicU64,
-    hard: AtomicU64,
-}
-
-impl Cells {
-    fn load(&self) -> Levels {
-        Levels { soft: self.soft.load(Ordering::Relaxed), hard: self.hard.load(Ordering::Relaxed) }
-    }
-
-    fn store(&self, levels: Levels) {
-        self.soft.store(levels.soft, Ordering::Relaxed);
-        self.hard.store(levels.hard, Ordering::Relaxed);
-    }
 }
 
 /// What a node says of its ledger.
@@ -86,7 +68,6 @@ impl Node {
             epoch: AtomicU64::new(0),
             suspect: AtomicBool::new(false),
             floor: Cells::default(),
-            pending_floor: Cells::default(),
             lease,
             judged: Counter::default(),
             sync_wanted: Notify::new(),
@@ -115,7 +96,7 @@ impl Node {
     fn judge_anew(&self, meta: &Meta, now: Moment) -> Verdict {
         self.judged.add();
         let judge = || {
-            let tags = meta.tags.iter().map(|tag| tag.levels());
+            let tags = meta.tags.iter().flat_map(|tag| self.tags.levels(tag));
             let knowledge = self.knowledge();
             match judge(&meta.facts(), &knowledge, tags, now.as_nanos()) {
                 // It was never in L2, so there is nothing to verify it with.
@@ -200,7 +181,7 @@ impl Node {
             let hash = TagHash::of(name);
             self.tags.held(hash).unwrap_or_else(|| {
                 let ledger = self.ledger.lock();
-                self.tags.intern(name, hash, known_of(&ledger, hash))
+                self.tags.intern(name, hash, known_of(&ledger, Target::Tag(hash)))
             })
         })
         .collect()
@@ -285,12 +266,11 @@ impl Node {
         let suspect = ledger.is_suspect();
         let epoch = ledger.epoch().map_or(0, |epoch| epoch.0);
         for target in &changed {
+            let known = || known_of(&ledger, *target);
             match target {
-                Target::Tag(tag) => self.tags.update(*tag, known_of(&ledger, *tag)),
-                Target::Everything => {
-                    self.floor.store(ledger.floor());
-                    self.pending_floor.store(ledger.pending_levels(Target::Everything));
-                }
+                Target::Tag(tag) => self.tags.update(*tag, known),
+                Target::Register(register) => self.tags.update_register(*register, known()),
+                Target::Everything => self.floor.store(known()),
             }
         }
         let doubted = self.suspect.swap(suspect, Ordering::AcqRel) != suspect;
@@ -305,10 +285,11 @@ impl Node {
 
     fn knowledge(&self) -> Knowledge {
         let epoch = self.epoch.load(Ordering::Acquire);
+        let TagLevels { levels: floor, pending } = self.floor.load();
         Knowledge {
             epoch: (epoch != 0).then_some(Epoch(epoch)),
-            floor: self.floor.load(),
-            pending: self.pending_floor.load(),
+            floor,
+            pending,
             session: self.session(),
             coherent_until: self.lease.until(),
             lease: self.lease.length(),
@@ -317,6 +298,7 @@ impl Node {
     }
 }
 
-fn known_of(ledger: &Replica, tag: TagHash) -> TagLevels {
-    TagLevels { levels: ledger.levels(tag), pending: ledger.pending_levels(Target::Tag(tag)) }
+/// What hides the entries of a target, its register aside.
+fn known_of(ledger: &Replica, target: Target) -> TagLevels {
+    TagLevels { levels: ledger.barriers(target), pending: ledger.pending_levels(target) }
 }

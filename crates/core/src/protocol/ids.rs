@@ -64,6 +64,13 @@ impl TagHash {
     pub fn of(tag: &str) -> Self {
         Self(xxh3_128(tag.as_bytes()))
     }
+
+    /// The register that its old barriers fold into: its last 16 bits.
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "the last 16 bits are what is wanted")]
+    pub fn register(self) -> u16 {
+        self.0 as u16
+    }
 }
 
 impl KeyHash {

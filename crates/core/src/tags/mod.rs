@@ -5,49 +5,29 @@
 //! A state lives as long as some entry holds it; levels of tags without entries are in the ledger
 //! replica alone.
 
+mod cells;
+
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use dashmap::DashMap;
 use foldhash::fast::RandomState;
 
+pub(crate) use self::cells::Cells;
 use crate::protocol::TagHash;
-use crate::protocol::ledger::Levels;
 use crate::protocol::validity::TagLevels;
 
 /// One tag and what the node knows of it.
 #[derive(Debug)]
 pub(crate) struct TagState {
     name: Box<str>,
-    soft: AtomicU64,
-    hard: AtomicU64,
-    pending_soft: AtomicU64,
-    pending_hard: AtomicU64,
+    register: u16,
+    own: Cells,
 }
 
 impl TagState {
     pub(crate) fn name(&self) -> &str {
         &self.name
-    }
-
-    pub(crate) fn levels(&self) -> TagLevels {
-        TagLevels {
-            levels: Levels {
-                soft: self.soft.load(Ordering::Relaxed),
-                hard: self.hard.load(Ordering::Relaxed),
-            },
-            pending: Levels {
-                soft: self.pending_soft.load(Ordering::Relaxed),
-                hard: self.pending_hard.load(Ordering::Relaxed),
-            },
-        }
-    }
-
-    fn store(&self, known: TagLevels) {
-        self.soft.store(known.levels.soft, Ordering::Relaxed);
-        self.hard.store(known.levels.hard, Ordering::Relaxed);
-        self.pending_soft.store(known.pending.soft, Ordering::Relaxed);
-        self.pending_hard.store(known.pending.hard, Ordering::Relaxed);
     }
 }
 
@@ -56,12 +36,21 @@ impl TagState {
 #[derive(Debug)]
 pub(crate) struct Tags {
     states: DashMap<TagHash, Weak<TagState>, RandomState>,
+    /// The registers of old removals, 2 MiB; none until a ledger has folded some. Entries look here
+    /// by their tags, so a register that rises is seen by all of them and nobody looks for them.
+    sketch: OnceLock<Box<[Cells]>>,
     sweep_at: AtomicU64,
 }
 
 impl Tags {
     pub(crate) fn new() -> Self {
-        Self { states: DashMap::default(), sweep_at: AtomicU64::new(4096) }
+        Self { states: DashMap::default(), sketch: OnceLock::new(), sweep_at: AtomicU64::new(4096) }
+    }
+
+    /// What hides the entries of a tag: its own barriers, and its register's.
+    pub(crate) fn levels(&self, tag: &TagState) -> [TagLevels; 2] {
+        let register = self.sketch.get().map(|cells| cells[usize::from(tag.register)].load());
+        [tag.own.load(), register.unwrap_or_default()]
     }
 
     /// The state of a tag, if some entry holds it.
@@ -76,23 +65,23 @@ impl Tags {
         if let Some(state) = slot.upgrade() {
             return state;
         }
-        let state = Arc::new(TagState {
-            name: name.into(),
-            soft: AtomicU64::new(0),
-            hard: AtomicU64::new(0),
-            pending_soft: AtomicU64::new(0),
-            pending_hard: AtomicU64::new(0),
-        });
-        state.store(known);
+        let state =
+            Arc::new(TagState { name: name.into(), register: hash.register(), own: known.into() });
         *slot = Arc::downgrade(&state);
         state
     }
 
     /// The ledger moved. Its lock is held.
-    pub(crate) fn update(&self, hash: TagHash, known: TagLevels) {
+    pub(crate) fn update(&self, hash: TagHash, known: impl FnOnce() -> TagLevels) {
         if let Some(state) = self.held(hash) {
-            state.store(known);
+            state.own.store(known());
         }
+    }
+
+    /// The ledger's sketch moved. Its lock is held.
+    pub(crate) fn update_register(&self, register: u16, known: TagLevels) {
+        let all = || (0..=u16::MAX).map(|_| Cells::default()).collect();
+        self.sketch.get_or_init(all)[usize::from(register)].store(known);
     }
 
     /// Forgets tags that no entry holds, when the table has doubled since the last time.

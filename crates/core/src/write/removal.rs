@@ -8,7 +8,12 @@ use crate::l2::L2Error;
 use crate::l2::access::Access;
 use crate::options::EntryOptions;
 use crate::protocol::TagHash;
-use crate::protocol::ledger::{Advance, MAX_TARGETS, Removal, Strength, SyncAsk, Target};
+use crate::protocol::ledger::{
+    Advance, Authority, MAX_TARGETS, Removal, Strength, SyncAsk, Target,
+};
+
+/// How much more than its own ledger a node without L2 may keep.
+const SLACK: usize = 4096;
 
 /// Hides every entry that carries one of the tags.
 pub(crate) async fn by_tags<C: Sync>(
@@ -126,6 +131,9 @@ fn commit_locally<C>(inner: &Inner<C>, removal: Removal) -> Receipt {
         let numbers = ledger.advance(own_clock(inner), &ask);
         // Under the same lock, so that the replica hears the numbers in order.
         inner.node.committed(removal, numbers);
+        if inner.node.known().barriers > ledger.len() + SLACK {
+            compare_locally(inner, &mut ledger);
+        }
         numbers
     };
     Receipt::local().with_barrier(Barrier { epoch: numbers.epoch, seq: numbers.seq })
@@ -133,8 +141,13 @@ fn commit_locally<C>(inner: &Inner<C>, removal: Removal) -> Receipt {
 
 /// Begins the ledger of a cache without L2.
 pub(crate) fn begin_locally<C>(inner: &Inner<C>) {
+    compare_locally(inner, &mut inner.own_ledger.lock());
+}
+
+/// A node folds and forgets what the ledger does when it compares.
+fn compare_locally<C>(inner: &Inner<C>, ledger: &mut Authority) {
     let ask: SyncAsk = inner.node.ask(inner.entropy.epoch(), usize::MAX, inner.retention_ms());
-    let reply = inner.own_ledger.lock().sync(own_clock(inner), &ask);
+    let reply = ledger.sync(own_clock(inner), &ask);
     let _ = inner.node.synced(&reply, || inner.entropy.nonce());
 }
 

@@ -7,34 +7,63 @@ local now = now_us()
 local epoch, frontier = current_life(now)
 local id = 'i' .. ARGV[3]
 
--- Drops ids beyond the newest, barriers older than the retention, and barriers beyond the cap. What
--- is dropped folds into the floor of its kind, in case the clock has jumped ahead.
-local function trim()
-  local oldest, cap, most_ids = now - ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8])
-  local ids = redis.call('ZCOUNT', K, '-inf', '(-1')
-  if ids > most_ids then redis.call('ZREMRANGEBYRANK', K, most_ids, ids - 1) end
-
-  local kept = redis.call('ZCOUNT', K, '(0', '+inf')
-  for _, score in ipairs(redis.call('ZMSCORE', K, 'f', 'T', 'FH', 'FS')) do
-    if score then kept = kept - 1 end
-  end
-  local excess = math.max(redis.call('ZCOUNT', K, '(0', '(' .. text(oldest)), kept - cap)
-  if excess <= 0 then return end
-
-  local count = math.min(excess + 4, 256)
-  local rows = redis.call('ZRANGEBYSCORE', K, '(0', '+inf', 'WITHSCORES', 'LIMIT', 0, count)
-  local dropped, floors = {}, {}
+-- The oldest barriers of a range of numbers: members and numbers, less than 256, no number in part.
+local function oldest(from, to)
+  local rows = redis.call('ZRANGEBYSCORE', K, from, to, 'WITHSCORES', 'LIMIT', 0, 256)
+  local members, numbers, cut = {}, {}, #rows == 512 and rows[512]
   for i = 1, #rows, 2 do
-    local member, number = rows[i], tonumber(rows[i + 1])
-    if #member == 17 then
-      if number >= oldest and kept - #dropped <= cap then break end
-      dropped[#dropped + 1] = member
-      floors['F' .. string.upper(string.sub(member, 1, 1))] = number
-      floors.T = number
+    if #rows[i] > 2 and rows[i + 1] ~= cut then
+      members[#members + 1], numbers[#numbers + 1] = rows[i], tonumber(rows[i + 1])
     end
   end
-  if #dropped > 0 then redis.call('ZREM', K, unpack(dropped)) end
-  for mark, number in pairs(floors) do redis.call('ZADD', K, 'GT', text(number), mark) end
+  return members, numbers
+end
+
+-- Takes members away and raises what they are folded into.
+local function fold(gone, raised)
+  if #gone > 0 then redis.call('ZREM', K, unpack(gone)) end
+  local scored = {}
+  for member, number in pairs(raised) do
+    scored[#scored + 1] = text(number)
+    scored[#scored + 1] = member
+  end
+  if #scored > 0 then redis.call('ZADD', K, 'GT', unpack(scored)) end
+end
+
+-- Drops ids beyond the newest, and barriers older than the retention: these raise the floor of their
+-- kind, in case the clock has jumped ahead.
+local function trim()
+  local most_ids, ids = tonumber(ARGV[8]), redis.call('ZCOUNT', K, '-inf', '(-1')
+  if ids > most_ids then redis.call('ZREMRANGEBYRANK', K, most_ids, ids - 1) end
+  local members, numbers = oldest('(0', '(' .. text(math.max(now - ARGV[6], 0)))
+  local raised = {}
+  for i, member in ipairs(members) do
+    raised['F' .. string.upper(string.sub(member, 1, 1))], raised.T = numbers[i], numbers[i]
+  end
+  fold(members, raised)
+end
+
+-- Folds the oldest tags into their registers until no more than the cap are left, number by number.
+local function fold_oldest()
+  local marks = redis.call('ZMSCORE', K, 'R', 'f', 'T', 'FH', 'FS')
+  local folded, cap = tonumber(marks[1] or 0), tonumber(ARGV[7])
+  local above = '(' .. text(folded)
+  local kept = redis.call('ZCOUNT', K, above, '+inf')
+  for i = 2, 5 do
+    if tonumber(marks[i] or 0) > folded then kept = kept - 1 end
+  end
+  if kept <= cap then return end
+  local members, numbers = oldest(above, '+inf')
+  local gone, raised = {}, {}
+  for i, member in ipairs(members) do
+    if kept <= cap and numbers[i] ~= raised.R then break end
+    if #member == 17 then
+      gone[#gone + 1] = member
+      raised[string.upper(string.sub(member, 1, 1)) .. string.sub(member, -2)] = numbers[i]
+    end
+    raised.R, kept = numbers[i], kept - 1
+  end
+  fold(gone, raised)
 end
 
 local known = redis.call('ZSCORE', K, id)
@@ -51,6 +80,7 @@ if not seq then
   end
   redis.call('ZADD', K, unpack(scored))
   trim()
+  fold_oldest()
 end
 
 local announced = 0

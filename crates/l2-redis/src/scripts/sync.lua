@@ -1,7 +1,7 @@
 -- SYNC: what a replica does not know.
 -- ARGV: 3 its epoch or '', 4 from, 5 its frontier, 6 the newest id it knows or '', 7 page.
 -- The standing is 0 current, 1 reload, 2 new epoch. Rows are cut to the page by the caller. That
--- takes one barrier more than the page, or all of a number (64), and four that are not barriers.
+-- takes one barrier more than the page, or all of a number (64), and five that are not barriers.
 local CURRENT, RELOAD, NEW_EPOCH = 0, 1, 2
 local now = now_us()
 local epoch, frontier = current_life(now)
@@ -20,11 +20,11 @@ if verdict ~= NEW_EPOCH and caller > frontier then
   frontier = caller
   redis.call('ZADD', K, text(frontier), 'f')
 end
-local marks = redis.call('ZMSCORE', K, 'T', 'FS', 'FH')
+local marks = redis.call('ZMSCORE', K, 'T', 'R', 'FS', 'FH')
 local below = '(' .. text(-math.max(from, 1))
 return {
   verdict, epoch, text(frontier), text(now), id_below(2 ^ 53),
-  text(marks[1] or 0), text(marks[2] or 0), text(marks[3] or 0),
+  text(marks[1] or 0), text(marks[2] or 0), text(marks[3] or 0), text(marks[4] or 0),
   redis.call('ZRANGEBYSCORE', K, '-inf', below, 'WITHSCORES'),
-  redis.call('ZRANGEBYSCORE', K, '(' .. text(from), '+inf', 'WITHSCORES', 'LIMIT', 0, math.max(ARGV[7], 64) + 5),
+  redis.call('ZRANGEBYSCORE', K, '(' .. text(from), '+inf', 'WITHSCORES', 'LIMIT', 0, math.max(ARGV[7], 64) + 6),
 }

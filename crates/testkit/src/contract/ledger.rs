@@ -16,6 +16,7 @@ pub(super) async fn check<S: L2 + ?Sized>(store: &S, prefix: &str) {
     notices_lost_history(store, &key("lost")).await;
     pages(store, &key("pages")).await;
     raises_floors(store, &key("floors")).await;
+    keeps_registers(store, &key("registers")).await;
     assert_ne!(
         sync(store, &key("one"), ask(None, 0, None)).await.epoch,
         sync(store, &key("two"), SyncAsk { new_epoch: Epoch(2), ..ask(None, 0, None) }).await.epoch,
@@ -75,8 +76,8 @@ async fn tells_what_is_new<S: L2 + ?Sized>(store: &S, ledger: &str) {
     let two = advance(store, ledger, Advance { ..soft(2, &[2]) }).await;
     let all = sync(store, ledger, ask(None, 0, None)).await;
     let (hard, soft) = (Strength::Hard, Strength::Soft);
-    let levels =
-        [(one.seq, TagHash(1), hard), (one.seq, TagHash(2), hard), (two.seq, TagHash(2), soft)];
+    let tag = |tag| Target::Tag(TagHash(tag));
+    let levels = [(one.seq, tag(1), hard), (one.seq, tag(2), hard), (two.seq, tag(2), soft)];
     assert_eq!(all.levels, levels, "hard and soft are two numbers per tag");
     assert_eq!(all.ids, [(one.seq, Nonce(1)), (two.seq, Nonce(2))], "ids are told in order");
     assert_eq!(all.last, Some(Nonce(2)), "the newest id is told");
@@ -87,11 +88,10 @@ async fn tells_what_is_new<S: L2 + ?Sized>(store: &S, ledger: &str) {
     let three = advance(store, ledger, removal(3, &[2])).await;
     let delta = sync(store, ledger, ask(Some(EPOCH), two.seq, Some(2))).await;
     assert_eq!(delta.standing, Standing::Current, "who is behind is current");
-    assert_eq!(delta.levels, [(three.seq, TagHash(2), hard)], "and is told what is new");
+    assert_eq!(delta.levels, [(three.seq, tag(2), hard)], "and is told what is new");
     assert_eq!(delta.ids, [(three.seq, Nonce(3))], "and is told what is new");
     let all = sync(store, ledger, ask(Some(EPOCH), 0, None)).await;
-    let levels =
-        [(one.seq, TagHash(1), hard), (two.seq, TagHash(2), soft), (three.seq, TagHash(2), hard)];
+    let levels = [(one.seq, tag(1), hard), (two.seq, tag(2), soft), (three.seq, tag(2), hard)];
     assert_eq!(all.levels, levels, "per tag and strength the newest removal counts");
 }
 
@@ -117,7 +117,7 @@ async fn pages<S: L2 + ?Sized>(store: &S, ledger: &str) {
     for nonce in 1..=20_u64 {
         let tags: Vec<u128> = (0..5).map(|tag| u128::from(nonce) * 5 + tag).collect();
         let seq = advance(store, ledger, removal(nonce, &tags)).await.seq;
-        expected.extend(tags.iter().map(|tag| (seq, TagHash(*tag), Strength::Hard)));
+        expected.extend(tags.iter().map(|tag| (seq, Target::Tag(TagHash(*tag)), Strength::Hard)));
     }
     for page in [3, 5, 12, 4096] {
         let (levels, ids) = read_in_pages(store, ledger, page).await;
@@ -131,7 +131,7 @@ async fn read_in_pages<S: L2 + ?Sized>(
     store: &S,
     ledger: &str,
     page: usize,
-) -> (Vec<(u64, TagHash, Strength)>, Vec<(u64, Nonce)>) {
+) -> (Vec<(u64, Target, Strength)>, Vec<(u64, Nonce)>) {
     let (mut levels, mut ids, mut from) = (Vec::new(), Vec::new(), 0);
     loop {
         let reply = sync(store, ledger, SyncAsk { from, page, ..ask(Some(EPOCH), 0, None) }).await;
@@ -161,6 +161,22 @@ async fn raises_floors<S: L2 + ?Sized>(store: &S, ledger: &str) {
     let reply = sync(store, ledger, ask(Some(EPOCH), 0, None)).await;
     assert_eq!((reply.floor.hard, reply.floor.soft), (hard.seq, soft.seq), "clears raise floors");
     assert!(reply.levels.is_empty(), "a clear is no tag");
+}
+
+/// What is issued again after a failover may be a register.
+async fn keeps_registers<S: L2 + ?Sized>(store: &S, ledger: &str) {
+    let mut ask = removal(1, &[0x1_0007]);
+    ask.removal.targets.push(Target::Register(7));
+    let one = advance(store, ledger, ask).await;
+    let mut ask = soft(2, &[]);
+    ask.removal.targets = vec![Target::Register(u16::MAX)];
+    let two = advance(store, ledger, ask).await;
+    let reply = sync(store, ledger, self::ask(Some(EPOCH), 0, None)).await;
+    let (hard, soft) = (Strength::Hard, Strength::Soft);
+    let tag = (one.seq, Target::Tag(TagHash(0x1_0007)), hard);
+    let levels = [(one.seq, Target::Register(7), hard), tag];
+    assert_eq!(reply.levels[..2], levels, "a register is a target of its own");
+    assert_eq!(reply.levels[2..], [(two.seq, Target::Register(u16::MAX), soft)], "of both kinds");
 }
 
 pub(super) fn removal(nonce: u64, tags: &[u128]) -> Advance {

@@ -20,6 +20,10 @@ use super::REACH;
 pub(super) const TAG: Target = Target::Tag(TagHash(1));
 /// Another tag.
 pub(super) const OTHER: Target = Target::Tag(TagHash(2));
+/// A third one, in the register of the first.
+pub(super) const SHARER: Target = Target::Tag(TagHash(0x1_0001));
+/// What does not hide the key, or hides it only because it shares a register.
+pub(super) const ELSEWHERE: [Target; 3] = [OTHER, SHARER, Target::Register(2)];
 
 /// A copy of the value, in L1 or in L2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -132,6 +136,7 @@ pub enum Sabotage {
     NoReissue,
     IgnoreSuspect,
     SoftForHard,
+    NoFold,
 }
 
 /// A configuration.
@@ -151,6 +156,8 @@ pub struct Ledger {
     /// Whether a promoted server's clock is past every number issued.
     pub(super) clock_ahead: bool,
     pub(super) page: usize,
+    /// How many barriers the server keeps exactly.
+    pub(super) cap: usize,
     pub(super) max_nonces: u64,
     pub(super) sabotage: Sabotage,
 }
@@ -169,6 +176,7 @@ impl Ledger {
             slow_sync: false,
             clock_ahead: true,
             page: PAGE,
+            cap: CAP,
             max_nonces: 5,
             sabotage: Sabotage::None,
         }
@@ -210,7 +218,9 @@ impl Ledger {
             levels.hard = 0;
         }
         let tag = TagLevels { levels, pending: pending(TAG) };
-        judge(&facts, &knowledge, std::iter::once(tag), 0)
+        let register = Target::Register(TagHash(1).register());
+        let register = TagLevels { levels: Levels::default(), pending: pending(register) };
+        judge(&facts, &knowledge, [tag, register].into_iter(), 0)
     }
 
     /// Whether stale reads count: not between a failover to a clock that was behind and the
@@ -273,6 +283,8 @@ impl State {
     }
 }
 
+/// Larger than any ledger here, unless it folds.
+pub(super) const CAP: usize = 64;
 /// Larger than any ledger here.
 pub(super) const PAGE: usize = 64;
 /// Longer than any history here.
@@ -341,14 +353,18 @@ impl Model for Ledger {
     }
 }
 
-/// After a fork a replica may keep numbers of the life that is over, below the clear it issued.
-pub(super) fn equal(one: &Replica, server: &Replica) -> bool {
-    let same = |mine: u64, theirs: u64| mine == theirs || mine < server.floor().hard;
+/// After a fork a replica may keep numbers of the life that is over, below the clear it issued. What
+/// folds hides no less than what is exact on the server.
+pub(super) fn equal(one: &Replica, server: &Replica, folds: bool) -> bool {
+    let same = |mine: u64, theirs: u64| {
+        mine == theirs || mine < server.floor().hard || (folds && mine > theirs)
+    };
     one.epoch() == server.epoch()
         && one.frontier() == server.frontier()
         && one.floor() == server.floor()
-        && [TagHash(1), TagHash(2)].iter().all(|tag| {
-            let (mine, theirs) = (one.levels(*tag), server.levels(*tag));
+        && [TAG, OTHER].iter().all(|target| {
+            let Target::Tag(tag) = target else { return false };
+            let (mine, theirs) = (one.levels(*tag), server.barriers(*target));
             same(mine.soft, theirs.soft) && same(mine.hard, theirs.hard)
         })
 }

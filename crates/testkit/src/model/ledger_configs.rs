@@ -2,7 +2,7 @@
 
 use crinkle_core::protocol::ledger::{Strength, Target};
 
-use super::ledger::{Ledger, OTHER, Sabotage, TAG};
+use super::ledger::{Ledger, OTHER, SHARER, Sabotage, TAG};
 use super::{Expect, Report, explore};
 
 /// Runs the configurations whose name contains `filter`; the large ones only if `deep`.
@@ -26,6 +26,8 @@ const SOFT: (Target, Strength) = (TAG, Strength::Soft);
 const NOISE: (Target, Strength) = (OTHER, Strength::Hard);
 const TWO: &[(Target, Strength)] = &[HARD, HARD];
 const TAGS: &[(Target, Strength)] = &[NOISE, HARD];
+/// Two tags in one register; with a cap of one, the second folds the first.
+const FOLDED: &[(Target, Strength)] = &[HARD, (SHARER, Strength::Soft)];
 const CLEAR: (Target, Strength) = (Target::Everything, Strength::Hard);
 
 fn designs(deep: bool) -> Vec<(&'static str, Ledger)> {
@@ -79,10 +81,25 @@ fn designs(deep: bool) -> Vec<(&'static str, Ledger)> {
             Ledger { failovers: 1, slow_sync: true, loaders: [false, false], ..both },
         ),
     ];
+    all.extend(folding(both, issuer, peer));
     if deep {
         all.extend(large(both, issuer, peer));
     }
     all
+}
+
+fn folding(both: Ledger, issuer: Ledger, peer: Ledger) -> Vec<(&'static str, Ledger)> {
+    vec![
+        ("I two folds, a lost message", Ledger { script: FOLDED, cap: 0, drops: 1, ..peer }),
+        (
+            "J a fold, slow SYNC, pages of one",
+            Ledger { script: FOLDED, cap: 1, slow_sync: true, page: 1, ..issuer },
+        ),
+        (
+            "L a fold, a failover, replicas only",
+            Ledger { cap: 0, failovers: 1, loaders: [false, false], ..both },
+        ),
+    ]
 }
 
 fn large(both: Ledger, issuer: Ledger, peer: Ledger) -> Vec<(&'static str, Ledger)> {
@@ -101,6 +118,11 @@ fn large(both: Ledger, issuer: Ledger, peer: Ledger) -> Vec<(&'static str, Ledge
             "U two removals, a lost reply, slow SYNC, pages of one",
             Ledger { script: &[HARD, NOISE], drops: 1, slow_sync: true, page: 1, ..issuer },
         ),
+        (
+            "I+ three folds into two registers, a lost message",
+            Ledger { script: &[HARD, NOISE, (SHARER, Strength::Soft)], cap: 1, drops: 1, ..peer },
+        ),
+        ("L+ a fold, a failover", Ledger { cap: 0, failovers: 1, ..peer }),
         // Replicas only: what was numbered in a life that a failover takes back is forgotten by
         // those that merely heard of it; its issuer retries.
         (
@@ -143,5 +165,6 @@ fn sabotaged() -> Vec<(Sabotage, Ledger)> {
         (Sabotage::NoReissue, Ledger { failovers: 1, ..two }),
         (Sabotage::IgnoreSuspect, Ledger { flushes: 1, ..one }),
         (Sabotage::SoftForHard, one),
+        (Sabotage::NoFold, Ledger { cap: 0, drops: 1, ..one }),
     ]
 }

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use crinkle_core::protocol::ledger::{
-    Advance, Advanced, Hearing, Item, Removal, Replica, Strength, SyncAsk, SyncReply, Synced,
-    Target,
+    Advance, Advanced, Authority, Hearing, Item, Removal, Replica, Strength, SyncAsk, SyncReply,
+    Synced, Target,
 };
 use crinkle_core::protocol::validity::Verdict;
 use crinkle_core::protocol::{Epoch, Nonce};
 
 use super::ledger::{
-    Action, Entry, Flight, Ledger, Node, OTHER, RETENTION_MS, Sabotage, State, TAG, equal, probe,
+    Action, CAP, ELSEWHERE, Entry, Flight, Ledger, Node, RETENTION_MS, Sabotage, State, TAG, equal,
+    probe,
 };
 
 /// More questions in a row are a storm.
@@ -22,7 +23,7 @@ impl Ledger {
             source: 1,
             now: 1,
             issued: 1,
-            server: Arc::default(),
+            server: Arc::new((Authority::with_capacity(self.cap), None)),
             copy: Arc::default(),
             nodes: [Arc::default(), Arc::default()],
             ghosts: Arc::default(),
@@ -150,7 +151,7 @@ impl Ledger {
             Action::Failover => self.failover(state),
             Action::Flush => {
                 state.flushes -= 1;
-                state.server = Arc::default();
+                state.server = Arc::new((Authority::with_capacity(self.cap), None));
             }
             Action::Start(i) => start(state.node(i)),
             Action::Load(i) => {
@@ -175,7 +176,7 @@ impl Ledger {
         let (target, strength) = self.script[state.step];
         state.step += 1;
         let mut ghost = 0;
-        if target != OTHER {
+        if !ELSEWHERE.contains(&target) {
             state.source += 1;
             ghost = state.source;
         }
@@ -245,7 +246,10 @@ impl Ledger {
         if self.sabotage == Sabotage::NoLogMatching {
             ask.last = None;
         }
-        let reply = state.sync(&ask);
+        let mut reply = state.sync(&ask);
+        if self.sabotage == Sabotage::NoFold {
+            reply.levels.retain(|(_, target, _)| matches!(target, Target::Tag(_)));
+        }
         if reply.epoch == Epoch(state.epochs) {
             state.epochs += 1;
         }
@@ -280,7 +284,8 @@ impl Ledger {
                 Strength::Soft => node.required,
                 Strength::Hard => node.required_hard,
             };
-            let ghost = if targets == [OTHER] { 0 } else { required };
+            let elsewhere = targets.iter().all(|target| ELSEWHERE.contains(target));
+            let ghost = if elsewhere { 0 } else { required };
             Arc::make_mut(&mut state.ghosts).insert(nonce, (ghost, strength));
             state.node(i).known.insert(nonce);
             state.node(i).begin(Removal { nonce, strength, targets });
@@ -358,7 +363,7 @@ impl Ledger {
                 return false;
             }
             let server = probe(&state.server.0, state.now);
-            if state.nodes.iter().all(|node| equal(&node.replica, &server)) {
+            if state.nodes.iter().all(|node| equal(&node.replica, &server, self.cap < CAP)) {
                 return state.nodes.iter().all(|node| !node.replica.is_suspect());
             }
         }

@@ -8,8 +8,9 @@
 //!
 //! - **C1** What decides is the root alone: numbers rise, and ids are found, whatever the chunks say.
 //! - **C2** The root that is there names only chunks that were written before it.
-//! - **C3** A chunk that is gone, old, or too much folds into the floor of its kind: entries stamped before
-//!   its end are hidden, whatever their tags. It can hide more, never less.
+//! - **C3** A chunk that is gone or old folds into the floor of its kind: entries stamped before its end
+//!   are hidden, whatever their tags. It can hide more, never less.
+//! - **C4** Barriers beyond the cap fold into registers. These are barriers like others, and the oldest.
 
 use std::collections::BTreeMap;
 
@@ -18,9 +19,8 @@ use futures_util::future::try_join_all;
 use super::pieces::{Barrier, ChunkRef, Root, decode_chunk, encode_chunk};
 use super::{CasL2, CasStore, Stored};
 use crate::l2::L2Error;
-use crate::protocol::TagHash;
 use crate::protocol::ledger::{
-    Advance, Advanced, Authority, Levels, Snapshot, Standing, Strength, SyncAsk, SyncReply,
+    Advance, Advanced, Authority, Levels, Snapshot, Standing, Strength, SyncAsk, SyncReply, Target,
 };
 
 /// How many barriers a root holds before they go into a chunk.
@@ -55,7 +55,7 @@ impl<S: CasStore> CasL2<S> {
                 drop_old(life, &mut chunks, now, ask.retention_ms);
             }
             let epoch = life.as_ref().map(|life| life.epoch);
-            let mut authority = self.authority(life);
+            let mut authority = authority(life);
             let advanced = authority.advance(now, ask);
             if epoch != Some(advanced.epoch) {
                 chunks.clear();
@@ -82,7 +82,7 @@ impl<S: CasStore> CasL2<S> {
                 Some(root) => Some(self.part(ledger, root, ask, now).await?),
                 None => None,
             };
-            let mut authority = self.authority(part);
+            let mut authority = authority(part);
             let reply = authority.sync(now, ask);
             let ttl_ms = life_ms(ask.retention_ms);
             let life = match (&root, authority.snapshot()) {
@@ -130,41 +130,36 @@ impl<S: CasStore> CasL2<S> {
         self.store.swap(ledger, token, stored).await
     }
 
-    fn authority(&self, life: Option<Snapshot>) -> Authority {
-        match life {
-            Some(life) => Authority::restore(life, self.barriers),
-            None => Authority::with_capacity(self.barriers),
-        }
-    }
-
-    /// Moves the barriers of a root into chunks. Where that makes too many, those come first that a
-    /// newer removal of their tag has replaced, then the oldest.
+    /// Moves the barriers of a root into chunks. Where that makes too many, those go first that a newer
+    /// removal of their tag has replaced; then the oldest fold (C4).
     async fn move_out(&self, ledger: &str, root: &mut Root, ttl_ms: u64) -> Result<(), L2Error> {
-        let mut moving = std::mem::take(&mut root.life.levels);
-        if moving.len() + root.chunks.iter().map(|c| c.len as usize).sum::<usize>() > self.barriers
-        {
+        let exact = root.chunks.iter().filter(|chunk| chunk.end() > root.life.folded);
+        let exact = exact.map(|chunk| chunk.len as usize).sum::<usize>() + root.life.levels.len();
+        if exact > self.barriers {
             let mut newest = BTreeMap::new();
             let chunks = std::mem::take(&mut root.chunks);
             for barriers in self.load(ledger, &chunks, &mut root.life).await? {
                 add(&mut newest, barriers, 0);
             }
-            add(&mut newest, moving, 0);
-            moving = ascending(newest);
-            let surplus = moving.len().saturating_sub(self.barriers / 4 * 3);
-            let folded: Vec<_> = moving.drain(..surplus).collect();
-            fold(&mut root.life, ChunkRef::of(0, &folded).ends);
+            add(&mut newest, std::mem::take(&mut root.life.levels), 0);
+            root.life.levels = ascending(newest);
+            root.life = root.life.clone().folded_to(self.barriers / 4 * 3);
         }
+        let moving = std::mem::take(&mut root.life.levels);
+        let registers = moving.partition_point(|(seq, _, _)| *seq <= root.life.folded);
+        let (registers, tags) = moving.split_at(registers);
         let mut writes = Vec::new();
-        let mut rest = moving.as_slice();
-        while !rest.is_empty() {
-            let part;
-            (part, rest) = rest.split_at(whole_numbers(rest, IN_CHUNK));
-            let chunk = ChunkRef::of(self.entropy.version().0, part);
-            // The root is lasting, and a store that keeps order makes this so with it. It ends by
-            // itself when what it holds hides nothing any more, named by a root or not.
-            let stored = Stored { bytes: encode_chunk(part), ttl_ms, lasting: false };
-            writes.push((chunk_key(ledger, chunk), stored));
-            root.chunks.push(chunk);
+        for mut rest in [registers, tags] {
+            while !rest.is_empty() {
+                let part;
+                (part, rest) = rest.split_at(whole_numbers(rest, IN_CHUNK));
+                let chunk = ChunkRef::of(self.entropy.version().0, part);
+                // The root is lasting, and a store that keeps order makes this so with it. It ends
+                // by itself when what it holds hides nothing any more, named by a root or not.
+                let stored = Stored { bytes: encode_chunk(part), ttl_ms, lasting: false };
+                writes.push((chunk_key(ledger, chunk), stored));
+                root.chunks.push(chunk);
+            }
         }
         let writes = writes
             .into_iter()
@@ -201,7 +196,7 @@ impl<S: CasStore> CasL2<S> {
     ) -> Result<Snapshot, L2Error> {
         let in_root = root.life.levels.clone();
         let mut life = Snapshot { levels: Vec::new(), ..root.life.clone() };
-        let standing = self.authority(Some(life.clone())).sync(now_us, ask).standing;
+        let standing = authority(Some(life.clone())).sync(now_us, ask).standing;
         let from = if standing == Standing::Current { ask.from } else { 0 };
         let chunks: Vec<_> = root.chunks.iter().filter(|c| c.end() > from).copied().collect();
         let mut left = chunks.as_slice();
@@ -222,18 +217,26 @@ impl<S: CasStore> CasL2<S> {
     }
 }
 
-/// By tag and strength, the newest number.
-type Newest = BTreeMap<(TagHash, Strength), u64>;
+/// A part of the ledger, which is bounded as a whole (C4).
+fn authority(life: Option<Snapshot>) -> Authority {
+    match life {
+        Some(life) => Authority::restore(life, usize::MAX),
+        None => Authority::with_capacity(usize::MAX),
+    }
+}
+
+/// By target and strength, the newest number.
+type Newest = BTreeMap<(Target, Strength), u64>;
 
 /// Adds what is above `from`. Call it in the order of the numbers.
 fn add(newest: &mut Newest, barriers: Vec<Barrier>, from: u64) {
     let above = barriers.into_iter().filter(|(seq, _, _)| *seq > from);
-    newest.extend(above.map(|(seq, tag, strength)| ((tag, strength), seq)));
+    newest.extend(above.map(|(seq, target, strength)| ((target, strength), seq)));
 }
 
 fn ascending(newest: Newest) -> Vec<Barrier> {
     let mut barriers: Vec<_> =
-        newest.into_iter().map(|((tag, strength), seq)| (seq, tag, strength)).collect();
+        newest.into_iter().map(|((target, strength), seq)| (seq, target, strength)).collect();
     barriers.sort_unstable();
     barriers
 }

@@ -120,8 +120,8 @@ pub struct Stored {
 ///
 /// The ledger's newest 1,024 barriers are in its root; older ones are in pieces that the root names, and
 /// that are read by nodes that come up. It keeps up to 200,000 barriers exactly (see
-/// [`with_barriers`](CasL2::with_barriers)); the oldest beyond that, or a piece that the store has
-/// lost, fold into a floor that hides more, never less. A lost root is another epoch: everything
+/// [`with_barriers`](CasL2::with_barriers)); the oldest beyond that fold into registers by hash, and a
+/// piece that the store has lost folds into a floor: both hide more, never less. A lost root is another epoch: everything
 /// stamped before is invalid, and every node notices with its next poll.
 ///
 /// ```

@@ -1,26 +1,27 @@
 //! The bytes of a ledger: a root, and the older barriers in chunks that never change.
 //!
-//! | root: `CRR` 1, then | size |
+//! | root: `CRR` 2, then | size |
 //! |---|---|
-//! | epoch, frontier, trim, soft floor, hard floor, written at (us on the store's clock) | 8 each |
+//! | epoch, frontier, trim, folded, soft floor, hard floor, written at (us on the store's clock) | 8 each |
 //! | ids: count, then number and id of each | 4, 16 each |
-//! | barriers: count, then number, tag, strength (`S`, `H`) of each | 4, 25 each |
+//! | barriers: count, then number, tag, strength (`S`, `H`; of a register `s`, `h`) of each | 4, 25 each |
 //! | chunks: count, then name, soft end, hard end, barriers in it | 4, 28 each |
 //! | crc32c of all before | 4 |
 //!
 //! A chunk is `CRC` 1, its barriers as above, and its crc32c. All numbers are big-endian. Chunks and what
-//! the root has of barriers are ascending; the ends are the newest number of each strength.
+//! the root has of barriers are ascending; the ends are the newest number of each strength. A register
+//! is written like a tag.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::protocol::ledger::{Levels, Snapshot, Strength};
+use crate::protocol::ledger::{Levels, Snapshot, Strength, Target};
 use crate::protocol::{Epoch, Nonce, TagHash};
 
-const ROOT: &[u8; 4] = b"CRR\x01";
+const ROOT: &[u8; 4] = b"CRR\x02";
 const CHUNK: &[u8; 4] = b"CRC\x01";
 
-/// One barrier: its number, its tag, how hard it is.
-pub(super) type Barrier = (u64, TagHash, Strength);
+/// One barrier: its number, its tag or register, how hard it is.
+pub(super) type Barrier = (u64, Target, Strength);
 
 /// What lies under the ledger's key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,7 +65,8 @@ impl Root {
         let mut out = BytesMut::new();
         out.put_slice(ROOT);
         let Levels { soft, hard } = life.floor;
-        for number in [life.epoch.0, life.frontier, life.trim, soft, hard, self.written_us] {
+        let marks = [life.epoch.0, life.frontier, life.trim, life.folded];
+        for number in marks.into_iter().chain([soft, hard, self.written_us]) {
             out.put_u64(number);
         }
         put_count(&mut out, life.ids.len());
@@ -87,7 +89,7 @@ impl Root {
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let mut r = Reader::new(bytes, ROOT)?;
         let epoch = Epoch(r.u64()?);
-        let (frontier, trim) = (r.u64()?, r.u64()?);
+        let (frontier, trim, folded) = (r.u64()?, r.u64()?, r.u64()?);
         let floor = Levels { soft: r.u64()?, hard: r.u64()? };
         let written_us = r.u64()?;
         let ids = r.list(16, |r| Some((r.u64()?, Nonce(r.u64()?))))?;
@@ -97,7 +99,7 @@ impl Root {
             let ends = Levels { soft: r.u64()?, hard: r.u64()? };
             Some(ChunkRef { name, ends, len: u32::from_be_bytes(r.take()?) })
         })?;
-        let life = Snapshot { epoch, frontier, trim, floor, ids, levels };
+        let life = Snapshot { epoch, frontier, trim, folded, floor, ids, levels };
         r.0.is_empty().then_some(Self { life, chunks, written_us })
     }
 }
@@ -122,13 +124,16 @@ fn put_count(out: &mut BytesMut, count: usize) {
 
 fn put_barriers(out: &mut BytesMut, barriers: &[Barrier]) {
     put_count(out, barriers.len());
-    for (seq, tag, strength) in barriers {
+    for (seq, target, strength) in barriers {
         out.put_u64(*seq);
-        out.put_u128(tag.0);
-        out.put_u8(match strength {
-            Strength::Soft => b'S',
-            Strength::Hard => b'H',
-        });
+        let (hash, soft, hard) = match target {
+            Target::Register(register) => (u128::from(*register), b's', b'h'),
+            Target::Tag(tag) => (tag.0, b'S', b'H'),
+            // A clear is in the floors.
+            Target::Everything => (0, b'S', b'H'),
+        };
+        out.put_u128(hash);
+        out.put_u8(if *strength == Strength::Hard { hard } else { soft });
     }
 }
 
@@ -174,12 +179,14 @@ impl<'a> Reader<'a> {
     fn barrier(&mut self) -> Option<Barrier> {
         let seq = self.u64()?;
         let tag = TagHash(u128::from_be_bytes(self.take()?));
-        let strength = match self.take()? {
-            [b'S'] => Strength::Soft,
-            [b'H'] => Strength::Hard,
+        let (target, strength) = match self.take()? {
+            [b'S'] => (Target::Tag(tag), Strength::Soft),
+            [b'H'] => (Target::Tag(tag), Strength::Hard),
+            [b's'] => (Target::Register(tag.register()), Strength::Soft),
+            [b'h'] => (Target::Register(tag.register()), Strength::Hard),
             _ => return None,
         };
-        Some((seq, tag, strength))
+        Some((seq, target, strength))
     }
 }
 
@@ -188,12 +195,18 @@ mod tests {
     use super::*;
 
     fn root() -> Root {
-        let barriers = vec![(5, TagHash(7), Strength::Soft), (6, TagHash(8), Strength::Hard)];
+        let barriers = vec![
+            (3, Target::Register(9), Strength::Soft),
+            (4, Target::Register(9), Strength::Hard),
+            (5, Target::Tag(TagHash(7)), Strength::Soft),
+            (6, Target::Tag(TagHash(8)), Strength::Hard),
+        ];
         let floor = Levels { soft: 2, hard: 1 };
         let life = Snapshot {
             epoch: Epoch(9),
             frontier: 6,
             trim: 1,
+            folded: 4,
             floor,
             ids: vec![(5, Nonce(50)), (6, Nonce(60))],
             levels: barriers.clone(),

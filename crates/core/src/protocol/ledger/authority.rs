@@ -1,11 +1,11 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use super::{
     Advance, Advanced, Levels, MAX_DRIFT_US, RECENT_IDS, Standing, Strength, SyncAsk, SyncReply,
     Target,
 };
-use crate::protocol::{Epoch, Nonce, TagHash};
+use crate::protocol::{Epoch, Nonce};
 
 /// The one place that numbers removals.
 ///
@@ -25,14 +25,29 @@ pub struct Snapshot {
     pub epoch: Epoch,
     /// The last number issued, or lifted to.
     pub frontier: u64,
-    /// Barriers at or below this number may have been dropped.
+    /// Barriers at or below this number may have been dropped into the floors.
     pub trim: u64,
+    /// Barriers of tags at or below this number are in registers.
+    pub folded: u64,
     /// The floors.
     pub floor: Levels,
     /// The newest ids, ascending.
     pub ids: Vec<(u64, Nonce)>,
-    /// The barriers, ascending.
-    pub levels: Vec<(u64, TagHash, Strength)>,
+    /// The barriers of tags and registers, ascending.
+    pub levels: Vec<(u64, Target, Strength)>,
+}
+
+impl Snapshot {
+    /// The same ledger with at most so many barriers of tags kept exactly, for a store that folds in
+    /// its own time.
+    #[must_use]
+    pub fn folded_to(self, cap: usize) -> Self {
+        let mut authority = Authority::restore(self.clone(), cap);
+        if let Some(life) = &mut authority.life {
+            life.fold(cap);
+        }
+        authority.snapshot().unwrap_or(self)
+    }
 }
 
 /// One epoch.
@@ -41,10 +56,13 @@ struct Life {
     epoch: Epoch,
     frontier: u64,
     trim: u64,
+    folded: u64,
     floor: Levels,
     ids: BTreeMap<u64, Nonce>,
-    by_target: BTreeMap<(TagHash, Strength), u64>,
-    by_seq: BTreeMap<(u64, TagHash, Strength), ()>,
+    by_target: BTreeMap<(Target, Strength), u64>,
+    by_seq: BTreeSet<(u64, Target, Strength)>,
+    /// How many of them are above `folded`.
+    exact: usize,
 }
 
 impl Default for Authority {
@@ -54,8 +72,8 @@ impl Default for Authority {
 }
 
 impl Authority {
-    /// A ledger that keeps at most `cap` barriers; older ones fold into the floor of their kind,
-    /// which can hide more, never less.
+    /// A ledger that keeps at most `cap` barriers of tags exactly; older ones fold into registers,
+    /// which can hide more, never less (B7).
     #[must_use]
     pub fn with_capacity(cap: usize) -> Self {
         Self { life: None, cap }
@@ -64,11 +82,11 @@ impl Authority {
     /// The ledger that `snapshot` was taken of, or of which it is a part.
     #[must_use]
     pub fn restore(snapshot: Snapshot, cap: usize) -> Self {
-        let Snapshot { epoch, frontier, trim, floor, ids, levels } = snapshot;
+        let Snapshot { epoch, frontier, trim, folded, floor, ids, levels } = snapshot;
         let ids = ids.into_iter().collect();
-        let mut life = Life { frontier, trim, floor, ids, ..Life::begin(epoch, 0) };
-        for (seq, tag, strength) in levels {
-            life.raise(Target::Tag(tag), strength, seq);
+        let mut life = Life { frontier, trim, folded, floor, ids, ..Life::begin(epoch, 0) };
+        for (seq, target, strength) in levels {
+            life.raise(target, strength, seq);
         }
         Self { life: Some(life), cap }
     }
@@ -81,9 +99,10 @@ impl Authority {
             epoch: life.epoch,
             frontier: life.frontier,
             trim: life.trim,
+            folded: life.folded,
             floor: life.floor,
             ids: life.ids.iter().map(|(seq, id)| (*seq, *id)).collect(),
-            levels: life.by_seq.keys().copied().collect(),
+            levels: life.by_seq.iter().copied().collect(),
         })
     }
 
@@ -102,7 +121,8 @@ impl Authority {
         for target in &ask.removal.targets {
             life.raise(*target, ask.removal.strength, seq);
         }
-        life.trim(now_us, ask.retention_ms, cap);
+        life.trim(now_us, ask.retention_ms);
+        life.fold(cap);
         Advanced { epoch: life.epoch, prev, seq, announced: false }
     }
 
@@ -120,6 +140,7 @@ impl Authority {
             epoch: life.epoch,
             frontier: life.frontier,
             trim: life.trim,
+            folded: life.folded,
             floor: life.floor,
             last: life.last(),
             ids,
@@ -129,7 +150,7 @@ impl Authority {
         }
     }
 
-    /// How many barriers are kept.
+    /// How many barriers are kept, of tags and of registers.
     #[must_use]
     pub fn len(&self) -> usize {
         self.life.as_ref().map_or(0, |life| life.by_target.len())
@@ -160,10 +181,12 @@ impl Life {
             epoch,
             frontier: now_us,
             trim: 0,
+            folded: 0,
             floor: Levels::default(),
             ids: BTreeMap::new(),
             by_target: BTreeMap::new(),
-            by_seq: BTreeMap::new(),
+            by_seq: BTreeSet::new(),
+            exact: 0,
         }
     }
 
@@ -193,43 +216,73 @@ impl Life {
     }
 
     fn raise(&mut self, target: Target, strength: Strength, seq: u64) {
-        let Target::Tag(tag) = target else {
+        if target == Target::Everything {
             self.floor.raise(strength, seq);
             return;
-        };
-        if let Some(old) = self.by_target.insert((tag, strength), seq) {
-            self.by_seq.remove(&(old, tag, strength));
         }
-        self.by_seq.insert((seq, tag, strength), ());
+        let known = self.by_target.get(&(target, strength)).copied();
+        if known.is_some_and(|known| known >= seq) {
+            return;
+        }
+        if let Some(known) = known {
+            self.drop(known, target, strength);
+        }
+        self.by_target.insert((target, strength), seq);
+        self.by_seq.insert((seq, target, strength));
+        self.exact += usize::from(seq > self.folded);
     }
 
-    /// Drops ids beyond the newest, barriers older than the retention, and barriers beyond the cap.
+    fn drop(&mut self, seq: u64, target: Target, strength: Strength) {
+        self.by_target.remove(&(target, strength));
+        self.by_seq.remove(&(seq, target, strength));
+        self.exact -= usize::from(seq > self.folded);
+    }
+
+    /// Drops ids beyond the newest, and barriers older than the retention.
     ///
-    /// What is dropped folds into the floor of its kind. For a barrier older than the retention
-    /// that costs nothing, as it outlived everything it could hide; unless the clock has jumped
-    /// ahead, and then only the floor still hides it.
-    fn trim(&mut self, now_us: u64, retention_ms: u64, cap: usize) {
+    /// What is dropped raises the floor of its kind. That costs nothing, as it outlived everything
+    /// it could hide; unless the clock has jumped ahead, and then only the floor still hides it.
+    fn trim(&mut self, now_us: u64, retention_ms: u64) {
         while self.ids.len() > RECENT_IDS {
             self.ids.pop_first();
         }
         let oldest_kept = now_us.saturating_sub(retention_ms.saturating_mul(1000));
-        while let Some((&(seq, tag, strength), ())) = self.by_seq.first_key_value() {
-            let folded = self.by_target.len() > cap;
-            if seq >= oldest_kept && !folded {
-                break;
-            }
+        while let Some(&(seq, target, strength)) = self.by_seq.first()
+            && seq < oldest_kept
+        {
+            self.drop(seq, target, strength);
             self.floor.raise(strength, seq);
-            self.by_seq.pop_first();
-            self.by_target.remove(&(tag, strength));
             self.trim = self.trim.max(seq);
         }
     }
 
+    /// Folds the oldest barriers into their registers until `cap` are left, number by number (B7).
+    fn fold(&mut self, cap: usize) {
+        while self.exact > cap {
+            let oldest = self.above(self.folded).next();
+            let Some((number, _, _)) = oldest else { return };
+            let folding = self.numbered(number);
+            self.folded = number;
+            self.exact -= folding.len();
+            for (seq, target, strength) in folding {
+                // A register that was issued again may be among them: it is where it belongs.
+                if let Target::Tag(tag) = target {
+                    self.drop(seq, target, strength);
+                    self.raise(Target::Register(tag.register()), strength, seq);
+                }
+            }
+        }
+    }
+
+    fn above(&self, number: u64) -> impl Iterator<Item = (u64, Target, Strength)> + '_ {
+        let first = (number.saturating_add(1), Target::Everything, Strength::Soft);
+        self.by_seq.range(first..).copied()
+    }
+
     /// Every barrier of one number.
-    fn numbered(&self, number: u64) -> Vec<(u64, TagHash, Strength)> {
-        let from = (number, TagHash(0), Strength::Soft);
-        let same = self.by_seq.range(from..).take_while(|((seq, _, _), ())| *seq == number);
-        same.map(|(key, ())| *key).collect()
+    fn numbered(&self, number: u64) -> Vec<(u64, Target, Strength)> {
+        let first = (number, Target::Everything, Strength::Soft);
+        self.by_seq.range(first..).take_while(|(seq, _, _)| *seq == number).copied().collect()
     }
 
     /// Everything above `from`, about `page` items, never splitting one number.
@@ -238,10 +291,8 @@ impl Life {
         &self,
         from: u64,
         page: usize,
-    ) -> (Vec<(u64, Nonce)>, Vec<(u64, TagHash, Strength)>, bool) {
-        let above = (from.saturating_add(1), TagHash(0), Strength::Soft);
-        let mut levels: Vec<_> =
-            self.by_seq.range(above..).take(page.saturating_add(1)).map(|(key, ())| *key).collect();
+    ) -> (Vec<(u64, Nonce)>, Vec<(u64, Target, Strength)>, bool) {
+        let mut levels: Vec<_> = self.above(from).take(page.saturating_add(1)).collect();
         let complete = levels.len() <= page;
         let mut upto = u64::MAX;
         if !complete {

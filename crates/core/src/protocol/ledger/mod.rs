@@ -22,6 +22,10 @@
 //! - **B4** `prev` is compared with the newest *contiguous* item, never with the newest known one.
 //! - **B5** After an anomaly no frontier is guessed: the replica is suspect until a full `SYNC`.
 //! - **B6** What only this node knows is issued again under a new number, never forgotten.
+//! - **B7** The newest barriers of tags are exact. Older ones fold, in order, into 65,536 registers
+//!   by hash, hard and soft apart: whoever folds them hides more, never less. A register's number is
+//!   the newest that was folded into it, so what lies above a frontier includes every register that
+//!   changed above it, and a replica folds what it knows by itself.
 
 mod authority;
 mod replica;
@@ -59,6 +63,8 @@ pub enum Strength {
 pub enum Target {
     /// Every entry of the cache (`clear`, `clear_hard`).
     Everything,
+    /// Every entry that carries a tag of this register: what remains of old removals (B7).
+    Register(u16),
     /// Every entry that carries this tag.
     Tag(TagHash),
 }
@@ -185,16 +191,18 @@ pub struct SyncReply {
     pub epoch: Epoch,
     /// The last number issued (or lifted to).
     pub frontier: u64,
-    /// Barriers at or below this number may have been dropped.
+    /// Barriers at or below this number may have been dropped into the floors.
     pub trim: u64,
+    /// Barriers of tags at or below this number are in registers.
+    pub folded: u64,
     /// The floors of `clear` and `clear_hard`.
     pub floor: Levels,
     /// The newest id.
     pub last: Option<Nonce>,
     /// Ids above `from`, ascending.
     pub ids: Vec<(u64, Nonce)>,
-    /// Barriers above `from`, ascending.
-    pub levels: Vec<(u64, TagHash, Strength)>,
+    /// Barriers of tags and registers above `from`, ascending.
+    pub levels: Vec<(u64, Target, Strength)>,
     /// False if the page was full: ask again from the highest number in it.
     pub complete: bool,
     /// The authority's clock, in microseconds since the Unix epoch.

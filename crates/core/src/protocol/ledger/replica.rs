@@ -53,11 +53,13 @@ pub struct Replica {
     pub(super) recent: VecDeque<(u64, Nonce)>,
     pub(super) remembers_above: u64,
     pub(super) levels: BTreeMap<TagHash, Levels>,
+    pub(super) sketch: BTreeMap<u16, Levels>,
     pub(super) floor: Levels,
     pub(super) ahead: BTreeMap<Nonce, Item>,
     pub(super) pending: Vec<Pending>,
     pub(super) suspect: bool,
     pub(super) trimmed: u64,
+    pub(super) folded: u64,
     /// A removal at or below the frontier turned up of which this node had not known.
     pub(super) overtaken: bool,
     /// Epochs this node has left, newest last.
@@ -93,10 +95,25 @@ impl Replica {
         self.suspect
     }
 
-    /// The levels of a tag; zero if it was never removed.
+    /// What hides the entries of a tag: its own barriers and its register's, whichever are newer.
     #[must_use]
     pub fn levels(&self, tag: TagHash) -> Levels {
-        self.levels.get(&tag).copied().unwrap_or_default()
+        let mut levels = self.barriers(Target::Tag(tag));
+        let old = self.barriers(Target::Register(tag.register()));
+        levels.raise(Strength::Soft, old.soft);
+        levels.raise(Strength::Hard, old.hard);
+        levels
+    }
+
+    /// The barriers of this target alone; zero if it was never removed.
+    #[must_use]
+    pub fn barriers(&self, target: Target) -> Levels {
+        let found = match target {
+            Target::Everything => Some(&self.floor),
+            Target::Register(register) => self.sketch.get(&register),
+            Target::Tag(tag) => self.levels.get(&tag),
+        };
+        found.copied().unwrap_or_default()
     }
 
     /// The floors raised by `clear` and `clear_hard`.
@@ -105,16 +122,16 @@ impl Replica {
         self.floor
     }
 
-    /// How many tags have a barrier.
+    /// How many tags and registers have a barrier.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.levels.len()
+        self.levels.len() + self.sketch.len()
     }
 
-    /// Whether no tag has a barrier.
+    /// Whether no tag and no register has a barrier.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.levels.is_empty()
+        self.len() == 0
     }
 
     /// Removals of this node that wait for a number, oldest first.
@@ -249,6 +266,9 @@ impl Replica {
     pub(super) fn raise(&mut self, target: Target, strength: Strength, seq: u64) -> bool {
         let moved = match target {
             Target::Everything => self.floor.raise(strength, seq),
+            Target::Register(register) => {
+                self.sketch.entry(register).or_default().raise(strength, seq)
+            }
             Target::Tag(tag) => self.levels.entry(tag).or_default().raise(strength, seq),
         };
         if moved {

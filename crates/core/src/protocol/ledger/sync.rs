@@ -31,12 +31,20 @@ impl Cycle {
     /// Whether the answer accounts for an item heard meanwhile. One that it has passed without
     /// showing it is lost, and the next `SYNC` says so (B6).
     fn covers(&self, reply: &SyncReply, item: &Item) -> bool {
-        let shown = |target: &Target| {
-            let key = (*target, item.removal.strength);
-            self.seen.get(&key).copied().unwrap_or(0).max(reply.trim) >= item.seq
-        };
+        let shown = |target: &Target| self.hides(*target, item.removal.strength) >= item.seq;
         self.ids.iter().any(|(_, id)| *id == item.removal.nonce)
             || (item.seq <= reply.frontier && item.removal.targets.iter().all(shown))
+    }
+
+    /// Up to which number the answer hides all that a barrier of this target hides: by that barrier,
+    /// by the register that it is folded into, or by the floor.
+    fn hides(&self, target: Target, strength: Strength) -> u64 {
+        let seen = |target| self.seen.get(&(target, strength)).copied().unwrap_or(0);
+        let register = match target {
+            Target::Tag(tag) => seen(Target::Register(tag.register())),
+            Target::Register(_) | Target::Everything => 0,
+        };
+        seen(target).max(register).max(seen(Target::Everything))
     }
 }
 
@@ -114,6 +122,7 @@ impl Replica {
     /// the node left it, and entries of it may still be around: that is a fork.
     fn adopt(&mut self, epoch: Epoch, cycle: &mut Cycle) {
         self.changed.extend(self.levels.keys().map(|tag| Target::Tag(*tag)));
+        self.changed.extend(self.sketch.keys().map(|register| Target::Register(*register)));
         self.changed.insert(Target::Everything);
         self.former.extend(self.epoch);
         if self.former.len() > FORMER_EPOCHS {
@@ -127,9 +136,11 @@ impl Replica {
         self.recent.clear();
         self.remembers_above = 0;
         self.levels.clear();
+        self.sketch.clear();
         self.floor = Levels::default();
         self.ahead.clear();
         self.trimmed = 0;
+        self.folded = 0;
         self.suspect = true;
         cycle.full = true;
         cycle.from = 0;
@@ -141,17 +152,19 @@ impl Replica {
     }
 
     fn merge(&mut self, reply: &SyncReply, cycle: &mut Cycle) {
-        for (seq, tag, strength) in &reply.levels {
-            let target = Target::Tag(*tag);
-            let moved = self.raise(target, *strength, *seq);
-            self.overtaken |= moved && *seq <= self.frontier && *seq > self.trimmed;
-            cycle.seen.insert((target, *strength), *seq);
+        for (seq, target, strength) in &reply.levels {
+            let moved = self.raise(*target, *strength, *seq);
+            // A register that rises is no news: its barriers may be known here one by one.
+            let is_tag = matches!(target, Target::Tag(_));
+            let kept = *seq > self.trimmed.max(self.folded);
+            self.overtaken |= moved && is_tag && kept && *seq <= self.frontier;
+            cycle.seen.insert((*target, *strength), *seq);
         }
         for strength in [Strength::Soft, Strength::Hard] {
             let seq = reply.floor.of(strength);
             let moved = self.raise(Target::Everything, strength, seq);
-            let folded = seq <= reply.trim.max(self.trimmed);
-            self.overtaken |= moved && seq <= self.frontier && !folded;
+            let dropped = seq <= reply.trim.max(self.trimmed);
+            self.overtaken |= moved && seq <= self.frontier && !dropped;
             cycle.seen.insert((Target::Everything, strength), seq);
         }
         cycle.ids.extend(reply.ids.iter().copied());
@@ -171,6 +184,7 @@ impl Replica {
         self.overtaken &= !cycle.full;
         self.suspect = cycle.anomaly || self.overtaken;
         self.forget(reply.trim);
+        self.fold(reply.folded);
         self.chain();
         let again = !self.ahead.is_empty() || self.suspect;
         Synced { again, new_epoch: cycle.new_epoch, forked, reissue }
@@ -203,50 +217,88 @@ impl Replica {
         })
     }
 
-    /// What was known when the question left, is not in the answer, and was not merely trimmed.
+    /// What was known when the question left, and is not hidden by what the answer holds (B6).
     fn lost(&self, reply: &SyncReply, cycle: &Cycle) -> Vec<(Strength, Target)> {
         if cycle.new_epoch {
             return Vec::new();
         }
-        let mut known: Vec<(Strength, Target, u64)> = Vec::new();
-        if cycle.full {
-            for strength in [Strength::Soft, Strength::Hard] {
-                let tags = self.levels.iter().map(|(tag, l)| (Target::Tag(*tag), l.of(strength)));
-                let floor = (Target::Everything, self.floor.of(strength));
-                known.extend(tags.chain([floor]).map(|(target, seq)| (strength, target, seq)));
-            }
-        } else {
-            let asked =
-                self.ahead.values().filter(|i| cycle.asked_ahead.contains(&i.removal.nonce));
-            for item in asked {
+        let trimmed = reply.trim.max(self.trimmed);
+        let numbers: BTreeSet<u64> = cycle.seen.values().copied().collect();
+        let mut known = if cycle.full { self.all() } else { self.asked_ahead(cycle) };
+        known.retain(|(strength, target, seq)| {
+            let heard = cycle.heard_since.get(&(*target, *strength)).copied().unwrap_or(0);
+            let excused = match target {
+                // A floor may be what was dropped here and is not dropped there yet.
+                Target::Everything => *seq <= trimmed,
+                // So may a register, and then its newest barrier is there.
+                Target::Register(_) => numbers.contains(seq),
+                Target::Tag(_) => false,
+            };
+            *seq > cycle.hides(*target, *strength).max(heard) && !excused
+        });
+        known.into_iter().map(|(strength, target, _)| (strength, target)).collect()
+    }
+
+    /// Every barrier of this node.
+    fn all(&self) -> Vec<(Strength, Target, u64)> {
+        let tags = self.levels.iter().map(|(tag, levels)| (Target::Tag(*tag), *levels));
+        let old = self.sketch.iter().map(|(index, levels)| (Target::Register(*index), *levels));
+        let all = tags.chain(old).chain([(Target::Everything, self.floor)]);
+        let both = [Strength::Soft, Strength::Hard];
+        all.flat_map(|(target, levels)| both.map(|kind| (kind, target, levels.of(kind)))).collect()
+    }
+
+    /// What had been heard above the frontier when the question left.
+    fn asked_ahead(&self, cycle: &Cycle) -> Vec<(Strength, Target, u64)> {
+        let asked = self.ahead.values().filter(|i| cycle.asked_ahead.contains(&i.removal.nonce));
+        asked
+            .flat_map(|item| {
                 let strength = item.removal.strength;
-                known.extend(item.removal.targets.iter().map(|t| (strength, *t, item.seq)));
-            }
-        }
-        known
-            .into_iter()
-            .filter(|(strength, target, seq)| {
-                let shown = cycle.seen.get(&(*target, *strength)).copied().unwrap_or(0);
-                let heard = cycle.heard_since.get(&(*target, *strength)).copied().unwrap_or(0);
-                *seq > reply.trim.max(self.trimmed) && *seq > shown && *seq > heard
+                item.removal.targets.iter().map(move |target| (strength, *target, item.seq))
             })
-            .map(|(strength, target, _)| (strength, target))
             .collect()
     }
 
-    /// Drops barriers the authority has dropped: they outlived what they hid, or a floor covers it.
+    /// Drops barriers that the authority has dropped: they outlived what they hid, or a floor covers
+    /// it.
     fn forget(&mut self, trim: u64) {
         if trim <= self.trimmed {
             return;
         }
         self.trimmed = trim;
         let changed = &mut self.changed;
-        self.levels.retain(|tag, levels| {
+        let mut keep = |target, levels: &mut Levels| {
             let keep = levels.soft.max(levels.hard) > trim;
             if !keep {
-                changed.insert(Target::Tag(*tag));
+                changed.insert(target);
             }
             keep
+        };
+        self.levels.retain(|tag, levels| keep(Target::Tag(*tag), levels));
+        self.sketch.retain(|register, levels| keep(Target::Register(*register), levels));
+    }
+
+    /// Folds what the authority has folded, so that both keep as much (B7). What a newer removal of
+    /// its tag replaced here before it could be folded is not: the newer one hides more.
+    fn fold(&mut self, folded: u64) {
+        if folded <= self.folded {
+            return;
+        }
+        self.folded = folded;
+        let mut folding = Vec::new();
+        self.levels.retain(|tag, levels| {
+            for (strength, level) in
+                [(Strength::Soft, &mut levels.soft), (Strength::Hard, &mut levels.hard)]
+            {
+                if (1..=folded).contains(level) {
+                    folding.push((*tag, strength, std::mem::take(level)));
+                }
+            }
+            *levels != Levels::default()
         });
+        for (tag, strength, seq) in folding {
+            self.changed.insert(Target::Tag(tag));
+            self.raise(Target::Register(tag.register()), strength, seq);
+        }
     }
 }
