@@ -214,6 +214,22 @@ async fn a_refused_fill_makes_nobody_doubt() {
     assert_eq!(two.cache.stats().doubts, doubts);
 }
 
+/// S3: the last message of a publisher is lost, and the news that there was one.
+#[tokio::test(start_paused = true)]
+async fn a_lost_last_notification_is_noticed_within_ten_polls() {
+    let world = World::new().await;
+    let (one, two) = (world.node().await, world.node().await);
+    hold(&two, "key", "tag").await;
+    pass(POLL).await;
+    two.bus.mute(true);
+    let _ = one.cache.remove("key").await.unwrap();
+    pass(POLL).await;
+    two.bus.mute(false);
+    pass(POLL * 12).await;
+    assert_eq!(two.cache.stats().doubts_deaf, 0, "it heard its own heartbeat in time");
+    assert!(two.cache.get::<i32>("key").await.unwrap().is_none());
+}
+
 /// T13: the whole store is lost, or the ledger alone.
 #[tokio::test(start_paused = true)]
 async fn after_a_lost_ledger_nothing_older_is_answered() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crinkle_core::l2::L2ErrorKind;
 use crinkle_core::{Cache, EntryOptions, ErrorKind, Reach, Receipt};
 use crinkle_testkit::chaos::{Fate, Gate, L2Op};
-use crinkle_tests::{World, go, pass};
+use crinkle_tests::{World, go, pass, until};
 
 const OPS: [L2Op; 4] = [L2Op::Set, L2Op::Remove, L2Op::Expire, L2Op::Advance];
 
@@ -177,4 +177,22 @@ async fn closing_with_something_queued_says_so_and_without_it_does_not() {
     let _ = node.cache.remove("key").await.unwrap();
     node.l2.heal();
     node.cache.close().await.unwrap();
+}
+
+/// What is not sent while L2 is left alone is not sent later in the same call, unannounced, either.
+#[tokio::test(start_paused = true)]
+async fn a_write_that_began_while_l2_was_left_alone_is_queued_even_if_l2_answers_by_then() {
+    let world = World::apart().await;
+    let node = world.node().await;
+    node.l2.down();
+    until("L2 is left alone", || node.cache.health().l2_up == Some(false)).await;
+    node.l2.heal();
+    node.l2.always(L2Op::Remove, Fate::LoseReply);
+    node.l2.forget();
+    node.bus.hang_publish(true);
+    let patient = EntryOptions::default().l2_hard_timeout(Duration::from_secs(5));
+    let cache = node.cache.clone();
+    let remove = go(async move { cache.remove("key").options(patient).await });
+    until("L2 answers again", || node.cache.health().l2_up == Some(true)).await;
+    assert_eq!(remove.await.unwrap().unwrap().l2(), Reach::Queued);
 }

@@ -12,5 +12,6 @@ mod leaders;
 mod ledger_only;
 mod order;
 mod overtaken;
+mod partition;
 mod recovery;
 mod shadow;

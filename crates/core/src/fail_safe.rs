@@ -14,6 +14,6 @@ pub(crate) fn may_stand_in(
     now: Moment,
 ) -> bool {
     let Some(fail_safe) = options.fail_safe else { return false };
-    let admissible = !matches!(verdict, Verdict::Hidden(_));
+    let admissible = !matches!(verdict, Verdict::Hidden(_)) || sabotaged!(FailSafeIgnoresHard);
     admissible && now.since(meta.created) <= fail_safe.max_duration && now < meta.physical
 }

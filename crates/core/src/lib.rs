@@ -55,13 +55,19 @@
 //! | `zstd` | no | `l2::Compression::zstd`; needs a C compiler |
 //! | `metrics` | no | counters, gauges and histograms through the `metrics` facade |
 //! | `otel` | no | the same through OpenTelemetry |
+//! | `sabotage` | no | planted bugs, for the simulator of `crinkle-testkit` and nothing else |
 //!
 //! Without `messagepack` a cache has `l2::NoCodec` unless it chooses one: it takes every type, and no
 //! L2.
 
+#[doc(hidden)]
+#[macro_use]
+pub mod sabotage;
+
 pub mod backplane;
 #[cfg(feature = "blocking")]
 pub mod blocking;
+mod board;
 mod cache;
 mod clock;
 mod coherence;

@@ -16,3 +16,4 @@ pub mod memcached;
 pub mod model;
 mod process;
 pub mod redis;
+pub mod sim;

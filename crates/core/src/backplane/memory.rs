@@ -35,6 +35,7 @@ pub struct MemoryBackplane {
 #[derive(Debug)]
 struct Shared {
     id: u64,
+    backlog: usize,
     channels: Mutex<HashMap<String, Vec<Sender<Bytes>>>>,
 }
 
@@ -48,9 +49,16 @@ impl MemoryBackplane {
     /// A bus of its own.
     #[must_use]
     pub fn new() -> Self {
+        Self::with_backlog(BACKLOG)
+    }
+
+    /// A bus whose subscribers may fall `backlog` messages behind before they are told that they lost
+    /// some. Default: 65,536.
+    #[must_use]
+    pub fn with_backlog(backlog: usize) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        Self { shared: Arc::new(Shared { id, channels: Mutex::default() }) }
+        Self { shared: Arc::new(Shared { id, backlog, channels: Mutex::default() }) }
     }
 
     /// Ends every subscription, as a broken connection does.
@@ -81,7 +89,7 @@ impl Backplane for MemoryBackplane {
         &self,
         channels: &[String],
     ) -> Result<Box<dyn Subscription>, BackplaneError> {
-        let (sender, receiver) = broadcast::channel(BACKLOG);
+        let (sender, receiver) = broadcast::channel(self.shared.backlog);
         let mut all = self.shared.channels.lock();
         for channel in channels {
             all.entry(channel.clone()).or_default().push(sender.clone());

@@ -129,8 +129,10 @@ fn back_off<C>(inner: &Inner<C>, failures: u32) -> Duration {
 
 fn connected<C>(inner: &Inner<C>) {
     inner.node.lease.listen(inner.now());
-    inner.doubt(Doubt::Connected);
-    inner.link.send_modify(|link| link.subscribed = true);
+    if !sabotaged!(ReconnectKeepsSession) {
+        inner.doubt(Doubt::Connected);
+    }
+    inner.link.modify(|link| link.subscribed = true);
     inner.telemetry.tell(|| Event::Subscription { up: true });
     inner.node.sync_wanted.notify_one();
     tracing::debug!("subscribed to the backplane");
@@ -140,7 +142,7 @@ fn connected<C>(inner: &Inner<C>) {
 /// answered and shows that only this node's ears are gone. An outage does not switch L1 off.
 fn disconnected<C>(inner: &Inner<C>) {
     inner.node.lease.lose();
-    inner.link.send_modify(|link| link.subscribed = false);
+    inner.link.modify(|link| link.subscribed = false);
     inner.telemetry.tell(|| Event::Subscription { up: false });
     if !inner.closing.is_cancelled() {
         tracing::warn!("lost the backplane subscription; subscribing again");
@@ -228,6 +230,7 @@ fn apply<C>(inner: &Inner<C>, bus: &Bus, message: Message) {
 /// Equality only: a copy of exactly this version stays, any other goes. Running loads are fenced.
 fn apply_key<C>(inner: &Inner<C>, op: KeyOp, version: Version, key: KeyHash) {
     inner.flights.hear(key, version, || match op {
+        _ if sabotaged!(NotificationIgnored) => {}
         KeyOp::Expired => inner.l1.expire_other(key, version),
         KeyOp::Before | KeyOp::Written | KeyOp::Removed => inner.l1.keep_only(key, version),
     });

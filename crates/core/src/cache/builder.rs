@@ -2,7 +2,6 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -10,6 +9,7 @@ use super::{Cache, DefaultCodec, Inner, Link};
 use crate::backplane::Backplane;
 use crate::backplane::publish::{Bus, Fused};
 use crate::backplane::receive::{self, Hearsay};
+use crate::board::Board;
 use crate::clock::{Clock, SystemClock};
 use crate::coherence::{CoherenceLease, Node, Shadow, poll};
 use crate::entropy::Entropy;
@@ -326,7 +326,7 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
             telemetry,
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
-            link: watch::Sender::new(Link::default()),
+            link: Board::new(Link::default()),
             hearsay: Hearsay::default(),
             shadow: Shadow::default(),
         }

@@ -71,7 +71,7 @@ impl Health {
         let last = |(what, at)| LastError { what, ago: now.since(at) };
         Self {
             l2_up: inner.l2.as_ref().map(|l2| !l2.is_open()),
-            subscribed: inner.bus.as_ref().map(|_| inner.link.borrow().subscribed),
+            subscribed: inner.bus.as_ref().map(|_| inner.link.read().subscribed),
             coherent: inner.node.is_coherent(now),
             last_heard: (heard.as_nanos() != 0).then(|| now.since(heard)),
             ledger_frontier: known.frontier,

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::backplane::publish::Bus;
 use crate::backplane::receive::Hearsay;
+use crate::board::Board;
 use crate::clock::{Clock, Moment};
 use crate::coherence::{Node, Shadow};
 use crate::entropy::Entropy;
@@ -48,7 +48,7 @@ pub(crate) struct Inner<C> {
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) tasks: TaskTracker,
     pub(crate) closing: CancellationToken,
-    pub(crate) link: watch::Sender<Link>,
+    pub(crate) link: Board<Link>,
     pub(crate) hearsay: Hearsay,
     pub(crate) shadow: Shadow,
 }

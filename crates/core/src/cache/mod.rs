@@ -263,11 +263,11 @@ impl<C: Send + Sync + 'static> Cache<C> {
     pub async fn ready(&self) -> Result<(), Error> {
         let inner = self.inner();
         let (l2, bus) = (inner.l2.is_some(), inner.bus.is_some());
-        let mut link = inner.link.subscribe();
+        let mut link = inner.link.reader();
         let up = link.wait_for(|l| (!l2 || l.syncs > 0) && (!bus || l.subscribed));
         tokio::select! {
             biased;
-            up = up => up.map(|_| ()).map_err(|_| self.closed()),
+            () = up => Ok(()),
             () = inner.closing.cancelled() => Err(self.closed()),
         }
     }

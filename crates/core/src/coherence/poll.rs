@@ -32,7 +32,7 @@ const ROUNDS: usize = 256;
 /// Polls until the cache closes.
 pub(crate) async fn run<C: Send + Sync + 'static>(inner: Arc<Inner<C>>) {
     let Some(l2) = &inner.l2 else { return };
-    let (mut told, mut was_silent) = (0, false);
+    let (mut told, mut was_silent) = (Told::default(), false);
     loop {
         let started = Instant::now();
         tick(&inner, l2, &mut told, &mut was_silent).instrument(spans::poll(&inner.name)).await;
@@ -49,7 +49,7 @@ pub(crate) async fn run<C: Send + Sync + 'static>(inner: Arc<Inner<C>>) {
     }
 }
 
-async fn tick<C: Sync>(inner: &Inner<C>, l2: &Access, told: &mut u64, was_silent: &mut bool) {
+async fn tick<C: Sync>(inner: &Inner<C>, l2: &Access, told: &mut Told, was_silent: &mut bool) {
     let asked = inner.now();
     if let Some(bus) = &inner.bus {
         speak(inner, bus, asked, told).await;
@@ -60,7 +60,7 @@ async fn tick<C: Sync>(inner: &Inner<C>, l2: &Access, told: &mut u64, was_silent
     if let Err(error) = sync(inner, l2, asked).await {
         inner.node.abandon();
         inner.counters.l2_errors.add();
-        inner.link.send_modify(|link| link.failures += 1);
+        inner.link.modify(|link| link.failures += 1);
         tracing::debug!(%error, "the ledger did not answer");
         return;
     }
@@ -69,16 +69,26 @@ async fn tick<C: Sync>(inner: &Inner<C>, l2: &Access, told: &mut u64, was_silent
     super::shadow::look(inner, l2).await;
 }
 
-/// The heartbeat to ourselves, and to the others how far our sequence has come, when it has moved.
-async fn speak<C: Sync>(inner: &Inner<C>, bus: &Bus, asked: Moment, told: &mut u64) {
+/// What the others were told last of how far our sequence has come.
+#[derive(Default)]
+struct Told {
+    next: u64,
+    at: Moment,
+}
+
+/// The heartbeat to ourselves, and to the others how far our sequence has come: when it has moved, and
+/// every ten polls, for those who have lost the last message and that news of it.
+async fn speak<C: Sync>(inner: &Inner<C>, bus: &Bus, asked: Moment, told: &mut Told) {
     let limit = inner.l2_limit();
     if let Err(error) = bus.beat(asked.as_nanos(), limit).await {
         tracing::debug!(%error, "the heartbeat could not be sent");
         return;
     }
     let next = bus.next();
-    if *told != next && bus.tell_sequence(limit).await.is_ok() {
-        *told = next;
+    let again = asked.since(told.at) >= inner.settings.poll * 10;
+    let due = told.next != next || (again && !sabotaged!(SequenceToldOnce));
+    if due && bus.tell_sequence(limit).await.is_ok() {
+        *told = Told { next, at: asked };
     }
 }
 
@@ -108,7 +118,7 @@ async fn sync<C: Sync>(inner: &Inner<C>, l2: &Access, asked: Moment) -> Result<(
     }
     inner.counters.syncs.add();
     inner.node.lease.synced(asked);
-    inner.link.send_modify(|link| link.syncs += 1);
+    inner.link.modify(|link| link.syncs += 1);
     Ok(())
 }
 
@@ -118,8 +128,8 @@ fn listen_check<C>(inner: &Inner<C>, asked: Moment, was_silent: &mut bool) {
     // Twice in a row: a process that was stopped finds itself deaf before its heartbeat can be back.
     let silent = inner.node.lease.silence(asked) > inner.settings.poll * 2;
     let deaf = std::mem::replace(was_silent, silent) && silent;
-    let subscribed = inner.link.borrow().subscribed;
-    if inner.bus.is_some() && deaf {
+    let subscribed = inner.link.read().subscribed;
+    if inner.bus.is_some() && deaf && !sabotaged!(DeafnessUnnoticed) {
         inner.doubt(Doubt::Deaf);
         if subscribed {
             inner.hearsay.resubscribe.notify_one();

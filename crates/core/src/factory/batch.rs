@@ -1,6 +1,6 @@
 //! One factory for many keys, as one factory per key: each waits for its part of the answer.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -61,7 +61,7 @@ pub(crate) fn split<T: Value>(
     place: Place,
     redact: bool,
 ) -> (Vec<Factory<T>>, impl Future<Output = ()> + Send) {
-    let (mut factories, mut waiting) = (Vec::new(), HashMap::new());
+    let (mut factories, mut waiting) = (Vec::new(), BTreeMap::new());
     for key in &keys {
         let (sender, receiver) = oneshot::channel::<Result<T, Error>>();
         waiting.insert(key.clone(), sender);
@@ -97,7 +97,7 @@ pub(crate) fn split<T: Value>(
     (factories, run)
 }
 
-fn tell<T>(waiting: HashMap<String, oneshot::Sender<Result<T, Error>>>, error: &Error) {
+fn tell<T>(waiting: BTreeMap<String, oneshot::Sender<Result<T, Error>>>, error: &Error) {
     for (_, sender) in waiting {
         let _ = sender.send(Err(error.clone()));
     }

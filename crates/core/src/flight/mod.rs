@@ -14,10 +14,11 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry as Shard;
 use foldhash::fast::RandomState;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
 pub(crate) use fence::Fence;
 
+use crate::board::Board;
 use crate::entry::{Held, Source, Stamp};
 use crate::error::Error;
 use crate::events::MissReason;
@@ -35,7 +36,7 @@ pub(crate) struct Flight {
     /// It asks L2 whatever L1 has.
     pub(crate) strict: bool,
     /// How far it is.
-    pub(crate) progress: watch::Sender<Progress>,
+    pub(crate) progress: Board<Progress>,
     /// A version of the key was heard: another node may have filled it.
     pub(crate) news: Notify,
     /// Somebody wants the factory stopped.
@@ -157,7 +158,7 @@ impl Flights {
                     key: key.into(),
                     stamp: stamp(),
                     strict,
-                    progress: watch::Sender::new(Progress::Probing),
+                    progress: Board::new(Progress::Probing),
                     news: Notify::new(),
                     stop: Notify::new(),
                     removed: AtomicBool::new(false),

@@ -139,13 +139,15 @@ impl Access {
     /// first `SYNC`.
     pub(crate) fn latest(&self, limit: Duration) -> Option<u64> {
         let offset = self.server_ahead.load(Ordering::Acquire);
+        if sabotaged!(SetRunsLate) {
+            return Some(u64::MAX);
+        }
         (offset != 0).then(|| offset + micros(self.telemetry.clock.now() + limit + SLACK))
     }
 
     async fn bounded<R>(&self, limit: Duration, call: Call<'_, R>) -> Result<R, L2Error> {
         if self.breaker.is_open() {
-            let left_alone = "left alone after repeated failures, until a poll is answered";
-            return Err(L2Error::new(L2ErrorKind::Disconnected, left_alone));
+            return Err(L2Error::left_alone());
         }
         let result = timeout(limit, call).await.unwrap_or_else(|_| Err(timed_out(limit)));
         self.count(&result);

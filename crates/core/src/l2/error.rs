@@ -41,6 +41,12 @@ impl L2Error {
         Self::new(L2ErrorKind::Timeout, what)
     }
 
+    /// The store has failed repeatedly: nothing was sent.
+    pub(crate) fn left_alone() -> Self {
+        let what = "left alone after repeated failures, until a poll is answered";
+        Self::new(L2ErrorKind::Disconnected, what)
+    }
+
     /// A `set` before the ledger was met: nothing was sent.
     pub(crate) fn unmet() -> Self {
         Self::new(L2ErrorKind::Denied, "the ledger has not been met yet, so nothing was sent")

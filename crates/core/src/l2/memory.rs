@@ -44,7 +44,11 @@ struct Shared {
     bus: Option<MemoryBackplane>,
 }
 
-#[derive(Debug, Default)]
+/// Everything a [`MemoryL2`] held at one moment.
+#[derive(Clone, Debug)]
+pub struct MemorySnapshot(State);
+
+#[derive(Clone, Debug, Default)]
 struct State {
     slots: HashMap<String, Slot>,
     ledgers: HashMap<String, Authority>,
@@ -82,6 +86,17 @@ impl MemoryL2 {
     /// Drops every record and ledger, as `FLUSHALL` does.
     pub fn wipe(&self) {
         *self.shared.state.lock() = State::default();
+    }
+
+    /// What a replica has that has just caught up.
+    #[must_use]
+    pub fn snapshot(&self) -> MemorySnapshot {
+        MemorySnapshot(self.shared.state.lock().clone())
+    }
+
+    /// Goes back to a snapshot, as a failover to that replica does: what was written since is lost.
+    pub fn restore(&self, snapshot: MemorySnapshot) {
+        *self.shared.state.lock() = snapshot.0;
     }
 
     /// Drops one record, as an eviction does; nobody is told.

@@ -29,7 +29,7 @@ pub use codec::Prost;
 pub use codec::{Codec, NoCodec, Raw, Wire};
 pub use compression::Compression;
 pub use error::{L2Error, L2ErrorKind};
-pub use memory::MemoryL2;
+pub use memory::{MemoryL2, MemorySnapshot};
 pub use plain::{PlainL2, PlainStore};
 pub use slot::Slot;
 

@@ -30,6 +30,7 @@ impl Heard {
         *self = match *self {
             Self::Nothing => Self::One(version),
             Self::One(v) if v == version => Self::One(v),
+            Self::One(_) | Self::Many if sabotaged!(LastHeardCounts) => Self::One(version),
             Self::One(_) | Self::Many => Self::Many,
         };
     }
@@ -153,7 +154,7 @@ impl KeyState {
         }
         let Some(at) = self.writes.iter().position(|w| w.id == id) else { return Heard::Many };
         let write = self.writes.swap_remove(at);
-        if let Some(version) = write.version {
+        if let Some(version) = write.version.filter(|_| !sabotaged!(WriteEndUnfenced)) {
             // Flights that began while the write was under way may have read what it replaced (F1).
             self.hear(version);
         }

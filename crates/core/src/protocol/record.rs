@@ -128,7 +128,8 @@ pub enum Put {
 /// Decides a PUT: stored only over exactly `expected`.
 #[must_use]
 pub fn put(head: Option<Head>, expected: Version) -> Put {
-    if head.map(Head::version) == Some(expected) { Put::Stored } else { Put::Refused }
+    let fine = sabotaged!(FillOverAnything) || sabotaged!(AbsentIsFine) && head.is_none();
+    if fine || head.map(Head::version) == Some(expected) { Put::Stored } else { Put::Refused }
 }
 
 /// Decides an EXPIRE: what remains of the record, under the new version. A lease is voided.

@@ -83,7 +83,7 @@ impl Peers {
             self.overdue.pop_first();
             loss |= self.peers.get_mut(&from).is_some_and(|peer| peer.holes.remove(&seq).is_some());
         }
-        loss
+        loss && !sabotaged!(HolesIgnored)
     }
 
     /// How many publishers are known.

@@ -114,7 +114,8 @@ pub fn judge(
     if now >= entry.logical {
         return Verdict::Stale(Why::Lifetime);
     }
-    if node.suspect || entry.session != node.session || !is_leased(entry.verified_at, node, now) {
+    let other_session = entry.session != node.session && !sabotaged!(VerifySkipped);
+    if node.suspect || other_session || !is_leased(entry.verified_at, node, now) {
         return Verdict::Unverified;
     }
     Verdict::Fresh
@@ -124,12 +125,14 @@ pub fn judge(
 /// own check's. Never skipped, memo or not.
 #[must_use]
 pub fn is_leased(verified_at: u64, node: &Knowledge, now: u64) -> bool {
-    now <= node.coherent_until || now <= verified_at.saturating_add(node.lease)
+    now <= node.coherent_until
+        || now <= verified_at.saturating_add(node.lease)
+        || sabotaged!(CoherenceForEver)
 }
 
 /// The part of the judgement that only a new generation can change.
 fn barriers(entry: &Facts, node: &Knowledge, tags: impl Iterator<Item = TagLevels>) -> Verdict {
-    if entry.epoch != node.epoch {
+    if entry.epoch != node.epoch && !sabotaged!(EpochIgnored) {
         return Verdict::Hidden(Why::Epoch);
     }
     let clear = TagLevels { levels: node.floor, pending: node.pending };

@@ -1,7 +1,7 @@
 //! Whether there is a value, without having it.
 
 use super::Call;
-use super::probe::{REREADS, judge_record, synced};
+use super::probe::{Asked, REREADS, synced};
 use crate::cache::Inner;
 use crate::error::Error;
 use crate::l2::record::{Envelope, is_stale};
@@ -31,13 +31,13 @@ async fn in_l2<C: Send + Sync>(inner: &Inner<C>, call: &Call) -> Option<Verdict>
     if !synced(inner, limit).await {
         return None;
     }
-    let stamp = inner.node.stamp(inner.now());
+    let asked = Asked::now(inner, &call.key);
     let read = l2.on(&call.key, limit, |store, key| store.read(key, None)).await;
     let found = read.ok()?.found?;
     let envelope = Envelope::decode(&found.bytes).filter(|e| e.key == &*call.key)?;
     if envelope.expired || is_stale(&found.bytes, found.ttl_ms) {
         return None;
     }
-    let meta = super::decode::meta(inner, &envelope, found.ttl_ms, stamp, &call.options);
-    Some(judge_record(inner, &call.key, &meta))
+    let meta = super::decode::meta(inner, &envelope, found.ttl_ms, asked.stamp, &call.options);
+    Some(asked.judge(inner, &call.key, &meta))
 }

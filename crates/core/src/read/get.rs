@@ -9,9 +9,9 @@ use super::Call;
 use super::decode::{ReadInto, decode};
 use super::lookup::{Local, lookup};
 use super::many::PAGE;
-use super::probe::{REREADS, judge_record, synced};
+use super::probe::{Asked, REREADS, synced};
 use crate::cache::Inner;
-use crate::entry::{Cached, Entry, Held, Source, Stamp, Value, typed};
+use crate::entry::{Cached, Entry, Held, Source, Value, typed};
 use crate::error::{Error, ErrorKind};
 use crate::events::MissReason;
 use crate::flight::Fence;
@@ -28,12 +28,12 @@ pub(crate) async fn get<T: Value, C: Codec<T>>(
         Start::Answer(cached) => return Ok(Some(cached)),
         Start::Ask(begun) => begun,
     };
-    let mut found = Asked::NoAnswer;
+    let mut found = Shown::NoAnswer;
     for _ in 0..=REREADS {
         let Some(l2) = inner.records().filter(|_| begun.asks) else { break };
         found = ask(inner, l2, call, begun.local.as_ref()).await?;
         // Doubted or overtaken on its way: L2 knows better now.
-        if !matches!(found, Asked::Entry(_, Verdict::Unverified, _)) {
+        if !matches!(found, Shown::Entry(_, Verdict::Unverified, _)) {
             break;
         }
     }
@@ -54,7 +54,7 @@ pub(crate) async fn get_many<T: Value, C: Codec<T>>(
                 asking.push((at, begun));
                 None
             }
-            Start::Ask(begun) => begun.end(inner, call, Asked::NoAnswer)?,
+            Start::Ask(begun) => begun.end(inner, call, Shown::NoAnswer)?,
         });
     }
     while !asking.is_empty() {
@@ -79,7 +79,7 @@ async fn get_page<T: Value, C: Codec<T>>(
     let mut reads = None;
     let fences = asking.iter().map(|(at, _)| Fence::begin(inner, calls[*at].hash, None, || ()));
     let fences: Vec<_> = fences.collect();
-    let stamp = inner.node.stamp(inner.now());
+    let asked: Vec<_> = asking.iter().map(|(at, _)| Asked::now(inner, &calls[*at].key)).collect();
     if let Some(l2) = inner.records().filter(|l2| !l2.is_open())
         && synced(inner, limit).await
     {
@@ -92,14 +92,16 @@ async fn get_page<T: Value, C: Codec<T>>(
         return get_each(inner, calls, asking.into_iter().map(|(at, _)| at)).await;
     };
     let (mut page, mut again) = (Vec::with_capacity(asking.len()), Vec::new());
-    for (((at, begun), fence), read) in asking.into_iter().zip(fences).zip(reads) {
+    for ((((at, begun), fence), asked), read) in
+        asking.into_iter().zip(fences).zip(asked).zip(reads)
+    {
         let (call, local) = (&calls[at], begun.local.as_ref());
         let found = match read.found {
-            Some(found) => settle(inner, call, fence, &found, stamp, local)?,
-            None => Asked::Nothing(None),
+            Some(found) => settle(inner, call, fence, &found, asked, local)?,
+            None => Shown::Nothing(None),
         };
         match found {
-            Asked::Entry(_, Verdict::Unverified, _) => again.push(at),
+            Shown::Entry(_, Verdict::Unverified, _) => again.push(at),
             found => page.push((at, begun.end(inner, call, found)?)),
         }
     }
@@ -172,28 +174,28 @@ impl<T: Value> Begun<T> {
         self,
         inner: &Inner<C>,
         call: &Call,
-        found: Asked<T>,
+        found: Shown<T>,
     ) -> Result<Option<Cached<T>>, Error> {
         let unreachable = self.asks && inner.records().is_some();
         let mut reason = self.reason;
         let cached = match found {
-            Asked::Entry(entry, Verdict::Fresh, source) => {
+            Shown::Entry(entry, Verdict::Fresh, source) => {
                 let now = inner.now();
                 inner.fresh_hit(&entry.meta, source, now);
                 return Ok(Some(Cached::new(entry, now, source, false)));
             }
-            Asked::Entry(entry, verdict, source) => {
+            Shown::Entry(entry, verdict, source) => {
                 reason = MissReason::of(verdict);
                 stale(inner, call, entry, verdict, source)
             }
-            Asked::Nothing(why) => {
+            Shown::Nothing(why) => {
                 reason = why.unwrap_or(reason);
                 None
             }
-            Asked::NoAnswer if unreachable && call.options.require_l2 => {
+            Shown::NoAnswer if unreachable && call.options.require_l2 => {
                 return Err(inner.l2_required(&call.key));
             }
-            Asked::NoAnswer => {
+            Shown::NoAnswer => {
                 reason = if unreachable { MissReason::Unreachable } else { reason };
                 self.local.and_then(|e| stale(inner, call, e, self.verdict, Source::L1))
             }
@@ -212,7 +214,7 @@ fn limit<T>(call: &Call, local: Option<&Arc<Entry<T>>>) -> Duration {
 }
 
 /// What L2 said.
-enum Asked<T> {
+enum Shown<T> {
     /// A value, judged.
     Entry(Arc<Entry<T>>, Verdict, Source),
     /// There is none, or none that is of use.
@@ -226,23 +228,23 @@ async fn ask<T: Value, C: Codec<T>>(
     l2: &Access,
     call: &Call,
     local: Option<&Arc<Entry<T>>>,
-) -> Result<Asked<T>, Error> {
+) -> Result<Shown<T>, Error> {
     let limit = limit(call, local);
     if l2.is_open() || !synced(inner, limit).await {
-        return Ok(Asked::NoAnswer);
+        return Ok(Shown::NoAnswer);
     }
     let fence = Fence::begin(inner, call.hash, None, || ());
-    let stamp = inner.node.stamp(inner.now());
+    let asked = Asked::now(inner, &call.key);
     let found = match l2.on(&call.key, limit, |store, key| store.read(key, None)).await {
         Ok(read) => read.found,
         Err(error) => {
             inner.counters.l2_errors.add();
             tracing::debug!(%error, "L2 read failed; answering from L1");
-            return Ok(Asked::NoAnswer);
+            return Ok(Shown::NoAnswer);
         }
     };
-    let Some(found) = found else { return Ok(Asked::Nothing(None)) };
-    settle(inner, call, fence, &found, stamp, local)
+    let Some(found) = found else { return Ok(Shown::Nothing(None)) };
+    settle(inner, call, fence, &found, asked, local)
 }
 
 /// Decodes, judges and, if nothing was heard meanwhile, keeps.
@@ -251,26 +253,26 @@ fn settle<T: Value, C: Codec<T>>(
     call: &Call,
     fence: Fence<'_, C>,
     found: &Found,
-    stamp: Stamp,
+    asked: Asked,
     local: Option<&Arc<Entry<T>>>,
-) -> Result<Asked<T>, Error> {
-    let entry = match decode(inner, call, found, stamp, local) {
+) -> Result<Shown<T>, Error> {
+    let entry = match decode(inner, call, found, asked.stamp, local) {
         ReadInto::Entry(entry) => entry,
         ReadInto::OtherType(_) => {
             return Err(inner.error(ErrorKind::TypeMismatch, &call.key, ""));
         }
-        ReadInto::Unusable(_) => return Ok(Asked::Nothing(Some(MissReason::Unusable))),
+        ReadInto::Unusable(_) => return Ok(Shown::Nothing(Some(MissReason::Unusable))),
     };
     let same = local.is_some_and(|local| Arc::ptr_eq(local, &entry));
     let verdict = fence.end(|heard| {
-        let verdict = judge_record(inner, &call.key, &entry.meta);
+        let verdict = asked.judge(inner, &call.key, &entry.meta);
         let allowed = heard.allows(entry.meta.version);
         if allowed && !same && !matches!(verdict, Verdict::Hidden(_)) {
             inner.l1.insert(call.hash, Arc::clone(&entry) as Held);
         }
         if allowed || verdict != Verdict::Fresh { verdict } else { Verdict::Unverified }
     });
-    Ok(Asked::Entry(entry, verdict, if same { Source::L1 } else { Source::L2 }))
+    Ok(Shown::Entry(entry, verdict, if same { Source::L1 } else { Source::L2 }))
 }
 
 /// A value that is not fresh, if it may be answered. What was overtaken while it was read may: the

@@ -112,6 +112,7 @@ impl<C> Landing<C> {
         let held: Held = entry;
         let mut kept = false;
         let settle = |inner: &Inner<C>, flight: &Flight, held: &Held, allowed: bool| {
+            let allowed = allowed || sabotaged!(OvertakenIsKept);
             let now = inner.now();
             let verdict = inner.node.judge(held.meta(), now);
             let standing = if allowed && verdict == Verdict::Fresh {
@@ -163,7 +164,7 @@ impl<C> Landing<C> {
             .node
             .judge(held.meta(), inner.now())
         {
-            Verdict::Hidden(_) if failed => None,
+            Verdict::Hidden(_) if failed && !sabotaged!(FailSafeIgnoresHard) => None,
             _ if failed && flight.removed.load(Ordering::Acquire) => None,
             Verdict::Hidden(_) => Some(Standing::Overtaken),
             _ => {
@@ -210,7 +211,7 @@ impl<C> Landing<C> {
         let (inner, flight) = (&self.inner, &self.flight);
         let result =
             inner.flights.end(flight.hash, flight.id, |heard| result(inner, flight, heard));
-        flight.progress.send_replace(Progress::Done(result));
+        flight.progress.write(Progress::Done(result));
         // Last: if a value's own drop panics before, the guard still ends the flight.
         self.landed = true;
     }

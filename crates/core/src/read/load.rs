@@ -43,8 +43,10 @@ impl<T: Value, C: Codec<T>> Load<T, C> {
         let stale = known.clone().map(|e| Cached::new(e, began, Source::FailSafe, true));
         let context = FactoryContext::new(&call.key, stale, adaptive.clone());
         let stand_in = self.fallback().map(|entry| entry as Held);
-        self.landing.flight.progress.send_replace(Progress::Loading(stand_in));
+        self.landing.flight.progress.write(Progress::Loading(stand_in));
         let made = self.make(factory, context).await;
+        let stamp =
+            if sabotaged!(StampAtCompletion) { inner.node.stamp(inner.now()) } else { stamp };
         let took = inner.now().since(began);
         inner.factory_ended(&call.key, took, made.as_ref().err());
         let choices = adaptive.choices();
@@ -61,6 +63,7 @@ impl<T: Value, C: Codec<T>> Load<T, C> {
             entry.meta.rearm(inner.now() + fail_safe.throttle);
         }
         if let (false, Base::Over { lease: Some(lease), .. }, Some(l2)) = (filled, base, &inner.l2)
+            && !sabotaged!(LeaseNotReleased)
         {
             // Best effort: the lease ends by itself.
             let limit = call.options.l2_hard_timeout;

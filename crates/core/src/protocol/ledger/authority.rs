@@ -246,12 +246,16 @@ impl Life {
         while self.ids.len() > RECENT_IDS {
             self.ids.pop_first();
         }
+        let forgets = sabotaged!(RetentionBelowLife);
+        let retention_ms = if forgets { 0 } else { retention_ms };
         let oldest_kept = now_us.saturating_sub(retention_ms.saturating_mul(1000));
         while let Some(&(seq, target, strength)) = self.by_seq.first()
             && seq < oldest_kept
         {
             self.drop(seq, target, strength);
-            self.floor.raise(strength, seq);
+            if !forgets {
+                self.floor.raise(strength, seq);
+            }
             self.trim = self.trim.max(seq);
         }
     }

@@ -90,12 +90,15 @@ impl Levels {
 
     /// Raises the level of one strength; never lowers it (B2). True if it moved.
     pub fn raise(&mut self, strength: Strength, seq: u64) -> bool {
+        if sabotaged!(SoftSoftensHard) && strength == Strength::Soft {
+            self.hard = 0;
+        }
         let level = match strength {
             Strength::Soft => &mut self.soft,
             Strength::Hard => &mut self.hard,
         };
-        let moved = seq > *level;
-        *level = seq.max(*level);
+        let moved = seq > *level || sabotaged!(BarrierOverwritten);
+        *level = if moved { seq } else { *level };
         moved
     }
 }

@@ -144,6 +144,9 @@ impl Replica {
     #[must_use]
     pub fn pending_levels(&self, target: Target) -> Levels {
         let mut born = Levels::default();
+        if sabotaged!(PendingIgnored) {
+            return born;
+        }
         for pending in &self.pending {
             if pending.removal.targets.contains(&target) {
                 born.raise(pending.removal.strength, pending.born);
@@ -224,6 +227,9 @@ impl Replica {
                 cycle.anomaly = true;
             }
             return Hearing::Anomaly;
+        }
+        if sabotaged!(GapIgnored) {
+            self.last = item.prev;
         }
         if item.prev == self.last { Hearing::InOrder } else { Hearing::Gap }
     }

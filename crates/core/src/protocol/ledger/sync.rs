@@ -173,7 +173,9 @@ impl Replica {
     fn finish(&mut self, reply: &SyncReply, cycle: &Cycle) -> Synced {
         let forked = cycle.full && (self.overtaken || self.is_forked(&cycle.ids));
         let mut reissue = self.lost(reply, cycle);
-        if forked {
+        if sabotaged!(LostNotReissued) {
+            reissue.clear();
+        } else if forked {
             reissue = vec![(Strength::Hard, Target::Everything)];
         }
         self.take_ids(cycle);

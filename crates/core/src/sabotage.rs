@@ -1,0 +1,129 @@
+//! Planted bugs, to prove that the simulator finds them. Behind the feature `sabotage`; without it a
+//! question about one is `false` before the compiler looks.
+//!
+//! One thread, one planted bug: other threads of the process stay sound.
+
+/// Whether this bug is planted on this thread.
+#[cfg(feature = "sabotage")]
+macro_rules! sabotaged {
+    ($bug:ident) => {
+        $crate::sabotage::is_planted($crate::sabotage::Sabotage::$bug)
+    };
+}
+
+/// Whether this bug is planted on this thread: never, in this build.
+#[cfg(not(feature = "sabotage"))]
+macro_rules! sabotaged {
+    ($bug:ident) => {
+        false
+    };
+}
+
+#[cfg(feature = "sabotage")]
+pub use planted::{Sabotage, plant};
+
+#[cfg(feature = "sabotage")]
+pub(crate) use planted::is_planted;
+
+#[cfg(feature = "sabotage")]
+mod planted {
+    use std::cell::Cell;
+
+    macro_rules! bugs {
+        ($($(#[$doc:meta])* $bug:ident = $name:literal,)*) => {
+            /// One planted bug: the production code, with one rule taken out.
+            #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+            #[non_exhaustive]
+            pub enum Sabotage {
+                $($(#[$doc])* $bug,)*
+            }
+
+            impl Sabotage {
+                /// Every planted bug.
+                pub const ALL: &'static [Self] = &[$(Self::$bug,)*];
+
+                /// Its name, in words.
+                #[must_use]
+                pub fn name(self) -> &'static str {
+                    match self {
+                        $(Self::$bug => $name,)*
+                    }
+                }
+            }
+        };
+    }
+
+    bugs! {
+        /// A load is stamped when its factory ends.
+        StampAtCompletion = "stamp taken at completion",
+        /// The level of a tag is overwritten instead of raised.
+        BarrierOverwritten = "barrier overwritten instead of max",
+        /// An expiry by tag takes back an earlier removal.
+        SoftSoftensHard = "a later expire softens a removal",
+        /// Joiners take what their flight brings, overtaken or not.
+        UncheckedJoin = "unchecked join",
+        /// Entries of another epoch stay valid.
+        EpochIgnored = "epoch ignored",
+        /// A hole in the ledger's announcements is walked over.
+        GapIgnored = "gap ignored",
+        /// A `set` does not fence what overlaps it.
+        NoFenceOnSet = "no fence on set",
+        /// A fill is stored where nothing is.
+        AbsentIsFine = "fill with \"absent is fine\"",
+        /// A fill is stored over anything.
+        FillOverAnything = "fill over anything",
+        /// A new subscription does not end the session.
+        ReconnectKeepsSession = "reconnect keeps the session",
+        /// A removed entry stands in for a factory.
+        FailSafeIgnoresHard = "fail-safe ignores hard",
+        /// What L2 has not heard of is not queued.
+        RecoveryForgets = "recovery forgets",
+        /// Recovery settles whatever waits for the key.
+        SettleWithoutCompare = "recovery settles without compare",
+        /// A failed `set` is sent again with its value.
+        RecoveryReplaysValue = "recovery replays the value",
+        /// Barriers are dropped before what they hide, and fold into nothing.
+        RetentionBelowLife = "retention below lifetime",
+        /// A full recovery queue is emptied, and that is all.
+        OverflowDropsSilently = "overflow drops silently",
+        /// A load is kept although it was overtaken.
+        OvertakenIsKept = "a load keeps what was overtaken",
+        /// Of several versions heard during a load, the last counts.
+        LastHeardCounts = "the last version heard counts",
+        /// Entries of an older session are served without a check.
+        VerifySkipped = "verify skipped",
+        /// The coherence lease has no end.
+        CoherenceForEver = "coherence lease never ends",
+        /// A lease that was not used is not given back.
+        LeaseNotReleased = "lease never released",
+        /// A removal counts only once it has a number.
+        PendingIgnored = "pending removal does not count",
+        /// What a failover took back is not issued again.
+        LostNotReissued = "lost barriers not issued again",
+        /// A node does not notice that it hears nothing.
+        DeafnessUnnoticed = "deafness unnoticed",
+        /// A hole in a publisher's sequence is no loss.
+        HolesIgnored = "holes in a sequence ignored",
+        /// How far a sequence has come is told once.
+        SequenceToldOnce = "a sequence is told once",
+        /// A delayed `set` runs whenever it arrives.
+        SetRunsLate = "a delayed set runs late",
+        /// Loads that began during a write are not fenced by its end.
+        WriteEndUnfenced = "the end of a write fences nothing",
+        /// A notification leaves the copy in L1.
+        NotificationIgnored = "a notification leaves the copy",
+    }
+
+    thread_local! {
+        static PLANTED: Cell<Option<Sabotage>> = const { Cell::new(None) };
+    }
+
+    /// Plants a bug on this thread, or none.
+    pub fn plant(bug: Option<Sabotage>) {
+        PLANTED.set(bug);
+    }
+
+    pub(crate) fn is_planted(bug: Sabotage) -> bool {
+        PLANTED.get() == Some(bug)
+    }
+}

@@ -1,0 +1,163 @@
+//! Calls, the store and factories: what was done, whoever looked.
+
+use super::super::history::{Applied, At, Call, Deed, Load, Outcome, Said, Scope, What};
+use super::super::plan::HARD_MS;
+use super::{Judge, Violation};
+
+/// How long a `set` that is under way may still run after its limit, and the inaccuracy of clocks.
+const STRAGGLES_MS: u64 = 1200;
+
+/// No call takes longer.
+const LONGEST_CALL_MS: u64 = 25_000;
+
+impl Judge<'_> {
+    /// **L3** every call ends; **S15** receipts are honest: what is done was applied before it
+    /// returned, what is queued was not applied by it, a barrier was numbered.
+    pub(super) fn call(&mut self, call: &Call) {
+        let mut found = |rule, what: String| {
+            let key = call.scopes.iter().find_map(|scope| match scope {
+                Scope::Key(key) => Some(*key),
+                _ => None,
+            });
+            self.found.push(Violation { rule, what, key, at: call.start });
+        };
+        let took = call.end.map_or(u64::MAX, |end| end.ms - call.start.ms);
+        if took > LONGEST_CALL_MS {
+            found("L3", format!("a call of node {} took {took} ms", call.node));
+        }
+        let closing = call.error == "Closed" && self.log.lives[call.node].died.is_some();
+        if call.outcome == Outcome::Failed && !matches!(call.what, What::Load) && !closing {
+            found("S15", format!("a {:?} of node {} failed: {}", call.what, call.node, call.error));
+        }
+        let Some(end) = call.end.filter(|_| call.outcome == Outcome::Done) else { return };
+        let mine = |applied: &&Applied| {
+            applied.node == Some(call.node) && applied.at > call.start && applied.at < end
+        };
+        let mut during = self.log.applied.iter().filter(mine);
+        let is_done = match call.what {
+            What::Set(_) => during.any(|a| matches!(a.deed, Deed::Set(_))),
+            What::Invalidate { .. } => {
+                during.any(|a| matches!(a.deed, Deed::Remove | Deed::Expire | Deed::Advance { .. }))
+            }
+            _ => true,
+        };
+        match call.said {
+            Said::Done if !is_done => {
+                found("S15", "said to be done, but L2 has not seen it".into())
+            }
+            Said::Queued if call.scopes.len() == 1 => {
+                let index = self.log.calls.iter().position(|c| std::ptr::eq(c, call));
+                if self.log.applied.iter().any(|a| a.call == index && index.is_some()) {
+                    found("S15", "said to be queued, but L2 has it".into());
+                }
+            }
+            _ => {}
+        }
+        if call.has_barrier && call.said != Said::Done {
+            found("S15", "a barrier without a number".into());
+        }
+    }
+
+    /// **S5**: a fill changes a record only if nothing else has since its factory began. **S10**: a
+    /// `set` reaches L2 within the limits of its call, or never.
+    pub(super) fn store(&mut self) {
+        let log = self.log;
+        for (at, applied) in log.applied.iter().enumerate() {
+            match applied.deed {
+                Deed::Put(load) => {
+                    let began = self.stamp(load, applied.at.order);
+                    let between = log.applied[..at].iter().rev();
+                    let between = between.take_while(|other| other.at.order > began);
+                    let mut other = None;
+                    let mut failed_over = false;
+                    for change in between {
+                        failed_over |= matches!(change.deed, Deed::Failover(_));
+                        if change.key == applied.key || change.deed == Deed::Wipe {
+                            other = other.or(Some(change));
+                        }
+                    }
+                    let same_key = |c: &&Applied| c.key.is_some() || c.deed == Deed::Wipe;
+                    if let Some(change) = other.filter(same_key).filter(|_| !failed_over) {
+                        let what = format!("load {load} was stored over {:?}", change.deed);
+                        self.found.push(Violation {
+                            rule: "S5",
+                            what,
+                            key: applied.key,
+                            at: applied.at,
+                        });
+                    }
+                }
+                Deed::Set(load) => {
+                    let call = &log.calls[log.loads[load].call];
+                    let life = &log.lives[call.node];
+                    let late =
+                        call.end.is_some_and(|e| applied.at.ms > e.ms + HARD_MS + STRAGGLES_MS);
+                    if late && life.jumped_ms.is_none() {
+                        let what = format!("load {load} was set long after its call had ended");
+                        self.found.push(Violation {
+                            rule: "S10",
+                            what,
+                            key: applied.key,
+                            at: applied.at,
+                        });
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// **S14**: at most two factories of a key run on a node, and two only if something was heard of
+    /// the key since the first was asked for. (Batches are one run for many keys: not judged.)
+    pub(super) fn factories(&mut self) {
+        let log = self.log;
+        let single = |load: &usize| {
+            let load = &log.loads[*load];
+            !load.is_set && log.calls[load.call].scopes.len() == 1
+        };
+        let runs: Vec<_> = (0..log.loads.len()).filter(single).collect();
+        for (place, at) in runs.iter().enumerate() {
+            let young = &log.loads[*at];
+            let others = runs[..place].iter().map(|at| &log.loads[*at]).filter(|old| {
+                let runs = old.ended.is_none_or(|ended| ended > young.began);
+                runs && old.node == young.node && old.key == young.key
+            });
+            let others: Vec<_> = others.collect();
+            let unfounded = |old: &Load| {
+                let from = log.calls[old.call].start.min(log.calls[young.call].start);
+                self.plan.fused && !self.moved(young.node, young.key, from, young.began)
+            };
+            let too_many = others.len() > 1;
+            if too_many || others.iter().any(|old| unfounded(old)) {
+                let what = format!(
+                    "load {at} began on node {} beside {} others",
+                    young.node,
+                    others.len()
+                );
+                self.found.push(Violation {
+                    rule: "S14",
+                    what,
+                    key: Some(young.key),
+                    at: young.began,
+                });
+            }
+        }
+    }
+
+    /// Whether a node did or heard anything about a key between two moments.
+    fn moved(&self, node: usize, key: u8, from: At, to: At) -> bool {
+        let (log, within) = (self.log, |at: At| at > from && at < to);
+        let wrote = log.calls.iter().any(|call| {
+            let writes = matches!(call.what, What::Set(_) | What::Invalidate { .. });
+            let overlaps = call.start < to && call.end.is_none_or(|end| end > from);
+            writes && overlaps && call.node == node && call.scopes.contains(&Scope::Key(key))
+        });
+        let heard = log.heard.iter().any(|heard| {
+            heard.node == node && within(heard.at) && log.applied[heard.applied].key == Some(key)
+        });
+        // Its own writes are news to its other loads when they are answered.
+        let recent = |at: At| at < to && at.ms + 1000 >= from.ms;
+        let did = |a: &Applied| a.node == Some(node) && a.key == Some(key) && recent(a.at);
+        wrote || heard || log.applied.iter().any(did)
+    }
+}

@@ -1,0 +1,270 @@
+//! How often each fault, each race and each path of the code really occurred.
+
+use crinkle_core::Stats;
+
+use super::Counts;
+use super::history::{Applied, Deed, Load, Log, Outcome, Scope, What};
+use super::plan::Plan;
+
+/// Names that must not be zero after many seeds. Everything else that is counted is printed as well.
+const EXPECTED: &[&str] = &[
+    "T1",
+    "T2",
+    "T3",
+    "T4",
+    "T5",
+    "T6",
+    "T7",
+    "T8",
+    "T9",
+    "T10",
+    "T11",
+    "T12",
+    "T13",
+    "T14",
+    "T15",
+    "T17",
+    "T18",
+    "T19",
+    "T21",
+    "T22",
+    "L2 down",
+    "reply lost",
+    "L2 hangs",
+    "L2 slow",
+    "command runs late",
+    "L2 full",
+    "L2 flaky",
+    "L2 trouble for all",
+    "L2 and bus cut off",
+    "messages dropped",
+    "messages duplicated",
+    "messages reordered",
+    "deaf",
+    "disconnect",
+    "publish fails",
+    "publish hangs",
+    "junk",
+    "junk record",
+    "record evicted",
+    "failover",
+    "wipe",
+    "ledger lost",
+    "restart",
+    "clock jump",
+    "message lost",
+    "fence hit",
+    "join refused",
+    "joined",
+    "fill refused",
+    "hidden",
+    "verified",
+    "fail-safe",
+    "eager",
+    "lease wait",
+    "timeout",
+    "epoch",
+    "lost",
+    "gap",
+    "queued",
+    "overflow",
+    "reconnect",
+    "hole",
+    "unconfirmed",
+    "deafness",
+    "l2 back",
+    "undecodable",
+    "confirmed",
+    "panicked",
+    "cancelled",
+];
+
+/// Counts by name.
+#[derive(Clone, Debug)]
+pub struct Coverage(Counts);
+
+impl Default for Coverage {
+    fn default() -> Self {
+        Self(EXPECTED.iter().map(|name| (*name, 0)).collect())
+    }
+}
+
+impl Coverage {
+    /// Every name and its count, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.0.iter().map(|(name, count)| (*name, *count))
+    }
+
+    /// What never occurred, though it should.
+    #[must_use]
+    pub fn zeros(&self) -> Vec<&'static str> {
+        self.iter().filter(|(_, count)| *count == 0).map(|(name, _)| name).collect()
+    }
+
+    pub(super) fn merge(&mut self, other: &Self) {
+        for (name, count) in other.iter() {
+            self.add(name, count);
+        }
+    }
+
+    fn add(&mut self, name: &'static str, count: u64) {
+        *self.0.entry(name).or_default() += count;
+    }
+
+    pub(super) fn of(log: &Log, plan: &Plan, stats: &[Stats]) -> Self {
+        let mut coverage = Self::default();
+        for (name, count) in &log.counts {
+            coverage.add(name, *count);
+        }
+        for stats in stats {
+            coverage.paths(stats);
+        }
+        coverage.races(log, plan);
+        coverage
+    }
+
+    fn paths(&mut self, stats: &Stats) {
+        for (name, count) in [
+            ("fence hit", stats.fence_hits),
+            ("join refused", stats.join_refused),
+            ("joined", stats.joined),
+            ("fill refused", stats.fill_refused),
+            ("hidden", stats.hidden),
+            ("verified", stats.l1_verified),
+            ("fail-safe", stats.fail_safe),
+            ("eager", stats.eager_refreshes),
+            ("lease wait", stats.lease_waits),
+            ("timeout", stats.factory_timeouts),
+            ("epoch", stats.epochs),
+            ("lost", stats.reissues),
+            ("fork", stats.forks),
+            ("queued", stats.queued),
+            ("overflow", stats.recovery_overflows),
+            ("reconnect", stats.doubts_connected),
+            ("hole", stats.doubts_message_lost),
+            ("unconfirmed", stats.doubts_unconfirmed),
+            ("deafness", stats.doubts_deaf),
+            ("l2 back", stats.doubts_l2_back),
+            ("undecodable", stats.messages_undecodable + stats.l2_undecodable),
+        ] {
+            if count > 0 || name != "fork" {
+                self.add(name, count);
+            }
+        }
+    }
+
+    /// The cases of the specification, where they really overlapped.
+    fn races(&mut self, log: &Log, plan: &Plan) {
+        let mut add = |name, found: bool| *self.0.entry(name).or_default() += u64::from(found);
+        for load in &log.loads {
+            load_races(log, load, &mut add);
+        }
+        for (at, change) in log.applied.iter().enumerate() {
+            change_races(log, plan, at, change, &mut add);
+        }
+        for call in &log.calls {
+            add("cancelled", call.outcome == Outcome::Cancelled);
+            add("panicked", call.error == "FactoryPanicked");
+            add("T11", call.what == What::Get && call.answers.is_empty());
+            add("T17", call.scopes.iter().any(|s| matches!(s, Scope::Key(1..=3))));
+        }
+        let jumped = log.lives.iter().filter(|life| life.jumped_ms.is_some()).count();
+        for _ in 0..jumped {
+            add("T8", true);
+        }
+        add("T7", log.lives.len() > 1);
+    }
+}
+
+/// The kind of sink the races are counted into.
+type Add<'a> = &'a mut dyn FnMut(&'static str, bool);
+
+fn load_races(log: &Log, load: &Load, add: Add<'_>) {
+    let call = &log.calls[load.call];
+    let ended = load.ended.map_or(u32::MAX, |at| at.order);
+    let during = |a: &&Applied| a.at > load.began && a.at.order < ended;
+    let during: Vec<_> = log.applied.iter().filter(during).collect();
+    let barrier =
+        during.iter().any(|a| matches!(a.deed, Deed::Advance { scope, .. } if scope.covers(load)));
+    let of_key = |a: &&Applied| a.key == Some(load.key);
+    let removed = during.iter().any(|a| of_key(a) && matches!(a.deed, Deed::Remove | Deed::Expire));
+    let set = during
+        .iter()
+        .any(|a| of_key(a) && matches!(a.deed, Deed::Set(_)) && a.node != Some(load.node));
+    if load.is_set {
+        return;
+    }
+    let left = call.end.is_none_or(|end| end.order < ended);
+    add("T1", barrier && left);
+    add("T2", barrier && !left);
+    add("T3", removed);
+    add("T4", set);
+    add("confirmed", !load.confirmed.is_empty());
+    let gone = matches!(call.outcome, Outcome::Cancelled | Outcome::Crashed)
+        || call.error == "FactoryPanicked";
+    add("T15", gone);
+    add(
+        "T19",
+        call.outcome == Outcome::Failed
+            && log
+                .applied
+                .iter()
+                .any(|a| a.at < call.start && a.key == Some(load.key) && a.deed == Deed::Remove),
+    );
+    add(
+        "T22",
+        log.heard.iter().any(|heard| {
+            let of_key = log.applied[heard.applied].key == Some(load.key);
+            of_key && heard.node == load.node && heard.at > load.began && heard.at.order < ended
+        }),
+    );
+}
+
+fn change_races(log: &Log, plan: &Plan, at: usize, change: &Applied, add: Add<'_>) {
+    let fault = |names: &[&str], node: Option<usize>| {
+        log.faults.iter().any(|fault| {
+            let on = fault.from.ms <= change.at.ms && change.at.ms <= fault.until_ms;
+            on && names.contains(&fault.name) && (node.is_none() || fault.node == node)
+        })
+    };
+    let clears = matches!(change.deed, Deed::Advance { scope: Scope::All, .. });
+    let barrier = matches!(change.deed, Deed::Advance { .. });
+    add("T5", clears && fault(&["disconnect", "deaf"], None));
+    if barrier {
+        let mut heard = log.heard.iter().filter(|heard| heard.applied == at);
+        let early = heard.any(|heard| {
+            log.applied[..at].iter().enumerate().any(|(before, a)| {
+                let known = |h: &super::history::Heard| {
+                    h.applied == before && h.node == heard.node && h.at < heard.at
+                };
+                matches!(a.deed, Deed::Advance { .. })
+                    && change.at.ms - a.at.ms < 1000
+                    && !log.heard.iter().any(known)
+            })
+        });
+        add("gap", early);
+        add("T6", early);
+        add("T10", plan.max_lifetime.as_secs() < 60 && change.at.ms > 5000);
+    }
+    add("T12", change.key.is_some() && fault(&["disconnect"], None));
+    add("T13", matches!(change.deed, Deed::Wipe | Deed::LedgerLost));
+    add("T14", barrier && change.lost.is_some());
+    add("T21", change.call.is_some() && fault(&["reply lost"], change.node));
+    let expired_before = || {
+        log.applied[..at]
+            .iter()
+            .rev()
+            .find(|a| a.key == change.key)
+            .is_some_and(|a| a.deed == Deed::Expire)
+    };
+    add("T9", matches!(change.deed, Deed::Set(_)) && expired_before());
+    let recovered = change.call.is_none() && change.deed == Deed::Remove;
+    let newer = || {
+        log.applied[..at]
+            .iter()
+            .rev()
+            .take(6)
+            .any(|a| a.key == change.key && matches!(a.deed, Deed::Set(_) | Deed::Put(_)))
+    };
+    add("T18", recovered && newer());
+}

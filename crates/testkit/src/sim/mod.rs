@@ -1,0 +1,192 @@
+//! Deterministic simulation: one seed is one universe.
+//!
+//! A universe has two to four real caches over one store and one bus in memory, on virtual time, each
+//! with a clock of its own; callers that read, write the source and invalidate; and trouble of every
+//! kind. Everything that callers, the source, the store and the bus saw is written down, and a judge
+//! that knows nothing of how the cache works decides whether any of the numbered guarantees was
+//! broken. Nothing in a universe depends on anything but its seed.
+//!
+//! ```
+//! use crinkle_testkit::sim;
+//!
+//! let report = sim::run(sim::Job { first: 1, seeds: 2, bug: None });
+//! assert!(report.violations.is_empty(), "{}", sim::timeline(report.violations[0].seed));
+//! ```
+
+mod actors;
+mod bus;
+mod check;
+mod coverage;
+mod finale;
+mod history;
+mod plan;
+mod source;
+mod store;
+mod timeline;
+mod trouble;
+mod world;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use crinkle_core::sabotage::{Sabotage, plant};
+use parking_lot::Mutex;
+use tokio::runtime::Builder;
+
+use history::Log;
+use plan::Plan;
+use world::World;
+
+pub use coverage::Coverage;
+pub use timeline::{timeline, timeline_with};
+
+/// What to simulate.
+#[derive(Clone, Copy, Debug)]
+#[expect(clippy::exhaustive_structs, reason = "written down by callers")]
+pub struct Job {
+    /// The first seed.
+    pub first: u64,
+    /// How many, one after the other.
+    pub seeds: u64,
+    /// The bug to plant; the job ends with the first violation.
+    pub bug: Option<Sabotage>,
+}
+
+/// A guarantee that was broken.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Violation {
+    /// In which universe.
+    pub seed: u64,
+    /// Which guarantee.
+    pub rule: &'static str,
+    /// What happened.
+    pub what: String,
+}
+
+/// What came of a job.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Report {
+    /// How many universes were run.
+    pub seeds: u64,
+    /// How many calls were made in them.
+    pub ops: u64,
+    /// Everything that was broken, by seed.
+    pub violations: Vec<Violation>,
+    /// How often each fault, race and path occurred.
+    pub coverage: Coverage,
+}
+
+/// One universe that is over.
+struct Ended {
+    log: Log,
+    plan: Plan,
+    coverage: Coverage,
+}
+
+/// Simulates on every core.
+#[must_use]
+pub fn run(job: Job) -> Report {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let (next, stop) = (AtomicU64::new(0), AtomicBool::new(false));
+    let report = Mutex::new(Report::default());
+    std::thread::scope(|scope| {
+        for _ in 0..cores {
+            scope.spawn(|| {
+                let mut mine = Report::default();
+                loop {
+                    let at = next.fetch_add(1, Ordering::Relaxed);
+                    if at >= job.seeds || stop.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    one(job.first.wrapping_add(at), job.bug, &mut mine);
+                    stop.fetch_or(
+                        job.bug.is_some() && !mine.violations.is_empty(),
+                        Ordering::Relaxed,
+                    );
+                }
+                report.lock().merge(mine);
+            });
+        }
+    });
+    let mut report = report.into_inner();
+    report.violations.sort_by_key(|violation| violation.seed);
+    report
+}
+
+impl Report {
+    fn merge(&mut self, other: Self) {
+        self.seeds += other.seeds;
+        self.ops += other.ops;
+        self.violations.extend(other.violations);
+        self.coverage.merge(&other.coverage);
+    }
+}
+
+/// One in this many universes is run twice.
+const TWICE: u64 = 64;
+
+fn one(seed: u64, bug: Option<Sabotage>, report: &mut Report) {
+    let ended = universe(seed, bug, 0);
+    let mut violations = check::check(&ended.log, &ended.plan);
+    if seed.is_multiple_of(TWICE) && bug.is_none() {
+        // S11: with clocks that are hours apart, the same happens.
+        let again = universe(seed, bug, 7200);
+        if again.log.digest() != ended.log.digest() {
+            let what = "another history with the same seed and other clocks".to_owned();
+            violations.push(check::Violation {
+                rule: "S11",
+                what,
+                key: None,
+                at: history::At::default(),
+            });
+        }
+    }
+    report.seeds += 1;
+    report.ops += ended.log.calls.len() as u64;
+    report.coverage.merge(&ended.coverage);
+    let told = violations.into_iter().map(|v| Violation { seed, rule: v.rule, what: v.what });
+    report.violations.extend(told);
+}
+
+/// Runs a universe to its end.
+fn universe(seed: u64, bug: Option<Sabotage>, skew_s: u64) -> Ended {
+    plant(bug);
+    let runtime = Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime without input and output");
+    let ended = runtime.block_on(async {
+        let world = World::new(Plan::new(seed, skew_s));
+        tokio::time::sleep(Duration::from_millis(40)).await;
+        let trouble = tokio::spawn(trouble::make(Arc::clone(&world)));
+        let callers = actors::act(Arc::clone(&world)).await;
+        let _ = trouble.await;
+        trouble::heal(&world);
+        finale::play(&world, callers).await;
+        let stats = world.everyone().iter().map(|node| node.cache.stats()).collect::<Vec<_>>();
+        let log = std::mem::take(&mut *world.log.lock());
+        let coverage = Coverage::of(&log, &world.plan, &stats);
+        Ended { log, plan: world.plan.clone(), coverage }
+    });
+    drop(runtime);
+    plant(None);
+    ended
+}
+
+/// Keeps planned panics quiet.
+pub fn hush() {
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if info.payload().downcast_ref::<&str>() != Some(&source::PLANNED) {
+            before(info);
+        }
+    }));
+}
+
+/// By name.
+type Counts = BTreeMap<&'static str, u64>;

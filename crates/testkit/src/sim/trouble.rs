@@ -1,0 +1,185 @@
+//! What goes wrong, and when.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::Rng;
+use rand::rngs::StdRng;
+use tokio::time::sleep;
+
+use super::history::{Applied, Deed};
+use super::plan::KEYS;
+use super::world::{Node, Sick, World};
+
+/// Makes trouble until the plan's faults are used up.
+pub(super) async fn make(world: Arc<World>) {
+    let mut rng = super::plan::rng(world.plan.seed, 3);
+    let span = world.plan.ops as u64 * (world.plan.gap_ms + 80);
+    let mean = span / (world.plan.faults as u64 + 1);
+    for _ in 0..world.plan.faults {
+        sleep(Duration::from_millis(rng.random_range(0..=mean * 2))).await;
+        let node = world.node(rng.random_range(0..world.plan.nodes));
+        match rng.random_range(0..20) {
+            0..6 => sicken(&world, &node, &mut rng),
+            6..14 => deafen(&world, &node, &mut rng),
+            14..16 => restart(&world, &node, &mut rng).await,
+            16..17 => {
+                let by = Duration::from_millis(rng.random_range(100..30_000));
+                node.clock.jump(by);
+                world.fault("clock jump", Some(node.id), 0);
+                let ms = world.ms();
+                world.log.lock().lives[node.id].jumped_ms = Some(ms);
+            }
+            _ => lose(&world, &mut rng).await,
+        }
+    }
+}
+
+/// The store does not answer a node as it should.
+fn sicken(world: &World, node: &Node, rng: &mut StdRng) {
+    let for_ms = match rng.random_range(0..8) {
+        0 => world.plan.lease_ms + 3000,
+        _ => rng.random_range(100..4000),
+    };
+    let (sick, name) = match rng.random_range(0..14) {
+        0..3 => (Sick::Down, "L2 down"),
+        3..5 => (Sick::LosesReplies, "reply lost"),
+        5..6 => (Sick::Hangs, "L2 hangs"),
+        6..8 => (Sick::Slow, "L2 slow"),
+        8..10 => (Sick::RunsLate, "command runs late"),
+        10..11 => (Sick::Full, "L2 full"),
+        _ => (Sick::Flaky, "L2 flaky"),
+    };
+    let for_ms = if sick == Sick::RunsLate { for_ms.min(2000) } else { for_ms };
+    world.fault(name, Some(node.id), for_ms);
+    let everyone = rng.random_bool(0.2);
+    let nodes = if everyone { world.living() } else { vec![world.node(world_slot(world, node))] };
+    for node in nodes {
+        node.link.trouble.lock().sick = Some((sick, world.ms() + for_ms));
+        if everyone {
+            world.fault("L2 trouble for all", Some(node.id), for_ms);
+        }
+    }
+}
+
+fn world_slot(world: &World, node: &Node) -> usize {
+    world.log.lock().lives[node.id].slot
+}
+
+/// A node does not hear, or is not heard, as it should.
+fn deafen(world: &World, node: &Node, rng: &mut StdRng) {
+    let now = world.ms();
+    let short = rng.random_range(100..1500);
+    let long = rng.random_range(500..9000);
+    let (name, for_ms) = {
+        let mut trouble = node.link.trouble.lock();
+        match rng.random_range(0..18) {
+            16.. => {
+                let whole = world.plan.lease_ms + 4000;
+                trouble.sick = Some((Sick::Down, now + whole));
+                (trouble.mute, trouble.publish_hangs) = (now + whole, now + whole);
+                ("L2 and bus cut off", whole)
+            }
+            0..3 => {
+                trouble.drops = now + short;
+                ("messages dropped", short)
+            }
+            3..5 => {
+                trouble.repeats = now + long;
+                ("messages duplicated", long)
+            }
+            5..8 => {
+                trouble.reorders = now + long;
+                ("messages reordered", long)
+            }
+            8..10 => {
+                trouble.mute = now + long;
+                ("deaf", long)
+            }
+            10..13 => {
+                trouble.life += 1;
+                let refused = rng.random_bool(0.6);
+                trouble.refuses = if refused { now + long } else { now };
+                ("disconnect", if refused { long } else { 1 })
+            }
+            13 => {
+                trouble.publish_fails = now + short;
+                ("publish fails", short)
+            }
+            14 => {
+                trouble.publish_hangs = now + short;
+                ("publish hangs", short)
+            }
+            _ => {
+                trouble.junk += 1;
+                trouble.lags += u32::from(rng.random_bool(0.5));
+                ("junk", 1)
+            }
+        }
+    };
+    world.fault(name, Some(node.id), for_ms);
+    node.link.moved.notify_one();
+}
+
+/// A node goes down, with or without a word, and another life begins in its place.
+async fn restart(world: &Arc<World>, node: &Arc<Node>, rng: &mut StdRng) {
+    let slot = world_slot(world, node);
+    let at = world.at();
+    {
+        let mut log = world.log.lock();
+        log.count("restart");
+        if log.lives[node.id].died.replace(at).is_some() {
+            return;
+        }
+    }
+    if rng.random_bool(0.3) {
+        let _ = tokio::time::timeout(Duration::from_secs(1), node.cache.close()).await;
+    }
+    node.link.down.send_replace(true);
+    node.link.moved.notify_one();
+    world.start(slot);
+}
+
+/// The store loses something.
+async fn lose(world: &Arc<World>, rng: &mut StdRng) {
+    if rng.random_bool(0.4) {
+        let key = rng.random_range(0..world.plan.keys);
+        let name = format!("sim:v1:e:{}", KEYS[usize::from(key)]);
+        if rng.random_bool(0.3) {
+            world.store.plant(&name, &b"junk"[..], Duration::from_secs(60));
+            note(world, "junk record", Some(key), Deed::Evict);
+        } else {
+            world.store.evict(&name);
+            note(world, "record evicted", Some(key), Deed::Evict);
+        }
+    } else if world.plan.fails_over {
+        let (snapshot, order) = (world.store.snapshot(), world.at().order);
+        sleep(Duration::from_millis(rng.random_range(50..2500))).await;
+        world.store.restore(snapshot);
+        note(world, "failover", None, Deed::Failover(order));
+        world.bus.disconnect_all();
+    } else if rng.random_bool(0.5) {
+        world.store.wipe();
+        note(world, "wipe", None, Deed::Wipe);
+    } else {
+        world.store.evict_ledgers();
+        note(world, "ledger lost", None, Deed::LedgerLost);
+    }
+}
+
+fn note(world: &World, name: &'static str, key: Option<u8>, deed: Deed) {
+    world.fault(name, None, 0);
+    let at = world.at();
+    world.log.lock().apply(Applied { at, node: None, key, deed, call: None, lost: None });
+}
+
+/// From now on all is well.
+pub(super) fn heal(world: &World) {
+    for node in world.living() {
+        let mut trouble = node.link.trouble.lock();
+        let life = trouble.life;
+        *trouble = super::world::Trouble { life, ..Default::default() };
+        drop(trouble);
+        node.link.moved.notify_one();
+    }
+}

@@ -1,0 +1,290 @@
+//! A universe: its time, its source of truth, its nodes and their troubles.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crinkle_core::backplane::MemoryBackplane;
+use crinkle_core::l2::MemoryL2;
+use crinkle_core::{Cache, Clock, Moment};
+use parking_lot::Mutex;
+use rand::Rng;
+use rand::rngs::StdRng;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use super::bus::SimBus;
+use super::history::{Answer, At, Call, Fault, Life, Load, Log, Outcome, Said, Scope, What};
+use super::plan::{DRIFT_PPM, KEYS, PROBES, Plan, rng};
+use super::store::SimL2;
+
+tokio::task_local! {
+    /// The call on whose behalf the store is asked.
+    pub(super) static CALL: usize;
+}
+
+/// Everything there is.
+#[derive(Debug)]
+pub(super) struct World {
+    pub(super) plan: Plan,
+    origin: Instant,
+    pub(super) log: Mutex<Log>,
+    source: Mutex<[u32; 8]>,
+    pub(super) store: MemoryL2,
+    pub(super) bus: MemoryBackplane,
+    nodes: Mutex<Vec<Arc<Node>>>,
+    slots: Mutex<Vec<usize>>,
+}
+
+/// One life of a node.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) id: usize,
+    pub(super) cache: Cache,
+    pub(super) link: Arc<Link>,
+    pub(super) clock: Arc<SimClock>,
+}
+
+/// A node's way to the store and the bus, and what is wrong with it.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) node: usize,
+    pub(super) rng: Mutex<StdRng>,
+    pub(super) trouble: Mutex<Trouble>,
+    /// Something changed that a subscription must look at.
+    pub(super) moved: Notify,
+    /// True once the node is down.
+    pub(super) down: watch::Sender<bool>,
+}
+
+/// How the store answers a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sick {
+    Down,
+    LosesReplies,
+    Hangs,
+    Slow,
+    RunsLate,
+    Full,
+    /// Any of them, drawn for each call.
+    Flaky,
+}
+
+/// Until when what is wrong, in virtual milliseconds.
+#[derive(Debug, Default)]
+pub(super) struct Trouble {
+    pub(super) sick: Option<(Sick, u64)>,
+    pub(super) drops: u64,
+    pub(super) repeats: u64,
+    pub(super) reorders: u64,
+    pub(super) mute: u64,
+    pub(super) refuses: u64,
+    pub(super) publish_fails: u64,
+    pub(super) publish_hangs: u64,
+    /// The life of the subscription.
+    pub(super) life: u64,
+    pub(super) junk: u32,
+    pub(super) lags: u32,
+}
+
+/// A node's clock: offset, drift, jumps forward.
+#[derive(Debug)]
+pub(super) struct SimClock {
+    origin: Instant,
+    offset: u64,
+    ppm: i64,
+    jumped: AtomicU64,
+}
+
+impl Clock for SimClock {
+    fn now(&self) -> Moment {
+        let elapsed = u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let drift = i64::try_from(elapsed / 1_000_000).unwrap_or(0) * self.ppm;
+        let jumped = self.jumped.load(Ordering::Relaxed);
+        Moment::from_nanos((self.offset + elapsed + jumped).saturating_add_signed(drift))
+    }
+}
+
+impl SimClock {
+    pub(super) fn jump(&self, by: Duration) {
+        self.jumped.fetch_add(u64::try_from(by.as_nanos()).unwrap_or(0), Ordering::Relaxed);
+    }
+}
+
+impl World {
+    pub(super) fn new(plan: Plan) -> Arc<Self> {
+        let origin = Instant::now();
+        let clock =
+            SimClock { origin, offset: 3_600_000_000_000, ppm: 0, jumped: AtomicU64::new(0) };
+        let (clock, bus) = (Arc::new(clock), MemoryBackplane::with_backlog(256));
+        let store = match plan.fused {
+            true => MemoryL2::announcing(clock, bus.clone()),
+            false => MemoryL2::with_clock(clock),
+        };
+        let slots = Mutex::new(vec![0; plan.nodes]);
+        let (log, source, nodes) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let world = Arc::new(Self { plan, origin, log, source, store, bus, nodes, slots });
+        for slot in 0..world.plan.nodes {
+            world.start(slot);
+        }
+        world
+    }
+
+    /// Virtual milliseconds since the beginning.
+    pub(super) fn ms(&self) -> u64 {
+        u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// The next place in the order of events.
+    pub(super) fn at(&self) -> At {
+        let ms = self.ms();
+        self.log.lock().at(ms)
+    }
+
+    /// A new life for a slot.
+    pub(super) fn start(self: &Arc<Self>, slot: usize) {
+        let id = self.nodes.lock().len();
+        let mut rng = rng(self.plan.seed, 100 + id as u64);
+        let clock = Arc::new(SimClock {
+            origin: self.origin,
+            offset: (3600 + self.plan.skew_s * (id as u64 + 1) + rng.random_range(0..7200))
+                * 1_000_000_000,
+            ppm: rng.random_range(-DRIFT_PPM..=DRIFT_PPM),
+            jumped: AtomicU64::new(0),
+        });
+        let link = Arc::new(Link {
+            node: id,
+            trouble: Mutex::default(),
+            moved: Notify::new(),
+            down: watch::Sender::new(false),
+            rng: Mutex::new(rng),
+        });
+        let cache = Cache::builder("sim")
+            .clock(Arc::clone(&clock))
+            .seed(self.plan.seed.wrapping_mul(64).wrapping_add(id as u64))
+            .settings(self.plan.settings())
+            .default_options(Plan::defaults())
+            .l2(SimL2::new(Arc::clone(self), Arc::clone(&link)))
+            .backplane(SimBus::new(Arc::clone(self), Arc::clone(&link)))
+            .build()
+            .expect("sound settings");
+        let born = self.at();
+        self.log.lock().lives.push(Life { slot, born, died: None, jumped_ms: None });
+        self.nodes.lock().push(Arc::new(Node { id, cache, link, clock }));
+        self.slots.lock()[slot] = id;
+    }
+
+    /// The node that lives in a slot.
+    pub(super) fn node(&self, slot: usize) -> Arc<Node> {
+        let id = self.slots.lock()[slot];
+        Arc::clone(&self.nodes.lock()[id])
+    }
+
+    /// All nodes that ever lived.
+    pub(super) fn everyone(&self) -> Vec<Arc<Node>> {
+        self.nodes.lock().clone()
+    }
+
+    /// Nodes that live.
+    pub(super) fn living(&self) -> Vec<Arc<Node>> {
+        (0..self.plan.nodes).map(|slot| self.node(slot)).collect()
+    }
+
+    /// The source has a new version of a key.
+    pub(super) fn write_source(&self, key: u8) -> u32 {
+        let mut source = self.source.lock();
+        source[usize::from(key)] += 1;
+        source[usize::from(key)]
+    }
+
+    pub(super) fn read_source(&self, key: u8) -> u32 {
+        self.source.lock()[usize::from(key)]
+    }
+
+    pub(super) fn fault(&self, name: &'static str, node: Option<usize>, for_ms: u64) {
+        let from = self.at();
+        let mut log = self.log.lock();
+        log.count(name);
+        log.faults.push(Fault { name, node, from, until_ms: from.ms + for_ms });
+    }
+
+    pub(super) fn begin_call(&self, node: usize, what: What, scopes: Vec<Scope>) -> usize {
+        let start = self.at();
+        let mut log = self.log.lock();
+        log.calls.push(Call {
+            node,
+            what,
+            scopes,
+            start,
+            end: None,
+            outcome: Outcome::Open,
+            answers: Vec::new(),
+            said: Said::Nothing,
+            has_barrier: false,
+            error: String::new(),
+        });
+        log.calls.len() - 1
+    }
+
+    pub(super) fn end_call(&self, call: usize, outcome: Outcome) {
+        let end = self.at();
+        let call = &mut self.log.lock().calls[call];
+        (call.end, call.outcome) = (Some(end), outcome);
+    }
+
+    /// A value begins to come to be.
+    pub(super) fn begin_load(
+        &self,
+        node: usize,
+        key: u8,
+        call: usize,
+        tags: u8,
+        is_set: bool,
+    ) -> usize {
+        let (began, version) = (self.at(), self.read_source(key));
+        let mut log = self.log.lock();
+        let (ended, confirmed, stored) = (None, Vec::new(), Vec::new());
+        log.loads.push(Load {
+            node,
+            key,
+            call,
+            began,
+            ended,
+            version,
+            tags,
+            is_set,
+            confirmed,
+            stored,
+        });
+        log.loads.len() - 1
+    }
+
+    pub(super) fn answer(&self, call: usize, answer: Answer) {
+        self.log.lock().calls[call].answers.push(answer);
+    }
+}
+
+/// The name of a key.
+pub(super) fn name(key: u8) -> &'static str {
+    let key = usize::from(key);
+    if key < KEYS.len() { KEYS[key] } else { PROBES[key - KEYS.len()] }
+}
+
+/// The key of a name.
+pub(super) fn key_of(name: &str) -> Option<u8> {
+    let at = KEYS.iter().chain(&PROBES).position(|key| *key == name)?;
+    u8::try_from(at).ok()
+}
+
+/// What stands in the cache for a load.
+pub(super) fn write_value(key: u8, load: usize) -> String {
+    format!("~sim.{key}.{load};")
+}
+
+/// The key and the load of a value, wherever it stands in these bytes.
+pub(super) fn read_value(bytes: &[u8]) -> Option<(u8, usize)> {
+    let at = bytes.windows(5).position(|w| w == b"~sim.")? + 5;
+    let end = at + bytes[at..].iter().position(|b| *b == b';')?;
+    let (key, load) = std::str::from_utf8(&bytes[at..end]).ok()?.split_once('.')?;
+    Some((key.parse().ok()?, load.parse().ok()?))
+}
