@@ -86,7 +86,6 @@ async fn a_removal_that_waits_hides_the_record_in_l2_from_this_node() {
     back(&node).await;
 }
 
-/// W2: a `set` that failed becomes an invalidation, for the others and in L2.
 /// S9: a read that began while the removal waited has seen the record; when the answer arrives, L2 has
 /// heard of the removal, or of something newer, and nothing waits any more.
 #[tokio::test(start_paused = true)]
@@ -120,6 +119,7 @@ async fn a_record_read_while_its_removal_waited_is_not_answered() {
     }
 }
 
+/// W2: a `set` that failed becomes an invalidation, for the others and in L2.
 #[tokio::test(start_paused = true)]
 async fn a_set_during_an_outage_becomes_an_invalidation() {
     let world = World::new().await;

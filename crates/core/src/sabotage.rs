@@ -117,6 +117,10 @@ mod planted {
         SetRunsLate = "a delayed set runs late",
         /// Loads that began during a write are not fenced by its end.
         WriteEndUnfenced = "the end of a write fences nothing",
+        /// What waited for L2 when a read was sent is forgotten when it is answered.
+        ReadForgetsWaiting = "a read forgets what waited",
+        /// What was to be left alone is sent if L2 answers by then.
+        LeftAloneIsSent = "what was left alone is sent",
         /// A notification leaves the copy in L1.
         NotificationIgnored = "a notification leaves the copy",
     }

@@ -108,7 +108,8 @@ impl Asked {
 
     /// Judges the record that came back.
     pub(super) fn judge<C>(self, inner: &Inner<C>, key: &str, meta: &Meta) -> Verdict {
-        judge_waiting(inner, self.waiting.max(inner.recovery.strength(key)), meta)
+        let waited = self.waiting.filter(|_| !sabotaged!(ReadForgetsWaiting));
+        judge_waiting(inner, waited.max(inner.recovery.strength(key)), meta)
     }
 }
 

@@ -126,7 +126,7 @@ impl<'a, C: Send + Sync + 'static> Write<'a, C> {
         let announce = || bus.announce(self.op, self.version, hash);
         let (seq, announce) = if left_alone { None } else { announce() }.unzip();
         let before = bus.publish_key(KeyOp::Before, self.version, hash, limit).await;
-        let l2 = match left_alone {
+        let l2 = match left_alone && !sabotaged!(LeftAloneIsSent) {
             true => Err(L2Error::left_alone()),
             false => l2.on(self.key, limit, |store, key| write(store, key, announce)).await,
         };

@@ -75,9 +75,9 @@ pub(super) fn wish(rng: &mut StdRng, keys: u8) -> Wish {
         63..71 => Wish::Remove { keys: vec![key] },
         71..80 => Wish::Set { keys: vec![key] },
         80..84 => Wish::Expire { key },
-        84..92 => Wish::RemoveTags { tags: 1 << rng.random_range(0..3_u8) },
-        92..93 => Wish::RemoveTags { tags: rng.random_range(1..8) },
-        93..96 => Wish::ExpireTag { tag: 1 << rng.random_range(0..3_u8) },
+        84..93 => Wish::RemoveTags { tags: 1 << rng.random_range(0..3_u8) },
+        93..94 => Wish::RemoveTags { tags: rng.random_range(1..8) },
+        94..96 => Wish::ExpireTag { tag: 1 << rng.random_range(0..3_u8) },
         96..97 => Wish::Clear { hard: false },
         97..98 => Wish::Clear { hard: true },
         98..99 => Wish::Set { keys: several(rng) },
@@ -302,7 +302,13 @@ fn answered(world: &World, call: usize, key: u8, cached: &Cached<String>) {
 pub(super) async fn act(world: Arc<World>) -> Vec<tokio::task::JoinHandle<usize>> {
     let mut rng = super::plan::rng(world.plan.seed, 2);
     let mut callers = Vec::with_capacity(world.plan.ops);
-    for _ in 0..world.plan.ops {
+    for at in 0..world.plan.ops {
+        if world.plan.ends_deaf && at + 3 == world.plan.ops {
+            let node = world.node(0);
+            let for_ms = 2 * world.plan.poll_ms;
+            node.link.trouble.lock().mute = world.ms() + for_ms;
+            world.fault("deaf", Some(node.id), for_ms);
+        }
         let pause = match rng.random_range(0..20) {
             0 => rng.random_range(300..3000),
             1..10 => rng.random_range(0..8),

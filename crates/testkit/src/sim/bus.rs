@@ -47,25 +47,27 @@ impl SimBus {
         let Some(message) = message::decode(bytes) else { return };
         let mut log = self.world.log.lock();
         if let Some(applied) = applied_by(&log, self.link.node, &message) {
+            log.applied[applied].told = true;
             log.told_by.insert(bytes.clone(), applied);
         }
     }
 }
 
+/// The oldest such change that nobody was told of: of two writes at a time either may be told of first.
 fn applied_by(log: &Log, node: usize, message: &Message) -> Option<usize> {
     match &message.body {
         Body::Removal { epoch, item } => log.numbers.get(&(epoch.0, item.seq)).copied(),
         Body::Key { op, key, .. } => {
             let name = KEYS.iter().chain(&PROBES).position(|name| KeyHash::of(name) == *key)?;
             let name = u8::try_from(name).ok();
-            log.applied.iter().rposition(|applied| {
+            log.applied.iter().position(|applied| {
                 let same = match op {
                     KeyOp::Written => matches!(applied.deed, Deed::Put(_) | Deed::Set(_)),
                     KeyOp::Removed => applied.deed == Deed::Remove,
                     KeyOp::Expired => applied.deed == Deed::Expire,
                     _ => false,
                 };
-                same && applied.node == Some(node) && applied.key == name
+                same && !applied.told && applied.node == Some(node) && applied.key == name
             })
         }
         _ => None,

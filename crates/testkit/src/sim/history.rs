@@ -111,6 +111,8 @@ pub(super) struct Load {
     pub(super) version: u32,
     pub(super) tags: u8,
     pub(super) is_set: bool,
+    /// One run of a factory for several keys.
+    pub(super) in_batch: bool,
     /// Runs of factories that said it is still current: begin and end.
     pub(super) confirmed: Vec<(u32, u32)>,
     /// Places in [`Log::applied`] where L2 took it.
@@ -144,11 +146,15 @@ pub(super) enum Deed {
 #[derive(Debug)]
 pub(super) struct Applied {
     pub(super) at: At,
+    /// When it was sent: what came to be between then and now overlapped it.
+    pub(super) sent: u32,
     /// On whose behalf; faults have none.
     pub(super) node: Option<usize>,
     pub(super) key: Option<u8>,
     pub(super) deed: Deed,
     pub(super) call: Option<usize>,
+    /// Whether a message of its own tells of it.
+    pub(super) told: bool,
     /// When a failover took it back.
     pub(super) lost: Option<At>,
 }

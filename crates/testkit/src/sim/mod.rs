@@ -17,6 +17,7 @@ mod actors;
 mod bus;
 mod check;
 mod coverage;
+mod episodes;
 mod finale;
 mod history;
 mod plan;
@@ -166,11 +167,19 @@ fn universe(seed: u64, bug: Option<Sabotage>, skew_s: u64) -> Ended {
         let trouble = tokio::spawn(trouble::make(Arc::clone(&world)));
         let callers = actors::act(Arc::clone(&world)).await;
         let _ = trouble.await;
+        if world.plan.ends_deaf {
+            tokio::time::sleep(Duration::from_millis(world.plan.poll_ms + 100)).await;
+        } else {
+            trouble::heal(&world);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            episodes::play(&world).await;
+        }
         trouble::heal(&world);
         finale::play(&world, callers).await;
         let stats = world.everyone().iter().map(|node| node.cache.stats()).collect::<Vec<_>>();
         let log = std::mem::take(&mut *world.log.lock());
         let coverage = Coverage::of(&log, &world.plan, &stats);
+        world.forget();
         Ended { log, plan: world.plan.clone(), coverage }
     });
     drop(runtime);

@@ -46,6 +46,8 @@ pub(super) struct Plan {
     pub(super) max_lifetime: Duration,
     /// Added to the origin of every node's clock: nothing may depend on it.
     pub(super) skew_s: u64,
+    /// Whether a node is deaf while the last calls are made, and a little longer.
+    pub(super) ends_deaf: bool,
 }
 
 /// A stream of random numbers of its own for each part of a universe.
@@ -61,6 +63,8 @@ impl Plan {
         let poll_ms = if rng.random_bool(0.8) { 500 } else { 1000 };
         let tags =
             [0; 4].map(|_: u8| if rng.random_bool(0.8) { rng.random_range(0..8) } else { 0 });
+        // Some universes have few calls and last long.
+        let calm = rng.random_bool(0.15);
         Self {
             seed,
             nodes: match rng.random_range(0..10) {
@@ -74,12 +78,13 @@ impl Plan {
             poll_ms,
             lease_ms: 5000 + 10 * poll_ms,
             ops: rng.random_range(60..120),
-            gap_ms: rng.random_range(20..160),
-            faults: if rng.random_bool(0.1) { 0 } else { rng.random_range(2..12) },
+            gap_ms: if calm { rng.random_range(300..500) } else { rng.random_range(20..140) },
+            faults: if rng.random_bool(0.1) { 0 } else { rng.random_range(3..14) },
             fails_over: rng.random_bool(0.5),
             recovery_keys: if rng.random_bool(0.2) { 1 } else { 10_000 },
             max_lifetime: Duration::from_secs(if rng.random_bool(0.2) { 5 } else { 3600 }),
             skew_s,
+            ends_deaf: rng.random_bool(0.2),
         }
     }
 

@@ -132,6 +132,7 @@ pub(super) fn batch(
         let keys = missing.into_iter().filter_map(|name| key_of(&name).map(|key| (name, key)));
         let begin = |(name, key)| {
             let load = world.begin_load(node, key, call, 0, false);
+            world.log.lock().loads[load].in_batch = true;
             (name, key, Running { world: Arc::clone(&world), load })
         };
         let loads: Vec<_> = keys.map(begin).collect();

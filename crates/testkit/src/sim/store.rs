@@ -73,6 +73,8 @@ impl SimL2 {
             Some(Sick::LosesReplies) => Fate::LoseReply,
             Some(Sick::Hangs | Sick::Flaky) => Fate::Hang,
             Some(Sick::Slow) => pass(rng.random_range(0..300), rng.random_range(0..300)),
+            Some(Sick::AnswersLate(ms)) => pass(0, ms),
+            Some(Sick::RunsLateBy(ms)) => Fate::RunLate(ms),
             Some(Sick::RunsLate) => Fate::RunLate(rng.random_range(100..2000)),
         }
     }
@@ -83,7 +85,8 @@ impl SimL2 {
         effect: impl FnOnce(&Scribe) -> Result<R, L2Error> + Send + 'static,
     ) -> Result<R, L2Error> {
         let call = CALL.try_with(|call| *call).ok();
-        let scribe = Scribe { world: Arc::clone(&self.world), node: self.link.node, call };
+        let sent = self.world.at().order;
+        let scribe = Scribe { world: Arc::clone(&self.world), node: self.link.node, call, sent };
         match self.fate() {
             Fate::Pass { before, after } => {
                 nap(before).await;
@@ -124,6 +127,7 @@ struct Scribe {
     world: Arc<World>,
     node: usize,
     call: Option<usize>,
+    sent: u32,
 }
 
 impl Scribe {
@@ -137,10 +141,12 @@ impl Scribe {
         let mut log = self.world.log.lock();
         let index = log.apply(Applied {
             at,
+            sent: self.sent,
             node: Some(self.node),
             key,
             deed,
             call: self.call,
+            told: false,
             lost: None,
         });
         if let Some(message) = message {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crinkle_core::l2::MemorySnapshot;
 use rand::Rng;
 use rand::rngs::StdRng;
 use tokio::time::sleep;
@@ -42,11 +43,11 @@ fn sicken(world: &World, node: &Node, rng: &mut StdRng) {
         _ => rng.random_range(100..4000),
     };
     let (sick, name) = match rng.random_range(0..14) {
-        0..3 => (Sick::Down, "L2 down"),
-        3..5 => (Sick::LosesReplies, "reply lost"),
-        5..6 => (Sick::Hangs, "L2 hangs"),
-        6..8 => (Sick::Slow, "L2 slow"),
-        8..10 => (Sick::RunsLate, "command runs late"),
+        0..2 => (Sick::Down, "L2 down"),
+        2..4 => (Sick::LosesReplies, "reply lost"),
+        4..5 => (Sick::Hangs, "L2 hangs"),
+        5..7 => (Sick::Slow, "L2 slow"),
+        7..10 => (Sick::RunsLate, "command runs late"),
         10..11 => (Sick::Full, "L2 full"),
         _ => (Sick::Flaky, "L2 flaky"),
     };
@@ -74,13 +75,13 @@ fn deafen(world: &World, node: &Node, rng: &mut StdRng) {
     let (name, for_ms) = {
         let mut trouble = node.link.trouble.lock();
         match rng.random_range(0..18) {
-            16.. => {
+            16.. if rng.random_bool(if world.plan.gap_ms < 200 { 0.3 } else { 1.0 }) => {
                 let whole = world.plan.lease_ms + 4000;
-                trouble.sick = Some((Sick::Down, now + whole));
-                (trouble.mute, trouble.publish_hangs) = (now + whole, now + whole);
+                drop(trouble);
+                cut_off(world, node, whole);
                 ("L2 and bus cut off", whole)
             }
-            0..3 => {
+            0..3 | 16.. => {
                 trouble.drops = now + short;
                 ("messages dropped", short)
             }
@@ -155,9 +156,7 @@ async fn lose(world: &Arc<World>, rng: &mut StdRng) {
     } else if world.plan.fails_over {
         let (snapshot, order) = (world.store.snapshot(), world.at().order);
         sleep(Duration::from_millis(rng.random_range(50..2500))).await;
-        world.store.restore(snapshot);
-        note(world, "failover", None, Deed::Failover(order));
-        world.bus.disconnect_all();
+        fail_over(world, snapshot, order);
     } else if rng.random_bool(0.5) {
         world.store.wipe();
         note(world, "wipe", None, Deed::Wipe);
@@ -167,10 +166,34 @@ async fn lose(world: &Arc<World>, rng: &mut StdRng) {
     }
 }
 
+/// The store goes back to a snapshot, and everybody has to connect anew.
+pub(super) fn fail_over(world: &World, snapshot: MemorySnapshot, order: u32) {
+    world.store.restore(snapshot);
+    note(world, "failover", None, Deed::Failover(order));
+    world.bus.disconnect_all();
+}
+
+/// A node reaches neither the store nor the bus.
+pub(super) fn cut_off(world: &World, node: &Node, for_ms: u64) {
+    let until = world.ms() + for_ms;
+    let mut trouble = node.link.trouble.lock();
+    trouble.sick = Some((Sick::Down, until));
+    (trouble.mute, trouble.publish_hangs) = (until, until);
+}
+
 fn note(world: &World, name: &'static str, key: Option<u8>, deed: Deed) {
     world.fault(name, None, 0);
     let at = world.at();
-    world.log.lock().apply(Applied { at, node: None, key, deed, call: None, lost: None });
+    world.log.lock().apply(Applied {
+        at,
+        sent: at.order,
+        node: None,
+        key,
+        deed,
+        call: None,
+        told: false,
+        lost: None,
+    });
 }
 
 /// From now on all is well.

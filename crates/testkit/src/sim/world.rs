@@ -65,6 +65,8 @@ pub(super) enum Sick {
     Hangs,
     Slow,
     RunsLate,
+    RunsLateBy(u64),
+    AnswersLate(u64),
     Full,
     /// Any of them, drawn for each call.
     Flaky,
@@ -185,6 +187,11 @@ impl World {
         self.nodes.lock().clone()
     }
 
+    /// Lets go of the nodes, which hold this world.
+    pub(super) fn forget(&self) {
+        self.nodes.lock().clear();
+    }
+
     /// Nodes that live.
     pub(super) fn living(&self) -> Vec<Arc<Node>> {
         (0..self.plan.nodes).map(|slot| self.node(slot)).collect()
@@ -253,6 +260,7 @@ impl World {
             version,
             tags,
             is_set,
+            in_batch: false,
             confirmed,
             stored,
         });

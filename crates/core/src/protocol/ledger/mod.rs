@@ -90,14 +90,15 @@ impl Levels {
 
     /// Raises the level of one strength; never lowers it (B2). True if it moved.
     pub fn raise(&mut self, strength: Strength, seq: u64) -> bool {
-        if sabotaged!(SoftSoftensHard) && strength == Strength::Soft {
+        if sabotaged!(SoftSoftensHard) && strength == Strength::Soft && seq > self.soft {
             self.hard = 0;
         }
         let level = match strength {
             Strength::Soft => &mut self.soft,
             Strength::Hard => &mut self.hard,
         };
-        let moved = seq > *level || sabotaged!(BarrierOverwritten);
+        let lowered = sabotaged!(BarrierOverwritten) && seq != 0 && seq != *level;
+        let moved = seq > *level || lowered;
         *level = if moved { seq } else { *level };
         moved
     }

@@ -140,7 +140,7 @@ impl Judge<'_> {
         another
             && change.key == Some(reading.answer.key)
             && change.lost.is_none_or(|lost| lost.order > reading.end)
-            && self.stamp(load, reading.end) < change.at.order
+            && self.stamp(load, reading.end) < change.sent
             && !self.stored_after(load, change.at.order)
     }
 
@@ -316,20 +316,27 @@ impl Judge<'_> {
     }
 
     /// **S10**: a `set` whose receipt says that it was queued, or may have happened, becomes an
-    /// invalidation: in the end its value is nowhere.
+    /// invalidation: in the end its value is nowhere; on its own node, as soon as L2 has answered it for
+    /// long enough that recovery is through.
     fn unsure(&mut self, reading: &Reading<'_>) {
         let load = &self.log.loads[reading.answer.load];
         let call = &self.log.calls[load.call];
         let unsure = matches!(call.said, Said::Unknown | Said::Queued) && call.scopes.len() == 1;
         let lives = self.log.lives[call.node].died.is_none();
-        let last = matches!(reading.call.what, What::LastLook);
-        if load.is_set
-            && unsure
-            && lives
-            && last
-            && load.confirmed.is_empty()
-            && !self.failed_over(load.call)
-        {
+        if !load.is_set || !unsure || !lives || self.failed_over(load.call) {
+            return;
+        }
+        let own = reading.call.node == call.node;
+        let since = call.end.map_or(u64::MAX, |end| end.ms);
+        let recovered = since.saturating_add(2000 + 2 * HARD_MS + 4 * self.plan.poll_ms);
+        let well = !self.log.faults.iter().any(|fault| {
+            let sick =
+                ["L2", "reply", "command", "publish"].iter().any(|s| fault.name.starts_with(s));
+            let mine = fault.node.is_none_or(|node| node == call.node);
+            sick && mine && fault.from.ms < reading.call.start.ms && fault.until_ms + 500 > since
+        });
+        let over = own && well && reading.call.start.ms > recovered;
+        if load.confirmed.is_empty() && (over || matches!(reading.call.what, What::LastLook)) {
             self.report(
                 "S10",
                 reading,
