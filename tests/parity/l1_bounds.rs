@@ -1,14 +1,15 @@
 //! What L1 holds, and what goes first.
 
 use crinkle_core::l2::Raw;
-use crinkle_core::{Cache, Settings, Source};
+use crinkle_core::{Cache, Eviction, Settings, Source};
 use crinkle_tests::{Loads, World};
 
 use crate::{fresh, load_or, long, put};
 
 #[tokio::test(start_paused = true)]
 async fn the_least_recently_used_entry_goes_first() {
-    let cache = Cache::builder("shop").capacity(3).build().unwrap();
+    let builder = Cache::builder("shop").eviction(Eviction::Lru);
+    let cache = builder.capacity(3).build().unwrap();
     for key in ["a", "b", "c"] {
         put(&cache, key, 1, &[]).await;
         assert!(cache.entry_count() <= 3);
@@ -19,6 +20,46 @@ async fn the_least_recently_used_entry_goes_first() {
     assert_eq!(cache.entry_count(), 3);
     let left = ["a", "b", "c", "d"].map(|key| cache.peek::<i32>(key).is_some());
     assert_eq!(left, [true, false, true, true]);
+}
+
+/// Entries that are read again are not driven out by those that are read once.
+#[tokio::test(start_paused = true)]
+async fn a_scan_leaves_what_is_read_again() {
+    let hot = |cache: &Cache| {
+        (0..50).filter(|n| cache.peek::<i32>(&format!("hot:{n}")).is_some()).count()
+    };
+    for (eviction, kept) in [(Eviction::S3Fifo, 50), (Eviction::Lru, 0)] {
+        let cache = Cache::builder("shop").eviction(eviction).capacity(100).build().unwrap();
+        for number in 0..50 {
+            put(&cache, &format!("hot:{number}"), 1, &[]).await;
+        }
+        assert_eq!(hot(&cache), 50, "read once more");
+        for number in 0..1000 {
+            put(&cache, &format!("scan:{number}"), 1, &[]).await;
+        }
+        assert!(cache.peek::<i32>("scan:999").is_some(), "what is new is kept");
+        assert!(cache.entry_count() <= 100);
+        assert_eq!(hot(&cache), kept, "{eviction:?}");
+    }
+}
+
+/// A policy that refuses what is new, for those who know that they want it.
+#[tokio::test(start_paused = true)]
+async fn tiny_lfu_keeps_what_is_read_most() {
+    let cache = Cache::builder("shop").eviction(Eviction::TinyLfu).capacity(100).build().unwrap();
+    for number in 0..100 {
+        let key = format!("hot:{number}");
+        put(&cache, &key, 1, &[]).await;
+        for _ in 0..10 {
+            assert!(cache.peek::<i32>(&key).is_some());
+        }
+    }
+    for number in 0..200 {
+        put(&cache, &format!("new:{number}"), 1, &[]).await;
+        let _ = cache.entry_count();
+    }
+    let new = (0..200).filter(|n| cache.peek::<i32>(&format!("new:{n}")).is_some()).count();
+    assert!(new < 20, "{new} new ones kept");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,6 +1,6 @@
 //! Pinned entries: what L1 does not evict, and within which bounds.
 
-use crinkle_core::{Cache, EntryOptions};
+use crinkle_core::{Cache, EntryOptions, Eviction};
 use crinkle_tests::World;
 
 use crate::{any, fresh, long, put, secs};
@@ -11,7 +11,8 @@ async fn pin(cache: &Cache, key: &str, options: EntryOptions) {
 
 /// A cache for a hundred entries.
 fn small(world: &World) -> Cache {
-    Cache::builder("shop").clock(world.clock).capacity(100).build().expect("sound settings")
+    let builder = Cache::builder("shop").clock(world.clock).eviction(Eviction::Lru);
+    builder.capacity(100).build().expect("sound settings")
 }
 
 async fn flood(cache: &Cache) {

@@ -57,7 +57,9 @@ pub(crate) fn millis(duration: Duration) -> u64 {
 ///
 /// # Contract
 ///
-/// `now` never goes back and never blocks. It is read on every hit, so it should cost nanoseconds.
+/// `now` never goes back and never blocks. `recent` is read on every hit, so it should cost
+/// nanoseconds; it is `now`, or a moment that is past by so little that nobody minds if an entry lives
+/// longer by it (the system's clock: 10 ms).
 ///
 /// ```
 /// use crinkle_core::{Clock, ManualClock};
@@ -71,6 +73,11 @@ pub(crate) fn millis(duration: Duration) -> u64 {
 pub trait Clock: Debug + Send + Sync + 'static {
     /// The current moment.
     fn now(&self) -> Moment;
+
+    /// The current moment, or one shortly before.
+    fn recent(&self) -> Moment {
+        self.now()
+    }
 }
 
 /// The system's monotonic clock; counts suspend on Linux and Android.
@@ -81,10 +88,13 @@ pub struct SystemClock;
 impl Clock for SystemClock {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     fn now(&self) -> Moment {
-        let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-        let secs = u64::try_from(time.tv_sec).unwrap_or(0);
-        let nanos = u64::try_from(time.tv_nsec).unwrap_or(0);
-        Moment(secs.saturating_mul(1_000_000_000).saturating_add(nanos))
+        ticks::read(rustix::time::ClockId::Boottime)
+    }
+
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    #[inline]
+    fn recent(&self) -> Moment {
+        ticks::recent()
     }
 
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
@@ -92,6 +102,48 @@ impl Clock for SystemClock {
     fn now(&self) -> Moment {
         static ORIGIN: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
         Moment(nanos(ORIGIN.get_or_init(std::time::Instant::now).elapsed()))
+    }
+}
+
+/// A moment that is right to a tick of the kernel, for a fifth of the price.
+///
+/// `CLOCK_MONOTONIC_COARSE` costs a few loads, but does not count suspend. So it only says whether there
+/// was a tick since this thread has looked at `CLOCK_BOOTTIME`; what is answered is the boot time of
+/// that look. A suspend cannot hide between two ticks: the kernel brings all its clocks forward when
+/// it goes to sleep and when it wakes up, so that the coarse one is another afterwards.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod ticks {
+    use std::cell::Cell;
+
+    use rustix::time::{ClockId, clock_gettime};
+
+    use super::Moment;
+
+    thread_local! {
+        /// A tick, and the boot time when it was first seen.
+        static LAST: Cell<(Moment, Moment)> = const { Cell::new((Moment(0), Moment(0))) };
+    }
+
+    #[inline]
+    pub(super) fn recent() -> Moment {
+        let tick = read(ClockId::MonotonicCoarse);
+        let (last, boot) = LAST.get();
+        if tick == last { boot } else { look(tick) }
+    }
+
+    #[cold]
+    fn look(tick: Moment) -> Moment {
+        let boot = read(ClockId::Boottime);
+        LAST.set((tick, boot));
+        boot
+    }
+
+    #[inline]
+    pub(super) fn read(clock: ClockId) -> Moment {
+        let time = clock_gettime(clock);
+        let secs = u64::try_from(time.tv_sec).unwrap_or(0);
+        let nanos = u64::try_from(time.tv_nsec).unwrap_or(0);
+        Moment(secs.saturating_mul(1_000_000_000).saturating_add(nanos))
     }
 }
 
@@ -121,5 +173,9 @@ impl Clock for ManualClock {
 impl<T: Clock + ?Sized> Clock for std::sync::Arc<T> {
     fn now(&self) -> Moment {
         (**self).now()
+    }
+
+    fn recent(&self) -> Moment {
+        (**self).recent()
     }
 }

@@ -98,6 +98,6 @@ pub use entry::{Cached, Source};
 pub use error::{BoxError, Error, ErrorKind};
 pub use events::{Event, EventKey, Events, LedgerTrouble, MissReason, Notice};
 pub use factory::{FactoryContext, NotModified, ok};
-pub use options::{EagerRefresh, EntryOptions, FailSafe, Settings};
+pub use options::{EagerRefresh, EntryOptions, Eviction, FailSafe, Settings};
 pub use telemetry::Stats;
 pub use write::{Barrier, Reach, Receipt, Reservation};

@@ -15,7 +15,7 @@ use crate::entry::Cached;
 use crate::error::{BoxError, Error};
 use crate::factory::loader;
 use crate::l2::Codec;
-use crate::options::EntryOptions;
+use crate::options::Choices;
 use crate::protocol::KeyHash;
 use crate::read::{self, Call};
 use crate::telemetry::spans;
@@ -34,7 +34,7 @@ macro_rules! batch {
         pub struct $name<'a, $($param,)* C> {
             cache: &'a Cache<C>,
             keys: Vec<Box<str>>,
-            options: Option<EntryOptions>,
+            options: Choices,
             $($field: $ty,)*
         }
 
@@ -73,14 +73,14 @@ fn owned(keys: impl IntoIterator<Item: AsRef<str>>) -> Vec<Box<str>> {
 fn calls<C: Send + Sync + 'static>(
     cache: &Cache<C>,
     keys: Vec<Box<str>>,
-    options: Option<&EntryOptions>,
+    options: &Choices,
     tags: &[String],
 ) -> Result<Vec<Call>, Error> {
     let inner = cache.inner();
     keys.into_iter()
         .map(|key| {
             inner.check_key(&key)?;
-            let options = options.cloned().unwrap_or_else(|| inner.options_for(&key));
+            let options = options.over(inner.options_for(&key));
             Ok(Call::new(&key, KeyHash::of(&key), options, tags.to_vec()))
         })
         .collect()
@@ -92,10 +92,10 @@ where
     C: Codec<T>,
 {
     pub(super) fn new(cache: &'a Cache<C>, keys: impl IntoIterator<Item: AsRef<str>>) -> Self {
-        Self { cache, keys: owned(keys), options: None, value: PhantomData }
+        Self { cache, keys: owned(keys), options: Choices::default(), value: PhantomData }
     }
 
-    entry_options!(|_| None);
+    entry_options!();
     read_options!();
     setters! {
         /// Whether stale answers are allowed.
@@ -114,7 +114,7 @@ where
     fn into_future(self) -> Self::IntoFuture {
         let Self { cache, keys, options, .. } = self;
         Box::pin(async move {
-            let calls = calls(cache, keys, options.as_ref(), &[])?;
+            let calls = calls(cache, keys, &options, &[])?;
             let inner = cache.inner();
             let span = spans::get_many(&inner.telemetry, calls.len());
             spans::call(span, read::get_many(inner, &calls)).await
@@ -132,7 +132,7 @@ where
         factory: F,
     ) -> Self {
         let (keys, tags, value) = (owned(keys), Vec::new(), PhantomData);
-        Self { cache, keys, options: None, factory, tags, value }
+        Self { cache, keys, options: Choices::default(), factory, tags, value }
     }
 
     /// The tags of every entry that is loaded. A second call replaces the first.
@@ -141,7 +141,7 @@ where
         self
     }
 
-    entry_options!(|_| None);
+    entry_options!();
     read_options!();
     store_options!();
     load_options!();
@@ -164,7 +164,7 @@ where
         let Self { cache, keys, options, factory, tags, .. } = self;
         let load = loader(factory);
         Box::pin(async move {
-            let calls = calls(cache, keys, options.as_ref(), &tags)?;
+            let calls = calls(cache, keys, &options, &tags)?;
             let inner = cache.inner();
             let span = spans::get_or_set_many(&inner.telemetry, calls.len());
             spans::call(span, read::run_many(inner, calls, load)).await
@@ -183,7 +183,7 @@ where
     ) -> Self {
         let (keys, values) =
             entries.into_iter().map(|(key, value)| (Box::from(key.as_ref()), value)).unzip();
-        Self { cache, keys, options: None, values, tags: Vec::new() }
+        Self { cache, keys, options: Choices::default(), values, tags: Vec::new() }
     }
 
     /// The tags of every entry. A second call replaces the first.
@@ -193,7 +193,7 @@ where
     }
 
     write_options!();
-    entry_options!(|_| None);
+    entry_options!();
     store_options!();
     setters! {
         /// How long the entries are fresh in L1.
@@ -214,7 +214,7 @@ where
     fn into_future(self) -> Self::IntoFuture {
         let Self { cache, keys, options, values, tags } = self;
         Box::pin(async move {
-            let calls = calls(cache, keys, options.as_ref(), &tags)?;
+            let calls = calls(cache, keys, &options, &tags)?;
             let inner = cache.inner();
             let span = spans::set_many(&inner.telemetry, calls.len());
             let writes = calls.into_iter().zip(values).filter(|_| inner.enabled);
@@ -234,11 +234,11 @@ where
 
 impl<'a, C: Send + Sync + 'static> RemoveMany<'a, C> {
     pub(super) fn new(cache: &'a Cache<C>, keys: impl IntoIterator<Item: AsRef<str>>) -> Self {
-        Self { cache, keys: owned(keys), options: None }
+        Self { cache, keys: owned(keys), options: Choices::default() }
     }
 
     write_options!();
-    entry_options!(|_| None);
+    entry_options!();
     setters! {
         /// Whether not to wait for L2.
         background_l2(bool);
@@ -258,7 +258,7 @@ impl<'a, C: Send + Sync + 'static> IntoFuture for RemoveMany<'a, C> {
     fn into_future(self) -> Self::IntoFuture {
         let Self { cache, keys, options } = self;
         Box::pin(async move {
-            let calls = calls(cache, keys, options.as_ref(), &[])?;
+            let calls = calls(cache, keys, &options, &[])?;
             let inner = cache.inner();
             for call in &calls {
                 call.options.validate(&inner.place(Some(&call.key)))?;

@@ -18,7 +18,7 @@ use crate::flight::Flights;
 use crate::l1::L1;
 use crate::l2::access::Access;
 use crate::l2::{L2, Wire};
-use crate::options::{EntryOptions, PerKey, Settings};
+use crate::options::{EntryOptions, Eviction, PerKey, Settings};
 use crate::protocol::ledger::Authority;
 use crate::recovery::Recovery;
 use crate::telemetry::{self, Counters, Observed, Telemetry};
@@ -101,6 +101,12 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
     /// How much L1 holds, in bytes; see [`Settings::capacity_bytes`]. Default: off.
     pub fn capacity_bytes(mut self, bytes: u64) -> Self {
         self.settings = self.settings.capacity_bytes(bytes);
+        self
+    }
+
+    /// Which entries L1 lets go when it is full. Default: [`Eviction::S3Fifo`].
+    pub fn eviction(mut self, eviction: Eviction) -> Self {
+        self.settings = self.settings.eviction(eviction);
         self
     }
 
@@ -302,7 +308,7 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
         });
         let counters = Counters::default();
         if self.settings.trace_hits {
-            counters.l1_hits.watch();
+            telemetry.l1_hits.watch();
         }
         Inner {
             name,

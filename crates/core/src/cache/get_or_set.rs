@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use super::Cache;
-use super::requests::{entry_options, load_options, read_options, skips_l1, store_options};
+use super::requests::{entry_options, load_options, read_options, store_options};
 use crate::entry::Cached;
 use crate::error::{BoxError, Error};
 use crate::factory::{FactoryContext, boxed};
 use crate::l2::Codec;
-use crate::options::EntryOptions;
+use crate::options::Choices;
 use crate::protocol::{KeyHash, Version};
 use crate::read::{self, Call};
 use crate::telemetry::spans;
@@ -26,13 +26,13 @@ pub struct GetOrSet<'a, T, C, F, G = NoTags> {
     key: &'a str,
     factory: F,
     tags: G,
-    options: Option<EntryOptions>,
+    options: Choices,
     default: Option<T>,
 }
 
 impl<'a, T, C, F> GetOrSet<'a, T, C, F> {
     pub(super) fn new(cache: &'a Cache<C>, key: &'a str, factory: F) -> Self {
-        Self { cache, key, factory, tags: [], options: None, default: None }
+        Self { cache, key, factory, tags: [], options: Choices::default(), default: None }
     }
 }
 
@@ -58,7 +58,7 @@ where
         self
     }
 
-    entry_options!(|this| Some(this.key));
+    entry_options!();
     read_options!();
     store_options!();
     load_options!();
@@ -71,10 +71,9 @@ where
 {
     /// A fresh value of L1, if this call may have one.
     pub(crate) fn hit(&self, hash: KeyHash) -> Option<Cached<T>> {
-        match skips_l1(self.cache, self.key, self.options.as_ref()) {
-            false => read::hit(self.cache.inner(), hash, self.key),
-            true => None,
-        }
+        let inner = self.cache.inner();
+        let pass = self.options.pass_l1(inner, self.key);
+        (!pass).then(|| read::hit(inner, hash, self.key))?
     }
 }
 
@@ -102,7 +101,6 @@ pub struct GetOrSetFuture<'a, T, C, F, G> {
     state: State<'a, T, C, F, G>,
 }
 
-#[expect(clippy::large_enum_variant, reason = "boxing the request would allocate on a hit")]
 enum State<'a, T, C, F, G> {
     New(GetOrSet<'a, T, C, F, G>),
     Slow(Running<T>),
@@ -206,7 +204,7 @@ where
     G::Item: Into<String>,
 {
     let GetOrSet { cache, key, factory, tags, options, default } = request;
-    let options = options.unwrap_or_else(|| cache.inner().options_for(key));
+    let options = options.over(cache.inner().options_for(key));
     let tags = tags.into_iter().map(Into::into).collect();
     (Call::new(key, hash, options, tags), factory, default)
 }

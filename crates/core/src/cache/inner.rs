@@ -69,6 +69,12 @@ impl<C> Inner<C> {
         self.clock.now()
     }
 
+    /// The current moment as a hit may take it: perhaps a few milliseconds past.
+    #[inline]
+    pub(crate) fn recent(&self) -> Moment {
+        self.clock.recent()
+    }
+
     /// Where an error happened.
     pub(crate) fn place(&self, key: Option<&str>) -> Place {
         let key = key.filter(|_| !self.settings.redact_keys).map(Into::into);

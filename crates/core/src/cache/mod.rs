@@ -325,7 +325,7 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// more.
     pub fn events_with_l1_hits(&self) -> Events {
         let events = self.inner().telemetry.stage.events(true);
-        self.inner().counters.l1_hits.watch();
+        self.inner().telemetry.l1_hits.watch();
         events
     }
 

@@ -9,7 +9,7 @@ use super::Cache;
 use crate::entry::{Cached, Source};
 use crate::error::Error;
 use crate::l2::Codec;
-use crate::options::EntryOptions;
+use crate::options::{Choice, Choices};
 use crate::protocol::KeyHash;
 use crate::read::{self, Call};
 use crate::telemetry::spans;
@@ -50,8 +50,7 @@ macro_rules! setters {
         #[doc = ""]
         #[doc = concat!("See [`EntryOptions::", stringify!($name), "`](crate::EntryOptions::", stringify!($name), ").")]
         pub fn $name(mut self, $name: $ty) -> Self {
-            let options = self.take_options().$name($name);
-            self.options = Some(options);
+            self.options.add(crate::options::Choice::$name($name));
             self
         })*
     };
@@ -59,18 +58,11 @@ macro_rules! setters {
 
 /// What every request can choose.
 macro_rules! entry_options {
-    ($key:expr) => {
+    () => {
         /// Replaces all options for this call.
         pub fn options(mut self, options: crate::EntryOptions) -> Self {
-            self.options = Some(options);
+            self.options.add(crate::options::Choice::all(Box::new(options)));
             self
-        }
-
-        fn take_options(&mut self) -> crate::EntryOptions {
-            let (inner, key): (_, fn(&Self) -> Option<&str>) = (self.cache.inner(), $key);
-            self.options.take().unwrap_or_else(|| {
-                key(self).map_or_else(|| inner.defaults.clone(), |key| inner.options_for(key))
-            })
         }
 
         crate::cache::requests::setters! {
@@ -87,8 +79,7 @@ macro_rules! read_options {
         ///
         /// See [`EntryOptions::strict`](crate::EntryOptions::strict).
         pub fn strict(mut self) -> Self {
-            let options = self.take_options().strict(true);
-            self.options = Some(options);
+            self.options.add(crate::options::Choice::strict(true));
             self
         }
 
@@ -170,8 +161,7 @@ macro_rules! write_options {
     () => {
         /// Makes it an error if L2 and the notification are not confirmed.
         pub fn require_propagation(mut self) -> Self {
-            let options = self.take_options().require_propagation(true);
-            self.options = Some(options);
+            self.options.add(crate::options::Choice::require_propagation(true));
             self
         }
     };
@@ -184,7 +174,7 @@ pub(super) use {entry_options, load_options, read_options, setters, store_option
 pub struct Get<'a, T, C> {
     cache: &'a Cache<C>,
     key: &'a str,
-    options: Option<EntryOptions>,
+    options: Choices,
     value: PhantomData<fn() -> T>,
 }
 
@@ -194,32 +184,30 @@ where
     C: Codec<T>,
 {
     pub(super) fn new(cache: &'a Cache<C>, key: &'a str) -> Self {
-        Self { cache, key, options: None, value: PhantomData }
+        Self { cache, key, options: Choices::default(), value: PhantomData }
     }
 
-    entry_options!(|this| Some(this.key));
+    entry_options!();
     read_options!();
 
     /// Allows a stale answer; see [`EntryOptions::allow_stale`].
     pub fn allow_stale(mut self) -> Self {
-        let options = self.take_options().allow_stale(true);
-        self.options = Some(options);
+        self.options.add(Choice::allow_stale(true));
         self
     }
 
     /// A fresh value of L1, if this call may have one.
     pub(crate) fn hit(&self) -> Option<Cached<T>> {
-        match skips_l1(self.cache, self.key, self.options.as_ref()) {
-            false => read::hit(self.cache.inner(), KeyHash::of(self.key), self.key),
-            true => None,
-        }
+        let inner = self.cache.inner();
+        let pass = self.options.pass_l1(inner, self.key);
+        (!pass).then(|| read::hit(inner, KeyHash::of(self.key), self.key))?
     }
 
     async fn run(self) -> Result<Option<Cached<T>>, Error> {
         let inner = Arc::clone(self.cache.inner());
         inner.check_key(self.key)?;
         let hash = KeyHash::of(self.key);
-        let options = self.options.unwrap_or_else(|| inner.options_for(self.key));
+        let options = self.options.over(inner.options_for(self.key));
         let call = Call::new(self.key, hash, options, Vec::new());
         spans::call(spans::get(&inner.telemetry, self.key), read::get(&inner, &call)).await
     }
@@ -240,15 +228,6 @@ where
         };
         GetFuture { state }
     }
-}
-
-/// Whether a call is to leave L1 out.
-pub(super) fn skips_l1<C: Send + Sync + 'static>(
-    cache: &Cache<C>,
-    key: &str,
-    options: Option<&EntryOptions>,
-) -> bool {
-    options.map_or_else(|| cache.inner().skips_l1(key), EntryOptions::passes_l1)
 }
 
 impl<T, C> fmt::Debug for Get<'_, T, C> {

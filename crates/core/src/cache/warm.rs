@@ -81,7 +81,7 @@ impl<C: Send + Sync + 'static> Cache<C> {
     pub fn export_hot_keys(&self, n: usize) -> Vec<String> {
         let inner = self.inner();
         let now = inner.now();
-        let mut hot: Vec<_> = inner.l1.iter().filter(|e| now < e.meta().physical).collect();
+        let mut hot: Vec<_> = inner.l1.all().filter(|e| now < e.meta().physical).collect();
         hot.sort_by_key(|e| std::cmp::Reverse((e.meta().heat(), e.meta().created)));
         hot.iter().take(n).map(|e| e.meta().key.to_string()).collect()
     }

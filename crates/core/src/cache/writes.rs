@@ -7,7 +7,7 @@ use super::Cache;
 use super::requests::{entry_options, setters, store_options, write_options};
 use crate::error::Error;
 use crate::l2::Codec;
-use crate::options::EntryOptions;
+use crate::options::Choices;
 use crate::protocol::ledger::Strength;
 use crate::telemetry::spans;
 use crate::write::{self, Receipt, Reservation, removal};
@@ -21,7 +21,7 @@ pub struct Set<'a, T, C: Send + Sync + 'static> {
     key: &'a str,
     value: T,
     tags: Vec<String>,
-    options: Option<EntryOptions>,
+    options: Choices,
     reservation: Option<Reservation<C>>,
 }
 
@@ -31,7 +31,7 @@ where
     C: Codec<T>,
 {
     pub(super) fn new(cache: &'a Cache<C>, key: &'a str, value: T) -> Self {
-        Self { cache, key, value, tags: Vec::new(), options: None, reservation: None }
+        Self { cache, key, value, tags: Vec::new(), options: Choices::default(), reservation: None }
     }
 
     /// The tags of the entry. A second call replaces the first.
@@ -48,7 +48,7 @@ where
     }
 
     write_options!();
-    entry_options!(|this| Some(this.key));
+    entry_options!();
     store_options!();
     setters! {
         /// How long the entry is fresh in L1.
@@ -74,7 +74,7 @@ where
             if !inner.enabled {
                 return Ok(Receipt::local());
             }
-            let options = options.unwrap_or_else(|| inner.options_for(key));
+            let options = options.over(inner.options_for(key));
             if let Some(reservation) = reservation {
                 let set = write::set_reserved(reservation, key, value, options, tags);
                 return spans::call(spans::set(&inner.telemetry, key), set).await;
@@ -98,16 +98,16 @@ macro_rules! key_write {
         pub struct $name<'a, C> {
             cache: &'a Cache<C>,
             key: &'a str,
-            options: Option<EntryOptions>,
+            options: Choices,
         }
 
         impl<'a, C: Send + Sync + 'static> $name<'a, C> {
             pub(super) fn new(cache: &'a Cache<C>, key: &'a str) -> Self {
-                Self { cache, key, options: None }
+                Self { cache, key, options: Choices::default() }
             }
 
             write_options!();
-            entry_options!(|this| Some(this.key));
+            entry_options!();
             setters! {
                 /// Whether not to wait for L2.
                 background_l2(bool);
@@ -129,7 +129,7 @@ macro_rules! key_write {
                 Box::pin(async move {
                     let inner = cache.inner();
                     inner.check_key(key)?;
-                    let options = options.unwrap_or_else(|| inner.options_for(key));
+                    let options = options.over(inner.options_for(key));
                     options.validate(&inner.place(Some(key)))?;
                     spans::call($span(&inner.telemetry, key), $write(inner, key, &options)).await
                 })
@@ -161,20 +161,20 @@ pub struct RemoveByTag<'a, C> {
     strength: Strength,
     /// `None` for everything.
     tags: Option<Vec<String>>,
-    options: Option<EntryOptions>,
+    options: Choices,
 }
 
 impl<'a, C: Send + Sync + 'static> RemoveByTag<'a, C> {
     pub(super) fn tags(cache: &'a Cache<C>, strength: Strength, tags: Vec<String>) -> Self {
-        Self { cache, strength, tags: Some(tags), options: None }
+        Self { cache, strength, tags: Some(tags), options: Choices::default() }
     }
 
     pub(super) fn everything(cache: &'a Cache<C>, strength: Strength) -> Self {
-        Self { cache, strength, tags: None, options: None }
+        Self { cache, strength, tags: None, options: Choices::default() }
     }
 
     write_options!();
-    entry_options!(|_| None);
+    entry_options!();
 }
 
 impl<'a, C: Send + Sync + 'static> IntoFuture for RemoveByTag<'a, C> {
@@ -185,7 +185,7 @@ impl<'a, C: Send + Sync + 'static> IntoFuture for RemoveByTag<'a, C> {
         let Self { cache, strength, tags, options } = self;
         Box::pin(async move {
             let inner = cache.inner();
-            let options = options.unwrap_or_else(|| inner.defaults.clone());
+            let options = options.over(inner.defaults.clone());
             options.validate(&inner.place(None))?;
             match tags {
                 Some(tags) => {

@@ -34,11 +34,13 @@ impl CoherenceLease {
     }
 
     /// X, in nanoseconds.
+    #[inline]
     pub(crate) fn length(&self) -> u64 {
         self.lease
     }
 
     /// The end, in nanoseconds on the node's clock.
+    #[inline]
     pub(crate) fn until(&self) -> u64 {
         self.until.load(Ordering::Acquire)
     }

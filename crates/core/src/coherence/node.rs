@@ -76,6 +76,7 @@ impl Node {
     }
 
     /// Judges an entry: one load and compare when nothing has moved since the last time.
+    #[inline]
     pub(crate) fn judge(&self, meta: &Meta, now: Moment) -> Verdict {
         let generation = self.generation.load(Ordering::Acquire);
         if meta.is_checked(generation) && now < meta.logical() && !meta.is_expired() {
@@ -85,6 +86,11 @@ impl Node {
                 return Verdict::Fresh;
             }
         }
+        self.judge_and_note(meta, now, generation)
+    }
+
+    #[cold]
+    fn judge_and_note(&self, meta: &Meta, now: Moment, generation: u64) -> Verdict {
         let verdict = self.judge_anew(meta, now);
         if verdict == Verdict::Fresh {
             meta.check(generation);

@@ -62,6 +62,9 @@ pub(crate) fn typed<T: Value>(held: Held) -> Option<Arc<Entry<T>>> {
     any.downcast().ok()
 }
 
+/// The size of an entry does not change any more.
+const SETTLED: u32 = 1 << 31;
+
 /// What is known about a value.
 #[derive(Debug)]
 pub(crate) struct Meta {
@@ -75,7 +78,7 @@ pub(crate) struct Meta {
     /// What the source said it can be revalidated with.
     pub(crate) validators: Option<Box<Validators>>,
     pub(crate) manner: Manner,
-    /// About how many bytes it takes: itself, its key, and its value as encoded.
+    /// How many bytes its value takes as encoded, and in the top bit whether that is settled.
     size: AtomicU32,
     /// The end of its logical life; may be moved forward, never back.
     logical: AtomicU64,
@@ -157,17 +160,25 @@ impl Meta {
         }
     }
 
-    /// The value has this many bytes outside of itself.
+    /// The value has this many bytes outside of itself. Said once, and in vain if it comes too late.
     pub(crate) fn grow(&self, bytes: usize) {
-        self.size.fetch_add(u32::try_from(bytes).unwrap_or(u32::MAX), Ordering::Relaxed);
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX) & !SETTLED;
+        let (set, get) = (Ordering::Relaxed, Ordering::Relaxed);
+        let _ = self.size.compare_exchange(0, bytes, set, get);
+    }
+
+    /// From now on its size does not change.
+    pub(crate) fn settle_size(&self) {
+        self.size.fetch_or(SETTLED, Ordering::Relaxed);
     }
 
     /// About how many bytes the entry takes, its own size apart.
     pub(crate) fn size(&self) -> u32 {
         let fixed = u32::try_from(self.key.len() + 8 * self.tags.len()).unwrap_or(u32::MAX);
-        self.size.load(Ordering::Relaxed).saturating_add(fixed)
+        (self.size.load(Ordering::Relaxed) & !SETTLED).saturating_add(fixed)
     }
 
+    #[inline]
     pub(crate) fn logical(&self) -> Moment {
         Moment::from_nanos(self.logical.load(Ordering::Relaxed))
     }
@@ -178,17 +189,22 @@ impl Meta {
         self.logical.fetch_min(until.as_nanos(), Ordering::Relaxed);
     }
 
-    /// A hit at `now`. One in 64 is counted, by the clock's last digits; a sliding life goes on, in
-    /// steps of a sixteenth. So hits seldom write.
-    pub(crate) fn hit(&self, now: Moment) {
-        if now.as_nanos().is_multiple_of(64) {
-            self.heat.fetch_add(1, Ordering::Relaxed);
-        }
+    /// A hit at `now`: a sliding life goes on, in steps of a sixteenth, so that hits seldom write.
+    #[inline]
+    pub(crate) fn slide(&self, now: Moment) {
         let slide = self.slide.load(Ordering::Relaxed);
+        if slide == 0 {
+            return;
+        }
         let until = now.as_nanos().saturating_add(slide).min(self.physical.as_nanos());
-        if slide != 0 && until > self.logical.load(Ordering::Relaxed).saturating_add(slide / 16) {
+        if until > self.logical.load(Ordering::Relaxed).saturating_add(slide / 16) {
             self.logical.fetch_max(until, Ordering::Relaxed);
         }
+    }
+
+    /// One of the hits that are sampled.
+    pub(crate) fn warm(&self) {
+        self.heat.fetch_add(1, Ordering::Relaxed);
     }
 
     /// How often it was hit, about, in units of 64.
@@ -197,11 +213,14 @@ impl Meta {
     }
 
     /// Whether it is due to be loaded anew. Only one caller is told so, until [`Meta::rearm`].
+    #[inline]
     pub(crate) fn take_due(&self, now: Moment) -> bool {
         let (now, due) = (now.as_nanos(), self.due.load(Ordering::Relaxed));
-        if now < due {
-            return false;
-        }
+        now >= due && self.take_due_of(now, due)
+    }
+
+    #[cold]
+    fn take_due_of(&self, now: u64, due: u64) -> bool {
         let early = self.manner.early;
         // Any number that differs from hit to hit will do.
         let draw = || xxh3_64_with_seed(&now.to_be_bytes(), self.version.0);
@@ -219,6 +238,7 @@ impl Meta {
         self.due.store(at.as_nanos(), Ordering::Relaxed);
     }
 
+    #[inline]
     pub(crate) fn verified_at(&self) -> u64 {
         self.verified_at.load(Ordering::Acquire)
     }
@@ -229,6 +249,7 @@ impl Meta {
         self.session.fetch_max(stamp.session, Ordering::Release);
     }
 
+    #[inline]
     pub(crate) fn is_checked(&self, generation: u64) -> bool {
         self.checked.load(Ordering::Relaxed) == generation
     }
@@ -237,6 +258,7 @@ impl Meta {
         self.checked.store(generation, Ordering::Relaxed);
     }
 
+    #[inline]
     pub(crate) fn is_expired(&self) -> bool {
         self.expired.load(Ordering::Acquire)
     }

@@ -1,20 +1,12 @@
 //! L1: the in-memory level, as a dumb store.
 //!
-//! Expiry, validity and single flight are ours, so of moka only `get`, `insert` and `invalidate` are
-//! used, and never its loader (an older load would overwrite a newer `invalidate`). Entries are
+//! Expiry, validity and single flight are ours; what goes when it is full is the engine's. Entries are
 //! keyed by the 128-bit hash of the key and carry the key itself; a collision is a miss.
-//!
-//! The eviction policy is LRU: moka's default, TinyLFU, refuses most fresh keys once it is full of
-//! hot ones, and a cache that silently drops what was just `set` surprises its users.
 
+mod engine;
 mod pinned;
 
 use std::sync::Arc;
-
-use foldhash::fast::RandomState;
-use moka::notification::RemovalCause;
-use moka::policy::EvictionPolicy;
-use moka::sync::Cache;
 
 use crate::clock::Moment;
 use crate::entry::Held;
@@ -22,39 +14,30 @@ use crate::options::Settings;
 use crate::protocol::ledger::Strength;
 use crate::protocol::{KeyHash, Version};
 use crate::telemetry::Telemetry;
+use engine::Engine;
 use pinned::Pinned;
 
 /// Pinned entries take at most this part of the capacity.
 const PINNED_SHARE: u64 = 4;
 
 pub(crate) struct L1 {
-    entries: Cache<KeyHash, Held, RandomState>,
+    entries: Engine,
     pinned: Pinned,
     in_bytes: bool,
 }
 
 impl std::fmt::Debug for L1 {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("L1").field("entries", &self.entries.entry_count()).finish()
+        f.debug_struct("L1").field("entries", &self.entries.about_len()).finish()
     }
 }
 
 impl L1 {
     /// A store that holds at most `capacity` weight, or about that many bytes. What it lets go is told.
     pub(crate) fn new(settings: &Settings, telemetry: Arc<Telemetry>) -> Self {
-        let (capacity, in_bytes) = (settings.capacity, settings.capacity_in_bytes);
-        let pinned = Pinned::new(capacity / PINNED_SHARE);
-        let entries = Cache::builder()
-            .max_capacity(capacity)
-            .weigher(move |_, held: &Held| weight_of(held, in_bytes))
-            .eviction_policy(EvictionPolicy::lru())
-            .eviction_listener(move |_, held: Held, cause| {
-                if cause == RemovalCause::Size {
-                    telemetry.evicted(held.meta());
-                }
-            })
-            .build_with_hasher(RandomState::default());
-        Self { entries, pinned, in_bytes }
+        let pinned = Pinned::new(settings.capacity / PINNED_SHARE);
+        let entries = Engine::new(settings, telemetry);
+        Self { entries, pinned, in_bytes: settings.capacity_in_bytes }
     }
 
     /// The entry of exactly this key.
@@ -62,8 +45,10 @@ impl L1 {
         self.find(hash).filter(|held| &*held.meta().key == key)
     }
 
-    fn find(&self, hash: KeyHash) -> Option<Held> {
-        self.entries.get(&hash).or_else(|| self.pinned.find(hash))
+    /// The entry of a key of this hash, which need not be the key that is meant.
+    #[inline]
+    pub(crate) fn find(&self, hash: KeyHash) -> Option<Held> {
+        self.entries.get(hash).or_else(|| self.pinned.find(hash))
     }
 
     /// Stores an entry, unless it is to be kept out. The key's lock in the flight table is held.
@@ -75,7 +60,7 @@ impl L1 {
         let now = Moment::from_nanos(meta.verified_at());
         let weight = weight_of(&entry, self.in_bytes);
         if meta.manner.pinned && self.pinned.keep(hash, &entry, weight, now) {
-            return self.entries.invalidate(&hash);
+            return self.entries.remove(hash);
         }
         self.pinned.remove(hash);
         self.entries.insert(hash, entry);
@@ -83,7 +68,7 @@ impl L1 {
 
     /// Drops the entry. The key's lock in the flight table is held.
     pub(crate) fn invalidate(&self, hash: KeyHash) {
-        self.entries.invalidate(&hash);
+        self.entries.remove(hash);
         self.pinned.remove(hash);
     }
 
@@ -112,24 +97,23 @@ impl L1 {
 
     /// Drops everything.
     pub(crate) fn clear(&self) {
-        self.entries.invalidate_all();
+        self.entries.clear();
         self.pinned.clear();
     }
 
     /// The entries, in no order.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = Held> + '_ {
-        self.entries.iter().map(|(_, held)| held).chain(self.pinned.all())
+    pub(crate) fn all(&self) -> impl Iterator<Item = Held> {
+        self.entries.all().into_iter().chain(self.pinned.all())
     }
 
     /// How many entries there are, a little less exactly, at no cost.
     pub(crate) fn about_len(&self) -> u64 {
-        self.entries.entry_count() + self.pinned.len()
+        self.entries.about_len() + self.pinned.len()
     }
 
     /// How many entries there are, about.
     pub(crate) fn len(&self) -> u64 {
-        self.entries.run_pending_tasks();
-        self.about_len()
+        self.entries.len() + self.pinned.len()
     }
 }
 

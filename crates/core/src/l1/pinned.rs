@@ -27,6 +27,7 @@ impl Pinned {
     }
 
     /// The entry of a key. Costs a load while nothing is pinned.
+    #[inline]
     pub(super) fn find(&self, hash: KeyHash) -> Option<Held> {
         if self.weight.load(Ordering::Relaxed) == 0 {
             return None;

@@ -31,6 +31,24 @@ macro_rules! options {
         impl EntryOptions {
             $(options!(@setter $kind $(#[$doc])* $name: $ty);)*
         }
+
+        /// What one call chooses for itself.
+        #[derive(Clone, Debug)]
+        #[expect(non_camel_case_types, reason = "they are the names of the options")]
+        pub(crate) enum Choice {
+            /// Everything.
+            all(Box<EntryOptions>),
+            $($name($ty),)*
+        }
+
+        impl Choice {
+            pub(super) fn apply(&self, options: &mut EntryOptions) {
+                match self {
+                    Self::all(all) => options.clone_from(all),
+                    $(Self::$name(value) => options.$name = (*value).into(),)*
+                }
+            }
+        }
     };
     (@field Plain $ty:ty) => { $ty };
     (@field Maybe $ty:ty) => { Option<$ty> };

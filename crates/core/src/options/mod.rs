@@ -3,12 +3,15 @@
 //! For each call they come from, in this order: the factory (through its context), the call, what
 //! `default_options_for` says of the key, the cache's default. What comes first wins, field by field.
 
+mod choices;
 mod entry;
 mod per_key;
 mod policies;
 mod settings;
 
+pub(crate) use choices::Choices;
+pub(crate) use entry::Choice;
 pub use entry::EntryOptions;
 pub(crate) use per_key::PerKey;
-pub use policies::{EagerRefresh, FailSafe};
+pub use policies::{EagerRefresh, Eviction, FailSafe};
 pub use settings::Settings;

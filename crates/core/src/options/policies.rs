@@ -84,3 +84,29 @@ impl EagerRefresh {
         }
     }
 }
+
+/// Which entries L1 lets go when it is full.
+///
+/// ```
+/// use crinkle_core::{Cache, Eviction};
+///
+/// let cache = Cache::builder("shop").eviction(Eviction::Lru).build()?;
+/// # Ok::<(), crinkle_core::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Eviction {
+    /// What was not read again soon after it came, and of the rest what has not been read for long. A scan
+    /// over many keys costs the hot ones nothing. The fastest, and the default. In quick_cache.
+    ///
+    /// Yang, Zhang, Qiu, Yue and Vigfusson, "FIFO queues are all you need for cache eviction" (SOSP 2023).
+    #[default]
+    S3Fifo,
+    /// What has not been read for longest. In moka.
+    Lru,
+    /// What is read most seldom, even if it is new: once L1 is full of hot entries, most new ones are
+    /// not kept at all. In moka.
+    ///
+    /// Einziger, Friedman and Manes, "TinyLFU: A Highly Efficient Cache Admission Policy" (2017).
+    TinyLfu,
+}

@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Place};
 use crate::l2::Compression;
+use crate::options::Eviction;
 
 /// What a cache is, as data: everything but its components (L2, backplane, codec, clock).
 ///
@@ -17,6 +18,7 @@ use crate::l2::Compression;
 pub struct Settings {
     pub(crate) capacity: u64,
     pub(crate) capacity_in_bytes: bool,
+    pub(crate) eviction: Eviction,
     pub(crate) max_lifetime: Duration,
     pub(crate) max_tags: usize,
     pub(crate) max_tag_len: usize,
@@ -38,6 +40,7 @@ impl Default for Settings {
         Self {
             capacity: 100_000,
             capacity_in_bytes: false,
+            eviction: Eviction::S3Fifo,
             max_lifetime: Duration::from_secs(7 * 86_400),
             max_tags: 32,
             max_tag_len: 255,
@@ -61,7 +64,8 @@ impl Settings {
     pub(crate) const MAX_KEY_LEN: usize = 32 * 1024;
 
     /// How much L1 holds, in units of `EntryOptions::weight`: with the default weight of 1, entries.
-    /// Default: 100,000.
+    /// An entry that weighs more than 1,024 may find no room, as L1 is split into parts of at least
+    /// that. Default: 100,000.
     #[must_use]
     pub fn capacity(mut self, capacity: u64) -> Self {
         self.capacity = capacity;
@@ -71,11 +75,18 @@ impl Settings {
 
     /// How much L1 holds, in bytes, about: an entry counts for its own size, its key and, where it
     /// goes through L2, its encoded value; what a value holds on the heap is not seen otherwise.
-    /// Replaces [`capacity`](Settings::capacity). Default: off.
+    /// An entry of more than `max_value_bytes` may find no room. Replaces [`capacity`](Settings::capacity). Default: off.
     #[must_use]
     pub fn capacity_bytes(mut self, bytes: u64) -> Self {
         self.capacity = bytes;
         self.capacity_in_bytes = true;
+        self
+    }
+
+    /// Which entries L1 lets go when it is full. Default: [`Eviction::S3Fifo`].
+    #[must_use]
+    pub fn eviction(mut self, eviction: Eviction) -> Self {
+        self.eviction = eviction;
         self
     }
 

@@ -81,6 +81,7 @@ impl KeyHash {
     /// assert_ne!(KeyHash::of("a"), KeyHash::of("b"));
     /// ```
     #[must_use]
+    #[inline]
     pub fn of(key: &str) -> Self {
         Self(xxh3_128(key.as_bytes()))
     }

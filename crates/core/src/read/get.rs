@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 
 use super::Call;
 use super::decode::{ReadInto, decode};
-use super::lookup::{Local, lookup};
+use super::lookup::{Local, answer, lookup};
 use super::many::PAGE;
 use super::probe::{Asked, REREADS, synced};
 use crate::cache::Inner;
@@ -141,11 +141,7 @@ fn begin<T: Value, C: Codec<T>>(inner: &Inner<C>, call: &Call) -> Result<Start<T
     options.validate(&inner.place(Some(&call.key)))?;
     let mut reason = MissReason::Absent;
     let (local, verdict) = match lookup::<T, C>(inner, call) {
-        Local::Fresh(entry, now) => {
-            entry.meta.hit(now);
-            inner.l1_hit(&entry.meta, now);
-            return Ok(Start::Answer(Cached::new(entry, now, Source::L1, false)));
-        }
+        Local::Fresh(entry, now) => return Ok(Start::Answer(answer(inner, entry, now))),
         Local::Throttled(entry, _) => (Some(entry), Verdict::Unverified),
         Local::Candidate(entry, verdict) => {
             reason = MissReason::of(verdict);

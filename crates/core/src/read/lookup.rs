@@ -14,19 +14,27 @@ use crate::protocol::validity::Verdict;
 
 /// A fresh value of L1. This is the whole hit path: hash, look up, one compare, two time checks.
 pub(crate) fn hit<T: Value, C>(inner: &Inner<C>, hash: KeyHash, key: &str) -> Option<Cached<T>> {
-    let held = inner.l1.get(hash, key)?;
-    let now = inner.now();
-    if inner.node.judge(held.meta(), now) != Verdict::Fresh {
+    let entry: Arc<Entry<T>> = typed(inner.l1.find(hash)?)?;
+    let now = inner.recent();
+    if &*entry.meta.key != key || inner.node.judge(&entry.meta, now) != Verdict::Fresh {
         return None;
     }
+    Some(answer(inner, entry, now))
+}
+
+/// The answer of L1 with a fresh entry.
+pub(super) fn answer<T: Value, C>(
+    inner: &Inner<C>,
+    entry: Arc<Entry<T>>,
+    now: Moment,
+) -> Cached<T> {
+    entry.meta.slide(now);
+    let nth = inner.l1_hit(&entry.meta, now);
     let shadow = inner.settings.shadow_verify;
-    if shadow != 0 && now.as_nanos().is_multiple_of(shadow) {
-        inner.shadow.draw(Held::clone(&held));
+    if shadow != 0 && nth.is_one_in(shadow) {
+        inner.shadow.draw(Arc::clone(&entry) as Held);
     }
-    let entry = typed(held)?;
-    entry.meta.hit(now);
-    inner.l1_hit(&entry.meta, now);
-    Some(Cached::new(entry, now, Source::L1, false))
+    Cached::new(entry, now, Source::L1, false)
 }
 
 /// What L1 has for a call.
@@ -42,15 +50,11 @@ pub(crate) enum Local<T> {
     Candidate(Arc<Entry<T>>, Verdict),
 }
 
-impl<T> Local<T> {
+impl<T: Value> Local<T> {
     /// The answer, if this is one.
     pub(crate) fn answer<C>(self, inner: &Inner<C>) -> Option<Cached<T>> {
         match self {
-            Self::Fresh(entry, now) => {
-                entry.meta.hit(now);
-                inner.l1_hit(&entry.meta, now);
-                Some(Cached::new(entry, now, Source::L1, false))
-            }
+            Self::Fresh(entry, now) => Some(answer(inner, entry, now)),
             Self::Throttled(entry, now) => {
                 inner.stale_hit(&entry.meta.key, Source::FailSafe);
                 Some(Cached::new(entry, now, Source::FailSafe, true))

@@ -19,6 +19,7 @@ mod otel;
 mod series;
 pub(crate) mod spans;
 mod stats;
+mod striped;
 mod tell;
 
 use std::sync::Arc;
@@ -33,6 +34,8 @@ pub use series::{BUCKETS, metric_names};
 pub use spans::TARGET;
 pub use stats::Stats;
 pub(crate) use stats::{Counter, Counters};
+pub(crate) use striped::Nth;
+use striped::Striped;
 
 use crate::backplane::BackplaneError;
 use crate::clock::{Clock, Moment};
@@ -47,6 +50,7 @@ pub(crate) struct Telemetry {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) stage: Stage,
     pub(crate) meters: Meters,
+    pub(crate) l1_hits: Striped,
     pub(crate) evictions: Counter,
     pub(crate) published: Counter,
     pub(crate) trouble: Mutex<Trouble>,
@@ -72,6 +76,7 @@ impl Telemetry {
             cache,
             clock,
             stage: Stage::default(),
+            l1_hits: Striped::default(),
             evictions: Counter::default(),
             published: Counter::default(),
             trouble: Mutex::new(Trouble { l2: None, backplane: None, coherent }),

@@ -144,44 +144,16 @@ stats! {
     recovery_overflows => "crinkle_recovery_overflows_total",
 }
 
-/// A count, and in its top bit whether somebody wants to see each thing counted: the add that counts
-/// says so, and costs nothing more.
+/// A count.
 #[derive(Debug, Default)]
 pub(crate) struct Counter(AtomicU64);
-
-const WATCHED: u64 = 1 << 63;
-
-/// One of this many counted things is looked at for a histogram.
-#[cfg(any(feature = "metrics", feature = "otel"))]
-const SAMPLE: u64 = 64;
 
 impl Counter {
     pub(crate) fn add(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts; true if this one is to be looked at.
-    #[inline]
-    pub(crate) fn add_and_look(&self) -> bool {
-        let before = self.0.fetch_add(1, Ordering::Relaxed);
-        #[cfg(any(feature = "metrics", feature = "otel"))]
-        if before.is_multiple_of(SAMPLE) {
-            return true;
-        }
-        before >= WATCHED
-    }
-
-    /// From now on everything counted is looked at.
-    pub(crate) fn watch(&self) {
-        self.0.fetch_or(WATCHED, Ordering::SeqCst);
-    }
-
-    /// Nothing counted needs to be looked at any more.
-    pub(crate) fn unwatch(&self) {
-        self.0.fetch_and(!WATCHED, Ordering::SeqCst);
-    }
-
     pub(crate) fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed) & !WATCHED
+        self.0.load(Ordering::Relaxed)
     }
 }

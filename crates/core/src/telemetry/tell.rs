@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Counter, Stats, spans};
+use super::{Counter, Nth, Stats, spans};
 use crate::cache::Inner;
 use crate::clock::Moment;
 use crate::entry::{Meta, Source};
@@ -10,9 +10,13 @@ use crate::error::Error;
 use crate::events::{Event, EventKey, LedgerTrouble, MissReason};
 use crate::protocol::session::Doubt;
 
+/// One hit of L1 in so many is looked at closely.
+const SAMPLE: u64 = 64;
+
 impl<C> Inner<C> {
     pub(crate) fn stats(&self) -> Stats {
         Stats {
+            l1_hits: self.telemetry.l1_hits.get(),
             checks_judged: self.node.judged.get(),
             evictions: self.telemetry.evictions.get(),
             messages_published: self.telemetry.published.get(),
@@ -33,22 +37,32 @@ impl<C> Inner<C> {
 
     /// L1 answered with a fresh entry. The counter says whether there is more to do.
     #[inline]
-    pub(crate) fn l1_hit(&self, meta: &Meta, now: Moment) {
-        if self.counters.l1_hits.add_and_look() {
-            self.look_at_hit(meta, now);
+    pub(crate) fn l1_hit(&self, meta: &Meta, now: Moment) -> Nth {
+        let nth = self.telemetry.l1_hits.add();
+        if nth.is_one_in(SAMPLE) {
+            self.sample_hit(meta, now);
         }
+        if nth.is_watched() {
+            self.look_at_hit(meta);
+        }
+        nth
     }
 
     #[cold]
-    fn look_at_hit(&self, meta: &Meta, now: Moment) {
+    fn sample_hit(&self, meta: &Meta, now: Moment) {
+        meta.warm();
         self.telemetry.meters.l1_age.record(now.since(meta.created));
+    }
+
+    #[cold]
+    fn look_at_hit(&self, meta: &Meta) {
         if self.settings.trace_hits {
             spans::hit(&self.telemetry, &meta.key);
         } else if !self.telemetry.stage.hears_l1_hits() {
-            self.counters.l1_hits.unwatch();
+            self.telemetry.l1_hits.unwatch();
             // Somebody may have come in between.
             if self.telemetry.stage.hears_l1_hits() {
-                self.counters.l1_hits.watch();
+                self.telemetry.l1_hits.watch();
             }
             return;
         }
@@ -58,7 +72,9 @@ impl<C> Inner<C> {
     /// A level answered with a fresh entry.
     pub(crate) fn fresh_hit(&self, meta: &Meta, source: Source, now: Moment) {
         match source {
-            Source::L1 => self.l1_hit(meta, now),
+            Source::L1 => {
+                self.l1_hit(meta, now);
+            }
             Source::L2 => self.l2_hit(meta, now),
             _ => {}
         }

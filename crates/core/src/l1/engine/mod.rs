@@ -1,0 +1,69 @@
+//! The map that evicts: of quick_cache or moka, by the policy asked for.
+
+mod moka;
+mod quick;
+
+use std::sync::Arc;
+
+use self::moka::Moka;
+use self::quick::Quick;
+use crate::entry::Held;
+use crate::options::{Eviction, Settings};
+use crate::protocol::KeyHash;
+use crate::telemetry::Telemetry;
+
+/// A bounded map. Both kinds are dumb stores: expiry, validity and single flight are not theirs.
+pub(super) enum Engine {
+    Quick(Quick),
+    Moka(Moka),
+}
+
+/// The same on either.
+macro_rules! on {
+    ($self:expr, $engine:ident => $call:expr) => {
+        match $self {
+            Self::Quick($engine) => $call,
+            Self::Moka($engine) => $call,
+        }
+    };
+}
+
+impl Engine {
+    pub(super) fn new(settings: &Settings, telemetry: Arc<Telemetry>) -> Self {
+        match settings.eviction {
+            Eviction::S3Fifo => Self::Quick(Quick::new(settings, telemetry)),
+            policy => Self::Moka(Moka::new(policy, settings, telemetry)),
+        }
+    }
+
+    #[inline]
+    pub(super) fn get(&self, hash: KeyHash) -> Option<Held> {
+        on!(self, engine => engine.get(hash))
+    }
+
+    pub(super) fn insert(&self, hash: KeyHash, held: Held) {
+        on!(self, engine => engine.insert(hash, held));
+    }
+
+    pub(super) fn remove(&self, hash: KeyHash) {
+        on!(self, engine => engine.remove(hash));
+    }
+
+    pub(super) fn clear(&self) {
+        on!(self, engine => engine.clear());
+    }
+
+    pub(super) fn all(&self) -> Vec<Held> {
+        on!(self, engine => engine.all())
+    }
+
+    /// How many there are, at no cost, a little less exactly.
+    pub(super) fn about_len(&self) -> u64 {
+        on!(self, engine => engine.about_len())
+    }
+
+    /// How many there are, when what is to go has gone.
+    pub(super) fn len(&self) -> u64 {
+        on!(self, engine => engine.len())
+    }
+}

@@ -1,0 +1,66 @@
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+use moka::notification::RemovalCause;
+use moka::policy::EvictionPolicy;
+use moka::sync::Cache;
+
+use crate::entry::Held;
+use crate::l1::weight_of;
+use crate::options::{Eviction, Settings};
+use crate::protocol::KeyHash;
+use crate::telemetry::Telemetry;
+
+/// moka, of which only `get`, `insert` and `invalidate` are used, and never its loader: an older load
+/// would overwrite a newer `invalidate`.
+pub(in crate::l1) struct Moka(Cache<KeyHash, Held, RandomState>);
+
+impl Moka {
+    pub(super) fn new(policy: Eviction, settings: &Settings, telemetry: Arc<Telemetry>) -> Self {
+        let in_bytes = settings.capacity_in_bytes;
+        let policy = match policy {
+            Eviction::TinyLfu => EvictionPolicy::tiny_lfu(),
+            _ => EvictionPolicy::lru(),
+        };
+        let cache = Cache::builder()
+            .max_capacity(settings.capacity)
+            .weigher(move |_, held: &Held| weight_of(held, in_bytes))
+            .eviction_policy(policy)
+            .eviction_listener(move |_, held: Held, cause| {
+                if cause == RemovalCause::Size {
+                    telemetry.evicted(held.meta());
+                }
+            })
+            .build_with_hasher(RandomState::default());
+        Self(cache)
+    }
+
+    pub(super) fn get(&self, hash: KeyHash) -> Option<Held> {
+        self.0.get(&hash)
+    }
+
+    pub(super) fn insert(&self, hash: KeyHash, held: Held) {
+        self.0.insert(hash, held);
+    }
+
+    pub(super) fn remove(&self, hash: KeyHash) {
+        self.0.invalidate(&hash);
+    }
+
+    pub(super) fn clear(&self) {
+        self.0.invalidate_all();
+    }
+
+    pub(super) fn all(&self) -> Vec<Held> {
+        self.0.iter().map(|(_, held)| held).collect()
+    }
+
+    pub(super) fn about_len(&self) -> u64 {
+        self.0.entry_count()
+    }
+
+    pub(super) fn len(&self) -> u64 {
+        self.0.run_pending_tasks();
+        self.about_len()
+    }
+}
