@@ -106,7 +106,7 @@ impl Node {
             let knowledge = self.knowledge();
             match judge(&meta.facts(), &knowledge, tags, now.as_nanos()) {
                 // It was never in L2, so there is nothing to verify it with.
-                Verdict::Unverified if meta.manner.own && !knowledge.suspect => Verdict::Fresh,
+                Verdict::Unverified if meta.own && !knowledge.suspect => Verdict::Fresh,
                 verdict => verdict,
             }
         };

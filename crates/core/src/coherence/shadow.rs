@@ -39,7 +39,7 @@ impl Shadow {
     pub(crate) fn draw(&self, held: Held) {
         let mut sampled = self.sampled.lock();
         let same = |other: &Held| other.meta().version == held.meta().version;
-        if sampled.len() < MOST && !held.meta().manner.own && !sampled.iter().any(same) {
+        if sampled.len() < MOST && !held.meta().own && !sampled.iter().any(same) {
             sampled.push(held);
         }
     }

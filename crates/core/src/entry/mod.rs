@@ -11,6 +11,7 @@ mod value;
 use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
 pub use cached::{Cached, Source};
 pub(crate) use life::{Lives, Manner, RecordLives, new as lives};
@@ -71,13 +72,24 @@ pub(crate) struct Meta {
     pub(crate) key: Box<str>,
     pub(crate) version: Version,
     pub(crate) tags: Box<[Arc<TagState>]>,
-    pub(crate) stamp: Stamp,
+    /// The epoch, frontier and generation of its stamp. (Together with what is verified they are
+    /// most of an entry's size, so the stamp is not kept as it is.)
+    epoch: u64,
+    frontier: u64,
+    generation: u64,
     pub(crate) created: Moment,
     pub(crate) physical: Moment,
-    pub(crate) weight: u32,
     /// What the source said it can be revalidated with.
     pub(crate) validators: Option<Box<Validators>>,
-    pub(crate) manner: Manner,
+    pub(crate) weight: u32,
+    /// Kept out of L1.
+    pub(crate) skip_l1: bool,
+    /// This node's own: it is not in L2 and not checked against it.
+    pub(crate) own: bool,
+    /// L1 does not evict it.
+    pub(crate) pinned: bool,
+    /// Marked by `expire`.
+    expired: AtomicBool,
     /// How many bytes its value takes as encoded, and in the top bit whether that is settled.
     size: AtomicU32,
     /// The end of its logical life; may be moved forward, never back.
@@ -90,12 +102,12 @@ pub(crate) struct Meta {
     session: AtomicU64,
     /// The generation under which the last check said Fresh; 0 for none.
     checked: AtomicU64,
-    /// Marked by `expire`.
-    expired: AtomicBool,
     /// Until when a fallback is answered without asking the factory again.
     retry_at: AtomicU64,
     /// From when on it is due to be loaded anew.
     due: AtomicU64,
+    /// By how much that is early on average; 0 for a fixed moment.
+    early: u64,
     /// Hits, sampled.
     heat: AtomicU32,
 }
@@ -126,19 +138,24 @@ impl Meta {
             key: key.into(),
             version,
             tags,
-            stamp,
+            epoch: stamp.epoch.map_or(0, |epoch| epoch.0),
+            frontier: stamp.frontier,
+            generation: stamp.generation,
             created: lives.created,
             physical: lives.physical,
-            weight,
             validators: None,
-            manner,
+            weight,
+            skip_l1: manner.skip_l1,
+            own: manner.own,
+            pinned: manner.pinned,
+            expired: AtomicBool::new(false),
+            early: manner.early,
             size: AtomicU32::new(0),
             logical: AtomicU64::new(lives.logical.as_nanos()),
             slide: AtomicU64::new(manner.slide),
             verified_at: AtomicU64::new(stamp.at.as_nanos()),
             session: AtomicU64::new(stamp.session),
             checked: AtomicU64::new(0),
-            expired: AtomicBool::new(false),
             retry_at: AtomicU64::new(0),
             due: AtomicU64::new(manner.due),
             heat: AtomicU32::new(0),
@@ -149,15 +166,25 @@ impl Meta {
     pub(crate) fn facts(&self) -> Facts {
         let session = self.session.load(Ordering::Acquire);
         Facts {
-            epoch: self.stamp.epoch,
-            stamp: self.stamp.frontier,
-            origin: self.stamp.generation,
+            epoch: self.epoch(),
+            stamp: self.frontier,
+            origin: self.generation,
             session,
             verified_at: self.verified_at(),
             logical: self.logical().as_nanos(),
             physical: self.physical.as_nanos(),
             expired: self.is_expired(),
         }
+    }
+
+    /// The epoch of its stamp; `None` if the node had not met a ledger yet.
+    pub(crate) fn epoch(&self) -> Option<Epoch> {
+        (self.epoch != 0).then_some(Epoch(self.epoch))
+    }
+
+    /// The frontier of its stamp.
+    pub(crate) fn frontier(&self) -> u64 {
+        self.frontier
     }
 
     /// The value has this many bytes outside of itself. Said once, and in vain if it comes too late.
@@ -187,6 +214,11 @@ impl Meta {
     pub(crate) fn shorten(&self, until: Moment) {
         self.slide.store(0, Ordering::Relaxed);
         self.logical.fetch_min(until.as_nanos(), Ordering::Relaxed);
+    }
+
+    /// The same, a coherence lease after the start of the read or factory that it comes from.
+    pub(crate) fn shorten_to_lease(&self, lease: Duration) {
+        self.shorten(Moment::from_nanos(self.verified_at()) + lease);
     }
 
     /// A hit at `now`: a sliding life goes on, in steps of a sixteenth, so that hits seldom write.
@@ -221,7 +253,7 @@ impl Meta {
 
     #[cold]
     fn take_due_of(&self, now: u64, due: u64) -> bool {
-        let early = self.manner.early;
+        let early = self.early;
         // Any number that differs from hit to hit will do.
         let draw = || xxh3_64_with_seed(&now.to_be_bytes(), self.version.0);
         let is_due =

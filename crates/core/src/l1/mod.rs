@@ -54,12 +54,12 @@ impl L1 {
     /// Stores an entry, unless it is to be kept out. The key's lock in the flight table is held.
     pub(crate) fn insert(&self, hash: KeyHash, entry: Held) {
         let meta = entry.meta();
-        if meta.manner.skip_l1 {
+        if meta.skip_l1 {
             return self.invalidate(hash);
         }
         let now = Moment::from_nanos(meta.verified_at());
         let weight = weight_of(&entry, self.in_bytes);
-        if meta.manner.pinned && self.pinned.keep(hash, &entry, weight, now) {
+        if meta.pinned && self.pinned.keep(hash, &entry, weight, now) {
             return self.entries.remove(hash);
         }
         self.pinned.remove(hash);

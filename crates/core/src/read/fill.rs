@@ -103,7 +103,7 @@ impl<T: Value, C: Send + Sync> Fill<'_, T, C> {
             Err(error) => {
                 inner.counters.l2_errors.add();
                 tracing::debug!(%error, "fill failed; the value stays here for a while");
-                entry.meta.shorten(entry.meta.stamp.at + inner.settings.coherence_lease);
+                entry.meta.shorten_to_lease(inner.settings.coherence_lease);
                 if let Some(landing) = landing {
                     landing.land(entry, Source::Factory);
                 }

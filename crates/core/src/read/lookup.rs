@@ -109,5 +109,5 @@ pub(crate) fn stand_in<T: Value, C>(inner: &Inner<C>, call: &Call) -> Option<Hel
 /// never there, or L2 does not answer. A lost `remove` must not come back through fail-safe.
 pub(super) fn is_known<T, C>(inner: &Inner<C>, entry: &Entry<T>) -> bool {
     let current = entry.meta.facts().session == inner.node.session();
-    current || entry.meta.manner.own || inner.records().is_none_or(Access::is_open)
+    current || entry.meta.own || inner.records().is_none_or(Access::is_open)
 }

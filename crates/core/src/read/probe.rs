@@ -269,7 +269,7 @@ impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
             version.is_some_and(|version| version == meta.version || marked)
         };
         let local = self.local.clone()?;
-        let unopposed = local.meta.manner.own || (self.ignore && same(&local.meta));
+        let unopposed = local.meta.own || (self.ignore && same(&local.meta));
         unopposed.then_some(local)
     }
 

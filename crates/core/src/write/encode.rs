@@ -50,8 +50,8 @@ fn try_encode<T, C: Codec<T>>(
     let envelope = Envelope {
         version: meta.version,
         expired: false,
-        epoch: meta.stamp.epoch,
-        stamp: meta.stamp.frontier,
+        epoch: meta.epoch(),
+        stamp: meta.frontier(),
         logical_ms: millis(lives.logical).max(1),
         physical_ms,
         schema: inner.codec.schema(),

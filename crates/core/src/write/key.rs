@@ -113,7 +113,7 @@ async fn store<T: Value, C: Send + Sync + 'static>(
     }
     let superseded = fence.end(|heard| {
         if result.l2.is_err() {
-            entry.meta.shorten(entry.meta.stamp.at + inner.settings.coherence_lease);
+            entry.meta.shorten_to_lease(inner.settings.coherence_lease);
         }
         let keep = heard.allows(version);
         if keep {
