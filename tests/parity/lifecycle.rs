@@ -162,6 +162,22 @@ async fn a_request_that_is_not_awaited_does_nothing() {
     assert_eq!(fresh(&node.cache, "key").await, Some(1));
 }
 
+/// However long a future was kept before: it must not answer what was fresh when it was made.
+#[tokio::test(start_paused = true)]
+async fn a_read_looks_when_it_is_first_polled() {
+    let world = World::new().await;
+    for cache in both(&world).await {
+        put(&cache, "key", 1, &[]).await;
+        let get = cache.get::<i32>("key").into_future();
+        let loads = Loads::new();
+        let get_or_set = cache.get_or_set("key", loads.value(3)).into_future();
+        put(&cache, "key", 2, &[]).await;
+        assert_eq!(get.await.unwrap().as_deref(), Some(&2));
+        assert_eq!(*get_or_set.await.unwrap(), 2);
+        assert_eq!(loads.count(), 0);
+    }
+}
+
 /// Nobody is left to send what waits, so it is not called queued.
 #[tokio::test(start_paused = true)]
 async fn a_write_that_a_closed_cache_cannot_send_is_an_error() {

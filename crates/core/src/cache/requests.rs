@@ -1,9 +1,10 @@
 use std::fmt;
 use std::future::IntoFuture;
 use std::marker::PhantomData;
+use std::mem::replace;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use super::Cache;
 use crate::entry::{Cached, Source};
@@ -14,30 +15,49 @@ use crate::protocol::KeyHash;
 use crate::read::{self, Call};
 use crate::telemetry::spans;
 
-/// The future of a [`Get`]: a hit is ready at once, without allocating; only a miss is boxed.
-pub struct GetFuture<'a, T> {
-    state: GetState<'a, T>,
+/// The future of a [`Get`]: a hit is answered in its first poll, without allocating; only a miss is
+/// boxed.
+pub struct GetFuture<'a, T, C> {
+    state: GetState<'a, T, C>,
 }
 
 type Found<T> = Result<Option<Cached<T>>, Error>;
 
-enum GetState<'a, T> {
-    Hit(Option<Cached<T>>),
+enum GetState<'a, T, C> {
+    New(Get<'a, T, C>),
     Slow(Pin<Box<dyn Future<Output = Found<T>> + Send + 'a>>),
+    Done,
 }
 
-impl<T> Future for GetFuture<'_, T> {
+/// Nothing in it is pinned: the request is moved out before anything polls it.
+impl<T, C> Unpin for GetFuture<'_, T, C> {}
+
+impl<T, C> Future for GetFuture<'_, T, C>
+where
+    T: Send + Sync + 'static,
+    C: Codec<T>,
+{
     type Output = Found<T>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Found<T>> {
-        match &mut self.get_mut().state {
-            GetState::Hit(cached) => Poll::Ready(Ok(cached.take())),
-            GetState::Slow(running) => running.as_mut().poll(cx),
+        let state = &mut self.get_mut().state;
+        if let GetState::New(request) = state {
+            if let Some(cached) = request.hit() {
+                *state = GetState::Done;
+                return Poll::Ready(Ok(Some(cached)));
+            }
+            if let GetState::New(request) = replace(state, GetState::Done) {
+                *state = GetState::Slow(Box::pin(request.run()));
+            }
         }
+        let GetState::Slow(running) = state else { return Poll::Pending };
+        let found = ready!(running.as_mut().poll(cx));
+        *state = GetState::Done;
+        Poll::Ready(found)
     }
 }
 
-impl<T> fmt::Debug for GetFuture<'_, T> {
+impl<T, C> fmt::Debug for GetFuture<'_, T, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("GetFuture")
     }
@@ -219,14 +239,10 @@ where
     C: Codec<T>,
 {
     type Output = Result<Option<Cached<T>>, Error>;
-    type IntoFuture = GetFuture<'a, T>;
+    type IntoFuture = GetFuture<'a, T, C>;
 
-    fn into_future(self) -> GetFuture<'a, T> {
-        let state = match self.hit() {
-            Some(cached) => GetState::Hit(Some(cached)),
-            None => GetState::Slow(Box::pin(self.run())),
-        };
-        GetFuture { state }
+    fn into_future(self) -> GetFuture<'a, T, C> {
+        GetFuture { state: GetState::New(self) }
     }
 }
 
