@@ -25,6 +25,7 @@
 mod client;
 mod error;
 mod ledger;
+mod reading;
 mod scripts;
 mod store;
 

@@ -1,3 +1,6 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use crinkle_core::l2::{
@@ -6,11 +9,13 @@ use crinkle_core::l2::{
 use crinkle_core::protocol::Version;
 use crinkle_core::protocol::ledger::{Advance, Advanced, RECENT_IDS, SyncAsk, SyncReply};
 use crinkle_core::protocol::record::{Lease, LeaseAsk, Put};
-use redis::{FromRedisValue, Pipeline, RedisResult, ScriptInvocation, ServerErrorKind};
+use redis::{
+    ErrorKind, FromRedisValue, Pipeline, RedisError, RedisResult, ScriptInvocation, ServerErrorKind,
+};
 
 use crate::client::RedisClient;
 use crate::error::l2_error;
-use crate::{ledger, scripts};
+use crate::{ledger, reading, scripts};
 
 /// How many barriers a ledger keeps exactly, unless told otherwise; older ones fold into registers.
 const MAX_BARRIERS: usize = 200_000;
@@ -39,6 +44,8 @@ const MIN_LEDGER_LIFE_MS: u64 = 60_000;
 pub struct RedisL2 {
     client: RedisClient,
     barriers: usize,
+    /// The server is older than Redis 7.0: plain commands make no leases.
+    leases_by_script: Arc<AtomicBool>,
 }
 
 impl RedisL2 {
@@ -58,7 +65,7 @@ impl RedisL2 {
     /// A store on a client that others may share.
     #[must_use]
     pub fn new(client: RedisClient) -> Self {
-        Self { client, barriers: MAX_BARRIERS }
+        Self { client, barriers: MAX_BARRIERS, leases_by_script: Arc::default() }
     }
 
     /// How many barriers of tags the ledger keeps exactly at most; older ones fold into registers by
@@ -76,6 +83,91 @@ impl RedisL2 {
     async fn run<T: FromRedisValue>(&self, call: &ScriptInvocation<'_>) -> Result<T, L2Error> {
         call.invoke_async(&mut self.client.clone()).await.map_err(|error| l2_error(&error))
     }
+
+    /// Whether plain commands may answer this, on this server.
+    fn reads_plainly(&self, ask: Option<LeaseAsk>) -> bool {
+        let known = ask.is_none() || !self.leases_by_script.load(Ordering::Relaxed);
+        known && reading::is_plain(ask)
+    }
+
+    /// `None` if plain commands do not decide.
+    async fn read_plainly(
+        &self,
+        key: &str,
+        ask: Option<LeaseAsk>,
+    ) -> Result<Option<Read>, L2Error> {
+        let mut pipe = redis::pipe();
+        reading::add(&mut pipe, key, ask);
+        match self.pipe(&pipe).await {
+            Ok((ttl, bytes)) => Ok(reading::decide(ask, ttl, bytes)),
+            Err(error) => self.not_plainly(&error).map(|()| None),
+        }
+    }
+
+    /// The same for many keys, in one round trip.
+    async fn read_many_plainly(
+        &self,
+        asks: &[(String, Option<LeaseAsk>)],
+    ) -> Result<Vec<Option<Read>>, L2Error> {
+        let mut reads: Vec<Option<Read>> = vec![None; asks.len()];
+        let plain = |at: &usize| self.reads_plainly(asks[*at].1);
+        let places: Vec<_> = (0..asks.len()).filter(plain).collect();
+        if places.is_empty() {
+            return Ok(reads);
+        }
+        let mut pipe = redis::pipe();
+        for at in &places {
+            reading::add(&mut pipe, &asks[*at].0, asks[*at].1);
+        }
+        let replies: Vec<(i64, Option<Bytes>)> = match self.pipe(&pipe).await {
+            Ok(replies) => replies,
+            Err(error) => {
+                self.not_plainly(&error)?;
+                return Ok(reads);
+            }
+        };
+        for (at, (ttl, bytes)) in places.into_iter().zip(replies) {
+            reads[at] = reading::decide(asks[at].1, ttl, bytes);
+        }
+        Ok(reads)
+    }
+
+    /// A server that refuses the commands is asked by script, and from then on if it does not know
+    /// them; one that does not answer is not asked again.
+    fn not_plainly(&self, error: &RedisError) -> Result<(), L2Error> {
+        if !matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension) {
+            return Err(l2_error(error));
+        }
+        if error.to_string().contains("syntax error") {
+            self.leases_by_script.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    async fn read_many_by_script(
+        &self,
+        asks: &[&(String, Option<LeaseAsk>)],
+    ) -> Result<Vec<Read>, L2Error> {
+        if asks.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut pipe = redis::pipe();
+        for (key, ask) in asks {
+            pipe.invoke_script(&by_script(key, *ask));
+        }
+        let replies = match self.pipe(&pipe).await {
+            Err(error) if error.kind() == ServerErrorKind::NoScript.into() => {
+                let mut load = redis::pipe();
+                let loaded: Result<(), _> =
+                    self.pipe(load.load_script(&scripts::READ).ignore()).await;
+                loaded.map_err(|error| l2_error(&error))?;
+                self.pipe(&pipe).await
+            }
+            replies => replies,
+        };
+        let replies: Vec<ReadReply> = replies.map_err(|error| l2_error(&error))?;
+        Ok(asks.iter().zip(replies).map(|((_, ask), reply)| found(*ask, reply)).collect())
+    }
 }
 
 /// What the script answers: the record, what is left of its life, and who holds its lease.
@@ -92,29 +184,22 @@ impl L2 for RedisL2 {
     }
 
     async fn read(&self, key: &str, ask: Option<LeaseAsk>) -> Result<Read, L2Error> {
-        Ok(found(ask, self.run(&reading(key, ask)).await?))
+        if self.reads_plainly(ask)
+            && let Some(read) = self.read_plainly(key, ask).await?
+        {
+            return Ok(read);
+        }
+        Ok(found(ask, self.run(&by_script(key, ask)).await?))
     }
 
     async fn read_many(&self, asks: &[(String, Option<LeaseAsk>)]) -> Result<Vec<Read>, L2Error> {
-        if asks.is_empty() {
-            return Ok(Vec::new());
+        let mut reads = self.read_many_plainly(asks).await?;
+        let open: Vec<_> = (0..asks.len()).filter(|at| reads[*at].is_none()).collect();
+        let left: Vec<_> = open.iter().map(|at| &asks[*at]).collect();
+        for (at, read) in open.iter().zip(self.read_many_by_script(&left).await?) {
+            reads[*at] = Some(read);
         }
-        let mut pipe = redis::pipe();
-        for (key, ask) in asks {
-            pipe.invoke_script(&reading(key, *ask));
-        }
-        let replies = match self.pipe(&pipe).await {
-            Err(error) if error.kind() == ServerErrorKind::NoScript.into() => {
-                let mut load = redis::pipe();
-                let loaded: Result<(), _> =
-                    self.pipe(load.load_script(&scripts::READ).ignore()).await;
-                loaded.map_err(|error| l2_error(&error))?;
-                self.pipe(&pipe).await
-            }
-            replies => replies,
-        };
-        let replies: Vec<ReadReply> = replies.map_err(|error| l2_error(&error))?;
-        Ok(asks.iter().zip(replies).map(|((_, ask), reply)| found(*ask, reply)).collect())
+        Ok(reads.into_iter().flatten().collect())
     }
 
     async fn put(
@@ -197,7 +282,7 @@ impl L2 for RedisL2 {
     }
 }
 
-fn reading(key: &str, ask: Option<LeaseAsk>) -> ScriptInvocation<'static> {
+fn by_script(key: &str, ask: Option<LeaseAsk>) -> ScriptInvocation<'static> {
     let mut call = scripts::READ.key(key);
     if let Some(ask) = ask {
         call.arg(id(ask.id.0)).arg(life(ask.ttl_ms));
@@ -226,7 +311,7 @@ fn id_or_none(number: Option<u64>) -> Vec<u8> {
     number.map_or_else(Vec::new, id)
 }
 
-fn life(ms: u64) -> u64 {
+pub(crate) fn life(ms: u64) -> u64 {
     ms.min(MAX_LIFE_MS)
 }
 

@@ -1,0 +1,61 @@
+//! READ by plain commands, which cost the server a fraction of a script, as far as they go.
+//!
+//! ```text
+//!  PTTL key
+//!  GET key                                   without a wish to load
+//!  SET key <lease> NX GET PX <its life>      with one: makes the lease, or answers what is there
+//! ```
+//!
+//! One round trip either way. What they cannot decide (a stale record to lease, a lease to replace, bytes
+//! that are no record, a server that is full or older than Redis 7.0) the script does.
+//!
+//! The life that is left is asked for *before* the record. If the record is replaced in between, the new
+//! one was written this instant: with what was left of the older one it looks as old as it is, or
+//! older, never younger.
+
+use bytes::Bytes;
+use crinkle_core::l2::{Found, Read, record};
+use crinkle_core::protocol::record::{Head, Lease, LeaseAsk};
+use redis::Pipeline;
+
+use crate::store::life;
+
+/// Whether plain commands may answer this.
+pub(crate) fn is_plain(ask: Option<LeaseAsk>) -> bool {
+    ask.is_none_or(|ask| ask.replace.is_none() && ask.hidden.is_none())
+}
+
+/// Adds what reads one key.
+pub(crate) fn add(pipe: &mut Pipeline, key: &str, ask: Option<LeaseAsk>) {
+    pipe.cmd("PTTL").arg(key);
+    match ask {
+        None => pipe.cmd("GET").arg(key),
+        Some(ask) => {
+            let lease = record::lease(ask.id);
+            pipe.cmd("SET").arg(key).arg(&lease[..]).arg("NX").arg("GET");
+            pipe.arg("PX").arg(life(ask.ttl_ms))
+        }
+    };
+}
+
+/// What the two replies say; `None` if they do not decide.
+pub(crate) fn decide(ask: Option<LeaseAsk>, pttl: i64, bytes: Option<Bytes>) -> Option<Read> {
+    let ttl_ms = u64::try_from(pttl).unwrap_or(0);
+    let Some(bytes) = bytes else {
+        let lease = if ask.is_some() { Lease::Granted } else { Lease::None };
+        return Some(Read { found: None, lease });
+    };
+    match (record::head(&bytes), ask) {
+        (Some(Head::Lease(by)), Some(ask)) if by == ask.id => {
+            Some(Read { found: None, lease: Lease::Granted })
+        }
+        (Some(Head::Lease(by)), _) => Some(Read { found: None, lease: Lease::HeldBy(by) }),
+        (None, Some(_)) => None,
+        (Some(Head::Value { expired, .. }), Some(_))
+            if expired || record::is_stale(&bytes, ttl_ms) =>
+        {
+            None
+        }
+        _ => Some(Read { found: Some(Found { bytes, ttl_ms }), lease: Lease::None }),
+    }
+}
