@@ -52,6 +52,20 @@ async fn a_stale_value_stands_in_for_a_panic() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_plain_read_does_not_end_the_throttle_of_an_expired_value() {
+    let world = World::new().await;
+    let cache = world.node().await.cache;
+    let _ = cache.set("key", 1).options(options()).await.unwrap();
+    let _ = cache.expire("key").await.unwrap();
+    let loads = Loads::new();
+    let call = || cache.get_or_set("key", loads.fail::<_, i32>()).options(options());
+    assert!(call().await.unwrap().is_stale());
+    assert!(cache.get::<i32>("key").await.unwrap().is_none());
+    assert!(call().await.unwrap().is_stale());
+    assert_eq!(loads.count(), 1, "the factory is left alone");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_throttle_set_by_one_call_is_its_own() {
     let world = World::new().await;
     for cache in stale(&world).await {

@@ -50,8 +50,13 @@ pub(crate) fn decode<T, C: Codec<T>>(
     // A copy that a late message marked, or that was given a short life, is less than a fresh record.
     let stale = crate::l2::record::is_stale(&found.bytes, found.ttl_ms);
     let alive = |e: &Entry<T>| !e.meta.is_expired() && inner.now() < e.meta.logical();
-    let same = |e: &Entry<T>| e.meta.version == envelope.version && !envelope.expired;
-    if let Some(entry) = local.filter(|e| same(e) && (stale || alive(e))) {
+    let same = |e: &Entry<T>| e.meta.version == envelope.version;
+    // An expired copy is kept as well: it knows until when its factory is left alone.
+    let of_use = |e: &Entry<T>| stale || envelope.expired || alive(e);
+    if let Some(entry) = local.filter(|e| same(e) && of_use(e)) {
+        if envelope.expired {
+            entry.meta.expire();
+        }
         entry.meta.verify(stamp);
         inner.counters.l1_verified.add();
         return ReadInto::Entry(Arc::clone(entry));
