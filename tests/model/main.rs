@@ -168,7 +168,7 @@ impl Run {
             Op::Restart => {
                 self.nodes[node] = self.world.node().await;
                 self.model.now += 50;
-                self.model.forget(0..ops::KEYS);
+                self.model.restart();
             }
         }
     }

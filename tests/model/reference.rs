@@ -29,6 +29,9 @@ struct Entry {
 pub(crate) struct Reference {
     pub(crate) now: u64,
     entries: BTreeMap<u8, Entry>,
+    /// Until when a node that has just begun may come to doubt what it holds: it takes what others have
+    /// said before for a loss, and looks at L2 instead of leaving a factory alone.
+    restless_until: u64,
 }
 
 impl Entry {
@@ -95,7 +98,8 @@ impl Reference {
         let may = |e: &&mut Entry| call.fail_safe.is_some_and(|(most, _)| now <= e.created + most);
         let fallback = self.there(key).filter(may).map(|e| (e.value, e.throttled[node]));
         let throttled = fallback.and_then(|(_, until)| until).filter(|(until, _)| now < *until);
-        let surely = throttled.is_some_and(|(_, surely)| surely) && !call.skip_l1;
+        let calm = !call.skip_l1 && now >= self.restless_until;
+        let surely = calm && throttled.is_some_and(|(_, surely)| surely);
         let must = match throttled {
             None => Some(true),
             Some(_) => surely.then_some(false),
@@ -135,7 +139,13 @@ impl Reference {
         }
     }
 
-    /// A call that left out L1, or a node that has begun anew: what copies remembered may be gone.
+    /// A node has begun anew.
+    pub(crate) fn restart(&mut self) {
+        self.entries.values_mut().for_each(Entry::forget_throttle);
+        self.restless_until = self.now + 15_000;
+    }
+
+    /// A call left out L1: what copies remembered may be gone.
     pub(crate) fn forget(&mut self, keys: impl IntoIterator<Item = u8>) {
         for key in keys {
             self.entries.get_mut(&key).into_iter().for_each(Entry::forget_throttle);
