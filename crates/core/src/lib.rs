@@ -63,6 +63,8 @@
 #[doc(hidden)]
 #[macro_use]
 pub mod sabotage;
+#[macro_use]
+mod sync;
 
 pub mod backplane;
 #[cfg(feature = "blocking")]
@@ -78,6 +80,8 @@ mod events;
 mod factory;
 mod fail_safe;
 mod flight;
+#[cfg(all(test, crinkle_shuttle))]
+mod interleaved;
 mod l1;
 pub mod l2;
 mod options;

@@ -1,7 +1,8 @@
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::clock::{Moment, nanos};
+use crate::sync::AtomicU64;
 
 /// Until when an entry verified in the current session needs no check of its own.
 #[derive(Debug)]

@@ -1,7 +1,6 @@
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::atomic::Ordering;
 
-use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use super::CoherenceLease;
@@ -13,6 +12,7 @@ use crate::protocol::ledger::{
 use crate::protocol::session::Doubt;
 use crate::protocol::validity::{Knowledge, TagLevels, Verdict, judge};
 use crate::protocol::{Epoch, Nonce, TagHash};
+use crate::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, fence};
 use crate::tags::{Cells, TagState, Tags};
 use crate::telemetry::Counter;
 
@@ -93,7 +93,7 @@ impl Node {
     fn judge_and_note(&self, meta: &Meta, now: Moment, generation: u64) -> Verdict {
         let verdict = self.judge_anew(meta, now);
         if verdict == Verdict::Fresh {
-            meta.check(generation);
+            meta.check(if misordered!(MemoLate) { self.generation() } else { generation });
         }
         verdict
     }
@@ -113,7 +113,8 @@ impl Node {
         let before = self.edition.load(Ordering::Acquire);
         let verdict = judge();
         fence(Ordering::Acquire);
-        if before.is_multiple_of(2) && self.edition.load(Ordering::Relaxed) == before {
+        let is_whole = before.is_multiple_of(2) && self.edition.load(Ordering::Relaxed) == before;
+        if is_whole || misordered!(EditionUnchecked) {
             return verdict;
         }
         let _ledger = self.ledger.lock();
@@ -266,6 +267,9 @@ impl Node {
     /// Makes what the ledger says visible to the hit path (N1).
     fn publish(&self, mut ledger: MutexGuard<'_, Replica>) {
         let changed = ledger.take_changed();
+        if misordered!(GenerationFirst) {
+            self.generation.fetch_add(1, Ordering::AcqRel);
+        }
         let edition = self.edition.load(Ordering::Relaxed);
         self.edition.store(edition + 1, Ordering::Relaxed);
         fence(Ordering::Release);
@@ -282,7 +286,8 @@ impl Node {
         let doubted = self.suspect.swap(suspect, Ordering::AcqRel) != suspect;
         let reborn = self.epoch.swap(epoch, Ordering::AcqRel) != epoch;
         self.edition.store(edition + 2, Ordering::Release);
-        if doubted || reborn || !changed.is_empty() {
+        let moved = doubted || reborn || !changed.is_empty();
+        if moved && !misordered!(GenerationFirst) {
             self.generation.fetch_add(1, Ordering::AcqRel);
         }
         drop(ledger);

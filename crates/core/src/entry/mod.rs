@@ -10,7 +10,7 @@ mod value;
 
 use std::any::Any;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 pub use cached::{Cached, Source};
@@ -22,6 +22,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use crate::clock::Moment;
 use crate::protocol::validity::Facts;
 use crate::protocol::{Epoch, Version};
+use crate::sync::{AtomicBool, AtomicU32, AtomicU64};
 use crate::tags::TagState;
 
 /// A value with its metadata.

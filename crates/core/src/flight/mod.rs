@@ -8,10 +8,8 @@
 mod fence;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use dashmap::DashMap;
-use dashmap::mapref::entry::Entry as Shard;
 use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -24,6 +22,7 @@ use crate::error::Error;
 use crate::events::MissReason;
 use crate::protocol::flight::{Arrival, FlightId, Heard, KeyState};
 use crate::protocol::{KeyHash, Version};
+use crate::sync::{AtomicU64, DashMap, Entry as Shard};
 
 /// One running load.
 #[derive(Debug)]
@@ -232,6 +231,10 @@ impl Flights {
                 let heard = slot.state.end(id);
                 slot.flights.retain(|flight| flight.id != id);
                 let idle = slot.state.is_idle();
+                if misordered!(SettleUnlocked) {
+                    drop(occupied);
+                    return settle(heard);
+                }
                 let result = settle(heard);
                 if idle {
                     occupied.remove();

@@ -8,14 +8,12 @@
 mod going;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-use dashmap::DashMap;
-use parking_lot::Mutex;
+use std::sync::atomic::Ordering;
 
 use crate::clock::Moment;
 use crate::protocol::Version;
 use crate::protocol::ledger::Strength;
+use crate::sync::{AtomicUsize, DashMap, Mutex};
 use going::Going;
 pub(crate) use going::Turn;
 
@@ -102,6 +100,11 @@ impl Recovery {
         let settled = |q: &Queued| q.version == version && q.not_before <= now;
         if keys.get(key).is_some_and(settled) || sabotaged!(SettleWithoutCompare) {
             keys.remove(key);
+        }
+        if misordered!(LengthUnlocked) {
+            let len = keys.len();
+            drop(keys);
+            return self.len.store(len, Ordering::Release);
         }
         self.len.store(keys.len(), Ordering::Release);
     }

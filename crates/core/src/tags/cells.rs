@@ -1,7 +1,8 @@
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use crate::protocol::ledger::Levels;
 use crate::protocol::validity::TagLevels;
+use crate::sync::AtomicU64;
 
 /// What hides the entries of one target, where the hit path reads it.
 #[derive(Debug, Default)]

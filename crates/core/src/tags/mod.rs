@@ -7,15 +7,15 @@
 
 mod cells;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock, Weak};
 
-use dashmap::DashMap;
 use foldhash::fast::RandomState;
 
 pub(crate) use self::cells::Cells;
 use crate::protocol::TagHash;
 use crate::protocol::validity::TagLevels;
+use crate::sync::{AtomicU64, DashMap};
 
 /// One tag and what the node knows of it.
 #[derive(Debug)]

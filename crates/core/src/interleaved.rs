@@ -1,0 +1,203 @@
+//! The locks and atomics of the hit path, of flights and of the recovery queue, under many
+//! interleavings:
+//!
+//! ```text
+//! RUSTFLAGS='--cfg crinkle_shuttle' cargo test -p crinkle-core --lib --no-default-features interleaved
+//! ```
+//!
+//! A scheduler decides at every lock and atomic who goes on. What it shows is the order of steps, not
+//! what weak memory does to them. Each rule is shown to be noticed when a step is out of order.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use shuttle::thread;
+
+use crate::clock::{ManualClock, Moment};
+use crate::coherence::{CoherenceLease, Node};
+use crate::entry::{Entry, Held, Lives, Manner, Meta, Shared, Stamp};
+use crate::flight::{Flights, Seat};
+use crate::l1::L1;
+use crate::options::Settings;
+use crate::protocol::ledger::{Advanced, Authority, Item, Removal, Strength, Target};
+use crate::protocol::validity::Verdict;
+use crate::protocol::{Epoch, KeyHash, Nonce, TagHash, Version};
+use crate::recovery::{Queued, Recovery};
+use crate::sync::{Step, misorder};
+use crate::telemetry::Telemetry;
+
+/// How many schedules of each test, and of each that must fail.
+const SCHEDULES: usize = 6_000;
+
+const EPOCH: Epoch = Epoch(9);
+const NOW: Moment = Moment::from_nanos(5_000_000_000);
+const HASH: KeyHash = KeyHash(4);
+
+fn explore(test: fn()) {
+    shuttle::check_random(test, SCHEDULES / 2);
+    shuttle::check_pct(test, SCHEDULES / 2, 3);
+}
+
+/// The rule holds, and no longer does once this step is out of order.
+fn holds_but_for(step: Step, test: fn()) {
+    explore(test);
+    misorder(Some(step));
+    let noticed = catch_unwind(AssertUnwindSafe(|| explore(test)));
+    misorder(None);
+    assert!(noticed.is_err(), "nobody notices {step:?}");
+}
+
+/// A node that has met its ledger.
+fn node() -> Node {
+    let node = Node::new(CoherenceLease::forever());
+    let ask = node.ask(EPOCH, 16, 1000);
+    let reply = Authority::default().sync(1, &ask);
+    node.synced(&reply, || Nonce(1));
+    node
+}
+
+fn entry(node: &Node, version: Version) -> Meta {
+    let until = NOW + Duration::from_secs(60);
+    let lives = Lives { created: NOW, logical: until, physical: until };
+    let tags = node.intern(["t"].into_iter());
+    Meta::new("key", version, tags, node.stamp(NOW), lives, Manner::PLAIN, 1)
+}
+
+fn removal() -> Removal {
+    Removal {
+        nonce: Nonce(7),
+        strength: Strength::Hard,
+        targets: vec![Target::Tag(TagHash::of("t"))],
+    }
+}
+
+/// N1: whoever has checked meanwhile does not remember a verdict that is older than the removal.
+fn memo() {
+    let node = Arc::new(node());
+    let meta = Arc::new(entry(&node, Version(1)));
+    let (other, held) = (Arc::clone(&node), Arc::clone(&meta));
+    let reader = thread::spawn(move || {
+        other.judge(&held, NOW);
+        other.judge(&held, NOW);
+    });
+    let item = Item { seq: node.known().frontier + 1, prev: None, removal: removal() };
+    node.heard(EPOCH, item);
+    assert_ne!(node.judge(&meta, NOW), Verdict::Fresh, "it was heard");
+    reader.join().expect("no trouble");
+    assert_ne!(node.judge(&meta, NOW), Verdict::Fresh, "and stays heard");
+}
+
+#[test]
+fn a_memo_never_covers_a_removal_it_has_not_seen() {
+    holds_but_for(Step::GenerationFirst, memo);
+    holds_but_for(Step::MemoLate, memo);
+}
+
+/// N4: while a removal that is pending gets its number, it hides at every moment.
+fn numbering() {
+    let node = Arc::new(node());
+    let meta = entry(&node, Version(1));
+    let begun = node.begin(removal());
+    let other = Arc::clone(&node);
+    let commit = thread::spawn(move || {
+        let seq = other.known().frontier + 1;
+        other.committed(begun, Advanced { epoch: EPOCH, prev: None, seq, announced: false });
+    });
+    for _ in 0..2 {
+        assert_ne!(node.judge(&meta, NOW), Verdict::Fresh, "it was begun before");
+    }
+    commit.join().expect("no trouble");
+    assert_ne!(node.judge(&meta, NOW), Verdict::Fresh);
+}
+
+#[test]
+fn a_removal_hides_while_it_gets_its_number() {
+    holds_but_for(Step::EditionUnchecked, numbering);
+}
+
+fn l1() -> L1 {
+    let clock = Arc::new(ManualClock::new());
+    L1::new(&Settings::default(), Arc::new(Telemetry::new("test".into(), clock, false)))
+}
+
+fn stamp() -> Stamp {
+    Stamp { epoch: None, frontier: 0, generation: 0, session: 0, at: NOW }
+}
+
+/// S6: what a flight brings is not in L1 after an invalidation that overlaps it.
+fn landing() {
+    let (flights, l1) = (Arc::new(Flights::new()), Arc::new(l1()));
+    let Seat::Lead(flight) = flights.arrive(HASH, "key", false, stamp) else { panic!("alone") };
+    let (others, shelf) = (Arc::clone(&flights), Arc::clone(&l1));
+    let write = thread::spawn(move || {
+        others.hear(HASH, Version(2), || shelf.invalidate(HASH));
+    });
+    let meta = entry(&node(), Version(1));
+    let held: Held = Arc::new(Entry { meta, value: Shared::Own(1_u32) });
+    flights.end(HASH, flight.id, |heard| {
+        if heard.allows(Version(1)) {
+            // What the verdict on the entry reads, in the cache itself.
+            thread::yield_now();
+            l1.insert(HASH, held);
+        }
+    });
+    write.join().expect("no trouble");
+    assert!(l1.get(HASH, "key").is_none(), "it was invalidated");
+}
+
+#[test]
+fn an_insert_and_an_invalidation_do_not_pass_each_other() {
+    holds_but_for(Step::SettleUnlocked, landing);
+}
+
+/// S14: one of those who come leads, and nobody is left without a flight.
+fn arriving() {
+    let flights = Arc::new(Flights::new());
+    let came: Vec<_> = (0..3)
+        .map(|_| {
+            let flights = Arc::clone(&flights);
+            thread::spawn(move || match flights.arrive(HASH, "key", false, stamp) {
+                Seat::Lead(flight) => {
+                    flights.end(HASH, flight.id, |_| ());
+                    true
+                }
+                Seat::Join(_) => false,
+                Seat::Wait(_) => panic!("nothing was fenced"),
+            })
+        })
+        .collect();
+    let leads = came.into_iter().filter_map(|t| t.join().ok()).filter(|leads| *leads).count();
+    assert!(leads >= 1, "somebody leads");
+    assert_eq!(flights.len(), 0, "no key is left in the table");
+}
+
+#[test]
+fn whoever_arrives_leads_or_joins_and_no_key_stays_behind() {
+    explore(arriving);
+}
+
+fn queued(version: u64) -> Queued {
+    Queued { strength: Strength::Hard, version: Version(version), not_before: Moment::default() }
+}
+
+/// What is queued is seen by whoever reads after it, whatever is settled meanwhile.
+fn queueing() {
+    let recovery = Arc::new(Recovery::new(10));
+    recovery.queue("other", queued(1));
+    let others = Arc::clone(&recovery);
+    let settle = thread::spawn(move || {
+        others.settle("other", Version(1), NOW);
+        others.settle("key", Version(1), NOW);
+    });
+    recovery.queue("key", queued(2));
+    assert!(recovery.strength("key").is_some(), "it waits");
+    settle.join().expect("no trouble");
+    assert!(recovery.strength("key").is_some(), "nobody has settled this one");
+    assert_eq!(recovery.due(NOW).len(), 1);
+}
+
+#[test]
+fn what_is_queued_counts_from_then_on() {
+    holds_but_for(Step::LengthUnlocked, queueing);
+}
