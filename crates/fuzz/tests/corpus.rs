@@ -22,10 +22,12 @@ const PER_BYTE: usize = 1 << 10;
 
 fn corpus(target: &str) -> Vec<Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
-    let mut paths: Vec<_> =
-        fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
+    let mut paths: Vec<_> = fs::read_dir(folder)
+        .expect("the corpus is there")
+        .map(|file| file.expect("the corpus is there").path())
+        .collect();
     paths.sort();
-    paths.iter().map(|path| fs::read(path).unwrap()).collect()
+    paths.iter().map(|path| fs::read(path).expect("the corpus is there")).collect()
 }
 
 /// A few changes: a byte, some bytes, a number at its limits, a cut, a piece of another file.
