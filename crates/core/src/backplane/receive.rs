@@ -185,7 +185,7 @@ fn apply<C>(inner: &Inner<C>, bus: &Bus, message: Message) {
     }
     let notice = Notice::of(&message.body);
     let _span = spans::receive(&inner.name, notice, own).entered();
-    let grace = (now + GRACE).as_nanos();
+    let grace = (now + GRACE.min(inner.settings.poll)).as_nanos();
     if !own && message.seq != 0 {
         inner.hearsay.peers.lock().heard(message.publisher, message.seq, grace);
     }

@@ -80,10 +80,10 @@ impl CoherenceLease {
         self.listening_since.store(now.as_nanos(), Ordering::Release);
     }
 
-    /// For how long nothing was heard that should have been.
-    pub(crate) fn silence(&self, now: Moment) -> Duration {
+    /// Heartbeats sent until then have come back, or went out before anybody listened.
+    pub(crate) fn answered(&self) -> Moment {
         let since = self.listening_since.load(Ordering::Acquire);
-        now.since(self.heard_at().max(Moment::from_nanos(since)))
+        self.heard_at().max(Moment::from_nanos(since))
     }
 
     fn extend(&self) {

@@ -11,6 +11,7 @@
 //!
 //! Both times are those of *sending*: a stalled process finds its lease over when it wakes.
 
+mod ears;
 mod lease;
 mod node;
 pub(crate) mod poll;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 use tracing::Instrument;
 
+use super::ears::Ears;
 use crate::backplane::message::KeyOp;
 use crate::backplane::publish::Bus;
 use crate::cache::Inner;
@@ -32,14 +33,15 @@ const ROUNDS: usize = 256;
 /// Polls until the cache closes.
 pub(crate) async fn run<C: Send + Sync + 'static>(inner: Arc<Inner<C>>) {
     let Some(l2) = &inner.l2 else { return };
-    let (mut told, mut was_silent) = (Told::default(), false);
+    let (mut told, mut ears) = (Told::default(), Ears::new(inner.settings.poll));
     loop {
         let started = Instant::now();
-        tick(&inner, l2, &mut told, &mut was_silent).instrument(spans::poll(&inner.name)).await;
+        tick(&inner, l2, &mut told, &mut ears).instrument(spans::poll(&inner.name)).await;
         inner.watch_coherence();
         // However often a peer's messages ask for a `SYNC`, it is not sent more often than this.
         sleep_until(started + LEAST_PAUSE).await;
         let next = started + inner.settings.poll;
+        let next = ears.due(started).map_or(next, |due| due.min(next));
         tokio::select! {
             biased;
             () = inner.closing.cancelled() => return,
@@ -49,9 +51,10 @@ pub(crate) async fn run<C: Send + Sync + 'static>(inner: Arc<Inner<C>>) {
     }
 }
 
-async fn tick<C: Sync>(inner: &Inner<C>, l2: &Access, told: &mut Told, was_silent: &mut bool) {
-    let asked = inner.now();
+async fn tick<C: Sync>(inner: &Inner<C>, l2: &Access, told: &mut Told, ears: &mut Ears) {
+    let (asked, now) = (inner.now(), Instant::now());
     if let Some(bus) = &inner.bus {
+        ears.sent(asked, now);
         speak(inner, bus, asked, told).await;
     }
     if let Some(doubt) = inner.hearsay.doubt(inner.now()) {
@@ -64,7 +67,7 @@ async fn tick<C: Sync>(inner: &Inner<C>, l2: &Access, told: &mut Told, was_silen
         tracing::debug!(%error, "the ledger did not answer");
         return;
     }
-    listen_check(inner, asked, was_silent);
+    listen_check(inner, ears, now);
     repair(inner, l2).await;
     super::shadow::look(inner, l2).await;
 }
@@ -124,12 +127,10 @@ async fn sync<C: Sync>(inner: &Inner<C>, l2: &Access, asked: Moment) -> Result<(
 
 /// L2 answers: if the own heartbeat does not come back, this node's ears are gone, and what it holds
 /// must be verified.
-fn listen_check<C>(inner: &Inner<C>, asked: Moment, was_silent: &mut bool) {
-    // Twice in a row: a process that was stopped finds itself deaf before its heartbeat can be back.
-    let silent = inner.node.lease.silence(asked) > inner.settings.poll * 2;
-    let deaf = std::mem::replace(was_silent, silent) && silent;
+fn listen_check<C>(inner: &Inner<C>, ears: &mut Ears, now: Instant) {
+    let deaf = ears.are_deaf(inner.node.lease.answered(), now);
     let subscribed = inner.link.read().subscribed;
-    if inner.bus.is_some() && deaf && !sabotaged!(DeafnessUnnoticed) {
+    if deaf && !sabotaged!(DeafnessUnnoticed) {
         inner.doubt(Doubt::Deaf);
         if subscribed {
             inner.hearsay.resubscribe.notify_one();

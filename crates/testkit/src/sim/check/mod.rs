@@ -283,8 +283,8 @@ impl Judge<'_> {
 
     /// **S4**: what a change superseded before a node subscribed is not fresh there without a look at
     /// L2. **S6**: what a node has heard of is not served. **S3**: a change that L2 holds is known
-    /// everywhere within the coherence lease; within 4 polls (and the time that a hole is given to
-    /// fill) while L2 answers and no message is singled out to be lost. **L2**: in the end, everywhere.
+    /// everywhere within the coherence lease; within 3 polls and a round trip while L2 answers and
+    /// no message is singled out to be lost. **L2**: in the end, everywhere.
     fn changes(&mut self, reading: &Reading<'_>) {
         let log = self.log;
         let (node, start) = (reading.call.node, reading.call.start);
@@ -366,6 +366,6 @@ impl Judge<'_> {
         if ill || change.node.is_none() {
             return self.plan.longest_lease_ms();
         }
-        4 * self.plan.poll_ms + 1000 + LATE_MESSAGE_MS + HARD_MS + self.plan.poll_ms / 10
+        3 * self.plan.poll_ms + LATE_MESSAGE_MS + HARD_MS + self.plan.poll_ms / 10
     }
 }
