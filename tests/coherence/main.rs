@@ -15,3 +15,4 @@ mod overtaken;
 mod partition;
 mod recovery;
 mod shadow;
+mod verify;

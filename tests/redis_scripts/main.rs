@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests, which clippy takes for other code")]
 
+mod heads;
 mod ledger;
 mod records;
 mod trouble;

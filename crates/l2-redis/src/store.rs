@@ -5,10 +5,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use crinkle_core::l2::{
     Announce, AnnounceRemoval, Atomicity, BusId, Found, L2, L2Error, L2ErrorKind, Read, Record,
+    record,
 };
 use crinkle_core::protocol::Version;
 use crinkle_core::protocol::ledger::{Advance, Advanced, RECENT_IDS, SyncAsk, SyncReply};
-use crinkle_core::protocol::record::{Lease, LeaseAsk, Put};
+use crinkle_core::protocol::record::{Head, Lease, LeaseAsk, Put};
 use redis::{
     ErrorKind, FromRedisValue, Pipeline, RedisError, RedisResult, ScriptInvocation, ServerErrorKind,
 };
@@ -200,6 +201,18 @@ impl L2 for RedisL2 {
             reads[*at] = Some(read);
         }
         Ok(reads.into_iter().flatten().collect())
+    }
+
+    async fn read_heads(&self, keys: &[String]) -> Result<Vec<Option<Head>>, L2Error> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut pipe = redis::pipe();
+        for key in keys {
+            pipe.getrange(key, 0, record::HEADER_LEN as isize - 1);
+        }
+        let heads: Vec<Bytes> = self.pipe(&pipe).await.map_err(|error| l2_error(&error))?;
+        Ok(heads.iter().map(|bytes| record::head(bytes)).collect())
     }
 
     async fn put(

@@ -20,6 +20,7 @@ use crate::l2::access::Access;
 use crate::l2::{L2, Wire};
 use crate::options::{EntryOptions, Eviction, PerKey, Settings};
 use crate::protocol::ledger::Authority;
+use crate::read::Checks;
 use crate::recovery::Recovery;
 use crate::telemetry::{self, Counters, Observed, Telemetry};
 use crate::write::removal::begin_locally;
@@ -335,6 +336,7 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
             link: Board::new(Link::default()),
             hearsay: Hearsay::default(),
             shadow: Shadow::default(),
+            checks: Checks::default(),
         }
     }
 }

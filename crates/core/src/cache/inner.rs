@@ -20,6 +20,7 @@ use crate::l1::L1;
 use crate::l2::access::Access;
 use crate::options::{EntryOptions, PerKey, Settings};
 use crate::protocol::ledger::Authority;
+use crate::read::Checks;
 use crate::recovery::Recovery;
 use crate::telemetry::{Counters, Telemetry};
 
@@ -51,6 +52,7 @@ pub(crate) struct Inner<C> {
     pub(crate) link: Board<Link>,
     pub(crate) hearsay: Hearsay,
     pub(crate) shadow: Shadow,
+    pub(crate) checks: Checks,
 }
 
 /// How this node stands with the others.

@@ -10,7 +10,6 @@ use crate::cache::Inner;
 use crate::clock::Moment;
 use crate::entry::{Held, Meta};
 use crate::l2::access::Access;
-use crate::l2::record::head;
 use crate::protocol::record::Head;
 use crate::protocol::validity::Verdict;
 
@@ -106,16 +105,15 @@ async fn compare<C: Sync>(inner: &Inner<C>, l2: &Access, held: Vec<Held>) -> Vec
     if held.is_empty() {
         return Vec::new();
     }
-    let asks = held.iter().map(|held| (&*held.meta().key, None));
-    let Ok(reads) = l2.read_many(asks, inner.l2_limit()).await else { return Vec::new() };
-    let found = |held: &Held, bytes: Option<Head>| match bytes {
+    let keys = held.iter().map(|held| &*held.meta().key);
+    let Ok(heads) = l2.read_heads(keys, inner.l2_limit()).await else { return Vec::new() };
+    let found = |held: &Held, head: Option<Head>| match head {
         Some(head) if head.version() == held.meta().version => Found::Same,
         Some(_) => Found::Other,
         None => Found::Nothing,
     };
-    let reads = reads.iter().map(|read| read.found.as_ref().and_then(|found| head(&found.bytes)));
     held.into_iter()
-        .zip(reads)
+        .zip(heads)
         .map(|(held, head)| {
             let found = found(&held, head);
             (held, found)

@@ -14,7 +14,7 @@ use crate::clock::{Moment, nanos};
 use crate::events::Event;
 use crate::protocol::KeyHash;
 use crate::protocol::ledger::{Advance, Advanced, SyncAsk, SyncReply};
-use crate::protocol::record::LeaseAsk;
+use crate::protocol::record::{Head, LeaseAsk};
 use crate::telemetry::Telemetry;
 
 /// Keys longer than this are stored under their hash; the record holds the key in full.
@@ -96,6 +96,19 @@ impl Access {
         }
         let what = format!("{} reads asked for, {} answered", asks.len(), reads.len());
         Err(L2Error::new(L2ErrorKind::Other, what))
+    }
+
+    /// The heads of several records in one round trip.
+    pub(crate) async fn read_heads(
+        &self,
+        keys: impl IntoIterator<Item = &str>,
+        limit: Duration,
+    ) -> Result<Vec<Option<Head>>, L2Error> {
+        let keys: Vec<_> = keys.into_iter().map(|key| self.record_key(key)).collect();
+        let mut heads = self.bounded(limit, self.store.read_heads(&keys)).await?;
+        // What was not answered is not known.
+        heads.resize(keys.len(), None);
+        Ok(heads)
     }
 
     /// Has the ledger number a removal.

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::protocol::Version;
 use crate::protocol::ledger::{Advance, Advanced, SyncAsk, SyncReply};
-use crate::protocol::record::{LeaseAsk, Put};
+use crate::protocol::record::{Head, LeaseAsk, Put};
 
 macro_rules! forward {
     ($ty:ty, $($bound:tt)*) => {
@@ -30,6 +30,9 @@ macro_rules! forward {
                 asks: &[(String, Option<LeaseAsk>)],
             ) -> Result<Vec<Read>, L2Error> {
                 (**self).read_many(asks).await
+            }
+            async fn read_heads(&self, keys: &[String]) -> Result<Vec<Option<Head>>, L2Error> {
+                (**self).read_heads(keys).await
             }
             async fn put(
                 &self,

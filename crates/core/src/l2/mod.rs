@@ -35,7 +35,7 @@ pub use slot::Slot;
 
 use crate::protocol::Version;
 use crate::protocol::ledger::{Advance, Advanced, SyncAsk, SyncReply};
-use crate::protocol::record::{Lease, LeaseAsk, Put};
+use crate::protocol::record::{Head, Lease, LeaseAsk, Put};
 
 /// A shared store of records and of the barrier ledger.
 ///
@@ -73,7 +73,7 @@ use crate::protocol::record::{Lease, LeaseAsk, Put};
 ///
 /// # Wrappers
 ///
-/// Forward every method. There are no default methods, so a forgotten one does not compile.
+/// Forward every method, also the one with a default: `clippy::missing_trait_methods` says so.
 ///
 /// # Minimal implementation
 ///
@@ -96,6 +96,15 @@ pub trait L2: Debug + Send + Sync + 'static {
     /// read atomically, not all of them together. A store without such a thing returns [`one_by_one`].
     /// If it fails because of one key, the cache reads the keys one by one.
     async fn read_many(&self, asks: &[(String, Option<LeaseAsk>)]) -> Result<Vec<Read>, L2Error>;
+
+    /// The heads of several records, in the order asked; `None` where there is no record. For a reader
+    /// who holds a copy and wants to know whether it is still that: no value need travel. Default:
+    /// [`read_many`](L2::read_many).
+    async fn read_heads(&self, keys: &[String]) -> Result<Vec<Option<Head>>, L2Error> {
+        let asks: Vec<_> = keys.iter().map(|key| (key.clone(), None)).collect();
+        let head = |read: Read| read.found.and_then(|found| record::head(&found.bytes));
+        Ok(self.read_many(&asks).await?.into_iter().map(head).collect())
+    }
 
     /// Replaces exactly the version `expected` (a value's, or a lease) by `record`.
     async fn put(

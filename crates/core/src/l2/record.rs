@@ -36,7 +36,8 @@ use crate::protocol::{Epoch, Version};
 
 const MAGIC: &[u8; 4] = b"CRK\x01";
 const LEASE_LEN: usize = 16;
-const HEADER_LEN: usize = 84;
+/// The length of the header of a value, in bytes: all that [`head`] reads.
+pub const HEADER_LEN: usize = 84;
 const SUMMED_FROM: usize = 32;
 const SUM_AT: usize = 80;
 const META_TAG: u8 = 1;

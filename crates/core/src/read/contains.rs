@@ -2,6 +2,7 @@
 
 use super::Call;
 use super::probe::{Asked, REREADS, synced};
+use super::verify::{Checked, look_at};
 use crate::cache::Inner;
 use crate::error::Error;
 use crate::l2::record::{Envelope, is_stale};
@@ -11,8 +12,15 @@ use crate::protocol::validity::Verdict;
 pub(crate) async fn contains<C: Send + Sync>(inner: &Inner<C>, call: Call) -> Result<bool, Error> {
     call.options.validate(&inner.place(Some(&call.key)))?;
     let held = inner.l1.get(call.hash, &call.key);
-    if held.is_some_and(|held| inner.node.judge(held.meta(), inner.now()) == Verdict::Fresh) {
-        return Ok(true);
+    match held.map(|held| (inner.node.judge(held.meta(), inner.now()), held)) {
+        Some((Verdict::Fresh, _)) => return Ok(true),
+        Some((Verdict::Unverified, held)) => {
+            let limit = call.options.l2_hard_timeout;
+            if look_at(inner, held, limit).await == Checked::Same {
+                return Ok(true);
+            }
+        }
+        _ => {}
     }
     for _ in 0..=REREADS {
         match in_l2(inner, &call).await {

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 
 use super::Call;
 use super::decode::{ReadInto, decode};
 use super::lookup::{Local, answer, lookup};
 use super::many::PAGE;
 use super::probe::{Asked, REREADS, synced};
+use super::verify::{Checked, check, doubted, look};
 use crate::cache::Inner;
 use crate::entry::{Cached, Entry, Held, Source, Value, typed};
 use crate::error::{Error, ErrorKind};
@@ -21,13 +22,18 @@ use crate::protocol::validity::Verdict;
 
 /// Answers from L1 or L2, or not at all. Stale values only if the call allows them.
 pub(crate) async fn get<T: Value, C: Codec<T>>(
-    inner: &Inner<C>,
+    inner: &Arc<Inner<C>>,
     call: &Call,
 ) -> Result<Option<Cached<T>>, Error> {
     let begun = match begin(inner, call)? {
         Start::Answer(cached) => return Ok(Some(cached)),
         Start::Ask(begun) => begun,
     };
+    if let Some(held) = begun.doubted(inner, call)
+        && let Some(shown) = begun.shown(check(inner, call, held, begun.limit(call)).await)
+    {
+        return begun.end(inner, call, shown);
+    }
     let mut found = Shown::NoAnswer;
     for _ in 0..=REREADS {
         let Some(l2) = inner.records().filter(|_| begun.asks) else { break };
@@ -40,9 +46,10 @@ pub(crate) async fn get<T: Value, C: Codec<T>>(
     begun.end(inner, call, found)
 }
 
-/// The same for many calls, in one multi-read per page.
+/// The same for many calls: one look at what is in doubt, and at the same time one multi-read of a page
+/// of what is not there.
 pub(crate) async fn get_many<T: Value, C: Codec<T>>(
-    inner: &Inner<C>,
+    inner: &Arc<Inner<C>>,
     calls: &[Call],
 ) -> Result<Vec<Option<Cached<T>>>, Error> {
     let mut answers: Vec<Option<Cached<T>>> = Vec::with_capacity(calls.len());
@@ -59,23 +66,56 @@ pub(crate) async fn get_many<T: Value, C: Codec<T>>(
     }
     while !asking.is_empty() {
         let rest = asking.split_off(asking.len().min(PAGE));
-        for (at, answer) in get_page(inner, calls, asking).await? {
-            answers[at] = answer;
-        }
+        let (doubted, absent): (Vec<_>, Vec<_>) =
+            asking.into_iter().partition(|(at, begun)| begun.doubted(inner, &calls[*at]).is_some());
+        let looked = look_page(inner, calls, doubted);
+        let (looked, page) = join(looked, get_page(inner, calls, absent)).await;
+        let (looked, other) = looked?;
+        let page = looked.into_iter().chain(page?).chain(get_page(inner, calls, other).await?);
+        page.for_each(|(at, answer)| answers[at] = answer);
         asking = rest;
     }
     Ok(answers)
+}
+
+/// One look at copies that are in doubt; answers those that need a reading, too.
+async fn look_page<T: Value, C: Codec<T>>(
+    inner: &Inner<C>,
+    calls: &[Call],
+    doubted: Vec<(usize, Begun<T>)>,
+) -> Result<(Page<T>, Vec<(usize, Begun<T>)>), Error> {
+    let (mut page, mut other) = (Vec::new(), Vec::new());
+    let of = |(at, begun): &(usize, Begun<T>)| begun.doubted(inner, &calls[*at]);
+    let held: Vec<_> = doubted.iter().map(of).collect();
+    let looked: Vec<_> = held.iter().flatten().cloned().collect();
+    let mut checked = look(inner, &looked, least_limit(calls, &doubted)).await.into_iter();
+    for ((at, begun), held) in doubted.into_iter().zip(held) {
+        // What has been verified meanwhile is read once more.
+        let checked = held.and_then(|_| checked.next()).unwrap_or(Checked::Other);
+        match begun.shown(checked) {
+            Some(shown) => page.push((at, begun.end(inner, &calls[at], shown)?)),
+            None => other.push((at, begun)),
+        }
+    }
+    Ok((page, other))
+}
+
+fn least_limit<T: Value>(calls: &[Call], asking: &[(usize, Begun<T>)]) -> Duration {
+    asking.iter().map(|(at, begun)| begun.limit(&calls[*at])).min().unwrap_or_default()
 }
 
 /// A page of answers, by their places.
 type Page<T> = Vec<(usize, Option<Cached<T>>)>;
 
 async fn get_page<T: Value, C: Codec<T>>(
-    inner: &Inner<C>,
+    inner: &Arc<Inner<C>>,
     calls: &[Call],
     asking: Vec<(usize, Begun<T>)>,
 ) -> Result<Page<T>, Error> {
-    let limit = asking.iter().map(|(at, begun)| begun.limit(&calls[*at])).min().unwrap_or_default();
+    if asking.is_empty() {
+        return Ok(Vec::new());
+    }
+    let limit = least_limit(calls, &asking);
     let mut reads = None;
     let fences = asking.iter().map(|(at, _)| Fence::begin(inner, calls[*at].hash, None, || ()));
     let fences: Vec<_> = fences.collect();
@@ -111,7 +151,7 @@ async fn get_page<T: Value, C: Codec<T>>(
 
 /// Some of the calls, each on its own, side by side.
 async fn get_each<T: Value, C: Codec<T>>(
-    inner: &Inner<C>,
+    inner: &Arc<Inner<C>>,
     calls: &[Call],
     places: impl IntoIterator<Item = usize>,
 ) -> Result<Page<T>, Error> {
@@ -163,6 +203,23 @@ fn begin<T: Value, C: Codec<T>>(inner: &Inner<C>, call: &Call) -> Result<Start<T
 impl<T: Value> Begun<T> {
     fn limit(&self, call: &Call) -> Duration {
         limit(call, self.local.as_ref())
+    }
+
+    /// Its copy, if a look at the head of its record is enough to make it the answer.
+    fn doubted<C>(&self, inner: &Inner<C>, call: &Call) -> Option<Held> {
+        doubted(inner, call, self.local.as_ref().filter(|_| self.asks))
+    }
+
+    /// What the look showed; `None` if the record is to be read.
+    fn shown(&self, checked: Checked) -> Option<Shown<T>> {
+        match checked {
+            Checked::Same => {
+                let entry = Arc::clone(self.local.as_ref()?);
+                Some(Shown::Entry(entry, Verdict::Fresh, Source::L1))
+            }
+            Checked::Other => None,
+            Checked::Failed => Some(Shown::NoAnswer),
+        }
     }
 
     /// The answer, now that L2 has said what it has to say.

@@ -10,6 +10,7 @@ use tracing::Instrument;
 use super::lead::{Landing, settle};
 use super::load::Load;
 use super::probe::{Asked, Prepared, Probe, Prober, prepare};
+use super::verify::look;
 use super::wait::{Answer, Arrived, for_end, for_other, for_own};
 use super::{Call, lookup};
 use crate::cache::Inner;
@@ -127,12 +128,19 @@ async fn fly<T: Value, C: Codec<T>>(
             Prepared::Ask(prober) => probers.push((at, prober)),
         }
     }
-    let probes = ask_all(inner, &probers).await;
-    let mut held = Vec::new();
-    for ((at, prober), probe) in probers.into_iter().zip(probes) {
+    let looked = look_all(inner, &probers).await;
+    let (mut asking, mut held) = (Vec::new(), Vec::new());
+    for ((at, prober), probe) in probers.into_iter().zip(looked) {
         match probe {
-            Probe::Held => held.push((at, prober)),
-            probe => loads.extend(land(&mut landings, at, &led[at].1, probe)),
+            Some(probe) => loads.extend(land(&mut landings, at, &led[at].1, probe)),
+            None => asking.push((at, prober)),
+        }
+    }
+    let (probers, probes) = (&asking, ask_all(inner, &asking).await);
+    for ((at, prober), probe) in probers.iter().zip(probes) {
+        match probe {
+            Probe::Held => held.push((*at, prober)),
+            probe => loads.extend(land(&mut landings, *at, &led[*at].1, probe)),
         }
     }
     let waited = async {
@@ -152,6 +160,19 @@ fn land<T: Value, C: Codec<T>>(
     probe: Probe<T>,
 ) -> Option<Load<T, C>> {
     settle(landings[at].take()?, Arc::clone(call), probe)
+}
+
+/// One look at all copies that are in doubt.
+async fn look_all<T: Value, C: Codec<T>>(
+    inner: &Inner<C>,
+    probers: &[(usize, Prober<'_, T, C>)],
+) -> Vec<Option<Probe<T>>> {
+    let held: Vec<_> = probers.iter().map(|(_, prober)| prober.doubted()).collect();
+    let looked: Vec<_> = held.iter().flatten().cloned().collect();
+    let limit = probers.iter().map(|(_, prober)| prober.limit()).min().unwrap_or_default();
+    let mut checked = look(inner, &looked, limit).await.into_iter();
+    let each = probers.iter().zip(held);
+    each.map(|((_, prober), held)| prober.confirmed(held.and_then(|_| checked.next())?)).collect()
 }
 
 /// One multi-read per page, then whatever a key needs beyond that, all at the same time.

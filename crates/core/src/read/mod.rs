@@ -34,6 +34,7 @@ mod load;
 mod lookup;
 mod many;
 mod probe;
+mod verify;
 mod wait;
 
 use std::sync::Arc;
@@ -44,6 +45,7 @@ pub(crate) use get::{get, get_many};
 pub(crate) use lookup::{Local, hit, lookup};
 pub(crate) use many::run_many;
 pub(crate) use probe::synced;
+pub(crate) use verify::Checks;
 
 use crate::cache::Inner;
 use crate::entry::{Cached, Entry, Lives, Manner, Meta, Shared, Source, Value};

@@ -7,9 +7,10 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::decode::{ReadInto, decode};
 use super::lookup::is_known;
+use super::verify::{Checked, doubted, look_at};
 use super::{Call, Local, lookup};
 use crate::cache::Inner;
-use crate::entry::{Entry, Meta, Source, Stamp, Value};
+use crate::entry::{Entry, Held, Meta, Source, Stamp, Value};
 use crate::events::MissReason;
 use crate::fail_safe::may_stand_in;
 use crate::flight::Flight;
@@ -121,7 +122,16 @@ pub(crate) async fn probe<T: Value, C: Codec<T>>(
 ) -> Probe<T> {
     match prepare(inner, call, flight).await {
         Prepared::Settled(probe) => probe,
-        Prepared::Ask(prober) => prober.ask(None, true).await,
+        Prepared::Ask(prober) => match prober.doubted() {
+            Some(held) => {
+                let checked = look_at(inner, held, prober.limit).await;
+                match prober.confirmed(checked) {
+                    Some(probe) => probe,
+                    None => prober.ask(None, true).await,
+                }
+            }
+            None => prober.ask(None, true).await,
+        },
     }
 }
 
@@ -183,6 +193,21 @@ impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
         let ttl_ms = crate::clock::millis(self.inner.settings.lease);
         let ask = LeaseAsk { id: self.id, ttl_ms, replace: None, hidden: self.call.refresh };
         (!self.call.options.skip_l2_write).then_some(ask)
+    }
+
+    /// The copy, if a look at the head of its record is enough to make it the answer.
+    pub(super) fn doubted(&self) -> Option<Held> {
+        let asks = !self.ignore && self.call.refresh.is_none();
+        doubted(self.inner, self.call, self.local.as_ref().filter(|_| asks))
+    }
+
+    /// What the look comes to; `None` if the record is to be read.
+    pub(super) fn confirmed(&self, checked: Checked) -> Option<Probe<T>> {
+        match (checked, &self.local) {
+            (Checked::Same, Some(entry)) => Some(Probe::Hit(Arc::clone(entry), Source::L1)),
+            (Checked::Failed, local) => Some(Probe::Load(Base::Dark, local.clone())),
+            (Checked::Same | Checked::Other, _) => None,
+        }
     }
 
     pub(super) fn key(&self) -> &str {

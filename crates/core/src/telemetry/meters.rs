@@ -19,6 +19,7 @@ const AGE: &str = "crinkle_hit_age_seconds";
 pub(crate) enum Op {
     Read,
     ReadMany,
+    ReadHeads,
     Put,
     Set,
     Remove,
@@ -30,9 +31,10 @@ pub(crate) enum Op {
 }
 
 impl Op {
-    const NAMES: [&str; 10] = [
+    const NAMES: [&str; 11] = [
         "read",
         "read_many",
+        "read_heads",
         "put",
         "set",
         "remove",

@@ -11,7 +11,7 @@ use crate::events::Notice;
 use crate::l2::{Announce, AnnounceRemoval, Atomicity, BusId, L2, L2Error, Read, Record};
 use crate::protocol::Version;
 use crate::protocol::ledger::{Advance, Advanced, SyncAsk, SyncReply};
-use crate::protocol::record::{LeaseAsk, Put};
+use crate::protocol::record::{Head, LeaseAsk, Put};
 
 /// A store that is looked at.
 #[derive(Debug)]
@@ -64,6 +64,10 @@ impl L2 for Observed {
 
     async fn read_many(&self, asks: &[(String, Option<LeaseAsk>)]) -> Result<Vec<Read>, L2Error> {
         self.look(Op::ReadMany, self.store.read_many(asks)).await
+    }
+
+    async fn read_heads(&self, keys: &[String]) -> Result<Vec<Option<Head>>, L2Error> {
+        self.look(Op::ReadHeads, self.store.read_heads(keys)).await
     }
 
     async fn put(

@@ -8,7 +8,7 @@ use crinkle_core::l2::{
 };
 use crinkle_core::protocol::Version;
 use crinkle_core::protocol::ledger::{Advance, Advanced, SyncAsk, SyncReply};
-use crinkle_core::protocol::record::{LeaseAsk, Put};
+use crinkle_core::protocol::record::{Head, LeaseAsk, Put};
 use parking_lot::Mutex;
 use tokio::time::sleep;
 
@@ -24,6 +24,8 @@ pub enum L2Op {
     Read,
     /// Several reads at once.
     ReadMany,
+    /// A check of versions.
+    Heads,
     /// A compare-and-put.
     Put,
     /// A blind write.
@@ -44,10 +46,11 @@ pub enum L2Op {
 
 impl L2Op {
     /// Every operation.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Look,
         Self::Read,
         Self::ReadMany,
+        Self::Heads,
         Self::Put,
         Self::Set,
         Self::Remove,
@@ -61,7 +64,7 @@ impl L2Op {
     /// Whether it can change what the store holds.
     #[must_use]
     pub fn writes(self) -> bool {
-        !matches!(self, Self::Look | Self::Sync)
+        !matches!(self, Self::Look | Self::Heads | Self::Sync)
     }
 }
 
@@ -234,6 +237,11 @@ impl L2 for ChaosL2 {
     async fn read_many(&self, asks: &[(String, Option<LeaseAsk>)]) -> Result<Vec<Read>, L2Error> {
         let first = asks.first().map_or("", |(key, _)| key);
         self.call(L2Op::ReadMany, first, self.inner.read_many(asks)).await
+    }
+
+    async fn read_heads(&self, keys: &[String]) -> Result<Vec<Option<Head>>, L2Error> {
+        let first = keys.first().map_or("", |key| key);
+        self.call(L2Op::Heads, first, self.inner.read_heads(keys)).await
     }
 
     async fn put(

@@ -10,7 +10,7 @@ use crinkle_core::l2::{
     Announce, AnnounceRemoval, Atomicity, BusId, L2, L2Error, L2ErrorKind, MemoryL2, Read, Record,
 };
 use crinkle_core::protocol::ledger::{Advance, Advanced, Strength, SyncAsk, SyncReply, Target};
-use crinkle_core::protocol::record::{LeaseAsk, Put};
+use crinkle_core::protocol::record::{Head, LeaseAsk, Put};
 use crinkle_core::protocol::{TagHash, Version};
 use futures_util::FutureExt;
 use rand::Rng;
@@ -204,6 +204,11 @@ impl L2 for SimL2 {
     async fn read_many(&self, asks: &[(String, Option<LeaseAsk>)]) -> Result<Vec<Read>, L2Error> {
         let asks = asks.to_vec();
         self.go(move |scribe| now(scribe.store().read_many(&asks))).await
+    }
+
+    async fn read_heads(&self, keys: &[String]) -> Result<Vec<Option<Head>>, L2Error> {
+        let keys = keys.to_vec();
+        self.go(move |scribe| now(scribe.store().read_heads(&keys))).await
     }
 
     async fn put(

@@ -1,0 +1,147 @@
+//! Whether copies are still what L2 holds: a look at the heads of their records, without their values.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dashmap::DashMap;
+use foldhash::fast::RandomState;
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, WeakShared};
+use tokio::time::timeout;
+
+use super::Call;
+use super::probe::{Asked, synced};
+use crate::cache::Inner;
+use crate::entry::{Entry, Held, Value};
+use crate::flight::Fence;
+use crate::protocol::record::Head;
+use crate::protocol::validity::Verdict;
+use crate::protocol::{KeyHash, Version};
+
+/// What L2 says of a copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Checked {
+    /// It holds this version, and nothing was heard against it: the copy is fresh.
+    Same,
+    /// It holds something else, or the copy has been overtaken: read the record.
+    Other,
+    /// It does not answer.
+    Failed,
+}
+
+type Running = WeakShared<BoxFuture<'static, Checked>>;
+
+/// The checks under way. A copy is known by its key and version.
+#[derive(Debug, Default)]
+pub(crate) struct Checks(DashMap<(KeyHash, Version), Option<Running>, RandomState>);
+
+/// What is in doubt, if a check would make it an answer.
+pub(super) fn doubted<T: Value, C>(
+    inner: &Inner<C>,
+    call: &Call,
+    local: Option<&Arc<Entry<T>>>,
+) -> Option<Held> {
+    let entry = local.filter(|e| inner.records().is_some() && !e.meta.own)?;
+    let doubted = match inner.node.judge(&entry.meta, inner.now()) {
+        Verdict::Unverified => true,
+        Verdict::Fresh => call.options.strict,
+        Verdict::Stale(_) | Verdict::Hidden(_) => false,
+    };
+    doubted.then(|| Arc::clone(entry) as Held)
+}
+
+/// Checks a copy, once for all who ask meanwhile. A strict caller takes only what began after it came.
+pub(super) async fn check<C: Send + Sync + 'static>(
+    inner: &Arc<Inner<C>>,
+    call: &Call,
+    held: Held,
+    limit: Duration,
+) -> Checked {
+    if call.options.strict {
+        return look_at(inner, held, limit).await;
+    }
+    let id = (call.hash, held.meta().version);
+    let shared = {
+        let mut running = inner.checks.0.entry(id).or_default();
+        running.as_ref().and_then(WeakShared::upgrade).unwrap_or_else(|| {
+            let under_way = UnderWay { inner: Arc::clone(inner), id };
+            let look = async move { look_at(&under_way.inner, held, limit).await };
+            let shared = look.boxed().shared();
+            *running = shared.downgrade();
+            shared
+        })
+    };
+    timeout(limit, shared).await.unwrap_or(Checked::Failed)
+}
+
+/// Ends with the check, or with the last who waits for it.
+struct UnderWay<C> {
+    inner: Arc<Inner<C>>,
+    id: (KeyHash, Version),
+}
+
+impl<C> Drop for UnderWay<C> {
+    fn drop(&mut self) {
+        self.inner.checks.0.remove(&self.id);
+    }
+}
+
+/// Checks one copy.
+pub(super) async fn look_at<C: Sync>(inner: &Inner<C>, held: Held, limit: Duration) -> Checked {
+    look(inner, &[held], limit).await.pop().unwrap_or(Checked::Failed)
+}
+
+/// Checks many copies in one round trip.
+pub(super) async fn look<C: Sync>(
+    inner: &Inner<C>,
+    held: &[Held],
+    limit: Duration,
+) -> Vec<Checked> {
+    if held.is_empty() {
+        return Vec::new();
+    }
+    let failed = || vec![Checked::Failed; held.len()];
+    let Some(l2) = inner.records() else { return failed() };
+    if l2.is_open() || !synced(inner, limit).await {
+        return failed();
+    }
+    let keys = || held.iter().map(|held| &*held.meta().key);
+    let fences: Vec<_> =
+        keys().map(|key| Fence::begin(inner, KeyHash::of(key), None, || ())).collect();
+    let asked: Vec<_> = keys().map(|key| Asked::now(inner, key)).collect();
+    let heads = match l2.read_heads(keys(), limit).await {
+        Ok(heads) => heads,
+        Err(error) => {
+            inner.counters.l2_errors.add();
+            tracing::debug!(%error, "L2 could not be asked whether copies are still right");
+            return failed();
+        }
+    };
+    let each = held.iter().zip(fences).zip(asked).zip(heads);
+    each.map(|(((held, fence), asked), head)| settle(inner, held, fence, asked, head)).collect()
+}
+
+/// Verifies a copy that L2 still has, if nothing was heard against it meanwhile.
+fn settle<C>(
+    inner: &Inner<C>,
+    held: &Held,
+    fence: Fence<'_, C>,
+    asked: Asked,
+    head: Option<Head>,
+) -> Checked {
+    let meta = held.meta();
+    let same = |head| matches!(head, Head::Value { version, expired: false, .. } if version == meta.version);
+    fence.end(|heard| {
+        if !head.is_some_and(same) || !heard.allows(meta.version) {
+            return Checked::Other;
+        }
+        meta.verify(asked.stamp);
+        match asked.judge(inner, &meta.key, meta) {
+            Verdict::Fresh => {
+                inner.counters.l1_verified.add();
+                Checked::Same
+            }
+            _ => Checked::Other,
+        }
+    })
+}
