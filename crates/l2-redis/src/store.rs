@@ -77,6 +77,14 @@ impl RedisL2 {
         self
     }
 
+    /// Makes leases by script alone, as with a server older than Redis 7.0. For tests.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn leasing_by_script(self) -> Self {
+        self.leases_by_script.store(true, Ordering::Relaxed);
+        self
+    }
+
     async fn pipe<T: FromRedisValue>(&self, pipe: &Pipeline) -> RedisResult<T> {
         pipe.query_async(&mut self.client.clone()).await
     }
