@@ -11,7 +11,8 @@ async fn doubting(keys: &[&str]) -> (World, Node) {
     let world = World::new().await;
     let node = world.node().await;
     for key in keys {
-        let _ = node.cache.set(*key, 1).duration(Duration::from_secs(600)).await.expect("no trouble");
+        let _ =
+            node.cache.set(*key, 1).duration(Duration::from_secs(600)).await.expect("no trouble");
     }
     pass(Duration::from_millis(10)).await;
     doubt(&node).await;
@@ -65,7 +66,10 @@ async fn a_batch_of_copies_in_doubt_is_one_look() {
     let (_world, node) = doubting(&keys).await;
     let found = node.cache.get_many::<i32>(keys).await.unwrap();
     assert!(found.iter().flatten().all(|read| read.source() == Source::L1));
-    assert_eq!((found.iter().flatten().count(), node.l2.count(L2Op::Heads), values(&node)), (3, 1, 0));
+    assert_eq!(
+        (found.iter().flatten().count(), node.l2.count(L2Op::Heads), values(&node)),
+        (3, 1, 0)
+    );
     doubt(&node).await;
     let none = |_: Vec<String>| async { crinkle_core::ok(Vec::<(String, i32)>::new()) };
     let read = node.cache.get_or_set_many(keys, none).await.unwrap();

@@ -47,6 +47,8 @@ pub struct Report {
     pub violation: Option<(&'static str, Vec<String>)>,
     /// Whether the interesting states were reached at all.
     pub reached: bool,
+    /// Whether every state was visited; if not, the time was over.
+    pub complete: bool,
 }
 
 impl Report {
@@ -60,6 +62,10 @@ impl Report {
     }
 }
 
+/// How long a configuration is explored at most; what there is of it beyond that is left out. Keeps the
+/// states of the largest within a few gigabytes.
+const LONGEST: Duration = Duration::from_secs(300);
+
 /// The name of the property that says that a model is not vacuous.
 const REACH: &str = "reach";
 
@@ -72,8 +78,8 @@ where
     M::Action: Clone + PartialEq + std::fmt::Debug + Send + Sync + 'static,
 {
     let begun = Instant::now();
-    let checker =
-        model.checker().threads(2).finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
+    let builder = model.checker().threads(2).timeout(LONGEST);
+    let checker = builder.finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
     let mut discoveries = checker.discoveries();
     let reached = discoveries.remove(REACH).is_some();
     let violation = discoveries.into_iter().next().map(|(property, path)| {
@@ -87,5 +93,6 @@ where
         time: begun.elapsed(),
         violation,
         reached,
+        complete: begun.elapsed() < LONGEST,
     }
 }
