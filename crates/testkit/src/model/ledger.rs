@@ -353,11 +353,11 @@ impl Model for Ledger {
     }
 }
 
-/// After a fork a replica may keep numbers of the life that is over, below the clear it issued. What
-/// folds hides no less than what is exact on the server.
+/// After a fork a replica may keep numbers of the life that is over, up to that of the clear it issued,
+/// which hides as much. What folds hides no less than what is exact on the server.
 pub(super) fn equal(one: &Replica, server: &Replica, folds: bool) -> bool {
     let same = |mine: u64, theirs: u64| {
-        mine == theirs || mine < server.floor().hard || (folds && mine > theirs)
+        mine == theirs || mine <= server.floor().hard || (folds && mine > theirs)
     };
     one.epoch() == server.epoch()
         && one.frontier() == server.frontier()

@@ -430,7 +430,7 @@ fn number(state: &mut State, i: usize, removal: &Removal) -> Advanced {
     let ask = Advance {
         removal: removal.clone(),
         epoch: node.replica.epoch(),
-        frontier: node.replica.frontier(),
+        frontier: node.replica.highest(),
         new_epoch: Epoch(state.epochs),
         retention_ms: RETENTION_MS,
     };
