@@ -10,8 +10,10 @@
 //! | [`redis`] | a real `redis-server`, killed, stopped and restarted at will |
 
 pub mod chaos;
+mod check;
 pub mod clock;
 pub mod contract;
+mod history;
 pub mod memcached;
 pub mod model;
 mod process;

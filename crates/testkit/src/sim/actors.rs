@@ -8,10 +8,10 @@ use rand::Rng;
 use rand::rngs::StdRng;
 use tokio::time::{sleep, timeout};
 
-use super::history::{Answer, Outcome, Said, Scope, What};
 use super::plan::options;
 use super::source::{Run, batch, factory, run, tags};
 use super::world::{CALL, Node, World, name, read_value, write_value};
+use crate::history::{Answer, Outcome, Said, Scope, What};
 
 /// What a caller wants.
 #[derive(Clone, Debug)]

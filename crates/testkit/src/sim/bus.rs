@@ -13,9 +13,9 @@ use crinkle_core::protocol::KeyHash;
 use rand::Rng;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::history::{Deed, Heard, Log};
 use super::plan::{KEYS, LATE_MESSAGE_MS, PROBES};
 use super::world::{Link, World};
+use crate::history::{Deed, Heard, Log};
 
 /// The bus, as one node reaches it.
 #[derive(Debug)]

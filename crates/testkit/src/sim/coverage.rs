@@ -3,8 +3,8 @@
 use crinkle_core::Stats;
 
 use super::Counts;
-use super::history::{Applied, Deed, Load, Log, Outcome, Scope, What};
 use super::plan::Plan;
+use crate::history::{Applied, Deed, Heard, Load, Log, Outcome, Scope, What};
 
 /// Names that must not be zero after many seeds. Everything else that is counted is printed as well.
 const EXPECTED: &[&str] = &[
@@ -234,9 +234,8 @@ fn change_races(log: &Log, plan: &Plan, at: usize, change: &Applied, add: Add<'_
         let mut heard = log.heard.iter().filter(|heard| heard.applied == at);
         let early = heard.any(|heard| {
             log.applied[..at].iter().enumerate().any(|(before, a)| {
-                let known = |h: &super::history::Heard| {
-                    h.applied == before && h.node == heard.node && h.at < heard.at
-                };
+                let known =
+                    |h: &Heard| h.applied == before && h.node == heard.node && h.at < heard.at;
                 matches!(a.deed, Deed::Advance { .. })
                     && change.at.ms - a.at.ms < 1000
                     && !log.heard.iter().any(known)

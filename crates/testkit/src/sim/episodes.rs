@@ -83,7 +83,7 @@ async fn cut_off(world: &Arc<World>) {
     trouble::cut_off(world, &two, lasts);
     world.fault("L2 and bus cut off", Some(two.id), lasts);
     call(world, &one, Wish::Remove { keys: vec![0] }, long()).await;
-    sleep(Duration::from_millis(world.plan.longest_lease_ms() + 1000)).await;
+    sleep(Duration::from_millis(world.plan.terms().lease_ms + 1000)).await;
     call(world, &two, get(), long()).await;
 }
 

@@ -6,10 +6,10 @@ use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
 use super::actors::{Wish, grant};
-use super::history::Outcome;
 use super::plan::Plan;
 use super::source::{Ends, Run};
 use super::world::{Node, World};
+use crate::history::Outcome;
 
 /// How long a call may take at most, whatever happens.
 const LONGEST_CALL: Duration = Duration::from_secs(40);

@@ -6,6 +6,8 @@ use crinkle_core::{EagerRefresh, EntryOptions, FailSafe, Settings};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
+use crate::check::Terms;
+
 /// Keys that the actors use. Some look like what the cache uses inside.
 pub(super) const KEYS: [&str; 4] = ["a", "v1:e:a", "b*\n", "v1:L"];
 
@@ -108,9 +110,18 @@ impl Plan {
             .factory_deadline(Duration::from_secs(4))
     }
 
-    /// The length of the coherence lease on the slowest clock.
-    pub(super) fn longest_lease_ms(&self) -> u64 {
-        self.lease_ms + self.lease_ms / 25 + 500
+    /// What the judge has to know.
+    pub(super) fn terms(&self) -> Terms {
+        Terms {
+            poll_ms: self.poll_ms,
+            lease_ms: self.lease_ms + self.lease_ms / 25 + 500,
+            hard_ms: HARD_MS,
+            late_ms: LATE_MESSAGE_MS,
+            heals_ms: 500,
+            straggles_ms: 1000,
+            fused: self.fused,
+            fails_over: self.fails_over,
+        }
     }
 }
 

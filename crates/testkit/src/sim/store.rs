@@ -16,9 +16,9 @@ use futures_util::FutureExt;
 use rand::Rng;
 use tokio::time::sleep;
 
-use super::history::{Applied, At, Deed, Scope, Synced};
 use super::plan::TAGS;
 use super::world::{CALL, Link, Sick, World, key_of, read_value};
+use crate::history::{Applied, At, Deed, Scope, Synced};
 
 /// What becomes of a call.
 enum Fate {
@@ -142,6 +142,8 @@ impl Scribe {
         let index = log.apply(Applied {
             at,
             sent: self.sent,
+            not_before: at.order,
+            sure: true,
             node: Some(self.node),
             key,
             deed,

@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::check;
-use super::history::{Call, Log, Scope, What};
 use super::world::name;
+use crate::check;
+use crate::history::{Call, Log, Scope, What};
 
 /// Everything that happened in the universe of a seed and has to do with its first violation; all of
 /// it, if there is none. One line per event, in order.
@@ -17,7 +17,7 @@ pub fn timeline(seed: u64) -> String {
 #[must_use]
 pub fn timeline_with(seed: u64, bug: Option<crinkle_core::sabotage::Sabotage>) -> String {
     let ended = super::universe(seed, bug, 0);
-    let violations = check::check(&ended.log, &ended.plan);
+    let violations = check::check(&ended.log, &ended.plan.terms());
     let first = violations.first();
     let mut text = format!("seed {seed}: {:?}\n", ended.plan);
     let mut lines = lines(&ended.log, first.and_then(|violation| violation.key));

@@ -8,9 +8,9 @@ use rand::Rng;
 use rand::rngs::StdRng;
 use tokio::time::sleep;
 
-use super::history::{Applied, Deed};
 use super::plan::KEYS;
 use super::world::{Node, Sick, World};
+use crate::history::{Applied, Deed};
 
 /// Makes trouble until the plan's faults are used up.
 pub(super) async fn make(world: Arc<World>) {
@@ -187,6 +187,8 @@ fn note(world: &World, name: &'static str, key: Option<u8>, deed: Deed) {
     world.log.lock().apply(Applied {
         at,
         sent: at.order,
+        not_before: at.order,
+        sure: true,
         node: None,
         key,
         deed,

@@ -14,9 +14,9 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::bus::SimBus;
-use super::history::{Answer, At, Call, Fault, Life, Load, Log, Outcome, Said, Scope, What};
 use super::plan::{DRIFT_PPM, KEYS, PROBES, Plan, rng};
 use super::store::SimL2;
+use crate::history::{Answer, At, Call, Fault, Life, Load, Log, Outcome, Said, Scope, What};
 
 tokio::task_local! {
     /// The call on whose behalf the store is asked.

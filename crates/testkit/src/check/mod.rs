@@ -9,16 +9,39 @@
 
 mod deeds;
 
-use super::history::{Answer, Applied, At, Call, Deed, Log, Outcome, Said, Scope, What};
-use super::plan::{HARD_MS, LATE_MESSAGE_MS, Plan};
+use std::collections::HashMap;
+
+use crate::history::{Answer, Applied, At, Call, Deed, Log, Outcome, Said, Scope, What};
+
+/// What the judge has to know about the cluster, in milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms {
+    /// The time between two polls.
+    pub(crate) poll_ms: u64,
+    /// The length of the coherence lease on the slowest clock, and what a clock of the history may be off.
+    pub(crate) lease_ms: u64,
+    /// The limit of an L2 call.
+    pub(crate) hard_ms: u64,
+    /// The longest that a message is kept back, or a process does not run.
+    pub(crate) late_ms: u64,
+    /// How long nodes need to find back to a store that answers again.
+    pub(crate) heals_ms: u64,
+    /// How long a `set` that is under way may still run after its limit: the slack it is given, and
+    /// what a node may be wrong about the clock of the store after a slow `SYNC`.
+    pub(crate) straggles_ms: u64,
+    /// Whether the store announces by itself.
+    pub(crate) fused: bool,
+    /// Whether the store fails over; if not, it may be wiped.
+    pub(crate) fails_over: bool,
+}
 
 /// Something that must not be.
 #[derive(Clone, Debug)]
-pub(super) struct Violation {
-    pub(super) rule: &'static str,
-    pub(super) what: String,
-    pub(super) key: Option<u8>,
-    pub(super) at: At,
+pub(crate) struct Violation {
+    pub(crate) rule: &'static str,
+    pub(crate) what: String,
+    pub(crate) key: Option<u8>,
+    pub(crate) at: At,
 }
 
 /// One value that a reader got.
@@ -28,9 +51,13 @@ struct Reading<'a> {
     end: u32,
 }
 
-pub(super) struct Judge<'a> {
+pub(crate) struct Judge<'a> {
     log: &'a Log,
-    plan: &'a Plan,
+    terms: &'a Terms,
+    /// By node: the calls whose word counts.
+    words: Vec<Vec<usize>>,
+    /// By key: places in the list of changes.
+    of_key: HashMap<u8, Vec<usize>>,
     /// Places in the list of changes that numbered a removal, or lost the ledger.
     barriers: Vec<usize>,
     /// By barrier and node: when the node was told, and when its `SYNC` covered it.
@@ -39,11 +66,11 @@ pub(super) struct Judge<'a> {
 }
 
 /// Judges a history.
-pub(super) fn check(log: &Log, plan: &Plan) -> Vec<Violation> {
+pub(crate) fn check(log: &Log, terms: &Terms) -> Vec<Violation> {
     let barriers: Vec<_> = (0..log.applied.len())
         .filter(|at| match log.applied[*at].deed {
-            Deed::Advance { .. } => true,
-            Deed::Wipe | Deed::LedgerLost => !plan.fails_over,
+            Deed::Advance { .. } => log.applied[*at].sure,
+            Deed::Wipe | Deed::LedgerLost => !terms.fails_over,
             _ => false,
         })
         .collect();
@@ -54,7 +81,8 @@ pub(super) fn check(log: &Log, plan: &Plan) -> Vec<Violation> {
         key: *key,
         at: *at,
     });
-    let mut judge = Judge { log, plan, barriers, known, found: seen.collect() };
+    let (words, of_key) = (words(log), of_key(log));
+    let mut judge = Judge { log, terms, words, of_key, barriers, known, found: seen.collect() };
     for call in &log.calls {
         for answer in &call.answers {
             if let Some(end) = call.end {
@@ -67,6 +95,33 @@ pub(super) fn check(log: &Log, plan: &Plan) -> Vec<Violation> {
     judge.factories();
     judge.found.sort_by_key(|violation| violation.at);
     judge.found
+}
+
+/// The calls of each node after which something must not be: writes that returned, and invalidations
+/// whose caller gave up.
+fn words(log: &Log) -> Vec<Vec<usize>> {
+    let mut words = vec![Vec::new(); log.lives.len()];
+    for (at, call) in log.calls.iter().enumerate() {
+        let counts = match (call.what, call.outcome) {
+            (What::Set(_), Outcome::Done) => true,
+            (What::Invalidate { .. }, outcome) => {
+                matches!(outcome, Outcome::Done | Outcome::Cancelled)
+            }
+            _ => false,
+        };
+        if counts {
+            words[call.node].push(at);
+        }
+    }
+    words
+}
+
+fn of_key(log: &Log) -> HashMap<u8, Vec<usize>> {
+    let mut found = HashMap::<u8, Vec<usize>>::new();
+    for (at, key) in log.applied.iter().enumerate().filter_map(|(at, a)| Some((at, a.key?))) {
+        found.entry(key).or_default().push(at);
+    }
+    found
 }
 
 /// When each node was told of a barrier, and when the answer of a `SYNC` covered it.
@@ -138,10 +193,11 @@ impl Judge<'_> {
             _ => return false,
         };
         another
+            && change.sure
             && change.key == Some(reading.answer.key)
             && change.lost.is_none_or(|lost| lost.order > reading.end)
             && self.stamp(load, reading.end) < change.sent
-            && !self.stored_after(load, change.at.order)
+            && !self.stored_after(load, change.not_before)
     }
 
     fn reading(&mut self, reading: &Reading<'_>) {
@@ -167,20 +223,11 @@ impl Judge<'_> {
     fn own(&mut self, reading: &Reading<'_>) {
         let (log, load) = (self.log, reading.answer.load);
         let stamp = self.stamp(load, reading.end);
-        for (at, call) in log.calls.iter().enumerate() {
+        for at in self.words[reading.call.node].clone() {
+            let call = &log.calls[at];
             let Some(end) = call.end.filter(|end| end.order < reading.call.start.order) else {
                 continue;
             };
-            let counts = match (call.what, call.outcome) {
-                (What::Set(_), Outcome::Done) => true,
-                (What::Invalidate { .. }, outcome) => {
-                    matches!(outcome, Outcome::Done | Outcome::Cancelled)
-                }
-                _ => false,
-            };
-            if !counts || call.node != reading.call.node {
-                continue;
-            }
             if self.overlapped(call, load, end.order) {
                 return self.report("S6", reading, "it was loaded while this node invalidated it");
             }
@@ -230,7 +277,7 @@ impl Judge<'_> {
         let first = applied.next();
         let lost = first.is_some_and(|a| a.lost.is_some_and(|lost| lost.order < until));
         // A `set` that overlapped it at L2 may have come later; a fill may not.
-        let from = first.map_or(log.calls[call].start.order, |a| a.at.order);
+        let from = first.map_or(log.calls[call].start.order, |a| a.not_before);
         lost || (log.loads[load].is_set && self.stored_after(load, from)) || self.failed_over(call)
     }
 
@@ -252,11 +299,11 @@ impl Judge<'_> {
         for (known, at) in self.known.iter().zip(&self.barriers) {
             let applied = &log.applied[*at];
             let (scope, hard) = extent(applied);
-            if stamp >= applied.at.order || !scope.covers(&log.loads[load]) {
+            if stamp >= applied.not_before || !scope.covers(&log.loads[load]) {
                 continue;
             }
             let (told, covered) = known[node];
-            let late = applied.at.ms + self.plan.longest_lease_ms() < start.ms;
+            let late = applied.at.ms + self.terms.lease_ms < start.ms;
             let rule = if reading.answer.stale {
                 (hard && covered < start.order).then_some("S9")
             } else if told.min(covered) < start.order {
@@ -290,7 +337,8 @@ impl Judge<'_> {
         let (node, start) = (reading.call.node, reading.call.start);
         let subscribed = log.subscribed.iter().rev().find(|(n, at)| *n == node && *at < start);
         let subscribed = subscribed.map_or(0, |(_, at)| at.order);
-        for (at, change) in log.applied.iter().enumerate() {
+        for at in self.of_key.get(&reading.answer.key).into_iter().flatten().copied() {
+            let change = &log.applied[at];
             if change.at >= start || !self.supersedes(change, reading) {
                 continue;
             }
@@ -300,6 +348,8 @@ impl Judge<'_> {
                 Some("S6")
             } else if change.at.order < subscribed && foreign {
                 Some("S4")
+            } else if matches!(reading.call.what, What::Strict) {
+                Some("strict")
             } else if matches!(reading.call.what, What::LastLook) {
                 (!self.is_orphan(change)).then_some("L2")
             } else {
@@ -328,12 +378,15 @@ impl Judge<'_> {
         }
         let own = reading.call.node == call.node;
         let since = call.end.map_or(u64::MAX, |end| end.ms);
-        let recovered = since.saturating_add(2000 + 2 * HARD_MS + 4 * self.plan.poll_ms);
+        let recovered =
+            since.saturating_add(2000 + 2 * self.terms.hard_ms + 4 * self.terms.poll_ms);
         let well = !self.log.faults.iter().any(|fault| {
             let sick =
                 ["L2", "reply", "command", "publish"].iter().any(|s| fault.name.starts_with(s));
             let mine = fault.node.is_none_or(|node| node == call.node);
-            sick && mine && fault.from.ms < reading.call.start.ms && fault.until_ms + 500 > since
+            sick && mine
+                && fault.from.ms < reading.call.start.ms
+                && fault.until_ms + self.terms.heals_ms > since
         });
         let over = own && well && reading.call.start.ms > recovered;
         if load.confirmed.is_empty() && (over || matches!(reading.call.what, What::LastLook)) {
@@ -349,7 +402,7 @@ impl Judge<'_> {
     /// nobody can know that its last message was lost.
     fn is_orphan(&self, change: &Applied) -> bool {
         let died = change.node.and_then(|node| self.log.lives[node].died);
-        died.is_some_and(|died| died.ms < change.at.ms + 12 * self.plan.poll_ms + 2000)
+        died.is_some_and(|died| died.ms < change.at.ms + 12 * self.terms.poll_ms + 2000)
     }
 
     /// How long a node may go without a change that L2 holds, in milliseconds.
@@ -361,11 +414,14 @@ impl Judge<'_> {
                 || fault.name.starts_with("publish")
                 || ["messages dropped", "reply lost", "command runs late", "failover", "wipe"]
                     .contains(&fault.name);
-            concerns && kind && fault.from.ms < until.ms && fault.until_ms + 500 > from
+            concerns
+                && kind
+                && fault.from.ms < until.ms
+                && fault.until_ms + self.terms.heals_ms > from
         });
         if ill || change.node.is_none() {
-            return self.plan.longest_lease_ms();
+            return self.terms.lease_ms;
         }
-        3 * self.plan.poll_ms + LATE_MESSAGE_MS + HARD_MS + self.plan.poll_ms / 10
+        3 * self.terms.poll_ms + self.terms.late_ms + self.terms.hard_ms + self.terms.poll_ms / 10
     }
 }

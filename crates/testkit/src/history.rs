@@ -1,20 +1,22 @@
-//! What happened in a universe, as seen from outside the caches: by callers, by the source, and by the
-//! store and the bus beneath the faults.
+//! What happened to a cluster, as seen from outside the caches: by callers, by the source, and by the
+//! store and the bus beneath the faults. The simulator writes it down as it happens; of real servers it is
+//! put together from what several processes saw.
 
 use std::collections::HashMap;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
-/// A moment: its place in the total order of events, and the virtual time.
+/// A moment: its place in the total order of events, and the time, virtual or real.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct At {
-    pub(super) order: u32,
-    pub(super) ms: u64,
+pub(crate) struct At {
+    pub(crate) order: u32,
+    pub(crate) ms: u64,
 }
 
 /// Which entries an invalidation covers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Scope {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Scope {
     Key(u8),
     /// A set of tags, as bits.
     Tags(u8),
@@ -22,7 +24,7 @@ pub(super) enum Scope {
 }
 
 impl Scope {
-    pub(super) fn covers(self, load: &Load) -> bool {
+    pub(crate) fn covers(self, load: &Load) -> bool {
         match self {
             Self::Key(key) => load.key == key,
             Self::Tags(tags) => load.tags & tags != 0,
@@ -32,12 +34,14 @@ impl Scope {
 }
 
 /// What a caller asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum What {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum What {
     /// A read that may load.
     Load,
     /// A read that runs nothing.
     Get,
+    /// A read that is what L2 holds, or nothing.
+    Strict,
     /// The last look at a key, after everything has healed.
     LastLook,
     /// A value was set: this load.
@@ -47,8 +51,8 @@ pub(super) enum What {
 }
 
 /// How a call ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Outcome {
     /// Not yet.
     Open,
     /// With an answer or a receipt.
@@ -62,8 +66,8 @@ pub(super) enum Outcome {
 }
 
 /// How far a write says it got.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Said {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Said {
     Nothing,
     Done,
     Queued,
@@ -73,55 +77,55 @@ pub(super) enum Said {
 
 /// One call of one caller.
 #[derive(Debug)]
-pub(super) struct Call {
-    pub(super) node: usize,
-    pub(super) what: What,
+pub(crate) struct Call {
+    pub(crate) node: usize,
+    pub(crate) what: What,
     /// One scope per key, or one of tags.
-    pub(super) scopes: Vec<Scope>,
-    pub(super) start: At,
-    pub(super) end: Option<At>,
-    pub(super) outcome: Outcome,
-    pub(super) answers: Vec<Answer>,
-    pub(super) said: Said,
-    pub(super) has_barrier: bool,
-    pub(super) error: String,
+    pub(crate) scopes: Vec<Scope>,
+    pub(crate) start: At,
+    pub(crate) end: Option<At>,
+    pub(crate) outcome: Outcome,
+    pub(crate) answers: Vec<Answer>,
+    pub(crate) said: Said,
+    pub(crate) has_barrier: bool,
+    pub(crate) error: String,
 }
 
 /// One value that a reader got.
 #[derive(Clone, Debug)]
-pub(super) struct Answer {
-    pub(super) key: u8,
-    pub(super) load: usize,
+pub(crate) struct Answer {
+    pub(crate) key: u8,
+    pub(crate) load: usize,
     /// What the value itself says its key is.
-    pub(super) says_key: u8,
-    pub(super) stale: bool,
-    pub(super) source: &'static str,
+    pub(crate) says_key: u8,
+    pub(crate) stale: bool,
+    pub(crate) source: &'static str,
 }
 
 /// One value that came to be: by a run of a factory, or by a `set`.
 #[derive(Debug)]
-pub(super) struct Load {
-    pub(super) node: usize,
-    pub(super) key: u8,
-    pub(super) call: usize,
+pub(crate) struct Load {
+    pub(crate) node: usize,
+    pub(crate) key: u8,
+    pub(crate) call: usize,
     /// When the factory began, or the `set` was called.
-    pub(super) began: At,
-    pub(super) ended: Option<At>,
+    pub(crate) began: At,
+    pub(crate) ended: Option<At>,
     /// The version of the source that it read.
-    pub(super) version: u32,
-    pub(super) tags: u8,
-    pub(super) is_set: bool,
+    pub(crate) version: u32,
+    pub(crate) tags: u8,
+    pub(crate) is_set: bool,
     /// One run of a factory for several keys.
-    pub(super) in_batch: bool,
+    pub(crate) in_batch: bool,
     /// Runs of factories that said it is still current: begin and end.
-    pub(super) confirmed: Vec<(u32, u32)>,
+    pub(crate) confirmed: Vec<(u32, u32)>,
     /// Places in [`Log::applied`] where L2 took it.
-    pub(super) stored: Vec<usize>,
+    pub(crate) stored: Vec<usize>,
 }
 
 /// What the store did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Deed {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Deed {
     Put(usize),
     Set(usize),
     Remove,
@@ -144,92 +148,98 @@ pub(super) enum Deed {
 
 /// One change of the store.
 #[derive(Debug)]
-pub(super) struct Applied {
-    pub(super) at: At,
+pub(crate) struct Applied {
+    pub(crate) at: At,
     /// When it was sent: what came to be between then and now overlapped it.
-    pub(super) sent: u32,
+    pub(crate) sent: u32,
+    /// It did not happen earlier; `at` is no earlier than it happened. One and the same moment where the
+    /// store tells what it does.
+    pub(crate) not_before: u32,
+    /// False if nobody knows whether it happened at all.
+    pub(crate) sure: bool,
     /// On whose behalf; faults have none.
-    pub(super) node: Option<usize>,
-    pub(super) key: Option<u8>,
-    pub(super) deed: Deed,
-    pub(super) call: Option<usize>,
+    pub(crate) node: Option<usize>,
+    pub(crate) key: Option<u8>,
+    pub(crate) deed: Deed,
+    pub(crate) call: Option<usize>,
     /// Whether a message of its own tells of it.
-    pub(super) told: bool,
+    pub(crate) told: bool,
     /// When a failover took it back.
-    pub(super) lost: Option<At>,
+    pub(crate) lost: Option<At>,
 }
 
 /// A node was told of a change.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Heard {
-    pub(super) node: usize,
-    pub(super) applied: usize,
-    pub(super) at: At,
+pub(crate) struct Heard {
+    pub(crate) node: usize,
+    pub(crate) applied: usize,
+    pub(crate) at: At,
 }
 
 /// A node got the answer of a `SYNC`.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Synced {
-    pub(super) node: usize,
-    pub(super) applied: At,
-    pub(super) at: At,
+pub(crate) struct Synced {
+    pub(crate) node: usize,
+    /// When it ran, at the earliest.
+    pub(crate) applied: At,
+    pub(crate) at: At,
 }
 
 /// A fault that was in force for a while.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Fault {
-    pub(super) name: &'static str,
+pub(crate) struct Fault {
+    pub(crate) name: &'static str,
     /// One node, or all.
-    pub(super) node: Option<usize>,
-    pub(super) from: At,
-    pub(super) until_ms: u64,
+    pub(crate) node: Option<usize>,
+    pub(crate) from: At,
+    pub(crate) until_ms: u64,
 }
 
 /// One life of a node.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Life {
-    pub(super) slot: usize,
-    pub(super) born: At,
-    pub(super) died: Option<At>,
+pub(crate) struct Life {
+    pub(crate) slot: usize,
+    pub(crate) born: At,
+    pub(crate) died: Option<At>,
     /// When its clock jumped last.
-    pub(super) jumped_ms: Option<u64>,
+    pub(crate) jumped_ms: Option<u64>,
 }
 
-/// The history of a universe.
+/// The history of a cluster.
 #[derive(Debug, Default)]
-pub(super) struct Log {
+pub(crate) struct Log {
     order: u32,
-    pub(super) calls: Vec<Call>,
-    pub(super) loads: Vec<Load>,
-    pub(super) applied: Vec<Applied>,
-    pub(super) heard: Vec<Heard>,
-    pub(super) synced: Vec<Synced>,
-    pub(super) subscribed: Vec<(usize, At)>,
-    pub(super) faults: Vec<Fault>,
-    pub(super) lives: Vec<Life>,
+    pub(crate) calls: Vec<Call>,
+    pub(crate) loads: Vec<Load>,
+    pub(crate) applied: Vec<Applied>,
+    pub(crate) heard: Vec<Heard>,
+    pub(crate) synced: Vec<Synced>,
+    pub(crate) subscribed: Vec<(usize, At)>,
+    pub(crate) faults: Vec<Fault>,
+    pub(crate) lives: Vec<Life>,
     /// Violations that were seen as they happened: rule, what, key, order.
-    pub(super) seen: Vec<(&'static str, String, Option<u8>, At)>,
+    pub(crate) seen: Vec<(&'static str, String, Option<u8>, At)>,
     /// Which change a message tells of.
-    pub(super) told_by: HashMap<Bytes, usize>,
+    pub(crate) told_by: HashMap<Bytes, usize>,
     /// Removals that have been numbered.
-    pub(super) numbers: HashMap<(u64, u64), usize>,
+    pub(crate) numbers: HashMap<(u64, u64), usize>,
     /// How often single things happened.
-    pub(super) counts: HashMap<&'static str, u64>,
+    pub(crate) counts: HashMap<&'static str, u64>,
 }
 
 impl Log {
     /// The next place in the order.
-    pub(super) fn at(&mut self, ms: u64) -> At {
+    pub(crate) fn at(&mut self, ms: u64) -> At {
         self.order += 1;
         At { order: self.order, ms }
     }
 
-    pub(super) fn count(&mut self, what: &'static str) {
+    pub(crate) fn count(&mut self, what: &'static str) {
         *self.counts.entry(what).or_default() += 1;
     }
 
     /// The store did something; its place in the list.
-    pub(super) fn apply(&mut self, applied: Applied) -> usize {
+    pub(crate) fn apply(&mut self, applied: Applied) -> usize {
         let index = self.applied.len();
         if let Deed::Put(load) | Deed::Set(load) = applied.deed {
             self.loads[load].stored.push(index);
@@ -246,7 +256,7 @@ impl Log {
     }
 
     /// A short sum of everything that callers saw, to compare two runs.
-    pub(super) fn digest(&self) -> u64 {
+    pub(crate) fn digest(&self) -> u64 {
         let mut sum = 0xcbf2_9ce4_8422_2325_u64;
         let mut eat = |x: u64| sum = (sum ^ x).wrapping_mul(0x0100_0000_01b3);
         for call in &self.calls {

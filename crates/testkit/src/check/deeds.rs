@@ -1,12 +1,7 @@
 //! Calls, the store and factories: what was done, whoever looked.
 
-use super::super::history::{Applied, At, Call, Deed, Load, Outcome, Said, Scope, What};
-use super::super::plan::HARD_MS;
 use super::{Judge, Violation};
-
-/// How long a `set` that is under way may still run after its limit: the slack it is given, and what a node
-/// may be wrong about the clock of the store after a slow `SYNC`.
-const STRAGGLES_MS: u64 = 1000;
+use crate::history::{Applied, At, Call, Deed, Load, Outcome, Said, Scope, What};
 
 /// No call takes longer.
 const LONGEST_CALL_MS: u64 = 25_000;
@@ -14,7 +9,7 @@ const LONGEST_CALL_MS: u64 = 25_000;
 impl Judge<'_> {
     /// **L3** every call ends; **S15** receipts are honest: what is done was applied before it
     /// returned, what is queued was not applied by it, a barrier was numbered.
-    pub(super) fn call(&mut self, call: &Call) {
+    pub(crate) fn call(&mut self, call: &Call) {
         let mut found = |rule, what: String| {
             let key = call.scopes.iter().find_map(|scope| match scope {
                 Scope::Key(key) => Some(*key),
@@ -32,7 +27,8 @@ impl Judge<'_> {
         }
         let Some(end) = call.end.filter(|_| call.outcome == Outcome::Done) else { return };
         let mine = |applied: &&Applied| {
-            applied.node == Some(call.node) && applied.at > call.start && applied.at < end
+            let mine = applied.node == Some(call.node) && applied.sure;
+            mine && applied.at > call.start && applied.at < end
         };
         let mut during = self.log.applied.iter().filter(mine);
         let is_done = match call.what {
@@ -48,7 +44,7 @@ impl Judge<'_> {
             }
             Said::Queued if call.scopes.len() == 1 => {
                 let index = self.log.calls.iter().position(|c| std::ptr::eq(c, call));
-                if self.log.applied.iter().any(|a| a.call == index && index.is_some()) {
+                if self.log.applied.iter().any(|a| a.sure && a.call == index && index.is_some()) {
                     found("S15", "said to be queued, but L2 has it".into());
                 }
             }
@@ -61,9 +57,9 @@ impl Judge<'_> {
 
     /// **S5**: a fill changes a record only if nothing else has since its factory began. **S10**: a
     /// `set` reaches L2 within the limits of its call, or never.
-    pub(super) fn store(&mut self) {
+    pub(crate) fn store(&mut self) {
         let log = self.log;
-        for (at, applied) in log.applied.iter().enumerate() {
+        for (at, applied) in log.applied.iter().enumerate().filter(|(_, a)| a.sure) {
             match applied.deed {
                 Deed::Put(load) => {
                     let began = self.stamp(load, applied.at.order);
@@ -72,8 +68,12 @@ impl Judge<'_> {
                     let mut other = None;
                     let mut failed_over = false;
                     for change in between {
+                        // Where nobody knows the very moment, only what lies between for sure counts.
+                        let vague =
+                            change.not_before <= began || change.at.order >= applied.not_before;
                         failed_over |= matches!(change.deed, Deed::Failover(_));
-                        if change.key == applied.key || change.deed == Deed::Wipe {
+                        let counts = change.sure && !vague;
+                        if counts && (change.key == applied.key || change.deed == Deed::Wipe) {
                             other = other.or(Some(change));
                         }
                     }
@@ -91,7 +91,8 @@ impl Judge<'_> {
                 Deed::Set(load) => {
                     let call = &log.calls[log.loads[load].call];
                     let life = &log.lives[call.node];
-                    let late = applied.at.ms > call.start.ms + HARD_MS + STRAGGLES_MS;
+                    let late = applied.at.ms
+                        > call.start.ms + self.terms.hard_ms + self.terms.straggles_ms;
                     if late && life.jumped_ms.is_none() {
                         let what = format!("load {load} was set long after its call had ended");
                         self.found.push(Violation {
@@ -109,7 +110,7 @@ impl Judge<'_> {
 
     /// **S14**: at most two factories of a key run on a node, and two only if something was heard of
     /// the key since the first was asked for. (Batches are one run for many keys: not judged.)
-    pub(super) fn factories(&mut self) {
+    pub(crate) fn factories(&mut self) {
         let log = self.log;
         let single = |load: &usize| {
             let load = &log.loads[*load];
@@ -125,7 +126,7 @@ impl Judge<'_> {
             let others: Vec<_> = others.collect();
             let unfounded = |old: &Load| {
                 let from = log.calls[old.call].start.min(log.calls[young.call].start);
-                self.plan.fused && !self.moved(young.node, young.key, from, young.began)
+                self.terms.fused && !self.moved(young.node, young.key, from, young.began)
             };
             let too_many = others.len() > 1;
             if too_many || others.iter().any(|old| unfounded(old)) {
