@@ -46,6 +46,23 @@ impl RedisBackplane {
         Ok(Self::new(RedisClient::connect(url).await.map_err(BackplaneError::new)?))
     }
 
+    /// A backplane on the primary that these sentinels know by this name, with a command connection of its
+    /// own. See [`RedisClient::sentinel`].
+    ///
+    /// # Errors
+    ///
+    /// If a URL makes no sense, or there is none; never because of a server.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the client, nothing else.
+    pub async fn sentinel(
+        urls: impl IntoIterator<Item = impl AsRef<str>>,
+        name: &str,
+    ) -> Result<Self, BackplaneError> {
+        Ok(Self::new(RedisClient::sentinel(urls, name).await.map_err(BackplaneError::new)?))
+    }
+
     /// A backplane on a client that others may share.
     #[must_use]
     pub fn new(client: RedisClient) -> Self {

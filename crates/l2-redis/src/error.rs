@@ -7,17 +7,23 @@ pub(crate) fn l2_error(error: &RedisError) -> L2Error {
 }
 
 fn kind(error: &RedisError) -> L2ErrorKind {
-    use ServerErrorKind::{BusyLoading, ClusterDown, MasterDown, NoPerm, ReadOnly, TryAgain};
+    use ServerErrorKind::{BusyLoading, ClusterDown, MasterDown, NoPerm, TryAgain};
     match error.kind() {
         _ if error.is_timeout() => L2ErrorKind::Timeout,
         ErrorKind::Io => L2ErrorKind::Disconnected,
         ErrorKind::AuthenticationFailed | ErrorKind::Server(NoPerm) => L2ErrorKind::Denied,
         // There is a server, but not one that can serve now.
-        ErrorKind::Server(BusyLoading | ClusterDown | MasterDown | ReadOnly | TryAgain) => {
+        ErrorKind::Server(BusyLoading | ClusterDown | MasterDown | TryAgain) => {
             L2ErrorKind::Disconnected
         }
         _ => said(error),
     }
+}
+
+/// Whether the server is a replica, and was none before: older servers wrap what a script met.
+pub(crate) fn is_demoted(error: &RedisError) -> bool {
+    let code = error.code().unwrap_or_default();
+    code == "READONLY" || (code == "ERR" && error.detail().unwrap_or_default().contains("READONLY"))
 }
 
 /// How servers before Redis 7.2 say NOPERM to a script.
@@ -28,7 +34,9 @@ const FORBIDDEN_IN_SCRIPT: &str = "The user executing the script can't";
 fn said(error: &RedisError) -> L2ErrorKind {
     let (code, detail) = (error.code().unwrap_or_default(), error.detail().unwrap_or_default());
     let says = |word: &str| code == word || (code == "ERR" && detail.contains(word));
-    if says("WRONGTYPE") {
+    if is_demoted(error) {
+        L2ErrorKind::Disconnected
+    } else if says("WRONGTYPE") {
         L2ErrorKind::Foreign
     } else if says("OOM") {
         L2ErrorKind::Full

@@ -27,6 +27,7 @@ mod error;
 mod ledger;
 mod reading;
 mod scripts;
+mod sentinel;
 mod store;
 
 pub use client::RedisClient;

@@ -63,6 +63,23 @@ impl RedisL2 {
         Ok(Self::new(RedisClient::connect(url).await?))
     }
 
+    /// A store on the primary that these sentinels know by this name, with a connection of its own. See
+    /// [`RedisClient::sentinel`].
+    ///
+    /// # Errors
+    ///
+    /// If a URL makes no sense, or there is none; never because of a server.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the client, nothing else.
+    pub async fn sentinel(
+        urls: impl IntoIterator<Item = impl AsRef<str>>,
+        name: &str,
+    ) -> Result<Self, L2Error> {
+        Ok(Self::new(RedisClient::sentinel(urls, name).await?))
+    }
+
     /// A store on a client that others may share.
     #[must_use]
     pub fn new(client: RedisClient) -> Self {
