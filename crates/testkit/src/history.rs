@@ -40,8 +40,8 @@ pub(crate) enum What {
     Load,
     /// A read that runs nothing.
     Get,
-    /// A read that is what L2 holds, or nothing.
-    Strict,
+    /// A read that is what L2 holds, or nothing; or what a factory brings.
+    Strict { loads: bool },
     /// The last look at a key, after everything has healed.
     LastLook,
     /// A value was set: this load.

@@ -8,6 +8,9 @@
 //! | [`memcached`] | a real `memcached`, killed, stopped and restarted at will |
 //! | [`model`] | the protocol of the core, explored state by state |
 //! | [`redis`] | a real `redis-server`, killed, stopped and restarted at will |
+//! | [`sentinel`] | a primary, a replica and three sentinels |
+//! | [`sim`] | clusters in trouble, by seed, under a judge |
+//! | [`storm`] | real servers in trouble, under the same judge |
 
 pub mod chaos;
 mod check;
@@ -18,4 +21,6 @@ pub mod memcached;
 pub mod model;
 mod process;
 pub mod redis;
+pub mod sentinel;
 pub mod sim;
+pub mod storm;

@@ -22,7 +22,8 @@ impl Judge<'_> {
             found("L3", format!("a call of node {} took {took} ms", call.node));
         }
         let closing = call.error == "Closed" && self.log.lives[call.node].died.is_some();
-        if call.outcome == Outcome::Failed && !matches!(call.what, What::Load) && !closing {
+        let loads = matches!(call.what, What::Load | What::Strict { loads: true });
+        if call.outcome == Outcome::Failed && !loads && !closing {
             found("S15", format!("a {:?} of node {} failed: {}", call.what, call.node, call.error));
         }
         let Some(end) = call.end.filter(|_| call.outcome == Outcome::Done) else { return };
@@ -126,7 +127,7 @@ impl Judge<'_> {
             let others: Vec<_> = others.collect();
             let unfounded = |old: &Load| {
                 let from = log.calls[old.call].start.min(log.calls[young.call].start);
-                self.terms.fused && !self.moved(young.node, young.key, from, young.began)
+                self.terms.fused && !self.moved(young, from)
             };
             let too_many = others.len() > 1;
             if too_many || others.iter().any(|old| unfounded(old)) {
@@ -145,16 +146,22 @@ impl Judge<'_> {
         }
     }
 
-    /// Whether a node did or heard anything about a key between two moments.
-    fn moved(&self, node: usize, key: u8, from: At, to: At) -> bool {
+    /// Whether the node of a load did or heard anything about its key or its tags before it began.
+    fn moved(&self, young: &Load, from: At) -> bool {
+        let Load { node, key, began: to, .. } = *young;
         let (log, within) = (self.log, |at: At| at > from && at < to);
         let wrote = log.calls.iter().any(|call| {
             let writes = matches!(call.what, What::Set(_) | What::Invalidate { .. });
             let overlaps = call.start < to && call.end.is_none_or(|end| end > from);
-            writes && overlaps && call.node == node && call.scopes.contains(&Scope::Key(key))
+            writes
+                && overlaps
+                && call.node == node
+                && call.scopes.iter().any(|scope| scope.covers(young))
         });
         let heard = log.heard.iter().any(|heard| {
-            heard.node == node && within(heard.at) && log.applied[heard.applied].key == Some(key)
+            let applied = &log.applied[heard.applied];
+            let hides = matches!(applied.deed, Deed::Advance { scope, .. } if scope.covers(young));
+            heard.node == node && within(heard.at) && (hides || applied.key == Some(key))
         });
         // Its own writes are news to its other loads when they are answered.
         let recent = |at: At| at < to && at.ms + 1000 >= from.ms;

@@ -39,7 +39,11 @@ use crate::history::{At, Log};
 use plan::Plan;
 use world::World;
 
+pub(crate) use plan::{HARD_MS, KEYS as ODD_KEYS, Plan as SimPlan, TAGS, options, rng};
+pub(crate) use source::{Ends, PLANNED, Run, run as draw_run, tags};
+
 pub use coverage::Coverage;
+pub(crate) use timeline::story;
 pub use timeline::{timeline, timeline_with};
 
 /// What to simulate.
@@ -185,7 +189,7 @@ fn universe(seed: u64, bug: Option<Sabotage>, skew_s: u64) -> Ended {
 pub fn hush() {
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
-        if info.payload().downcast_ref::<&str>() != Some(&source::PLANNED) {
+        if info.payload().downcast_ref::<&str>() != Some(&PLANNED) {
             before(info);
         }
     }));

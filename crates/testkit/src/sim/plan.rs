@@ -9,16 +9,16 @@ use rand::{Rng, SeedableRng};
 use crate::check::Terms;
 
 /// Keys that the actors use. Some look like what the cache uses inside.
-pub(super) const KEYS: [&str; 4] = ["a", "v1:e:a", "b*\n", "v1:L"];
+pub(crate) const KEYS: [&str; 4] = ["a", "v1:e:a", "b*\n", "v1:L"];
 
 /// Keys of the last probes.
 pub(super) const PROBES: [&str; 2] = ["probe", "probe that fails"];
 
 /// Tags that the actors use.
-pub(super) const TAGS: [&str; 3] = ["t", "v1:L", "*"];
+pub(crate) const TAGS: [&str; 3] = ["t", "v1:L", "*"];
 
 /// The limit of every L2 call, in milliseconds.
-pub(super) const HARD_MS: u64 = 400;
+pub(crate) const HARD_MS: u64 = 400;
 
 /// The longest that a message is kept back, in milliseconds.
 pub(super) const LATE_MESSAGE_MS: u64 = 800;
@@ -28,7 +28,7 @@ pub(super) const DRIFT_PPM: i64 = 30_000;
 
 /// What the seed decides.
 #[derive(Clone, Debug)]
-pub(super) struct Plan {
+pub(crate) struct Plan {
     pub(super) seed: u64,
     pub(super) nodes: usize,
     pub(super) keys: u8,
@@ -53,14 +53,14 @@ pub(super) struct Plan {
 }
 
 /// A stream of random numbers of its own for each part of a universe.
-pub(super) fn rng(seed: u64, part: u64) -> StdRng {
+pub(crate) fn rng(seed: u64, part: u64) -> StdRng {
     StdRng::seed_from_u64(
         seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ part.wrapping_mul(0xd134_2543_de82_ef95),
     )
 }
 
 impl Plan {
-    pub(super) fn new(seed: u64, skew_s: u64) -> Self {
+    pub(crate) fn new(seed: u64, skew_s: u64) -> Self {
         let mut rng = rng(seed, 1);
         let poll_ms = if rng.random_bool(0.8) { 500 } else { 1000 };
         let tags =
@@ -102,7 +102,7 @@ impl Plan {
     }
 
     /// The options of calls that choose none.
-    pub(super) fn defaults() -> EntryOptions {
+    pub(crate) fn defaults() -> EntryOptions {
         EntryOptions::new(Duration::from_secs(60))
             .l2_hard_timeout(Duration::from_millis(HARD_MS))
             .l2_soft_timeout(Duration::from_millis(100))
@@ -126,7 +126,7 @@ impl Plan {
 }
 
 /// The options of one call.
-pub(super) fn options(rng: &mut StdRng) -> EntryOptions {
+pub(crate) fn options(rng: &mut StdRng) -> EntryOptions {
     let life = [300, 2_000, 10_000, 60_000, 60_000][rng.random_range(0..5)];
     let ms = Duration::from_millis;
     let mut options = Plan::defaults().duration(ms(life));

@@ -14,18 +14,18 @@ use super::world::{Node, World, key_of, read_value, write_value};
 
 /// How a factory goes.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Run {
+pub(crate) struct Run {
     /// How long it takes before and after it reads the source, in milliseconds.
-    pub(super) before: u64,
-    pub(super) after: u64,
-    pub(super) ends: Ends,
+    pub(crate) before: u64,
+    pub(crate) after: u64,
+    pub(crate) ends: Ends,
     /// A tag that it adds, as a bit.
-    pub(super) adds: u8,
+    pub(crate) adds: u8,
 }
 
 /// How a factory ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ends {
+pub(crate) enum Ends {
     Well,
     /// Well, or with "not modified" if that is true.
     Confirming,
@@ -34,10 +34,10 @@ pub(super) enum Ends {
 }
 
 /// A panic of this is planned.
-pub(super) const PLANNED: &str = "the plan says so";
+pub(crate) const PLANNED: &str = "the plan says so";
 
 /// A random run.
-pub(super) fn run(rng: &mut StdRng) -> Run {
+pub(crate) fn run(rng: &mut StdRng) -> Run {
     let time = |rng: &mut StdRng| match rng.random_range(0..10) {
         0..3 => 0,
         3..8 => rng.random_range(1..40),
@@ -55,7 +55,7 @@ pub(super) fn run(rng: &mut StdRng) -> Run {
 }
 
 /// The names of tags.
-pub(super) fn tags(bits: u8) -> Vec<&'static str> {
+pub(crate) fn tags(bits: u8) -> Vec<&'static str> {
     TAGS.iter().enumerate().filter(|(at, _)| bits & (1 << at) != 0).map(|(_, tag)| *tag).collect()
 }
 

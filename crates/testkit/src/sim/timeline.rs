@@ -2,9 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::world::name;
 use crate::check;
-use crate::history::{Call, Log, Scope, What};
+use crate::history::{At, Call, Log, Scope, What};
 
 /// Everything that happened in the universe of a seed and has to do with its first violation; all of
 /// it, if there is none. One line per event, in order.
@@ -33,6 +32,19 @@ pub fn timeline_with(seed: u64, bug: Option<crinkle_core::sabotage::Sabotage>) -
     text
 }
 
+/// What a history tells around a moment: the last events before it and the first after.
+pub(crate) fn story(log: &Log, key: Option<u8>, at: At) -> String {
+    let mut lines = lines(log, key);
+    lines.sort();
+    let place = lines.partition_point(|(order, _, _)| *order <= at.order);
+    let around = place.saturating_sub(300)..lines.len().min(place + 30);
+    let mut text = String::new();
+    for (order, ms, line) in &lines[around] {
+        let _ = writeln!(text, "{ms:>7} ms  #{order:<6} {line}");
+    }
+    text
+}
+
 /// One event: its order, its time, and what it was.
 type Line = (u32, u64, String);
 
@@ -52,11 +64,8 @@ fn lines(log: &Log, key: Option<u8>) -> Vec<Line> {
     {
         let kind = if load.is_set { "set" } else { "factory" };
         let what = format!(
-            "node {} {kind} begins: load {id} of {:?}, tags {:03b}, call {}",
-            load.node,
-            name(load.key),
-            load.tags,
-            load.call
+            "node {} {kind} begins: load {id} of key {}, tags {:03b}, call {}",
+            load.node, load.key, load.tags, load.call
         );
         lines.push((load.began.order, load.began.ms, what));
         if let Some(ended) = load.ended {
@@ -73,8 +82,9 @@ fn lines(log: &Log, key: Option<u8>) -> Vec<Line> {
         }
         let who = applied.node.map_or_else(|| "fault".to_owned(), |node| format!("node {node}"));
         let lost = applied.lost.map_or(String::new(), |at| format!(" (lost at {} ms)", at.ms));
-        let key = applied.key.map_or("", name);
-        let what = format!("L2 change {id} by {who}: {:?} {key:?}{lost}", applied.deed);
+        let sure = if applied.sure { "" } else { " (perhaps)" };
+        let what =
+            format!("L2 change {id} by {who}: {:?} {:?}{lost}{sure}", applied.deed, applied.key);
         lines.push((applied.at.order, applied.at.ms, what));
     }
     for heard in &log.heard {

@@ -1,0 +1,210 @@
+//! The servers of a storm, and how they are spoken to.
+
+use std::error::Error;
+use std::str::FromStr;
+use std::time::Duration;
+
+use redis::{AsyncConnectionConfig, Cmd, FromRedisValue};
+use tokio::time::{Instant, sleep};
+
+use super::event::Way;
+use super::proxy::Proxy;
+use crate::redis::RedisServer;
+use crate::sentinel::{NAME, SentinelServers};
+
+pub(super) type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
+
+/// How the servers are set up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Topology {
+    /// One server, which writes everything to its disk before it answers.
+    Standalone,
+    /// A primary, a replica, and three sentinels.
+    Sentinel,
+}
+
+impl Topology {
+    /// Its name on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Standalone => "standalone",
+            Self::Sentinel => "sentinel",
+        }
+    }
+}
+
+impl FromStr for Topology {
+    type Err = ();
+
+    fn from_str(name: &str) -> Result<Self, ()> {
+        [Self::Standalone, Self::Sentinel].into_iter().find(|t| t.name() == name).ok_or(())
+    }
+}
+
+/// The servers that run.
+#[derive(Debug)]
+pub(super) enum Cluster {
+    /// The first worker goes through the proxy.
+    Standalone {
+        server: RedisServer,
+        proxy: Proxy,
+    },
+    Sentinel {
+        servers: SentinelServers,
+        primary: usize,
+    },
+}
+
+/// No server takes longer to become what it should be.
+const SETTLES: Duration = Duration::from_secs(40);
+
+impl Cluster {
+    pub(super) async fn start(topology: Topology) -> Outcome<Self> {
+        match topology {
+            Topology::Standalone => {
+                let durable = ["--appendonly", "yes", "--appendfsync", "always"];
+                let server = RedisServer::start_with(&durable);
+                let proxy = Proxy::start(server.port()).await?;
+                Ok(Self::Standalone { server, proxy })
+            }
+            Topology::Sentinel => {
+                let cluster = Self::Sentinel { servers: SentinelServers::start(), primary: 0 };
+                cluster.replicated().await?;
+                Ok(cluster)
+            }
+        }
+    }
+
+    pub(super) fn topology(&self) -> Topology {
+        match self {
+            Self::Standalone { .. } => Topology::Standalone,
+            Self::Sentinel { .. } => Topology::Sentinel,
+        }
+    }
+
+    /// How a worker reaches the servers.
+    pub(super) fn way(&self, worker: usize) -> Way {
+        match self {
+            Self::Standalone { proxy, .. } if worker == 0 => {
+                Way::Url(format!("redis://127.0.0.1:{}", proxy.port()))
+            }
+            Self::Standalone { server, .. } => Way::Url(server.url()),
+            Self::Sentinel { servers, .. } => {
+                Way::Sentinels { urls: servers.urls(), name: NAME.to_owned() }
+            }
+        }
+    }
+
+    pub(super) fn proxy(&self) -> Option<&Proxy> {
+        match self {
+            Self::Standalone { proxy, .. } => Some(proxy),
+            Self::Sentinel { .. } => None,
+        }
+    }
+
+    /// The server that takes the writes.
+    pub(super) fn primary(&mut self) -> &mut RedisServer {
+        match self {
+            Self::Standalone { server, .. } => server,
+            Self::Sentinel { servers, primary } => servers.server(*primary),
+        }
+    }
+
+    fn port(&self) -> u16 {
+        match self {
+            Self::Standalone { server, .. } => server.port(),
+            Self::Sentinel { servers, primary } => servers.ports()[*primary],
+        }
+    }
+
+    /// Says something to the primary.
+    pub(super) async fn tell<T: FromRedisValue>(&self, words: &[&str]) -> Outcome<T> {
+        tell(self.port(), words).await
+    }
+
+    /// Waits until the replica has everything.
+    pub(super) async fn replicated(&self) -> Outcome<()> {
+        let until = Instant::now() + SETTLES;
+        loop {
+            match replicas_with_mark(self.port()).await {
+                Ok(1..) => return Ok(()),
+                _ if Instant::now() > until => return Err("the replica does not follow".into()),
+                _ => sleep(Duration::from_millis(50)).await,
+            }
+        }
+    }
+
+    /// Shuts the replica out: what is written from now on it will not have.
+    pub(super) async fn cut_replica(&self) -> Outcome<()> {
+        let _: () = self.tell(&["ACL", "SETUSER", "replica", "off"]).await?;
+        let _: u64 = self.tell(&["CLIENT", "KILL", "TYPE", "replica"]).await?;
+        Ok(())
+    }
+
+    /// Kills the primary; returns when the other server is the primary, and is known as such.
+    pub(super) async fn fail_over(&mut self) -> Outcome<()> {
+        let Self::Sentinel { servers, primary } = self else { return Ok(()) };
+        servers.server(*primary).kill();
+        let other = 1 - *primary;
+        let port = servers.ports()[other];
+        settled("promoted", async || {
+            let role: Vec<redis::Value> = tell(port, &["ROLE"]).await.ok()?;
+            (redis::from_redis_value::<String>(role.first()?.clone()).ok()? == "master")
+                .then_some(())
+        })
+        .await?;
+        *primary = other;
+        Ok(())
+    }
+
+    /// Brings the old primary back, which the sentinels make a replica.
+    pub(super) async fn come_back(&mut self) -> Outcome<()> {
+        let Self::Sentinel { servers, primary } = self else { return Ok(()) };
+        let old = 1 - *primary;
+        servers.server(old).restart();
+        let port = servers.ports()[old];
+        settled("a replica again", async || {
+            let info: String = tell(port, &["INFO", "replication"]).await.ok()?;
+            (info.contains("role:slave") && info.contains("master_link_status:up")).then_some(())
+        })
+        .await?;
+        self.replicated().await
+    }
+}
+
+async fn settled(what: &str, is: impl AsyncFn() -> Option<()>) -> Outcome<()> {
+    let until = Instant::now() + SETTLES;
+    while is().await.is_none() {
+        if Instant::now() > until {
+            return Err(format!("the server is not {what} in time").into());
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+    Ok(())
+}
+
+async fn connect(port: u16) -> Outcome<redis::aio::MultiplexedConnection> {
+    let client = redis::Client::open(format!("redis://127.0.0.1:{port}"))?;
+    let config = AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_secs(5)));
+    Ok(client.get_multiplexed_async_connection_with_config(&config).await?)
+}
+
+pub(super) async fn tell<T: FromRedisValue>(port: u16, words: &[&str]) -> Outcome<T> {
+    let mut connection = connect(port).await?;
+    let mut cmd = Cmd::new();
+    for word in words {
+        cmd.arg(*word);
+    }
+    Ok(cmd.query_async(&mut connection).await?)
+}
+
+/// How many replicas have what was written until now: a mark, and all before it.
+async fn replicas_with_mark(port: u16) -> Outcome<u32> {
+    let mut connection = connect(port).await?;
+    let mut pipe = redis::pipe();
+    pipe.cmd("SET").arg("storm:mark").arg(2).ignore().cmd("WAIT").arg(1).arg(1000);
+    let (replicas,): (u32,) = pipe.query_async(&mut connection).await?;
+    Ok(replicas)
+}

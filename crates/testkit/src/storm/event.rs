@@ -1,0 +1,143 @@
+//! What a process is told, and what it tells: lines of JSON, stamped on the clock that all processes of a
+//! machine share.
+
+use serde::{Deserialize, Serialize};
+
+use crate::history::{Deed, Outcome, Said, Scope, What};
+
+/// Nanoseconds of the clock since the machine was started.
+pub(crate) type Ns = u64;
+
+/// A line to a worker.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Order {
+    /// Build a cache.
+    Begin(Round),
+    /// Use it.
+    Go,
+    /// Stop using it, and wait for the calls that run.
+    Rest,
+    /// Everything has healed: look at every key, close, and tell what happened.
+    Finish,
+}
+
+/// What one round is like.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Round {
+    /// Name of the cache.
+    pub(crate) name: String,
+    pub(crate) worker: usize,
+    pub(crate) seed: u64,
+    pub(crate) way: Way,
+    /// Where the source of truth is: a Unix socket.
+    pub(crate) source: String,
+    /// The tags of each key, as bits.
+    pub(crate) tags: Vec<u8>,
+    pub(crate) actors: usize,
+    /// The mean time between two calls of an actor.
+    pub(crate) think_ms: u64,
+    /// The bug to plant.
+    pub(crate) bug: Option<String>,
+}
+
+/// The way to the servers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Way {
+    Url(String),
+    Sentinels { urls: Vec<String>, name: String },
+}
+
+/// A line from a worker.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Word {
+    Ready,
+    Rests,
+    Done(Box<Told>),
+}
+
+/// What a worker tells of a round.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Told {
+    pub(crate) frontier: u64,
+    pub(crate) events: Vec<Event>,
+}
+
+/// One thing that happened. Calls and loads have numbers that are unique in a round.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Event {
+    Call {
+        at: Ns,
+        id: usize,
+        what: What,
+        scopes: Vec<Scope>,
+    },
+    Ended {
+        at: Ns,
+        call: usize,
+        outcome: Outcome,
+        said: Said,
+        has_barrier: bool,
+        error: String,
+    },
+    Answer {
+        call: usize,
+        key: u8,
+        load: usize,
+        says_key: u8,
+        stale: bool,
+        source: String,
+    },
+    Load {
+        at: Ns,
+        id: usize,
+        key: u8,
+        call: usize,
+        tags: u8,
+        is_set: bool,
+    },
+    Loaded {
+        at: Ns,
+        load: usize,
+        version: u32,
+    },
+    /// A factory says that a load is still current.
+    Confirmed {
+        began: Ns,
+        at: Ns,
+        load: usize,
+    },
+    /// The store was asked to change. `at` is missing if nobody knows whether it has.
+    Applied {
+        sent: Ns,
+        at: Option<Ns>,
+        key: Option<u8>,
+        deed: Deed,
+        call: Option<usize>,
+        /// The hash of the message that tells of it.
+        message: Option<u64>,
+        /// Of a numbered removal: its epoch and its nonce.
+        id: Option<(u64, u64)>,
+    },
+    Heard {
+        at: Ns,
+        message: u64,
+    },
+    /// A token was waited for.
+    Waited {
+        at: Ns,
+        token: u128,
+    },
+    Synced {
+        sent: Ns,
+        at: Ns,
+    },
+    Subscribed {
+        at: Ns,
+    },
+    /// A violation that was seen as it happened.
+    Seen {
+        at: Ns,
+        rule: String,
+        what: String,
+    },
+}

@@ -1,0 +1,307 @@
+//! What befalls the servers and the processes, and how it ends.
+
+use std::process::Command;
+use std::time::Duration;
+
+use rand::Rng;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+use tokio::time::{Instant, sleep};
+
+use super::cluster::{Cluster, Outcome, Topology};
+use super::diary::now;
+use super::event::Ns;
+use super::proxy::Mode;
+
+/// One kind of trouble.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    KilledEmpty,
+    KilledWithData,
+    ServerStopped,
+    WorkerStopped,
+    SubscriptionsKilled,
+    ClientsPaused,
+    FlushAll,
+    FullRefusing,
+    FullEvicting,
+    LedgerDeleted,
+    ScriptFlush,
+    ProxyCut,
+    ProxyCutLate,
+    ProxyDelay,
+    ProxyHalfOpen,
+    /// The last writes are lost, and the old primary comes back.
+    FailoverLosing,
+    /// The same, with everything replicated.
+    Failover,
+}
+
+use Kind::{
+    ClientsPaused, Failover, FailoverLosing, FlushAll, FullEvicting, FullRefusing, KilledEmpty,
+    KilledWithData, LedgerDeleted, ProxyCut, ProxyCutLate, ProxyDelay, ProxyHalfOpen, ScriptFlush,
+    ServerStopped, SubscriptionsKilled, WorkerStopped,
+};
+
+const STANDALONE: &[Kind] = &[
+    KilledEmpty,
+    KilledWithData,
+    ServerStopped,
+    WorkerStopped,
+    SubscriptionsKilled,
+    ClientsPaused,
+    FlushAll,
+    FullRefusing,
+    FullEvicting,
+    LedgerDeleted,
+    ScriptFlush,
+    ProxyCut,
+    ProxyCutLate,
+    ProxyDelay,
+    ProxyHalfOpen,
+];
+
+/// In rounds that fail over nothing is wiped, and the other way round: nobody could say what is left.
+const FAILING_OVER: &[Kind] =
+    &[FailoverLosing, WorkerStopped, SubscriptionsKilled, Failover, ScriptFlush, FailoverLosing];
+
+const NOT_FAILING_OVER: &[Kind] = &[
+    SubscriptionsKilled,
+    WorkerStopped,
+    FlushAll,
+    FullRefusing,
+    LedgerDeleted,
+    FullEvicting,
+    ScriptFlush,
+    FlushAll,
+];
+
+impl Kind {
+    /// Its name in reports.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            KilledEmpty => "kill -9, restart empty",
+            KilledWithData => "kill -9, restart with data",
+            ServerStopped => "SIGSTOP server",
+            WorkerStopped => "SIGSTOP process",
+            SubscriptionsKilled => "CLIENT KILL pubsub",
+            ClientsPaused => "CLIENT PAUSE",
+            FlushAll => "FLUSHALL",
+            FullRefusing => "maxmemory noeviction",
+            FullEvicting => "maxmemory allkeys-random",
+            LedgerDeleted => "ledger deleted",
+            ScriptFlush => "SCRIPT FLUSH",
+            ProxyCut => "proxy cut",
+            ProxyCutLate => "proxy cut, late delivery",
+            ProxyDelay => "proxy delay 500 ms",
+            ProxyHalfOpen => "proxy half-open",
+            FailoverLosing => "failover losing writes",
+            Failover => "failover",
+        }
+    }
+
+    /// Whether the store does not answer as it should meanwhile. By the names that the judge knows.
+    fn judged(self) -> &'static str {
+        match self {
+            SubscriptionsKilled => "disconnect",
+            FlushAll | LedgerDeleted => "wipe",
+            ScriptFlush => "script flush",
+            FailoverLosing | Failover => "failover",
+            _ => "L2 does not answer",
+        }
+    }
+
+    /// Which worker it concerns; all, if none.
+    fn worker(self) -> Option<usize> {
+        match self {
+            ProxyCut | ProxyCutLate | ProxyDelay | ProxyHalfOpen => Some(0),
+            WorkerStopped => Some(1),
+            _ => None,
+        }
+    }
+}
+
+/// Every kind once, in some order; whether the round fails over.
+pub(super) fn deck(topology: Topology, round: u64, rng: &mut StdRng) -> (Vec<Kind>, bool) {
+    let (kinds, fails_over) = match topology {
+        Topology::Standalone => (STANDALONE, false),
+        Topology::Sentinel if round.is_multiple_of(2) => (FAILING_OVER, true),
+        Topology::Sentinel => (NOT_FAILING_OVER, false),
+    };
+    let mut kinds = kinds.to_vec();
+    kinds.shuffle(rng);
+    (kinds, fails_over)
+}
+
+/// A fault that was in force.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Struck {
+    pub(super) kind: Kind,
+    pub(super) from: Ns,
+    pub(super) until: Ns,
+}
+
+impl Struck {
+    pub(super) fn judged(&self) -> (&'static str, Option<usize>) {
+        (self.kind.judged(), self.kind.worker())
+    }
+}
+
+/// What a fault did to what the store holds.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Blow {
+    Wiped {
+        from: Ns,
+        until: Ns,
+    },
+    LedgerLost {
+        from: Ns,
+        until: Ns,
+    },
+    /// What was answered after `since` is lost from `at` on.
+    FailedOver {
+        since: Ns,
+        at: Ns,
+    },
+}
+
+/// Everything that befell a round.
+#[derive(Debug, Default)]
+pub(super) struct Trouble {
+    pub(super) struck: Vec<Struck>,
+    pub(super) blows: Vec<Blow>,
+}
+
+/// What a fault needs.
+pub(super) struct Scene<'a> {
+    pub(super) cluster: &'a mut Cluster,
+    pub(super) ledger: String,
+    /// The process ids of the workers.
+    pub(super) pids: &'a [u32],
+    pub(super) trouble: &'a mut Trouble,
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+impl Scene<'_> {
+    /// One fault from its beginning to its end.
+    pub(super) async fn strike(&mut self, kind: Kind, rng: &mut StdRng) -> Outcome<()> {
+        let from = now();
+        let some = Duration::from_millis(rng.random_range(300..1500));
+        match kind {
+            KilledEmpty | KilledWithData => self.killed(kind == KilledEmpty, some).await?,
+            ServerStopped => {
+                self.cluster.primary().stop_process();
+                sleep(SECOND * 10).await;
+                self.cluster.primary().cont_process();
+            }
+            WorkerStopped => {
+                signal("STOP", self.pids[1])?;
+                sleep(SECOND * 2 + some * 2).await;
+                signal("CONT", self.pids[1])?;
+            }
+            SubscriptionsKilled => self.subscriptions_killed().await?,
+            ClientsPaused => {
+                let () = self.cluster.tell(&["CLIENT", "PAUSE", "1500", "ALL"]).await?;
+                sleep(Duration::from_millis(1500)).await;
+            }
+            FlushAll => {
+                let () = self.cluster.tell(&["FLUSHALL"]).await?;
+                self.trouble.blows.push(Blow::Wiped { from, until: now() });
+            }
+            FullRefusing => self.full("noeviction").await?,
+            FullEvicting => self.full("allkeys-random").await?,
+            LedgerDeleted => {
+                let _: u64 = self.cluster.tell(&["DEL", &self.ledger]).await?;
+                self.trouble.blows.push(Blow::LedgerLost { from, until: now() });
+            }
+            ScriptFlush => self.cluster.tell(&["SCRIPT", "FLUSH"]).await?,
+            ProxyCut => self.proxied(Mode::Cut, SECOND * 5 + some).await,
+            ProxyCutLate => {
+                let late = SECOND * 5;
+                self.proxied(Mode::Delay(late), Duration::from_millis(700)).await;
+                self.proxied(Mode::CutLate(late), Duration::from_millis(100)).await;
+            }
+            ProxyDelay => self.proxied(Mode::Delay(SECOND / 2), SECOND * 3).await,
+            ProxyHalfOpen => self.proxied(Mode::HalfOpen, SECOND * 5).await,
+            FailoverLosing => self.failover(true).await?,
+            Failover => self.failover(false).await?,
+        }
+        self.trouble.struck.push(Struck { kind, from, until: now() });
+        Ok(())
+    }
+
+    async fn killed(&mut self, empty: bool, down: Duration) -> Outcome<()> {
+        let from = now();
+        self.cluster.primary().kill();
+        sleep(down).await;
+        let server = self.cluster.primary();
+        // Starting waits for the server, and must not hold up the proxy.
+        tokio::task::block_in_place(
+            || if empty { server.restart_empty() } else { server.restart() },
+        );
+        if empty {
+            self.trouble.blows.push(Blow::Wiped { from, until: now() });
+        }
+        Ok(())
+    }
+
+    async fn subscriptions_killed(&self) -> Outcome<()> {
+        let until = Instant::now() + SECOND * 2;
+        while Instant::now() < until {
+            let _: u64 = self.cluster.tell(&["CLIENT", "KILL", "TYPE", "pubsub"]).await?;
+            sleep(Duration::from_millis(70)).await;
+        }
+        Ok(())
+    }
+
+    /// Fills the server, and lets it run full for a while.
+    async fn full(&self, policy: &str) -> Outcome<()> {
+        let ballast = "x".repeat(20_000);
+        for at in 0..100 {
+            let key = format!("storm:ballast:{at}");
+            let () = self.cluster.tell(&["SET", &key, &ballast, "PX", "20000"]).await?;
+        }
+        let () = self.cluster.tell(&["CONFIG", "SET", "maxmemory-policy", policy]).await?;
+        let until = Instant::now() + SECOND * 2;
+        while Instant::now() < until {
+            let info: String = self.cluster.tell(&["INFO", "memory"]).await?;
+            let used = info.lines().find_map(|line| line.strip_prefix("used_memory:"));
+            let used: u64 = used.unwrap_or_default().trim().parse()?;
+            let most = (used - used / 50).to_string();
+            let () = self.cluster.tell(&["CONFIG", "SET", "maxmemory", &most]).await?;
+            sleep(Duration::from_millis(250)).await;
+        }
+        let () = self.cluster.tell(&["CONFIG", "SET", "maxmemory", "0"]).await?;
+        Ok(())
+    }
+
+    async fn proxied(&self, mode: Mode, lasting: Duration) {
+        let Some(proxy) = self.cluster.proxy() else { return };
+        proxy.set(mode);
+        sleep(lasting).await;
+        proxy.set(Mode::Pass);
+    }
+
+    async fn failover(&mut self, losing: bool) -> Outcome<()> {
+        let mut since = now();
+        self.cluster.replicated().await?;
+        if losing {
+            self.cluster.cut_replica().await?;
+            sleep(SECOND).await;
+        } else {
+            since = now();
+        }
+        let at = now();
+        self.cluster.fail_over().await?;
+        self.trouble.blows.push(Blow::FailedOver { since, at });
+        sleep(SECOND).await;
+        self.cluster.come_back().await
+    }
+}
+
+fn signal(name: &str, pid: u32) -> Outcome<()> {
+    let script = format!("kill -s {name} {pid}");
+    let status = Command::new("sh").args(["-c", &script]).status()?;
+    if status.success() { Ok(()) } else { Err(format!("`{script}` failed").into()) }
+}

@@ -1,0 +1,76 @@
+//! Real servers in real trouble: three processes use a cache over Redis while servers are killed, frozen,
+//! filled and emptied, and the judge of the simulator reads what they saw.
+//!
+//! Every process writes down what its callers, its store and its bus saw, stamped on the clock that all
+//! processes of the machine share. Nobody knows when a command ran in the server, only that it did between
+//! being sent and being answered: where two things may have overlapped, either outcome passes.
+
+mod actors;
+mod cluster;
+mod diary;
+mod event;
+mod faults;
+mod merge;
+mod proxy;
+mod rounds;
+mod source;
+mod tap;
+mod worker;
+
+use std::time::Duration;
+
+pub use cluster::Topology;
+pub use rounds::{Job, Report, Violation, run};
+pub use worker::work;
+
+/// How many processes use the cache.
+const WORKERS: usize = 3;
+
+/// How many keys there are.
+const KEYS: usize = 16;
+
+/// The poll of the caches.
+const POLL: Duration = Duration::from_millis(500);
+
+/// Their coherence lease.
+const LEASE: Duration = Duration::from_secs(4);
+
+/// No call may take longer.
+const LONGEST_CALL: Duration = Duration::from_secs(25);
+
+/// The name of a key; some look like what the cache uses inside.
+fn name(key: u8) -> String {
+    let odd = crate::sim::ODD_KEYS.get(usize::from(key));
+    odd.map_or_else(|| format!("k:{key}"), |odd| (*odd).to_owned())
+}
+
+/// The key of a name.
+fn key_of(wanted: &str) -> Option<u8> {
+    (0..u8::try_from(KEYS).unwrap_or(u8::MAX)).find(|key| name(*key) == wanted)
+}
+
+/// What a value says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Value {
+    key: u8,
+    load: usize,
+    version: u32,
+}
+
+/// What stands in the cache.
+fn write_value(Value { key, load, version }: Value) -> String {
+    format!("~storm.{key}.{load}.{version};")
+}
+
+/// The value in these bytes, wherever it stands.
+fn read_value(bytes: &[u8]) -> Option<Value> {
+    let at = bytes.windows(7).position(|w| w == b"~storm.")? + 7;
+    let end = at + bytes[at..].iter().position(|b| *b == b';')?;
+    let mut parts = std::str::from_utf8(&bytes[at..end]).ok()?.split('.');
+    let mut part = || parts.next();
+    Some(Value {
+        key: part()?.parse().ok()?,
+        load: part()?.parse().ok()?,
+        version: part()?.parse().ok()?,
+    })
+}

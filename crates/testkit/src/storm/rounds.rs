@@ -1,0 +1,262 @@
+//! The coordinator: starts servers and processes, deals out trouble, and has what happened judged.
+
+use std::collections::BTreeMap;
+use std::process::Stdio;
+use std::time::Duration;
+
+use crinkle_core::sabotage::Sabotage;
+use rand::Rng;
+use rand::rngs::StdRng;
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::cluster::{Cluster, Outcome, Topology};
+use super::event::{Order, Round, Told, Word};
+use super::faults::{Scene, Trouble, deck};
+use super::merge::merge;
+use super::{KEYS, LEASE, LONGEST_CALL, POLL, WORKERS, source};
+use crate::check::{self, Terms};
+use crate::history::Log;
+use crate::sim::{self, HARD_MS};
+
+/// What to do.
+#[derive(Clone, Copy, Debug)]
+#[expect(clippy::exhaustive_structs, reason = "written down by callers")]
+pub struct Job {
+    /// How the servers are set up.
+    pub topology: Topology,
+    /// How long, about.
+    pub lasting: Duration,
+    /// The bug to plant; the job ends with the first violation.
+    pub bug: Option<Sabotage>,
+    /// What the dice begin with. The same seed deals the same faults, but nothing else repeats itself.
+    pub seed: u64,
+}
+
+/// A guarantee that was broken.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Violation {
+    /// In which round.
+    pub round: u64,
+    /// Which guarantee.
+    pub rule: &'static str,
+    /// What happened.
+    pub what: String,
+    /// The events that have to do with it, line by line.
+    pub story: String,
+}
+
+/// What came of a job.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Report {
+    /// How often each fault struck.
+    pub faults: BTreeMap<&'static str, u64>,
+    /// How many calls were made.
+    pub ops: u64,
+    /// Everything that was broken.
+    pub violations: Vec<Violation>,
+    /// The longest time for which a fresh answer was older than an acknowledged write.
+    pub worst_staleness_ms: u64,
+}
+
+/// How long an end takes: a sequence is told every ten polls, and a `set` on its way holds recovery back.
+fn ends_after() -> Duration {
+    POLL * 12 + Duration::from_millis(2500)
+}
+
+/// What is kept for the end of a job, when it deals out trouble.
+const END: Duration = Duration::from_secs(12);
+
+/// A round deals out trouble for this long at most.
+const LONGEST_ROUND: Duration = Duration::from_secs(75);
+
+/// One of the processes.
+#[derive(Debug)]
+struct Worker {
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+}
+
+impl Worker {
+    fn start() -> Outcome<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("--worker").stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+        let mut child = command.spawn()?;
+        let input = child.stdin.take().ok_or("a worker without input")?;
+        let output = child.stdout.take().ok_or("a worker without output")?;
+        Ok(Self { child, input, output: BufReader::new(output) })
+    }
+
+    async fn order(&mut self, order: &Order) -> Outcome<()> {
+        let line = serde_json::to_string(order)? + "\n";
+        Ok(self.input.write_all(line.as_bytes()).await?)
+    }
+
+    async fn word(&mut self) -> Outcome<Word> {
+        let mut line = String::new();
+        let read = timeout(LONGEST_CALL * 4, self.output.read_line(&mut line)).await??;
+        if read == 0 {
+            return Err("a worker has died; its standard error says why".into());
+        }
+        Ok(serde_json::from_str(&line)?)
+    }
+}
+
+/// Everything that runs.
+struct Storm {
+    job: Job,
+    cluster: Cluster,
+    workers: Vec<Worker>,
+    dir: TempDir,
+    rng: StdRng,
+    report: Report,
+}
+
+/// Runs rounds until the time is over. Lines about what goes on are given to `tell`.
+///
+/// # Errors
+///
+/// If the servers or the processes cannot be run.
+pub async fn run(job: Job, tell: impl Fn(&str) + Sync + Send) -> Outcome<Report> {
+    let workers = (0..WORKERS).map(|_| Worker::start()).collect::<Outcome<Vec<_>>>()?;
+    let (cluster, dir) = (Cluster::start(job.topology).await?, tempfile::tempdir()?);
+    let rng = sim::rng(job.seed, 0);
+    let mut storm = Storm { job, cluster, workers, dir, rng, report: Report::default() };
+    let over = Instant::now() + job.lasting;
+    for round in 0.. {
+        storm.round(round, over, &tell).await?;
+        let caught = job.bug.is_some() && !storm.report.violations.is_empty();
+        if caught || Instant::now() + END > over {
+            break;
+        }
+    }
+    Ok(storm.report)
+}
+
+impl Storm {
+    async fn round(
+        &mut self,
+        number: u64,
+        over: Instant,
+        tell: &(impl Fn(&str) + Sync),
+    ) -> Outcome<()> {
+        let name = format!("storm-{number}");
+        self.begin(number, &name).await?;
+        let (kinds, fails_over) = deck(self.cluster.topology(), number, &mut self.rng);
+        let mut trouble = Trouble::default();
+        self.all(&Order::Go).await?;
+        sleep(Duration::from_secs(1)).await;
+        let ends = (Instant::now() + LONGEST_ROUND).min(over - END.min(self.job.lasting / 2));
+        let pids: Vec<_> = self.workers.iter().filter_map(|worker| worker.child.id()).collect();
+        for kind in kinds {
+            if Instant::now() > ends {
+                break;
+            }
+            tell(&format!("round {number}: {}", kind.name()));
+            let ledger = format!("{name}:v1:L");
+            let (cluster, trouble) = (&mut self.cluster, &mut trouble);
+            let mut scene = Scene { cluster, ledger, pids: &pids, trouble };
+            scene.strike(kind, &mut self.rng).await?;
+            *self.report.faults.entry(kind.name()).or_default() += 1;
+            sleep(Duration::from_millis(self.rng.random_range(200..1200))).await;
+        }
+        tell(&format!("round {number}: rests, and is judged"));
+        let told = self.end().await?;
+        // Judging is work, and the proxy need not wait for it.
+        let terms = terms(fails_over);
+        tokio::task::block_in_place(|| self.judge(number, &told, &trouble, terms));
+        Ok(())
+    }
+
+    async fn begin(&mut self, number: u64, name: &str) -> Outcome<()> {
+        let path = self.dir.path().join(format!("source-{number}"));
+        source::serve(&path)?;
+        let draw = |rng: &mut StdRng| if rng.random_bool(0.6) { rng.random_range(1..8) } else { 0 };
+        let tags: Vec<u8> = (0..KEYS).map(|_| draw(&mut self.rng)).collect();
+        let think_ms = [15, 40, 120][self.rng.random_range(0..3)];
+        for (worker, process) in self.workers.iter_mut().enumerate() {
+            let round = Round {
+                name: name.to_owned(),
+                worker,
+                seed: self.job.seed ^ (number << 20),
+                way: self.cluster.way(worker),
+                source: path.display().to_string(),
+                tags: tags.clone(),
+                actors: 16,
+                think_ms,
+                bug: self.job.bug.map(|bug| bug.name().to_owned()),
+            };
+            process.order(&Order::Begin(round)).await?;
+        }
+        for worker in &mut self.workers {
+            worker.word().await?;
+        }
+        Ok(())
+    }
+
+    async fn all(&mut self, order: &Order) -> Outcome<()> {
+        for worker in &mut self.workers {
+            worker.order(order).await?;
+        }
+        Ok(())
+    }
+
+    async fn end(&mut self) -> Outcome<Vec<Told>> {
+        self.all(&Order::Rest).await?;
+        for worker in &mut self.workers {
+            worker.word().await?;
+        }
+        sleep(ends_after()).await;
+        self.all(&Order::Finish).await?;
+        let mut all = Vec::new();
+        for worker in &mut self.workers {
+            if let Word::Done(told) = worker.word().await? {
+                all.push(*told);
+            }
+        }
+        Ok(all)
+    }
+
+    fn judge(&mut self, round: u64, told: &[Told], trouble: &Trouble, terms: Terms) {
+        let log = merge(told, trouble);
+        let mut found = check::check(&log, &terms);
+        let frontiers: Vec<_> = told.iter().map(|told| told.frontier).collect();
+        if frontiers.iter().any(|frontier| *frontier != frontiers[0]) {
+            let what = format!("the ledgers differ: {frontiers:?}");
+            found.push(check::Violation { rule: "L1", what, key: None, at: Default::default() });
+        }
+        let stalest = check::staleness(&log, &terms);
+        self.report.worst_staleness_ms = self.report.worst_staleness_ms.max(stalest);
+        self.report.ops += log.calls.len() as u64;
+        for violation in found {
+            let story = story(&log, &violation);
+            let check::Violation { rule, what, .. } = violation;
+            self.report.violations.push(Violation { round, rule, what, story });
+        }
+    }
+}
+
+/// What happened around a violation.
+fn story(log: &Log, violation: &check::Violation) -> String {
+    sim::story(log, violation.key, violation.at)
+}
+
+fn terms(fails_over: bool) -> Terms {
+    let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    Terms {
+        poll_ms: ms(POLL),
+        // A machine that does other things runs nobody for a while.
+        lease_ms: ms(LEASE) + 1000,
+        hard_ms: HARD_MS,
+        late_ms: 1500,
+        heals_ms: 3000,
+        straggles_ms: 2000,
+        fused: true,
+        fails_over,
+    }
+}

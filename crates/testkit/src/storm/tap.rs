@@ -1,0 +1,291 @@
+//! A worker's store and bus, with everything that passes written down: what was sent, what was answered, and
+//! what nobody knows.
+
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use crinkle_backplane::RedisBackplane;
+use crinkle_core::backplane::message::{self, Body};
+use crinkle_core::backplane::{Backplane, BackplaneError, Incoming, Subscription};
+use crinkle_core::l2::{Announce, AnnounceRemoval, Atomicity, BusId, L2, L2Error, Read, Record};
+use crinkle_core::protocol::ledger::{Advance, Advanced, Strength, SyncAsk, SyncReply, Target};
+use crinkle_core::protocol::record::{LeaseAsk, Put};
+use crinkle_core::protocol::{TagHash, Version};
+use crinkle_l2_redis::RedisL2;
+use parking_lot::Mutex;
+
+use super::diary::Diary;
+use super::event::{Event, Ns};
+use super::{key_of, read_value};
+use crate::history::{Deed, Scope};
+use crate::sim::TAGS;
+
+tokio::task_local! {
+    /// The call on whose behalf the store is asked.
+    pub(super) static CALL: usize;
+}
+
+/// The store of a worker.
+#[derive(Debug)]
+pub(super) struct TappedL2 {
+    inner: RedisL2,
+    diary: Diary,
+    /// When each removal was sent first: a repeated one keeps its number.
+    removals: Mutex<HashMap<u64, Ns>>,
+}
+
+impl TappedL2 {
+    pub(super) fn new(inner: RedisL2, diary: Diary) -> Self {
+        Self { inner, diary, removals: Mutex::default() }
+    }
+
+    fn sending(&self, key: Option<u8>, deed: Deed, message: Option<&Bytes>) -> Sent<'_> {
+        let sent = self.diary.at();
+        let call = CALL.try_with(|call| *call).ok();
+        let message = message.map(|message| hash(message));
+        Sent { diary: &self.diary, sent, key, deed: Some(deed), call, message, id: None }
+    }
+}
+
+/// A change on its way. If its caller lets go of it, nobody knows what came of it.
+struct Sent<'a> {
+    diary: &'a Diary,
+    sent: Ns,
+    key: Option<u8>,
+    deed: Option<Deed>,
+    call: Option<usize>,
+    message: Option<u64>,
+    id: Option<(u64, u64)>,
+}
+
+impl Sent<'_> {
+    /// The answer is there: it happened as this, or not at all.
+    fn answered(mut self, deed: Option<Deed>) {
+        if let Some(deed) = deed {
+            let at = Some(self.diary.at());
+            self.write(at, deed);
+        }
+        self.deed = None;
+    }
+
+    /// What an error leaves open.
+    fn failed(mut self, error: &L2Error) {
+        if !error.is_unknown() {
+            self.deed = None;
+        }
+    }
+
+    fn write(&self, at: Option<Ns>, deed: Deed) {
+        let Sent { sent, key, call, message, id, .. } = *self;
+        self.diary.note(Event::Applied { sent, at, key, deed, call, message, id });
+    }
+}
+
+impl Drop for Sent<'_> {
+    fn drop(&mut self) {
+        if let Some(deed) = self.deed.take() {
+            self.write(None, deed);
+        }
+    }
+}
+
+/// The key of a record's name.
+fn key_in(record: &str) -> Option<u8> {
+    record.split_once("v1:e:").and_then(|(_, name)| key_of(name))
+}
+
+fn load_of(record: &Record) -> Option<usize> {
+    read_value(&record.bytes).map(|value| value.load)
+}
+
+/// Tells messages apart.
+fn hash(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |sum: u64, byte| {
+        (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+/// What a removal covers.
+fn scope_of(ask: &Advance) -> Scope {
+    if ask.removal.targets.contains(&Target::Everything) {
+        return Scope::All;
+    }
+    let has = |tag: &str| ask.removal.targets.contains(&Target::Tag(TagHash::of(tag)));
+    let bits = TAGS.iter().enumerate().filter(|(_, tag)| has(tag)).map(|(at, _)| 1 << at);
+    Scope::Tags(bits.sum())
+}
+
+#[async_trait]
+impl L2 for TappedL2 {
+    fn bus(&self) -> Option<BusId> {
+        self.inner.bus()
+    }
+
+    fn atomicity(&self) -> Atomicity {
+        self.inner.atomicity()
+    }
+
+    async fn read(&self, key: &str, ask: Option<LeaseAsk>) -> Result<Read, L2Error> {
+        self.inner.read(key, ask).await
+    }
+
+    async fn read_many(&self, asks: &[(String, Option<LeaseAsk>)]) -> Result<Vec<Read>, L2Error> {
+        self.inner.read_many(asks).await
+    }
+
+    async fn put(
+        &self,
+        key: &str,
+        expected: Version,
+        record: Record,
+        announce: Option<Announce>,
+    ) -> Result<Put, L2Error> {
+        let deed = load_of(&record).map_or(Deed::Evict, Deed::Put);
+        let sent = self.sending(key_in(key), deed, announce.as_ref().map(|a| &a.message));
+        let put = self.inner.put(key, expected, record, announce).await;
+        match &put {
+            Ok(put) => sent.answered((*put == Put::Stored).then_some(deed)),
+            Err(error) => sent.failed(error),
+        }
+        put
+    }
+
+    async fn set(
+        &self,
+        key: &str,
+        record: Record,
+        latest_us: Option<u64>,
+        announce: Option<Announce>,
+    ) -> Result<(), L2Error> {
+        let deed = load_of(&record).map_or(Deed::Remove, Deed::Set);
+        let sent = self.sending(key_in(key), deed, announce.as_ref().map(|a| &a.message));
+        let set = self.inner.set(key, record, latest_us, announce).await;
+        match &set {
+            Ok(()) => sent.answered(Some(deed)),
+            Err(error) if error.to_string() == L2Error::late().to_string() => {
+                sent.answered(Some(Deed::Remove));
+            }
+            Err(error) => sent.failed(error),
+        }
+        set
+    }
+
+    async fn remove(&self, key: &str, announce: Option<Announce>) -> Result<(), L2Error> {
+        let message = announce.as_ref().map(|a| &a.message);
+        let sent = self.sending(key_in(key), Deed::Remove, message);
+        let removed = self.inner.remove(key, announce).await;
+        match &removed {
+            Ok(()) => sent.answered(Some(Deed::Remove)),
+            Err(error) => sent.failed(error),
+        }
+        removed
+    }
+
+    async fn expire(
+        &self,
+        key: &str,
+        version: Version,
+        announce: Option<Announce>,
+    ) -> Result<(), L2Error> {
+        let message = announce.as_ref().map(|a| &a.message);
+        let sent = self.sending(key_in(key), Deed::Expire, message);
+        let expired = self.inner.expire(key, version, announce).await;
+        match &expired {
+            Ok(()) => sent.answered(Some(Deed::Expire)),
+            Err(error) => sent.failed(error),
+        }
+        expired
+    }
+
+    async fn release(&self, key: &str, lease: Version) -> Result<(), L2Error> {
+        self.inner.release(key, lease).await
+    }
+
+    async fn renew(&self, key: &str, lease: Version, ttl_ms: u64) -> Result<bool, L2Error> {
+        self.inner.renew(key, lease, ttl_ms).await
+    }
+
+    async fn advance(
+        &self,
+        ledger: &str,
+        ask: &Advance,
+        announce: Option<AnnounceRemoval>,
+    ) -> Result<Advanced, L2Error> {
+        let (scope, hard) = (scope_of(ask), ask.removal.strength == Strength::Hard);
+        let nonce = ask.removal.nonce.0;
+        let deed = Deed::Advance { scope, hard, number: 0 };
+        let mut sent = self.sending(None, deed, None);
+        sent.sent = *self.removals.lock().entry(nonce).or_insert(sent.sent);
+        let told = announce.clone();
+        let advanced = self.inner.advance(ledger, ask, announce).await;
+        match &advanced {
+            Ok(advanced) => {
+                sent.id = Some((advanced.epoch.0, nonce));
+                sent.message = told.map(|told| hash(&message::numbered(&told, *advanced)));
+                sent.answered(Some(Deed::Advance { scope, hard, number: advanced.seq }));
+            }
+            Err(error) => sent.failed(error),
+        }
+        advanced
+    }
+
+    async fn sync(&self, ledger: &str, ask: &SyncAsk) -> Result<SyncReply, L2Error> {
+        let sent = self.diary.at();
+        let reply = self.inner.sync(ledger, ask).await?;
+        let at = self.diary.at();
+        self.diary.note(Event::Synced { sent, at });
+        Ok(reply)
+    }
+}
+
+/// The bus of a worker.
+#[derive(Debug)]
+pub(super) struct TappedBus {
+    pub(super) inner: RedisBackplane,
+    pub(super) diary: Diary,
+}
+
+#[derive(Debug)]
+struct TappedSubscription {
+    inner: Box<dyn Subscription>,
+    diary: Diary,
+}
+
+#[async_trait]
+impl Backplane for TappedBus {
+    fn bus(&self) -> Option<BusId> {
+        self.inner.bus()
+    }
+
+    async fn publish(&self, channel: &str, message: Bytes) -> Result<(), BackplaneError> {
+        self.inner.publish(channel, message).await
+    }
+
+    async fn subscribe(
+        &self,
+        channels: &[String],
+    ) -> Result<Box<dyn Subscription>, BackplaneError> {
+        let inner = self.inner.subscribe(channels).await?;
+        let diary = self.diary.clone();
+        diary.note(Event::Subscribed { at: diary.at() });
+        Ok(Box::new(TappedSubscription { inner, diary }))
+    }
+}
+
+#[async_trait]
+impl Subscription for TappedSubscription {
+    async fn next(&mut self) -> Option<Incoming> {
+        let incoming = self.inner.next().await;
+        if let Some(Incoming::Message(bytes)) = &incoming {
+            let news = message::decode(bytes).is_some_and(|message| {
+                matches!(message.body, Body::Key { .. } | Body::Removal { .. })
+            });
+            if news {
+                let at = self.diary.at();
+                self.diary.note(Event::Heard { at, message: hash(bytes) });
+            }
+        }
+        incoming
+    }
+}
