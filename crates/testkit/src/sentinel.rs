@@ -12,7 +12,7 @@ use crate::redis::RedisServer;
 pub const NAME: &str = "mymaster";
 
 /// How long a server must be silent until the sentinels give it up, in milliseconds.
-const DOWN_AFTER_MS: u32 = 800;
+const DOWN_AFTER_MS: u32 = 2000;
 
 /// Two servers, one the replica of the other, watched by three sentinels. All are killed when dropped.
 ///
@@ -66,6 +66,12 @@ impl SentinelServers {
     #[must_use]
     pub fn ports(&self) -> [u16; 2] {
         [self.servers[0].port(), self.servers[1].port()]
+    }
+
+    /// The ports of the sentinels.
+    #[must_use]
+    pub fn sentinel_ports(&self) -> Vec<u16> {
+        self.sentinels.iter().map(|sentinel| sentinel.port).collect()
     }
 
     /// The URLs of the sentinels.

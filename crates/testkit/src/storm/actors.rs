@@ -61,9 +61,9 @@ fn wish(rng: &mut StdRng) -> Wish {
         870..910 => Wish::Remove(hot),
         910..945 => Wish::Set(hot),
         945..960 => Wish::Expire(hot),
-        960..978 => Wish::RemoveTags(tag),
-        978..984 => Wish::ExpireTag(tag),
-        984..986 => Wish::Clear(rng.random_bool(0.5)),
+        960..968 => Wish::RemoveTags(tag),
+        968..971 => Wish::ExpireTag(tag),
+        971 if rng.random_bool(0.3) => Wish::Clear(rng.random_bool(0.5)),
         _ => Wish::After,
     }
 }

@@ -143,6 +143,17 @@ impl Cluster {
         Ok(())
     }
 
+    /// Whether the sentinels have chosen another primary on their own, as they do when a machine is too busy
+    /// for its servers.
+    pub(super) async fn has_moved(&mut self) -> Outcome<bool> {
+        let Self::Sentinel { servers, primary } = self else { return Ok(false) };
+        let ask = ["SENTINEL", "GET-MASTER-ADDR-BY-NAME", NAME];
+        let named: (String, u16) = tell(servers.sentinel_ports()[0], &ask).await?;
+        let now = servers.ports().iter().position(|port| *port == named.1);
+        let before = std::mem::replace(primary, now.unwrap_or(*primary));
+        Ok(before != *primary)
+    }
+
     /// Kills the primary; returns when the other server is the primary, and is known as such.
     pub(super) async fn fail_over(&mut self) -> Outcome<()> {
         let Self::Sentinel { servers, primary } = self else { return Ok(()) };

@@ -69,10 +69,10 @@ impl Sent<'_> {
         self.deed = None;
     }
 
-    /// What an error leaves open.
+    /// What an error leaves open. What was refused may have been announced: that comes first.
     fn failed(mut self, error: &L2Error) {
         if !error.is_unknown() {
-            self.deed = None;
+            self.deed = Some(Deed::Evict);
         }
     }
 
