@@ -3,6 +3,7 @@
 mod killed;
 mod node;
 mod paused;
+mod sentinel;
 mod stampede;
 mod trouble;
 mod writes;

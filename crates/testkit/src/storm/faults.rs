@@ -3,7 +3,6 @@
 use std::process::Command;
 use std::time::Duration;
 
-use rand::Rng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use tokio::time::{Instant, sleep};
@@ -11,7 +10,7 @@ use tokio::time::{Instant, sleep};
 use super::cluster::{Cluster, Outcome, Topology};
 use super::diary::now;
 use super::event::Ns;
-use super::proxy::Mode;
+use super::proxy::{Mode, Proxy};
 
 /// One kind of trouble.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +30,7 @@ pub(super) enum Kind {
     ProxyCutLate,
     ProxyDelay,
     ProxyHalfOpen,
+    ProxyDeaf,
     /// The last writes are lost, and the old primary comes back.
     FailoverLosing,
     /// The same, with everything replicated.
@@ -39,15 +39,15 @@ pub(super) enum Kind {
 
 use Kind::{
     ClientsPaused, Failover, FailoverLosing, FlushAll, FullEvicting, FullRefusing, KilledEmpty,
-    KilledWithData, LedgerDeleted, ProxyCut, ProxyCutLate, ProxyDelay, ProxyHalfOpen, ScriptFlush,
-    ServerStopped, SubscriptionsKilled, WorkerStopped,
+    KilledWithData, LedgerDeleted, ProxyCut, ProxyCutLate, ProxyDeaf, ProxyDelay, ProxyHalfOpen,
+    ScriptFlush, ServerStopped, SubscriptionsKilled, WorkerStopped,
 };
 
+/// What befalls the server of all.
 const STANDALONE: &[Kind] = &[
     KilledEmpty,
     KilledWithData,
     ServerStopped,
-    WorkerStopped,
     SubscriptionsKilled,
     ClientsPaused,
     FlushAll,
@@ -55,25 +55,24 @@ const STANDALONE: &[Kind] = &[
     FullEvicting,
     LedgerDeleted,
     ScriptFlush,
-    ProxyCut,
-    ProxyCutLate,
-    ProxyDelay,
-    ProxyHalfOpen,
 ];
+
+/// What befalls one process, meanwhile.
+const OF_A_PROCESS: &[Kind] =
+    &[WorkerStopped, ProxyCut, ProxyCutLate, ProxyDelay, ProxyHalfOpen, ProxyDeaf];
 
 /// In rounds that fail over nothing is wiped, and the other way round: nobody could say what is left.
 const FAILING_OVER: &[Kind] =
-    &[FailoverLosing, WorkerStopped, SubscriptionsKilled, Failover, ScriptFlush, FailoverLosing];
+    &[FailoverLosing, SubscriptionsKilled, Failover, ScriptFlush, FailoverLosing];
 
 const NOT_FAILING_OVER: &[Kind] = &[
     SubscriptionsKilled,
-    WorkerStopped,
     FlushAll,
     FullRefusing,
     LedgerDeleted,
     FullEvicting,
     ScriptFlush,
-    FlushAll,
+    ClientsPaused,
 ];
 
 impl Kind {
@@ -95,6 +94,7 @@ impl Kind {
             ProxyCutLate => "proxy cut, late delivery",
             ProxyDelay => "proxy delay 500 ms",
             ProxyHalfOpen => "proxy half-open",
+            ProxyDeaf => "proxy half-open, subscription",
             FailoverLosing => "failover losing writes",
             Failover => "failover",
         }
@@ -103,7 +103,7 @@ impl Kind {
     /// Whether the store does not answer as it should meanwhile. By the names that the judge knows.
     fn judged(self) -> &'static str {
         match self {
-            SubscriptionsKilled => "disconnect",
+            SubscriptionsKilled | ProxyDeaf => "disconnect",
             FlushAll | LedgerDeleted => "wipe",
             ScriptFlush => "script flush",
             FailoverLosing | Failover => "failover",
@@ -114,23 +114,37 @@ impl Kind {
     /// Which worker it concerns; all, if none.
     fn worker(self) -> Option<usize> {
         match self {
-            ProxyCut | ProxyCutLate | ProxyDelay | ProxyHalfOpen => Some(0),
+            ProxyCut | ProxyCutLate | ProxyDelay | ProxyHalfOpen | ProxyDeaf => Some(0),
             WorkerStopped => Some(1),
             _ => None,
         }
     }
 }
 
-/// Every kind once, in some order; whether the round fails over.
-pub(super) fn deck(topology: Topology, round: u64, rng: &mut StdRng) -> (Vec<Kind>, bool) {
-    let (kinds, fails_over) = match topology {
-        Topology::Standalone => (STANDALONE, false),
-        Topology::Sentinel if round.is_multiple_of(2) => (FAILING_OVER, true),
-        Topology::Sentinel => (NOT_FAILING_OVER, false),
-    };
-    let mut kinds = kinds.to_vec();
-    kinds.shuffle(rng);
-    (kinds, fails_over)
+/// What befalls a round, each kind once and in some order.
+#[derive(Debug)]
+pub(super) struct Deck {
+    /// What befalls the servers.
+    pub(super) servers: Vec<Kind>,
+    /// What befalls one process meanwhile.
+    pub(super) processes: Vec<Kind>,
+    pub(super) fails_over: bool,
+}
+
+impl Deck {
+    pub(super) fn shuffled(topology: Topology, round: u64, rng: &mut StdRng) -> Self {
+        let (servers, processes, fails_over) = match topology {
+            Topology::Standalone => (STANDALONE, OF_A_PROCESS, false),
+            Topology::Sentinel if round.is_multiple_of(2) => {
+                (FAILING_OVER, &OF_A_PROCESS[..1], true)
+            }
+            Topology::Sentinel => (NOT_FAILING_OVER, &OF_A_PROCESS[..1], false),
+        };
+        let (mut servers, mut processes) = (servers.to_vec(), processes.to_vec());
+        servers.shuffle(rng);
+        processes.shuffle(rng);
+        Self { servers, processes, fails_over }
+    }
 }
 
 /// A fault that was in force.
@@ -172,33 +186,79 @@ pub(super) struct Trouble {
     pub(super) blows: Vec<Blow>,
 }
 
-/// What a fault needs.
-pub(super) struct Scene<'a> {
-    pub(super) cluster: &'a mut Cluster,
-    pub(super) ledger: String,
-    /// The process ids of the workers.
-    pub(super) pids: &'a [u32],
-    pub(super) trouble: &'a mut Trouble,
+impl Trouble {
+    fn note(&mut self, kind: Kind, from: Ns) {
+        self.struck.push(Struck { kind, from, until: now() });
+    }
+
+    /// The trouble of both.
+    pub(super) fn and(mut self, other: Self) -> Self {
+        self.struck.extend(other.struck);
+        self.blows.extend(other.blows);
+        self
+    }
 }
 
 const SECOND: Duration = Duration::from_secs(1);
 
-impl Scene<'_> {
-    /// One fault from its beginning to its end.
-    pub(super) async fn strike(&mut self, kind: Kind, rng: &mut StdRng) -> Outcome<()> {
+/// Where a process is, for what befalls it.
+pub(super) struct Stage {
+    pub(super) proxy: Option<Proxy>,
+    /// The process ids of the workers.
+    pub(super) pids: Vec<u32>,
+    pub(super) trouble: Trouble,
+}
+
+impl Stage {
+    /// One fault of a process from its beginning to its end.
+    pub(super) async fn strike(&mut self, kind: Kind) -> Outcome<()> {
         let from = now();
-        let some = Duration::from_millis(rng.random_range(300..1500));
+        match kind {
+            WorkerStopped => {
+                signal("STOP", self.pids[1])?;
+                sleep(Duration::from_millis(8500)).await;
+                signal("CONT", self.pids[1])?;
+            }
+            ProxyCut => self.proxied(Mode::Cut, SECOND * 6).await,
+            ProxyCutLate => {
+                self.proxied(Mode::Delay(SECOND * 5), Duration::from_millis(600)).await;
+                self.proxied(Mode::CutLate, Duration::from_millis(200)).await;
+            }
+            ProxyDelay => self.proxied(Mode::Delay(SECOND / 2), SECOND * 3).await,
+            ProxyHalfOpen => self.proxied(Mode::HalfOpen, SECOND * 8).await,
+            _ => self.proxied(Mode::Deaf, SECOND * 8).await,
+        }
+        self.trouble.note(kind, from);
+        Ok(())
+    }
+
+    async fn proxied(&self, mode: Mode, lasting: Duration) {
+        let Some(proxy) = &self.proxy else { return };
+        proxy.set(mode);
+        sleep(lasting).await;
+        if mode != Mode::Delay(SECOND * 5) {
+            proxy.set(Mode::Pass);
+        }
+    }
+}
+
+/// Where the servers are, for what befalls them.
+pub(super) struct Scene<'a> {
+    pub(super) cluster: &'a mut Cluster,
+    pub(super) ledger: String,
+    pub(super) trouble: Trouble,
+}
+
+impl Scene<'_> {
+    /// One fault of the servers from its beginning to its end.
+    pub(super) async fn strike(&mut self, kind: Kind, some: Duration) -> Outcome<()> {
+        let from = now();
         match kind {
             KilledEmpty | KilledWithData => self.killed(kind == KilledEmpty, some).await?,
             ServerStopped => {
                 self.cluster.primary().stop_process();
                 sleep(SECOND * 10).await;
                 self.cluster.primary().cont_process();
-            }
-            WorkerStopped => {
-                signal("STOP", self.pids[1])?;
-                sleep(SECOND * 2 + some * 2).await;
-                signal("CONT", self.pids[1])?;
             }
             SubscriptionsKilled => self.subscriptions_killed().await?,
             ClientsPaused => {
@@ -215,19 +275,11 @@ impl Scene<'_> {
                 let _: u64 = self.cluster.tell(&["DEL", &self.ledger]).await?;
                 self.trouble.blows.push(Blow::LedgerLost { from, until: now() });
             }
-            ScriptFlush => self.cluster.tell(&["SCRIPT", "FLUSH"]).await?,
-            ProxyCut => self.proxied(Mode::Cut, SECOND * 5 + some).await,
-            ProxyCutLate => {
-                let late = SECOND * 5;
-                self.proxied(Mode::Delay(late), Duration::from_millis(700)).await;
-                self.proxied(Mode::CutLate(late), Duration::from_millis(100)).await;
-            }
-            ProxyDelay => self.proxied(Mode::Delay(SECOND / 2), SECOND * 3).await,
-            ProxyHalfOpen => self.proxied(Mode::HalfOpen, SECOND * 5).await,
             FailoverLosing => self.failover(true).await?,
             Failover => self.failover(false).await?,
+            _ => self.cluster.tell(&["SCRIPT", "FLUSH"]).await?,
         }
-        self.trouble.struck.push(Struck { kind, from, until: now() });
+        self.trouble.note(kind, from);
         Ok(())
     }
 
@@ -274,13 +326,6 @@ impl Scene<'_> {
         }
         let () = self.cluster.tell(&["CONFIG", "SET", "maxmemory", "0"]).await?;
         Ok(())
-    }
-
-    async fn proxied(&self, mode: Mode, lasting: Duration) {
-        let Some(proxy) = self.cluster.proxy() else { return };
-        proxy.set(mode);
-        sleep(lasting).await;
-        proxy.set(Mode::Pass);
     }
 
     async fn failover(&mut self, losing: bool) -> Outcome<()> {

@@ -33,7 +33,7 @@ const KEYS: usize = 16;
 const POLL: Duration = Duration::from_millis(500);
 
 /// Their coherence lease.
-const LEASE: Duration = Duration::from_secs(4);
+const LEASE: Duration = Duration::from_secs(6);
 
 /// No call may take longer.
 const LONGEST_CALL: Duration = Duration::from_secs(25);

@@ -2,6 +2,8 @@
 
 use std::io;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -16,16 +18,18 @@ pub(super) enum Mode {
     Pass,
     /// Connections are closed, and new ones too.
     Cut,
-    /// The same, but what is on its way to the server arrives later.
-    CutLate(Duration),
+    /// The same, but what is on its way to the server arrives.
+    CutLate,
     /// Every byte takes longer, each way.
     Delay(Duration),
     /// Connections stay, and swallow everything; they are closed when this ends.
     HalfOpen,
+    /// The same, but only of what subscriptions are told.
+    Deaf,
 }
 
 /// A running proxy; it ends with the runtime.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Proxy {
     port: u16,
     mode: watch::Sender<Mode>,
@@ -57,7 +61,7 @@ impl Proxy {
 
 async fn carry(client: TcpStream, to: u16, mode: watch::Receiver<Mode>) {
     let now = *mode.borrow();
-    if matches!(now, Mode::Cut | Mode::CutLate(_)) {
+    if matches!(now, Mode::Cut | Mode::CutLate) {
         return;
     }
     let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, to)).await else { return };
@@ -65,66 +69,78 @@ async fn carry(client: TcpStream, to: u16, mode: watch::Receiver<Mode>) {
     drop((client.set_nodelay(true), server.set_nodelay(true)));
     let ((from_client, to_client), (from_server, to_server)) =
         (client.into_split(), server.into_split());
-    let up = tokio::spawn(one_way(from_client, to_server, mode.clone(), true));
-    one_way(from_server, to_client, mode, false).await;
+    let subscribes = Arc::new(AtomicBool::new(false));
+    let up = Way { to_server: true, subscribes: Arc::clone(&subscribes) };
+    let up = tokio::spawn(up.carry(from_client, to_server, mode.clone()));
+    Way { to_server: false, subscribes }.carry(from_server, to_client, mode).await;
     // What goes to the server may still be late.
     drop(up.await);
 }
 
-/// Carries bytes one way until a side closes, or the mode says so.
-async fn one_way(
-    mut from: OwnedReadHalf,
-    to: OwnedWriteHalf,
-    mut mode: watch::Receiver<Mode>,
+/// One direction of a connection.
+struct Way {
     to_server: bool,
-) {
-    let (send, queue) = mpsc::unbounded_channel();
-    let writer = tokio::spawn(deliver(queue, to));
-    let mut bytes = vec![0; 64 << 10];
-    let mut swallowing = false;
-    loop {
-        let read = tokio::select! {
-            changed = mode.changed() => {
-                let now = *mode.borrow_and_update();
-                match now {
-                    _ if changed.is_err() => break,
-                    Mode::Cut => {
-                        writer.abort();
-                        break;
-                    }
-                    Mode::CutLate(late) => {
-                        if to_server {
-                            let mut rest = vec![0; 64 << 10];
-                            // What the client has sent and nobody has read.
-                            if let Ok(read) = from.try_read(&mut rest) {
-                                let _ = send.send((Instant::now() + late, rest[..read].to_vec()));
-                            }
-                        } else {
+    /// Whether the client has subscribed on it.
+    subscribes: Arc<AtomicBool>,
+}
+
+impl Way {
+    /// Carries bytes until a side closes, or the mode says so.
+    async fn carry(
+        self,
+        mut from: OwnedReadHalf,
+        to: OwnedWriteHalf,
+        mut mode: watch::Receiver<Mode>,
+    ) {
+        let (send, queue) = mpsc::unbounded_channel();
+        let writer = tokio::spawn(deliver(queue, to));
+        let mut bytes = vec![0; 64 << 10];
+        let mut swallowed = false;
+        loop {
+            let read = tokio::select! {
+                changed = mode.changed() => {
+                    match *mode.borrow_and_update() {
+                        // What is on its way to the server may be late, and arrive.
+                        Mode::CutLate if self.to_server => break,
+                        Mode::Cut | Mode::CutLate => {
                             writer.abort();
+                            break;
                         }
-                        break;
+                        now if changed.is_err() || swallowed && !self.swallows(now) => break,
+                        _ => continue,
                     }
-                    Mode::HalfOpen => swallowing = true,
-                    _ if swallowing => break,
-                    _ => {}
                 }
+                read = from.read(&mut bytes) => read,
+            };
+            let Ok(read @ 1..) = read else { break };
+            self.look(&bytes[..read]);
+            let now = *mode.borrow();
+            if self.swallows(now) {
+                swallowed = true;
                 continue;
             }
-            read = from.read(&mut bytes) => read,
-        };
-        let Ok(read @ 1..) = read else { break };
-        let late = match *mode.borrow() {
-            Mode::Delay(late) => late,
-            Mode::HalfOpen => continue,
-            _ => Duration::ZERO,
-        };
-        if send.send((Instant::now() + late, bytes[..read].to_vec())).is_err() {
-            break;
+            let late = if let Mode::Delay(late) = now { late } else { Duration::ZERO };
+            if send.send((Instant::now() + late, bytes[..read].to_vec())).is_err() {
+                break;
+            }
+        }
+        drop((send, from));
+        drop(writer.await);
+    }
+
+    fn look(&self, bytes: &[u8]) {
+        if self.to_server && bytes.windows(9).any(|word| word == b"SUBSCRIBE") {
+            self.subscribes.store(true, Ordering::Relaxed);
         }
     }
-    drop(send);
-    drop(from);
-    drop(writer.await);
+
+    fn swallows(&self, mode: Mode) -> bool {
+        match mode {
+            Mode::HalfOpen => true,
+            Mode::Deaf => !self.to_server && self.subscribes.load(Ordering::Relaxed),
+            _ => false,
+        }
+    }
 }
 
 async fn deliver(mut queue: mpsc::UnboundedReceiver<(Instant, Vec<u8>)>, mut to: OwnedWriteHalf) {

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::cluster::{Cluster, Outcome, Topology};
 use super::event::{Order, Round, Told, Word};
-use super::faults::{Scene, Trouble, deck};
+use super::faults::{Deck, Scene, Stage, Trouble};
 use super::merge::merge;
 use super::{KEYS, LEASE, LONGEST_CALL, POLL, WORKERS, source};
 use crate::check::{self, Terms};
@@ -55,8 +55,6 @@ pub struct Violation {
 pub struct Report {
     /// How often each fault struck.
     pub faults: BTreeMap<&'static str, u64>,
-    /// How many rounds were not judged, because a busy machine made the sentinels fail over by themselves.
-    pub unjudged: u64,
     /// How many calls were made.
     pub ops: u64,
     /// Everything that was broken.
@@ -149,36 +147,72 @@ impl Storm {
     ) -> Outcome<()> {
         let name = format!("storm-{number}");
         self.begin(number, &name).await?;
-        let (kinds, fails_over) = deck(self.cluster.topology(), number, &mut self.rng);
-        let mut trouble = Trouble::default();
+        let deck = Deck::shuffled(self.cluster.topology(), number, &mut self.rng);
         self.all(&Order::Go).await?;
         sleep(Duration::from_secs(1)).await;
         let ends = (Instant::now() + LONGEST_ROUND).min(over - END.min(self.job.lasting / 2));
-        let pids: Vec<_> = self.workers.iter().filter_map(|worker| worker.child.id()).collect();
-        for kind in kinds {
-            if Instant::now() > ends {
-                break;
-            }
-            tell(&format!("round {number}: {}", kind.name()));
-            let ledger = format!("{name}:v1:L");
-            let (cluster, trouble) = (&mut self.cluster, &mut trouble);
-            let mut scene = Scene { cluster, ledger, pids: &pids, trouble };
-            scene.strike(kind, &mut self.rng).await?;
-            *self.report.faults.entry(kind.name()).or_default() += 1;
-            sleep(Duration::from_millis(self.rng.random_range(200..1200))).await;
+        let (trouble, broke) = self.trouble(&name, &deck, ends, tell).await;
+        let moved = self.cluster.has_moved().await?;
+        if !moved {
+            broke?;
         }
         tell(&format!("round {number}: rests, and is judged"));
         let told = self.end().await?;
         // Judging is work, and the proxy need not wait for it.
-        if self.cluster.has_moved().await? {
+        if moved {
             // Two primaries for a while, and nobody knows who has told what to which.
             tell(&format!("round {number}: the sentinels failed over on their own; not judged"));
-            self.report.unjudged += 1;
-            return Ok(());
+            return self.cluster.come_back().await;
         }
-        let terms = terms(fails_over);
+        for struck in &trouble.struck {
+            *self.report.faults.entry(struck.kind.name()).or_default() += 1;
+        }
+        let terms = terms(deck.fails_over);
         tokio::task::block_in_place(|| self.judge(number, &told, &trouble, terms));
         Ok(())
+    }
+
+    /// Deals out both halves of the deck at the same time.
+    async fn trouble(
+        &mut self,
+        name: &str,
+        deck: &Deck,
+        ends: Instant,
+        tell: &(impl Fn(&str) + Sync),
+    ) -> (Trouble, Outcome<()>) {
+        let pids = self.workers.iter().filter_map(|worker| worker.child.id()).collect();
+        let proxy = self.cluster.proxy().cloned();
+        let mut stage = Stage { proxy, pids, trouble: Trouble::default() };
+        let (ledger, trouble) = (format!("{name}:v1:L"), Trouble::default());
+        let mut scene = Scene { cluster: &mut self.cluster, ledger, trouble };
+        let pauses: [Vec<_>; 2] = [&deck.servers, &deck.processes].map(|kinds| {
+            let pause = |_| Duration::from_millis(self.rng.random_range(200..1400));
+            kinds.iter().map(pause).collect()
+        });
+        let servers = async {
+            for (kind, pause) in deck.servers.iter().zip(&pauses[0]) {
+                if Instant::now() > ends {
+                    break;
+                }
+                tell(&format!("{name}: {}", kind.name()));
+                scene.strike(*kind, *pause).await?;
+                sleep(*pause).await;
+            }
+            Ok(())
+        };
+        let processes = async {
+            for (kind, pause) in deck.processes.iter().zip(&pauses[1]) {
+                if Instant::now() > ends {
+                    break;
+                }
+                tell(&format!("{name}: {}", kind.name()));
+                stage.strike(*kind).await?;
+                sleep(*pause).await;
+            }
+            Ok(())
+        };
+        let (one, two): (Outcome<()>, Outcome<()>) = tokio::join!(servers, processes);
+        (scene.trouble.and(stage.trouble), one.and(two))
     }
 
     async fn begin(&mut self, number: u64, name: &str) -> Outcome<()> {
@@ -261,7 +295,7 @@ fn terms(fails_over: bool) -> Terms {
         // A machine that does other things runs nobody for a while.
         lease_ms: ms(LEASE) + 1000,
         hard_ms: HARD_MS,
-        late_ms: 1500,
+        late_ms: 800,
         heals_ms: 3000,
         straggles_ms: 2000,
         fused: true,

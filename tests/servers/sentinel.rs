@@ -1,0 +1,93 @@
+//! A primary behind sentinels: who it is changes, and the clients follow.
+
+use std::time::Duration;
+
+use crinkle::redis::{RedisBackplane, RedisClient, RedisL2};
+use crinkle::{Cache, EntryOptions, Reach, Source};
+use crinkle_testkit::sentinel::{NAME, SentinelServers};
+use tokio::time::{Instant, sleep, timeout};
+
+/// A failover takes a few seconds.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+async fn node(servers: &SentinelServers) -> Cache {
+    let client = RedisClient::sentinel(servers.urls(), NAME).await.expect("sound URLs");
+    let cache = Cache::builder("shop")
+        .default_options(EntryOptions::new(Duration::from_secs(600)))
+        .l2(RedisL2::new(client.clone()))
+        .backplane(RedisBackplane::new(client))
+        .build()
+        .expect("sound settings");
+    timeout(DEADLINE, cache.ready()).await.expect("ready in time").expect("not closed");
+    cache
+}
+
+/// Waits for a condition, with a deadline.
+async fn until(what: &str, condition: impl AsyncFn() -> bool) {
+    let began = Instant::now();
+    while !condition().await {
+        assert!(began.elapsed() < DEADLINE, "waited too long until {what}");
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Asks one of the servers.
+async fn ask<T: redis::FromRedisValue>(port: u16, words: &[&str]) -> Option<T> {
+    let client = redis::Client::open(format!("redis://127.0.0.1:{port}")).ok()?;
+    let mut connection = client.get_multiplexed_async_connection().await.ok()?;
+    let mut cmd = redis::Cmd::new();
+    for word in words {
+        cmd.arg(*word);
+    }
+    cmd.query_async(&mut connection).await.ok()
+}
+
+/// Both nodes write to the server at this port, and hear each other.
+async fn both_use(port: u16, one: &Cache, two: &Cache) {
+    until("the new primary takes writes", async || {
+        one.set("followed", 1_u64).await.is_ok_and(|receipt| receipt.l2() == Reach::Done)
+            && ask::<u64>(port, &["EXISTS", "shop:v1:e:followed"]).await == Some(1)
+    })
+    .await;
+    until("the other node reads there", async || {
+        two.get::<u64>("followed").await.is_ok_and(|found| found.is_some())
+    })
+    .await;
+    until("both are in step", async || one.health().coherent && two.health().coherent).await;
+    one.remove("followed").await.expect("removed");
+    until("the other node hears of it", async || two.peek::<u64>("followed").is_none()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_primary_is_left_for_the_one_that_the_sentinels_name() {
+    let mut servers = SentinelServers::start();
+    let (one, two) = (node(&servers).await, node(&servers).await);
+    let load = one.get_or_set("key", |_| async { crinkle::ok(1_u64) }).await.expect("a value");
+    assert_eq!(load.source(), Source::Factory);
+    assert_eq!(two.get::<u64>("key").await.expect("no error").as_deref(), Some(&1));
+    let new = servers.ports()[1];
+    until("the replica follows", async || {
+        ask::<u64>(new, &["EXISTS", "shop:v1:e:key"]).await == Some(1)
+    })
+    .await;
+    servers.server(0).kill();
+    both_use(new, &one, &two).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_demoted_primary_is_left_though_it_lives() {
+    let servers = SentinelServers::start();
+    let (one, two) = (node(&servers).await, node(&servers).await);
+    let sentinel = servers.sentinel_ports()[0];
+    until("the sentinels agree to a failover", async || {
+        ask::<String>(sentinel, &["SENTINEL", "FAILOVER", NAME]).await.is_some()
+    })
+    .await;
+    both_use(servers.ports()[1], &one, &two).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_url_that_makes_no_sense_is_refused() {
+    assert!(RedisClient::sentinel(["not a url"], NAME).await.is_err());
+    assert!(RedisClient::sentinel(Vec::<String>::new(), NAME).await.is_err());
+}
