@@ -295,7 +295,7 @@ fn terms(fails_over: bool) -> Terms {
         // A machine that does other things runs nobody for a while.
         lease_ms: ms(LEASE) + 1000,
         hard_ms: HARD_MS,
-        late_ms: 800,
+        late_ms: 1500,
         heals_ms: 3000,
         straggles_ms: 2000,
         fused: true,

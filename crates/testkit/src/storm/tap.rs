@@ -10,7 +10,7 @@ use crinkle_core::backplane::message::{self, Body};
 use crinkle_core::backplane::{Backplane, BackplaneError, Incoming, Subscription};
 use crinkle_core::l2::{Announce, AnnounceRemoval, Atomicity, BusId, L2, L2Error, Read, Record};
 use crinkle_core::protocol::ledger::{Advance, Advanced, Strength, SyncAsk, SyncReply, Target};
-use crinkle_core::protocol::record::{LeaseAsk, Put};
+use crinkle_core::protocol::record::{Head, LeaseAsk, Put};
 use crinkle_core::protocol::{TagHash, Version};
 use crinkle_l2_redis::RedisL2;
 use parking_lot::Mutex;
@@ -132,6 +132,10 @@ impl L2 for TappedL2 {
 
     async fn read_many(&self, asks: &[(String, Option<LeaseAsk>)]) -> Result<Vec<Read>, L2Error> {
         self.inner.read_many(asks).await
+    }
+
+    async fn read_heads(&self, keys: &[String]) -> Result<Vec<Option<Head>>, L2Error> {
+        self.inner.read_heads(keys).await
     }
 
     async fn put(

@@ -1,0 +1,49 @@
+//! How old fresh answers were.
+
+use std::collections::HashMap;
+
+use super::{Judge, Terms};
+use crate::history::{At, Call, Deed, Log, Said};
+
+/// For how long, in milliseconds, a fresh answer was older than a write that L2 had acknowledged when the
+/// read began, at most: the time between the end of the first such write and the begin of the read. What
+/// overlapped the write or was stored after it is not older, and what a failover took back is no write.
+pub(crate) fn staleness(log: &Log, terms: &Terms) -> u64 {
+    let judge = Judge {
+        log,
+        terms,
+        words: Vec::new(),
+        of_key: HashMap::new(),
+        barriers: Vec::new(),
+        known: Vec::new(),
+        found: Vec::new(),
+    };
+    let acknowledged = log.calls.iter().enumerate().filter(|(_, call)| call.said == Said::Done);
+    let mut writes: Vec<_> =
+        acknowledged.filter_map(|(at, call)| Some((at, call, call.end?))).collect();
+    let lost = |write: &Call, end: &At| {
+        log.applied.iter().any(|applied| {
+            let Deed::Failover(since) = applied.deed else { return false };
+            applied.at > write.start && since < end.order
+        })
+    };
+    writes.retain(|(_, write, end)| !lost(write, end));
+    let mut worst = 0;
+    for call in &log.calls {
+        for answer in call.answers.iter().filter(|answer| !answer.stale) {
+            let load = &log.loads[answer.load];
+            let stamp = judge.stamp(answer.load, call.end.map_or(u32::MAX, |end| end.order));
+            let older = |(at, write, end): &&(usize, &Call, At)| {
+                *end < call.start
+                    && load.call != *at
+                    && stamp < write.start.order
+                    && write.scopes.iter().any(|scope| scope.covers(load))
+                    && !judge.stored_after(answer.load, write.start.order)
+            };
+            if let Some((_, _, end)) = writes.iter().filter(older).min_by_key(|(_, _, end)| *end) {
+                worst = worst.max(call.start.ms - end.ms);
+            }
+        }
+    }
+    worst
+}
