@@ -54,4 +54,6 @@ mod pages {
     mod stores {}
     #[doc = include_str!("../../../docs/observability.md")]
     mod observability {}
+    #[doc = include_str!("../../../docs/benchmarks.md")]
+    mod benchmarks {}
 }

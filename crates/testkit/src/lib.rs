@@ -13,14 +13,19 @@
 //! | [`storm`] | real servers in trouble, under the same judge |
 
 pub mod chaos;
+#[cfg(feature = "sim")]
 mod check;
 pub mod clock;
 pub mod contract;
+#[cfg(feature = "sim")]
 mod history;
 pub mod memcached;
+#[cfg(feature = "sim")]
 pub mod model;
 mod process;
 pub mod redis;
 pub mod sentinel;
+#[cfg(feature = "sim")]
 pub mod sim;
+#[cfg(feature = "sim")]
 pub mod storm;

@@ -1,0 +1,159 @@
+//! The rows that were measured, and how they are shown.
+
+use std::fmt::Write as _;
+use std::process::Command;
+use std::time::SystemTime;
+
+use anyhow::Result;
+use serde_json::json;
+
+use crate::docs;
+use crate::env::{Env, command};
+use crate::row::{Numbers, Row};
+
+/// The rows so far.
+#[derive(Default)]
+pub(crate) struct Board {
+    only: Option<String>,
+    rows: Vec<Row>,
+}
+
+impl Board {
+    pub(crate) fn new(env: &Env) -> Self {
+        Self { only: env.arguments.only.clone(), rows: Vec::new() }
+    }
+
+    /// Whether a row was asked for.
+    pub(crate) fn wants(&self, name: &str) -> bool {
+        self.only.as_ref().is_none_or(|part| name.contains(part.as_str()))
+    }
+
+    /// Whether one of them was.
+    pub(crate) fn wants_any(&self, names: &[&str]) -> bool {
+        names.iter().any(|name| self.wants(name))
+    }
+
+    /// Takes a row, if it was asked for, and says so.
+    pub(crate) fn push(&mut self, row: Row) {
+        if self.wants(&row.name) {
+            eprintln!("{}", line(&row));
+            self.rows.push(row);
+        }
+    }
+
+    /// Prints everything: the JSON object, or the table.
+    pub(crate) fn print(&self, env: &Env) -> Result<()> {
+        if env.arguments.json {
+            let rows: Vec<_> = self.rows.iter().map(Row::json).collect();
+            let all = json!({
+                "machine": machine(),
+                "date": date(),
+                "command": command(),
+                "quick": env.quick(),
+                "rows": rows,
+            });
+            println!("{}", serde_json::to_string_pretty(&all)?);
+        } else {
+            println!("{}", self.table());
+        }
+        if env.arguments.write {
+            docs::replace(
+                env.arguments.trace.as_ref().map_or("scoreboard", |_| "trace"),
+                &self.table(),
+            )?;
+        }
+        Ok(())
+    }
+
+    /// The rows as a table, in Markdown.
+    pub(crate) fn table(&self) -> String {
+        let mut table = format!("{}, {}  \n`{}`\n\n", machine(), date(), command());
+        table.push_str("| row | unit | crinkle | floors | peers | allocs | goals |\n");
+        table.push_str("|---|---|---:|---|---|---:|---|\n");
+        for row in &self.rows {
+            let allocs = row.allocs.get("crinkle").map_or(String::new(), |n| number(*n));
+            // Writing to a string does not fail.
+            _ = writeln!(
+                table,
+                "| `{}` | {} | {} | {} | {} | {allocs} | {} |",
+                row.name,
+                row.unit,
+                number(row.crinkle),
+                numbers(&row.floors),
+                numbers(&row.peers),
+                goals(row),
+            );
+        }
+        for row in &self.rows {
+            for note in &row.notes {
+                _ = writeln!(table, "\n`{}`: {note}", row.name);
+            }
+        }
+        let goals = self.rows.iter().flat_map(|row| &row.goals);
+        let (all, met) = (goals.clone().count(), goals.filter(|goal| goal.met).count());
+        _ = write!(table, "\n{met} of {all} goals met.");
+        table
+    }
+}
+
+fn line(row: &Row) -> String {
+    let (floors, peers) = (numbers(&row.floors), numbers(&row.peers));
+    let crinkle = number(row.crinkle);
+    format!("{:<28} {crinkle} {} | {floors} | {peers} | {}", row.name, row.unit, goals(row))
+}
+
+fn goals(row: &Row) -> String {
+    let goal = |goal: &crate::row::Goal| {
+        let verdict = if goal.met { "met" } else { "NOT MET" };
+        format!("{}: {} {verdict}", goal.text, number(goal.is))
+    };
+    row.goals.iter().map(goal).collect::<Vec<_>>().join("; ")
+}
+
+fn numbers(numbers: &Numbers) -> String {
+    let each = numbers.iter().map(|(name, value)| format!("{name} {}", number(*value)));
+    each.collect::<Vec<_>>().join(", ")
+}
+
+/// Three digits that count.
+pub(crate) fn number(value: f64) -> String {
+    match value.abs() {
+        _ if value.is_nan() => "-".to_owned(),
+        0.0 => "0".to_owned(),
+        less if less < 10.0 => format!("{value:.2}"),
+        less if less < 100.0 => format!("{value:.1}"),
+        _ => {
+            let digits = format!("{value:.0}");
+            let mut grouped = String::new();
+            for (at, digit) in digits.chars().enumerate() {
+                if at > 0 && (digits.len() - at) % 3 == 0 {
+                    grouped.push(',');
+                }
+                grouped.push(digit);
+            }
+            grouped
+        }
+    }
+}
+
+/// The processor, how many of it, and the compiler.
+pub(crate) fn machine() -> String {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let model = model.map_or("unknown processor", |(_, model)| model);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    format!("{model}, {cores} cores, {}, {}", std::env::consts::OS, rustc())
+}
+
+/// The compiler that is on the path.
+pub(crate) fn rustc() -> String {
+    let output = Command::new("rustc").arg("--version").output();
+    let version = output.ok().and_then(|output| String::from_utf8(output.stdout).ok());
+    version.map_or_else(|| "rustc unknown".to_owned(), |version| version.trim().to_owned())
+}
+
+#[expect(clippy::disallowed_methods, reason = "the date of a report")]
+/// When this is.
+pub(crate) fn date() -> String {
+    httpdate::fmt_http_date(SystemTime::now())
+}

@@ -1,0 +1,29 @@
+//! The page with the results: text between markers, which a command writes anew.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+/// Replaces what is between `<!-- name -->` and `<!-- /name -->`.
+pub(crate) fn replace(name: &str, text: &str) -> Result<()> {
+    let path = folder().join("benchmarks.md");
+    let page =
+        fs::read_to_string(&path).with_context(|| format!("{} cannot be read", path.display()))?;
+    let (open, close) = (format!("<!-- {name} -->"), format!("<!-- /{name} -->"));
+    let missing = || format!("{} has no place for {name}", path.display());
+    let (before, rest) = page.split_once(&open).with_context(missing)?;
+    let (_, after) = rest.split_once(&close).with_context(missing)?;
+    Ok(fs::write(&path, format!("{before}{open}\n{text}\n{close}{after}"))?)
+}
+
+/// Where the plot of this name goes.
+pub(crate) fn plot(name: &str) -> Result<PathBuf> {
+    let plots = folder().join("benchmarks");
+    fs::create_dir_all(&plots)?;
+    Ok(plots.join(format!("{name}.svg")))
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs")
+}

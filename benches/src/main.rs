@@ -1,0 +1,73 @@
+//! The scoreboard: Crinkle against its floors and its peers, in one run.
+//!
+//! `cargo run --release -p crinkle-benches --bin scoreboard -- [--json] [--quick] [--grow] [--trace FILE]
+//! [--write] [--redis URL] [--only SUBSTRING] [--gate]`
+
+mod board;
+mod docs;
+mod env;
+mod gate;
+mod grow;
+mod hits;
+mod instructions;
+mod measure;
+#[cfg(feature = "peers")]
+mod peers;
+#[cfg(not(feature = "peers"))]
+#[path = "no_peers.rs"]
+mod peers;
+mod remote;
+mod row;
+mod rows;
+mod trace;
+mod worker;
+mod workload;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use board::Board;
+use env::{Arguments, Env};
+
+const USAGE: &str = "scoreboard [--json] [--quick] [--grow] [--trace FILE] [--write] [--redis URL] \
+                     [--only SUBSTRING] [--gate]";
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("scoreboard: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<ExitCode> {
+    let arguments = match Arguments::parse(std::env::args().skip(1)) {
+        Ok(arguments) => arguments,
+        Err(wrong) => {
+            eprintln!("scoreboard: {wrong}\nusage: {USAGE}");
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    if let Some((kind, rest)) = arguments.worker.split_first() {
+        worker::run(kind, rest)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let env = Env::new(arguments)?;
+    if env.arguments.gate {
+        return gate::run(&env);
+    }
+    if env.arguments.grow {
+        grow::run(&env)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut board = Board::new(&env);
+    if env.arguments.trace.is_none() {
+        rows::run(&env, &mut board)?;
+    }
+    trace::rows(&env, &mut board)?;
+    board.print(&env)?;
+    Ok(ExitCode::SUCCESS)
+}

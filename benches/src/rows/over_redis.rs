@@ -1,0 +1,124 @@
+//! A hit in L2, and a miss: what a round trip costs with a cache around it.
+
+use std::cell::Cell;
+
+use anyhow::{Result, ensure};
+use futures_util::future::try_join_all;
+
+use crate::board::Board;
+use crate::env::Env;
+use crate::measure::{Contender, machine_time, race, wall};
+use crate::peers::{hits_in_l2, misses};
+use crate::remote::{Crinkle, Node, Raw, Remote, loads};
+use crate::row::Row;
+
+const FLOOR_HIT: &str = "redis_get";
+const FLOOR_MISS: &str = "redis_get_then_set_publish";
+
+pub(super) fn rows(env: &Env, board: &mut Board) -> Result<()> {
+    for callers in [1, 64] {
+        let name = format!("l2_hit/c={callers}");
+        if board.wants(&name) {
+            board.push(hit(env, name, callers)?);
+        }
+    }
+    for callers in [1, 64] {
+        let name = format!("miss/c={callers}");
+        if board.wants(&name) {
+            board.push(miss(env, name, callers)?);
+        }
+    }
+    Ok(())
+}
+
+fn hit(env: &Env, name: String, callers: usize) -> Result<Row> {
+    let keys = keys(env, callers);
+    let remotes = remotes(env, FLOOR_HIT, hits_in_l2(&env.redis()));
+    let mut contenders = Vec::new();
+    for remote in &remotes {
+        env.runtime.block_on(round(&**remote, "hit", keys, 64))?;
+        contenders.push(Contender::new(remote.name(), remote.side(), move |n| {
+            loads();
+            let took = env.runtime.block_on(round(&**remote, "hit", n, callers))?;
+            ensure!(loads() == 0, "what was put into Redis was not found there");
+            Ok(took)
+        }));
+    }
+    let scores = race(&mut contenders, env.counted(keys, keys))?;
+    Ok(match callers {
+        1 => Row::of(name, "us", &scores, |ns| ns / 1e3).against(1.1, FLOOR_HIT),
+        _ => Row::of(name, "op/s", &scores, |ns| 1e9 / ns).upwards().against(0.8, FLOOR_HIT),
+    })
+}
+
+fn miss(env: &Env, name: String, callers: usize) -> Result<Row> {
+    let keys = keys(env, callers);
+    let remotes = remotes(env, FLOOR_MISS, misses(&env.redis()));
+    // No key was asked for before, not even in another run against the same server.
+    let rounds = Cell::new(machine_time().as_nanos());
+    let mut contenders = Vec::new();
+    for remote in &remotes {
+        let rounds = &rounds;
+        contenders.push(Contender::new(remote.name(), remote.side(), move |n| {
+            rounds.set(rounds.get() + 1);
+            let prefix = format!("miss:{callers}:{}", rounds.get());
+            loads();
+            let took = env.runtime.block_on(round(&**remote, &prefix, n, callers))?;
+            ensure!(loads() == n, "a factory did not run once per key");
+            Ok(took)
+        }));
+    }
+    let scores = race(&mut contenders, env.counted(keys, keys))?;
+    let allowed = 1.15;
+    Ok(match callers {
+        1 => Row::of(name, "us", &scores, |ns| ns / 1e3).against(allowed, FLOOR_MISS),
+        _ => {
+            let row = Row::of(name, "op/s", &scores, |ns| 1e9 / ns).upwards();
+            row.against((100.0 / allowed).round() / 100.0, FLOOR_MISS)
+        }
+    })
+}
+
+/// How many keys a round has.
+fn keys(env: &Env, callers: usize) -> u64 {
+    if callers == 1 { env.pick(2_000, 500) } else { env.pick(20_000, 5_000) }
+}
+
+fn remotes(env: &Env, floor: &'static str, peers: Vec<Box<dyn Remote>>) -> Vec<Box<dyn Remote>> {
+    let url = env.redis();
+    let mut remotes: Vec<Box<dyn Remote>> =
+        vec![Box::new(Crinkle { url: url.clone() }), Box::new(Raw { url, name: floor })];
+    remotes.extend(peers);
+    remotes
+}
+
+/// A new node loads each key once, so many at a time; the time of the loads.
+async fn round(
+    remote: &dyn Remote,
+    prefix: &str,
+    keys: u64,
+    callers: usize,
+) -> Result<std::time::Duration> {
+    let node = remote.node().await?;
+    let begun = wall();
+    let callers = callers as u64;
+    try_join_all((0..callers).map(|caller| caller_of(&*node, prefix, caller, callers, keys)))
+        .await?;
+    let took = begun.elapsed();
+    node.close().await;
+    Ok(took)
+}
+
+async fn caller_of(
+    node: &dyn Node,
+    prefix: &str,
+    first: u64,
+    callers: u64,
+    keys: u64,
+) -> Result<()> {
+    for id in (first..keys).step_by(callers as usize) {
+        let found = node.load(&format!("{prefix}:{id}"), id as usize).await?;
+        ensure!(found == id, "another product");
+    }
+    Ok(())
+}

@@ -1,0 +1,90 @@
+//! Rows of several processes: this program again, told what to do on its command line and driven
+//! line by line.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+use tokio::io::{AsyncBufReadExt, stdin};
+use tokio::runtime::Builder;
+
+use crate::{instructions, rows};
+
+/// A process of a row; killed when dropped.
+pub(crate) struct Worker {
+    child: Child,
+    to: ChildStdin,
+    from: BufReader<ChildStdout>,
+}
+
+impl Worker {
+    pub(crate) fn spawn(words: &[&str]) -> Result<Self> {
+        let mut child = Command::new(std::env::current_exe()?)
+            .arg("--worker")
+            .args(words)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("a worker could not be started")?;
+        let to = child.stdin.take().context("a worker has no input")?;
+        let from = BufReader::new(child.stdout.take().context("a worker has no output")?);
+        Ok(Self { child, to, from })
+    }
+
+    pub(crate) fn say(&mut self, line: &str) -> Result<()> {
+        writeln!(self.to, "{line}")?;
+        Ok(self.to.flush()?)
+    }
+
+    pub(crate) fn hear(&mut self) -> Result<String> {
+        let mut line = String::new();
+        ensure!(self.from.read_line(&mut line)? > 0, "a worker has ended");
+        Ok(line.trim_end().to_owned())
+    }
+
+    pub(crate) fn expect(&mut self, line: &str) -> Result<()> {
+        let heard = self.hear()?;
+        ensure!(heard == line, "a worker said {heard:?} instead of {line:?}");
+        Ok(())
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        // Fails only if it is gone already.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// Waits for a line of the parent's.
+pub(crate) async fn wait_for(expected: &str) -> Result<()> {
+    let heard = next_line().await?;
+    ensure!(heard == expected, "the parent said {heard:?} instead of {expected:?}");
+    Ok(())
+}
+
+/// The next line of the parent's.
+pub(crate) async fn next_line() -> Result<String> {
+    let mut line = String::new();
+    // A reader per line would lose what it has read ahead; the parent waits for an answer to each.
+    let read = tokio::io::BufReader::new(stdin()).read_line(&mut line).await?;
+    ensure!(read > 0, "the parent has gone");
+    Ok(line.trim_end().to_owned())
+}
+
+/// Does what a parent asked for.
+pub(crate) fn run(kind: &str, rest: &[String]) -> Result<()> {
+    let words: Vec<&str> = rest.iter().map(String::as_str).collect();
+    if let ("read", [name, reads]) = (kind, words.as_slice()) {
+        return instructions::read(name, reads.parse()?);
+    }
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        match (kind, words.as_slice()) {
+            ("crowd", [url, key, callers]) => rows::crowd(url, key, callers.parse()?).await,
+            ("hear", [who, url]) => rows::hear(who, url).await,
+            _ => bail!("no worker is called {kind:?}"),
+        }
+    })
+}

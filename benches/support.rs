@@ -1,1 +1,0 @@
-//! Benchmarks of Crinkle; the scoreboard comes here.
