@@ -210,7 +210,7 @@ where
     entry_options!();
     read_options!();
 
-    /// Allows a stale answer; see [`EntryOptions::allow_stale`].
+    /// Allows a stale answer; see [`EntryOptions::allow_stale`](crate::EntryOptions::allow_stale).
     pub fn allow_stale(mut self) -> Self {
         self.options.add(Choice::allow_stale(true));
         self
@@ -268,7 +268,7 @@ where
         Self { get, default }
     }
 
-    /// Allows a stale answer; see [`EntryOptions::allow_stale`].
+    /// Allows a stale answer; see [`EntryOptions::allow_stale`](crate::EntryOptions::allow_stale).
     pub fn allow_stale(mut self) -> Self {
         self.get = self.get.allow_stale();
         self
