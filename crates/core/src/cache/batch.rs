@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
 
-use super::Cache;
 use super::requests::{
     entry_options, load_options, read_options, setters, store_options, write_options,
 };
+use super::{Cache, Inner};
 use crate::entry::Cached;
 use crate::error::{BoxError, Error};
 use crate::factory::loader;
@@ -70,20 +70,24 @@ fn owned(keys: impl IntoIterator<Item: AsRef<str>>) -> Vec<Box<str>> {
     keys.into_iter().map(|key| key.as_ref().into()).collect()
 }
 
-fn calls<C: Send + Sync + 'static>(
+fn calls<'k, C: Send + Sync + 'static>(
     cache: &Cache<C>,
-    keys: Vec<Box<str>>,
+    keys: impl IntoIterator<Item = &'k str>,
     options: &Choices,
     tags: &[String],
 ) -> Result<Vec<Call>, Error> {
     let inner = cache.inner();
     keys.into_iter()
         .map(|key| {
-            inner.check_key(&key)?;
-            let options = options.over(inner.options_for(&key));
-            Ok(Call::new(&key, KeyHash::of(&key), options, tags.to_vec()))
+            inner.check_key(key)?;
+            let options = options.over(inner.options_for(key));
+            Ok(Call::new(key, KeyHash::of(key), options, tags.to_vec()))
         })
         .collect()
+}
+
+fn all(keys: &[Box<str>]) -> impl Iterator<Item = &str> {
+    keys.iter().map(|key| &**key)
 }
 
 impl<'a, T, C> GetMany<'a, T, C>
@@ -114,11 +118,32 @@ where
     fn into_future(self) -> Self::IntoFuture {
         let Self { cache, keys, options, .. } = self;
         Box::pin(async move {
-            let calls = calls(cache, keys, &options, &[])?;
             let inner = cache.inner();
+            keys.iter().try_for_each(|key| inner.check_key(key))?;
+            let mut answers: Vec<_> = keys.iter().map(|key| hit(inner, key, &options)).collect();
+            let absent: Vec<_> = (0..keys.len()).filter(|at| answers[*at].is_none()).collect();
+            if absent.is_empty() {
+                return Ok(answers);
+            }
+            let calls = calls(cache, absent.iter().map(|at| &*keys[*at]), &options, &[])?;
             let span = spans::get_many(&inner.telemetry, calls.len());
-            spans::call(span, read::get_many(inner, &calls)).await
+            let found = spans::call(span, read::get_many(inner, &calls)).await?;
+            for (at, found) in absent.into_iter().zip(found) {
+                answers[at] = found;
+            }
+            Ok(answers)
         })
+    }
+}
+
+/// A fresh value of L1, if the call may have one.
+fn hit<T, C>(inner: &Inner<C>, key: &str, options: &Choices) -> Option<Cached<T>>
+where
+    T: Send + Sync + 'static,
+{
+    match options.pass_l1(inner, key) {
+        false => read::hit(inner, KeyHash::of(key), key),
+        true => None,
     }
 }
 
@@ -164,7 +189,7 @@ where
         let Self { cache, keys, options, factory, tags, .. } = self;
         let load = loader(factory);
         Box::pin(async move {
-            let calls = calls(cache, keys, &options, &tags)?;
+            let calls = calls(cache, all(&keys), &options, &tags)?;
             let inner = cache.inner();
             let span = spans::get_or_set_many(&inner.telemetry, calls.len());
             spans::call(span, read::run_many(inner, calls, load)).await
@@ -214,7 +239,7 @@ where
     fn into_future(self) -> Self::IntoFuture {
         let Self { cache, keys, options, values, tags } = self;
         Box::pin(async move {
-            let calls = calls(cache, keys, &options, &tags)?;
+            let calls = calls(cache, all(&keys), &options, &tags)?;
             let inner = cache.inner();
             let span = spans::set_many(&inner.telemetry, calls.len());
             let writes = calls.into_iter().zip(values).filter(|_| inner.enabled);
@@ -258,7 +283,7 @@ impl<'a, C: Send + Sync + 'static> IntoFuture for RemoveMany<'a, C> {
     fn into_future(self) -> Self::IntoFuture {
         let Self { cache, keys, options } = self;
         Box::pin(async move {
-            let calls = calls(cache, keys, &options, &[])?;
+            let calls = calls(cache, all(&keys), &options, &[])?;
             let inner = cache.inner();
             for call in &calls {
                 call.options.validate(&inner.place(Some(&call.key)))?;
