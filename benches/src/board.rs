@@ -16,11 +16,12 @@ use crate::row::{Numbers, Row};
 pub(crate) struct Board {
     only: Option<String>,
     rows: Vec<Row>,
+    failures: Vec<String>,
 }
 
 impl Board {
     pub(crate) fn new(env: &Env) -> Self {
-        Self { only: env.arguments.only.clone(), rows: Vec::new() }
+        Self { only: env.arguments.only.clone(), rows: Vec::new(), failures: Vec::new() }
     }
 
     /// Whether a row was asked for.
@@ -41,6 +42,17 @@ impl Board {
         }
     }
 
+    /// Takes note of rows that could not be measured.
+    pub(crate) fn fail(&mut self, why: String) {
+        eprintln!("FAILED: {why}");
+        self.failures.push(why);
+    }
+
+    /// Whether some could not.
+    pub(crate) fn failed(&self) -> bool {
+        !self.failures.is_empty()
+    }
+
     /// Prints everything: the JSON object, or the table.
     pub(crate) fn print(&self, env: &Env) -> Result<()> {
         if env.arguments.json {
@@ -51,6 +63,7 @@ impl Board {
                 "command": command(),
                 "quick": env.quick(),
                 "rows": rows,
+                "failures": self.failures,
             });
             println!("{}", serde_json::to_string_pretty(&all)?);
         } else {
@@ -88,6 +101,9 @@ impl Board {
             for note in &row.notes {
                 _ = writeln!(table, "\n`{}`: {note}", row.name);
             }
+        }
+        for failure in &self.failures {
+            _ = writeln!(table, "\nFailed: {failure}");
         }
         let goals = self.rows.iter().flat_map(|row| &row.goals);
         let (all, met) = (goals.clone().count(), goals.filter(|goal| goal.met).count());

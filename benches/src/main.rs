@@ -70,10 +70,10 @@ fn run() -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let mut board = Board::new(&env);
-    if env.arguments.trace.is_none() {
-        rows::run(&env, &mut board)?;
+    match env.arguments.trace {
+        Some(_) => trace::rows(&env, &mut board)?,
+        None => rows::run(&env, &mut board),
     }
-    trace::rows(&env, &mut board)?;
     board.print(&env)?;
-    Ok(ExitCode::SUCCESS)
+    Ok(if board.failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

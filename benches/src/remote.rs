@@ -1,11 +1,13 @@
 //! Nodes with Redis behind them: Crinkle's, and what a raw client does.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use crinkle::redis::{RedisBackplane, RedisClient, RedisL2};
 use crinkle::{Cache, EntryOptions};
 use futures_util::future::LocalBoxFuture;
+use redis::AsyncConnectionConfig;
 use redis::aio::MultiplexedConnection;
 
 use crate::hits::{LIFE, tags};
@@ -101,9 +103,12 @@ pub(crate) struct Raw {
     pub(crate) name: &'static str,
 }
 
-/// A connection that needs no answer within half a second.
+/// A connection of a bare client. A script over a million keys takes longer than the half second that
+/// it would wait by itself.
 pub(crate) async fn raw(url: &str) -> Result<MultiplexedConnection> {
-    Ok(redis::Client::open(url)?.get_multiplexed_async_connection().await?)
+    let config = AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_secs(60)));
+    let client = redis::Client::open(url)?;
+    Ok(client.get_multiplexed_async_connection_with_config(&config).await?)
 }
 
 impl Remote for Raw {

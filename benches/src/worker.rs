@@ -83,6 +83,9 @@ pub(crate) fn run(kind: &str, rest: &[String]) -> Result<()> {
     runtime.block_on(async {
         match (kind, words.as_slice()) {
             ("crowd", [url, key, callers]) => rows::crowd(url, key, callers.parse()?).await,
+            ("load", [who, url, callers, keys]) => {
+                rows::load(who, url, callers.parse()?, keys.parse()?).await
+            }
             ("hear", [who, url]) => rows::hear(who, url).await,
             _ => bail!("no worker is called {kind:?}"),
         }

@@ -1,6 +1,5 @@
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
 use amalgam::provider::{
     Backplane, DistributedCache, DistributedSerializer, MessagePackSerializer, RedisBackplane,
@@ -152,8 +151,6 @@ impl Cluster for Nodes {
     fn remove<'a>(&'a self, node: usize, key: &'a str) -> LocalBoxFuture<'a, Result<()>> {
         Box::pin(async move {
             self.0[node].remove(key).await.map_err(wrong)?;
-            // Nothing says when the others know: this is far more than a message takes.
-            tokio::time::sleep(Duration::from_millis(5)).await;
             Ok(())
         })
     }

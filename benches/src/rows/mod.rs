@@ -13,16 +13,18 @@ use anyhow::Result;
 
 use crate::board::Board;
 use crate::env::Env;
+use crate::trace;
 
 #[cfg(feature = "peers")]
 pub(crate) use memory::per_entry;
+pub(crate) use over_redis::load;
 pub(crate) use propagation::{Ears, Who, hear};
 pub(crate) use stampede::crowd;
 
 /// Rows that belong together.
 type Group = fn(&Env, &mut Board) -> Result<()>;
 
-const GROUPS: [Group; 8] = [
+const GROUPS: [Group; 9] = [
     hit::rows,
     tagged::rows,
     over_redis::rows,
@@ -31,9 +33,14 @@ const GROUPS: [Group; 8] = [
     removal::rows,
     propagation::rows,
     memory::rows,
+    trace::rows,
 ];
 
-/// Every row that was asked for.
-pub(crate) fn run(env: &Env, board: &mut Board) -> Result<()> {
-    GROUPS.iter().try_for_each(|group| group(env, board))
+/// Every row that was asked for. What fails is told, and does not keep the others from running.
+pub(crate) fn run(env: &Env, board: &mut Board) {
+    for group in GROUPS {
+        if let Err(error) = group(env, board) {
+            board.fail(format!("{error:#}"));
+        }
+    }
 }

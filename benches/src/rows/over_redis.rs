@@ -2,15 +2,15 @@
 
 use std::cell::Cell;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use futures_util::future::try_join_all;
 
 use crate::board::Board;
 use crate::env::Env;
-use crate::measure::{Contender, machine_time, race, wall};
+use crate::measure::{Contender, machine_time, nanos, race, wall};
 use crate::peers::{hits_in_l2, misses};
 use crate::remote::{Crinkle, Node, Raw, Remote, loads};
-use crate::row::Row;
+use crate::row::{Numbers, Row};
 
 const FLOOR_HIT: &str = "redis_get";
 const FLOOR_MISS: &str = "redis_get_then_set_publish";
@@ -45,10 +45,12 @@ fn hit(env: &Env, name: String, callers: usize) -> Result<Row> {
         }));
     }
     let scores = race(&mut contenders, env.counted(keys, keys))?;
-    Ok(match callers {
+    let mut row = match callers {
         1 => Row::of(name, "us", &scores, |ns| ns / 1e3).against(1.1, FLOOR_HIT),
         _ => Row::of(name, "op/s", &scores, |ns| 1e9 / ns).upwards().against(0.8, FLOOR_HIT),
-    })
+    };
+    row.allocs = allocations(&mut contenders, keys)?;
+    Ok(row)
 }
 
 fn miss(env: &Env, name: String, callers: usize) -> Result<Row> {
@@ -70,13 +72,39 @@ fn miss(env: &Env, name: String, callers: usize) -> Result<Row> {
     }
     let scores = race(&mut contenders, env.counted(keys, keys))?;
     let allowed = 1.15;
-    Ok(match callers {
+    let mut row = match callers {
         1 => Row::of(name, "us", &scores, |ns| ns / 1e3).against(allowed, FLOOR_MISS),
         _ => {
             let row = Row::of(name, "op/s", &scores, |ns| 1e9 / ns).upwards();
             row.against((100.0 / allowed).round() / 100.0, FLOOR_MISS)
         }
-    })
+    };
+    row.allocs = allocations(&mut contenders, keys)?;
+    Ok(row)
+}
+
+/// Allocations per load of everybody, connecting included.
+fn allocations(contenders: &mut [Contender<'_>], keys: u64) -> Result<Numbers> {
+    let mut all = Numbers::new();
+    for contender in contenders {
+        let mut result = Ok(());
+        let count = allocation_counter::measure(|| result = contender.run(keys).map(drop));
+        result?;
+        all.insert(contender.name, count.count_total as f64 / keys as f64);
+    }
+    Ok(all)
+}
+
+/// The loads of one contender and nothing else, to be looked at with a profiler: the first time they
+/// are misses, after that hits in L2.
+pub(crate) async fn load(who: &str, url: &str, callers: usize, keys: u64) -> Result<()> {
+    let url = url.to_owned();
+    let remotes: [Box<dyn Remote>; 2] =
+        [Box::new(Crinkle { url: url.clone() }), Box::new(Raw { url, name: FLOOR_HIT })];
+    let remote = remotes.into_iter().find(|remote| remote.name() == who);
+    let took = round(&*remote.context("nobody is called that")?, "profile", keys, callers).await?;
+    println!("{:.2} us each, {} loads", nanos(took) / 1e3 / keys as f64, loads());
+    Ok(())
 }
 
 /// How many keys a round has.

@@ -22,7 +22,7 @@ pub(crate) use source::{Cluster, Source};
 pub(crate) fn rows(env: &Env, board: &mut Board) -> Result<()> {
     let input = match &env.arguments.trace {
         Some(path) => Input::read(path, env.pick(usize::MAX, 50_000))?,
-        None => Input::drawn(env.pick(500_000, 50_000)),
+        None => Input::drawn(env.pick(500_000, 15_000)),
     };
     let name = format!("trace/{}", input.name);
     let parts =

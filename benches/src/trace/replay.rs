@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use futures_util::future::try_join_all;
+use tokio::time::sleep;
 
 use super::input::Input;
 use super::source::{Cluster, Source};
@@ -22,6 +23,9 @@ const CALLERS: usize = 16;
 
 /// One request in so many changes its page.
 pub(crate) const WRITES: usize = 50;
+
+/// How long after a removal no node may answer what it removed: far more than a message takes.
+const GRACE: Duration = Duration::from_millis(10);
 
 /// What a replay told.
 #[derive(Clone, Copy, Debug, Default)]
@@ -83,6 +87,7 @@ async fn request(
     if at % WRITES == WRITES - 1 {
         let version = source.change(page);
         cluster.remove(node, &key).await?;
+        sleep(GRACE).await;
         source.settle(page, version);
     } else {
         let oldest = source.oldest(page);

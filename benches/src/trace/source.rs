@@ -12,7 +12,7 @@ use crate::workload::Product;
 /// The source of truth: a version per page.
 pub(crate) struct Source {
     versions: Vec<AtomicU32>,
-    /// The version whose removal has reached every node.
+    /// The version whose removal is over.
     removed: Vec<AtomicU32>,
     pub(crate) calls: AtomicU64,
 }
@@ -56,7 +56,7 @@ pub(crate) trait Cluster {
         source: &'a Arc<Source>,
     ) -> LocalBoxFuture<'a, Result<u32>>;
 
-    /// Removes a page on a node; done when every node knows, as far as that can be known.
+    /// Removes a page on a node.
     fn remove<'a>(&'a self, node: usize, key: &'a str) -> LocalBoxFuture<'a, Result<()>>;
 }
 
@@ -77,12 +77,7 @@ impl Cluster for Vec<Cache> {
 
     fn remove<'a>(&'a self, node: usize, key: &'a str) -> LocalBoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            let receipt = self[node].remove(key).await?;
-            for other in self {
-                if let Some(barrier) = receipt.barrier() {
-                    other.after(barrier).await?;
-                }
-            }
+            self[node].remove(key).await?;
             Ok(())
         })
     }
