@@ -1,8 +1,6 @@
 //! The rows that were measured, and how they are shown.
 
 use std::fmt::Write as _;
-use std::process::Command;
-use std::time::SystemTime;
 
 use anyhow::Result;
 use serde_json::json;
@@ -10,6 +8,7 @@ use serde_json::json;
 use crate::docs;
 use crate::env::{Env, command};
 use crate::row::{Numbers, Row};
+use crate::text::{date, machine, number};
 
 /// The rows so far.
 #[derive(Default)]
@@ -129,47 +128,4 @@ fn goals(row: &Row) -> String {
 fn numbers(numbers: &Numbers) -> String {
     let each = numbers.iter().map(|(name, value)| format!("{name} {}", number(*value)));
     each.collect::<Vec<_>>().join(", ")
-}
-
-/// Three digits that count.
-pub(crate) fn number(value: f64) -> String {
-    match value.abs() {
-        _ if value.is_nan() => "-".to_owned(),
-        0.0 => "0".to_owned(),
-        less if less < 10.0 => format!("{value:.2}"),
-        less if less < 100.0 => format!("{value:.1}"),
-        _ => {
-            let digits = format!("{value:.0}");
-            let mut grouped = String::new();
-            for (at, digit) in digits.chars().enumerate() {
-                if at > 0 && (digits.len() - at) % 3 == 0 {
-                    grouped.push(',');
-                }
-                grouped.push(digit);
-            }
-            grouped
-        }
-    }
-}
-
-/// The processor, how many of it, and the compiler.
-pub(crate) fn machine() -> String {
-    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-    let model = model.map_or("unknown processor", |(_, model)| model);
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    format!("{model}, {cores} cores, {}, {}", std::env::consts::OS, rustc())
-}
-
-/// The compiler that is on the path.
-pub(crate) fn rustc() -> String {
-    let output = Command::new("rustc").arg("--version").output();
-    let version = output.ok().and_then(|output| String::from_utf8(output.stdout).ok());
-    version.map_or_else(|| "rustc unknown".to_owned(), |version| version.trim().to_owned())
-}
-
-#[expect(clippy::disallowed_methods, reason = "the date of a report")]
-/// When this is.
-pub(crate) fn date() -> String {
-    httpdate::fmt_http_date(SystemTime::now())
 }

@@ -4,13 +4,17 @@
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
+use tokio::runtime::Runtime;
 
 use crate::env::one_thread;
 use crate::hits::{Get, GetOrSet, Hits, Peek, crinkle_of, crinkle_tagged, floors};
 use crate::workload::Draws;
 
-/// Two counts are taken, and their difference divided: what starts and fills the cache drops out.
-const READS: [u64; 2] = [8_192, 24_576];
+/// How many reads are counted.
+const READS: u64 = 65_536;
+
+/// Each cache hashes by seeds of its own, and has other collisions: what is counted is the mean of these.
+const CACHES: u64 = 32;
 
 /// Whether `valgrind` is installed.
 pub(crate) fn countable() -> bool {
@@ -18,41 +22,42 @@ pub(crate) fn countable() -> bool {
     status.is_ok_and(|status| status.success())
 }
 
-/// How often that is done: the seeds of the hashes are others each time, and so are the collisions.
-const TIMES: usize = 3;
-
-/// Instructions per read of a cache that [`named`] knows; the fewest of several counts.
+/// Instructions per read of a cache that [`named`] knows.
 pub(crate) fn per_read(name: &str) -> Result<f64> {
-    let mut fewest = f64::INFINITY;
-    for _ in 0..TIMES {
-        let [few, many] = READS.map(|reads| count(name, reads));
-        fewest = fewest.min((many? - few?) / (READS[1] - READS[0]) as f64);
-    }
-    Ok(fewest)
-}
-
-fn count(name: &str, reads: u64) -> Result<f64> {
     let output = Command::new("valgrind")
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+        .arg("--toggle-collect=*counted_reads*")
         .arg(std::env::current_exe()?)
-        .args(["--worker", "read", name, &reads.to_string()])
+        .args(["--worker", "read", name])
         .stdin(Stdio::null())
         .output()
         .context("valgrind could not be run")?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{name} failed under valgrind: {said}");
     let collected = said.lines().find_map(|line| line.split_once("Collected : ")).map(|(_, n)| n);
-    Ok(collected.with_context(|| format!("callgrind counted nothing: {said}"))?.trim().parse()?)
+    let collected = collected.with_context(|| format!("callgrind counted nothing: {said}"))?;
+    Ok(collected.trim().parse::<f64>()? / READS as f64)
 }
 
 /// Reads in a loop, for callgrind.
-pub(crate) fn read(name: &str, reads: u64) -> Result<()> {
+pub(crate) fn read(name: &str) -> Result<()> {
     let runtime = one_thread()?;
     let draws = Draws::hot();
-    let hits = runtime.block_on(named(name, &draws))?;
-    let sum = runtime.block_on(hits.read(&draws, reads));
-    ensure!(sum == draws.sum(reads), "a read found nothing, or another product");
+    for _ in 0..CACHES {
+        let hits = runtime.block_on(named(name, &draws))?;
+        let each = READS / CACHES;
+        // The first read of an entry is another one than those that follow.
+        runtime.block_on(hits.read(&draws, each));
+        let sum = counted_reads(&runtime, &draws, &*hits, each);
+        ensure!(sum == draws.sum(each), "a read found nothing, or another product");
+    }
     Ok(())
+}
+
+/// What is counted: nothing but this.
+#[inline(never)]
+fn counted_reads(runtime: &Runtime, draws: &Draws, hits: &dyn Hits, reads: u64) -> u64 {
+    runtime.block_on(hits.read(draws, reads))
 }
 
 /// A cache by its name.

@@ -1,7 +1,7 @@
 //! The scoreboard: Crinkle against its floors and its peers, in one run.
 //!
 //! `cargo run --release -p crinkle-benches --bin scoreboard -- [--json] [--quick] [--grow] [--trace FILE]
-//! [--write] [--redis URL] [--only SUBSTRING] [--gate]`
+//! [--write] [--redis URL] [--only SUBSTRING]`
 
 #![expect(
     clippy::cast_possible_truncation,
@@ -12,7 +12,6 @@
 mod board;
 mod docs;
 mod env;
-mod gate;
 mod grow;
 mod hits;
 mod instructions;
@@ -25,6 +24,7 @@ mod peers;
 mod remote;
 mod row;
 mod rows;
+mod text;
 mod trace;
 mod worker;
 mod workload;
@@ -37,7 +37,7 @@ use board::Board;
 use env::{Arguments, Env};
 
 const USAGE: &str = "scoreboard [--json] [--quick] [--grow] [--trace FILE] [--write] [--redis URL] \
-                     [--only SUBSTRING] [--gate]";
+                     [--only SUBSTRING]";
 
 fn main() -> ExitCode {
     match run() {
@@ -62,9 +62,6 @@ fn run() -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let env = Env::new(arguments)?;
-    if env.arguments.gate {
-        return gate::run(&env);
-    }
     if env.arguments.grow {
         grow::run(&env)?;
         return Ok(ExitCode::SUCCESS);

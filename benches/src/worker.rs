@@ -76,8 +76,8 @@ pub(crate) async fn next_line() -> Result<String> {
 /// Does what a parent asked for.
 pub(crate) fn run(kind: &str, rest: &[String]) -> Result<()> {
     let words: Vec<&str> = rest.iter().map(String::as_str).collect();
-    if let ("read", [name, reads]) = (kind, words.as_slice()) {
-        return instructions::read(name, reads.parse()?);
+    if let ("read", [name]) = (kind, words.as_slice()) {
+        return instructions::read(name);
     }
     let runtime = Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {

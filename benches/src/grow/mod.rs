@@ -9,9 +9,9 @@ use std::fmt::Write as _;
 
 use anyhow::Result;
 
-use crate::board::{date, machine, number};
 use crate::docs;
 use crate::env::{Env, command};
+use crate::text::{date, machine, number};
 
 /// A table of measurements: one column per contender.
 pub(crate) struct Growth {

@@ -77,7 +77,7 @@ fn hit(
     for hits in everybody {
         row.allocs.insert(hits.name(), allocations(env, draws, &**hits));
     }
-    if threads == 1 && instructions::countable() {
+    if threads == 1 && !env.quick() && instructions::countable() {
         for name in ["crinkle", "moka_sync_get", "dashmap_get_clone", "quick_cache_get"] {
             row.instructions.insert(name, instructions::per_read(name)?);
         }
