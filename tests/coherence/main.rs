@@ -3,6 +3,7 @@
 mod background;
 mod clocks;
 mod delivery;
+mod failover;
 mod fallbacks;
 mod hidden;
 mod honesty;

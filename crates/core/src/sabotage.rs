@@ -107,6 +107,8 @@ mod planted {
         PendingIgnored = "pending removal does not count",
         /// What a failover took back is not issued again.
         LostNotReissued = "lost barriers not issued again",
+        /// What a failover took back of a key stays as it is.
+        CommitsForgotten = "lost commits not asserted again",
         /// A node does not notice that it hears nothing.
         DeafnessUnnoticed = "deafness unnoticed",
         /// A hole in a publisher's sequence is no loss.

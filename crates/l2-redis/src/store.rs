@@ -318,6 +318,24 @@ impl L2 for RedisL2 {
         call.arg(id_or_none(ask.last.map(|n| n.0))).arg(ask.page);
         ledger::synced(ask, self.run(&call).await?).ok_or_else(unreadable)
     }
+
+    /// The replication id, which is another after every promotion and every restart. `None` if this
+    /// user may not run `INFO`.
+    async fn lineage(&self) -> Result<Option<u64>, L2Error> {
+        let mut info = redis::cmd("INFO");
+        let info: RedisResult<String> =
+            info.arg("replication").query_async(&mut self.client.clone()).await;
+        match info {
+            Ok(info) => Ok(replication_id(&info)),
+            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm) => Ok(None),
+            Err(error) => Err(l2_error(&error)),
+        }
+    }
+}
+
+fn replication_id(info: &str) -> Option<u64> {
+    let id = info.lines().find_map(|line| line.strip_prefix("master_replid:"))?;
+    u64::from_str_radix(id.get(..16)?, 16).ok()
 }
 
 fn by_script(key: &str, ask: Option<LeaseAsk>) -> ScriptInvocation<'static> {

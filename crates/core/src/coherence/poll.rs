@@ -18,6 +18,7 @@ use crate::protocol::KeyHash;
 use crate::protocol::ledger::Strength;
 use crate::protocol::session::Doubt;
 use crate::recovery::Queued;
+use crate::recovery::reassert::reassert;
 use crate::telemetry::spans;
 use crate::write::removal;
 
@@ -68,6 +69,7 @@ async fn tick<C: Sync>(inner: &Inner<C>, l2: &Access, told: &mut Told, ears: &mu
         return;
     }
     listen_check(inner, ears, now);
+    reassert(inner, l2, asked).await;
     repair(inner, l2).await;
     super::shadow::look(inner, l2).await;
 }
@@ -198,6 +200,9 @@ async fn invalidate<C: Sync>(
         Strength::Soft => {
             l2.on(key, limit, |store, key| store.expire(key, version, announce)).await?;
         }
+    }
+    if l2.holds_records() {
+        inner.recovery.lately.note(key, version, queued.strength, inner.now());
     }
     inner.flights.hear(hash, version, || inner.l1.weaken(hash, queued.strength));
     if let Some(bus) = &inner.bus {

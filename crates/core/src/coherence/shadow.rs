@@ -109,8 +109,8 @@ async fn compare<C: Sync>(inner: &Inner<C>, l2: &Access, held: Vec<Held>) -> Vec
     let Ok(heads) = l2.read_heads(keys, inner.l2_limit()).await else { return Vec::new() };
     let found = |held: &Held, head: Option<Head>| match head {
         Some(head) if head.version() == held.meta().version => Found::Same,
-        Some(_) => Found::Other,
-        None => Found::Nothing,
+        Some(Head::Value { .. }) => Found::Other,
+        Some(Head::Lease(_)) | None => Found::Nothing,
     };
     held.into_iter()
         .zip(heads)

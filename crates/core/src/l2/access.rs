@@ -138,6 +138,11 @@ impl Access {
         Ok((reply, closed))
     }
 
+    /// The history of writes that the store is in.
+    pub(crate) async fn lineage(&self, limit: Duration) -> Result<Option<u64>, L2Error> {
+        self.bounded(limit, self.store.lineage()).await
+    }
+
     /// Where a key's record is.
     fn record_key(&self, key: &str) -> String {
         if key.len() <= LONGEST_PLAIN_KEY {

@@ -80,6 +80,9 @@ macro_rules! forward {
             async fn sync(&self, ledger: &str, ask: &SyncAsk) -> Result<SyncReply, L2Error> {
                 (**self).sync(ledger, ask).await
             }
+            async fn lineage(&self) -> Result<Option<u64>, L2Error> {
+                (**self).lineage().await
+            }
         }
     };
 }

@@ -1,5 +1,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -42,6 +43,8 @@ struct Shared {
     state: Mutex<State>,
     clock: Arc<dyn Clock>,
     bus: Option<MemoryBackplane>,
+    /// How often it went back to a snapshot.
+    failovers: AtomicU64,
 }
 
 /// Everything a [`MemoryL2`] held at one moment.
@@ -80,7 +83,7 @@ impl MemoryL2 {
     }
 
     fn assemble(clock: Arc<dyn Clock>, bus: Option<MemoryBackplane>) -> Self {
-        Self { shared: Arc::new(Shared { state: Mutex::default(), clock, bus }) }
+        Self { shared: Arc::new(Shared { state: Mutex::default(), clock, bus, failovers: AtomicU64::new(0) }) }
     }
 
     /// Drops every record and ledger, as `FLUSHALL` does.
@@ -97,6 +100,7 @@ impl MemoryL2 {
     /// Goes back to a snapshot, as a failover to that replica does: what was written since is lost.
     pub fn restore(&self, snapshot: MemorySnapshot) {
         *self.shared.state.lock() = snapshot.0;
+        self.shared.failovers.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Drops one record, as an eviction does; nobody is told.
@@ -261,5 +265,9 @@ impl L2 for MemoryL2 {
         let now = self.now_us();
         let mut state = self.shared.state.lock();
         Ok(state.ledgers.entry(ledger.to_owned()).or_default().sync(now, ask))
+    }
+
+    async fn lineage(&self) -> Result<Option<u64>, L2Error> {
+        Ok(Some(self.shared.failovers.load(Ordering::Acquire)))
     }
 }

@@ -97,12 +97,16 @@ pub trait L2: Debug + Send + Sync + 'static {
     /// If it fails because of one key, the cache reads the keys one by one.
     async fn read_many(&self, asks: &[(String, Option<LeaseAsk>)]) -> Result<Vec<Read>, L2Error>;
 
-    /// The heads of several records, in the order asked; `None` where there is no record. For a reader
+    /// The heads of several records, in the order asked, leases too; `None` where there is none. For a reader
     /// who holds a copy and wants to know whether it is still that: no value need travel. Default:
     /// [`read_many`](L2::read_many).
     async fn read_heads(&self, keys: &[String]) -> Result<Vec<Option<Head>>, L2Error> {
         let asks: Vec<_> = keys.iter().map(|key| (key.clone(), None)).collect();
-        let head = |read: Read| read.found.and_then(|found| record::head(&found.bytes));
+        let head = |read: Read| match (read.found, read.lease) {
+            (Some(found), _) => record::head(&found.bytes),
+            (None, Lease::HeldBy(by)) => Some(Head::Lease(by)),
+            (None, _) => None,
+        };
         Ok(self.read_many(&asks).await?.into_iter().map(head).collect())
     }
 
@@ -153,6 +157,14 @@ pub trait L2: Debug + Send + Sync + 'static {
 
     /// Compares a replica with the ledger under `ledger`.
     async fn sync(&self, ledger: &str, ask: &SyncAsk) -> Result<SyncReply, L2Error>;
+
+    /// Names the history of writes that the store is in: another number once a server answers that may
+    /// lack writes which were acknowledged before, as after a failover. The cache then compares its last
+    /// writes with what is there. Default: `None`, which says that no acknowledged write is ever lost,
+    /// or that nobody knows.
+    async fn lineage(&self) -> Result<Option<u64>, L2Error> {
+        Ok(None)
+    }
 }
 
 /// [`L2::read_many`] for stores that can read one key at a time.

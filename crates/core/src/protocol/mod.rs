@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`ledger`] | barriers are numbered by one authority; every node keeps a contiguous replica |
 //! | [`record`] | a fill replaces only the exact version it saw or created |
+//! | [`commits`] | what a failover took back of a key is invalidated by whoever wrote it |
 //! | [`flight`] | a caller never joins a load that began before an invalidation it came after |
 //! | [`session`] | after any doubt, nothing verified before it is served as fresh |
 //! | [`validity`] | one function judges an entry, for fresh use and for fallback |
@@ -20,6 +21,7 @@
     reason = "a protocol is closed: another case is another wire version"
 )]
 
+pub mod commits;
 pub mod flight;
 mod ids;
 pub mod ledger;

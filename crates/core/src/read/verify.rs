@@ -10,7 +10,7 @@ use futures_util::future::{BoxFuture, WeakShared};
 use tokio::time::timeout;
 
 use super::Call;
-use super::probe::{Asked, synced};
+use super::probe::{Asked, judge_record, synced};
 use crate::cache::Inner;
 use crate::entry::{Entry, Held, Value};
 use crate::flight::Fence;
@@ -62,7 +62,7 @@ pub(super) async fn check<C: Send + Sync + 'static>(
     }
     let id = (call.hash, held.meta().version);
     let shared = {
-        let mut running = inner.checks.0.entry(id).or_default();
+        let (held, mut running) = (Arc::clone(&held), inner.checks.0.entry(id).or_default());
         running.as_ref().and_then(WeakShared::upgrade).unwrap_or_else(|| {
             let under_way = UnderWay { inner: Arc::clone(inner), id };
             let look = async move { look_at(&under_way.inner, held, limit).await };
@@ -71,7 +71,10 @@ pub(super) async fn check<C: Send + Sync + 'static>(
             shared
         })
     };
-    timeout(limit, shared).await.unwrap_or(Checked::Failed)
+    let checked = timeout(limit, shared).await.unwrap_or(Checked::Failed);
+    // Who joined between the verdict and its end may come after the session it was given in (S4).
+    let is_fresh = || judge_record(inner, &held.meta().key, held.meta()) == Verdict::Fresh;
+    if checked == Checked::Same && !is_fresh() { Checked::Other } else { checked }
 }
 
 /// Ends with the check, or with the last who waits for it.

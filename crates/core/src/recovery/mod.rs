@@ -6,6 +6,7 @@
 //! of the kind of what it held.
 
 mod going;
+pub(crate) mod reassert;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -15,6 +16,7 @@ use crate::protocol::Version;
 use crate::protocol::ledger::Strength;
 use crate::sync::{AtomicUsize, DashMap, Mutex};
 use going::Going;
+use reassert::Lately;
 pub(crate) use going::Turn;
 
 /// The queue. A removal of tags waits in the ledger replica instead.
@@ -25,6 +27,7 @@ pub(crate) struct Recovery {
     cap: usize,
     /// Writes that go on though their callers have been answered, by key.
     going: DashMap<Box<str>, Going>,
+    pub(crate) lately: Lately,
 }
 
 /// One key that waits.
@@ -39,7 +42,7 @@ pub(crate) struct Queued {
 impl Recovery {
     pub(crate) fn new(cap: usize) -> Self {
         let (keys, len) = (Mutex::default(), AtomicUsize::new(0));
-        Self { keys, len, cap, going: DashMap::new() }
+        Self { keys, len, cap, going: DashMap::new(), lately: Lately::new(cap) }
     }
 
     /// Queues an invalidation. `Some` if the queue was full and has been emptied: the strength of the

@@ -138,4 +138,8 @@ impl L2 for Observed {
     async fn sync(&self, ledger: &str, ask: &SyncAsk) -> Result<SyncReply, L2Error> {
         self.look(Op::Sync, self.store.sync(ledger, ask)).await
     }
+
+    async fn lineage(&self) -> Result<Option<u64>, L2Error> {
+        self.store.lineage().await
+    }
 }

@@ -140,6 +140,9 @@ stats! {
     forks => "crinkle_ledger_troubles_total" {what: "forked"},
     /// Invalidations that wait for L2, or have waited.
     queued => "crinkle_recovery_queued_total",
+    /// Writes of this node that were not in L2 any more after its primary may have changed; the keys are
+    /// invalidated.
+    reasserted => "crinkle_reasserted_total",
     /// Times the recovery queue overflowed into a clear.
     recovery_overflows => "crinkle_recovery_overflows_total",
 }

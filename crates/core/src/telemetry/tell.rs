@@ -137,6 +137,7 @@ impl<C> Inner<C> {
     /// The ledger was not what this node knew.
     pub(crate) fn ledger_trouble(&self, count: &Counter, trouble: LedgerTrouble) {
         count.add();
+        self.recovery.lately.suspect();
         self.telemetry.tell(|| Event::Ledger { trouble });
     }
 

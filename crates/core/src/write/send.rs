@@ -208,7 +208,11 @@ impl<'a, C: Send + Sync + 'static> Write<'a, C> {
     fn answer<R: Answered>(&mut self, l2: &Result<R, L2Error>, left_alone: bool) -> Reach {
         self.answered = true;
         let error = match l2 {
-            Ok(answer) if answer.is_taken() => return Reach::Done,
+            Ok(answer) if answer.is_taken() => {
+                let now = self.inner.now();
+                self.inner.recovery.lately.note(self.key, self.version, self.strength(), now);
+                return Reach::Done;
+            }
             Ok(_) => return Reach::Superseded,
             Err(error) => error,
         };
@@ -220,12 +224,16 @@ impl<'a, C: Send + Sync + 'static> Write<'a, C> {
 }
 
 impl<C> Write<'_, C> {
-    fn queue(&self, unknown: bool) {
-        let now = self.inner.now();
-        let strength = match self.op {
+    /// What it makes of what was there before.
+    fn strength(&self) -> Strength {
+        match self.op {
             KeyOp::Expired => Strength::Soft,
             _ => Strength::Hard,
-        };
+        }
+    }
+
+    fn queue(&self, unknown: bool) {
+        let (now, strength) = (self.inner.now(), self.strength());
         let mut not_before = now;
         if unknown {
             self.inner.hearsay.straggle(now);

@@ -42,6 +42,8 @@ pub enum L2Op {
     Advance,
     /// The poll.
     Sync,
+    /// Whose writes the store holds.
+    Lineage,
 }
 
 impl L2Op {
@@ -296,5 +298,9 @@ impl L2 for ChaosL2 {
 
     async fn sync(&self, ledger: &str, ask: &SyncAsk) -> Result<SyncReply, L2Error> {
         self.call(L2Op::Sync, ledger, self.inner.sync(ledger, ask)).await
+    }
+
+    async fn lineage(&self) -> Result<Option<u64>, L2Error> {
+        self.call(L2Op::Lineage, "", self.inner.lineage()).await
     }
 }

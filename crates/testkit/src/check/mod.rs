@@ -16,6 +16,10 @@ use crate::history::{Answer, Applied, At, Call, Deed, Log, Outcome, Said, Scope,
 
 pub(crate) use staleness::staleness;
 
+/// A failover may take back writes of so long before it, in milliseconds, that are asserted again. (The
+/// caches go back 10 s from when L2 last answered.)
+const REASSERTED_MS: u64 = 8000;
+
 /// What the judge has to know about the cluster, in milliseconds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Terms {
@@ -187,7 +191,7 @@ impl Judge<'_> {
         stored || unsure
     }
 
-    /// Whether a change of the key's record leaves the value behind.
+    /// Whether a change of the key's record leaves the value behind, unless a failover takes it back.
     fn supersedes(&self, change: &Applied, reading: &Reading<'_>) -> bool {
         let load = reading.answer.load;
         let another = match change.deed {
@@ -198,9 +202,20 @@ impl Judge<'_> {
         another
             && change.sure
             && change.key == Some(reading.answer.key)
-            && change.lost.is_none_or(|lost| lost.order > reading.end)
             && self.stamp(load, reading.end) < change.sent
             && !self.stored_after(load, change.not_before)
+    }
+
+    /// Whether a write that a failover took back must hide the value all the same: its node was told
+    /// that L2 had it, soon before, and lives to assert it again.
+    fn asserted_again(&self, change: &Applied, lost: At) -> bool {
+        let call = change.call.map(|call| &self.log.calls[call]);
+        let told = call.is_some_and(|call| {
+            let writes = matches!(call.what, What::Set(_) | What::Invalidate { .. });
+            writes && call.said == Said::Done && call.end.is_some_and(|end| end < lost)
+        });
+        let lives = change.node.is_some_and(|node| self.log.lives[node].died.is_none());
+        told && lives && lost.ms - change.at.ms <= REASSERTED_MS
     }
 
     fn reading(&mut self, reading: &Reading<'_>) {
@@ -343,6 +358,15 @@ impl Judge<'_> {
         for at in self.of_key.get(&reading.answer.key).into_iter().flatten().copied() {
             let change = &log.applied[at];
             if change.at >= start || !self.supersedes(change, reading) {
+                continue;
+            }
+            if let Some(lost) = change.lost.filter(|lost| lost.order <= reading.end) {
+                let last = matches!(reading.call.what, What::LastLook);
+                if last && self.asserted_again(change, lost) {
+                    let (order, ms) = (change.at.order, change.at.ms);
+                    let why = format!("{:?} at {ms} ms (#{order}) is not asserted again", change.deed);
+                    return self.report("L5", reading, &why);
+                }
                 continue;
             }
             let heard = log.heard.iter().any(|h| h.applied == at && h.node == node && h.at < start);

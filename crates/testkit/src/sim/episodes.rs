@@ -62,7 +62,7 @@ async fn two_removals(world: &Arc<World>, rng: &mut StdRng) {
     }
 }
 
-/// A failover takes back a removal of which one node has not heard.
+/// A failover takes back a removal, by tag or of a key, of which one node has not heard.
 async fn lost_removal(world: &Arc<World>, rng: &mut StdRng) {
     let (one, two) = (world.node(0), world.node(1));
     call(world, &two, load(), long()).await;
@@ -70,7 +70,9 @@ async fn lost_removal(world: &Arc<World>, rng: &mut StdRng) {
     two.link.trouble.lock().mute = world.ms() + 400;
     world.fault("deaf", Some(two.id), 400);
     let (snapshot, order) = (world.store.snapshot(), world.at().order);
-    call(world, &one, Wish::RemoveTags { tags: world.plan.tags[0] }, long()).await;
+    let by_tag = Wish::RemoveTags { tags: world.plan.tags[0] };
+    let wish = if rng.random_bool(0.5) { by_tag } else { Wish::Remove { keys: vec![0] } };
+    call(world, &one, wish, long()).await;
     sleep(Duration::from_millis(rng.random_range(0..60))).await;
     trouble::fail_over(world, snapshot, order);
 }

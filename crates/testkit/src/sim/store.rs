@@ -319,4 +319,8 @@ impl L2 for SimL2 {
         self.world.log.lock().synced.push(Synced { node: self.link.node, applied, at });
         Ok(reply)
     }
+
+    async fn lineage(&self) -> Result<Option<u64>, L2Error> {
+        self.go(move |scribe| now(scribe.store().lineage())).await
+    }
 }

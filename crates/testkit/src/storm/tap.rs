@@ -241,6 +241,10 @@ impl L2 for TappedL2 {
         self.diary.note(Event::Synced { sent, at });
         Ok(reply)
     }
+
+    async fn lineage(&self) -> Result<Option<u64>, L2Error> {
+        self.inner.lineage().await
+    }
 }
 
 /// The bus of a worker.
