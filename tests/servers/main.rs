@@ -5,5 +5,6 @@ mod node;
 mod paused;
 mod sentinel;
 mod stampede;
+mod tag_index;
 mod trouble;
 mod writes;

@@ -29,6 +29,7 @@ mod reading;
 mod scripts;
 mod sentinel;
 mod store;
+mod tag_index;
 
 pub use client::RedisClient;
 pub use redis;

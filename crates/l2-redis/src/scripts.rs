@@ -23,6 +23,8 @@ scripts! {
     EXPIRE = "record" + "expire";
     RELEASE = "record" + "release";
     RENEW = "record" + "renew";
+    FREE = "record" + "free";
+    INDEX = "record" + "index";
     ADVANCE = "ledger" + "advance";
     SYNC = "ledger" + "sync";
 }

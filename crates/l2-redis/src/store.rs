@@ -16,6 +16,7 @@ use redis::{
 
 use crate::client::RedisClient;
 use crate::error::l2_error;
+use crate::tag_index::TagIndex;
 use crate::{ledger, reading, scripts};
 
 /// How many barriers a ledger keeps exactly, unless told otherwise; older ones fold into registers.
@@ -47,6 +48,7 @@ pub struct RedisL2 {
     barriers: usize,
     /// The server is older than Redis 7.0: plain commands make no leases.
     leases_by_script: Arc<AtomicBool>,
+    index: Option<TagIndex>,
 }
 
 impl RedisL2 {
@@ -83,7 +85,7 @@ impl RedisL2 {
     /// A store on a client that others may share.
     #[must_use]
     pub fn new(client: RedisClient) -> Self {
-        Self { client, barriers: MAX_BARRIERS, leases_by_script: Arc::default() }
+        Self { client, barriers: MAX_BARRIERS, leases_by_script: Arc::default(), index: None }
     }
 
     /// How many barriers of tags the ledger keeps exactly at most; older ones fold into registers by
@@ -91,6 +93,16 @@ impl RedisL2 {
     #[must_use]
     pub fn with_barriers(mut self, barriers: usize) -> Self {
         self.barriers = barriers;
+        self
+    }
+
+    /// Keeps an index of keys by tag in Redis, at most `most` keys a tag, so that `remove_by_tag` gives
+    /// the memory of what it hides back at once, in the background. Off by default, and nothing but memory
+    /// depends on it: without it, removed entries are hidden as well, and go when their lives end. It costs
+    /// every write with tags one command per tag, and the memory of the sets. Give it to all nodes alike.
+    #[must_use]
+    pub fn with_tag_index(mut self, most: usize) -> Self {
+        self.index = Some(TagIndex { most });
         self
     }
 
@@ -108,6 +120,18 @@ impl RedisL2 {
 
     async fn run<T: FromRedisValue>(&self, call: &ScriptInvocation<'_>) -> Result<T, L2Error> {
         call.invoke_async(&mut self.client.clone()).await.map_err(|error| l2_error(&error))
+    }
+
+    /// Writes a record, and notes its key under its tags meanwhile.
+    async fn indexed<T>(
+        &self,
+        key: &str,
+        record: &Record,
+        write: impl Future<Output = Result<T, L2Error>>,
+    ) -> Result<T, L2Error> {
+        let Some(index) = &self.index else { return write.await };
+        let (written, ()) = tokio::join!(write, index.note(&self.client, key, record));
+        written
     }
 
     /// Whether plain commands may answer this, on this server.
@@ -249,7 +273,8 @@ impl L2 for RedisL2 {
     ) -> Result<Put, L2Error> {
         let mut call = scripts::PUT.key(key);
         call.arg(id(expected.0)).arg(&record.bytes[..]).arg(life(record.ttl_ms));
-        let stored: bool = self.run(announcing(&mut call, announce)).await?;
+        let stored: bool =
+            self.indexed(key, &record, self.run(announcing(&mut call, announce))).await?;
         Ok(if stored { Put::Stored } else { Put::Refused })
     }
 
@@ -263,7 +288,8 @@ impl L2 for RedisL2 {
         let mut call = scripts::SET.key(key);
         call.arg(&record.bytes[..]).arg(life(record.ttl_ms));
         call.arg(latest_us.map_or_else(String::new, |us| us.to_string()));
-        let stored: bool = self.run(announcing(&mut call, announce)).await?;
+        let stored: bool =
+            self.indexed(key, &record, self.run(announcing(&mut call, announce))).await?;
         if stored { Ok(()) } else { Err(L2Error::late()) }
     }
 
@@ -308,7 +334,11 @@ impl L2 for RedisL2 {
         for target in &ask.removal.targets {
             call.arg(ledger::member(ask.removal.strength, *target));
         }
-        ledger::advanced(self.run(&call).await?).ok_or_else(unreadable)
+        let advanced = ledger::advanced(self.run(&call).await?).ok_or_else(unreadable)?;
+        if self.index.is_some() {
+            TagIndex::removed(&self.client, ledger, ask, advanced);
+        }
+        Ok(advanced)
     }
 
     async fn sync(&self, ledger: &str, ask: &SyncAsk) -> Result<SyncReply, L2Error> {

@@ -83,7 +83,14 @@ impl MemoryL2 {
     }
 
     fn assemble(clock: Arc<dyn Clock>, bus: Option<MemoryBackplane>) -> Self {
-        Self { shared: Arc::new(Shared { state: Mutex::default(), clock, bus, failovers: AtomicU64::new(0) }) }
+        Self {
+            shared: Arc::new(Shared {
+                state: Mutex::default(),
+                clock,
+                bus,
+                failovers: AtomicU64::new(0),
+            }),
+        }
     }
 
     /// Drops every record and ledger, as `FLUSHALL` does.

@@ -2,8 +2,8 @@
 //!
 //! A replica that is promoted may lack the last writes that the old primary acknowledged: the record
 //! from before is back, and nobody is told. So whoever wrote lately compares once another primary
-//! answers. What is there under a version that this node did not leave is invalidated: that hides what
-//! came back, and costs a load if it was another node's newer write.
+//! answers. What is not there under the version that this node left is invalidated: that hides what came
+//! back, and costs a load if it was another node's newer write.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -21,15 +21,14 @@ pub struct Commit {
 }
 
 /// What L2's record of a key asks for, after these commits of one node: an invalidation as hard as the
-/// hardest of those that came after what is there; nothing if that is the newest, or nothing is there.
+/// hardest of those that came after what is there; nothing if that is the newest. Where nothing is,
+/// something may have been meanwhile, and been read.
 #[must_use]
 pub fn reassert(commits: &[Commit], head: Option<Head>) -> Option<Strength> {
-    if sabotaged!(CommitsForgotten) {
-        return None;
-    }
-    let found = head?.version();
-    let undone = commits.iter().rev().take_while(|commit| commit.version != found);
-    undone.map(|commit| commit.strength).max()
+    let found = head.map(Head::version);
+    let undone = commits.iter().rev().take_while(|commit| Some(commit.version) != found);
+    let undone = undone.map(|commit| commit.strength).max();
+    undone.filter(|_| !sabotaged!(CommitsForgotten))
 }
 
 /// The commits of the last while, the newest last.

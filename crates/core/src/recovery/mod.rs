@@ -16,8 +16,8 @@ use crate::protocol::Version;
 use crate::protocol::ledger::Strength;
 use crate::sync::{AtomicUsize, DashMap, Mutex};
 use going::Going;
-use reassert::Lately;
 pub(crate) use going::Turn;
+use reassert::Lately;
 
 /// The queue. A removal of tags waits in the ledger replica instead.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ pub(crate) struct Queued {
 impl Recovery {
     pub(crate) fn new(cap: usize) -> Self {
         let (keys, len) = (Mutex::default(), AtomicUsize::new(0));
-        Self { keys, len, cap, going: DashMap::new(), lately: Lately::new(cap) }
+        Self { keys, len, cap, going: DashMap::new(), lately: Lately::new() }
     }
 
     /// Queues an invalidation. `Some` if the queue was full and has been emptied: the strength of the

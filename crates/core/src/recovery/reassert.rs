@@ -15,6 +15,12 @@ use crate::sync::Mutex;
 /// How far back a failover may reach: the writes of so long before the old primary was last asked.
 const REACH: Duration = Duration::from_secs(10);
 
+/// How many writes are remembered; of more, the newest.
+const MOST: usize = 65_536;
+
+/// How many polls compare: a reply of the old primary may be read after the new one has answered.
+const ROUNDS: u8 = 2;
+
 /// How many records are compared in one round trip.
 const PAGE: usize = 256;
 
@@ -27,15 +33,16 @@ struct State {
     commits: Commits,
     /// The history of writes that the store was in, if it tells.
     lineage: Option<u64>,
-    suspected: bool,
+    /// How often everything is still to be compared.
+    rounds: u8,
 }
 
 /// A key and what this node did to it.
 type Deeds = (Box<str>, Vec<Commit>);
 
 impl Lately {
-    pub(super) fn new(cap: usize) -> Self {
-        let state = State { commits: Commits::new(cap), lineage: None, suspected: false };
+    pub(super) fn new() -> Self {
+        let state = State { commits: Commits::new(MOST), lineage: None, rounds: 0 };
         Self(Mutex::new(state))
     }
 
@@ -46,7 +53,7 @@ impl Lately {
 
     /// L2 has lost something, so it may have lost more.
     pub(crate) fn suspect(&self) {
-        self.0.lock().suspected = true;
+        self.0.lock().rounds = ROUNDS;
     }
 
     /// Whether it matters who answers.
@@ -61,7 +68,11 @@ impl Lately {
         let known = state.lineage;
         state.lineage = lineage.or(known);
         let another = known.is_some() && state.lineage != known;
-        if std::mem::take(&mut state.suspected) || another {
+        if another {
+            state.rounds = ROUNDS;
+        }
+        if state.rounds > 0 {
+            state.rounds -= 1;
             return state.commits.by_key().into_iter().collect();
         }
         state.commits.forget(now.as_nanos().saturating_sub(crate::clock::nanos(REACH)));

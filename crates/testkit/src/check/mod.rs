@@ -364,7 +364,8 @@ impl Judge<'_> {
                 let last = matches!(reading.call.what, What::LastLook);
                 if last && self.asserted_again(change, lost) {
                     let (order, ms) = (change.at.order, change.at.ms);
-                    let why = format!("{:?} at {ms} ms (#{order}) is not asserted again", change.deed);
+                    let why =
+                        format!("{:?} at {ms} ms (#{order}) is not asserted again", change.deed);
                     return self.report("L5", reading, &why);
                 }
                 continue;

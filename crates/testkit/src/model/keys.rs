@@ -5,6 +5,7 @@
 //! stored after it: that race is the application's.
 
 use crinkle_core::protocol::Version;
+use crinkle_core::protocol::commits::Commit;
 use crinkle_core::protocol::flight::{FlightId, KeyState};
 use crinkle_core::protocol::record::Head;
 use stateright::{Model, Property};
@@ -81,9 +82,20 @@ pub(super) struct Node {
     pub(super) cut: bool,
     pub(super) session: u8,
     pub(super) required: u8,
+    pub(super) commits: Vec<Commit>,
+    /// What a failover took back of this node's writes, until it has asserted them again.
+    pub(super) lost: u8,
     pub(super) arrivals: u8,
     pub(super) versions: u64,
     pub(super) ids: u64,
+}
+
+/// What a replica has, which is not everything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Replica {
+    pub(super) record: Option<Head>,
+    pub(super) value: u8,
+    pub(super) executed: u8,
 }
 
 /// Everything.
@@ -97,6 +109,10 @@ pub struct State {
     pub(super) excused: u8,
     pub(super) evictions: u8,
     pub(super) cuts: u8,
+    pub(super) failovers: u8,
+    pub(super) replica: Option<Replica>,
+    /// The bits that each node wrote.
+    pub(super) wrote: [u8; 2],
     pub(super) nodes: [Node; 2],
     pub(super) bad: Option<&'static str>,
 }
@@ -116,6 +132,9 @@ pub enum Action {
     Arrive(usize),
     Load(usize, usize),
     Verify(usize),
+    Replicate,
+    FailOver,
+    Reassert(usize),
 }
 
 /// A rule that a variant breaks.
@@ -134,6 +153,8 @@ pub enum Sabotage {
     LastHeardOnly,
     SetInsertsUnchecked,
     CheckAdoptsSession,
+    CommitsForgotten,
+    AbsentIsIntact,
 }
 
 /// A configuration.
@@ -142,6 +163,8 @@ pub struct Keys {
     pub(super) script: &'static [Op],
     pub(super) evictions: u8,
     pub(super) cuts: u8,
+    /// How often a replica is promoted that lacks the last writes.
+    pub(super) failovers: u8,
     /// How many callers arrive at each node.
     pub(super) arrivals: [u8; 2],
     pub(super) sabotage: Sabotage,
@@ -160,6 +183,7 @@ impl State {
                 && node.check.is_none()
                 && node.queue.is_empty()
                 && !node.cut
+                && node.lost == 0
         })
     }
 
@@ -202,6 +226,9 @@ impl Model for Keys {
             excused: 0,
             evictions: self.evictions,
             cuts: self.cuts,
+            failovers: self.failovers,
+            replica: None,
+            wrote: [0; 2],
             nodes: [Node::default(), Node::default()],
             bad: None,
         }]
@@ -257,7 +284,11 @@ pub fn run(deep: bool, filter: &str, judge: &mut dyn FnMut(Report)) {
 }
 
 fn keys(script: &'static [Op], arrivals: [u8; 2]) -> Keys {
-    Keys { script, evictions: 0, cuts: 0, arrivals, sabotage: Sabotage::None }
+    Keys { script, evictions: 0, cuts: 0, failovers: 0, arrivals, sabotage: Sabotage::None }
+}
+
+fn failing_over(keys: Keys) -> Keys {
+    Keys { failovers: 1, ..keys }
 }
 
 fn designs(deep: bool) -> Vec<(&'static str, Keys)> {
@@ -271,6 +302,8 @@ fn designs(deep: bool) -> Vec<(&'static str, Keys)> {
         ("K7 set against remove", keys(&[Set, Remove], [0, 1])),
         ("K8 expire against set", keys(&[Expire, Set], [0, 1])),
         ("K9 an expiry, joiners", keys(&[Expire], [1, 1])),
+        ("KR a removal, a failover", failing_over(keys(&[Remove], [1, 1]))),
+        ("KS a set, a failover", failing_over(keys(&[Set], [1, 1]))),
     ];
     if deep {
         all.extend([
@@ -310,5 +343,7 @@ fn sabotaged() -> Vec<(Sabotage, Keys)> {
         (Sabotage::LastHeardOnly, keys(&[Set, Set], [1, 1])),
         (Sabotage::SetInsertsUnchecked, keys(&[Set, Set], [0, 0])),
         (Sabotage::CheckAdoptsSession, Keys { cuts: 2, ..keys(&[Remove], [1, 1]) }),
+        (Sabotage::CommitsForgotten, failing_over(remove)),
+        (Sabotage::AbsentIsIntact, Keys { evictions: 1, ..failing_over(remove) }),
     ]
 }

@@ -1,10 +1,13 @@
 //! The steps of the key model.
 
 use crinkle_core::protocol::Version;
+use crinkle_core::protocol::commits::Commit;
 use crinkle_core::protocol::flight::{Arrival, FlightId};
+use crinkle_core::protocol::ledger::Strength;
 use crinkle_core::protocol::record::{self, Head, Lease, LeaseAsk, Put};
 
 use super::keys::{Action, Check, Copied, Keys, Load, Op, Sabotage, Stage, State, Write};
+use super::keys_failover as failover;
 
 impl Keys {
     pub(super) fn enabled(&self, state: &State, actions: &mut Vec<Action>) {
@@ -15,6 +18,7 @@ impl Keys {
         if state.evictions > 0 && state.record.is_some() {
             actions.push(Action::Evict);
         }
+        actions.extend(failover::enabled(state));
         for i in 0..2 {
             let node = &state.nodes[i];
             for (at, write) in node.writes.iter().enumerate() {
@@ -72,11 +76,14 @@ impl Keys {
             Action::Arrive(i) => self.arrive(state, i),
             Action::Load(i, at) => self.load(state, i, at),
             Action::Verify(i) => self.verify(state, i),
+            Action::Replicate | Action::FailOver | Action::Reassert(_) => {
+                self.fail_over(state, action);
+            }
         }
     }
 
     /// A version is heard of at a node.
-    fn hear(&self, state: &mut State, i: usize, version: Version) {
+    pub(super) fn hear(&self, state: &mut State, i: usize, version: Version) {
         let node = &mut state.nodes[i];
         node.l1 = node.l1.filter(|copy| copy.version == version);
         if self.sabotage != Sabotage::NoFence {
@@ -123,6 +130,10 @@ impl Keys {
             node.l1 = Some(Copied { value, version, session });
         }
         node.required |= write.bit;
+        let strength = if write.op == Op::Expire { Strength::Soft } else { Strength::Hard };
+        if state.failovers > 0 || node.lost > 0 {
+            node.commits.push(Commit { version: write.version, strength });
+        }
     }
 
     fn arrive(&self, state: &mut State, i: usize) {
@@ -259,7 +270,7 @@ impl Keys {
 
 impl State {
     /// Numbers are drawn per node, so that the order of independent steps makes no other state.
-    fn version(&mut self, i: usize) -> Version {
+    pub(super) fn version(&mut self, i: usize) -> Version {
         self.nodes[i].versions += 1;
         Version(self.nodes[i].versions * 2 + i as u64)
     }
@@ -269,7 +280,7 @@ impl State {
         FlightId(self.nodes[i].ids)
     }
 
-    fn announce(&mut self, from: usize, version: Version, bits: u8) {
+    pub(super) fn announce(&mut self, from: usize, version: Version, bits: u8) {
         let other = &mut self.nodes[1 - from];
         if !other.cut {
             other.queue.push((version, bits));
@@ -314,4 +325,5 @@ fn execute(state: &mut State, i: usize, at: usize) {
         Op::Expire => state.record = record::expire(state.record, write.version),
     }
     state.executed |= write.bit;
+    state.wrote[i] |= write.bit;
 }

@@ -9,6 +9,7 @@
 //! how the model *uses* the protocol; it must be caught, or the model proves nothing.
 
 pub mod keys;
+mod keys_failover;
 mod keys_steps;
 pub mod ledger;
 mod ledger_configs;

@@ -18,12 +18,12 @@ use super::world::{Node, Sick, World};
 pub(super) async fn play(world: &Arc<World>) {
     let mut rng = super::plan::rng(world.plan.seed, 4);
     match rng.random_range(0..10) {
-        0..2 => two_removals(world, &mut rng).await,
-        2..4 if world.plan.fails_over => lost_removal(world, &mut rng).await,
-        2..4 => answered_late(world, &mut rng).await,
-        4..5 => cut_off(world).await,
-        5..7 => unsure_set(world, &mut rng).await,
-        7..9 if !world.plan.fused => back_by_then(world).await,
+        0..3 => two_removals(world, &mut rng).await,
+        3..6 if world.plan.fails_over => lost_removal(world, &mut rng).await,
+        3..6 => answered_late(world, &mut rng).await,
+        6..7 => cut_off(world).await,
+        7..8 => unsure_set(world, &mut rng).await,
+        8..9 if !world.plan.fused => back_by_then(world).await,
         _ => {}
     }
 }

@@ -1,0 +1,90 @@
+//! The index of keys by tag: a removal gives memory back at once, and only what it hides.
+
+use std::time::Duration;
+
+use crinkle::redis::{RedisBackplane, RedisClient, RedisL2};
+use crinkle::{Cache, EntryOptions};
+use crinkle_testkit::redis::RedisServer;
+use redis::aio::MultiplexedConnection;
+use tokio::time::{sleep, timeout};
+
+const BOUND: Duration = Duration::from_secs(20);
+
+async fn indexed(url: &str, most: usize) -> Cache {
+    let client = RedisClient::connect(url).await.expect("a sound URL");
+    let cache = Cache::builder("shop")
+        .default_options(EntryOptions::new(Duration::from_secs(600)))
+        .l2(RedisL2::new(client.clone()).with_tag_index(most))
+        .backplane(RedisBackplane::new(client))
+        .build()
+        .expect("sound settings");
+    timeout(BOUND, cache.ready()).await.expect("ready in time").expect("not closed");
+    cache
+}
+
+async fn raw(url: &str) -> MultiplexedConnection {
+    let client = redis::Client::open(url).expect("a sound URL");
+    client.get_multiplexed_async_connection().await.expect("a connection")
+}
+
+/// Waits until there are so many records, and so many keys in all sets of tags together.
+async fn until_left(raw: &mut MultiplexedConnection, records: usize, noted: usize) {
+    let wait = async {
+        while left(raw).await != (records, noted) {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let in_time = timeout(BOUND, wait).await.is_ok();
+    assert!(in_time, "expected {:?}, left are {:?}", (records, noted), left(raw).await);
+}
+
+async fn left(raw: &mut MultiplexedConnection) -> (usize, usize) {
+    let keys = |pattern| {
+        let mut keys = redis::cmd("KEYS");
+        keys.arg(pattern);
+        keys
+    };
+    let records: Vec<String> = keys("shop:v1:e:*").query_async(raw).await.expect("an answer");
+    let sets: Vec<String> = keys("shop:v1:t:*").query_async(raw).await.expect("an answer");
+    let mut noted = 0;
+    for set in sets {
+        let size: usize = redis::cmd("SCARD").arg(set).query_async(raw).await.expect("an answer");
+        noted += size;
+    }
+    (records.len(), noted)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removal_gives_the_memory_of_what_it_hides_back() {
+    let server = RedisServer::start();
+    let (cache, mut raw) = (indexed(&server.url(), 100_000).await, raw(&server.url()).await);
+    for key in 0..1500 {
+        let tag = if key < 1300 { "old" } else { "other" };
+        cache.set(&format!("key:{key}"), key).tags([tag, "all"]).await.expect("stored");
+    }
+    cache.remove_by_tag("old").await.expect("removed");
+    cache.set("young", 1).tags(["old"]).await.expect("stored");
+    until_left(&mut raw, 201, 1701).await;
+    assert_eq!(cache.get::<i32>("young").strict().await.expect("read").as_deref(), Some(&1));
+    // What was younger than the first removal is known to the second.
+    cache.remove_by_tag("old").await.expect("removed");
+    until_left(&mut raw, 200, 1700).await;
+    cache.expire_by_tag("all").await.expect("expired");
+    cache.remove_by_tag("all").await.expect("removed");
+    until_left(&mut raw, 0, 200).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tag_with_too_many_keys_keeps_what_it_knows_and_hides_the_rest() {
+    let server = RedisServer::start();
+    let (cache, mut raw) = (indexed(&server.url(), 10).await, raw(&server.url()).await);
+    for key in 0..25 {
+        cache.set(&format!("key:{key}"), key).tags(["tag"]).await.expect("stored");
+    }
+    cache.remove_by_tag("tag").await.expect("removed");
+    until_left(&mut raw, 15, 0).await;
+    for key in 0..25 {
+        let read = cache.get::<i32>(&format!("key:{key}")).await.expect("read");
+        assert!(read.is_none(), "{key}");
+    }
+}
