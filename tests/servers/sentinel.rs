@@ -74,6 +74,40 @@ async fn a_killed_primary_is_left_for_the_one_that_the_sentinels_name() {
     both_use(new, &one, &two).await;
 }
 
+/// Two nodes, and a failover while the primary lives. A replica may be promoted before it has copied
+/// anything; then there is another ledger, and what was set under the old one is never found.
+async fn demoted(servers: &SentinelServers) -> (Cache, Cache) {
+    let (one, two) = (node(servers).await, node(servers).await);
+    until("the replica has the ledger", async || {
+        ask::<u64>(servers.ports()[1], &["EXISTS", "shop:v1:L"]).await == Some(1)
+    })
+    .await;
+    let sentinel = servers.sentinel_ports()[0];
+    until("the sentinels agree to a failover", async || {
+        ask::<String>(sentinel, &["SENTINEL", "FAILOVER", NAME]).await.is_some()
+    })
+    .await;
+    (one, two)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_demoted_primary_is_left_though_it_lives() {
+    let servers = SentinelServers::start();
+    let (one, two) = demoted(&servers).await;
+    both_use(servers.ports()[1], &one, &two).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_primary_that_is_never_told_of_its_demotion_is_left() {
+    let servers = SentinelServers::start();
+    let old = servers.ports()[0];
+    ask::<()>(old, &["ACL", "SETUSER", "default", "-slaveof", "-replicaof"]).await.expect("set");
+    let (one, two) = demoted(&servers).await;
+    both_use(servers.ports()[1], &one, &two).await;
+    let role: Vec<redis::Value> = ask(old, &["ROLE"]).await.expect("an answer");
+    assert_eq!(role[0], redis::Value::BulkString(b"master".to_vec()), "nobody has told it");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_url_that_makes_no_sense_is_refused() {
     assert!(RedisClient::sentinel(["not a url"], NAME).await.is_err());

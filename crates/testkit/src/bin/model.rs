@@ -1,17 +1,24 @@
-//! Checks the protocol: `cargo run --release -p crinkle-testkit --bin model -- [--deep] [NAME]`.
+//! Checks the protocol: `cargo run --release -p crinkle-testkit --bin model -- [--deep] [--threads N] [NAME]`.
 
 use std::process::ExitCode;
 
-use crinkle_testkit::model::{Expect, Report, run_keys, run_ledger};
+use crinkle_testkit::model::{Expect, Job, Report, run_keys, run_ledger};
 
 fn main() -> ExitCode {
-    let mut deep = false;
-    let mut filter = String::new();
-    for argument in std::env::args().skip(1) {
-        if argument == "--deep" {
-            deep = true;
-        } else {
-            filter = argument;
+    let mut job = Job { deep: false, filter: String::new(), threads: 2 };
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--deep" => job.deep = true,
+            "--threads" => {
+                let threads = arguments.next().and_then(|threads| threads.parse().ok());
+                let Some(threads) = threads else {
+                    eprintln!("model [--deep] [--threads N] [NAME]");
+                    return ExitCode::from(2);
+                };
+                job.threads = threads;
+            }
+            _ => job.filter = argument,
         }
     }
     let mut failed = 0;
@@ -19,8 +26,8 @@ fn main() -> ExitCode {
         print(&report);
         failed += usize::from(!report.is_expected());
     };
-    run_ledger(deep, &filter, &mut judge);
-    run_keys(deep, &filter, &mut judge);
+    run_ledger(&job, &mut judge);
+    run_keys(&job, &mut judge);
     if failed == 0 {
         return ExitCode::SUCCESS;
     }
@@ -31,9 +38,7 @@ fn main() -> ExitCode {
 fn print(report: &Report) {
     let verdict = match (&report.violation, report.expect) {
         (None, Expect::Holds) if !report.reached => "VACUOUS".to_owned(),
-        (None, Expect::Holds) if !report.complete => {
-            "holds as far as it came in its time".to_owned()
-        }
+        (None, Expect::Holds) if !report.complete => "DOES NOT END".to_owned(),
         (None, Expect::Holds) => "holds".to_owned(),
         (None, Expect::Caught) => "SURVIVES".to_owned(),
         (Some((property, steps)), Expect::Holds) => {

@@ -4,13 +4,15 @@
 //! knows of a write must get a value that includes it, unless a blind `set` of an older value was
 //! stored after it: that race is the application's.
 
+use std::hash::{Hash, Hasher};
+
 use crinkle_core::protocol::Version;
 use crinkle_core::protocol::commits::Commit;
 use crinkle_core::protocol::flight::{FlightId, KeyState};
 use crinkle_core::protocol::record::Head;
 use stateright::{Model, Property};
 
-use super::{Expect, REACH, Report, explore};
+use super::{Expect, Job, REACH, Report, explore, same};
 
 /// What a write does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -32,9 +34,17 @@ pub(super) struct Copied {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Stage {
     Begun,
-    Leased(Version),
-    Loaded { expected: Version, value: u8 },
-    Ended { stored: bool, version: Version, value: u8 },
+    /// The source was read with the lease: what it would say later is newer, and decides nothing but
+    /// whether it is stale.
+    Loaded {
+        expected: Version,
+        value: u8,
+    },
+    Ended {
+        stored: bool,
+        version: Version,
+        value: u8,
+    },
 }
 
 /// A load.
@@ -71,7 +81,7 @@ pub(super) struct Check {
 }
 
 /// One node.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Node {
     pub(super) l1: Option<Copied>,
     pub(super) key: KeyState,
@@ -85,9 +95,10 @@ pub(super) struct Node {
     pub(super) commits: Vec<Commit>,
     /// What a failover took back of this node's writes, until it has asserted them again.
     pub(super) lost: u8,
+    /// How many callers are still to arrive.
     pub(super) arrivals: u8,
-    pub(super) versions: u64,
-    pub(super) ids: u64,
+    /// How many names it has given.
+    pub(super) names: u64,
 }
 
 /// What a replica has, which is not everything.
@@ -99,7 +110,7 @@ pub(super) struct Replica {
 }
 
 /// Everything.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct State {
     pub(super) source: u8,
     pub(super) record: Option<Head>,
@@ -170,6 +181,27 @@ pub struct Keys {
     pub(super) sabotage: Sabotage,
 }
 
+impl Hash for State {
+    fn hash<H: Hasher>(&self, to: &mut H) {
+        let Self { source, record, value, step, executed, excused, evictions, cuts, .. } = self;
+        let Self { failovers, replica, wrote, nodes, bad, .. } = self;
+        same::hash(to, &[0, 1], |first, names| {
+            nodes[first].hash(names);
+            nodes[1 - first].hash(names);
+            (source, record, value, step, executed, excused, evictions, cuts, bad).hash(names);
+            (failovers, replica, wrote[first], wrote[1 - first]).hash(names);
+        });
+    }
+}
+
+impl Hash for Node {
+    fn hash<H: Hasher>(&self, to: &mut H) {
+        let Self { l1, key, loads, writes, check, queue, cut, session, .. } = self;
+        (l1, key, loads, writes, check, queue, cut, session).hash(to);
+        (self.required, self.arrivals, &self.commits, self.lost).hash(to);
+    }
+}
+
 impl State {
     /// What a reader of this node must see.
     pub(super) fn lacks(&self, required: u8, value: u8) -> bool {
@@ -229,7 +261,7 @@ impl Model for Keys {
             failovers: self.failovers,
             replica: None,
             wrote: [0; 2],
-            nodes: [Node::default(), Node::default()],
+            nodes: self.arrivals.map(|arrivals| Node { arrivals, ..Node::default() }),
             bad: None,
         }]
     }
@@ -267,9 +299,9 @@ impl Model for Keys {
     }
 }
 
-/// Runs the configurations whose name contains `filter`; the large ones only if `deep`.
-pub fn run(deep: bool, filter: &str, judge: &mut dyn FnMut(Report)) {
-    let all = designs(deep)
+/// Runs the configurations of this model that the job asks for.
+pub fn run(job: &Job, judge: &mut dyn FnMut(Report)) {
+    let all = designs(job.deep)
         .into_iter()
         .map(|(name, model)| (format!("keys {name}"), model, Expect::Holds))
         .chain(sabotaged().into_iter().map(|(what, model)| {
@@ -277,8 +309,8 @@ pub fn run(deep: bool, filter: &str, judge: &mut dyn FnMut(Report)) {
             (format!("keys sabotage: {what:?}"), model, Expect::Caught)
         }));
     for (name, model, expect) in all {
-        if name.contains(filter) {
-            judge(explore(name, model, expect));
+        if name.contains(&job.filter) {
+            judge(explore(job, name, model, expect));
         }
     }
 }

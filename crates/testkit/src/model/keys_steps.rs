@@ -6,8 +6,9 @@ use crinkle_core::protocol::flight::{Arrival, FlightId};
 use crinkle_core::protocol::ledger::Strength;
 use crinkle_core::protocol::record::{self, Head, Lease, LeaseAsk, Put};
 
-use super::keys::{Action, Check, Copied, Keys, Load, Op, Sabotage, Stage, State, Write};
+use super::keys::{Action, Check, Copied, Keys, Load, Node, Op, Sabotage, Stage, State, Write};
 use super::keys_failover as failover;
+use super::same::FIRST_NAME;
 
 impl Keys {
     pub(super) fn enabled(&self, state: &State, actions: &mut Vec<Action>) {
@@ -42,7 +43,7 @@ impl Keys {
             if node.check.is_some() || doubtful {
                 actions.push(Action::Verify(i));
             }
-            if node.arrivals < self.arrivals[i] && (node.l1.is_none() || doubtful) {
+            if node.arrivals > 0 && (node.l1.is_none() || doubtful) {
                 actions.push(Action::Arrive(i));
             }
         }
@@ -89,8 +90,13 @@ impl Keys {
         if self.sabotage != Sabotage::NoFence {
             node.key.hear(version);
         }
-        for load in &mut node.loads {
-            load.last = Some(version);
+        self.last_heard(node, version);
+    }
+
+    /// What a variant remembers instead.
+    fn last_heard(&self, node: &mut Node, version: Version) {
+        if self.sabotage == Sabotage::LastHeardOnly {
+            node.loads.iter_mut().for_each(|load| load.last = Some(version));
         }
     }
 
@@ -106,9 +112,7 @@ impl Keys {
         if self.sabotage != Sabotage::NoFence {
             node.key.begin(id, Some(version));
         }
-        for load in &mut node.loads {
-            load.last = Some(version);
-        }
+        self.last_heard(node, version);
         let session = node.session;
         node.writes.push(Write { id, op, version, session, bit, value, executed: false });
     }
@@ -117,9 +121,7 @@ impl Keys {
         let write = state.nodes[i].writes.remove(at);
         let node = &mut state.nodes[i];
         node.l1 = node.l1.filter(|copy| copy.version == write.version);
-        for load in &mut node.loads {
-            load.last = Some(write.version);
-        }
+        self.last_heard(node, write.version);
         let heard = node.key.end(write.id);
         let allowed = match self.sabotage {
             Sabotage::SetInsertsUnchecked | Sabotage::NoFence => true,
@@ -137,9 +139,9 @@ impl Keys {
     }
 
     fn arrive(&self, state: &mut State, i: usize) {
-        let id = FlightId(state.nodes[i].ids + 1);
+        let id = state.id(i);
         let node = &mut state.nodes[i];
-        node.arrivals += 1;
+        node.arrivals -= 1;
         // A session that ended fences what began in it.
         if self.sabotage != Sabotage::JoinAcrossSessions {
             for load in node.loads.iter().filter(|load| load.session != node.session) {
@@ -162,12 +164,11 @@ impl Keys {
                 let (session, required) = (node.session, node.required);
                 let stage = Stage::Begun;
                 node.loads.push(Load { id, session, stage, required, last: None, filled: false });
-                node.ids += 1;
                 if state.nodes[i].loads.len() > 2 {
                     state.bad = Some("three flights");
                 }
             }
-            Arrival::Wait(_) => node.arrivals -= 1,
+            Arrival::Wait(_) => node.arrivals += 1,
         }
     }
 
@@ -176,10 +177,6 @@ impl Keys {
             Stage::Begun => {
                 let stage = read(state, i);
                 state.nodes[i].loads[at].stage = stage;
-            }
-            Stage::Leased(expected) => {
-                let value = state.source;
-                state.nodes[i].loads[at].stage = Stage::Loaded { expected, value };
             }
             Stage::Loaded { expected, value } => self.put(state, i, at, expected, value),
             Stage::Ended { stored, version, value } => {
@@ -269,15 +266,18 @@ impl Keys {
 }
 
 impl State {
-    /// Numbers are drawn per node, so that the order of independent steps makes no other state.
     pub(super) fn version(&mut self, i: usize) -> Version {
-        self.nodes[i].versions += 1;
-        Version(self.nodes[i].versions * 2 + i as u64)
+        Version(self.name(i))
     }
 
     fn id(&mut self, i: usize) -> FlightId {
-        self.nodes[i].ids += 1;
-        FlightId(self.nodes[i].ids)
+        FlightId(self.name(i))
+    }
+
+    /// A name that no node has given.
+    fn name(&mut self, i: usize) -> u64 {
+        self.nodes[i].names += 1;
+        FIRST_NAME + self.nodes[i].names * 2 + i as u64
     }
 
     pub(super) fn announce(&mut self, from: usize, version: Version, bits: u8) {
@@ -301,7 +301,9 @@ fn read(state: &mut State, i: usize) -> Stage {
         state.record = Some(head);
     }
     match (decision.lease, state.record) {
-        (Lease::Granted, Some(head)) => Stage::Leased(head.version()),
+        (Lease::Granted, Some(head)) => {
+            Stage::Loaded { expected: head.version(), value: state.source }
+        }
         (_, Some(Head::Value { version, .. })) => {
             Stage::Ended { stored: true, version, value: state.value }
         }

@@ -5,6 +5,7 @@
 //! every removal of tag 1 or of everything, so "stale" is a number below the one required.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use crinkle_core::protocol::ledger::{
@@ -14,7 +15,7 @@ use crinkle_core::protocol::validity::{Facts, Knowledge, TagLevels, Verdict, jud
 use crinkle_core::protocol::{Epoch, Nonce, TagHash};
 use stateright::{Model, Property};
 
-use super::REACH;
+use super::{REACH, same};
 
 /// The tag that the key carries.
 pub(super) const TAG: Target = Target::Tag(TagHash(1));
@@ -34,11 +35,11 @@ pub(super) struct Entry {
     pub(super) origin: u64,
 }
 
-/// A load under way.
+/// A load under way. It has read the source when it began: whatever it reads later is newer, and decides
+/// nothing but whether it is stale.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Flight {
     pub(super) entry: Entry,
-    pub(super) loaded: bool,
     pub(super) joined: Option<u8>,
 }
 
@@ -49,6 +50,7 @@ pub(super) struct Node {
     pub(super) generation: u64,
     pub(super) l1: Option<Entry>,
     pub(super) flight: Option<Flight>,
+    /// How many loads are still to begin.
     pub(super) flights: u8,
     pub(super) queue: Vec<(Epoch, Item)>,
     /// The reply of a `SYNC` under way.
@@ -70,18 +72,22 @@ pub(super) struct Node {
 }
 
 /// Everything.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct State {
     pub(super) source: u8,
     pub(super) now: u64,
     /// The highest number ever issued.
     pub(super) issued: u64,
     pub(super) server: Arc<(Authority, Option<Entry>)>,
-    pub(super) copy: Arc<(Authority, Option<Entry>)>,
+    /// What a failover would leave; `None` if there will be none.
+    pub(super) copy: Option<Arc<(Authority, Option<Entry>)>>,
     pub(super) nodes: [Arc<Node>; 2],
     /// What each removal protects: the source's number, and whether it was hard.
     pub(super) ghosts: Arc<BTreeMap<Nonce, (u8, Strength)>>,
     pub(super) step: usize,
+    /// Whether anything was loaded. What the replicas do does not depend on it, so properties of the
+    /// replicas alone are checked in the states in which nothing was.
+    pub(super) has_loaded: bool,
     pub(super) drops: u8,
     pub(super) failovers: u8,
     pub(super) flushes: u8,
@@ -112,7 +118,6 @@ pub enum Action {
     Failover,
     Flush,
     Start(usize),
-    Load(usize),
     Join(usize),
     Done(usize),
     ReadL2(usize),
@@ -251,7 +256,7 @@ impl Ledger {
     }
 
     fn frontier_sound(&self, state: &State) -> bool {
-        if state.has_loaded() {
+        if state.has_loaded {
             return true;
         }
         let mut server = state.server.0.clone();
@@ -267,6 +272,21 @@ impl Ledger {
     }
 }
 
+impl Hash for State {
+    fn hash<H: Hasher>(&self, to: &mut H) {
+        let Self { source, now, issued, server, copy, nodes, ghosts, step, has_loaded, .. } = self;
+        let Self { drops, failovers, flushes, nonces, monotonic, bad, .. } = self;
+        // The first removal is always of node 0.
+        let views = if *step > 0 { &[0, 1][..] } else { &[0] };
+        same::hash(to, views, |first, names| {
+            (server, copy, &nodes[first], &nodes[1 - first]).hash(names);
+            names.unordered(ghosts.iter().map(|(nonce, ghost)| (nonce.0, ghost)));
+            (source, now, issued, step, has_loaded, drops, failovers, flushes).hash(names);
+            (nonces, monotonic, bad).hash(names);
+        });
+    }
+}
+
 impl State {
     pub(super) fn node(&mut self, i: usize) -> &mut Node {
         Arc::make_mut(&mut self.nodes[i])
@@ -276,10 +296,35 @@ impl State {
         Arc::make_mut(&mut self.server)
     }
 
-    /// Whether anything was loaded. What the replicas do does not depend on it, so properties of
-    /// the replicas alone are checked in the states in which nothing was.
-    pub(super) fn has_loaded(&self) -> bool {
-        self.nodes.iter().any(|node| node.flights > 0 || node.l1.is_some())
+    /// Drops what nothing can depend on any more, so that states that differ in nothing else are one.
+    fn forget(&mut self) {
+        if self.failovers == 0 {
+            (self.copy, self.issued) = (None, 0);
+        }
+        let (has_loaded, monotonic) = (self.has_loaded, self.monotonic);
+        for node in &mut self.nodes {
+            if has_loaded && !node.known.is_empty() {
+                // Only the replicas alone are asked for it.
+                Arc::make_mut(node).known.clear();
+            }
+            if let Some(node) = Arc::get_mut(node) {
+                node.forget(monotonic);
+            }
+        }
+    }
+}
+
+impl Node {
+    /// The same, after a step of this node.
+    fn forget(&mut self, monotonic: bool) {
+        self.replica.take_changed();
+        self.synced &= !monotonic;
+        // Origins are compared with what is pending, and with what will be, which is later than all.
+        if self.replica.pending().is_empty() {
+            self.generation = 0;
+            let flying = self.flight.iter_mut().map(|flight| &mut flight.entry);
+            flying.chain(&mut self.l1).for_each(|entry| entry.origin = 0);
+        }
     }
 }
 
@@ -320,6 +365,7 @@ impl Model for Ledger {
     fn next_state(&self, last: &State, action: Action) -> Option<State> {
         let mut state = last.clone();
         self.step(&mut state, action);
+        state.forget();
         let pruned =
             state.nonces > self.max_nonces || state.nodes.iter().any(|node| node.queue.len() > 2);
         (!pruned).then_some(state)

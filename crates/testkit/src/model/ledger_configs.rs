@@ -3,11 +3,11 @@
 use crinkle_core::protocol::ledger::{Strength, Target};
 
 use super::ledger::{Ledger, OTHER, SHARER, Sabotage, TAG};
-use super::{Expect, Report, explore};
+use super::{Expect, Job, Report, explore};
 
-/// Runs the configurations whose name contains `filter`; the large ones only if `deep`.
-pub fn run(deep: bool, filter: &str, judge: &mut dyn FnMut(Report)) {
-    let all = designs(deep)
+/// Runs the configurations of this model that the job asks for.
+pub fn run(job: &Job, judge: &mut dyn FnMut(Report)) {
+    let all = designs(job.deep)
         .into_iter()
         .map(|(name, model)| (format!("ledger {name}"), model, Expect::Holds))
         .chain(sabotaged().into_iter().map(|(what, model)| {
@@ -15,8 +15,8 @@ pub fn run(deep: bool, filter: &str, judge: &mut dyn FnMut(Report)) {
             (format!("ledger sabotage: {what:?}"), model, Expect::Caught)
         }));
     for (name, model, expect) in all {
-        if name.contains(filter) {
-            judge(explore(name, model, expect));
+        if name.contains(&job.filter) {
+            judge(explore(job, name, model, expect));
         }
     }
 }

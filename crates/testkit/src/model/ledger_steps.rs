@@ -13,6 +13,7 @@ use super::ledger::{
     Action, CAP, ELSEWHERE, Entry, Flight, Ledger, Node, RETENTION_MS, Sabotage, State, TAG, equal,
     probe,
 };
+use super::same::FIRST_NAME;
 
 /// More questions in a row are a storm.
 const MAX_ROUNDS: usize = 12;
@@ -24,10 +25,14 @@ impl Ledger {
             now: 1,
             issued: 1,
             server: Arc::new((Authority::with_capacity(self.cap), None)),
-            copy: Arc::default(),
-            nodes: [Arc::default(), Arc::default()],
+            copy: None,
+            nodes: self.loaders.map(|loads| {
+                let flights = if loads { self.flights } else { 0 };
+                Arc::new(Node { flights, ..Node::default() })
+            }),
             ghosts: Arc::default(),
             step: 0,
+            has_loaded: false,
             drops: self.drops,
             failovers: self.failovers,
             flushes: self.flushes,
@@ -40,7 +45,7 @@ impl Ledger {
             self.sync(&mut state, node);
         }
         state.epochs = 2;
-        state.copy = Arc::clone(&state.server);
+        state.copy = (self.failovers > 0).then(|| Arc::clone(&state.server));
         state
     }
 
@@ -52,7 +57,7 @@ impl Ledger {
             }
         }
         if state.failovers > 0 {
-            if state.copy != state.server {
+            if state.copy.as_ref() != Some(&state.server) {
                 actions.push(Action::Replicate);
             }
             actions.push(Action::Failover);
@@ -94,7 +99,7 @@ impl Ledger {
         }
         match &node.flight {
             None => {
-                if self.loaders[i] && node.flights < self.flights && !node.replica.is_suspect() {
+                if node.flights > 0 && !node.replica.is_suspect() {
                     actions.push(Action::Start(i));
                 }
             }
@@ -102,7 +107,7 @@ impl Ledger {
                 if self.joins && flight.joined.is_none() {
                     actions.push(Action::Join(i));
                 }
-                actions.push(if flight.loaded { Action::Done(i) } else { Action::Load(i) });
+                actions.push(Action::Done(i));
             }
         }
         if node.l1 != state.server.1 && state.server.1.is_some() {
@@ -147,19 +152,15 @@ impl Ledger {
                 state.node(i).shown.clear();
                 state.node(i).replica.abandon();
             }
-            Action::Replicate => state.copy = Arc::clone(&state.server),
+            Action::Replicate => state.copy = Some(Arc::clone(&state.server)),
             Action::Failover => self.failover(state),
             Action::Flush => {
                 state.flushes -= 1;
                 state.server = Arc::new((Authority::with_capacity(self.cap), None));
             }
-            Action::Start(i) => start(state.node(i)),
-            Action::Load(i) => {
-                let value = state.source;
-                if let Some(flight) = &mut state.node(i).flight {
-                    flight.entry.value = value;
-                    flight.loaded = true;
-                }
+            Action::Start(i) => {
+                state.has_loaded = true;
+                start(state.source, state.node(i));
             }
             Action::Join(i) => {
                 let required = state.nodes[i].required;
@@ -180,7 +181,7 @@ impl Ledger {
             state.source += 1;
             ghost = state.source;
         }
-        let nonce = Nonce(state.nonces);
+        let nonce = nonce(state);
         state.nonces += 1;
         Arc::make_mut(&mut state.ghosts).insert(nonce, (ghost, strength));
         state.learn(i, nonce);
@@ -212,8 +213,10 @@ impl Ledger {
             }
             _ => {}
         }
-        node.newest = Some(nonce);
-        if item.removal.targets.contains(&TAG) {
+        if self.sabotage == Sabotage::NewestAsPrev {
+            node.newest = Some(nonce);
+        }
+        if self.sabotage == Sabotage::LastWriteWins && item.removal.targets.contains(&TAG) {
             node.last_number = item.seq;
         }
         let (epoch, hearing) = match source {
@@ -241,7 +244,7 @@ impl Ledger {
     }
 
     fn ask_sync(&self, state: &mut State, i: usize) {
-        let new_epoch = Epoch(state.epochs);
+        let new_epoch = epoch(state);
         let mut ask = state.node(i).replica.ask(new_epoch, self.page, RETENTION_MS);
         if self.sabotage == Sabotage::NoLogMatching {
             ask.last = None;
@@ -250,7 +253,7 @@ impl Ledger {
         if self.sabotage == Sabotage::NoFold {
             reply.levels.retain(|(_, target, _)| matches!(target, Target::Tag(_)));
         }
-        if reply.epoch == Epoch(state.epochs) {
+        if reply.epoch == epoch(state) {
             state.epochs += 1;
         }
         state.node(i).answer = Some(reply);
@@ -277,7 +280,7 @@ impl Ledger {
             if targets.is_empty() {
                 continue;
             }
-            let nonce = Nonce(state.nonces);
+            let nonce = nonce(state);
             state.nonces += 1;
             let node = &state.nodes[i];
             let required = match strength {
@@ -296,7 +299,7 @@ impl Ledger {
     fn failover(&self, state: &mut State) {
         state.failovers -= 1;
         let top = state.issued.max(probe(&state.server.0, state.now).frontier());
-        state.server = Arc::clone(&state.copy);
+        state.server = state.copy.clone().unwrap_or_default();
         if self.clock_ahead {
             state.now = top + 1;
         } else if probe(&state.server.0, state.now).frontier() < top {
@@ -340,7 +343,7 @@ impl Ledger {
         let busy = |node: &Arc<Node>| {
             node.reply.is_some() || node.answer.is_some() || !node.queue.is_empty()
         };
-        if state.has_loaded() || state.nodes.iter().any(busy) {
+        if state.has_loaded || state.nodes.iter().any(busy) {
             return true;
         }
         let mut state = state.clone();
@@ -414,15 +417,15 @@ impl State {
     }
 }
 
-fn start(node: &mut Node) {
-    node.flights += 1;
+fn start(source: u8, node: &mut Node) {
+    node.flights -= 1;
     let entry = Entry {
-        value: 0,
+        value: source,
         epoch: node.replica.epoch(),
         stamp: node.replica.frontier(),
         origin: node.generation,
     };
-    node.flight = Some(Flight { entry, loaded: false, joined: None });
+    node.flight = Some(Flight { entry, joined: None });
 }
 
 fn number(state: &mut State, i: usize, removal: &Removal) -> Advanced {
@@ -431,12 +434,12 @@ fn number(state: &mut State, i: usize, removal: &Removal) -> Advanced {
         removal: removal.clone(),
         epoch: node.replica.epoch(),
         frontier: node.replica.highest(),
-        new_epoch: Epoch(state.epochs),
+        new_epoch: epoch(state),
         retention_ms: RETENTION_MS,
     };
     let advanced = state.advance(&ask);
     state.issued = state.issued.max(advanced.seq);
-    if advanced.epoch == Epoch(state.epochs) {
+    if advanced.epoch == epoch(state) {
         state.epochs += 1;
     }
     advanced
@@ -447,4 +450,13 @@ fn last_of(replica: &Replica) -> Option<Nonce> {
     let mut replica = replica.clone();
     replica.abandon();
     replica.ask(Epoch(99), 1, RETENTION_MS).last
+}
+
+/// The names of the next life and of the next removal.
+fn epoch(state: &State) -> Epoch {
+    Epoch(2 * FIRST_NAME + state.epochs)
+}
+
+fn nonce(state: &State) -> Nonce {
+    Nonce(FIRST_NAME + state.nonces)
 }

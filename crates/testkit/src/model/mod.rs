@@ -14,6 +14,7 @@ mod keys_steps;
 pub mod ledger;
 mod ledger_configs;
 mod ledger_steps;
+mod same;
 
 pub use keys::run as run_keys;
 pub use ledger_configs::run as run_ledger;
@@ -57,31 +58,49 @@ impl Report {
     #[must_use]
     pub fn is_expected(&self) -> bool {
         match self.expect {
-            Expect::Holds => self.violation.is_none() && self.reached,
+            Expect::Holds => self.violation.is_none() && self.reached && self.complete,
             Expect::Caught => self.violation.is_some(),
         }
     }
 }
 
-/// How long a configuration is explored at most; what there is of it beyond that is left out. Keeps the
-/// states of the largest within a few gigabytes.
-const LONGEST: Duration = Duration::from_secs(300);
+/// What to explore.
+#[derive(Clone, Debug)]
+#[expect(clippy::exhaustive_structs, reason = "written down by callers")]
+pub struct Job {
+    /// The large configurations too.
+    pub deep: bool,
+    /// Only those whose name contains this.
+    pub filter: String,
+    /// How many threads explore.
+    pub threads: usize,
+}
+
+/// Who takes longer is stopped: it will not end.
+const LONGEST: Duration = Duration::from_secs(1800);
 
 /// The name of the property that says that a model is not vacuous.
 const REACH: &str = "reach";
 
 /// Explores a configuration.
 #[expect(clippy::disallowed_methods, reason = "a model checker is timed by the wall clock")]
-fn explore<M>(name: String, model: M, expect: Expect) -> Report
+fn explore<M>(job: &Job, name: String, model: M, expect: Expect) -> Report
 where
     M: Model + Send + Sync + 'static,
     M::State: Clone + PartialEq + std::fmt::Debug + std::hash::Hash + Send + Sync + 'static,
     M::Action: Clone + PartialEq + std::fmt::Debug + Send + Sync + 'static,
 {
     let begun = Instant::now();
-    let builder = model.checker().threads(2).timeout(LONGEST);
-    let checker = builder.finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
-    let mut discoveries = checker.discoveries();
+    let builder = model.checker().threads(job.threads).timeout(LONGEST);
+    let builder = builder.finish_when(HasDiscoveries::AnyFailures);
+    // Breadth first finds the shortest way to a violation, and keeps every state at its edge.
+    let (mut discoveries, states) = if job.deep {
+        let checker = builder.spawn_dfs().join();
+        (checker.discoveries(), checker.unique_state_count())
+    } else {
+        let checker = builder.spawn_bfs().join();
+        (checker.discoveries(), checker.unique_state_count())
+    };
     let reached = discoveries.remove(REACH).is_some();
     let violation = discoveries.into_iter().next().map(|(property, path)| {
         let steps = path.into_actions().iter().map(|action| format!("{action:?}")).collect();
@@ -90,7 +109,7 @@ where
     Report {
         name,
         expect,
-        states: checker.unique_state_count(),
+        states,
         time: begun.elapsed(),
         violation,
         reached,

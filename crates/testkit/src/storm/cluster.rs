@@ -1,5 +1,6 @@
 //! The servers of a storm, and how they are spoken to.
 
+use std::collections::HashMap;
 use std::error::Error;
 use std::str::FromStr;
 use std::time::Duration;
@@ -152,6 +153,14 @@ impl Cluster {
         let now = servers.ports().iter().position(|port| *port == named.1);
         let before = std::mem::replace(primary, now.unwrap_or(*primary));
         Ok(before != *primary)
+    }
+
+    /// A number that changes with every failover: they may move there and back.
+    pub(super) async fn failovers(&self) -> Outcome<u64> {
+        let Self::Sentinel { servers, .. } = self else { return Ok(0) };
+        let ask = ["SENTINEL", "MASTER", NAME];
+        let said: HashMap<String, String> = tell(servers.sentinel_ports()[0], &ask).await?;
+        Ok(said.get("config-epoch").ok_or("the sentinels know no primary")?.parse()?)
     }
 
     /// Kills the primary; returns when the other server is the primary, and is known as such.

@@ -1,5 +1,6 @@
 //! What befalls the servers and the processes, and how it ends.
 
+use std::ops::Range;
 use std::process::Command;
 use std::time::Duration;
 
@@ -61,6 +62,11 @@ const STANDALONE: &[Kind] = &[
 const OF_A_PROCESS: &[Kind] =
     &[WorkerStopped, ProxyCut, ProxyCutLate, ProxyDelay, ProxyHalfOpen, ProxyDeaf];
 
+/// What befalls one process while the servers are left alone, and every answer has its bound: longer deaf than
+/// a cache may go without noticing, and commands that run when their caller has given them up long ago.
+const OF_A_PROCESS_ALONE: &[Kind] =
+    &[ProxyDeaf, ProxyCutLate, ProxyCutLate, ProxyCutLate, ProxyCutLate, ProxyCutLate];
+
 /// In rounds that fail over nothing is wiped, and the other way round: nobody could say what is left.
 const FAILING_OVER: &[Kind] =
     &[FailoverLosing, SubscriptionsKilled, Failover, ScriptFlush, FailoverLosing];
@@ -121,7 +127,7 @@ impl Kind {
     }
 }
 
-/// What befalls a round, each kind once and in some order.
+/// What befalls a round, in some order.
 #[derive(Debug)]
 pub(super) struct Deck {
     /// What befalls the servers.
@@ -129,11 +135,16 @@ pub(super) struct Deck {
     /// What befalls one process meanwhile.
     pub(super) processes: Vec<Kind>,
     pub(super) fails_over: bool,
+    /// How long to wait after each, in milliseconds.
+    pub(super) pause: Range<u64>,
 }
 
 impl Deck {
     pub(super) fn shuffled(topology: Topology, round: u64, rng: &mut StdRng) -> Self {
         let (servers, processes, fails_over) = match topology {
+            Topology::Standalone if !round.is_multiple_of(2) => {
+                (&[][..], OF_A_PROCESS_ALONE, false)
+            }
             Topology::Standalone => (STANDALONE, OF_A_PROCESS, false),
             Topology::Sentinel if round.is_multiple_of(2) => {
                 (FAILING_OVER, &OF_A_PROCESS[..1], true)
@@ -143,7 +154,9 @@ impl Deck {
         let (mut servers, mut processes) = (servers.to_vec(), processes.to_vec());
         servers.shuffle(rng);
         processes.shuffle(rng);
-        Self { servers, processes, fails_over }
+        // What is late arrives, and is read, before the next one.
+        let pause = if servers.is_empty() { 6000..7000 } else { 200..1400 };
+        Self { servers, processes, fails_over, pause }
     }
 }
 

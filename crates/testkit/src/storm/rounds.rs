@@ -147,6 +147,7 @@ impl Storm {
     ) -> Outcome<()> {
         let name = format!("storm-{number}");
         self.begin(number, &name).await?;
+        let failovers = self.cluster.failovers().await?;
         let deck = Deck::shuffled(self.cluster.topology(), number, &mut self.rng);
         self.all(&Order::Go).await?;
         sleep(Duration::from_secs(1)).await;
@@ -158,6 +159,9 @@ impl Storm {
         }
         tell(&format!("round {number}: rests, and is judged"));
         let told = self.end().await?;
+        // What the sentinels decided at the end of the trouble may be known only now.
+        let again = !deck.fails_over && self.cluster.failovers().await? != failovers;
+        let moved = self.cluster.has_moved().await? || moved || again;
         // Judging is work, and the proxy need not wait for it.
         if moved {
             // Two primaries for a while, and nobody knows who has told what to which.
@@ -186,7 +190,7 @@ impl Storm {
         let (ledger, trouble) = (format!("{name}:v1:L"), Trouble::default());
         let mut scene = Scene { cluster: &mut self.cluster, ledger, trouble };
         let pauses: [Vec<_>; 2] = [&deck.servers, &deck.processes].map(|kinds| {
-            let pause = |_| Duration::from_millis(self.rng.random_range(200..1400));
+            let pause = |_| Duration::from_millis(self.rng.random_range(deck.pause.clone()));
             kinds.iter().map(pause).collect()
         });
         let servers = async {

@@ -1,0 +1,56 @@
+//! When two states are the same: if they differ only in names, which are compared for equality and nothing
+//! else, or in which of the two nodes is which.
+
+use std::hash::{Hash, Hasher};
+
+/// Names are numbers from here on; what is below is a number.
+pub(super) const FIRST_NAME: u64 = 1 << 32;
+
+/// Hashes a state, of which `view` writes down what counts, beginning with this node.
+pub(super) fn hash<H: Hasher>(to: &mut H, views: &[usize], view: impl Fn(usize, &mut Names)) {
+    let seen = views.iter().map(|first| {
+        let mut names = Names::default();
+        view(*first, &mut names);
+        names.written
+    });
+    to.write(&seen.min().unwrap_or_default());
+}
+
+/// Writes down what is hashed, with the place of its first appearance for each name.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    written: Vec<u8>,
+    known: Vec<u64>,
+}
+
+impl Names {
+    /// Things by name, whatever their order was.
+    pub(super) fn unordered<T: Hash>(&mut self, all: impl Iterator<Item = (u64, T)>) {
+        let mut all: Vec<_> = all.map(|(name, thing)| (self.place(name), thing)).collect();
+        all.sort_by_key(|(place, _)| *place);
+        all.hash(self);
+    }
+
+    fn place(&mut self, name: u64) -> usize {
+        self.known.iter().position(|known| *known == name).unwrap_or_else(|| {
+            self.known.push(name);
+            self.known.len() - 1
+        })
+    }
+}
+
+impl Hasher for Names {
+    fn write(&mut self, bytes: &[u8]) {
+        self.written.extend_from_slice(bytes);
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        let is_name = number >= FIRST_NAME;
+        let number = if is_name { FIRST_NAME + self.place(number) as u64 } else { number };
+        self.write(&number.to_le_bytes());
+    }
+
+    fn finish(&self) -> u64 {
+        unreachable!("only what is written counts")
+    }
+}
