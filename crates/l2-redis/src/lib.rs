@@ -23,13 +23,17 @@
 //! and, where the backplane is another server, `publish` and `subscribe` there instead of here.
 
 mod client;
+mod doctor;
 mod error;
 mod ledger;
 mod reading;
 mod scripts;
 mod sentinel;
 mod store;
+mod view;
 
 pub use client::RedisClient;
+pub use doctor::{Doctor, Finding, Report, Severity};
 pub use redis;
 pub use store::RedisL2;
+pub use view::{LedgerState, LedgerView, TagBarriers};
