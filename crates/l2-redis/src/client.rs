@@ -169,6 +169,14 @@ impl RedisClient {
         self.shared.bus.clone()
     }
 
+    /// The server itself, for connections beside the shared one.
+    pub(crate) async fn server(&self) -> RedisResult<redis::Client> {
+        match &self.shared.server {
+            Server::Fixed { client, .. } => Ok(client.clone()),
+            Server::Named(primary) => primary.client().await,
+        }
+    }
+
     /// Subscribes on a connection of its own; returns when every channel is confirmed. The stream
     /// ends with the connection.
     ///
@@ -181,11 +189,7 @@ impl RedisClient {
     /// Dropping the future gives the attempt up.
     pub async fn subscribe(&self, channels: &[String]) -> RedisResult<PubSubStream> {
         let attempt = async {
-            let client = match &self.shared.server {
-                Server::Fixed { client, .. } => client.clone(),
-                Server::Named(primary) => primary.client().await?,
-            };
-            let mut pubsub = client.get_async_pubsub().await?;
+            let mut pubsub = self.server().await?.get_async_pubsub().await?;
             pubsub.subscribe(channels).await?;
             Ok(pubsub.into_on_message())
         };

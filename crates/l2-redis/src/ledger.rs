@@ -97,12 +97,12 @@ fn id((member, score): &Row) -> Option<(u64, Nonce)> {
     Some((exact(-score), Nonce(number(member.strip_prefix(b"i")?)?)))
 }
 
-fn number(bytes: &[u8]) -> Option<u64> {
+pub(crate) fn number(bytes: &[u8]) -> Option<u64> {
     Some(u64::from_be_bytes(bytes.try_into().ok()?))
 }
 
 /// Numbers are below 2^53, so a score holds one exactly.
 #[expect(clippy::cast_possible_truncation, reason = "scores are whole numbers below 2^53")]
-fn exact(score: f64) -> u64 {
+pub(crate) fn exact(score: f64) -> u64 {
     score as u64
 }

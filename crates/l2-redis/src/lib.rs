@@ -23,6 +23,7 @@
 //! and, where the backplane is another server, `publish` and `subscribe` there instead of here.
 
 mod client;
+mod doctor;
 mod error;
 mod ledger;
 mod reading;
@@ -30,7 +31,10 @@ mod scripts;
 mod sentinel;
 mod store;
 mod tag_index;
+mod view;
 
 pub use client::RedisClient;
+pub use doctor::{Doctor, Finding, Report, Severity};
 pub use redis;
 pub use store::RedisL2;
+pub use view::{LedgerState, LedgerView, TagBarriers};

@@ -15,6 +15,7 @@ use redis::{
 };
 
 use crate::client::RedisClient;
+use crate::doctor::Doctor;
 use crate::error::l2_error;
 use crate::tag_index::TagIndex;
 use crate::{ledger, reading, scripts};
@@ -104,6 +105,11 @@ impl RedisL2 {
     pub fn with_tag_index(mut self, most: usize) -> Self {
         self.index = Some(TagIndex { most });
         self
+    }
+
+    /// Examines the server; see [`Doctor`].
+    pub fn doctor(&self) -> Doctor<'_> {
+        self.client.doctor()
     }
 
     /// Makes leases by script alone, as with a server older than Redis 7.0. For tests.

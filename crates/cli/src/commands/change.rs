@@ -1,0 +1,190 @@
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
+
+use crinkle_backplane::RedisBackplane;
+use crinkle_core::l2::Raw;
+use crinkle_core::{Barrier, Cache, EntryOptions, Receipt, Settings};
+use crinkle_l2_redis::RedisL2;
+use serde::Serialize;
+
+use crate::args::{Command, Consent, Global};
+use crate::failure::{Failure, OK};
+use crate::output::{Hex, Number, Out};
+use crate::server::Server;
+
+/// The longest life that a cache allows. What this process asks of the ledger must not make it forget a
+/// barrier that the caches still need, whatever their `max_lifetime` is.
+const LONGEST_LIFE: Duration = Duration::from_secs(366 * 86_400);
+
+/// Likewise: the caches fold their old barriers themselves.
+const NEVER_FOLD: usize = 1 << 40;
+
+/// What was done.
+#[derive(Debug, Serialize)]
+struct Done {
+    prefix: String,
+    address: String,
+    /// `remove`, `expire`, `remove_by_tag`, `expire_by_tag`, `clear`, `clear_hard`.
+    change: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tags: Vec<String>,
+    /// The ledger's number, for tags and clears.
+    epoch: Option<Hex>,
+    #[serde(flatten)]
+    number: Option<Number>,
+    /// How many nodes listened; `None` if the user may not ask.
+    subscribers: Option<u64>,
+}
+
+pub(crate) async fn run(global: &Global, command: &Command, out: Out) -> Result<u8, Failure> {
+    let prefix = global.prefix_given()?;
+    let server = Server::connect(global).await?;
+    // A wrong prefix would make a ledger of its own, and a change that nobody hears.
+    server.ledger_needed(prefix).await?;
+    let subscribers = server.subscribers(prefix).await;
+    let mut done = Done {
+        prefix: prefix.to_owned(),
+        address: server.address.clone(),
+        change: change(command),
+        key: None,
+        tags: Vec::new(),
+        epoch: None,
+        number: None,
+        subscribers,
+    };
+    let consent = match command {
+        Command::Remove { key, consent, .. } => {
+            done.key = Some(key.clone());
+            consent
+        }
+        Command::RemoveByTag { tags, consent, .. } => {
+            done.tags.clone_from(tags);
+            consent
+        }
+        Command::Clear { consent, .. } => consent,
+        _ => return Err(Failure::usage("no command that changes something")),
+    };
+    agree(*consent, &done)?;
+    let cache = cache(&server, prefix)?;
+    let receipt = carry_out(&cache, &done).await;
+    // Nothing is left to drain: whatever was to be done was waited for.
+    drop(cache);
+    let receipt = receipt.map_err(|error| Failure::of_change(&server.address, &error))?;
+    if let Some(barrier) = receipt.barrier() {
+        let [epoch, number] = halves(barrier);
+        (done.epoch, done.number) = (Some(Hex(epoch)), Number::of(number));
+    }
+    out.show(&done)?;
+    Ok(OK)
+}
+
+fn change(command: &Command) -> &'static str {
+    match command {
+        Command::Remove { soft: true, .. } => "expire",
+        Command::Remove { .. } => "remove",
+        Command::RemoveByTag { soft: true, .. } => "expire_by_tag",
+        Command::RemoveByTag { .. } => "remove_by_tag",
+        Command::Clear { hard: true, .. } => "clear_hard",
+        _ => "clear",
+    }
+}
+
+/// The same code that the application runs, on nothing but the server.
+fn cache(server: &Server, prefix: &str) -> Result<Cache<Raw>, Failure> {
+    let limit = server.limit;
+    let options =
+        EntryOptions::new(Duration::from_secs(1)).l2_soft_timeout(limit).l2_hard_timeout(limit);
+    // Room for a poll and its answers, however slow they may be.
+    let settings = Settings::default()
+        .capacity(1)
+        .max_lifetime(LONGEST_LIFE)
+        .coherence_lease(limit * 4 + Duration::from_secs(10));
+    let built = Cache::builder("crinkle-cli")
+        .codec(Raw)
+        .key_prefix(prefix)
+        .settings(settings)
+        .default_options(options)
+        .l2(RedisL2::new(server.client.clone()).with_barriers(NEVER_FOLD))
+        .backplane(RedisBackplane::new(server.client.clone()))
+        .build();
+    built.map_err(|error| Failure::usage(error.to_string()))
+}
+
+/// Epoch and number.
+fn halves(barrier: Barrier) -> [u64; 2] {
+    let both = u128::from_be_bytes(barrier.to_bytes());
+    [both >> 64, both & u128::from(u64::MAX)].map(|half| u64::try_from(half).unwrap_or(u64::MAX))
+}
+
+async fn carry_out(cache: &Cache<Raw>, done: &Done) -> Result<Receipt, crinkle_core::Error> {
+    let key = done.key.as_deref().unwrap_or_default();
+    match done.change {
+        "expire" => cache.expire(key).require_propagation().await,
+        "remove" => cache.remove(key).require_propagation().await,
+        "expire_by_tag" => {
+            let (last, tags) = done.tags.split_last().expect("clap wants a tag");
+            for tag in tags {
+                cache.expire_by_tag(tag).require_propagation().await?;
+            }
+            cache.expire_by_tag(last).require_propagation().await
+        }
+        "remove_by_tag" => {
+            cache.remove_by_tags(done.tags.iter().cloned()).require_propagation().await
+        }
+        "clear_hard" => cache.clear_hard().require_propagation().await,
+        _ => cache.clear().require_propagation().await,
+    }
+}
+
+/// Asks whoever sits at the terminal; without one there is nobody to ask.
+fn agree(consent: Consent, done: &Done) -> Result<(), Failure> {
+    if consent.yes {
+        return Ok(());
+    }
+    let (stdin, mut stderr) = (io::stdin(), io::stderr());
+    if !stdin.is_terminal() {
+        return Err(Failure::usage(format!(
+            "nothing was done: {} needs --yes, as there is no terminal to ask at",
+            done.change
+        )));
+    }
+    write!(stderr, "{} Type yes to do it: ", done.asked())?;
+    stderr.flush()?;
+    let mut answer = String::new();
+    stdin.read_line(&mut answer)?;
+    if answer.trim() == "yes" {
+        return Ok(());
+    }
+    Err(Failure::usage("nothing was done"))
+}
+
+impl Done {
+    fn what(&self) -> String {
+        match (&self.key, &self.tags[..]) {
+            (Some(key), _) => format!("key {key:?}"),
+            (None, []) => "everything".to_owned(),
+            (None, tags) => format!("what carries one of the tags {tags:?}"),
+        }
+    }
+
+    fn asked(&self) -> String {
+        let (change, prefix, address) = (self.change, &self.prefix, &self.address);
+        format!("{change}: {} under the prefix {prefix:?} at {address}.", self.what())
+    }
+}
+
+impl fmt::Display for Done {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} Done", self.asked())?;
+        if self.number.is_some() {
+            write!(f, " at {}", Number::or_never(self.number.as_ref()))?;
+        }
+        match self.subscribers {
+            Some(nodes) => write!(f, "; {nodes} nodes were listening."),
+            None => write!(f, "."),
+        }
+    }
+}

@@ -1,0 +1,130 @@
+use std::io;
+use std::time::Duration;
+
+use crinkle_core::l2::{L2Error, L2ErrorKind};
+
+pub(crate) const OK: u8 = 0;
+pub(crate) const FOUND: u8 = 1;
+const USAGE: u8 = 2;
+const UNREACHABLE: u8 = 3;
+const REFUSED: u8 = 4;
+const UNKNOWN: u8 = 5;
+
+/// Why a command ended, and how it exits.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    code: u8,
+    message: String,
+}
+
+impl Failure {
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self { code: USAGE, message: format!("{} See crinkle --help.", sentence(message)) }
+    }
+
+    /// What was asked for is not there, or not as it should be.
+    pub(crate) fn found(message: impl Into<String>) -> Self {
+        Self { code: FOUND, message: message.into() }
+    }
+
+    pub(crate) fn silent(address: &str, limit: Duration) -> Self {
+        let seconds = limit.as_secs();
+        Self {
+            code: UNREACHABLE,
+            message: format!(
+                "the server at {address} has not answered within {seconds} s. It hangs, is overloaded, \
+                 or a firewall drops the packets; --timeout waits longer."
+            ),
+        }
+    }
+
+    /// The server answers, but not with what it was asked for.
+    pub(crate) fn refused(address: &str, what: &impl std::fmt::Display) -> Self {
+        Self { code: REFUSED, message: format!("the server at {address} refuses: {what}") }
+    }
+
+    /// The server at this address failed.
+    pub(crate) fn of_server(address: &str, error: &L2Error) -> Self {
+        let cause = innermost(error);
+        let (code, message) = match error.kind() {
+            L2ErrorKind::Disconnected | L2ErrorKind::Timeout => (
+                UNREACHABLE,
+                format!(
+                    "cannot reach the server at {address}: {cause}. Is it up, and is --url (or \
+                     CRINKLE_REDIS_URL) right?"
+                ),
+            ),
+            L2ErrorKind::Denied => (
+                REFUSED,
+                format!(
+                    "the server at {address} refuses this user: {cause}. User and password belong into \
+                     the URL, redis://user:password@host; `crinkle doctor --prefix PREFIX` names the \
+                     permissions that are missing."
+                ),
+            ),
+            L2ErrorKind::Foreign => (
+                FOUND,
+                format!(
+                    "something else is under this key at {address}, no record of Crinkle: {cause}"
+                ),
+            ),
+            _ => return Self::refused(address, &cause),
+        };
+        Self { code, message }
+    }
+
+    /// A change failed.
+    pub(crate) fn of_change(address: &str, error: &crinkle_core::Error) -> Self {
+        match error.downcast_ref::<L2Error>() {
+            Some(cause) if !cause.is_unknown() => Self::of_server(address, cause),
+            Some(_) => Self::unconfirmed(address, &error.to_string()),
+            None if error.kind() == crinkle_core::ErrorKind::NotPropagated => {
+                Self::unconfirmed(address, &error.to_string())
+            }
+            None => Self::usage(error.to_string()),
+        }
+    }
+
+    fn unconfirmed(address: &str, what: &str) -> Self {
+        let message = format!(
+            "it is not known whether it happened at {address}: {what}. Run the command again; to do it \
+             twice is safe."
+        );
+        Self { code: UNKNOWN, message }
+    }
+
+    /// Tells it, and how to exit.
+    pub(crate) fn tell(&self) -> u8 {
+        if !self.message.is_empty() {
+            // If nobody reads it there is nothing left to do.
+            drop(io::Write::write_fmt(
+                &mut io::stderr(),
+                format_args!("crinkle: {}\n", self.message),
+            ));
+        }
+        self.code
+    }
+}
+
+/// Output failed. Who closes the pipe has read enough.
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            return Self { code: OK, message: String::new() };
+        }
+        Self { code: UNREACHABLE, message: error.to_string() }
+    }
+}
+
+fn sentence(text: impl Into<String>) -> String {
+    let mut text = text.into();
+    if !text.ends_with('.') {
+        text.push('.');
+    }
+    text
+}
+
+/// What went wrong at the bottom, without what each layer says of it.
+fn innermost(error: &L2Error) -> String {
+    std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string)
+}

@@ -1,0 +1,106 @@
+use std::time::Duration;
+
+use crinkle_core::l2::L2Error;
+use crinkle_l2_redis::redis::{Cmd, FromRedisValue, IntoConnectionInfo, cmd};
+use crinkle_l2_redis::{LedgerState, LedgerView, RedisClient};
+use tokio::time::timeout;
+
+use crate::args::Global;
+use crate::failure::Failure;
+
+/// The server that all commands but one talk to.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) client: RedisClient,
+    /// Without user and password.
+    pub(crate) address: String,
+    pub(crate) limit: Duration,
+}
+
+impl Server {
+    pub(crate) async fn connect(global: &Global) -> Result<Self, Failure> {
+        let Some(first) = global.url.first() else {
+            return Err(Failure::usage("--url is missing, and CRINKLE_REDIS_URL is not set"));
+        };
+        // Not the URL itself: it may hold a password.
+        let unsound = |what: String| {
+            Failure::usage(format!(
+                "the URL of the server makes no sense: {what}. It is like \
+                 redis://user:password@host:6379/0"
+            ))
+        };
+        let (client, address) = match &global.sentinel {
+            Some(name) => {
+                let client = RedisClient::sentinel(&global.url, name).await;
+                (client, format!("{name} of {} sentinels", global.url.len()))
+            }
+            None if global.url.len() > 1 => {
+                return Err(Failure::usage("several URLs are given, but no --sentinel"));
+            }
+            None => {
+                let info = first.as_str().into_connection_info();
+                let info = info.map_err(|error| unsound(error.to_string()))?;
+                (RedisClient::connect(first).await, info.addr().to_string())
+            }
+        };
+        let client = client.map_err(|error| unsound(error.to_string()))?;
+        Ok(Self { client, address, limit: global.timeout() })
+    }
+
+    /// Waits for an answer, and says what went wrong in the words of an operator.
+    pub(crate) async fn answer<T>(
+        &self,
+        call: impl Future<Output = Result<T, L2Error>>,
+    ) -> Result<T, Failure> {
+        self.answer_within(self.limit, call).await
+    }
+
+    /// The same for something that asks the server more than a few times.
+    pub(crate) async fn answer_within<T>(
+        &self,
+        limit: Duration,
+        call: impl Future<Output = Result<T, L2Error>>,
+    ) -> Result<T, Failure> {
+        match timeout(limit, call).await {
+            Ok(answer) => answer.map_err(|error| Failure::of_server(&self.address, &error)),
+            Err(_) => Err(Failure::silent(&self.address, limit)),
+        }
+    }
+
+    pub(crate) async fn ledger(&self, prefix: &str) -> Result<LedgerView, Failure> {
+        self.answer(self.client.ledger(prefix)).await
+    }
+
+    /// The ledger, or why there is none to work with.
+    pub(crate) async fn ledger_needed(&self, prefix: &str) -> Result<LedgerState, Failure> {
+        let at = &self.address;
+        Err(Failure::found(match self.ledger(prefix).await? {
+            LedgerView::Present(state) => return Ok(state),
+            LedgerView::Absent => format!(
+                "there is no ledger under the prefix {prefix:?} at {at}, so no cache uses it. Is it the \
+                 cache's key_prefix (by default its name and a colon), and is it this server and \
+                 database?"
+            ),
+            LedgerView::OtherVersion(begins) => format!(
+                "the ledger under the prefix {prefix:?} is of another version of Crinkle ({begins:?}); \
+                 use the crinkle command of that version"
+            ),
+            _ => format!(
+                "what is under the prefix {prefix:?} at {at} is no ledger; see `crinkle doctor`"
+            ),
+        }))
+    }
+
+    /// How many nodes listen; `None` if the user may not ask.
+    pub(crate) async fn subscribers(&self, prefix: &str) -> Option<u64> {
+        let mut ask = cmd("PUBSUB");
+        ask.arg("NUMSUB").arg(format!("{prefix}v1:ch"));
+        let (_, nodes): (String, u64) = self.optional(&ask).await?;
+        Some(nodes)
+    }
+
+    /// What is good to know and not always allowed.
+    pub(crate) async fn optional<T: FromRedisValue>(&self, ask: &Cmd) -> Option<T> {
+        timeout(self.limit, ask.query_async(&mut self.client.clone())).await.ok()?.ok()
+    }
+}

@@ -1,0 +1,157 @@
+//! What the server says of itself.
+
+use std::collections::HashMap;
+use std::time::{Duration, SystemTime};
+
+use crinkle_core::l2::{L2Error, L2ErrorKind};
+use redis::aio::ConnectionLike;
+use redis::{Client, Cmd, ConnectionAddr, FromRedisValue, InfoDict, RedisError, RedisResult};
+use tokio::time::timeout;
+
+use crate::client::{CONNECT_TIMEOUT, RedisClient};
+use crate::error::l2_error;
+
+const SETTINGS: [&str; 7] = [
+    "client-output-buffer-limit",
+    "save",
+    "stop-writes-on-bgsave-error",
+    "tcp-keepalive",
+    "timeout",
+    "maxmemory",
+    "maxmemory-policy",
+];
+
+pub(super) struct Facts {
+    /// `None` if the user may not ask for it.
+    pub(super) info: Option<InfoDict>,
+    /// Empty if the user may not ask for it.
+    pub(super) config: HashMap<String, String>,
+    /// How far the server's clock is ahead of this host's; `None` if it does not tell.
+    pub(super) ahead: Option<Ahead>,
+    /// Each replica's address, and how far its clock is ahead; `None` if it cannot be asked.
+    pub(super) replicas: Vec<(String, Option<Ahead>)>,
+}
+
+/// How far one clock is ahead of another, in milliseconds, and how uncertain that is.
+#[derive(Clone, Copy)]
+pub(super) struct Ahead {
+    pub(super) ms: i64,
+    pub(super) give_or_take: i64,
+}
+
+impl Facts {
+    pub(super) async fn gather(client: &RedisClient) -> Result<Self, L2Error> {
+        let mut commands = client.clone();
+        let ahead = allowed(ahead(&mut commands).await)?;
+        let info: Option<InfoDict> = ask(&mut commands, &redis::cmd("INFO")).await?;
+        let mut config = HashMap::new();
+        for name in SETTINGS {
+            let mut cmd = redis::cmd("CONFIG");
+            cmd.arg("GET").arg(name);
+            let Some(found) = ask::<HashMap<String, String>>(&mut commands, &cmd).await? else {
+                break;
+            };
+            config.extend(found);
+        }
+        let mut facts = Self { info, config, ahead, replicas: Vec::new() };
+        facts.see_replicas(client).await?;
+        Ok(facts)
+    }
+
+    /// A line of INFO.
+    pub(super) fn info<T: FromRedisValue>(&self, name: &str) -> Option<T> {
+        self.info.as_ref()?.get(name)
+    }
+
+    /// A setting, from INFO or CONFIG, whichever tells.
+    pub(super) fn setting<T: std::str::FromStr>(&self, name: &str) -> Option<T> {
+        let said = self.config.get(name).cloned();
+        said.or_else(|| self.info(&name.replace('-', "_")))?.parse().ok()
+    }
+
+    async fn see_replicas(&mut self, client: &RedisClient) -> Result<(), L2Error> {
+        let places: Vec<String> = (0..).map_while(|at| self.info(&format!("slave{at}"))).collect();
+        if places.is_empty() {
+            return Ok(());
+        }
+        let primary = client.server().await.map_err(|error| l2_error(&error))?;
+        for place in places {
+            let Some((host, port)) = address(&place) else { continue };
+            let theirs = timeout(CONNECT_TIMEOUT, ahead_at(&primary, host, port)).await;
+            let theirs = theirs.ok().and_then(Result::ok).zip(self.ahead);
+            let ahead = theirs.map(|(theirs, ours)| Ahead {
+                ms: theirs.ms - ours.ms,
+                give_or_take: theirs.give_or_take + ours.give_or_take,
+            });
+            self.replicas.push((format!("{host}:{port}"), ahead));
+        }
+        Ok(())
+    }
+}
+
+/// `None` if the server does not know the command or does not let the user.
+pub(super) async fn ask<T: FromRedisValue>(
+    client: &mut RedisClient,
+    cmd: &Cmd,
+) -> Result<Option<T>, L2Error> {
+    allowed(cmd.query_async(client).await)
+}
+
+fn allowed<T>(answer: RedisResult<T>) -> Result<Option<T>, L2Error> {
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(error) if is_answer(&error) => Ok(None),
+        Err(error) => Err(l2_error(&error)),
+    }
+}
+
+/// Whether the server has answered, if not as it was asked to.
+pub(super) fn is_answer(error: &RedisError) -> bool {
+    let entry = ["NOAUTH", "WRONGPASS"].contains(&error.code().unwrap_or_default());
+    let out = matches!(l2_error(error).kind(), L2ErrorKind::Disconnected | L2ErrorKind::Timeout);
+    error.code().is_some() && !entry && !out
+}
+
+async fn ahead_at(primary: &Client, host: &str, port: u16) -> RedisResult<Ahead> {
+    let info = primary.get_connection_info().clone();
+    let mut at = info.addr().clone();
+    match &mut at {
+        ConnectionAddr::TcpTls { host: named, port: open, .. } => {
+            host.clone_into(named);
+            *open = port;
+        }
+        other => *other = ConnectionAddr::Tcp(host.to_owned(), port),
+    }
+    let replica = Client::open(info.set_addr(at))?;
+    ahead(&mut replica.get_multiplexed_async_connection().await?).await
+}
+
+/// How far the clock over there is ahead. The middle of the round trip is when it was read.
+async fn ahead(there: &mut impl ConnectionLike) -> RedisResult<Ahead> {
+    let () = redis::cmd("PING").query_async(there).await.or_else(|error: RedisError| {
+        // Connecting is not to count for the round trip; who may not PING has connected.
+        if is_answer(&error) { Ok(()) } else { Err(error) }
+    })?;
+    let before = host_now();
+    let (seconds, micros): (u64, u64) = redis::cmd("TIME").query_async(there).await?;
+    let after = host_now();
+    let theirs = Duration::from_secs(seconds) + Duration::from_micros(micros);
+    let middle = before + after.saturating_sub(before) / 2;
+    let give_or_take = millis(after.saturating_sub(before)) / 2 + 1;
+    Ok(Ahead { ms: millis(theirs) - millis(middle), give_or_take })
+}
+
+#[expect(clippy::disallowed_methods, reason = "told to an operator; no decision reads it")]
+fn host_now() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Of `ip=10.0.0.7,port=6379,state=online,...`.
+fn address(line: &str) -> Option<(&str, u16)> {
+    let field = |name: &str| line.split(',').find_map(|part| part.strip_prefix(name));
+    Some((field("ip=")?, field("port=")?.parse().ok()?))
+}

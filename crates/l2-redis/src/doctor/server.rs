@@ -1,0 +1,336 @@
+//! What INFO, CONFIG and TIME say, judged. One function per problem.
+
+use super::facts::{Ahead, Facts};
+use super::report::Severity::{Note, Problem, Warning};
+use super::{Report, Severity};
+
+const MIB: u64 = 1 << 20;
+
+/// Below this, a subscriber that pauses for a moment is cut off. A message about a key is about 200
+/// bytes in the buffer, so this is 40,000 of them.
+const SMALL_HARD_LIMIT: u64 = 8 * MIB;
+const SMALL_SOFT_LIMIT: u64 = MIB;
+
+/// The clocks of machines that run NTP differ by far less.
+const CLOCK_MS: i64 = 1_000;
+
+/// How far a ledger's numbers may run ahead of the clock; see `crinkle_core::protocol::ledger`.
+const DRIFT_MS: i64 = 300_000;
+
+/// Connections that idle for less than this are in use by the poll, once a second by default.
+const SHORT_TIMEOUT_S: u64 = 10;
+
+pub(super) fn examine(facts: &Facts, report: &mut Report) {
+    unknowns(facts, report);
+    for check in [
+        version,
+        role,
+        cluster,
+        memory,
+        eviction,
+        buffers,
+        persistence,
+        refused_writes,
+        connections,
+        clock,
+        replicas,
+    ] {
+        check(facts, report);
+    }
+}
+
+fn unknowns(facts: &Facts, report: &mut Report) {
+    let missing = |what: &str, unseen: &str| {
+        [
+            format!("this user may not run {what}, or the service does not offer it"),
+            format!("not looked at: {unseen}"),
+            "run the doctor as an administrator with --user for the cache's own user; for a managed \
+             service look these up in its parameter group"
+                .to_owned(),
+        ]
+    };
+    if facts.info.is_none() {
+        let unseen = "version, role, memory, eviction, persistence, replicas";
+        report.add(Note, "info", missing("INFO", unseen));
+    }
+    if facts.config.is_empty() {
+        let unseen = "client-output-buffer-limit, save, timeout, tcp-keepalive";
+        report.add(Note, "config", missing("CONFIG GET", unseen));
+    }
+}
+
+fn version(facts: &Facts, report: &mut Report) {
+    let Some(version) = facts.info::<String>("redis_version") else { return };
+    let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+    let number = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
+    if number < (6, 2) {
+        report.add(
+            Problem,
+            "version",
+            [
+                format!("the server is version {version}"),
+                "the ledger needs ZMSCORE and ZADD GT, which came with 6.2: removals by tag fail"
+                    .into(),
+                "upgrade to Redis 7.0 or newer (6.2 at least)".to_owned(),
+            ],
+        );
+    } else if number < (7, 0) {
+        report.add(Note, "version", [
+            format!("the server is version {version}"),
+            "SET NX GET came with 7.0; before it, reads that may load run as scripts, which cost the \
+             server more than twice as much"
+                .to_owned(),
+            "upgrade to Redis 7.0 or newer when it suits".to_owned(),
+        ]);
+    }
+}
+
+fn role(facts: &Facts, report: &mut Report) {
+    if facts.info::<String>("role").as_deref() != Some("slave") {
+        return;
+    }
+    let at = |name: &str| facts.info::<String>(name).unwrap_or_default();
+    report.add(Problem, "role", [
+        "the server is a replica".to_owned(),
+        "it refuses writes (READONLY), so caches run on their L1 alone and their invalidations wait"
+            .to_owned(),
+        format!(
+            "connect to its primary, {}:{}, or through sentinels, which follow it: \
+             RedisClient::sentinel",
+            at("master_host"),
+            at("master_port")
+        ),
+    ]);
+}
+
+fn cluster(facts: &Facts, report: &mut Report) {
+    if facts.info::<u64>("cluster_enabled") == Some(1) {
+        report.add(
+            Note,
+            "cluster",
+            [
+                "the server is one node of a cluster",
+                "only this node was looked at",
+                "run the doctor for every node",
+            ],
+        );
+    }
+}
+
+fn memory(facts: &Facts, report: &mut Report) {
+    let Some(most) = facts.setting::<u64>("maxmemory") else { return };
+    if most == 0 {
+        let host = facts.info::<u64>("total_system_memory").unwrap_or(0);
+        let limit =
+            if host == 0 { "<bytes>".to_owned() } else { format!("{}mb", host / MIB / 4 * 3) };
+        report.add(Warning, "maxmemory", [
+            "maxmemory is not set".to_owned(),
+            "a server that outgrows its host is killed by the kernel, and loses everything at once"
+                .to_owned(),
+            format!(
+                "CONFIG SET maxmemory {limit}  (three quarters of the host's memory; leave room for \
+                 forks and output buffers)"
+            ),
+        ]);
+        return;
+    }
+    let used = facts.info::<u64>("used_memory").unwrap_or(0);
+    if used / 9 < most / 10 {
+        return;
+    }
+    let evicts = policy(facts).is_some_and(|policy| policy != "noeviction");
+    let (severity, follows) = if evicts {
+        (Warning, "the server evicts what the caches still want")
+    } else {
+        (
+            Problem,
+            "a full server refuses fills and sets (OOM); removals still work, loads stay in L1",
+        )
+    };
+    report.add(
+        severity,
+        "memory_full",
+        [
+            format!("{} of {} MiB are used", used / MIB, most / MIB),
+            follows.to_owned(),
+            "CONFIG SET maxmemory higher, shorten lives, or give big keys compression".to_owned(),
+        ],
+    );
+}
+
+fn policy(facts: &Facts) -> Option<String> {
+    facts.setting("maxmemory-policy")
+}
+
+/// The ledger has a life, as every key of a cache has, so it is a candidate under every policy. It is
+/// used once a second by every node, and lives twice as long as what it can hide.
+fn eviction(facts: &Facts, report: &mut Report) {
+    let Some(policy) = policy(facts) else { return };
+    if ["noeviction", "volatile-ttl"].contains(&&*policy) {
+        return;
+    }
+    let gone = "everything in the cache is loaded again then, on all nodes at once";
+    let (severity, follows) = if policy.ends_with("-random") {
+        (Problem, format!("it evicts the ledger like any other key, sooner or later; {gone}"))
+    } else {
+        let spared = "the ledger is spared while nodes poll it, and a candidate when they pause";
+        (Warning, format!("{spared}; {gone}"))
+    };
+    let evicted = facts.info::<u64>("evicted_keys").unwrap_or(0);
+    report.add(severity, "eviction", [
+        format!("maxmemory-policy is {policy} ({evicted} keys evicted since the start)"),
+        follows,
+        "CONFIG SET maxmemory-policy volatile-ttl  (the ledger outlives all records, so it goes last; \
+         keys without a life are never evicted), or noeviction with an alert on memory"
+            .to_owned(),
+    ]);
+}
+
+fn buffers(facts: &Facts, report: &mut Report) {
+    let Some(limits) = facts.config.get("client-output-buffer-limit") else { return };
+    let mut words = limits.split_whitespace().skip_while(|word| *word != "pubsub").skip(1);
+    let mut number = || words.next().and_then(|word| word.parse::<u64>().ok());
+    let (Some(hard), Some(soft)) = (number(), number()) else { return };
+    let small = |limit: u64, least: u64| limit != 0 && limit < least;
+    let follows = if small(hard, SMALL_HARD_LIMIT) || small(soft, SMALL_SOFT_LIMIT) {
+        "a node that pauses for a moment under load is disconnected, and verifies with L2 all it holds"
+    } else if hard == 0 && soft == 0 {
+        "messages for a node that hangs pile up in the server's memory without end"
+    } else {
+        return;
+    };
+    report.add(
+        Warning,
+        "output_buffer",
+        [
+            format!("client-output-buffer-limit of pubsub is {hard} bytes hard, {soft} soft"),
+            follows.to_owned(),
+            "CONFIG SET client-output-buffer-limit \"pubsub 33554432 8388608 60\"".to_owned(),
+        ],
+    );
+}
+
+fn persistence(facts: &Facts, report: &mut Report) {
+    let (Some(save), Some(aof)) = (facts.config.get("save"), facts.info::<u64>("aof_enabled"))
+    else {
+        return;
+    };
+    if !save.is_empty() || aof == 1 {
+        return;
+    }
+    let copied = facts.info::<u64>("connected_slaves").unwrap_or(0) > 0;
+    if copied || facts.info::<u64>("cluster_enabled") == Some(1) {
+        report.add(Problem, "persistence", [
+            "nothing is kept on disk, and replicas copy this server",
+            "if it restarts before the others notice, it is empty and still the primary, and the \
+             replicas empty themselves, too: the ledger and all records are gone",
+            "CONFIG SET appendonly yes (appendfsync everysec), or see to it that nothing restarts a \
+             primary by itself",
+        ]);
+    } else {
+        report.add(Note, "persistence", [
+            "nothing is kept on disk",
+            "after a restart the cache is empty and its ledger new: safe, and every entry is loaded \
+             again",
+            "CONFIG SET appendonly yes, if the source cannot stand that",
+        ]);
+    }
+}
+
+fn refused_writes(facts: &Facts, report: &mut Report) {
+    let failed = |line: &str| facts.info::<String>(line).as_deref() == Some("err");
+    let stops = facts.config.get("stop-writes-on-bgsave-error").is_some_and(|said| said == "yes");
+    let saves = facts.config.get("save").is_some_and(|save| !save.is_empty());
+    let snapshot = failed("rdb_last_bgsave_status") && stops && saves;
+    if snapshot || failed("aof_last_write_status") {
+        let what =
+            if snapshot { "the last snapshot" } else { "the last write of the append-only file" };
+        report.add(Problem, "refused_writes", [
+            format!("{what} failed"),
+            "the server refuses every write (MISCONF) until it works again: caches run on their L1 \
+             alone, and their invalidations wait"
+                .to_owned(),
+            "look for a full or unwritable disk in the server's log, then BGSAVE; to take writes at \
+             once: CONFIG SET stop-writes-on-bgsave-error no"
+                .to_owned(),
+        ]);
+    }
+}
+
+fn connections(facts: &Facts, report: &mut Report) {
+    let idle = facts.setting::<u64>("timeout").unwrap_or(0);
+    if (1..SHORT_TIMEOUT_S).contains(&idle) {
+        report.add(
+            Warning,
+            "timeout",
+            [
+                format!("connections that idle for {idle} s are closed"),
+                "a node whose poll is slower than that connects anew for every command".to_owned(),
+                "CONFIG SET timeout 0, or 300".to_owned(),
+            ],
+        );
+    }
+    if facts.setting::<u64>("tcp-keepalive") == Some(0) {
+        report.add(
+            Warning,
+            "keepalive",
+            [
+                "tcp-keepalive is off",
+                "the subscription of a machine that vanished stays, and messages for it pile up",
+                "CONFIG SET tcp-keepalive 60",
+            ],
+        );
+    }
+}
+
+fn clock(facts: &Facts, report: &mut Report) {
+    let Some(severity) = facts.ahead.and_then(differs) else { return };
+    let ms = facts.ahead.map_or(0, |ahead| ahead.ms);
+    report.add(severity, "clock", [
+        format!("the server's clock is {} of this host's", offset(ms)),
+        "no decision of a cache compares the two, so nothing is served wrongly; but one of them is \
+         wrong, and a server's clock that is set back by more than 300 s begins a new ledger, under \
+         which every entry is loaded again"
+            .to_owned(),
+        "let NTP slew both clocks (chronyd, no steps)".to_owned(),
+    ]);
+}
+
+fn replicas(facts: &Facts, report: &mut Report) {
+    for (at, ahead) in &facts.replicas {
+        let Some(ahead) = ahead else {
+            report.add(
+                Note,
+                "replica_clock",
+                [
+                    format!("the replica at {at} cannot be asked from here"),
+                    "its clock was not looked at".to_owned(),
+                    "run the doctor for it, too".to_owned(),
+                ],
+            );
+            continue;
+        };
+        let Some(severity) = differs(*ahead) else { continue };
+        report.add(severity, "replica_clock", [
+            format!("the clock of the replica at {at} is {} of the primary's", offset(ahead.ms)),
+            "once it is promoted its ledger is as far ahead of its clock, or its numbers jump; beyond \
+             300 s behind it begins a new ledger, under which every entry is loaded again"
+                .to_owned(),
+            "let NTP slew the clocks of all servers (chronyd, no steps)".to_owned(),
+        ]);
+    }
+}
+
+/// How bad a difference of clocks is, if the round trip does not explain it.
+fn differs(ahead: Ahead) -> Option<Severity> {
+    match ahead.ms.saturating_abs() - ahead.give_or_take {
+        ..CLOCK_MS => None,
+        CLOCK_MS..DRIFT_MS => Some(Warning),
+        _ => Some(Problem),
+    }
+}
+
+fn offset(ms: i64) -> String {
+    let side = if ms < 0 { "behind" } else { "ahead" };
+    format!("{:.1} s {side}", ms.saturating_abs() as f64 / 1000.0)
+}

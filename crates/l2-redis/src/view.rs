@@ -1,0 +1,153 @@
+use crinkle_core::l2::L2Error;
+use crinkle_core::protocol::ledger::{Levels, Strength, Target};
+use crinkle_core::protocol::{Epoch, TagHash};
+use redis::{FromRedisValue, Pipeline};
+
+use crate::client::RedisClient;
+use crate::error::l2_error;
+use crate::ledger::{exact, member, number};
+
+/// What the ledgers of this version begin with; see `scripts/ledger.lua`.
+const EPOCH_MARK: &[u8; 2] = b"e2";
+
+/// What is found where the ledger of a key prefix belongs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LedgerView {
+    /// Nothing.
+    Absent,
+    /// Something that is no ledger: what it is.
+    Foreign(String),
+    /// The ledger of another version of Crinkle: how its epoch begins.
+    OtherVersion(String),
+    /// A ledger.
+    Present(LedgerState),
+}
+
+/// What a ledger says at one moment. Numbers are microseconds since the Unix epoch on the server's clock,
+/// or a little above; zero means never.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LedgerState {
+    /// The identity of its life.
+    pub epoch: Epoch,
+    /// The last number issued.
+    pub frontier: u64,
+    /// The newest `clear` (soft) and `clear_hard`, or what old removals have become.
+    pub floor: Levels,
+    /// Barriers at or below may have been dropped into the floor.
+    pub trimmed: u64,
+    /// Barriers of tags at or below are in registers.
+    pub folded: u64,
+    /// How many tags and registers have a barrier; one that was removed and expired counts twice.
+    pub barriers: u64,
+    /// How many removals are remembered by their ids.
+    pub ids: u64,
+    /// How long the key lives unless it is used, in milliseconds.
+    pub life_ms: u64,
+    /// The server's clock.
+    pub now_us: u64,
+}
+
+/// What a ledger says of one tag.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TagBarriers {
+    /// The newest removals of the tag itself.
+    pub own: Levels,
+    /// The newest of the old removals that share the tag's register.
+    pub register: Levels,
+}
+
+/// The ledger as operators look at it. SYNC would begin one where there is none, and prolong the life of the
+/// one there is; these change nothing.
+impl RedisClient {
+    /// The ledger under this key prefix.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not answer, or refuses the user.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is changed.
+    pub async fn ledger(&self, prefix: &str) -> Result<LedgerView, L2Error> {
+        let key = format!("{prefix}v1:L");
+        let (kind,): (String,) = self.asked(redis::pipe().cmd("TYPE").arg(&key)).await?;
+        match &*kind {
+            "none" => return Ok(LedgerView::Absent),
+            "zset" => {}
+            _ => return Ok(LedgerView::Foreign(format!("a {kind}"))),
+        }
+        let mut pipe = redis::pipe();
+        pipe.cmd("ZRANGEBYSCORE").arg(&key).arg(-1).arg(-1);
+        pipe.cmd("ZMSCORE").arg(&key).arg(&["f", "T", "R", "FS", "FH"]);
+        pipe.cmd("ZCOUNT").arg(&key).arg("(0").arg("+inf");
+        pipe.cmd("ZCOUNT").arg(&key).arg("-inf").arg("(-1");
+        pipe.cmd("PTTL").arg(&key).cmd("TIME");
+        let (epoch, marks, above, ids, life, (s, us)): Row = self.asked(&pipe).await?;
+        let set = marks.iter().flatten().filter(|number| **number > 0.0).count() as u64;
+        let mark = |at: usize| marks.get(at).copied().flatten().map_or(0, exact);
+        let Some((begins, epoch)) = epoch.first().and_then(|member| member.split_at_checked(2))
+        else {
+            return Ok(LedgerView::Foreign("a sorted set without an epoch".to_owned()));
+        };
+        let Some(epoch) = number(epoch).filter(|_| begins == EPOCH_MARK) else {
+            return Ok(LedgerView::OtherVersion(begins.escape_ascii().to_string()));
+        };
+        Ok(LedgerView::Present(LedgerState {
+            epoch: Epoch(epoch),
+            frontier: mark(0),
+            trimmed: mark(1),
+            folded: mark(2),
+            floor: Levels { soft: mark(3), hard: mark(4) },
+            barriers: above.saturating_sub(set),
+            ids,
+            life_ms: u64::try_from(life).unwrap_or(0),
+            now_us: s * 1_000_000 + us,
+        }))
+    }
+
+    /// What the ledger under this key prefix says of these tags, in their order.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not answer, or refuses the user, or there is something else.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is changed.
+    pub async fn barriers(
+        &self,
+        prefix: &str,
+        tags: &[TagHash],
+    ) -> Result<Vec<TagBarriers>, L2Error> {
+        if tags.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut pipe = redis::pipe();
+        pipe.cmd("ZMSCORE").arg(format!("{prefix}v1:L"));
+        for tag in tags {
+            for target in [Target::Tag(*tag), Target::Register(tag.register())] {
+                pipe.arg(member(Strength::Soft, target)).arg(member(Strength::Hard, target));
+            }
+        }
+        let (scores,): (Vec<Option<f64>>,) = self.asked(&pipe).await?;
+        let levels = |soft: Option<f64>, hard: Option<f64>| Levels {
+            soft: soft.map_or(0, exact),
+            hard: hard.map_or(0, exact),
+        };
+        let of_tag = |four: &[Option<f64>; 4]| TagBarriers {
+            own: levels(four[0], four[1]),
+            register: levels(four[2], four[3]),
+        };
+        Ok(scores.as_chunks().0.iter().map(of_tag).collect())
+    }
+
+    async fn asked<T: FromRedisValue>(&self, pipe: &Pipeline) -> Result<T, L2Error> {
+        pipe.query_async(&mut self.clone()).await.map_err(|error| l2_error(&error))
+    }
+}
+
+/// Epoch, marks, how many numbers there are above and below zero, what is left of the life, the time.
+type Row = (Vec<Vec<u8>>, Vec<Option<f64>>, u64, u64, i64, (u64, u64));
