@@ -15,5 +15,6 @@ mod order;
 mod overtaken;
 mod partition;
 mod recovery;
+mod regions;
 mod shadow;
 mod verify;

@@ -94,8 +94,8 @@ mod write;
 
 pub use cache::{
     After, Cache, CacheBuilder, Expire, Get, GetFuture, GetMany, GetOr, GetOrSet, GetOrSetFuture,
-    GetOrSetMany, Guarantee, Guarantees, Health, LastError, NoTags, Remove, RemoveByTag,
-    RemoveMany, Set, SetMany, Warm, Warmed,
+    GetOrSetMany, Guarantee, Guarantees, Health, LastError, NoTags, RegionHealth, Remove,
+    RemoveByTag, RemoveMany, Set, SetMany, Warm, Warmed,
 };
 pub use clock::{Clock, ManualClock, Moment, SystemClock};
 pub use entry::{Cached, Source};

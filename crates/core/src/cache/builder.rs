@@ -5,7 +5,8 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{Cache, DefaultCodec, Inner, Link};
+use super::regions::{Parts, Region};
+use super::{Cache, DefaultCodec, Inner, Link, Regions};
 use crate::backplane::Backplane;
 use crate::backplane::publish::{Bus, Fused};
 use crate::backplane::receive::{self, Hearsay};
@@ -17,7 +18,7 @@ use crate::error::{Error, ErrorKind, Place};
 use crate::flight::Flights;
 use crate::l1::L1;
 use crate::l2::access::Access;
-use crate::l2::{L2, Wire};
+use crate::l2::{L2, NoCodec, Wire};
 use crate::options::{EntryOptions, Eviction, PerKey, Settings};
 use crate::protocol::ledger::Authority;
 use crate::read::Checks;
@@ -63,6 +64,7 @@ pub struct CacheBuilder<C = DefaultCodec> {
     /// An L2 was given, and then another codec.
     l2_forgotten: bool,
     backplane: Option<Arc<dyn Backplane>>,
+    regions: Vec<Parts>,
 }
 
 impl CacheBuilder {
@@ -81,6 +83,7 @@ impl CacheBuilder {
             ledger_only: false,
             l2_forgotten: false,
             backplane: None,
+            regions: Vec::new(),
         }
     }
 }
@@ -161,6 +164,7 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
             l2: if self.ledger_only { self.l2 } else { None },
             ledger_only: self.ledger_only,
             backplane: self.backplane,
+            regions: self.regions,
         }
     }
 
@@ -203,6 +207,38 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
         self
     }
 
+    /// Another region, with an L2 and a backplane of its own for the same cache: what is written and
+    /// removed here is removed there, in the background, and waits for a region that does not answer.
+    /// A region over the cache's own [`l2`](Self::l2) is left out, so that all nodes can be given the same
+    /// list. Calls that leave L2 out are not relayed. What a region is told is right there within the poll
+    /// of its nodes; how long it is on its way is the network's affair.
+    ///
+    /// ```
+    /// use crinkle_core::{Cache, backplane::MemoryBackplane, l2::MemoryL2};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), crinkle_core::Error> {
+    /// let cache = Cache::builder("shop")
+    ///     .l2(MemoryL2::new())
+    ///     .backplane(MemoryBackplane::new())
+    ///     .region("eu", MemoryL2::new(), MemoryBackplane::new())
+    ///     .build()?;
+    /// cache.remove("price:42").await?;
+    /// println!("{:?}", cache.health().regions);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn region(
+        mut self,
+        name: impl Into<String>,
+        l2: impl L2,
+        backplane: impl Backplane,
+    ) -> Self {
+        let (l2, backplane) = (Arc::new(l2), Arc::new(backplane));
+        self.regions.push(Parts { name: name.into(), l2, backplane });
+        self
+    }
+
     /// Builds the cache. With an L2 it must be called within a tokio runtime, on which the
     /// background tasks run; connecting happens there, so a server that is down is no error.
     ///
@@ -210,11 +246,12 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
     ///
     /// [`ErrorKind::InvalidOptions`] names the setting that is out of range or contradicts another: a
     /// backplane without an L2 or a ledger, an L2 outside a tokio runtime.
-    pub fn build(self) -> Result<Cache<C>, Error> {
+    pub fn build(mut self) -> Result<Cache<C>, Error> {
         let place = Place { cache: self.name.as_str().into(), key: None };
         let prefix = self.check(&place)?;
         let distributed = self.l2.is_some();
-        let cache = Cache::new(self.assemble(&prefix, true));
+        let regions = self.open_regions(&prefix)?;
+        let cache = Cache::new(Inner { regions, ..self.assemble(&prefix, true) });
         let inner = cache.inner();
         if distributed {
             inner.spawn(poll::run(Arc::clone(inner)))?;
@@ -224,6 +261,27 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
         }
         telemetry::begin(inner)?;
         Ok(cache)
+    }
+
+    /// A cache without entries in each other region.
+    fn open_regions(&mut self, prefix: &str) -> Result<Regions, Error> {
+        let Some(home) = self.l2.clone() else { return Ok(Regions::default()) };
+        let mut regions = Vec::new();
+        for (at, parts) in (1..).zip(std::mem::take(&mut self.regions)) {
+            if parts.is_home(&home) {
+                continue;
+            }
+            let mut there = CacheBuilder::new(&format!("{}@{}", self.name, parts.name))
+                .codec(NoCodec)
+                .key_prefix(prefix)
+                .settings(self.settings.clone().capacity(1))
+                .default_options(self.defaults.clone());
+            there.clock = Arc::clone(&self.clock);
+            there.seed = self.seed.map(|seed| seed.rotate_left(32) ^ at);
+            (there.l2, there.backplane) = (Some(parts.l2), Some(parts.backplane));
+            regions.push(Region { name: parts.name.into(), cache: there.build()? });
+        }
+        Ok(Regions(regions))
     }
 
     pub(super) fn build_disabled(self) -> Cache<C> {
@@ -265,6 +323,9 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
                  are to stay in L1, give the builder a .ledger(..)"
                     .to_owned(),
             ));
+        }
+        if !self.regions.is_empty() && self.l2.is_none() {
+            return Err(refuse("other regions without an L2 in this one".to_owned()));
         }
         if self.l2.is_some() && Handle::try_current().is_err() {
             return Err(refuse(
@@ -337,6 +398,7 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
             hearsay: Hearsay::default(),
             shadow: Shadow::default(),
             checks: Checks::default(),
+            regions: Regions::default(),
         }
     }
 }

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Inner;
+use super::{Inner, RegionHealth};
 
 /// How a cache stands with L2, the backplane and its peers, at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +42,8 @@ pub struct Health {
     pub last_l2_error: Option<LastError>,
     /// The last failure of the backplane, if it ever failed.
     pub last_backplane_error: Option<LastError>,
+    /// The other regions that removals are relayed to.
+    pub regions: Vec<RegionHealth>,
 }
 
 /// What went wrong last.
@@ -89,6 +91,7 @@ impl Health {
                 .map(|_| now.since(inner.node.lease.synced_at().max(inner.built))),
             last_l2_error: l2.map(last),
             last_backplane_error: backplane.map(last),
+            regions: inner.regions.health(),
         }
     }
 }

@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 use crate::backplane::publish::Bus;
 use crate::backplane::receive::Hearsay;
 use crate::board::Board;
+use crate::cache::Regions;
 use crate::clock::{Clock, Moment};
 use crate::coherence::{Node, Shadow};
 use crate::entropy::Entropy;
@@ -53,6 +54,7 @@ pub(crate) struct Inner<C> {
     pub(crate) hearsay: Hearsay,
     pub(crate) shadow: Shadow,
     pub(crate) checks: Checks,
+    pub(crate) regions: Regions,
 }
 
 /// How this node stands with the others.

@@ -10,6 +10,7 @@ mod health;
 mod inner;
 mod many;
 mod order;
+mod regions;
 mod requests;
 mod warm;
 mod writes;
@@ -29,6 +30,8 @@ pub use guarantees::{Guarantee, Guarantees};
 pub use health::{Health, LastError};
 pub(crate) use inner::{Inner, Link};
 pub use order::After;
+pub use regions::RegionHealth;
+pub(crate) use regions::{Regions, Relayed};
 pub use requests::{Get, GetFuture, GetOr};
 pub use warm::{Warm, Warmed};
 pub use writes::{Expire, Remove, RemoveByTag, Set};
@@ -293,11 +296,12 @@ impl<C: Send + Sync + 'static> Cache<C> {
             // A write in the background has failed since.
             drained = crate::coherence::poll::drain(inner).await;
         }
+        drained &= inner.regions.close().await;
         if drained && ended {
             return Ok(());
         }
         let what = match drained {
-            false => "invalidations were still queued for L2",
+            false => "invalidations were still queued for L2, here or in another region",
             true => "loads were still running",
         };
         Err(Error::new(ErrorKind::NotPropagated, inner.place(None), what))

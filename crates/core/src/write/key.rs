@@ -11,7 +11,7 @@ use super::encode::encode;
 use super::send::{Sent, Write};
 use super::{Reach, Receipt};
 use crate::backplane::message::KeyOp;
-use crate::cache::Inner;
+use crate::cache::{Inner, Relayed};
 use crate::entry::{Entry, Shared, Value};
 use crate::error::{Error, ErrorKind};
 use crate::events::Event;
@@ -59,6 +59,7 @@ pub(crate) async fn set<T: Value, C: Codec<T>>(
         store_here(inner, entry);
         return Ok(Receipt::local());
     }
+    inner.relay(|| Relayed::Key(key.into(), Strength::Hard));
     if goes_on(&options) {
         let (going, turn) = Going::new(inner, key, Strength::Hard);
         store_here(inner, Arc::clone(&entry));
@@ -171,6 +172,9 @@ async fn invalidate<C: Send + Sync + 'static>(
     options: &EntryOptions,
 ) -> Result<Receipt, Error> {
     let shares = Shares::of(inner, options);
+    if shares != Shares::Nothing {
+        inner.relay(|| Relayed::Key(key.into(), strength));
+    }
     if shares != Shares::Nothing && !goes_on(options) {
         let turn = inner.recovery.turn(key, strength);
         return invalidate_everywhere(inner, key, strength, options, turn).await;

@@ -1,7 +1,7 @@
 //! Removals by tag, and clears: one number each, whatever they hide.
 
 use super::{Barrier, Reach, Receipt};
-use crate::cache::Inner;
+use crate::cache::{Inner, Relayed};
 use crate::error::{Error, ErrorKind};
 use crate::events::Event;
 use crate::l2::L2Error;
@@ -26,6 +26,7 @@ pub(crate) async fn by_tags<C: Sync>(
     inner.counters.tag_removals.add();
     let hard = strength == Strength::Hard;
     inner.telemetry.tell(|| Event::RemoveByTag { tags: inner.telemetry.tags(tags), hard });
+    inner.relay(|| Relayed::Tags(tags.to_vec(), strength));
     let targets: Vec<_> = tags.iter().map(|tag| Target::Tag(TagHash::of(tag))).collect();
     targets_of(inner, strength, &targets, options).await
 }
@@ -38,6 +39,7 @@ pub(crate) async fn clear<C: Sync>(
 ) -> Result<Receipt, Error> {
     inner.counters.clears.add();
     inner.telemetry.tell(|| Event::Clear { hard: strength == Strength::Hard });
+    inner.relay(|| Relayed::Everything(strength));
     let receipt = targets_of(inner, strength, &[Target::Everything], options).await;
     if strength == Strength::Hard {
         // Nothing in L1 is valid any more; give the memory back.

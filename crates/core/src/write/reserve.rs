@@ -8,13 +8,14 @@ use super::key::{Shares, conclude};
 use super::send::Write;
 use super::{Reach, Receipt};
 use crate::backplane::message::KeyOp;
-use crate::cache::Inner;
+use crate::cache::{Inner, Relayed};
 use crate::entry::{Entry, Shared, Stamp, Value};
 use crate::error::{Error, ErrorKind};
 use crate::factory::Choices;
 use crate::l2::Codec;
 use crate::options::EntryOptions;
 use crate::protocol::flight::{FlightId, Heard};
+use crate::protocol::ledger::Strength;
 use crate::protocol::record::{Lease, LeaseAsk, Put};
 use crate::protocol::validity::Verdict;
 use crate::protocol::{KeyHash, Version};
@@ -152,6 +153,7 @@ pub(crate) async fn set_reserved<T: Value, C: Codec<T>>(
         return Ok(Receipt::new(Reach::Superseded, Reach::Skipped));
     }
     let record = encode(&inner, &entry, lives, make.took)?;
+    inner.relay(|| Relayed::Key(key.into(), Strength::Hard));
     let write = Write::new(&inner, key, version, KeyOp::Written, limit, &choices.options);
     let waiting = inner.recovery.get(key);
     let sent = write.send(l2, |store, key, ann| store.put(key, expected, record, ann)).await;

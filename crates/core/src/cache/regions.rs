@@ -1,0 +1,102 @@
+//! Other regions, each with a server of its own: what is removed here is removed there.
+//!
+//! A removal is relayed as an operation and numbered anew by each region's ledger. For that a node keeps
+//! a cache without entries in every region: it has that region's ledger, heartbeat and recovery queue,
+//! so that a region that does not answer delays nobody and misses nothing.
+
+use std::sync::Arc;
+
+use super::{Cache, Health, Inner};
+use crate::backplane::Backplane;
+use crate::l2::{L2, NoCodec};
+use crate::options::EntryOptions;
+use crate::protocol::ledger::Strength;
+use crate::write::{self, removal};
+
+/// A region as the builder was given it.
+#[derive(Debug)]
+pub(super) struct Parts {
+    pub(super) name: String,
+    pub(super) l2: Arc<dyn L2>,
+    pub(super) backplane: Arc<dyn Backplane>,
+}
+
+impl Parts {
+    /// Whether this is where the cache itself is, so that all nodes can be given the same list.
+    pub(super) fn is_home(&self, home: &Arc<dyn L2>) -> bool {
+        Arc::ptr_eq(&self.l2, home) || (home.bus().is_some() && home.bus() == self.l2.bus())
+    }
+}
+
+/// The regions that a cache relays to.
+#[derive(Debug, Default)]
+pub(crate) struct Regions(pub(super) Vec<Region>);
+
+/// One of them.
+#[derive(Debug)]
+pub(super) struct Region {
+    pub(super) name: Arc<str>,
+    pub(super) cache: Cache<NoCodec>,
+}
+
+/// How a cache stands with another region.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RegionHealth {
+    /// Its name.
+    pub name: Arc<str>,
+    /// How this node stands with its L2 and backplane. What was not relayed yet is in `recovery_backlog`
+    /// and `pending_removals`.
+    pub health: Health,
+}
+
+/// What is relayed.
+#[derive(Clone, Debug)]
+pub(crate) enum Relayed {
+    Key(Box<str>, Strength),
+    Tags(Vec<String>, Strength),
+    Everything(Strength),
+}
+
+impl Regions {
+    pub(super) fn health(&self) -> Vec<RegionHealth> {
+        let health = |region: &Region| RegionHealth {
+            name: Arc::clone(&region.name),
+            health: region.cache.health(),
+        };
+        self.0.iter().map(health).collect()
+    }
+
+    /// Closes them; true if each has been told everything.
+    pub(super) async fn close(&self) -> bool {
+        let close = self.0.iter().map(|region| Box::pin(region.cache.close()));
+        futures_util::future::join_all(close).await.iter().all(Result::is_ok)
+    }
+}
+
+impl<C> Inner<C> {
+    /// Has the other regions do what was done here, in the background. What one does not answer to waits
+    /// in its own queue.
+    pub(crate) fn relay(&self, what: impl Fn() -> Relayed) {
+        for region in &self.regions.0 {
+            let (inner, what) = (Arc::clone(region.cache.inner()), what());
+            // Not in the region's own tasks: they end when it is closed, and this comes before.
+            if self.spawn(async move { relay(&inner, what).await }).is_err() {
+                tracing::warn!(region = &*region.name, "closed; a removal was not relayed");
+            }
+        }
+    }
+}
+
+async fn relay(inner: &Arc<Inner<NoCodec>>, what: Relayed) {
+    let options = EntryOptions::clone(&inner.defaults);
+    let done = match &what {
+        Relayed::Key(key, Strength::Hard) => write::remove(inner, key, &options).await,
+        Relayed::Key(key, Strength::Soft) => write::expire(inner, key, &options).await,
+        Relayed::Tags(tags, strength) => removal::by_tags(inner, *strength, tags, &options).await,
+        Relayed::Everything(strength) => removal::clear(inner, *strength, &options).await,
+    };
+    if let Err(error) = done {
+        tracing::warn!(%error, "a removal did not reach another region");
+    }
+}

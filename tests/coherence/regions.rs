@@ -1,0 +1,126 @@
+//! Regions, each with a store and a bus of its own.
+
+use std::time::Duration;
+
+use crinkle_core::EntryOptions;
+use crinkle_testkit::chaos::{self, BusHandle, L2Handle};
+use crinkle_tests::{Loads, Node, World, go, options, pass, until};
+
+const SOON: Duration = Duration::from_millis(100);
+
+fn long() -> EntryOptions {
+    options().duration(Duration::from_secs(600))
+}
+
+/// A node at home, and its ways to another region.
+async fn relaying(home: &World, other: &World) -> (Node, L2Handle, BusHandle) {
+    let (store, l2) = chaos::l2(std::sync::Arc::new(other.store.clone()));
+    let (backplane, bus) = chaos::backplane(std::sync::Arc::new(other.bus.clone()));
+    let node = home.node_with(|builder| builder.region("other", store, backplane)).await;
+    until("the other region is known", || {
+        node.cache.health().regions[0].health.subscribed == Some(true)
+    })
+    .await;
+    (node, l2, bus)
+}
+
+async fn fill(node: &Node) {
+    for key in ["set", "removed", "expired", "tagged", "cleared"] {
+        let tag = if key == "tagged" { "tag" } else { "none" };
+        let _ = node.cache.set(key, 1).tags([tag]).options(long()).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_written_and_removed_here_is_removed_there() {
+    let (home, other) = (World::new().await, World::new().await);
+    let (here, ..) = relaying(&home, &other).await;
+    let there = other.node().await;
+    fill(&there).await;
+    let _ = here.cache.set("set", 2).await.unwrap();
+    let _ = here.cache.remove("removed").await.unwrap();
+    let _ = here.cache.expire("expired").await.unwrap();
+    let _ = here.cache.remove_by_tag("tag").await.unwrap();
+    pass(SOON).await;
+    for (key, stands_in) in
+        [("set", false), ("removed", false), ("expired", true), ("tagged", false)]
+    {
+        assert!(there.cache.get::<i32>(key).await.unwrap().is_none(), "{key}");
+        let fallback = there.cache.get::<i32>(key).allow_stale().await.unwrap();
+        assert_eq!(fallback.is_some(), stands_in, "{key}");
+    }
+    assert!(there.cache.get::<i32>("cleared").await.unwrap().is_some());
+    let _ = here.cache.clear().await.unwrap();
+    pass(SOON).await;
+    assert!(there.cache.get::<i32>("cleared").await.unwrap().is_none());
+    assert_eq!(here.cache.get::<i32>("set").allow_stale().await.unwrap().as_deref(), Some(&2));
+}
+
+/// S6 there: the removal overtakes a load of the other region.
+#[tokio::test(start_paused = true)]
+async fn a_load_there_that_a_removal_here_overtakes_is_not_kept() {
+    let (home, other) = (World::new().await, World::new().await);
+    let (here, ..) = relaying(&home, &other).await;
+    let there = other.node().await;
+    let (gate, loads) = (chaos::Gate::new(), Loads::new());
+    let cache = there.cache.clone();
+    let load = loads.gated(&gate, 1);
+    let loading = go(async move { cache.get_or_set("key", load).options(long()).await });
+    gate.reached().await;
+    let _ = here.cache.remove("key").await.unwrap();
+    pass(SOON).await;
+    gate.open();
+    let _ = loading.await.unwrap().unwrap();
+    assert!(there.cache.get::<i32>("key").await.unwrap().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_region_that_is_away_delays_nobody_and_is_told_when_it_is_back() {
+    let (home, other) = (World::new().await, World::new().await);
+    let (here, l2, bus) = relaying(&home, &other).await;
+    let there = other.node().await;
+    fill(&there).await;
+    l2.hang();
+    bus.cut();
+    let began = tokio::time::Instant::now();
+    assert!(here.cache.remove("removed").await.unwrap().is_propagated());
+    assert!(here.cache.remove_by_tag("tag").await.unwrap().is_propagated());
+    assert!(began.elapsed() < SOON, "nobody waits for another region");
+    let waits = || {
+        let health = &here.cache.health().regions[0].health;
+        health.recovery_backlog + health.pending_removals
+    };
+    until("it waits", || waits() == 2).await;
+    assert_eq!(here.cache.health().recovery_backlog, 0);
+    l2.heal();
+    bus.reconnect();
+    until("it was relayed", || waits() == 0).await;
+    pass(SOON).await;
+    for key in ["removed", "tagged"] {
+        assert!(there.cache.get::<i32>(key).allow_stale().await.unwrap().is_none(), "{key}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_own_region_in_the_list_is_left_out() {
+    let world = World::new().await;
+    let (store, bus) = (world.store.clone(), world.bus.clone());
+    let node = world.node_with(|builder| builder.region("home", store, bus)).await;
+    assert!(node.cache.health().regions.is_empty());
+    let _ = node.cache.set("key", 1).await.unwrap();
+    pass(SOON).await;
+    assert_eq!(node.cache.get::<i32>("key").await.unwrap().as_deref(), Some(&1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_says_what_another_region_was_not_told() {
+    for away in [false, true] {
+        let (home, other) = (World::new().await, World::new().await);
+        let (here, l2, _bus) = relaying(&home, &other).await;
+        if away {
+            l2.down();
+        }
+        let _ = here.cache.remove("key").await.unwrap();
+        assert_eq!(here.cache.close().await.is_err(), away);
+    }
+}
