@@ -109,7 +109,8 @@ fn large(both: Ledger, issuer: Ledger, peer: Ledger) -> Vec<(&'static str, Ledge
         ("T+ one node loads", Ledger { failovers: 1, slow_sync: true, ..peer }),
         ("F+ two tags, a failover", Ledger { script: tags, failovers: 1, ..peer }),
         ("D+ both load", Ledger { script: two, flushes: 1, ..both }),
-        ("E+ both load", Ledger { script: two, failovers: 1, ..both }),
+        ("E= both load", Ledger { failovers: 1, ..both }),
+        ("E+ two removals, a failover", Ledger { script: two, failovers: 1, ..peer }),
         (
             "G+ two removals, a failover, clock behind",
             Ledger { script: two, failovers: 1, clock_ahead: false, ..peer },
@@ -130,8 +131,8 @@ fn large(both: Ledger, issuer: Ledger, peer: Ledger) -> Vec<(&'static str, Ledge
             Ledger { flushes: 1, failovers: 1, loaders: [false, false], ..both },
         ),
         (
-            "W two removals, a failover, slow SYNC",
-            Ledger { script: two, failovers: 1, slow_sync: true, ..peer },
+            "W two removals, a failover, slow SYNC, replicas only",
+            Ledger { script: two, failovers: 1, slow_sync: true, loaders: [false, false], ..both },
         ),
         (
             "X clear and tag, a failover, clock behind",

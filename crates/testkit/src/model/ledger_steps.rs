@@ -4,19 +4,14 @@ use std::sync::Arc;
 
 use crinkle_core::protocol::ledger::{
     Advance, Advanced, Authority, Hearing, Item, Removal, Replica, Strength, SyncAsk, SyncReply,
-    Synced, Target,
 };
 use crinkle_core::protocol::validity::Verdict;
 use crinkle_core::protocol::{Epoch, Nonce};
 
 use super::ledger::{
-    Action, CAP, ELSEWHERE, Entry, Flight, Ledger, Node, RETENTION_MS, Sabotage, State, TAG, equal,
-    probe,
+    Action, ELSEWHERE, Entry, Flight, Ledger, Node, RETENTION_MS, Sabotage, State, TAG, probe,
 };
 use super::same::FIRST_NAME;
-
-/// More questions in a row are a storm.
-const MAX_ROUNDS: usize = 12;
 
 impl Ledger {
     pub(super) fn initial(&self) -> State {
@@ -188,7 +183,7 @@ impl Ledger {
         state.node(i).begin(Removal { nonce, strength, targets: vec![target] });
     }
 
-    fn advance(&self, state: &mut State, i: usize) {
+    pub(super) fn advance(&self, state: &mut State, i: usize) {
         let Some(removal) = state.nodes[i].replica.pending().first().map(|p| p.removal.clone())
         else {
             return;
@@ -232,70 +227,6 @@ impl Ledger {
         }
     }
 
-    /// A whole `SYNC` at once.
-    pub(super) fn sync(&self, state: &mut State, i: usize) {
-        for _ in 0..MAX_ROUNDS {
-            self.ask_sync(state, i);
-            if !self.answer_sync(state, i).again {
-                return;
-            }
-        }
-        state.bad = Some("SYNC does not end");
-    }
-
-    fn ask_sync(&self, state: &mut State, i: usize) {
-        let new_epoch = epoch(state);
-        let mut ask = state.node(i).replica.ask(new_epoch, self.page, RETENTION_MS);
-        if self.sabotage == Sabotage::NoLogMatching {
-            ask.last = None;
-        }
-        let mut reply = state.sync(&ask);
-        if self.sabotage == Sabotage::NoFold {
-            reply.levels.retain(|(_, target, _)| matches!(target, Target::Tag(_)));
-        }
-        if reply.epoch == epoch(state) {
-            state.epochs += 1;
-        }
-        state.node(i).answer = Some(reply);
-    }
-
-    fn answer_sync(&self, state: &mut State, i: usize) -> Synced {
-        let Some(reply) = state.node(i).answer.take() else { return Synced::default() };
-        let node = state.node(i);
-        let synced = node.replica.synced(&reply);
-        node.shown.extend(reply.ids.iter().map(|(_, id)| *id));
-        node.known.extend(reply.ids.iter().map(|(_, id)| *id));
-        node.synced |= !synced.again;
-        if !synced.again && !node.replica.is_suspect() {
-            for id in std::mem::take(&mut state.node(i).shown) {
-                state.learn(i, id);
-            }
-        }
-        if self.sabotage == Sabotage::NoReissue {
-            return synced;
-        }
-        for strength in [Strength::Soft, Strength::Hard] {
-            let targets: Vec<Target> =
-                synced.reissue.iter().filter(|r| r.0 == strength).map(|r| r.1).collect();
-            if targets.is_empty() {
-                continue;
-            }
-            let nonce = nonce(state);
-            state.nonces += 1;
-            let node = &state.nodes[i];
-            let required = match strength {
-                Strength::Soft => node.required,
-                Strength::Hard => node.required_hard,
-            };
-            let elsewhere = targets.iter().all(|target| ELSEWHERE.contains(target));
-            let ghost = if elsewhere { 0 } else { required };
-            Arc::make_mut(&mut state.ghosts).insert(nonce, (ghost, strength));
-            state.node(i).known.insert(nonce);
-            state.node(i).begin(Removal { nonce, strength, targets });
-        }
-        synced
-    }
-
     fn failover(&self, state: &mut State) {
         state.failovers -= 1;
         let top = state.issued.max(probe(&state.server.0, state.now).frontier());
@@ -337,41 +268,6 @@ impl Ledger {
             state.node(i).l1 = Some(entry);
         }
     }
-
-    /// When nothing is under way, `SYNC` makes the nodes equal to the server, and ends.
-    pub(super) fn converges(&self, state: &State) -> bool {
-        let busy = |node: &Arc<Node>| {
-            node.reply.is_some() || node.answer.is_some() || !node.queue.is_empty()
-        };
-        if state.has_loaded || state.nodes.iter().any(busy) {
-            return true;
-        }
-        let mut state = state.clone();
-        for _ in 0..MAX_ROUNDS {
-            for i in 0..2 {
-                self.sync(&mut state, i);
-                for _ in 0..MAX_ROUNDS {
-                    if state.nodes[i].replica.pending().is_empty() {
-                        break;
-                    }
-                    self.advance(&mut state, i);
-                    self.step(&mut state, Action::Reply(i));
-                    while !state.nodes[1 - i].queue.is_empty() {
-                        self.step(&mut state, Action::Deliver(1 - i));
-                    }
-                    self.sync(&mut state, i);
-                }
-            }
-            if state.bad.is_some() {
-                return false;
-            }
-            let server = probe(&state.server.0, state.now);
-            if state.nodes.iter().all(|node| equal(&node.replica, &server, self.cap < CAP)) {
-                return state.nodes.iter().all(|node| !node.replica.is_suspect());
-            }
-        }
-        false
-    }
 }
 
 enum Source {
@@ -380,7 +276,7 @@ enum Source {
 }
 
 impl Node {
-    fn begin(&mut self, removal: Removal) {
+    pub(super) fn begin(&mut self, removal: Removal) {
         self.generation += 1;
         self.replica.begin(removal, self.generation);
     }
@@ -388,7 +284,7 @@ impl Node {
 
 impl State {
     /// From now on the node knows of this removal.
-    fn learn(&mut self, i: usize, nonce: Nonce) {
+    pub(super) fn learn(&mut self, i: usize, nonce: Nonce) {
         let ghost = self.ghosts.get(&nonce).copied();
         let node = self.node(i);
         node.known.insert(nonce);
@@ -400,7 +296,7 @@ impl State {
         }
     }
 
-    fn sync(&mut self, ask: &SyncAsk) -> SyncReply {
+    pub(super) fn sync(&mut self, ask: &SyncAsk) -> SyncReply {
         let now = self.now;
         self.server().0.sync(now, ask)
     }
@@ -453,10 +349,10 @@ fn last_of(replica: &Replica) -> Option<Nonce> {
 }
 
 /// The names of the next life and of the next removal.
-fn epoch(state: &State) -> Epoch {
+pub(super) fn epoch(state: &State) -> Epoch {
     Epoch(2 * FIRST_NAME + state.epochs)
 }
 
-fn nonce(state: &State) -> Nonce {
+pub(super) fn nonce(state: &State) -> Nonce {
     Nonce(FIRST_NAME + state.nonces)
 }

@@ -14,6 +14,7 @@ mod keys_steps;
 pub mod ledger;
 mod ledger_configs;
 mod ledger_steps;
+mod ledger_sync;
 mod same;
 
 pub use keys::run as run_keys;

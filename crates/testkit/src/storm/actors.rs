@@ -28,6 +28,8 @@ pub(super) struct Node {
     pub(super) diary: Diary,
     pub(super) source: Source,
     pub(super) tags: Vec<u8>,
+    /// Whether what is written stays for a while.
+    pub(super) calm: bool,
     pub(super) rest: AtomicBool,
 }
 
@@ -64,6 +66,18 @@ fn wish(rng: &mut StdRng) -> Wish {
         960..968 => Wish::RemoveTags(tag),
         968..971 => Wish::ExpireTag(tag),
         971 if rng.random_bool(0.3) => Wish::Clear(rng.random_bool(0.5)),
+        _ => Wish::After,
+    }
+}
+
+/// Every key is read often, and written by everybody, but seldom.
+fn calm_wish(rng: &mut StdRng) -> Wish {
+    let any = rng.random_range(0..u8::try_from(KEYS).unwrap_or(u8::MAX));
+    match rng.random_range(0..1000) {
+        0..600 => Wish::Load(any, sim::draw_run(rng), false),
+        600..930 => Wish::Get(any, rng.random_bool(0.4)),
+        930..965 => Wish::Set(any),
+        965..990 => Wish::Remove(any),
         _ => Wish::After,
     }
 }
@@ -107,7 +121,8 @@ pub(super) async fn act(node: Arc<Node>, seed: u64, part: u64, think_ms: u64) {
     let mut rng = sim::rng(seed, part);
     while !node.rest.load(Ordering::Relaxed) {
         sleep(Duration::from_millis(rng.random_range(0..=2 * think_ms))).await;
-        let (wish, options) = (wish(&mut rng), sim::options(&mut rng));
+        let wish = if node.calm { calm_wish(&mut rng) } else { wish(&mut rng) };
+        let options = sim::options(&mut rng);
         let gives_up = rng.random_bool(0.03).then(|| rng.random_range(0..60));
         // On a task of its own, as servers do it: a panic ends the call and nothing else.
         let call = tokio::spawn(grant(Arc::clone(&node), wish, options, gives_up));

@@ -36,6 +36,8 @@ pub(crate) struct Round {
     pub(crate) actors: usize,
     /// The mean time between two calls of an actor.
     pub(crate) think_ms: u64,
+    /// Whether little is written.
+    pub(crate) calm: bool,
     /// The bug to plant.
     pub(crate) bug: Option<String>,
 }

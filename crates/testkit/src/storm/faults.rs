@@ -65,7 +65,7 @@ const OF_A_PROCESS: &[Kind] =
 /// What befalls one process while the servers are left alone, and every answer has its bound: longer deaf than
 /// a cache may go without noticing, and commands that run when their caller has given them up long ago.
 const OF_A_PROCESS_ALONE: &[Kind] =
-    &[ProxyDeaf, ProxyCutLate, ProxyCutLate, ProxyCutLate, ProxyCutLate, ProxyCutLate];
+    &[ProxyDeaf, ProxyCutLate, ProxyCutLate, ProxyDeaf, ProxyCutLate, ProxyCutLate];
 
 /// In rounds that fail over nothing is wiped, and the other way round: nobody could say what is left.
 const FAILING_OVER: &[Kind] =
@@ -157,6 +157,11 @@ impl Deck {
         // What is late arrives, and is read, before the next one.
         let pause = if servers.is_empty() { 6000..7000 } else { 200..1400 };
         Self { servers, processes, fails_over, pause }
+    }
+
+    /// Whether the servers are left alone: then what is late shows, unless it is overwritten.
+    pub(super) fn is_calm(&self) -> bool {
+        self.servers.is_empty()
     }
 }
 

@@ -146,9 +146,9 @@ impl Storm {
         tell: &(impl Fn(&str) + Sync),
     ) -> Outcome<()> {
         let name = format!("storm-{number}");
-        self.begin(number, &name).await?;
         let failovers = self.cluster.failovers().await?;
         let deck = Deck::shuffled(self.cluster.topology(), number, &mut self.rng);
+        self.begin(number, &name, deck.is_calm()).await?;
         self.all(&Order::Go).await?;
         sleep(Duration::from_secs(1)).await;
         let ends = (Instant::now() + LONGEST_ROUND).min(over - END.min(self.job.lasting / 2));
@@ -219,7 +219,7 @@ impl Storm {
         (scene.trouble.and(stage.trouble), one.and(two))
     }
 
-    async fn begin(&mut self, number: u64, name: &str) -> Outcome<()> {
+    async fn begin(&mut self, number: u64, name: &str, calm: bool) -> Outcome<()> {
         let path = self.dir.path().join(format!("source-{number}"));
         source::serve(&path)?;
         let draw = |rng: &mut StdRng| if rng.random_bool(0.6) { rng.random_range(1..8) } else { 0 };
@@ -235,6 +235,7 @@ impl Storm {
                 tags: tags.clone(),
                 actors: 16,
                 think_ms,
+                calm,
                 bug: self.job.bug.map(|bug| bug.name().to_owned()),
             };
             process.order(&Order::Begin(round)).await?;

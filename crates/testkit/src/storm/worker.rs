@@ -106,8 +106,8 @@ async fn begin(round: Round) -> Outcome<Running> {
         .build()?;
     timeout(LONGEST_CALL, cache.ready()).await??;
     let source = Source::connect(&round.source).await?;
-    let (tags, rest) = (round.tags.clone(), AtomicBool::new(false));
-    let node = Arc::new(Node { cache, diary, source, tags, rest });
+    let (tags, calm, rest) = (round.tags.clone(), round.calm, AtomicBool::new(false));
+    let node = Arc::new(Node { cache, diary, source, tags, calm, rest });
     Ok(Running { round, node, actors: JoinSet::new() })
 }
 
