@@ -1,1 +1,105 @@
-fn _f() {}
+//! The `crinkle` command, run as an operator runs it, against real servers.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests, which clippy takes for other code")]
+
+mod changes;
+mod doctor;
+mod doctor_permissions;
+mod liar;
+mod reading;
+mod usage;
+mod watch;
+
+use std::ffi::OsStr;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crinkle_backplane::RedisBackplane;
+use crinkle_core::{Cache, EntryOptions, FailSafe, Receipt};
+use crinkle_l2_redis::{RedisClient, RedisL2};
+use crinkle_testkit::redis::RedisServer;
+use serde_json::Value;
+
+/// Nothing may take this long.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// How a run ended.
+#[derive(Debug)]
+struct Ran {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+impl Ran {
+    /// What it printed with `--json`.
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+}
+
+fn command<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_crinkle"));
+    command.args(args).env_remove("CRINKLE_REDIS_URL").env_remove("CRINKLE_PREFIX");
+    command.stdin(Stdio::null());
+    command
+}
+
+fn crinkle<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Ran {
+    ran(&mut command(args))
+}
+
+fn ran(command: &mut Command) -> Ran {
+    let output = command.output().unwrap();
+    Ran {
+        code: output.status.code().expect("it ends by itself"),
+        out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// A run at this server, for the cache named shop.
+fn at(url: &str, args: &[&str]) -> Ran {
+    crinkle([&["--url", url, "--prefix", "shop:"], args].concat())
+}
+
+fn raw(url: &str, cmd: &[&str]) -> redis::Value {
+    let mut connection = redis::Client::open(url).unwrap().get_connection().unwrap();
+    redis::cmd(cmd[0]).arg(&cmd[1..]).query(&mut connection).unwrap()
+}
+
+/// Begins the ledger that a cache begins.
+fn plant_ledger(url: &str, ahead_s: i64) {
+    let (now, _): (i64, i64) = redis::from_redis_value(raw(url, &["TIME"])).unwrap();
+    let number = format!("{}000000", now + ahead_s);
+    raw(url, &["ZADD", "shop:v1:L", "-1", "e2abcdefgh", &number, "f"]);
+    raw(url, &["PEXPIRE", "shop:v1:L", "1000000000"]);
+}
+
+/// The number that the ledger gave to a removal.
+fn number(receipt: Result<Receipt, crinkle_core::Error>) -> u64 {
+    let barrier = receipt.unwrap().barrier().unwrap();
+    u64::from_be_bytes(barrier.to_bytes()[8..].try_into().unwrap())
+}
+
+fn until(what: &str, condition: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !condition() {
+        assert!(began.elapsed() < DEADLINE, "waited too long until {what}");
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+}
+
+/// A node of the cache.
+async fn node(server: &RedisServer) -> Cache {
+    let client = RedisClient::connect(&server.url()).await.unwrap();
+    let hour = Duration::from_secs(3600);
+    let cache = Cache::builder("shop")
+        .default_options(EntryOptions::new(hour).fail_safe(FailSafe::for_up_to(hour * 24)))
+        .l2(RedisL2::new(client.clone()))
+        .backplane(RedisBackplane::new(client))
+        .build()
+        .unwrap();
+    tokio::time::timeout(DEADLINE, cache.ready()).await.unwrap().unwrap();
+    cache
+}

@@ -7,6 +7,7 @@ use crinkle_core::telemetry::metric_names;
 const PAGE: &str = include_str!("../../docs/observability.md");
 const DASHBOARD: &str = include_str!("../../docs/observability/dashboard.json");
 const ALERTS: &str = include_str!("../../docs/observability/alerts.yml");
+const RUNBOOK: &str = include_str!("../../docs/production.md");
 const EVENTS: &str = include_str!("../../crates/core/src/events/mod.rs");
 
 /// Every metric that a text names; a histogram's series as their histogram.
@@ -37,6 +38,14 @@ fn the_alerts_name_only_metrics_that_exist() {
     let named = named(ALERTS);
     assert!(named.len() > 10, "{named:?}");
     assert_eq!(named.difference(&in_code()).collect::<Vec<_>>(), Vec::<&String>::new());
+}
+
+#[test]
+fn the_runbook_has_a_section_for_every_alert_and_names_only_what_exists() {
+    let alerts = ALERTS.lines().filter_map(|line| line.trim().strip_prefix("- alert: "));
+    let sections = RUNBOOK.lines().filter_map(|line| line.strip_prefix("### "));
+    assert_eq!(sections.collect::<Vec<_>>(), alerts.collect::<Vec<_>>());
+    assert!(named(RUNBOOK).is_subset(&in_code()), "{:?}", named(RUNBOOK));
 }
 
 #[test]

@@ -36,9 +36,8 @@ pub(crate) struct Args {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Global {
-    /// The server; with --sentinel, the sentinels (several, with commas)
+    /// The server; with --sentinel, the sentinels (several, or with commas)
     #[arg(long, global = true, env = "CRINKLE_REDIS_URL", hide_env_values = true)]
-    #[arg(value_delimiter = ',')]
     pub(crate) url: Vec<String>,
     /// The name of the primary that the sentinels at --url know
     #[arg(long, global = true, value_name = "NAME")]

@@ -2,6 +2,7 @@ use std::io;
 use std::time::Duration;
 
 use crinkle_core::l2::{L2Error, L2ErrorKind};
+use crinkle_l2_redis::redis::RedisError;
 
 pub(crate) const OK: u8 = 0;
 pub(crate) const FOUND: u8 = 1;
@@ -47,6 +48,9 @@ impl Failure {
     pub(crate) fn of_server(address: &str, error: &L2Error) -> Self {
         let cause = innermost(error);
         let (code, message) = match error.kind() {
+            L2ErrorKind::Disconnected if has_answered(error) => {
+                return Self::refused(address, &cause);
+            }
             L2ErrorKind::Disconnected | L2ErrorKind::Timeout => (
                 UNREACHABLE,
                 format!(
@@ -76,7 +80,9 @@ impl Failure {
     /// A change failed.
     pub(crate) fn of_change(address: &str, error: &crinkle_core::Error) -> Self {
         match error.downcast_ref::<L2Error>() {
-            Some(cause) if !cause.is_unknown() => Self::of_server(address, cause),
+            Some(cause) if !cause.is_unknown() || has_answered(cause) => {
+                Self::of_server(address, cause)
+            }
             Some(_) => Self::unconfirmed(address, &error.to_string()),
             None if error.kind() == crinkle_core::ErrorKind::NotPropagated => {
                 Self::unconfirmed(address, &error.to_string())
@@ -122,6 +128,13 @@ fn sentence(text: impl Into<String>) -> String {
         text.push('.');
     }
     text
+}
+
+/// Whether this is what the server said: nothing is in doubt then.
+fn has_answered(error: &L2Error) -> bool {
+    let source = std::error::Error::source(error);
+    let said = source.and_then(|source| source.downcast_ref::<RedisError>());
+    said.is_some_and(|said| said.code().is_some())
 }
 
 /// What went wrong at the bottom, without what each layer says of it.

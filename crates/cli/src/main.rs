@@ -19,10 +19,12 @@ use crate::output::Out;
 fn main() -> ExitCode {
     let args = Args::parse();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let ended = match runtime {
-        Ok(runtime) => runtime.block_on(run(&args)),
-        Err(error) => Err(Failure::from(error)),
-    };
+    let ended = runtime.map_err(Failure::from).and_then(|runtime| {
+        let ended = runtime.block_on(run(&args));
+        // Not waiting for a name server that does not answer.
+        runtime.shutdown_background();
+        ended
+    });
     ExitCode::from(ended.unwrap_or_else(|failure| failure.tell()))
 }
 

@@ -94,5 +94,7 @@ pub(crate) fn now() -> String {
 
 /// A duration in milliseconds, as text.
 pub(crate) fn span(ms: u64) -> String {
-    humantime::format_duration(Duration::from_millis(ms)).to_string()
+    let exact = Duration::from_millis(ms);
+    let whole = Duration::from_secs(ms / 1000);
+    humantime::format_duration(if ms < 10_000 { exact } else { whole }).to_string()
 }

@@ -31,8 +31,9 @@ impl Server {
         };
         let (client, address) = match &global.sentinel {
             Some(name) => {
-                let client = RedisClient::sentinel(&global.url, name).await;
-                (client, format!("{name} of {} sentinels", global.url.len()))
+                let urls: Vec<_> = global.url.iter().flat_map(|urls| urls.split(',')).collect();
+                let address = format!("{name} of {} sentinels", urls.len());
+                (RedisClient::sentinel(urls, name).await, address)
             }
             None if global.url.len() > 1 => {
                 return Err(Failure::usage("several URLs are given, but no --sentinel"));

@@ -56,6 +56,10 @@ mod pages {
     mod stores {}
     #[doc = include_str!("../../../docs/observability.md")]
     mod observability {}
+    #[doc = include_str!("../../../docs/cli.md")]
+    mod cli {}
+    #[doc = include_str!("../../../docs/production.md")]
+    mod production {}
     #[doc = include_str!("../../../docs/benchmarks.md")]
     mod benchmarks {}
 }

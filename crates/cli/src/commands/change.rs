@@ -183,7 +183,7 @@ impl fmt::Display for Done {
             write!(f, " at {}", Number::or_never(self.number.as_ref()))?;
         }
         match self.subscribers {
-            Some(nodes) => write!(f, "; {nodes} nodes were listening."),
+            Some(nodes) => write!(f, "; listening nodes: {nodes}."),
             None => write!(f, "."),
         }
     }

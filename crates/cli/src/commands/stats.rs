@@ -120,8 +120,8 @@ impl fmt::Display for Ledger {
         writeln!(f, "last number   {}", number(&self.frontier))?;
         writeln!(f, "barriers      {} of tags and registers, {} ids", self.barriers, self.ids)?;
         writeln!(f, "everything    {}", self.clear)?;
-        writeln!(f, "in registers  what is at or below {}", number(&self.folded))?;
-        writeln!(f, "forgotten     what is at or below {}", number(&self.trimmed))?;
+        writeln!(f, "folded up to  {}", number(&self.folded))?;
+        writeln!(f, "trimmed up to {}", number(&self.trimmed))?;
         writeln!(f, "memory        {bytes} bytes")?;
         write!(f, "ends in       {} unless a node polls it", span(self.life_ms))
     }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
-use crinkle_core::l2::{L2Error, L2ErrorKind};
+use crinkle_core::l2::L2Error;
 use redis::aio::ConnectionLike;
 use redis::{Client, Cmd, ConnectionAddr, FromRedisValue, InfoDict, RedisError, RedisResult};
 use tokio::time::timeout;
@@ -107,9 +107,7 @@ fn allowed<T>(answer: RedisResult<T>) -> Result<Option<T>, L2Error> {
 
 /// Whether the server has answered, if not as it was asked to.
 pub(super) fn is_answer(error: &RedisError) -> bool {
-    let entry = ["NOAUTH", "WRONGPASS"].contains(&error.code().unwrap_or_default());
-    let out = matches!(l2_error(error).kind(), L2ErrorKind::Disconnected | L2ErrorKind::Timeout);
-    error.code().is_some() && !entry && !out
+    error.code().is_some_and(|code| !["NOAUTH", "WRONGPASS", "LOADING"].contains(&code))
 }
 
 async fn ahead_at(primary: &Client, host: &str, port: u16) -> RedisResult<Ahead> {

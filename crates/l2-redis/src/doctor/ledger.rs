@@ -1,6 +1,6 @@
 //! The ledger: is it there, is it ours, and does the clock keep up with it?
 
-use crinkle_core::l2::{L2Error, L2ErrorKind};
+use crinkle_core::l2::L2ErrorKind;
 use crinkle_core::protocol::ledger::MAX_DRIFT_US;
 
 use super::{Report, Severity};
@@ -10,17 +10,25 @@ use crate::view::LedgerView;
 /// How far the numbers may run ahead of the clock before it is worth a word, in microseconds.
 const SLIGHT_DRIFT_US: u64 = 1_000_000;
 
-pub(super) async fn examine(
-    client: &RedisClient,
-    prefix: &str,
-    report: &mut Report,
-) -> Result<(), L2Error> {
+pub(super) async fn examine(client: &RedisClient, prefix: &str, report: &mut Report) {
     let ledger = match client.ledger(prefix).await {
         Ok(ledger) => ledger,
         // The permissions have been told.
-        Err(error) if error.kind() == L2ErrorKind::Denied => return Ok(()),
-        Err(error) if error.is_outage() => return Err(error),
-        Err(error) => LedgerView::Foreign(error.to_string()),
+        Err(error) if error.kind() == L2ErrorKind::Denied => return,
+        // Another node of the cluster has it.
+        Err(error) if error.to_string().contains("MOVED") => return,
+        Err(error) => {
+            report.add(
+                Severity::Problem,
+                "ledger",
+                [
+                    format!("the ledger cannot be read: {error}"),
+                    "a cache has the same trouble, and runs on its L1 alone".to_owned(),
+                    "look at what the server says, and run the doctor again".to_owned(),
+                ],
+            );
+            return;
+        }
     };
     let key = format!("{prefix}v1:L");
     match ledger {
@@ -48,7 +56,6 @@ pub(super) async fn examine(
         ]),
         LedgerView::Present(state) => ahead(state.frontier.saturating_sub(state.now_us), report),
     }
-    Ok(())
 }
 
 /// The ledger's numbers are never below the clock that issued them.

@@ -75,7 +75,7 @@ impl Doctor<'_> {
         server::examine(&facts, &mut report);
         if let Some(prefix) = &self.prefix {
             permissions::examine(self.client, prefix, self.user.as_deref(), &mut report).await?;
-            ledger::examine(self.client, prefix, &mut report).await?;
+            ledger::examine(self.client, prefix, &mut report).await;
         }
         report.findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
         Ok(report)

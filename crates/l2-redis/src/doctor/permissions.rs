@@ -134,11 +134,11 @@ fn cannot_dry_run(user: &str, error: &RedisError, report: &mut Report) {
 }
 
 impl Missing {
-    /// A server says which of the three it was, in the words of its version.
+    /// Servers say whether it was the command, in the words of their version.
     fn note(&mut self, name: &'static str, said: &str) {
-        if said.contains("to run the") {
+        if said.contains("to run the") || said.contains("may not run") {
             self.commands.push(name);
-        } else if said.contains("channel") {
+        } else if ["publish", "subscribe"].contains(&name) {
             self.channels = true;
         } else {
             self.keys = true;

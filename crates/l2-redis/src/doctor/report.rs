@@ -84,6 +84,6 @@ impl fmt::Display for Report {
         let count = |of| self.findings.iter().filter(|finding| finding.severity == of).count();
         let [problems, warnings, notes] =
             [Severity::Problem, Severity::Warning, Severity::Note].map(count);
-        write!(f, "{problems} problems, {warnings} warnings, {notes} notes")
+        write!(f, "problems: {problems}, warnings: {warnings}, notes: {notes}")
     }
 }

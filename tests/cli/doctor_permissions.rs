@@ -1,0 +1,96 @@
+//! The doctor names the permissions that a user lacks.
+
+use crinkle_testkit::redis::RedisServer;
+use serde_json::Value;
+
+use crate::{Ran, at, plant_ledger};
+
+/// The rule of docs/redis.md.
+const COMMANDS: &str = "+evalsha +script|load +time +publish +subscribe +get +getrange +set +setrange \
+     +del +pttl +pexpire +type +zadd +zrem +zremrangebyrank +zcount +zscore +zmscore +zrangebyscore";
+const KEYS: &str = "~shop:*";
+const CHANNELS: &str = "&shop:*";
+
+/// A server with a user of these rules, whose name is crinkle, beside an administrator.
+fn server(rules: &str) -> RedisServer {
+    let user = format!("user crinkle on >secret resetkeys resetchannels -@all {rules}");
+    let server = RedisServer::start_with_users(&["user default on nopass ~* &* +@all", &user]);
+    plant_ledger(&server.url(), 0);
+    server
+}
+
+/// What the user is said to lack, asked as that user and by the administrator.
+fn lacking(server: &RedisServer) -> [Option<Value>; 2] {
+    let own = at(&server.url_for("crinkle", "secret"), &["doctor", "--json"]);
+    let by_admin = at(&server.url(), &["doctor", "--json", "--user", "crinkle"]);
+    [own, by_admin].map(|ran| permissions(&ran))
+}
+
+fn permissions(ran: &Ran) -> Option<Value> {
+    let json = ran.json();
+    let found = json["findings"].as_array().expect("a list").iter();
+    found.filter(|it| it["check"] == "permissions").cloned().next()
+}
+
+#[test]
+fn the_documented_user_lacks_nothing_and_is_told_what_it_cannot_see() {
+    let server = server(&format!("{COMMANDS} {KEYS} {CHANNELS}"));
+    assert_eq!(lacking(&server), [None, None]);
+    let ran = at(&server.url_for("crinkle", "secret"), &["doctor", "--json"]);
+    let json = ran.json();
+    let checks: Vec<_> = json["findings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| it["check"].as_str().unwrap())
+        .collect();
+    assert_eq!((ran.code, checks), (0, vec!["info", "config"]), "{json:#}");
+    for finding in json["findings"].as_array().unwrap() {
+        assert_eq!(finding["severity"], "note");
+        assert!(finding["fix"].as_str().unwrap().contains("--user"), "{finding:#}");
+    }
+}
+
+#[test]
+fn every_command_that_is_missing_is_named() {
+    for missing in COMMANDS.split_whitespace() {
+        let rest: Vec<_> = COMMANDS.split_whitespace().filter(|it| *it != missing).collect();
+        let server = server(&format!("{} {KEYS} {CHANNELS}", rest.join(" ")));
+        for found in lacking(&server) {
+            let found = found.unwrap_or_else(|| panic!("{missing} is not missed"));
+            assert_eq!(found["severity"], "problem");
+            assert_eq!(found["what"], format!("user \"crinkle\" lacks {missing}"));
+            let fix = found["fix"].as_str().unwrap();
+            assert!(fix.starts_with(&format!("ACL SETUSER crinkle {missing} ")), "{fix}");
+        }
+    }
+}
+
+#[test]
+fn keys_and_channels_that_are_out_of_reach_are_named() {
+    for (rules, missing) in [
+        (format!("{COMMANDS} ~other:* {CHANNELS}"), KEYS),
+        (format!("{COMMANDS} {KEYS} &other:*"), CHANNELS),
+    ] {
+        for found in lacking(&server(&rules)) {
+            assert_eq!(found.unwrap()["what"], format!("user \"crinkle\" lacks {missing}"));
+        }
+    }
+}
+
+#[test]
+fn a_user_that_is_not_there_is_told() {
+    let server = server(&format!("{COMMANDS} {KEYS} {CHANNELS}"));
+    let ran = at(&server.url(), &["doctor", "--json", "--user", "nobody"]);
+    assert_eq!(permissions(&ran).unwrap()["severity"], "problem");
+    assert_eq!(ran.code, 1);
+}
+
+#[test]
+fn who_may_not_try_for_another_is_told_the_other_way() {
+    let server = server(&format!("{COMMANDS} {KEYS} {CHANNELS}"));
+    let ran = at(&server.url_for("crinkle", "secret"), &["doctor", "--json", "--user", "default"]);
+    let found = permissions(&ran).unwrap();
+    assert_eq!((&found["severity"], ran.code), (&Value::from("note"), 0));
+    assert!(found["fix"].as_str().unwrap().contains("connect as that user"), "{found:#}");
+}
