@@ -50,6 +50,8 @@ mod pages {
     mod migrate_from_moka {}
     #[doc = include_str!("../../../docs/redis.md")]
     mod redis {}
+    #[doc = include_str!("../../../docs/recipes.md")]
+    mod recipes {}
     #[doc = include_str!("../../../docs/regions.md")]
     mod regions {}
     #[doc = include_str!("../../../docs/stores.md")]
