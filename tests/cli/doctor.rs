@@ -21,8 +21,8 @@ fn examined(url: &str) -> Ran {
 /// The finding of one check, if there is one.
 fn finding(ran: &Ran, check: &str) -> Option<Value> {
     let json = ran.json();
-    let found = json["findings"].as_array().expect("a list").iter();
-    found.filter(|it| it["check"] == check).cloned().next()
+    let mut found = json["findings"].as_array().expect("a list").iter();
+    found.find(|it| it["check"] == check).cloned()
 }
 
 /// The finding of this check is this bad, and its fix says this.

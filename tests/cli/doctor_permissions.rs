@@ -28,8 +28,8 @@ fn lacking(server: &RedisServer) -> [Option<Value>; 2] {
 
 fn permissions(ran: &Ran) -> Option<Value> {
     let json = ran.json();
-    let found = json["findings"].as_array().expect("a list").iter();
-    found.filter(|it| it["check"] == "permissions").cloned().next()
+    let mut found = json["findings"].as_array().expect("a list").iter();
+    found.find(|it| it["check"] == "permissions").cloned()
 }
 
 #[test]

@@ -12,13 +12,14 @@ mod watch;
 
 use std::ffi::OsStr;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crinkle_backplane::RedisBackplane;
 use crinkle_core::{Cache, EntryOptions, FailSafe, Receipt};
 use crinkle_l2_redis::{RedisClient, RedisL2};
 use crinkle_testkit::redis::RedisServer;
 use serde_json::Value;
+use tokio::time::Instant;
 
 /// Nothing may take this long.
 const DEADLINE: Duration = Duration::from_secs(20);

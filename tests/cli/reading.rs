@@ -86,7 +86,7 @@ async fn a_record_whose_ledger_is_gone_is_hidden() {
     let server = RedisServer::start();
     let node = node(&server).await;
     node.set("a", VALUE.to_owned()).await.unwrap();
-    node.close().await;
+    node.close().await.unwrap();
     raw(&server.url(), &["DEL", "shop:v1:L"]);
     let (_, json) = inspected(&server, "a").await;
     assert_eq!((&json["verdict"], &json["why"]), (&"hidden".into(), &"epoch".into()));

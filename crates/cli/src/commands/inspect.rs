@@ -261,19 +261,24 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
+impl fmt::Display for Hides {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let how = if self.hard { "hidden by" } else { "made stale by" };
+        let what = match (self.by, &self.tag) {
+            ("register", Some(tag)) => format!("an old removal, of tag {tag:?} or its like,"),
+            (_, Some(tag)) => format!("the removal of tag {tag:?}"),
+            (_, None) => "a clear".to_owned(),
+        };
+        write!(f, "{how} {what} at {}", Number::or_never(self.number.as_ref()))
+    }
+}
+
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let why = self.why.map_or_else(String::new, |why| format!(" ({why})"));
         writeln!(f, "verdict       {}{why}", self.verdict)?;
         for hides in &self.hidden_by {
-            let how = if hides.hard { "hidden by" } else { "made stale by" };
-            let tag = hides.tag.as_ref().map_or_else(String::new, |tag| format!(" of tag {tag:?}"));
-            writeln!(
-                f,
-                "              {how} {}{tag}, {}",
-                hides.by,
-                Number::or_never(hides.number.as_ref())
-            )?;
+            writeln!(f, "              {hides}")?;
         }
         writeln!(f, "version       {}", self.version)?;
         let epoch = |it: Option<Hex>| it.map_or_else(|| "none".to_owned(), |it| it.to_string());
@@ -303,7 +308,11 @@ impl fmt::Display for Value {
                 writeln!(f, "{name:<14}{text:?}")?;
             }
         }
-        writeln!(f, "loaded in     {} us, weight {}", self.factory_us, self.weight)?;
+        let took = match self.factory_us {
+            0 => "unknown time".to_owned(),
+            us => format!("{us} us"),
+        };
+        writeln!(f, "loaded in     {took}, weight {}", self.weight)?;
         write!(
             f,
             "size          {} bytes, {} of them the value",
