@@ -3,6 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests, which clippy takes for other code")]
 
 mod acl;
+mod authority;
+mod rotation;
+mod sharing;
+mod tls;
+mod ways;
 
 use std::time::Duration;
 

@@ -50,6 +50,8 @@ mod pages {
     mod migrate_from_moka {}
     #[doc = include_str!("../../../docs/redis.md")]
     mod redis {}
+    #[doc = include_str!("../../../docs/security.md")]
+    mod security {}
     #[doc = include_str!("../../../docs/stores.md")]
     mod stores {}
     #[doc = include_str!("../../../docs/observability.md")]

@@ -2,14 +2,33 @@
 
 use std::io;
 
-use redis::{ConnectionInfo, ErrorKind, RedisError};
+use redis::{ConnectionAddr, ConnectionInfo, ErrorKind, RedisError};
 
 /// An attempt to connect that failed, in the words of whoever has to mend it.
 pub(crate) fn explained(error: RedisError, to: &ConnectionInfo) -> RedisError {
+    if error.is_timeout() && matches!(to.addr(), ConnectionAddr::TcpTls { .. }) {
+        // A server that does not speak TLS waits for the end of what it takes for a command.
+        let said = format!(
+            "no TLS connection to {} in time; if it does not speak TLS there: use the server's \
+             `tls-port`, or `redis://`",
+            to.addr()
+        );
+        return io::Error::new(io::ErrorKind::TimedOut, said).into();
+    }
+    let user = to.redis_settings().username().unwrap_or("default");
+    explained_at(error, &to.addr().to_string(), user)
+}
+
+/// The same for whichever sentinel or server it was.
+pub(crate) fn explained_behind_sentinels(error: RedisError) -> RedisError {
+    explained_at(error, "a sentinel, or the primary that it names", "?")
+}
+
+fn explained_at(error: RedisError, at: &str, user: &str) -> RedisError {
     let code = error.code().unwrap_or_default();
     let refused = ["WRONGPASS", "NOAUTH"].contains(&code);
     if refused || error.kind() == ErrorKind::AuthenticationFailed {
-        return refused_login(&error, to);
+        return refused_login(&error, at, user);
     }
     if error.kind() == ErrorKind::RESP3NotSupported {
         let advice = "add `?protocol=resp2` to the URL".to_owned();
@@ -17,19 +36,17 @@ pub(crate) fn explained(error: RedisError, to: &ConnectionInfo) -> RedisError {
     }
     #[cfg(feature = "tls")]
     if let Some(found) = tls::error_in(&error) {
-        let (addr, advice) = (to.addr(), tls::advice(found));
-        return io::Error::other(format!("no TLS connection to {addr}: {advice} ({found})")).into();
+        let advice = tls::advice(found);
+        return io::Error::other(format!("no TLS connection to {at}: {advice} ({found})")).into();
     }
     error
 }
 
-fn refused_login(error: &RedisError, to: &ConnectionInfo) -> RedisError {
-    let user = to.redis_settings().username().unwrap_or("default");
+fn refused_login(error: &RedisError, at: &str, user: &str) -> RedisError {
     let said = error.detail().unwrap_or_default();
     let detail = format!(
-        "user `{user}` at {}: {said}. Check the user and password in the URL, or what `credentials` \
-         answers, and on the server `ACL GETUSER {user}`",
-        to.addr()
+        "user `{user}` at {at}: {said}. Check the user and password in the URL, or what `credentials` \
+         answers, and on the server `ACL GETUSER {user}`"
     );
     (ErrorKind::AuthenticationFailed, "the server refused the login", detail).into()
 }
@@ -58,6 +75,7 @@ pub(crate) use tls::{check_authorities, choose_cryptography};
 mod tls {
     use std::error::Error as _;
     use std::io;
+    use std::sync::Arc;
 
     use redis::{ErrorKind, RedisError, RedisResult, TlsCertificates};
     use rustls::crypto::{CryptoProvider, ring};
@@ -86,7 +104,7 @@ mod tls {
     }
 
     pub(super) fn error_in(error: &RedisError) -> Option<&Error> {
-        let found = error.source()?;
+        let found = error.source()?.downcast_ref::<Arc<dyn std::error::Error + Send + Sync>>()?;
         match found.downcast_ref::<io::Error>() {
             Some(io) => io.get_ref()?.downcast_ref(),
             None => found.downcast_ref(),

@@ -12,8 +12,9 @@ use tokio::time::Instant;
 use crate::client::RedisClient;
 use crate::error::l2_error;
 
-/// What stores and scripts run. Commands inside scripts are checked too.
-const COMMANDS: &str = "+evalsha +script|load +time +publish +subscribe +client|setname \
+/// What stores and scripts run. Commands inside scripts are checked too. Without `info`, what a failover
+/// took back of keys is not asserted again, without `client|setname` the connection has no name.
+const COMMANDS: &str = "+evalsha +script|load +time +publish +subscribe +info +client|setname \
      +get +getrange +set +setrange +del +pttl +pexpire \
      +type +zadd +zrem +zremrangebyrank +zcount +zscore +zmscore +zrangebyscore";
 
@@ -21,7 +22,8 @@ const COMMANDS: &str = "+evalsha +script|load +time +publish +subscribe +client|
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// The rights that the user of a cache with this key prefix needs, and none more, as `ACL SETUSER` takes
-/// them. Beside these: `+select` for a database other than 0, `+role` behind sentinels.
+/// them. Beside these: `+select` for a database other than 0, `+role` behind sentinels, `+sadd +scard
+/// +sismember +spop +unlink` with the tag index.
 ///
 /// ```
 /// let rule = crinkle_l2_redis::acl_rule("shop:");
@@ -33,8 +35,8 @@ pub fn acl_rule(prefix: &str) -> String {
 }
 
 impl RedisClient {
-    /// Tries every right that a store with this key prefix needs, without writing anything. A store does
-    /// this by itself before it first meets a ledger.
+    /// Tries every right that a store with this key prefix cannot do without, and writes nothing. A store
+    /// does this by itself before it first meets a ledger.
     ///
     /// # Errors
     ///
@@ -193,7 +195,8 @@ pub(crate) fn on_channels(
         None => return error,
     };
     let kind = ErrorKind::Server(ServerErrorKind::NoPerm);
-    (kind, "the server refused", advice(client, &lacks, &grants, prefix)).into()
+    let advice = advice(client, &lacks, &grants, prefix);
+    (kind, "the server refused", format!("{advice} ({error})")).into()
 }
 
 /// Prefixes never contain what begins the inner part of a name.
