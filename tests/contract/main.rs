@@ -6,7 +6,7 @@ use crinkle_backplane::RedisBackplane;
 use crinkle_core::SystemClock;
 use crinkle_core::backplane::{Backplane, MemoryBackplane};
 use crinkle_core::l2::{L2, MemoryL2};
-use crinkle_l2_redis::{RedisClient, RedisL2};
+use crinkle_l2_redis::{RedisClient, RedisL2, acl_rule};
 use crinkle_testkit::contract;
 use crinkle_testkit::redis::RedisServer;
 
@@ -76,18 +76,20 @@ async fn redis_announces_as_it_writes_even_on_two_connections() {
     contract::announcing(&RedisL2::connect(&server.url()).await.unwrap(), &bus).await;
 }
 
-/// The permissions that the front page of crinkle-l2-redis asks for, and none more.
+/// What `acl_rule` says, and none more.
 #[tokio::test]
-async fn the_documented_permissions_suffice() {
-    let acl = "resetkeys ~contract:* resetchannels &contract:* -@all \
-        +evalsha +script|load +time +publish +subscribe \
-        +get +getrange +set +setrange +del +pttl +pexpire \
-        +type +zadd +zrem +zremrangebyrank +zcount +zscore +zmscore +zrangebyscore";
-    let user = format!("user crinkle on >secret {acl}");
+async fn the_least_rights_suffice() {
+    let user = format!("user crinkle on >secret {}", acl_rule("contract:"));
     let server = RedisServer::start_with_users(&["user default on nopass ~* &* +@all", &user]);
     let client = RedisClient::connect(&server.url_for("crinkle", "secret")).await.unwrap();
-    let (store, bus) = (RedisL2::new(client.clone()), RedisBackplane::new(client));
+    let (store, bus) = (RedisL2::new(client.clone()), RedisBackplane::new(client.clone()));
+    client.check_store_rights("contract:").await.unwrap();
+    client.check_backplane_rights("contract:").await.unwrap();
     contract::l2(&store).await;
+    contract::l2(&store.leasing_by_script()).await;
     contract::backplane(&bus).await;
-    contract::announcing(&store, &bus).await;
+    contract::announcing(&RedisL2::new(client), &bus).await;
+    let mut admin = RedisClient::connect(&server.url()).await.unwrap();
+    let log = redis::cmd("ACL").arg("LOG").query_async::<Vec<redis::Value>>(&mut admin).await;
+    assert!(log.as_ref().unwrap().is_empty(), "what the server has refused: {log:?}");
 }

@@ -32,7 +32,7 @@ async fn read(reader: &Cache, key: &str, source: u64) -> u64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_subscription_hides_no_change_of_a_key_or_a_tag() {
     let server = RedisServer::start();
-    let (writer, reader) = (node(&server.url()).await, node(&server.url()).await);
+    let (writer, reader) = (node(&server.app_url()).await, node(&server.app_url()).await);
     let client = redis::Client::open(server.url()).expect("a sound URL");
     let mut raw = client.get_multiplexed_async_connection().await.expect("a connection");
     let (mut slowest, mut killed) = (Duration::ZERO, 0);

@@ -114,7 +114,7 @@ async fn work(
 }
 
 async fn survives(server: &RedisServer, pause: impl AsyncFnOnce()) {
-    let cache = cache_at(&server.url()).await;
+    let cache = cache_at(&server.app_url()).await;
     let (source, slowest) = (Arc::new(Source::default()), Arc::new(Slowest::default()));
     let over = Arc::new(AtomicBool::new(false));
     let mut workers = JoinSet::new();
@@ -139,7 +139,7 @@ async fn survives(server: &RedisServer, pause: impl AsyncFnOnce()) {
     assert!(slowest.calls_while_open.load(Ordering::Relaxed) > 100, "the breaker was not open");
     let paid = most(&slowest.while_open);
     assert!(paid < HARD, "a call took {paid:?} though the breaker was open");
-    nothing_is_older_than_its_last_write(&cache_at(&server.url()).await, &source).await;
+    nothing_is_older_than_its_last_write(&cache_at(&server.app_url()).await, &source).await;
 }
 
 async fn nothing_is_older_than_its_last_write(observer: &Cache, source: &Source) {

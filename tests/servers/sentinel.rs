@@ -2,16 +2,19 @@
 
 use std::time::Duration;
 
-use crinkle::redis::{RedisBackplane, RedisClient, RedisL2};
+use crinkle::redis::{Credentials, RedisBackplane, RedisClient, RedisL2};
 use crinkle::{Cache, EntryOptions, Reach, Source};
-use crinkle_testkit::sentinel::{NAME, SentinelServers};
+use crinkle_testkit::sentinel::{NAME, SentinelServers, USER};
 use tokio::time::{Instant, sleep, timeout};
 
 /// A failover takes a few seconds.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 async fn node(servers: &SentinelServers) -> Cache {
-    let client = RedisClient::sentinel(servers.urls(), NAME).await.expect("sound URLs");
+    let client = RedisClient::sentinel_builder(servers.urls(), NAME)
+        .user(Credentials::new(USER, "any"))
+        .connect();
+    let client = client.await.expect("sound URLs");
     let cache = Cache::builder("shop")
         .default_options(EntryOptions::new(Duration::from_secs(600)))
         .l2(RedisL2::new(client.clone()))

@@ -10,7 +10,7 @@ const CALLERS: usize = 2_500;
 #[test]
 fn ten_thousand_callers_in_four_processes_make_one_factory_call() {
     let server = RedisServer::start();
-    let mut nodes: Vec<_> = (0..PROCESSES).map(|_| Node::start(&server.url())).collect();
+    let mut nodes: Vec<_> = (0..PROCESSES).map(|_| Node::start(&server.app_url())).collect();
     for round in 0..3 {
         for (id, node) in nodes.iter_mut().enumerate() {
             node.send(&format!("crowd cold{round} {CALLERS} {id}"));

@@ -52,7 +52,7 @@ async fn raw(server: &RedisServer) -> redis::aio::MultiplexedConnection {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_down_at_the_start_is_used_once_it_is_up() {
     let mut server = RedisServer::down();
-    let cache = cache_at(&server.url()).await;
+    let cache = cache_at(&server.app_url()).await;
     assert_eq!(*load(&cache, "early", 1).await, 1);
     assert_eq!(cache.health().subscribed, Some(false));
     let receipt = cache.remove_by_tag("any").await.expect("held here");
@@ -62,7 +62,7 @@ async fn a_server_that_is_down_at_the_start_is_used_once_it_is_up() {
     until("the removal has its number", async || cache.health().pending_removals == 0).await;
     until("L2 takes values", async || {
         let _ = cache.set("late", 2_u64).await;
-        let other = cache_at(&server.url()).await;
+        let other = cache_at(&server.app_url()).await;
         ready(&other).await;
         other.get::<u64>("late").await.is_ok_and(|found| found.is_some())
     })
@@ -72,7 +72,7 @@ async fn a_server_that_is_down_at_the_start_is_used_once_it_is_up() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hung_server_costs_each_call_at_most_its_timeout_and_then_nothing() {
     let server = RedisServer::start();
-    let cache = cache_at(&server.url()).await;
+    let cache = cache_at(&server.app_url()).await;
     ready(&cache).await;
     load(&cache, "warm", 1).await;
     server.stop_process();
@@ -86,7 +86,7 @@ async fn a_hung_server_costs_each_call_at_most_its_timeout_and_then_nothing() {
     server.cont_process();
     until("the breaker closes", async || cache.health().l2_up == Some(true)).await;
     until("the queue drains", async || cache.health().recovery_backlog == 0).await;
-    let other = cache_at(&server.url()).await;
+    let other = cache_at(&server.app_url()).await;
     ready(&other).await;
     let seen = other.get::<u64>("warm").await.expect("no error");
     assert_ne!(seen.as_deref(), Some(&1), "the value from before the write came back");
@@ -95,7 +95,7 @@ async fn a_hung_server_costs_each_call_at_most_its_timeout_and_then_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_restarted_empty_hides_everything_from_before() {
     let mut server = RedisServer::start();
-    let (one, two) = (cache_at(&server.url()).await, cache_at(&server.url()).await);
+    let (one, two) = (cache_at(&server.app_url()).await, cache_at(&server.app_url()).await);
     ready(&one).await;
     ready(&two).await;
     load(&one, "key", 1).await;
@@ -140,7 +140,7 @@ async fn another_type_at_a_key_is_a_counted_miss_and_is_left_alone() {
         .query_async(&mut raw)
         .await
         .expect("planted");
-    let cache = cache_at(&server.url()).await;
+    let cache = cache_at(&server.app_url()).await;
     ready(&cache).await;
     let before = cache.stats().l2_errors;
     assert_eq!(*load(&cache, "list", 5).await, 5);
@@ -155,8 +155,8 @@ async fn another_type_at_a_key_is_a_counted_miss_and_is_left_alone() {
 async fn foreign_and_corrupt_bytes_at_a_key_are_counted_misses_that_refill() {
     let server = RedisServer::start();
     let mut raw = raw(&server).await;
-    let cache = cache_at(&server.url()).await;
-    let other = cache_at(&server.url()).await;
+    let cache = cache_at(&server.app_url()).await;
+    let other = cache_at(&server.app_url()).await;
     ready(&cache).await;
     ready(&other).await;
     load(&cache, "flipped", 1).await;
@@ -170,7 +170,7 @@ async fn foreign_and_corrupt_bytes_at_a_key_are_counted_misses_that_refill() {
         assert!(other.get::<u64>(key).await.expect("no error").is_none());
         assert!(other.stats().l2_undecodable > before, "{key} was not counted");
         assert_eq!(load(&other, key, 7).await.source(), Source::Factory);
-        let third = cache_at(&server.url()).await;
+        let third = cache_at(&server.app_url()).await;
         ready(&third).await;
         assert_eq!(load(&third, key, 8).await.source(), Source::L2, "{key} was not refilled");
     }
@@ -180,7 +180,7 @@ async fn foreign_and_corrupt_bytes_at_a_key_are_counted_misses_that_refill() {
 async fn junk_on_the_channel_is_counted_and_harms_nobody() {
     let server = RedisServer::start();
     let mut raw = raw(&server).await;
-    let cache = cache_at(&server.url()).await;
+    let cache = cache_at(&server.app_url()).await;
     ready(&cache).await;
     load(&cache, "key", 1).await;
     for junk in [&b""[..], b"hello", b"CB\x01K", &[0xff; 4096]] {
@@ -199,7 +199,7 @@ async fn junk_on_the_channel_is_counted_and_harms_nobody() {
 async fn a_full_server_still_answers_hits_and_takes_removals() {
     let server =
         RedisServer::start_with(&["--maxmemory", "8mb", "--maxmemory-policy", "noeviction"]);
-    let cache = cache_at(&server.url()).await;
+    let cache = cache_at(&server.app_url()).await;
     ready(&cache).await;
     assert_eq!(cache.set("kept", 1_u64).await.expect("stored").l2(), Reach::Done);
     let mut raw = raw(&server).await;
@@ -215,7 +215,7 @@ async fn a_full_server_still_answers_hits_and_takes_removals() {
     }
     let receipt = cache.set("refused", 2_u64).await.expect("held here");
     assert_eq!(receipt.l2(), Reach::Queued);
-    let other = cache_at(&server.url()).await;
+    let other = cache_at(&server.app_url()).await;
     ready(&other).await;
     assert_eq!(load(&other, "kept", 9).await.source(), Source::L2);
     assert_eq!(cache.remove("kept").await.expect("removed").l2(), Reach::Done);

@@ -30,7 +30,7 @@ fn set_against_remove_ends_equal_everywhere() {
 /// Both processes act on one key at once, round after round; then every copy is compared.
 fn race(command: impl Fn(&str, usize, usize, &mut StdRng) -> String) {
     let server = RedisServer::start();
-    let mut nodes = [Node::start(&server.url()), Node::start(&server.url())];
+    let mut nodes = [Node::start(&server.app_url()), Node::start(&server.app_url())];
     let mut rng = StdRng::seed_from_u64(7);
     for round in 0..ROUNDS {
         let key = format!("key{}", round % KEYS);
@@ -41,7 +41,7 @@ fn race(command: impl Fn(&str, usize, usize, &mut StdRng) -> String) {
             node.reply();
         }
     }
-    let mut observer = Node::start(&server.url());
+    let mut observer = Node::start(&server.app_url());
     for node in &mut nodes {
         assert_eq!(node.ask("settle"), "settled");
     }

@@ -4,9 +4,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use crinkle_core::backplane::{Backplane, BackplaneError, Incoming, Subscription};
 use crinkle_core::l2::BusId;
-use crinkle_l2_redis::{RedisClient, redis};
+use crinkle_l2_redis::RedisClient;
+use crinkle_l2_redis::redis::aio::PubSubStream;
 use futures_util::StreamExt;
-use redis::aio::PubSubStream;
 
 /// A backplane over the pub/sub of a Redis server.
 ///
@@ -77,9 +77,7 @@ impl Backplane for RedisBackplane {
     }
 
     async fn publish(&self, channel: &str, message: Bytes) -> Result<(), BackplaneError> {
-        let mut command = redis::cmd("PUBLISH");
-        command.arg(channel).arg(&message[..]);
-        command.query_async(&mut self.client.clone()).await.map_err(BackplaneError::new)
+        self.client.publish(channel, &message).await.map_err(BackplaneError::new)
     }
 
     async fn subscribe(

@@ -54,6 +54,8 @@ mod pages {
     mod recipes {}
     #[doc = include_str!("../../../docs/regions.md")]
     mod regions {}
+    #[doc = include_str!("../../../docs/security.md")]
+    mod security {}
     #[doc = include_str!("../../../docs/stores.md")]
     mod stores {}
     #[doc = include_str!("../../../docs/observability.md")]

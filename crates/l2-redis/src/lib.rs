@@ -12,29 +12,35 @@
 //!
 //! # Permissions
 //!
-//! Commands inside scripts are checked too. A user needs exactly this (`{p}` is the key prefix):
+//! Commands inside scripts are checked too. A user needs what [`acl_rule`] says, which a store checks
+//! by itself before it meets its ledger, and, where the backplane is another server, `publish` and
+//! `subscribe` there instead of here.
 //!
-//! ```text
-//! resetkeys ~{p}* resetchannels &{p}* -@all +evalsha +script|load +time +publish +subscribe
-//! +get +getrange +set +setrange +del +pttl +pexpire
-//! +type +zadd +zrem +zremrangebyrank +zcount +zscore +zmscore +zrangebyscore
-//! ```
+//! # Features
 //!
-//! and, where the backplane is another server, `publish` and `subscribe` there instead of here.
+//! | feature | default | brings |
+//! |---|---|---|
+//! | `tls` | no | `rediss://` by rustls and ring; needs a C compiler |
 
+mod builder;
 mod client;
+mod connection;
 mod doctor;
 mod error;
 mod ledger;
 mod reading;
+mod refusal;
+mod rights;
 mod scripts;
-mod sentinel;
+mod sentinels;
 mod store;
 mod tag_index;
 mod view;
 
+pub use builder::{Credentials, RedisClientBuilder};
 pub use client::RedisClient;
 pub use doctor::{Doctor, Finding, Report, Severity};
 pub use redis;
+pub use rights::acl_rule;
 pub use store::RedisL2;
 pub use view::{LedgerState, LedgerView, TagBarriers};

@@ -17,6 +17,7 @@ use redis::{
 use crate::client::RedisClient;
 use crate::doctor::Doctor;
 use crate::error::l2_error;
+use crate::rights::Rights;
 use crate::tag_index::TagIndex;
 use crate::{ledger, reading, scripts};
 
@@ -50,6 +51,7 @@ pub struct RedisL2 {
     /// The server is older than Redis 7.0: plain commands make no leases.
     leases_by_script: Arc<AtomicBool>,
     index: Option<TagIndex>,
+    rights: Arc<Rights>,
 }
 
 impl RedisL2 {
@@ -86,7 +88,8 @@ impl RedisL2 {
     /// A store on a client that others may share.
     #[must_use]
     pub fn new(client: RedisClient) -> Self {
-        Self { client, barriers: MAX_BARRIERS, leases_by_script: Arc::default(), index: None }
+        let (barriers, leases_by_script, rights) = (MAX_BARRIERS, Arc::default(), Arc::default());
+        Self { client, barriers, leases_by_script, rights, index: None }
     }
 
     /// How many barriers of tags the ledger keeps exactly at most; older ones fold into registers by
@@ -124,8 +127,27 @@ impl RedisL2 {
         pipe.query_async(&mut self.client.clone()).await
     }
 
-    async fn run<T: FromRedisValue>(&self, call: &ScriptInvocation<'_>) -> Result<T, L2Error> {
-        call.invoke_async(&mut self.client.clone()).await.map_err(|error| l2_error(&error))
+    async fn run<T: FromRedisValue>(
+        &self,
+        key: &str,
+        call: &ScriptInvocation<'_>,
+    ) -> Result<T, L2Error> {
+        match call.invoke_async(&mut self.client.clone()).await {
+            Ok(reply) => Ok(reply),
+            Err(error) => Err(self.rights.explain(&self.client, key, &error).await),
+        }
+    }
+
+    /// The last two arguments of a script that announces.
+    fn announcing<'a, 'b>(
+        &self,
+        call: &'a mut ScriptInvocation<'b>,
+        announce: Option<Announce>,
+    ) -> &'a ScriptInvocation<'b> {
+        match announce {
+            Some(to) => call.arg(&*self.client.channel(&to.channel)).arg(&to.message[..]),
+            None => call.arg("").arg(""),
+        }
     }
 
     /// Writes a record, and notes its key under its tags meanwhile.
@@ -245,7 +267,7 @@ impl L2 for RedisL2 {
         {
             return Ok(read);
         }
-        Ok(found(ask, self.run(&by_script(key, ask)).await?))
+        Ok(found(ask, self.run(key, &by_script(key, ask)).await?))
     }
 
     async fn read_many(&self, asks: &[(String, Option<LeaseAsk>)]) -> Result<Vec<Read>, L2Error> {
@@ -279,8 +301,8 @@ impl L2 for RedisL2 {
     ) -> Result<Put, L2Error> {
         let mut call = scripts::PUT.key(key);
         call.arg(id(expected.0)).arg(&record.bytes[..]).arg(life(record.ttl_ms));
-        let stored: bool =
-            self.indexed(key, &record, self.run(announcing(&mut call, announce))).await?;
+        let write = self.run(key, self.announcing(&mut call, announce));
+        let stored: bool = self.indexed(key, &record, write).await?;
         Ok(if stored { Put::Stored } else { Put::Refused })
     }
 
@@ -294,14 +316,14 @@ impl L2 for RedisL2 {
         let mut call = scripts::SET.key(key);
         call.arg(&record.bytes[..]).arg(life(record.ttl_ms));
         call.arg(latest_us.map_or_else(String::new, |us| us.to_string()));
-        let stored: bool =
-            self.indexed(key, &record, self.run(announcing(&mut call, announce))).await?;
+        let write = self.run(key, self.announcing(&mut call, announce));
+        let stored: bool = self.indexed(key, &record, write).await?;
         if stored { Ok(()) } else { Err(L2Error::late()) }
     }
 
     async fn remove(&self, key: &str, announce: Option<Announce>) -> Result<(), L2Error> {
         let mut call = scripts::REMOVE.key(key);
-        self.run(announcing(&mut call, announce)).await
+        self.run(key, self.announcing(&mut call, announce)).await
     }
 
     async fn expire(
@@ -312,15 +334,15 @@ impl L2 for RedisL2 {
     ) -> Result<(), L2Error> {
         let mut call = scripts::EXPIRE.key(key);
         call.arg(id(version.0));
-        self.run(announcing(&mut call, announce)).await
+        self.run(key, self.announcing(&mut call, announce)).await
     }
 
     async fn release(&self, key: &str, lease: Version) -> Result<(), L2Error> {
-        self.run(scripts::RELEASE.key(key).arg(id(lease.0))).await
+        self.run(key, scripts::RELEASE.key(key).arg(id(lease.0))).await
     }
 
     async fn renew(&self, key: &str, lease: Version, ttl_ms: u64) -> Result<bool, L2Error> {
-        self.run(scripts::RENEW.key(key).arg(id(lease.0)).arg(life(ttl_ms))).await
+        self.run(key, scripts::RENEW.key(key).arg(id(lease.0)).arg(life(ttl_ms))).await
     }
 
     async fn advance(
@@ -334,13 +356,15 @@ impl L2 for RedisL2 {
         call.arg(id(ask.removal.nonce.0)).arg(id_or_none(ask.epoch.map(|e| e.0))).arg(ask.frontier);
         call.arg(ask.retention_ms.saturating_mul(1000)).arg(self.barriers).arg(RECENT_IDS);
         match &announce {
-            Some(a) => call.arg(&a.channel).arg(&a.head[..]).arg(&a.tail[..]),
+            Some(a) => {
+                call.arg(&*self.client.channel(&a.channel)).arg(&a.head[..]).arg(&a.tail[..])
+            }
             None => call.arg("").arg("").arg(""),
         };
         for target in &ask.removal.targets {
             call.arg(ledger::member(ask.removal.strength, *target));
         }
-        let advanced = ledger::advanced(self.run(&call).await?).ok_or_else(unreadable)?;
+        let advanced = ledger::advanced(self.run(ledger, &call).await?).ok_or_else(unreadable)?;
         if self.index.is_some() {
             TagIndex::removed(&self.client, ledger, ask, advanced);
         }
@@ -348,11 +372,12 @@ impl L2 for RedisL2 {
     }
 
     async fn sync(&self, ledger: &str, ask: &SyncAsk) -> Result<SyncReply, L2Error> {
+        self.rights.suffice(&self.client, ledger).await?;
         let mut call = scripts::SYNC.key(ledger);
         call.arg(ledger_life(ask.retention_ms)).arg(id(ask.new_epoch.0));
         call.arg(id_or_none(ask.epoch.map(|e| e.0))).arg(ask.from).arg(ask.frontier);
         call.arg(id_or_none(ask.last.map(|n| n.0))).arg(ask.page);
-        ledger::synced(ask, self.run(&call).await?).ok_or_else(unreadable)
+        ledger::synced(ask, self.run(ledger, &call).await?).ok_or_else(unreadable)
     }
 
     /// The replication id, which is another after every promotion and every restart. `None` if this
@@ -410,17 +435,6 @@ pub(crate) fn life(ms: u64) -> u64 {
 /// A ledger outlives everything it can hide, with a margin.
 fn ledger_life(retention_ms: u64) -> u64 {
     life(retention_ms.saturating_mul(2).max(MIN_LEDGER_LIFE_MS))
-}
-
-/// The last two arguments of a script that announces.
-fn announcing<'a, 'b>(
-    call: &'a mut ScriptInvocation<'b>,
-    announce: Option<Announce>,
-) -> &'a ScriptInvocation<'b> {
-    match announce {
-        Some(announce) => call.arg(&announce.channel).arg(&announce.message[..]),
-        None => call.arg("").arg(""),
-    }
 }
 
 fn unreadable() -> L2Error {

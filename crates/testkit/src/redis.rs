@@ -4,9 +4,13 @@ use std::env;
 use std::fs::{self, File};
 use std::process::Command;
 
+use crinkle_l2_redis::acl_rule;
 use tempfile::TempDir;
 
 use crate::process::{Process, free_port};
+
+/// The user of [`RedisServer::app_url`].
+const APP: &str = "app";
 
 /// A running server; killed when dropped. The program is `redis-server` on the PATH, or what the
 /// environment variable `REDIS_SERVER` says.
@@ -48,7 +52,7 @@ impl RedisServer {
     #[must_use]
     pub fn start_with(args: &[&str]) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let args = args.iter().map(|arg| (*arg).to_owned()).collect();
+        let args = args.iter().map(|arg| (*arg).to_owned()).chain(app()).collect();
         let mut server = Self { dir, port: free_port(), args, process: Process::default() };
         server.spawn();
         server
@@ -78,13 +82,20 @@ impl RedisServer {
     #[must_use]
     pub fn down() -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        Self { dir, port: free_port(), args: Vec::new(), process: Process::default() }
+        Self { dir, port: free_port(), args: app().collect(), process: Process::default() }
     }
 
     /// Its URL, for the default user.
     #[must_use]
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Its URL for a user who may run what a cache needs, on all keys and channels, and nothing else. There
+    /// is none where the users come from an ACL file.
+    #[must_use]
+    pub fn app_url(&self) -> String {
+        self.url_for(APP, "any")
     }
 
     /// Its URL for a user of the ACL file.
@@ -166,4 +177,11 @@ impl RedisServer {
             panic!("`redis-server` on port {} does not come up; its log:\n{log}", self.port);
         }
     }
+}
+
+/// The arguments that make the user.
+fn app() -> impl Iterator<Item = String> {
+    let rule = acl_rule("");
+    let words = ["--user", APP, "on", "nopass"].into_iter().chain(rule.split_whitespace());
+    words.map(ToOwned::to_owned).collect::<Vec<_>>().into_iter()
 }

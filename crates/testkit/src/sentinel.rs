@@ -3,6 +3,7 @@
 use std::fs;
 use std::process::Command;
 
+use crinkle_l2_redis::acl_rule;
 use tempfile::TempDir;
 
 use crate::process::{Process, free_port};
@@ -10,6 +11,10 @@ use crate::redis::RedisServer;
 
 /// The name of the primary.
 pub const NAME: &str = "mymaster";
+
+/// A user of both servers with any password, who may do what a cache behind sentinels needs, on all keys and
+/// channels, and nothing else.
+pub const USER: &str = "behind-sentinels";
 
 /// How long a server must be silent until the sentinels give it up, in milliseconds.
 const DOWN_AFTER_MS: u32 = 2000;
@@ -46,7 +51,11 @@ impl SentinelServers {
     #[must_use]
     pub fn start() -> Self {
         let user = ["--user", "replica", "on", ">secret", "+psync", "+replconf", "+ping"];
-        let access = [&user[..], &["--masteruser", "replica", "--masterauth", "secret"]].concat();
+        let rule = acl_rule("");
+        let app = ["--user", USER, "on", "nopass"].into_iter().chain(rule.split_whitespace());
+        let app: Vec<_> = app.chain(["+role"]).collect();
+        let access = ["--masteruser", "replica", "--masterauth", "secret"];
+        let access = [&user[..], &app[..], &access[..]].concat();
         let fast = ["--repl-diskless-sync-delay", "0", "--repl-backlog-size", "16mb"];
         let args = [&access[..], &fast[..]].concat();
         let primary = RedisServer::start_with(&args);

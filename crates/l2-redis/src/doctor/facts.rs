@@ -8,7 +8,8 @@ use redis::aio::ConnectionLike;
 use redis::{Client, Cmd, ConnectionAddr, FromRedisValue, InfoDict, RedisError, RedisResult};
 use tokio::time::timeout;
 
-use crate::client::{CONNECT_TIMEOUT, RedisClient};
+use crate::client::RedisClient;
+use crate::connection::CONNECT_TIMEOUT;
 use crate::error::l2_error;
 
 const SETTINGS: [&str; 7] = [

@@ -1,0 +1,274 @@
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crinkle_core::BoxError;
+use crinkle_core::l2::{BusId, L2Error};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
+use redis::{
+    Client, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo, RedisResult,
+};
+
+use crate::client::RedisClient;
+use crate::connection::{To, Way};
+use crate::error::l2_error;
+use crate::refusal;
+use crate::sentinels::Sentinels;
+
+/// What connections are called in `CLIENT LIST`, unless told otherwise.
+const NAME: &str = "crinkle";
+
+/// When the kernel gives a silent peer up. Nobody else would: the cache drops the calls that the
+/// peer does not answer, so the client never sees them fail.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// Whom to be on the server.
+#[derive(Clone)]
+pub struct Credentials {
+    user: String,
+    password: String,
+}
+
+impl Credentials {
+    /// A user and its password. The user without a name of its own is `default`.
+    #[must_use]
+    pub fn new(user: impl Into<String>, password: impl Into<String>) -> Self {
+        Self { user: user.into(), password: password.into() }
+    }
+
+    pub(crate) fn into_settings(self, settings: RedisConnectionInfo) -> RedisConnectionInfo {
+        settings.set_username(self.user).set_password(self.password)
+    }
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials").field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+/// Asks the application for credentials.
+pub(crate) type AskCredentials =
+    Arc<dyn Fn() -> BoxFuture<'static, Result<Credentials, BoxError>> + Send + Sync>;
+
+/// How to connect, beyond what a URL says. From [`RedisClient::builder`] or
+/// [`RedisClient::sentinel_builder`].
+///
+/// ```no_run
+/// use crinkle_l2_redis::{Credentials, RedisClient};
+///
+/// # async fn read_secret() -> std::io::Result<String> { Ok(String::new()) }
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let client = RedisClient::builder("redis://cache.internal:6379/2")
+///     .client_name("shop-api")
+///     .credentials(|| async { Ok(Credentials::new("shop", read_secret().await?)) })
+///     .connect()
+///     .await?;
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "it connects with `connect`"]
+pub struct RedisClientBuilder {
+    at: At,
+    name: Option<String>,
+    credentials: Option<AskCredentials>,
+    user: Option<Credentials>,
+    database: Option<i64>,
+    #[cfg(feature = "tls")]
+    certificates: Option<redis::TlsCertificates>,
+}
+
+enum At {
+    Server(String),
+    Sentinels(Vec<String>, String),
+}
+
+impl RedisClientBuilder {
+    pub(crate) fn server(url: String) -> Self {
+        Self::at(At::Server(url))
+    }
+
+    pub(crate) fn sentinels(urls: Vec<String>, name: String) -> Self {
+        Self::at(At::Sentinels(urls, name))
+    }
+
+    fn at(at: At) -> Self {
+        Self {
+            at,
+            name: Some(NAME.to_owned()),
+            credentials: None,
+            user: None,
+            database: None,
+            #[cfg(feature = "tls")]
+            certificates: None,
+        }
+    }
+
+    /// What the connection for commands is called in `CLIENT LIST`; no spaces. An empty name leaves it
+    /// without one. Default: `crinkle`. A user without the right to `client|setname` has none.
+    pub fn client_name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into()).filter(|name| !name.is_empty());
+        self
+    }
+
+    /// The user on the server, instead of the one in its URL. The one in the URLs of sentinels is for the
+    /// sentinels, so behind them this is the only way to name one.
+    pub fn user(mut self, credentials: Credentials) -> Self {
+        self.user = Some(credentials);
+        self
+    }
+
+    /// Asks for the user and its password whenever a connection is made, for passwords and tokens that
+    /// change. A connection that exists is not touched: Redis does not close it when a password changes.
+    ///
+    /// The answer may take three seconds. Without one, or with an error, there is no connection, and the
+    /// next command asks again; the error's message is shown, so it must not hold the secret.
+    pub fn credentials<F, A>(mut self, ask: F) -> Self
+    where
+        F: Fn() -> A + Send + Sync + 'static,
+        A: Future<Output = Result<Credentials, BoxError>> + Send + 'static,
+    {
+        self.credentials = Some(Arc::new(move || ask().boxed()));
+        self
+    }
+
+    /// The number of the database, instead of the one in the URL. Default: 0. The user needs the right to
+    /// `select` for any other. The channels of a database other than 0 carry its number.
+    pub fn database(mut self, number: u32) -> Self {
+        self.database = Some(number.into());
+        self
+    }
+
+    /// The authorities that may vouch for the server, as PEM, *instead of* those that the operating
+    /// system trusts. The URL begins with `rediss://`. Needs the feature `tls`.
+    #[cfg(feature = "tls")]
+    pub fn ca_certificates(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.certificates_mut().root_cert = Some(pem.into());
+        self
+    }
+
+    /// The certificate of this client (and those between it and its authority) and its private key, as
+    /// PEM, for servers with `tls-auth-clients`. The URL begins with `rediss://`. Needs the feature `tls`.
+    #[cfg(feature = "tls")]
+    pub fn client_certificate(
+        mut self,
+        certificate: impl Into<Vec<u8>>,
+        key: impl Into<Vec<u8>>,
+    ) -> Self {
+        self.certificates_mut().client_tls = Some(redis::ClientTlsConfig {
+            client_cert: certificate.into(),
+            client_key: key.into(),
+        });
+        self
+    }
+
+    #[cfg(feature = "tls")]
+    fn certificates_mut(&mut self) -> &mut redis::TlsCertificates {
+        let none = redis::TlsCertificates { client_tls: None, root_cert: None };
+        self.certificates.get_or_insert(none)
+    }
+
+    /// The client. It connects in the background; the server may be down.
+    ///
+    /// # Errors
+    ///
+    /// If a URL, a certificate or a key makes no sense; never because of the server.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the client, nothing else.
+    #[expect(clippy::unused_async, reason = "needs a runtime: it connects in the background")]
+    pub async fn connect(self) -> Result<RedisClient, L2Error> {
+        Ok(self.client().map_err(|error| l2_error(&refusal::of_settings(error)))?.warmed())
+    }
+
+    fn client(self) -> RedisResult<RedisClient> {
+        let (to, bus, database) = match &self.at {
+            At::Server(url) => {
+                let info = self.server_at(url)?;
+                let (addr, database) = (info.addr().to_string(), info.redis_settings().db());
+                (To::Server(Client::open(info)?), bus_id(&addr, database), database)
+            }
+            At::Sentinels(urls, primary) => {
+                let sentinels = self.sentinels_at(urls, primary)?;
+                let (bus, database) = (sentinels.bus(), sentinels.servers.db());
+                (sentinels.primary(self.credentials.is_some())?, bus, database)
+            }
+        };
+        let way = Way { to, name: self.name, credentials: self.credentials };
+        Ok(RedisClient::over(way, bus, database))
+    }
+
+    fn server_at(&self, url: &str) -> RedisResult<ConnectionInfo> {
+        let info = self.address(url)?;
+        // Over RESP3 a lost connection is noticed at once, not by the next command.
+        let chosen = redis::parse_redis_url(url)
+            .is_some_and(|url| url.query_pairs().any(|(name, _)| name == "protocol"));
+        let protocol = info.redis_settings().protocol();
+        let protocol = if chosen { protocol } else { ProtocolVersion::RESP3 };
+        let settings = self.chosen(info.redis_settings().clone().set_protocol(protocol));
+        Ok(info.set_redis_settings(settings))
+    }
+
+    fn sentinels_at(&self, urls: &[String], primary: &str) -> RedisResult<Sentinels> {
+        let infos = urls.iter().map(|url| self.address(url)).collect::<RedisResult<Vec<_>>>()?;
+        let servers = RedisConnectionInfo::default().set_protocol(ProtocolVersion::RESP3);
+        let asked_as = infos.first().map(|first| first.redis_settings().clone());
+        Ok(Sentinels {
+            addresses: infos.iter().map(|info| info.addr().clone()).collect(),
+            asked_as: asked_as.unwrap_or_default(),
+            primary: primary.to_owned(),
+            servers: self.chosen(servers),
+            #[cfg(feature = "tls")]
+            certificates: self.certificates.clone(),
+        })
+    }
+
+    /// What was chosen for the server, over what its URL says.
+    fn chosen(&self, mut settings: RedisConnectionInfo) -> RedisConnectionInfo {
+        if let Some(user) = &self.user {
+            settings = user.clone().into_settings(settings);
+        }
+        if let Some(number) = self.database {
+            settings = settings.set_db(number);
+        }
+        // A user with no more than the rights it needs would be refused, and logged for it.
+        settings.set_skip_set_lib_name()
+    }
+
+    fn address(&self, url: &str) -> RedisResult<ConnectionInfo> {
+        let info = url.into_connection_info()?.set_tcp_settings(tcp_settings());
+        #[cfg(feature = "tls")]
+        if let Some(certificates) = &self.certificates {
+            refusal::check_authorities(certificates)?;
+            let client = Client::build_with_tls(info, certificates.clone())?;
+            return Ok(client.get_connection_info().clone());
+        }
+        Ok(info)
+    }
+}
+
+impl fmt::Debug for RedisClientBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A URL may hold a password.
+        f.debug_struct("RedisClientBuilder").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// A server has a bus per database: its channels carry the number.
+pub(crate) fn bus_id(address: &str, database: i64) -> BusId {
+    match database {
+        0 => BusId::new(format!("redis:{address}")),
+        number => BusId::new(format!("redis:{address}/{number}")),
+    }
+}
+
+pub(crate) fn tcp_settings() -> TcpSettings {
+    let keepalive = TcpKeepalive::new().with_time(SILENCE / 2).with_interval(SILENCE / 5);
+    let settings = TcpSettings::default().set_nodelay(true).set_keepalive(keepalive);
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    let settings = settings.set_user_timeout(SILENCE);
+    settings
+}

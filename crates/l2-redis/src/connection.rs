@@ -1,0 +1,275 @@
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared};
+use parking_lot::Mutex;
+use redis::aio::MultiplexedConnection;
+use redis::sentinel::SentinelClient;
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ErrorKind, Pipeline, PushInfo, PushKind, RedisError,
+    RedisResult, Value,
+};
+use tokio::time::{sleep, timeout};
+
+use crate::builder::{AskCredentials, Credentials};
+use crate::error::is_demoted;
+use crate::refusal;
+
+/// How long one attempt to connect may take, handshake included.
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// When the client itself gives a command up. The cache bounds each of its calls far tighter; the
+/// default of the redis crate, 500 ms, would cut a large record off.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How many commands may wait for the socket before callers do.
+const QUEUE: usize = 1024;
+
+/// How long the sentinels may take to name a primary that says that it is one, and the application to
+/// give credentials.
+const ASK_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How often the sentinels are asked whether the primary is still the one. They tell a demoted primary that
+/// lives only after ten seconds or so, and one that they do not reach never; it takes writes meanwhile.
+const CHECK_EVERY: Duration = Duration::from_secs(2);
+
+/// The connection for commands. Whoever finds it lost, or answered by a server that is a replica now or
+/// that the sentinels no longer name, lets go of it, and the next command makes another.
+pub(crate) struct Connection {
+    way: Arc<Way>,
+    current: Arc<Current>,
+    attempts: AtomicU64,
+}
+
+/// The last attempt, with its number.
+type Current = Mutex<Option<(u64, Attempt)>>;
+
+/// Where to connect to, and as whom.
+pub(crate) struct Way {
+    pub(crate) to: To,
+    /// What the connection is called in `CLIENT LIST`.
+    pub(crate) name: Option<String>,
+    /// Whom to ask before each connection is made.
+    pub(crate) credentials: Option<AskCredentials>,
+}
+
+pub(crate) enum To {
+    Server(Client),
+    Primary {
+        sentinels: tokio::sync::Mutex<SentinelClient>,
+        /// The same sentinels for other credentials of the servers.
+        renewed: Option<Renew>,
+    },
+}
+
+pub(crate) type Renew = Box<dyn Fn(Credentials) -> RedisResult<SentinelClient> + Send + Sync>;
+
+/// One attempt to connect, shared by the commands that need it.
+type Attempt = Shared<BoxFuture<'static, RedisResult<Connected>>>;
+
+/// A server that was the right one when it was connected to.
+#[derive(Clone)]
+struct Connected {
+    client: Client,
+    commands: MultiplexedConnection,
+    /// The server has hung up; told over RESP3 only.
+    lost: Arc<AtomicBool>,
+}
+
+impl Connection {
+    pub(crate) fn new(way: Way) -> Self {
+        Self { way: Arc::new(way), current: Arc::default(), attempts: AtomicU64::new(0) }
+    }
+
+    /// Connects, if it can be done now.
+    pub(crate) async fn warm(&self) {
+        drop(self.connected().await);
+    }
+
+    pub(crate) async fn command(&self, cmd: &Cmd) -> RedisResult<Value> {
+        let (attempt, mut connected) = self.connected().await?;
+        let answer = connected.commands.send_packed_command(cmd).await;
+        self.noted(attempt, answer)
+    }
+
+    pub(crate) async fn pipeline(
+        &self,
+        cmd: &Pipeline,
+        offset: usize,
+        count: usize,
+    ) -> RedisResult<Vec<Value>> {
+        let (attempt, mut connected) = self.connected().await?;
+        let answer = connected.commands.send_packed_commands(cmd, offset, count).await;
+        self.noted(attempt, answer)
+    }
+
+    /// The server that commands go to, for a connection beside this one.
+    pub(crate) async fn client(&self) -> RedisResult<Client> {
+        match &self.way.to {
+            To::Server(client) => self.way.logged_in(client).await,
+            To::Primary { .. } => self.way.logged_in(&self.connected().await?.1.client).await,
+        }
+    }
+
+    /// Whom the present connection, or else the next, belongs to; `None` for the default user.
+    pub(crate) fn user(&self) -> Option<String> {
+        let current = self.current.lock();
+        let made = current.as_ref().and_then(|(_, attempt)| attempt.peek()?.as_ref().ok());
+        let client = match (made, &self.way.to) {
+            (Some(connected), _) => &connected.client,
+            (None, To::Server(client)) => client,
+            (None, To::Primary { .. }) => return None,
+        };
+        client.get_connection_info().redis_settings().username().map(ToOwned::to_owned)
+    }
+
+    async fn connected(&self) -> RedisResult<(u64, Connected)> {
+        let (number, attempt) = self.attempt();
+        match attempt.await {
+            Ok(connected) => Ok((number, connected)),
+            Err(error) => {
+                leave(&self.current, number);
+                Err(error)
+            }
+        }
+    }
+
+    /// The present attempt, or a new one. It goes on when the command that began it is given up.
+    fn attempt(&self) -> (u64, Attempt) {
+        let mut current = self.current.lock();
+        let made = current.as_ref().and_then(|(_, attempt)| attempt.peek());
+        if made.is_some_and(|made| made.as_ref().is_ok_and(Connected::is_lost)) {
+            *current = None;
+        }
+        let begin = || {
+            let number = self.attempts.fetch_add(1, Ordering::Relaxed);
+            let (way, place) = (Arc::clone(&self.way), Arc::downgrade(&self.current));
+            let running = tokio::spawn(async move {
+                let connected = way.connect().await?;
+                if let To::Primary { .. } = &way.to {
+                    tokio::spawn(watch(way, connected.client.clone(), place, number));
+                }
+                Ok(connected)
+            });
+            let failed = || failed("the runtime is shutting down");
+            let attempt = async move { running.await.map_err(|_| failed())? };
+            (number, attempt.boxed().shared())
+        };
+        current.get_or_insert_with(begin).clone()
+    }
+
+    /// Lets go of a connection that is broken or leads to what is no primary any more.
+    fn noted<T>(&self, attempt: u64, answer: RedisResult<T>) -> RedisResult<T> {
+        let ended = |error: &RedisError| error.is_unrecoverable_error() || is_demoted(error);
+        if answer.as_ref().err().is_some_and(ended) {
+            leave(&self.current, attempt);
+        }
+        answer
+    }
+}
+
+fn leave(current: &Current, attempt: u64) {
+    current.lock().take_if(|current| current.0 == attempt);
+}
+
+/// Leaves the server of an attempt as soon as the sentinels name another one.
+async fn watch(way: Arc<Way>, server: Client, current: Weak<Current>, attempt: u64) {
+    let is_current = |current: &Current| current.lock().as_ref().is_some_and(|c| c.0 == attempt);
+    loop {
+        sleep(CHECK_EVERY).await;
+        if !current.upgrade().is_some_and(|current| is_current(&current)) {
+            return;
+        }
+        // Who names nobody says nothing about the server.
+        let Ok(named) = way.named().await else { continue };
+        if named.get_connection_info().addr() != server.get_connection_info().addr()
+            && let Some(current) = current.upgrade()
+        {
+            return leave(&current, attempt);
+        }
+    }
+}
+
+impl Connected {
+    fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Relaxed)
+    }
+}
+
+impl Way {
+    async fn connect(&self) -> RedisResult<Connected> {
+        let client = self.find().await?;
+        match self.open(&client).await {
+            Ok((commands, lost)) => Ok(Connected { client, commands, lost }),
+            Err(error) => Err(refusal::explained(error, client.get_connection_info())),
+        }
+    }
+
+    async fn find(&self) -> RedisResult<Client> {
+        refusal::choose_cryptography();
+        if let To::Primary { sentinels, renewed: Some(renewed) } = &self.to
+            && let Some(credentials) = self.ask().await?
+        {
+            *sentinels.lock().await = renewed(credentials)?;
+        }
+        self.named().await
+    }
+
+    /// The server, or the primary that a sentinel names and that says that it is one.
+    async fn named(&self) -> RedisResult<Client> {
+        let sentinels = match &self.to {
+            To::Server(client) => return self.logged_in(client).await,
+            To::Primary { sentinels, .. } => sentinels,
+        };
+        let mut sentinels = sentinels.lock().await;
+        match timeout(ASK_TIMEOUT, sentinels.async_get_client()).await {
+            Ok(client) => client.map_err(refusal::explained_behind_sentinels),
+            Err(_) => Err(failed("no sentinel has named a primary in time")),
+        }
+    }
+
+    async fn open(&self, client: &Client) -> RedisResult<(MultiplexedConnection, Arc<AtomicBool>)> {
+        let lost = Arc::new(AtomicBool::new(false));
+        let mut config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_response_timeout(Some(RESPONSE_TIMEOUT))
+            .set_pipeline_buffer_size(QUEUE);
+        if client.get_connection_info().redis_settings().protocol().supports_resp3() {
+            let told = Arc::clone(&lost);
+            config = config.set_push_sender(move |push: PushInfo| {
+                told.fetch_or(push.kind == PushKind::Disconnection, Ordering::Relaxed);
+                Ok::<_, std::convert::Infallible>(())
+            });
+        }
+        let mut commands = client.get_multiplexed_async_connection_with_config(&config).await?;
+        if let Some(name) = &self.name {
+            let mut named = redis::cmd("CLIENT");
+            // A name is a comfort: without the right to it, the connection has none.
+            drop(commands.send_packed_command(named.arg("SETNAME").arg(name)).await);
+        }
+        Ok((commands, lost))
+    }
+
+    /// The same server with the credentials of the moment.
+    async fn logged_in(&self, client: &Client) -> RedisResult<Client> {
+        let Some(credentials) = self.ask().await? else { return Ok(client.clone()) };
+        let info = client.get_connection_info().clone();
+        let settings = credentials.into_settings(info.redis_settings().clone());
+        Client::open(info.set_redis_settings(settings))
+    }
+
+    async fn ask(&self) -> RedisResult<Option<Credentials>> {
+        let Some(ask) = &self.credentials else { return Ok(None) };
+        match timeout(ASK_TIMEOUT, ask()).await {
+            Ok(Ok(credentials)) => Ok(Some(credentials)),
+            Ok(Err(error)) => Err(refusal::no_credentials(&error.to_string())),
+            Err(_) => Err(refusal::no_credentials("it did not answer in time")),
+        }
+    }
+}
+
+fn failed(why: &'static str) -> RedisError {
+    RedisError::from((ErrorKind::Io, why))
+}

@@ -1,0 +1,157 @@
+//! What to do about a connection that could not be made, beside what happened.
+
+use std::io;
+
+use redis::{ConnectionAddr, ConnectionInfo, ErrorKind, RedisError};
+
+/// An attempt to connect that failed, in the words of whoever has to mend it.
+pub(crate) fn explained(error: RedisError, to: &ConnectionInfo) -> RedisError {
+    if error.is_timeout() && matches!(to.addr(), ConnectionAddr::TcpTls { .. }) {
+        // A server that does not speak TLS waits for the end of what it takes for a command.
+        let said = format!(
+            "no TLS connection to {} in time; if it does not speak TLS there: use the server's \
+             `tls-port`, or `redis://`",
+            to.addr()
+        );
+        return io::Error::new(io::ErrorKind::TimedOut, said).into();
+    }
+    let user = to.redis_settings().username().unwrap_or("default");
+    explained_at(error, &to.addr().to_string(), user)
+}
+
+/// The same for whichever sentinel or server it was.
+pub(crate) fn explained_behind_sentinels(error: RedisError) -> RedisError {
+    explained_at(error, "a sentinel, or the primary that it names", "?")
+}
+
+fn explained_at(error: RedisError, at: &str, user: &str) -> RedisError {
+    let code = error.code().unwrap_or_default();
+    let refused = ["WRONGPASS", "NOAUTH"].contains(&code);
+    if refused || error.kind() == ErrorKind::AuthenticationFailed {
+        return refused_login(&error, at, user);
+    }
+    if error.kind() == ErrorKind::RESP3NotSupported {
+        let advice = "add `?protocol=resp2` to the URL".to_owned();
+        return (ErrorKind::RESP3NotSupported, "the server does not know RESP3", advice).into();
+    }
+    #[cfg(feature = "tls")]
+    if let Some(found) = tls::error_in(&error) {
+        let advice = tls::advice(found);
+        return io::Error::other(format!("no TLS connection to {at}: {advice} ({found})")).into();
+    }
+    error
+}
+
+fn refused_login(error: &RedisError, at: &str, user: &str) -> RedisError {
+    let said = error.detail().unwrap_or_default();
+    let detail = format!(
+        "user `{user}` at {at}: {said}. Check the user and password in the URL, or what `credentials` \
+         answers, and on the server `ACL GETUSER {user}`"
+    );
+    (ErrorKind::AuthenticationFailed, "the server refused the login", detail).into()
+}
+
+/// The application has no credentials now; an outage like any other.
+pub(crate) fn no_credentials(why: &str) -> RedisError {
+    io::Error::other(format!("no connection: `credentials` gave none: {why}")).into()
+}
+
+/// What is wrong with a URL or certificates.
+pub(crate) fn of_settings(error: RedisError) -> RedisError {
+    if cfg!(not(feature = "tls")) && error.to_string().contains("TLS") {
+        let advice = "the feature `tls` is not enabled".to_owned();
+        return (ErrorKind::InvalidClientConfig, "`rediss://` needs TLS", advice).into();
+    }
+    error
+}
+
+#[cfg(not(feature = "tls"))]
+pub(crate) fn choose_cryptography() {}
+
+#[cfg(feature = "tls")]
+pub(crate) use tls::{check_authorities, choose_cryptography};
+
+#[cfg(feature = "tls")]
+mod tls {
+    use std::error::Error as _;
+    use std::io;
+    use std::sync::Arc;
+
+    use redis::{ErrorKind, RedisError, RedisResult, TlsCertificates};
+    use rustls::crypto::{CryptoProvider, ring};
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::pem::PemObject;
+    use rustls::{AlertDescription as Alert, CertificateError as Bad, Error, RootCertStore};
+
+    /// The process has one provider. If it has none yet, or has linked several, rustls would panic.
+    pub(crate) fn choose_cryptography() {
+        if CryptoProvider::get_default().is_none() {
+            // Fails if somebody else has just chosen.
+            drop(ring::default_provider().install_default());
+        }
+    }
+
+    /// The redis crate takes a PEM without any certificate for one that trusts nobody.
+    pub(crate) fn check_authorities(certificates: &TlsCertificates) -> RedisResult<()> {
+        let Some(pem) = &certificates.root_cert else { return Ok(()) };
+        let mut trusted = RootCertStore::empty();
+        trusted.add_parsable_certificates(CertificateDer::pem_slice_iter(pem).flatten());
+        if trusted.is_empty() {
+            let what = "`ca_certificates` holds no certificate in PEM";
+            return Err((ErrorKind::InvalidClientConfig, what).into());
+        }
+        Ok(())
+    }
+
+    pub(super) fn error_in(error: &RedisError) -> Option<&Error> {
+        let found = error.source()?.downcast_ref::<Arc<dyn std::error::Error + Send + Sync>>()?;
+        match found.downcast_ref::<io::Error>() {
+            Some(io) => io.get_ref()?.downcast_ref(),
+            None => found.downcast_ref(),
+        }
+    }
+
+    pub(super) fn advice(error: &Error) -> &'static str {
+        match error {
+            Error::InvalidCertificate(bad) => bad_certificate(bad),
+            Error::AlertReceived(Alert::CertificateRequired | Alert::HandshakeFailure) => {
+                "the server wants a certificate of this client: give one to `client_certificate`"
+            }
+            Error::AlertReceived(
+                Alert::UnknownCA
+                | Alert::BadCertificate
+                | Alert::CertificateExpired
+                | Alert::CertificateUnknown
+                | Alert::UnsupportedCertificate
+                | Alert::DecryptError,
+            ) => {
+                "the server does not accept the certificate of this client: it must not have expired, and \
+                 its authority must be in the server's `tls-ca-cert-file`"
+            }
+            Error::InvalidMessage(_) => {
+                "what answers there does not speak TLS: use the server's `tls-port`, or `redis://`"
+            }
+            _ => "the handshake failed",
+        }
+    }
+
+    fn bad_certificate(bad: &Bad) -> &'static str {
+        match bad {
+            Bad::UnknownIssuer | Bad::BadSignature => {
+                "nobody who is trusted here vouches for its certificate: give the certificate of its \
+                 authority to `ca_certificates`, or add it to those that the operating system trusts"
+            }
+            Bad::Expired | Bad::ExpiredContext { .. } => {
+                "its certificate has expired: renew it on the server, or set the clock of this machine"
+            }
+            Bad::NotValidYet | Bad::NotValidYetContext { .. } => {
+                "its certificate is not valid yet: set the clock of this machine"
+            }
+            Bad::NotValidForName | Bad::NotValidForNameContext { .. } => {
+                "its certificate is for another host: connect to a name that the certificate has, or have \
+                 it issued for this one (subjectAltName)"
+            }
+            _ => "its certificate is no good: have another one issued",
+        }
+    }
+}

@@ -1,0 +1,66 @@
+use crinkle_core::l2::BusId;
+use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
+use redis::{ConnectionAddr, RedisConnectionInfo, RedisResult, TlsMode};
+
+use crate::builder::{bus_id, tcp_settings};
+use crate::connection::To;
+
+/// Sentinels, and how to speak to the servers that they name.
+pub(crate) struct Sentinels {
+    pub(crate) addresses: Vec<ConnectionAddr>,
+    pub(crate) asked_as: RedisConnectionInfo,
+    pub(crate) primary: String,
+    pub(crate) servers: RedisConnectionInfo,
+    #[cfg(feature = "tls")]
+    pub(crate) certificates: Option<redis::TlsCertificates>,
+}
+
+impl Sentinels {
+    pub(crate) fn bus(&self) -> BusId {
+        let mut addresses: Vec<_> = self.addresses.iter().map(ToString::to_string).collect();
+        addresses.sort_unstable();
+        let named = format!("{}@{}", self.primary, addresses.join(","));
+        bus_id(&format!("sentinel:{named}"), self.servers.db())
+    }
+
+    /// `renewing`: the credentials for the servers are asked for whenever a connection is made.
+    pub(crate) fn primary(self, renewing: bool) -> RedisResult<To> {
+        let sentinels = tokio::sync::Mutex::new(self.client(&self.servers)?);
+        let renewed = renewing.then(|| -> crate::connection::Renew {
+            Box::new(move |credentials| {
+                self.client(&credentials.into_settings(self.servers.clone()))
+            })
+        });
+        Ok(To::Primary { sentinels, renewed })
+    }
+
+    fn client(&self, servers: &RedisConnectionInfo) -> RedisResult<SentinelClient> {
+        let (addresses, kind) = (self.addresses.clone(), SentinelServerType::Master);
+        let mut builder = SentinelClientBuilder::new(addresses, &self.primary, kind)?
+            .set_client_to_redis_protocol(servers.protocol())
+            .set_client_to_redis_db(servers.db())
+            .set_client_to_redis_tcp_settings(tcp_settings())
+            .set_client_to_sentinel_tcp_settings(tcp_settings())
+            .set_client_to_sentinel_protocol(self.asked_as.protocol());
+        if let Some(user) = servers.username() {
+            builder = builder.set_client_to_redis_username(user);
+        }
+        if let Some(password) = servers.password() {
+            builder = builder.set_client_to_redis_password(password);
+        }
+        if let Some(user) = self.asked_as.username() {
+            builder = builder.set_client_to_sentinel_username(user);
+        }
+        if let Some(password) = self.asked_as.password() {
+            builder = builder.set_client_to_sentinel_password(password);
+        }
+        if self.addresses.iter().any(|at| matches!(at, ConnectionAddr::TcpTls { .. })) {
+            builder = builder.set_client_to_redis_tls_mode(TlsMode::Secure);
+        }
+        #[cfg(feature = "tls")]
+        if let Some(certificates) = &self.certificates {
+            builder = builder.set_client_to_redis_certificates(certificates.clone());
+        }
+        builder.build()
+    }
+}

@@ -1,0 +1,66 @@
+//! How a cache connects to Redis: as whom, by which way, with whom it shares the server.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests, which clippy takes for other code")]
+
+mod acl;
+mod authority;
+mod rotation;
+mod sharing;
+mod tls;
+mod ways;
+
+use std::time::Duration;
+
+use crinkle::redis::{RedisBackplane, RedisClient, RedisL2};
+use crinkle::{Cache, EntryOptions};
+use crinkle_testkit::redis::RedisServer;
+use tokio::time::{Instant, sleep, timeout};
+
+/// Nothing may take this long.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+const ADMIN: &str = "user default on nopass ~* &* +@all";
+
+fn cache_named(name: &str, client: &RedisClient) -> Cache {
+    Cache::builder(name)
+        .default_options(EntryOptions::new(Duration::from_secs(600)))
+        .l2(RedisL2::new(client.clone()))
+        .backplane(RedisBackplane::new(client.clone()))
+        .build()
+        .unwrap()
+}
+
+async fn ready(client: &RedisClient) -> Cache {
+    let cache = cache_named("shop", client);
+    timeout(DEADLINE, cache.ready()).await.expect("ready in time").unwrap();
+    cache
+}
+
+/// Waits for a condition, with a deadline.
+async fn until(what: &str, condition: impl AsyncFn() -> bool) {
+    let began = Instant::now();
+    while !condition().await {
+        assert!(began.elapsed() < DEADLINE, "waited too long until {what}");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Asks the server as its administrator.
+async fn admin<T: redis::FromRedisValue>(server: &RedisServer, words: &[&str]) -> T {
+    let client = redis::Client::open(server.url()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    redis::cmd(words[0]).arg(&words[1..]).query_async(&mut connection).await.unwrap()
+}
+
+/// Writes on one node are read on the other, and removals are heard there.
+async fn keeps_in_step(one: &Cache, two: &Cache) {
+    one.set("shared", 1_u64).await.unwrap();
+    let found = async || two.get::<u64>("shared").await.unwrap().is_some();
+    until("the other node reads it", found).await;
+    one.remove("shared").await.unwrap();
+    until("the other node hears of it", async || two.peek::<u64>("shared").is_none()).await;
+    one.set("shared", 2_u64).tags(["tag"]).await.unwrap();
+    until("the other node reads it again", found).await;
+    one.remove_by_tag("tag").await.unwrap();
+    until("the other node hears of the tag", async || two.peek::<u64>("shared").is_none()).await;
+}
