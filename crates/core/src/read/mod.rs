@@ -42,7 +42,7 @@ use std::sync::Arc;
 pub(crate) use contains::contains;
 pub(crate) use fill::Make;
 pub(crate) use get::{get, get_many};
-pub(crate) use lookup::{Local, hit, lookup};
+pub(crate) use lookup::{Local, hit, hit_at, lookup};
 pub(crate) use many::run_many;
 pub(crate) use probe::synced;
 pub(crate) use verify::Checks;
