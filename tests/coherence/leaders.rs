@@ -7,6 +7,7 @@ use crinkle_core::{Cache, EntryOptions, ErrorKind};
 use crinkle_testkit::chaos::{Fate, Gate, L2Op};
 use crinkle_tests::{Loads, World, gated, kind_of, load, pass, until};
 use futures_util::FutureExt;
+use tokio::time::timeout;
 
 async fn both(world: &World) -> [Cache; 2] {
     [world.alone(), world.node().await.cache]
@@ -60,6 +61,23 @@ async fn a_leader_dropped_before_its_factory_leaves_the_key_free() {
     until("the load has ended", || node.cache.health().in_flight == 0).await;
     let read = node.cache.get_or_set("key", loads.value(2)).await.unwrap();
     assert_eq!((*read, loads.count()), (1, 1));
+}
+
+/// A call that is held and not polled, while its owner waits for another of the same key.
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_is_not_polled_keeps_nobody_waiting() {
+    let world = World::new().await;
+    let node = world.node().await;
+    let (gate, loads) = (Gate::new(), Loads::new());
+    node.l2.next(L2Op::Read, Fate::Hold(gate.clone()));
+    let mut leader = node.cache.get_or_set("key", loads.value(1)).into_future();
+    assert!((&mut leader).now_or_never().is_none(), "L2 has not answered");
+    gate.open();
+    let joined = node.cache.get_or_set("key", loads.value(2));
+    let read = timeout(Duration::from_secs(60), joined.into_future()).await;
+    assert_eq!(*read.expect("a task went on").unwrap(), 1);
+    assert_eq!(*leader.await.unwrap(), 1);
+    assert_eq!(loads.count(), 1);
 }
 
 #[tokio::test(start_paused = true)]

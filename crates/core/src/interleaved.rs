@@ -17,7 +17,7 @@ use shuttle::thread;
 use crate::clock::{ManualClock, Moment};
 use crate::coherence::{CoherenceLease, Node};
 use crate::entry::{Entry, Held, Lives, Manner, Meta, Shared, Stamp};
-use crate::flight::{Flights, Seat};
+use crate::flight::{Flights, Helm, Seat};
 use crate::l1::L1;
 use crate::options::Settings;
 use crate::protocol::ledger::{Advanced, Authority, Item, Removal, Strength, Target};
@@ -175,6 +175,32 @@ fn arriving() {
 #[test]
 fn whoever_arrives_leads_or_joins_and_no_key_stays_behind() {
     explore(arriving);
+}
+
+/// A leader that somebody depends on is with a task as soon as its caller does not poll it.
+fn joining() {
+    let helm = Arc::new(Helm::<&str>::default());
+    let driver = Arc::clone(&helm);
+    let caller = thread::spawn(move || {
+        let mut leader = Some("leader");
+        for _ in 0..2 {
+            let Some(polled) = leader.or_else(|| driver.take()) else { break };
+            leader = None;
+            if driver.put_back(polled).is_some() {
+                return 1;
+            }
+        }
+        0
+    });
+    let joined = usize::from(helm.hand_over().is_some());
+    let given_up = caller.join().expect("no trouble");
+    assert_eq!(joined + given_up, 1, "exactly one task drives");
+    assert!(helm.take().is_none(), "and nobody else");
+}
+
+#[test]
+fn a_leader_that_somebody_depends_on_goes_on_in_one_task() {
+    holds_but_for(Step::PutBackBlindly, joining);
 }
 
 fn queued(version: u64) -> Queued {

@@ -16,7 +16,7 @@
 use bytes::Bytes;
 use crinkle_core::l2::{Found, Read, record};
 use crinkle_core::protocol::record::{Head, Lease, LeaseAsk};
-use redis::Pipeline;
+use redis::{Cmd, Pipeline};
 
 use crate::store::life;
 
@@ -25,17 +25,37 @@ pub(crate) fn is_plain(ask: Option<LeaseAsk>) -> bool {
     ask.is_none_or(|ask| ask.replace.is_none() && ask.hidden.is_none())
 }
 
+/// What reads one key.
+pub(crate) fn one(key: &str, ask: Option<LeaseAsk>) -> Pipeline {
+    let mut pipe = Pipeline::with_capacity(2);
+    add(&mut pipe, key, ask);
+    pipe
+}
+
 /// Adds what reads one key.
 pub(crate) fn add(pipe: &mut Pipeline, key: &str, ask: Option<LeaseAsk>) {
-    pipe.cmd("PTTL").arg(key);
-    match ask {
-        None => pipe.cmd("GET").arg(key),
+    pipe.add_command(left_of(key));
+    let read = match ask {
+        None => {
+            let mut get = Cmd::with_capacity(2, 3 + key.len());
+            get.arg("GET").arg(key);
+            get
+        }
         Some(ask) => {
+            let mut set = Cmd::with_capacity(7, 64 + key.len());
             let lease = record::lease(ask.id);
-            pipe.cmd("SET").arg(key).arg(&lease[..]).arg("NX").arg("GET");
-            pipe.arg("PX").arg(life(ask.ttl_ms))
+            set.arg("SET").arg(key).arg(&lease[..]).arg("NX").arg("GET");
+            set.arg("PX").arg(life(ask.ttl_ms));
+            set
         }
     };
+    pipe.add_command(read);
+}
+
+fn left_of(key: &str) -> Cmd {
+    let mut pttl = Cmd::with_capacity(2, 4 + key.len());
+    pttl.arg("PTTL").arg(key);
+    pttl
 }
 
 /// What the two replies say; `None` if they do not decide.

@@ -174,9 +174,7 @@ impl RedisL2 {
         key: &str,
         ask: Option<LeaseAsk>,
     ) -> Result<Option<Read>, L2Error> {
-        let mut pipe = redis::pipe();
-        reading::add(&mut pipe, key, ask);
-        match self.pipe(&pipe).await {
+        match self.pipe(&reading::one(key, ask)).await {
             Ok((ttl, bytes)) => Ok(reading::decide(ask, ttl, bytes)),
             Err(error) => self.not_plainly(&error).map(|()| None),
         }
@@ -193,7 +191,7 @@ impl RedisL2 {
         if places.is_empty() {
             return Ok(reads);
         }
-        let mut pipe = redis::pipe();
+        let mut pipe = Pipeline::with_capacity(2 * places.len());
         for at in &places {
             reading::add(&mut pipe, &asks[*at].0, asks[*at].1);
         }

@@ -33,7 +33,7 @@ macro_rules! batch {
         #[must_use = "a request does nothing until awaited"]
         pub struct $name<'a, $($param,)* C> {
             cache: &'a Cache<C>,
-            keys: Vec<Box<str>>,
+            keys: Keys,
             options: Choices,
             $($field: $ty,)*
         }
@@ -66,8 +66,43 @@ batch! {
     RemoveMany<> {}
 }
 
-fn owned(keys: impl IntoIterator<Item: AsRef<str>>) -> Vec<Box<str>> {
-    keys.into_iter().map(|key| key.as_ref().into()).collect()
+/// The keys of a batch, one after the other in one string.
+#[derive(Default)]
+struct Keys {
+    text: String,
+    ends: Vec<usize>,
+}
+
+impl Keys {
+    fn push(&mut self, key: &str) {
+        self.text.push_str(key);
+        self.ends.push(self.text.len());
+    }
+
+    fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    fn at(&self, place: usize) -> &str {
+        let begin = place.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.text[begin..self.ends[place]]
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &str> {
+        (0..self.len()).map(|place| self.at(place))
+    }
+}
+
+/// How long keys are, about.
+const KEY_LEN: usize = 24;
+
+fn owned(keys: impl IntoIterator<Item: AsRef<str>>) -> Keys {
+    let keys = keys.into_iter();
+    let count = keys.size_hint().0;
+    let (text, ends) = (String::with_capacity(count * KEY_LEN), Vec::with_capacity(count));
+    let mut owned = Keys { text, ends };
+    keys.for_each(|key| owned.push(key.as_ref()));
+    owned
 }
 
 fn calls<'k, C: Send + Sync + 'static>(
@@ -84,10 +119,6 @@ fn calls<'k, C: Send + Sync + 'static>(
             Ok(Call::new(key, KeyHash::of(key), options, tags.to_vec()))
         })
         .collect()
-}
-
-fn all(keys: &[Box<str>]) -> impl Iterator<Item = &str> {
-    keys.iter().map(|key| &**key)
 }
 
 impl<'a, T, C> GetMany<'a, T, C>
@@ -120,12 +151,12 @@ where
         Box::pin(async move {
             let inner = cache.inner();
             keys.iter().try_for_each(|key| inner.check_key(key))?;
-            let mut answers: Vec<_> = keys.iter().map(|key| hit(inner, key, &options)).collect();
-            let absent: Vec<_> = (0..keys.len()).filter(|at| answers[*at].is_none()).collect();
-            if absent.is_empty() {
+            let mut answers: Vec<_> = hits(inner, &keys, &options).collect();
+            if answers.iter().all(Option::is_some) {
                 return Ok(answers);
             }
-            let calls = calls(cache, absent.iter().map(|at| &*keys[*at]), &options, &[])?;
+            let absent: Vec<_> = (0..keys.len()).filter(|at| answers[*at].is_none()).collect();
+            let calls = calls(cache, absent.iter().map(|at| keys.at(*at)), &options, &[])?;
             let span = spans::get_many(&inner.telemetry, calls.len());
             let found = spans::call(span, read::get_many(inner, &calls)).await?;
             for (at, found) in absent.into_iter().zip(found) {
@@ -136,15 +167,20 @@ where
     }
 }
 
-/// A fresh value of L1, if the call may have one.
-fn hit<T, C>(inner: &Inner<C>, key: &str, options: &Choices) -> Option<Cached<T>>
+/// The fresh values of L1 that the call may have. All of them at one moment.
+fn hits<T, C>(
+    inner: &Inner<C>,
+    keys: &Keys,
+    options: &Choices,
+) -> impl Iterator<Item = Option<Cached<T>>>
 where
     T: Send + Sync + 'static,
 {
-    match options.pass_l1(inner, key) {
-        false => read::hit(inner, KeyHash::of(key), key),
+    let now = inner.recent();
+    keys.iter().map(move |key| match options.pass_l1(inner, key) {
+        false => read::hit_at(inner, KeyHash::of(key), key, || now),
         true => None,
-    }
+    })
 }
 
 impl<'a, T, F, C> GetOrSetMany<'a, T, F, C>
@@ -189,7 +225,7 @@ where
         let Self { cache, keys, options, factory, tags, .. } = self;
         let load = loader(factory);
         Box::pin(async move {
-            let calls = calls(cache, all(&keys), &options, &tags)?;
+            let calls = calls(cache, keys.iter(), &options, &tags)?;
             let inner = cache.inner();
             let span = spans::get_or_set_many(&inner.telemetry, calls.len());
             spans::call(span, read::run_many(inner, calls, load)).await
@@ -206,8 +242,11 @@ where
         cache: &'a Cache<C>,
         entries: impl IntoIterator<Item = (impl AsRef<str>, T)>,
     ) -> Self {
-        let (keys, values) =
-            entries.into_iter().map(|(key, value)| (Box::from(key.as_ref()), value)).unzip();
+        let (mut keys, mut values) = (Keys::default(), Vec::new());
+        for (key, value) in entries {
+            keys.push(key.as_ref());
+            values.push(value);
+        }
         Self { cache, keys, options: Choices::default(), values, tags: Vec::new() }
     }
 
@@ -239,7 +278,7 @@ where
     fn into_future(self) -> Self::IntoFuture {
         let Self { cache, keys, options, values, tags } = self;
         Box::pin(async move {
-            let calls = calls(cache, all(&keys), &options, &tags)?;
+            let calls = calls(cache, keys.iter(), &options, &tags)?;
             let inner = cache.inner();
             let span = spans::set_many(&inner.telemetry, calls.len());
             let writes = calls.into_iter().zip(values).filter(|_| inner.enabled);
@@ -283,7 +322,7 @@ impl<'a, C: Send + Sync + 'static> IntoFuture for RemoveMany<'a, C> {
     fn into_future(self) -> Self::IntoFuture {
         let Self { cache, keys, options } = self;
         Box::pin(async move {
-            let calls = calls(cache, all(&keys), &options, &[])?;
+            let calls = calls(cache, keys.iter(), &options, &[])?;
             let inner = cache.inner();
             for call in &calls {
                 call.options.validate(&inner.place(Some(&call.key)))?;

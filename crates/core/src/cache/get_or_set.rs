@@ -174,7 +174,8 @@ where
     inner.check_key(request.key)?;
     let (call, factory, default) = taken(request, hash);
     let span = spans::get_or_set(&inner.telemetry, &call.key);
-    Ok(Box::pin(spans::call(span, read::run(inner, call, boxed(factory), default))))
+    let run = read::run(inner, call, boxed(factory), default);
+    Ok(if span.is_disabled() { Box::pin(run) } else { Box::pin(spans::call(span, run)) })
 }
 
 /// Loads anew in the background what was just answered.

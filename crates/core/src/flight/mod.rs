@@ -6,6 +6,7 @@
 //! never held across an await, and no user code runs under it.
 
 mod fence;
+mod helm;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,6 +16,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 pub(crate) use fence::Fence;
+pub(crate) use helm::{Drive, Helm, Leader};
 
 use crate::board::Board;
 use crate::entry::{Held, Source, Stamp};
@@ -42,6 +44,8 @@ pub(crate) struct Flight {
     pub(crate) stop: Notify,
     /// The key was removed since: what was there before may not stand in.
     pub(crate) removed: AtomicBool,
+    /// Who drives it.
+    pub(crate) helm: Helm,
     /// Why it is needed, as far as is known.
     reason: Mutex<MissReason>,
 }
@@ -161,6 +165,7 @@ impl Flights {
                     news: Notify::new(),
                     stop: Notify::new(),
                     removed: AtomicBool::new(false),
+                    helm: Helm::default(),
                     reason: Mutex::new(MissReason::Absent),
                 });
                 slot.flights.push(Arc::clone(&flight));

@@ -146,7 +146,7 @@ impl Access {
     /// Where a key's record is.
     fn record_key(&self, key: &str) -> String {
         if key.len() <= LONGEST_PLAIN_KEY {
-            return format!("{}{key}", self.records);
+            return [&*self.records, key].concat();
         }
         let mut hashed = self.hashed.clone();
         let _ = write!(hashed, "{:032x}", KeyHash::of(key).0);

@@ -1,9 +1,9 @@
-//! Leading a flight: a task of the cache's own, and its one landing.
+//! Leading a flight, in its caller's hands or a task's, and its one landing.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 
 use super::load::Load;
 use super::probe::{Base, Probe, probe};
@@ -13,28 +13,55 @@ use crate::entry::{Cached, Entry, Held, Source, Value};
 use crate::error::{Error, ErrorKind};
 use crate::events::{Event, MissReason};
 use crate::factory::{Adaptive, FactoryContext, Made, NotModified};
-use crate::flight::{Flight, Landed, Progress, Standing};
+use crate::flight::{Drive, Flight, Landed, Leader, Progress, Standing};
 use crate::l2::Codec;
 use crate::protocol::validity::Verdict;
 
-/// Starts a flight's task. The caller's tracing span goes with it.
+/// Leads a flight as far as L2 goes, or until a task does.
+pub(super) async fn lead<T: Value, C: Codec<T>>(
+    inner: &Arc<Inner<C>>,
+    flight: &Arc<Flight>,
+    call: &Arc<Call>,
+    job: Job<T>,
+) -> Result<(), Error> {
+    let leader = leader(inner, flight, call, job)?;
+    let _running = inner.tasks.token();
+    Drive::new(&flight.helm, leader).await;
+    Ok(())
+}
+
+/// Has a task lead a flight.
 pub(super) fn start<T: Value, C: Codec<T>>(
     inner: &Arc<Inner<C>>,
     flight: &Arc<Flight>,
     call: &Arc<Call>,
     job: Job<T>,
 ) -> Result<(), Error> {
+    leader(inner, flight, call, job)?.spawn();
+    Ok(())
+}
+
+/// The leader of a flight: asks L2, and leaves a load to a task. The caller's tracing span goes with it.
+fn leader<T: Value, C: Codec<T>>(
+    inner: &Arc<Inner<C>>,
+    flight: &Arc<Flight>,
+    call: &Arc<Call>,
+    job: Job<T>,
+) -> Result<Leader, Error> {
     let landing = Landing::new(Arc::clone(inner), Arc::clone(flight));
     let call = Arc::clone(call);
-    let task = async move {
+    let runtime = inner.runtime()?;
+    let own = runtime.clone();
+    let work = Box::pin(async move {
         let probe = probe::<T, C>(&landing.inner, &call, &landing.flight).await;
         if let Some(load) = settle(landing, call, probe) {
             let load = Load { default: job.default, ..load };
             load.landing.inner.counters.factory_calls.add();
-            load.run(job.factory).await;
+            let tasks = load.landing.inner.tasks.clone();
+            tasks.spawn_on(load.run(job.factory).in_current_span(), &own);
         }
-    };
-    inner.spawn(task.in_current_span())
+    });
+    Ok(Leader { work, tasks: inner.tasks.clone(), runtime, span: Span::current() })
 }
 
 /// Lands what a probe found, or says what is to be loaded.

@@ -14,8 +14,19 @@ use crate::protocol::validity::Verdict;
 
 /// A fresh value of L1. This is the whole hit path: hash, look up, one compare, two time checks.
 pub(crate) fn hit<T: Value, C>(inner: &Inner<C>, hash: KeyHash, key: &str) -> Option<Cached<T>> {
+    hit_at(inner, hash, key, || inner.recent())
+}
+
+/// The same, at a moment that is asked for once there is something.
+#[inline]
+pub(crate) fn hit_at<T: Value, C>(
+    inner: &Inner<C>,
+    hash: KeyHash,
+    key: &str,
+    now: impl FnOnce() -> Moment,
+) -> Option<Cached<T>> {
     let entry: Arc<Entry<T>> = typed(inner.l1.find(hash)?)?;
-    let now = inner.recent();
+    let now = now();
     if &*entry.meta.key != key || inner.node.judge(&entry.meta, now) != Verdict::Fresh {
         return None;
     }

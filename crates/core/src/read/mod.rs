@@ -5,12 +5,12 @@
 //!               │ no
 //!               ▼
 //!             arrive: join the young flight, lead one, or wait for a fenced one to end
-//!               │ lead: a task of the cache's own, so nobody's drop cancels it
+//!               │ lead: by the caller, or by a task when others wait or the caller goes
 //!               ▼
 //!             stamp ──▶ READ L2 ── fresh ─────────────▶ land
 //!                         │ lease of another node: wait for its fill
 //!                         ▼
-//!                       factory (soft, hard, deadline)
+//!                       factory, in a task (soft, hard, deadline)
 //!                         ▼
 //!                       PUT if the record is still the one we saw ──▶ land
 //!  land: insert into L1 if nothing was heard meanwhile, then answer every caller
@@ -42,7 +42,7 @@ use std::sync::Arc;
 pub(crate) use contains::contains;
 pub(crate) use fill::Make;
 pub(crate) use get::{get, get_many};
-pub(crate) use lookup::{Local, hit, lookup};
+pub(crate) use lookup::{Local, hit, hit_at, lookup};
 pub(crate) use many::run_many;
 pub(crate) use probe::synced;
 pub(crate) use verify::Checks;
@@ -80,12 +80,19 @@ impl Call {
     fn arrive<C>(&self, inner: &Inner<C>, arrived: Arrived) -> Seat {
         let stamp = || inner.node.stamp(inner.now());
         let strict = self.options.strict;
-        match inner.flights.arrive(self.hash, &self.key, strict, stamp) {
+        let seat = match inner.flights.arrive(self.hash, &self.key, strict, stamp) {
             Seat::Join(flight) if strict && !(flight.strict && arrived.is_before(&flight)) => {
                 Seat::Wait(flight)
             }
             seat => seat,
+        };
+        if let Seat::Join(flight) | Seat::Wait(flight) = &seat
+            && let Some(leader) = flight.helm.hand_over()
+        {
+            // Its caller may not poll it, or may even be who waits here.
+            leader.spawn();
         }
+        seat
     }
 
     /// The same, to replace a fresh entry of this version.
@@ -144,7 +151,7 @@ async fn answer<T: Value, C: Codec<T>>(
                     lead::abandon(inner, &flight, inner.error(ErrorKind::Closed, &call.key, ""));
                     return Err(inner.error(ErrorKind::Closed, &call.key, "its factory was used"));
                 };
-                lead::start(inner, &flight, &call, job)?;
+                lead::lead(inner, &flight, &call, job).await?;
                 wait::for_own(inner, &flight, &call).await
             }
             Seat::Join(flight) => wait::for_other(inner, &flight, &call, arrived).await,

@@ -27,6 +27,8 @@ pub(crate) struct Recovery {
     cap: usize,
     /// Writes that go on though their callers have been answered, by key.
     going: DashMap<Box<str>, Going>,
+    /// How many writes that is: mostly none, and then nobody looks.
+    under_way: AtomicUsize,
     pub(crate) lately: Lately,
 }
 
@@ -42,7 +44,8 @@ pub(crate) struct Queued {
 impl Recovery {
     pub(crate) fn new(cap: usize) -> Self {
         let (keys, len) = (Mutex::default(), AtomicUsize::new(0));
-        Self { keys, len, cap, going: DashMap::new(), lately: Lately::new() }
+        let under_way = AtomicUsize::new(0);
+        Self { keys, len, cap, going: DashMap::new(), under_way, lately: Lately::new() }
     }
 
     /// Queues an invalidation. `Some` if the queue was full and has been emptied: the strength of the
@@ -73,12 +76,15 @@ impl Recovery {
     /// A write of the key goes on in the background: until it ends, the record in L2 is not what the
     /// caller was told. Answers its turn.
     pub(crate) fn begin(&self, key: &str, strength: Strength) -> Turn {
+        // Before it is there for those who look, and gone after it is not.
+        self.under_way.fetch_add(1, Ordering::AcqRel);
         self.going.entry(key.into()).or_default().begin(strength)
     }
 
     /// It has ended: L2 has it, or it waits.
     pub(crate) fn end(&self, key: &str) {
         self.going.remove_if_mut(key, |_, going| going.end());
+        self.under_way.fetch_sub(1, Ordering::AcqRel);
     }
 
     /// The turn of a write whose caller waits; `None` if no write of the key goes on.
@@ -93,7 +99,8 @@ impl Recovery {
 
     /// What L2 may not have heard of yet makes of the key's record.
     pub(crate) fn strength(&self, key: &str) -> Option<Strength> {
-        let going = self.going.get(key).map(|going| going.strength());
+        let any = self.under_way.load(Ordering::Acquire) != 0;
+        let going = any.then(|| self.going.get(key).map(|going| going.strength())).flatten();
         going.max(self.get(key).map(|queued| queued.strength))
     }
 

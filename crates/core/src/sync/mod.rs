@@ -38,6 +38,8 @@ pub(crate) enum Step {
     SettleUnlocked,
     /// The length of the recovery queue is told after its lock is released.
     LengthUnlocked,
+    /// A leader is put back whoever has joined meanwhile.
+    PutBackBlindly,
 }
 
 #[cfg(not(crinkle_shuttle))]

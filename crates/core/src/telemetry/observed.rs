@@ -25,6 +25,11 @@ impl Observed {
         Self { store, telemetry }
     }
 
+    /// The store itself: `Arc` is one, too, at the price of a box.
+    fn store(&self) -> &dyn L2 {
+        &*self.store
+    }
+
     async fn look<R>(
         &self,
         op: Op,
@@ -51,23 +56,23 @@ impl Observed {
 #[deny(clippy::missing_trait_methods)]
 impl L2 for Observed {
     fn bus(&self) -> Option<BusId> {
-        self.store.bus()
+        self.store().bus()
     }
 
     fn atomicity(&self) -> Atomicity {
-        self.store.atomicity()
+        self.store().atomicity()
     }
 
     async fn read(&self, key: &str, ask: Option<LeaseAsk>) -> Result<Read, L2Error> {
-        self.look(Op::Read, self.store.read(key, ask)).await
+        self.look(Op::Read, self.store().read(key, ask)).await
     }
 
     async fn read_many(&self, asks: &[(String, Option<LeaseAsk>)]) -> Result<Vec<Read>, L2Error> {
-        self.look(Op::ReadMany, self.store.read_many(asks)).await
+        self.look(Op::ReadMany, self.store().read_many(asks)).await
     }
 
     async fn read_heads(&self, keys: &[String]) -> Result<Vec<Option<Head>>, L2Error> {
-        self.look(Op::ReadHeads, self.store.read_heads(keys)).await
+        self.look(Op::ReadHeads, self.store().read_heads(keys)).await
     }
 
     async fn put(
@@ -78,7 +83,7 @@ impl L2 for Observed {
         announce: Option<Announce>,
     ) -> Result<Put, L2Error> {
         let fused = announce.is_some();
-        let put = self.look(Op::Put, self.store.put(key, expected, record, announce)).await;
+        let put = self.look(Op::Put, self.store().put(key, expected, record, announce)).await;
         self.announced(Notice::Written, fused, matches!(put, Ok(Put::Stored)));
         put
     }
@@ -91,14 +96,14 @@ impl L2 for Observed {
         announce: Option<Announce>,
     ) -> Result<(), L2Error> {
         let fused = announce.is_some();
-        let set = self.look(Op::Set, self.store.set(key, record, latest_us, announce)).await;
+        let set = self.look(Op::Set, self.store().set(key, record, latest_us, announce)).await;
         self.announced(Notice::Written, fused, set.is_ok());
         set
     }
 
     async fn remove(&self, key: &str, announce: Option<Announce>) -> Result<(), L2Error> {
         let fused = announce.is_some();
-        let removed = self.look(Op::Remove, self.store.remove(key, announce)).await;
+        let removed = self.look(Op::Remove, self.store().remove(key, announce)).await;
         self.announced(Notice::Removed, fused, removed.is_ok());
         removed
     }
@@ -110,17 +115,17 @@ impl L2 for Observed {
         announce: Option<Announce>,
     ) -> Result<(), L2Error> {
         let fused = announce.is_some();
-        let expired = self.look(Op::Expire, self.store.expire(key, version, announce)).await;
+        let expired = self.look(Op::Expire, self.store().expire(key, version, announce)).await;
         self.announced(Notice::Expired, fused, expired.is_ok());
         expired
     }
 
     async fn release(&self, key: &str, lease: Version) -> Result<(), L2Error> {
-        self.look(Op::Release, self.store.release(key, lease)).await
+        self.look(Op::Release, self.store().release(key, lease)).await
     }
 
     async fn renew(&self, key: &str, lease: Version, ttl_ms: u64) -> Result<bool, L2Error> {
-        self.look(Op::Renew, self.store.renew(key, lease, ttl_ms)).await
+        self.look(Op::Renew, self.store().renew(key, lease, ttl_ms)).await
     }
 
     async fn advance(
@@ -129,14 +134,14 @@ impl L2 for Observed {
         ask: &Advance,
         announce: Option<AnnounceRemoval>,
     ) -> Result<Advanced, L2Error> {
-        let advanced = self.look(Op::Advance, self.store.advance(ledger, ask, announce)).await;
+        let advanced = self.look(Op::Advance, self.store().advance(ledger, ask, announce)).await;
         let announced = matches!(&advanced, Ok(numbers) if numbers.announced);
         self.announced(Notice::Removal, announced, true);
         advanced
     }
 
     async fn sync(&self, ledger: &str, ask: &SyncAsk) -> Result<SyncReply, L2Error> {
-        self.look(Op::Sync, self.store.sync(ledger, ask)).await
+        self.look(Op::Sync, self.store().sync(ledger, ask)).await
     }
 
     async fn lineage(&self) -> Result<Option<u64>, L2Error> {

@@ -3,13 +3,21 @@
 -- 8 most ids kept, 9 channel or '', 10 and 11 the message around the numbers, 12.. what is removed.
 -- Written first, announced after: a lost announcement is healed by the poll, whereas an announced
 -- number that is then refused would set every node to repairing.
-local now = now_us()
-local epoch, frontier = current_life(now)
-local id = 'i' .. ARGV[3]
+-- Calls from a script are what it costs: what is asked together is asked in one, and what cannot have
+-- anything to do is left out.
+local now, epoch, id = now_us(), ARGV[4], 'i' .. ARGV[3]
+
+-- The score of the caller's epoch, if it is the current one; the frontier; the number of the id.
+local known = redis.pcall('ZMSCORE', K, 'e2' .. epoch, 'f', id)
+local frontier = tonumber(known[2] or nil)
+if not known[1] or not frontier or frontier > now + DRIFT_US then
+  epoch, frontier = current_life(now)
+  known = { true, true, redis.call('ZSCORE', K, id) }
+end
 
 -- The oldest barriers of a range of numbers: members and numbers, less than 256, no number in part.
 local function oldest(from, to)
-  local rows = redis.call('ZRANGEBYSCORE', K, from, to, 'WITHSCORES', 'LIMIT', 0, 256)
+  local rows = redis.call('ZRANGEBYSCORE', K, from, to, 'WITHSCORES', 'LIMIT', '0', '256')
   local members, numbers, cut = {}, {}, #rows == 512 and rows[512]
   for i = 1, #rows, 2 do
     if #rows[i] > 2 and rows[i + 1] ~= cut then
@@ -32,8 +40,9 @@ end
 
 -- Drops ids beyond the newest, and barriers older than the retention: these raise the floor of their
 -- kind, in case the clock has jumped ahead.
-local function trim()
-  local most_ids, ids = tonumber(ARGV[8]), redis.call('ZCOUNT', K, '-inf', '(-1')
+local function trim(card)
+  local most_ids = tonumber(ARGV[8])
+  local ids = card > most_ids and redis.call('ZCOUNT', K, '-inf', '(-1') or 0
   if ids > most_ids then redis.call('ZREMRANGEBYRANK', K, most_ids, ids - 1) end
   local members, numbers = oldest('(0', '(' .. text(math.max(now - ARGV[6], 0)))
   local raised = {}
@@ -66,21 +75,24 @@ local function fold_oldest()
   fold(gone, raised)
 end
 
-local known = redis.call('ZSCORE', K, id)
-local seq = known and -tonumber(known)
-local prev = seq and id_below(seq)
+local seq = known[3] and -tonumber(known[3])
+local number, prev = seq and text(seq), seq and id_below(seq)
 if not seq then
   local caller = ARGV[4] == epoch and tonumber(ARGV[5]) or 0
   seq = math.max(now, frontier + 1, caller + 1)
-  prev = id_below(seq)
-  local scored = { text(seq), 'f', text(-seq), id }
+  number = text(seq)
+  -- The newest id is the first member of all; where there is none, that is the epoch.
+  local newest = redis.call('ZRANGEBYSCORE', K, '-inf', '-1', 'LIMIT', '0', '1')[1]
+  prev = string.sub(newest, 1, 1) == 'i' and string.sub(newest, 2)
+  local scored = { number, 'f', '-' .. number, id }
   for i = 12, #ARGV do
-    scored[#scored + 1] = text(seq)
+    scored[#scored + 1] = number
     scored[#scored + 1] = ARGV[i]
   end
   redis.call('ZADD', K, unpack(scored))
-  trim()
-  fold_oldest()
+  local card = redis.call('ZCOUNT', K, '-inf', '+inf')
+  trim(card)
+  if card > tonumber(ARGV[7]) then fold_oldest() end
 end
 
 local announced = 0
@@ -89,4 +101,4 @@ if ARGV[9] ~= '' then
   local done = redis.pcall('PUBLISH', ARGV[9], ARGV[10] .. numbers .. ARGV[11])
   announced = type(done) == 'number' and 1 or 0
 end
-return { epoch, prev, text(seq), announced }
+return { epoch, prev, number, announced }
