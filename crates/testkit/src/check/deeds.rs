@@ -6,7 +6,23 @@ use crate::history::{Applied, At, Call, Deed, Load, Outcome, Said, Scope, What};
 /// No call takes longer.
 const LONGEST_CALL_MS: u64 = 25_000;
 
+/// A failover may take back writes of so long before it, in milliseconds, that are asserted again. (The
+/// caches go back 10 s from when L2 last answered.)
+const REASSERTED_MS: u64 = 8000;
+
 impl Judge<'_> {
+    /// Whether a write that a failover took back must hide the value all the same: its node was told
+    /// that L2 had it, soon before, and lives to assert it again.
+    pub(super) fn asserted_again(&self, change: &Applied, lost: At) -> bool {
+        let call = change.call.map(|call| &self.log.calls[call]);
+        let told = call.is_some_and(|call| {
+            let writes = matches!(call.what, What::Set(_) | What::Invalidate { .. });
+            writes && call.said == Said::Done && call.end.is_some_and(|end| end < lost)
+        });
+        let lives = change.node.is_some_and(|node| self.log.lives[node].died.is_none());
+        told && lives && lost.ms - change.at.ms <= REASSERTED_MS
+    }
+
     /// **L3** every call ends; **S15** receipts are honest: what is done was applied before it
     /// returned, what is queued was not applied by it, a barrier was numbered.
     pub(crate) fn call(&mut self, call: &Call) {

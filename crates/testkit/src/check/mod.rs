@@ -16,10 +16,6 @@ use crate::history::{Answer, Applied, At, Call, Deed, Log, Outcome, Said, Scope,
 
 pub(crate) use staleness::staleness;
 
-/// A failover may take back writes of so long before it, in milliseconds, that are asserted again. (The
-/// caches go back 10 s from when L2 last answered.)
-const REASSERTED_MS: u64 = 8000;
-
 /// What the judge has to know about the cluster, in milliseconds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Terms {
@@ -204,18 +200,6 @@ impl Judge<'_> {
             && change.key == Some(reading.answer.key)
             && self.stamp(load, reading.end) < change.sent
             && !self.stored_after(load, change.not_before)
-    }
-
-    /// Whether a write that a failover took back must hide the value all the same: its node was told
-    /// that L2 had it, soon before, and lives to assert it again.
-    fn asserted_again(&self, change: &Applied, lost: At) -> bool {
-        let call = change.call.map(|call| &self.log.calls[call]);
-        let told = call.is_some_and(|call| {
-            let writes = matches!(call.what, What::Set(_) | What::Invalidate { .. });
-            writes && call.said == Said::Done && call.end.is_some_and(|end| end < lost)
-        });
-        let lives = change.node.is_some_and(|node| self.log.lives[node].died.is_none());
-        told && lives && lost.ms - change.at.ms <= REASSERTED_MS
     }
 
     fn reading(&mut self, reading: &Reading<'_>) {
