@@ -5,12 +5,12 @@
 //! cargo run --release --example regions        (needs redis-server on the PATH)
 //! ```
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use crinkle::redis::{RedisBackplane, RedisClient, RedisL2};
 use crinkle::{Cache, EntryOptions};
-use crinkle_examples::{Expectations, human};
+use crinkle_examples::{Expectations, human, now};
 use crinkle_testkit::redis::RedisServer;
 use tokio::time::sleep;
 
@@ -34,12 +34,12 @@ async fn node(home: usize, urls: &[String]) -> Result<Cache> {
 
 /// Waits until the price is gone; how long that took.
 async fn gone(cache: &Cache, key: &str) -> Result<Duration> {
-    let began = Instant::now();
+    let began = now();
     while cache.get::<u32>(key).allow_stale().await?.is_some() {
-        ensure!(began.elapsed() < Duration::from_secs(30), "{key} is still there");
+        ensure!(now().since(began) < Duration::from_secs(30), "{key} is still there");
         sleep(Duration::from_millis(1)).await;
     }
-    Ok(began.elapsed())
+    Ok(now().since(began))
 }
 
 async fn fill(nodes: &[Cache], key: &str) -> Result<()> {
@@ -69,9 +69,9 @@ async fn main() -> Result<()> {
     println!("ap goes away. What eu removes is gone in us as before; for ap it waits:");
     fill(&nodes, "price:2").await?;
     servers[2].stop_process();
-    let asked = Instant::now();
+    let asked = now();
     let receipt = eu.remove("price:2").await?;
-    println!("  eu was answered after {}", human(asked.elapsed()));
+    println!("  eu was answered after {}", human(now().since(asked)));
     show.expect(receipt.is_propagated(), "at home it is done");
     println!("  gone in us after {}", human(gone(us, "price:2").await?));
     sleep(Duration::from_secs(2)).await;
