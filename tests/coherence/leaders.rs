@@ -80,6 +80,25 @@ async fn a_leader_that_is_not_polled_keeps_nobody_waiting() {
     assert_eq!(loads.count(), 1);
 }
 
+/// Its leader goes on in a task, and that does not wake it by itself.
+#[tokio::test(start_paused = true)]
+async fn a_caller_whose_leader_was_joined_is_answered_too() {
+    let world = World::new().await;
+    let node = world.node().await;
+    let (gate, loads) = (Gate::new(), Loads::new());
+    node.l2.next(L2Op::Read, Fate::Hold(gate.clone()));
+    let leader = load(&node.cache, "key", &[], EntryOptions::default(), loads.value(1));
+    gate.reached().await;
+    let waiter = load(&node.cache, "key", &[], EntryOptions::default(), loads.value(2));
+    until("the waiter has joined", || node.cache.stats().joined == 1).await;
+    gate.open();
+    for caller in [leader, waiter] {
+        let read = timeout(Duration::from_secs(60), caller).await.expect("somebody woke it");
+        assert_eq!(*read.unwrap().unwrap(), 1);
+    }
+    assert_eq!(loads.count(), 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_panicking_leader_fails_its_waiters_and_frees_the_key() {
     let world = World::new().await;

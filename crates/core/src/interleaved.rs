@@ -10,6 +10,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::Duration;
 
 use shuttle::thread;
@@ -186,7 +187,7 @@ fn joining() {
         for _ in 0..2 {
             let Some(polled) = leader.or_else(|| driver.take()) else { break };
             leader = None;
-            if driver.put_back(polled).is_some() {
+            if driver.put_back(polled, Waker::noop()).is_some() {
                 return 1;
             }
         }

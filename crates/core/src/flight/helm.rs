@@ -7,7 +7,7 @@
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
@@ -22,8 +22,9 @@ pub(crate) struct Helm<L = Leader>(Mutex<Place<L>>);
 
 #[derive(Debug)]
 enum Place<L> {
-    /// With its caller, between two polls.
-    Here(L),
+    /// With its caller, between two polls. What the leader wakes when it goes on in a task is no longer
+    /// its caller, so somebody must tell it.
+    Here { leader: L, caller: Waker },
     /// In its caller's hands; whether somebody depends on it by now.
     Away { wanted: bool },
     /// With a task, or at its end.
@@ -41,7 +42,7 @@ impl<L> Helm<L> {
     pub(crate) fn take(&self) -> Option<L> {
         let mut place = self.0.lock();
         match std::mem::replace(&mut *place, Place::Away { wanted: false }) {
-            Place::Here(leader) => Some(leader),
+            Place::Here { leader, .. } => Some(leader),
             other => {
                 *place = other;
                 None
@@ -50,21 +51,25 @@ impl<L> Helm<L> {
     }
 
     /// The caller has polled in vain. If somebody depends on the leader by now, it is for a task.
-    pub(crate) fn put_back(&self, leader: L) -> Option<L> {
+    pub(crate) fn put_back(&self, leader: L, caller: &Waker) -> Option<L> {
         let mut place = self.0.lock();
         if matches!(*place, Place::Away { wanted: true }) && !misordered!(PutBackBlindly) {
             *place = Place::Gone;
             return Some(leader);
         }
-        *place = Place::Here(leader);
+        *place = Place::Here { leader, caller: caller.clone() };
         None
     }
 
-    /// Somebody depends on the leader: what is answered is for a task.
+    /// Somebody depends on the leader: what is answered is for a task. Its caller looks again.
     pub(crate) fn hand_over(&self) -> Option<L> {
         let mut place = self.0.lock();
         match std::mem::replace(&mut *place, Place::Gone) {
-            Place::Here(leader) => Some(leader),
+            Place::Here { leader, caller } => {
+                drop(place);
+                caller.wake();
+                Some(leader)
+            }
             Place::Away { .. } => {
                 *place = Place::Away { wanted: true };
                 None
@@ -125,7 +130,7 @@ impl Future for Drive<'_> {
             self.helm.end();
             return Poll::Ready(());
         }
-        match self.helm.put_back(leader) {
+        match self.helm.put_back(leader, cx.waker()) {
             Some(leader) => {
                 leader.spawn();
                 Poll::Ready(())
