@@ -17,8 +17,8 @@ fn fail_over(world: &World, snapshot: crinkle_core::l2::MemorySnapshot) {
 
 async fn two_nodes(world: &World) -> (Node, Node) {
     let (one, two) = (world.node().await, world.node().await);
-    let _ = one.cache.set("key", 1).options(long()).await.unwrap();
-    two.cache.get::<i32>("key").await.unwrap().unwrap();
+    let _ = one.cache.set("key", 1).options(long()).await.expect("stored");
+    two.cache.get::<i32>("key").await.expect("read").expect("there");
     pass(Duration::from_millis(1500)).await;
     (one, two)
 }

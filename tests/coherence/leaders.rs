@@ -237,7 +237,7 @@ fn a_batch_whose_runtime_ends_before_it_begins_leaves_its_keys_free() {
     assert_eq!(cache.health().in_flight, 0);
     runtime().block_on(async {
         let read = cache.get_or_set("key", Loads::new().value(2));
-        let read = tokio::time::timeout(Duration::from_secs(60), read.into_future()).await;
+        let read = timeout(Duration::from_secs(60), read.into_future()).await;
         assert_eq!(*read.expect("nobody holds the key").unwrap(), 2);
     });
 }

@@ -27,7 +27,7 @@ async fn relaying(home: &World, other: &World) -> (Node, L2Handle, BusHandle) {
 async fn fill(node: &Node) {
     for key in ["set", "removed", "expired", "tagged", "cleared"] {
         let tag = if key == "tagged" { "tag" } else { "none" };
-        let _ = node.cache.set(key, 1).tags([tag]).options(long()).await.unwrap();
+        let _ = node.cache.set(key, 1).tags([tag]).options(long()).await.expect("stored");
     }
 }
 
