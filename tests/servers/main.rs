@@ -1,5 +1,6 @@
 //! Caches in several processes, and caches whose server is in trouble, over a real Redis.
 
+mod cluster;
 mod killed;
 mod node;
 mod paused;

@@ -4,6 +4,7 @@
 //! that writes take; a subscription has a connection of its own. Nothing is retried here: the cache
 //! notices what is lost and repairs it.
 
+mod beats;
 mod redis;
 
 pub use self::redis::RedisBackplane;

@@ -1,12 +1,16 @@
 use std::fmt;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use crinkle_core::backplane::{Backplane, BackplaneError, Incoming, Subscription};
 use crinkle_core::l2::BusId;
-use crinkle_l2_redis::RedisClient;
 use crinkle_l2_redis::redis::aio::PubSubStream;
+use crinkle_l2_redis::{RedisClient, redis};
 use futures_util::StreamExt;
+use futures_util::future::join_all;
+
+use crate::beats::{self, Beats, Heard};
 
 /// A backplane over the pub/sub of a Redis server.
 ///
@@ -29,6 +33,7 @@ use futures_util::StreamExt;
 #[derive(Clone, Debug)]
 pub struct RedisBackplane {
     client: RedisClient,
+    beats: Arc<Beats>,
 }
 
 impl RedisBackplane {
@@ -63,10 +68,45 @@ impl RedisBackplane {
         Ok(Self::new(RedisClient::sentinel(urls, name).await.map_err(BackplaneError::new)?))
     }
 
+    /// A backplane in the cluster that these servers belong to, with connections of its own. See
+    /// [`RedisClient::cluster`].
+    ///
+    /// # Errors
+    ///
+    /// If a URL makes no sense, or there is none; never because of a server.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the client, nothing else.
+    pub async fn cluster(
+        urls: impl IntoIterator<Item = impl AsRef<str>>,
+    ) -> Result<Self, BackplaneError> {
+        Ok(Self::new(RedisClient::cluster(urls).await.map_err(BackplaneError::new)?))
+    }
+
     /// A backplane on a client that others may share.
     #[must_use]
     pub fn new(client: RedisClient) -> Self {
-        Self { client }
+        Self { client, beats: Arc::default() }
+    }
+
+    /// In a cluster a heartbeat to oneself goes through every server that takes writes. A count that is lost
+    /// together with what it counts would be missed, so it goes through two.
+    async fn beat(&self, channel: &str, message: Bytes) -> Result<(), BackplaneError> {
+        let mut primaries = self.client.primaries().await.map_err(BackplaneError::new)?;
+        let mut command = redis::cmd("PUBLISH");
+        command.arg(channel).arg(&message[..]);
+        if beats::is_beat(&message) {
+            let ways = primaries.iter().map(|primary| format!("{primary:?}")).collect();
+            self.beats.sent(channel, message, ways);
+        } else {
+            primaries.truncate(2);
+        }
+        let sent = primaries.iter().map(|primary| primary.command(&command));
+        for answer in join_all(sent).await {
+            answer.map_err(BackplaneError::new)?;
+        }
+        Ok(())
     }
 }
 
@@ -77,6 +117,9 @@ impl Backplane for RedisBackplane {
     }
 
     async fn publish(&self, channel: &str, message: Bytes) -> Result<(), BackplaneError> {
+        if self.client.is_cluster() && (beats::is_beat(&message) || beats::is_count(&message)) {
+            return self.beat(channel, message).await;
+        }
         self.client.publish(channel, &message).await.map_err(BackplaneError::new)
     }
 
@@ -85,18 +128,58 @@ impl Backplane for RedisBackplane {
         channels: &[String],
     ) -> Result<Box<dyn Subscription>, BackplaneError> {
         let messages = self.client.subscribe(channels).await.map_err(BackplaneError::new)?;
-        Ok(Box::new(Listener(messages)))
+        let counted = self.client.is_cluster().then(|| {
+            self.beats.listen(channels);
+            Counted { beats: Arc::clone(&self.beats), channels: channels.to_vec() }
+        });
+        Ok(Box::new(Listener { messages, counted, next: None }))
     }
 }
 
 /// Ends when the connection does.
-struct Listener(PubSubStream);
+struct Listener {
+    messages: PubSubStream,
+    /// In a cluster.
+    counted: Option<Counted>,
+    next: Option<Incoming>,
+}
+
+/// The heartbeats of a subscription, as long as it lasts.
+struct Counted {
+    beats: Arc<Beats>,
+    channels: Vec<String>,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.beats.leave(&self.channels);
+    }
+}
 
 #[async_trait]
 impl Subscription for Listener {
     async fn next(&mut self) -> Option<Incoming> {
-        let message = self.0.next().await?;
-        Some(Incoming::Message(Bytes::copy_from_slice(message.get_payload_bytes())))
+        if let Some(next) = self.next.take() {
+            return Some(next);
+        }
+        loop {
+            let message = self.messages.next().await?;
+            let bytes = Bytes::copy_from_slice(message.get_payload_bytes());
+            let heard = match &self.counted {
+                Some(counted) if beats::is_beat(&bytes) => {
+                    counted.beats.heard(message.get_channel_name(), &bytes)
+                }
+                _ => Heard::Whole,
+            };
+            match heard {
+                Heard::Part => {}
+                Heard::Whole => return Some(Incoming::Message(bytes)),
+                Heard::AfterLoss => {
+                    self.next = Some(Incoming::Message(bytes));
+                    return Some(Incoming::Lagged);
+                }
+            }
+        }
     }
 }
 

@@ -48,6 +48,8 @@ mod pages {
     mod migrate_from_fusioncache {}
     #[doc = include_str!("../../../docs/migrate-from-moka.md")]
     mod migrate_from_moka {}
+    #[doc = include_str!("../../../docs/cluster.md")]
+    mod cluster {}
     #[doc = include_str!("../../../docs/redis.md")]
     mod redis {}
     #[doc = include_str!("../../../docs/recipes.md")]

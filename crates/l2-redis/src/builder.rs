@@ -8,10 +8,12 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
 use redis::{
-    Client, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo, RedisResult,
+    Client, ConnectionInfo, ErrorKind, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo,
+    RedisError, RedisResult,
 };
 
 use crate::client::RedisClient;
+use crate::cluster::Cluster;
 use crate::connection::{To, Way};
 use crate::error::l2_error;
 use crate::refusal;
@@ -83,6 +85,7 @@ pub struct RedisClientBuilder {
 enum At {
     Server(String),
     Sentinels(Vec<String>, String),
+    Cluster(Vec<String>),
 }
 
 impl RedisClientBuilder {
@@ -92,6 +95,10 @@ impl RedisClientBuilder {
 
     pub(crate) fn sentinels(urls: Vec<String>, name: String) -> Self {
         Self::at(At::Sentinels(urls, name))
+    }
+
+    pub(crate) fn cluster(urls: Vec<String>) -> Self {
+        Self::at(At::Cluster(urls))
     }
 
     fn at(at: At) -> Self {
@@ -195,6 +202,19 @@ impl RedisClientBuilder {
                 let sentinels = self.sentinels_at(urls, primary)?;
                 let (bus, database) = (sentinels.bus(), sentinels.servers.db());
                 (sentinels.primary(self.credentials.is_some())?, bus, database)
+            }
+            At::Cluster(urls) => {
+                let seeds: Vec<_> =
+                    urls.iter().map(|url| self.server_at(url)).collect::<RedisResult<_>>()?;
+                let mut addresses: Vec<_> = seeds.iter().map(|at| at.addr().to_string()).collect();
+                if addresses.is_empty() {
+                    let nobody = "a cluster needs the URL of one of its servers";
+                    return Err(RedisError::from((ErrorKind::InvalidClientConfig, nobody)));
+                }
+                addresses.sort_unstable();
+                let bus = bus_id(&format!("cluster:{}", addresses.join(",")), 0);
+                let cluster = Cluster::new(seeds, self.name, self.credentials);
+                return Ok(RedisClient::many(cluster, bus));
             }
         };
         let way = Way { to, name: self.name, credentials: self.credentials };

@@ -4,17 +4,20 @@ use std::io;
 use std::sync::Arc;
 
 use crinkle_core::l2::{BusId, L2Error};
+use futures_util::future::try_join_all;
 use redis::aio::{ConnectionLike, PubSubStream};
 use redis::sentinel::SentinelClient;
-use redis::{Cmd, Pipeline, RedisError, RedisFuture, RedisResult, Value};
+use redis::{Cmd, FromRedisValue, Pipeline, RedisError, RedisFuture, RedisResult, Value};
 use tokio::time::timeout;
 
 use crate::builder::{RedisClientBuilder, bus_id};
+use crate::cluster::{Cluster, Primary};
 use crate::connection::{CONNECT_TIMEOUT, Connection, To, Way};
 use crate::{refusal, rights};
 
-/// One Redis server, or the primary that sentinels name, for as many stores and backplanes as like to share it: one multiplexed
-/// connection for commands, and one connection per subscription.
+/// One Redis server, the primary that sentinels name, or a cluster, for as many stores and backplanes as like to
+/// share it: one multiplexed connection for commands (in a cluster one to each server), and one connection per
+/// subscription.
 ///
 /// Connecting happens in the background, and again whenever the connection is lost; a command meets
 /// an error at once while the server cannot be reached. Clones share the connection.
@@ -35,9 +38,14 @@ pub struct RedisClient {
 }
 
 struct Shared {
-    connection: Connection,
+    server: Server,
     bus: BusId,
     database: i64,
+}
+
+enum Server {
+    One(Connection),
+    Many(Cluster),
 }
 
 impl RedisClient {
@@ -113,15 +121,55 @@ impl RedisClient {
         Self::over(Way { to, name: None, credentials: None }, bus, 0)
     }
 
+    /// A client for the cluster that these servers belong to; one that answers is enough to find the others.
+    /// User, password and protocol of the first URL are those of all servers. Where a slot has moved, commands
+    /// follow; nothing that may have run is sent twice.
+    ///
+    /// # Errors
+    ///
+    /// If a URL makes no sense, or there is none; never because of a server.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the client, nothing else.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), crinkle_core::l2::L2Error> {
+    /// use crinkle_l2_redis::RedisClient;
+    ///
+    /// let client = RedisClient::cluster(["redis://one:6379", "redis://two:6379"]).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn cluster(urls: impl IntoIterator<Item = impl AsRef<str>>) -> Result<Self, L2Error> {
+        Self::cluster_builder(urls).connect().await
+    }
+
+    /// A client for the cluster that these servers belong to, with more to choose than URLs say. A cluster has
+    /// database 0 only.
+    pub fn cluster_builder(urls: impl IntoIterator<Item = impl AsRef<str>>) -> RedisClientBuilder {
+        RedisClientBuilder::cluster(urls.into_iter().map(|url| url.as_ref().to_owned()).collect())
+    }
+
     pub(crate) fn over(way: Way, bus: BusId, database: i64) -> Self {
-        let connection = Connection::new(way);
-        Self { shared: Arc::new(Shared { connection, bus, database }) }
+        let server = Server::One(Connection::new(way));
+        Self { shared: Arc::new(Shared { server, bus, database }) }
+    }
+
+    pub(crate) fn many(cluster: Cluster, bus: BusId) -> Self {
+        let server = Server::Many(cluster);
+        Self { shared: Arc::new(Shared { server, bus, database: 0 }) }
     }
 
     /// Connects in the background.
     pub(crate) fn warmed(self) -> Self {
         let warm = self.clone();
-        tokio::spawn(async move { warm.shared.connection.warm().await });
+        tokio::spawn(async move {
+            match &warm.shared.server {
+                Server::One(connection) => connection.warm().await,
+                Server::Many(cluster) => cluster.warm().await,
+            }
+        });
         self
     }
 
@@ -141,9 +189,45 @@ impl RedisClient {
         self.shared.bus.clone()
     }
 
-    /// The server itself, for connections beside the shared one.
+    /// The server itself, for connections beside the shared one; in a cluster one of them, by turns.
     pub(crate) async fn server(&self) -> RedisResult<redis::Client> {
-        self.shared.connection.client().await
+        match &self.shared.server {
+            Server::One(connection) => connection.client().await,
+            Server::Many(cluster) => cluster.any().await,
+        }
+    }
+
+    /// Whether there are several servers that take writes.
+    #[must_use]
+    pub fn is_cluster(&self) -> bool {
+        matches!(self.shared.server, Server::Many(_))
+    }
+
+    /// The servers of a cluster that take writes, each a way of its own that a message can take; none if it is
+    /// no cluster. Who they are is looked up again meanwhile, for the next time.
+    ///
+    /// # Errors
+    ///
+    /// If no server of the cluster answers.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing.
+    pub async fn primaries(&self) -> RedisResult<Vec<Primary>> {
+        match &self.shared.server {
+            Server::Many(cluster) => Primary::all(cluster).await,
+            Server::One(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// Asks the server, in a cluster every one that takes writes.
+    pub(crate) async fn ask_primaries<T: FromRedisValue>(&self, cmd: &Cmd) -> RedisResult<Vec<T>> {
+        if !self.is_cluster() {
+            return Ok(vec![cmd.query_async(&mut self.clone()).await?]);
+        }
+        let primaries = self.primaries().await?;
+        let answers = try_join_all(primaries.iter().map(|primary| primary.command(cmd))).await?;
+        answers.into_iter().map(|answer| Ok(redis::from_redis_value(answer)?)).collect()
     }
 
     /// What a channel is called on the server, which has the same channels for all its databases: those of
@@ -201,14 +285,21 @@ impl RedisClient {
 
     /// Whom the server knows this client as, for messages.
     pub(crate) fn user(&self) -> String {
-        self.shared.connection.user().unwrap_or_else(|| "default".to_owned())
+        let user = match &self.shared.server {
+            Server::One(connection) => connection.user(),
+            Server::Many(cluster) => cluster.user(),
+        };
+        user.unwrap_or_else(|| "default".to_owned())
     }
 }
 
 /// Commands go over the shared connection.
 impl ConnectionLike for RedisClient {
     fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
-        Box::pin(self.shared.connection.command(cmd))
+        match &self.shared.server {
+            Server::One(connection) => Box::pin(connection.command(cmd)),
+            Server::Many(cluster) => Box::pin(cluster.command(cmd)),
+        }
     }
 
     fn req_packed_commands<'a>(
@@ -217,7 +308,10 @@ impl ConnectionLike for RedisClient {
         offset: usize,
         count: usize,
     ) -> RedisFuture<'a, Vec<Value>> {
-        Box::pin(self.shared.connection.pipeline(cmd, offset, count))
+        match &self.shared.server {
+            Server::One(connection) => Box::pin(connection.pipeline(cmd, offset, count)),
+            Server::Many(cluster) => Box::pin(cluster.pipeline(cmd, offset, count)),
+        }
     }
 
     fn get_db(&self) -> i64 {

@@ -7,13 +7,13 @@ pub(crate) fn l2_error(error: &RedisError) -> L2Error {
 }
 
 fn kind(error: &RedisError) -> L2ErrorKind {
-    use ServerErrorKind::{BusyLoading, ClusterDown, MasterDown, NoPerm, TryAgain};
+    use ServerErrorKind::{Ask, BusyLoading, ClusterDown, MasterDown, Moved, NoPerm, TryAgain};
     match error.kind() {
         _ if error.is_timeout() => L2ErrorKind::Timeout,
         ErrorKind::Io => L2ErrorKind::Disconnected,
         ErrorKind::AuthenticationFailed | ErrorKind::Server(NoPerm) => L2ErrorKind::Denied,
         // There is a server, but not one that can serve now.
-        ErrorKind::Server(BusyLoading | ClusterDown | MasterDown | TryAgain) => {
+        ErrorKind::Server(BusyLoading | ClusterDown | MasterDown | TryAgain | Moved | Ask) => {
             L2ErrorKind::Disconnected
         }
         _ => said(error),

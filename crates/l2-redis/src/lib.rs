@@ -24,6 +24,7 @@
 
 mod builder;
 mod client;
+mod cluster;
 mod connection;
 mod doctor;
 mod error;
@@ -33,12 +34,14 @@ mod refusal;
 mod rights;
 mod scripts;
 mod sentinels;
+mod slots;
 mod store;
 mod tag_index;
 mod view;
 
 pub use builder::{Credentials, RedisClientBuilder};
 pub use client::RedisClient;
+pub use cluster::Primary;
 pub use doctor::{Doctor, Finding, Report, Severity};
 pub use redis;
 pub use rights::acl_rule;

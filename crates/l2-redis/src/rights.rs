@@ -23,7 +23,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 
 /// The rights that the user of a cache with this key prefix needs, and none more, as `ACL SETUSER` takes
 /// them. Beside these: `+select` for a database other than 0, `+role` behind sentinels, `+sadd +scard
-/// +sismember +spop +unlink` with the tag index.
+/// +sismember +spop +unlink` with the tag index, `+eval +asking +cluster|slots` in a cluster.
 ///
 /// ```
 /// let rule = crinkle_l2_redis::acl_rule("shop:");

@@ -12,7 +12,19 @@ macro_rules! scripts {
                 include_str!(concat!("scripts/", $file, ".lua")),
             ))
         });
-    )*};
+    )*
+
+        /// The script of this hash, as the server gets it.
+        pub(crate) fn code(hash: &[u8]) -> Option<&'static str> {
+            $(if $name.get_hash().as_bytes() == hash {
+                return Some(concat!(
+                    include_str!(concat!("scripts/", $prelude, ".lua")),
+                    include_str!(concat!("scripts/", $file, ".lua")),
+                ));
+            })*
+            None
+        }
+    };
 }
 
 scripts! {

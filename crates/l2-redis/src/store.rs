@@ -85,6 +85,20 @@ impl RedisL2 {
         Ok(Self::new(RedisClient::sentinel(urls, name).await?))
     }
 
+    /// A store in the cluster that these servers belong to, with connections of its own. See
+    /// [`RedisClient::cluster`].
+    ///
+    /// # Errors
+    ///
+    /// If a URL makes no sense, or there is none; never because of a server.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the client, nothing else.
+    pub async fn cluster(urls: impl IntoIterator<Item = impl AsRef<str>>) -> Result<Self, L2Error> {
+        Ok(Self::new(RedisClient::cluster(urls).await?))
+    }
+
     /// A store on a client that others may share.
     #[must_use]
     pub fn new(client: RedisClient) -> Self {
@@ -378,14 +392,15 @@ impl L2 for RedisL2 {
         ledger::synced(ask, self.run(ledger, &call).await?).ok_or_else(unreadable)
     }
 
-    /// The replication id, which is another after every promotion and every restart. `None` if this
-    /// user may not run `INFO`.
+    /// The replication id, which is another after every promotion and every restart; in a cluster those of
+    /// all primaries. `None` if this user may not run `INFO`.
     async fn lineage(&self) -> Result<Option<u64>, L2Error> {
         let mut info = redis::cmd("INFO");
-        let info: RedisResult<String> =
-            info.arg("replication").query_async(&mut self.client.clone()).await;
-        match info {
-            Ok(info) => Ok(replication_id(&info)),
+        match self.client.ask_primaries::<String>(info.arg("replication")).await {
+            Ok(infos) => Ok(infos
+                .iter()
+                .map(|info| replication_id(info))
+                .try_fold(0_u64, |all, id| Some(all.rotate_left(1) ^ id?))),
             Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm) => Ok(None),
             Err(error) => Err(l2_error(&error)),
         }

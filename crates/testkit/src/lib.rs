@@ -5,6 +5,7 @@
 //! | [`contract`] | conformance suites for [`L2`](crinkle_core::l2::L2) and [`Backplane`](crinkle_core::backplane::Backplane) |
 //! | [`chaos`] | a store and a backplane whose every call ends as the test says |
 //! | [`clock`] | a clock on Tokio's time, for tests with paused time |
+//! | [`cluster`] | three primaries and three replicas that are one cluster |
 //! | [`memcached`] | a real `memcached`, killed, stopped and restarted at will |
 //! | [`model`] | the protocol of the core, explored state by state |
 //! | [`redis`] | a real `redis-server`, killed, stopped and restarted at will |
@@ -16,6 +17,7 @@ pub mod chaos;
 #[cfg(feature = "sim")]
 mod check;
 pub mod clock;
+pub mod cluster;
 pub mod contract;
 #[cfg(feature = "sim")]
 mod history;

@@ -1,5 +1,5 @@
 //! Real servers in trouble:
-//! `cargo run --release -p crinkle-testkit --bin storm -- [--topology standalone|sentinel] [--minutes M] [--json]`.
+//! `cargo run --release -p crinkle-testkit --bin storm -- [--topology standalone|sentinel|cluster] [--minutes M] [--json]`.
 //!
 //! Exit code 1 on a violation, 2 if it could not be run. With `--mutant NAME` the bug of that name is planted,
 //! and 1 means that nothing was found.
@@ -13,8 +13,7 @@ use crinkle_testkit::storm::{self, Job, Report, Topology};
 use serde_json::json;
 use tokio::runtime::Builder;
 
-const USAGE: &str =
-    "storm [--topology standalone|sentinel] [--minutes M] [--json] [--seed S] [--mutant NAME]";
+const USAGE: &str = "storm [--topology standalone|sentinel|cluster] [--minutes M] [--json] [--seed S] [--mutant NAME]";
 
 struct Arguments {
     job: Job,

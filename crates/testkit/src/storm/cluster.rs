@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use super::event::Way;
 use super::proxy::Proxy;
+use crate::cluster::{ClusterServers, SERVERS};
 use crate::redis::RedisServer;
 use crate::sentinel::{NAME, SentinelServers};
 
@@ -23,6 +24,8 @@ pub enum Topology {
     Standalone,
     /// A primary, a replica, and three sentinels.
     Sentinel,
+    /// Three primaries with a replica each.
+    Cluster,
 }
 
 impl Topology {
@@ -32,6 +35,7 @@ impl Topology {
         match self {
             Self::Standalone => "standalone",
             Self::Sentinel => "sentinel",
+            Self::Cluster => "cluster",
         }
     }
 }
@@ -40,7 +44,10 @@ impl FromStr for Topology {
     type Err = ();
 
     fn from_str(name: &str) -> Result<Self, ()> {
-        [Self::Standalone, Self::Sentinel].into_iter().find(|t| t.name() == name).ok_or(())
+        [Self::Standalone, Self::Sentinel, Self::Cluster]
+            .into_iter()
+            .find(|t| t.name() == name)
+            .ok_or(())
     }
 }
 
@@ -55,6 +62,12 @@ pub(super) enum Cluster {
     Sentinel {
         servers: SentinelServers,
         primary: usize,
+    },
+    Sharded {
+        servers: ClusterServers,
+        /// The one that trouble befalls.
+        primary: usize,
+        primaries: Vec<usize>,
     },
 }
 
@@ -75,6 +88,15 @@ impl Cluster {
                 cluster.replicated().await?;
                 Ok(cluster)
             }
+            Topology::Cluster => {
+                let partly = ["--cluster-require-full-coverage", "no"];
+                let patient = ["--cluster-node-timeout", "4000", "--repl-backlog-size", "16mb"];
+                let user = ["--user", "replica", "on", ">secret", "+psync", "+replconf", "+ping"];
+                let access = ["--masteruser", "replica", "--masterauth", "secret"];
+                let args = [&partly[..], &patient, &user, &access].concat();
+                let servers = ClusterServers::start_with(&args);
+                Ok(Self::Sharded { primaries: servers.primaries(0)?, servers, primary: 0 })
+            }
         }
     }
 
@@ -82,6 +104,7 @@ impl Cluster {
         match self {
             Self::Standalone { .. } => Topology::Standalone,
             Self::Sentinel { .. } => Topology::Sentinel,
+            Self::Sharded { .. } => Topology::Cluster,
         }
     }
 
@@ -95,13 +118,14 @@ impl Cluster {
             Self::Sentinel { servers, .. } => {
                 Way::Sentinels { urls: servers.urls(), name: NAME.to_owned() }
             }
+            Self::Sharded { servers, .. } => Way::Cluster { urls: servers.urls() },
         }
     }
 
     pub(super) fn proxy(&self) -> Option<&Proxy> {
         match self {
             Self::Standalone { proxy, .. } => Some(proxy),
-            Self::Sentinel { .. } => None,
+            Self::Sentinel { .. } | Self::Sharded { .. } => None,
         }
     }
 
@@ -110,6 +134,7 @@ impl Cluster {
         match self {
             Self::Standalone { server, .. } => server,
             Self::Sentinel { servers, primary } => servers.server(*primary),
+            Self::Sharded { servers, primary, .. } => servers.server(*primary),
         }
     }
 
@@ -117,6 +142,7 @@ impl Cluster {
         match self {
             Self::Standalone { server, .. } => server.port(),
             Self::Sentinel { servers, primary } => servers.ports()[*primary],
+            Self::Sharded { servers, primary, .. } => servers.port(*primary),
         }
     }
 
@@ -125,8 +151,69 @@ impl Cluster {
         tell(self.port(), words).await
     }
 
+    /// Says something to every server that takes writes, or to every one at all.
+    pub(super) async fn tell_all<T: FromRedisValue>(
+        &self,
+        words: &[&str],
+        replicas: bool,
+    ) -> Outcome<()> {
+        let Self::Sharded { servers, primaries, .. } = self else {
+            let _: T = self.tell(words).await?;
+            return Ok(());
+        };
+        for at in 0..SERVERS {
+            if replicas || primaries.contains(&at) {
+                let _: T = tell(servers.port(at), words).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whom trouble befalls next, where there are several: who holds this key, or another one.
+    pub(super) fn choose(&mut self, key: Option<&str>) -> Outcome<()> {
+        let Self::Sharded { servers, primary, primaries } = self else { return Ok(()) };
+        *primary = match key {
+            Some(key) => servers.owner(primaries[0], key)?,
+            None => *primaries.iter().find(|at| *at > primary).unwrap_or(&primaries[0]),
+        };
+        Ok(())
+    }
+
+    /// Moves the slots of these keys from where they are to another server.
+    pub(super) fn move_slots(&self, keys: &[String]) -> Outcome<()> {
+        let Self::Sharded { servers, primaries, .. } = self else { return Ok(()) };
+        for key in keys {
+            let from = servers.owner(primaries[0], key)?;
+            let place = primaries.iter().position(|at| *at == from).unwrap_or_default();
+            let to = primaries[(place + 1) % primaries.len()];
+            servers.move_slot(servers.slot(from, key)?, from, to, Duration::from_millis(100))?;
+        }
+        Ok(())
+    }
+
+    /// For how long a server can be silent before anybody acts on it, about.
+    pub(super) fn longest_freeze(&self) -> Duration {
+        Duration::from_millis(if let Self::Sharded { .. } = self { 2500 } else { 10_000 })
+    }
+
+    /// Waits until another server has taken the place of the primary.
+    pub(super) async fn taken_over(&mut self) -> Outcome<()> {
+        let Self::Sharded { servers, primary, primaries } = self else { return Ok(()) };
+        let old = *primary;
+        let witness = (0..SERVERS).find(|at| *at != old).unwrap_or_default();
+        let after = settled("taken over", async || {
+            let now = servers.primaries(witness).ok()?;
+            (now.len() == primaries.len() && !now.contains(&old)).then_some(now)
+        });
+        *primaries = after.await?;
+        Ok(())
+    }
+
     /// Waits until the replica has everything.
     pub(super) async fn replicated(&self) -> Outcome<()> {
+        if let Self::Sharded { .. } = self {
+            return self.caught_up().await;
+        }
         let until = Instant::now() + SETTLES;
         loop {
             match replicas_with_mark(self.port()).await {
@@ -135,6 +222,18 @@ impl Cluster {
                 _ => sleep(Duration::from_millis(50)).await,
             }
         }
+    }
+
+    /// The same where a mark would belong to another server.
+    async fn caught_up(&self) -> Outcome<()> {
+        let info: String = self.tell(&["INFO", "replication"]).await?;
+        let written = number(&info, "master_repl_offset:").ok_or("no offset")?;
+        settled("copied", async || {
+            let info: String = self.tell(&["INFO", "replication"]).await.ok()?;
+            let copied = info.split("offset=").nth(1)?.split(',').next()?.parse::<u64>().ok()?;
+            (copied >= written).then_some(())
+        })
+        .await
     }
 
     /// Shuts the replica out: what is written from now on it will not have.
@@ -147,6 +246,10 @@ impl Cluster {
     /// Whether the sentinels have chosen another primary on their own, as they do when a machine is too busy
     /// for its servers.
     pub(super) async fn has_moved(&mut self) -> Outcome<bool> {
+        if let Self::Sharded { servers, primaries, .. } = self {
+            let before = std::mem::replace(primaries, servers.primaries(0)?);
+            return Ok(before != *primaries);
+        }
         let Self::Sentinel { servers, primary } = self else { return Ok(false) };
         let ask = ["SENTINEL", "GET-MASTER-ADDR-BY-NAME", NAME];
         let named: (String, u16) = tell(servers.sentinel_ports()[0], &ask).await?;
@@ -163,8 +266,18 @@ impl Cluster {
         Ok(said.get("config-epoch").ok_or("the sentinels know no primary")?.parse()?)
     }
 
-    /// Kills the primary; returns when the other server is the primary, and is known as such.
-    pub(super) async fn fail_over(&mut self) -> Outcome<()> {
+    /// Kills or freezes the primary; returns when another server is the primary, and is known as such.
+    pub(super) async fn fail_over(&mut self, frozen: bool) -> Outcome<()> {
+        if let Self::Sharded { .. } = self {
+            if !frozen {
+                self.primary().kill();
+                return self.taken_over().await;
+            }
+            self.primary().stop_process();
+            let taken_over = self.taken_over().await;
+            self.primary().cont_process();
+            return taken_over;
+        }
         let Self::Sentinel { servers, primary } = self else { return Ok(()) };
         servers.server(*primary).kill();
         let other = 1 - *primary;
@@ -181,6 +294,13 @@ impl Cluster {
 
     /// Brings the old primary back, which the sentinels make a replica.
     pub(super) async fn come_back(&mut self) -> Outcome<()> {
+        if let Self::Sharded { servers, primary, .. } = self {
+            if tell::<String>(servers.port(*primary), &["PING"]).await.is_err() {
+                tokio::task::block_in_place(|| servers.server(*primary).restart());
+            }
+            return settled("in a whole cluster", async || servers.is_settled().then_some(()))
+                .await;
+        }
         let Self::Sentinel { servers, primary } = self else { return Ok(()) };
         let old = 1 - *primary;
         servers.server(old).restart();
@@ -194,15 +314,22 @@ impl Cluster {
     }
 }
 
-async fn settled(what: &str, is: impl AsyncFn() -> Option<()>) -> Outcome<()> {
+async fn settled<T>(what: &str, is: impl AsyncFn() -> Option<T>) -> Outcome<T> {
     let until = Instant::now() + SETTLES;
-    while is().await.is_none() {
+    loop {
+        if let Some(found) = is().await {
+            return Ok(found);
+        }
         if Instant::now() > until {
             return Err(format!("the server is not {what} in time").into());
         }
         sleep(Duration::from_millis(50)).await;
     }
-    Ok(())
+}
+
+/// The number behind a name in what a server says of itself.
+fn number(info: &str, name: &str) -> Option<u64> {
+    info.lines().find_map(|line| line.strip_prefix(name))?.trim().parse().ok()
 }
 
 async fn connect(port: u16) -> Outcome<redis::aio::MultiplexedConnection> {

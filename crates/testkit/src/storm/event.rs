@@ -47,6 +47,7 @@ pub(crate) struct Round {
 pub(crate) enum Way {
     Url(String),
     Sentinels { urls: Vec<String>, name: String },
+    Cluster { urls: Vec<String> },
 }
 
 /// A line from a worker.

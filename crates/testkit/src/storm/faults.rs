@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep};
 use super::cluster::{Cluster, Outcome, Topology};
 use super::diary::now;
 use super::event::Ns;
+use super::name;
 use super::proxy::{Mode, Proxy};
 
 /// One kind of trouble.
@@ -36,12 +37,16 @@ pub(super) enum Kind {
     FailoverLosing,
     /// The same, with everything replicated.
     Failover,
+    /// The primary is frozen until its replica has taken its place.
+    FailoverFrozen,
+    /// The slots of the ledger and of some keys move to other servers.
+    SlotsMoved,
 }
 
 use Kind::{
-    ClientsPaused, Failover, FailoverLosing, FlushAll, FullEvicting, FullRefusing, KilledEmpty,
-    KilledWithData, LedgerDeleted, ProxyCut, ProxyCutLate, ProxyDeaf, ProxyDelay, ProxyHalfOpen,
-    ScriptFlush, ServerStopped, SubscriptionsKilled, WorkerStopped,
+    ClientsPaused, Failover, FailoverFrozen, FailoverLosing, FlushAll, FullEvicting, FullRefusing,
+    KilledEmpty, KilledWithData, LedgerDeleted, ProxyCut, ProxyCutLate, ProxyDeaf, ProxyDelay,
+    ProxyHalfOpen, ScriptFlush, ServerStopped, SlotsMoved, SubscriptionsKilled, WorkerStopped,
 };
 
 /// What befalls the server of all.
@@ -81,6 +86,27 @@ const NOT_FAILING_OVER: &[Kind] = &[
     ClientsPaused,
 ];
 
+const FAILING_OVER_IN_CLUSTER: &[Kind] = &[
+    Failover,
+    SlotsMoved,
+    FailoverLosing,
+    SubscriptionsKilled,
+    ScriptFlush,
+    SlotsMoved,
+    FailoverFrozen,
+];
+
+const NOT_FAILING_OVER_IN_CLUSTER: &[Kind] = &[
+    SlotsMoved,
+    SubscriptionsKilled,
+    FlushAll,
+    LedgerDeleted,
+    ScriptFlush,
+    ClientsPaused,
+    ServerStopped,
+    SlotsMoved,
+];
+
 impl Kind {
     /// Its name in reports.
     pub(super) fn name(self) -> &'static str {
@@ -103,6 +129,8 @@ impl Kind {
             ProxyDeaf => "proxy half-open, subscription",
             FailoverLosing => "failover losing writes",
             Failover => "failover",
+            FailoverFrozen => "failover, SIGSTOP",
+            SlotsMoved => "slots moved",
         }
     }
 
@@ -112,7 +140,8 @@ impl Kind {
             SubscriptionsKilled | ProxyDeaf => "disconnect",
             FlushAll | LedgerDeleted => "wipe",
             ScriptFlush => "script flush",
-            FailoverLosing | Failover => "failover",
+            SlotsMoved => "slots moved",
+            // Failovers, too: nobody answers for the keys of a primary until another has taken its place.
             _ => "L2 does not answer",
         }
     }
@@ -150,9 +179,15 @@ impl Deck {
                 (FAILING_OVER, &OF_A_PROCESS[..1], true)
             }
             Topology::Sentinel => (NOT_FAILING_OVER, &OF_A_PROCESS[..1], false),
+            Topology::Cluster if round.is_multiple_of(2) => {
+                (FAILING_OVER_IN_CLUSTER, &OF_A_PROCESS[..1], true)
+            }
+            Topology::Cluster => (NOT_FAILING_OVER_IN_CLUSTER, &OF_A_PROCESS[..1], false),
         };
         let (mut servers, mut processes) = (servers.to_vec(), processes.to_vec());
-        servers.shuffle(rng);
+        // However short a run is, a primary dies in it and slots move.
+        let first = if fails_over && topology == Topology::Cluster { 2 } else { 0 };
+        servers[first..].shuffle(rng);
         processes.shuffle(rng);
         // What is late arrives, and is read, before the next one.
         let pause = if servers.is_empty() { 6000..7000 } else { 200..1400 };
@@ -274,8 +309,9 @@ impl Scene<'_> {
         match kind {
             KilledEmpty | KilledWithData => self.killed(kind == KilledEmpty, some).await?,
             ServerStopped => {
+                self.cluster.choose(None)?;
                 self.cluster.primary().stop_process();
-                sleep(SECOND * 10).await;
+                sleep(self.cluster.longest_freeze()).await;
                 self.cluster.primary().cont_process();
             }
             SubscriptionsKilled => self.subscriptions_killed().await?,
@@ -284,18 +320,19 @@ impl Scene<'_> {
                 sleep(Duration::from_millis(1500)).await;
             }
             FlushAll => {
-                let () = self.cluster.tell(&["FLUSHALL"]).await?;
+                self.cluster.tell_all::<()>(&["FLUSHALL"], false).await?;
                 self.trouble.blows.push(Blow::Wiped { from, until: now() });
             }
             FullRefusing => self.full("noeviction").await?,
             FullEvicting => self.full("allkeys-random").await?,
             LedgerDeleted => {
+                self.cluster.choose(Some(&self.ledger))?;
                 let _: u64 = self.cluster.tell(&["DEL", &self.ledger]).await?;
                 self.trouble.blows.push(Blow::LedgerLost { from, until: now() });
             }
-            FailoverLosing => self.failover(true).await?,
-            Failover => self.failover(false).await?,
-            _ => self.cluster.tell(&["SCRIPT", "FLUSH"]).await?,
+            FailoverLosing | Failover | FailoverFrozen => self.failover(kind).await?,
+            SlotsMoved => tokio::task::block_in_place(|| self.cluster.move_slots(&self.keys()))?,
+            _ => self.cluster.tell_all::<()>(&["SCRIPT", "FLUSH"], true).await?,
         }
         self.trouble.note(kind, from);
         Ok(())
@@ -319,7 +356,7 @@ impl Scene<'_> {
     async fn subscriptions_killed(&self) -> Outcome<()> {
         let until = Instant::now() + SECOND * 2;
         while Instant::now() < until {
-            let _: u64 = self.cluster.tell(&["CLIENT", "KILL", "TYPE", "pubsub"]).await?;
+            self.cluster.tell_all::<u64>(&["CLIENT", "KILL", "TYPE", "pubsub"], true).await?;
             sleep(Duration::from_millis(70)).await;
         }
         Ok(())
@@ -346,19 +383,27 @@ impl Scene<'_> {
         Ok(())
     }
 
-    async fn failover(&mut self, losing: bool) -> Outcome<()> {
+    async fn failover(&mut self, kind: Kind) -> Outcome<()> {
+        self.cluster.choose((kind != Failover).then_some(&*self.ledger))?;
         // What was answered after this may have missed the mark.
         let since = now();
         self.cluster.replicated().await?;
-        if losing {
+        if kind == FailoverLosing {
             self.cluster.cut_replica().await?;
             sleep(SECOND).await;
         }
         let at = now();
-        self.cluster.fail_over().await?;
+        self.cluster.fail_over(kind == FailoverFrozen).await?;
         self.trouble.blows.push(Blow::FailedOver { since, at });
         sleep(SECOND).await;
         self.cluster.come_back().await
+    }
+
+    /// What is in slots of its own: the ledger and some records.
+    fn keys(&self) -> Vec<String> {
+        let prefix = self.ledger.trim_end_matches("v1:L");
+        let records = (0..5).map(|key| format!("{prefix}v1:e:{}", name(key)));
+        records.chain([self.ledger.clone()]).collect()
     }
 }
 

@@ -91,6 +91,7 @@ async fn begin(round: Round) -> Outcome<Running> {
     let client = match &round.way {
         Way::Url(url) => RedisClient::connect(url).await?,
         Way::Sentinels { urls, name } => RedisClient::sentinel(urls, name).await?,
+        Way::Cluster { urls } => RedisClient::cluster(urls).await?,
     };
     let settings = Settings::default()
         .capacity(1000)

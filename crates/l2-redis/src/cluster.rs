@@ -1,0 +1,419 @@
+//! The servers of a cluster: which of them holds what, and a connection to each.
+//!
+//! A command goes to the primary of its key's slot, and from there to where that sends it (`MOVED`, `ASK`).
+//! Nothing else is repeated: a command that may have run is the caller's to judge. Whoever is sent
+//! elsewhere, meets an error or is given up has the slots asked for again, in the background and once
+//! for all.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::fmt;
+use std::hash::BuildHasher;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared, try_join_all};
+use parking_lot::Mutex;
+use redis::{
+    Arg, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, Pipeline, RedisError, RedisResult,
+    ServerErrorKind, Value,
+};
+use tokio::runtime::Handle;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::builder::AskCredentials;
+use crate::connection::{CONNECT_TIMEOUT, Connection, To, Way};
+use crate::scripts;
+use crate::slots::{Address, Slots, slot};
+
+/// How often one command is sent on.
+const HOPS: usize = 8;
+
+/// The least time from one look at the slots to the next.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A cluster as far as it is known.
+#[derive(Clone)]
+pub(crate) struct Cluster {
+    shared: Arc<State>,
+}
+
+struct State {
+    seeds: Vec<ConnectionInfo>,
+    name: Option<String>,
+    credentials: Option<AskCredentials>,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    slots: Option<Arc<Slots>>,
+    nodes: HashMap<Address, Arc<Connection>>,
+    looking: Option<Look>,
+    looked: Option<Instant>,
+    /// Whose turn it is where any server will do.
+    turn: usize,
+}
+
+/// One look at the slots, shared by everybody who needs it.
+type Look = Shared<BoxFuture<'static, RedisResult<Arc<Slots>>>>;
+
+impl Cluster {
+    /// A cluster that one of these servers belongs to. The first says how all are spoken to.
+    pub(crate) fn new(
+        seeds: Vec<ConnectionInfo>,
+        name: Option<String>,
+        credentials: Option<AskCredentials>,
+    ) -> Self {
+        let turn = usize::try_from(RandomState::new().hash_one(0) % 1024).unwrap_or_default();
+        let known = Mutex::new(Known { turn, ..Known::default() });
+        Self { shared: Arc::new(State { seeds, name, credentials, known }) }
+    }
+
+    pub(crate) async fn command(&self, cmd: &Cmd) -> RedisResult<Value> {
+        let mut watch = Watch { cluster: self, answered: false };
+        let mut address = self.owner(cmd).await?;
+        let (mut cmd, mut asking) = (Cow::Borrowed(cmd), false);
+        for _ in 0..HOPS {
+            let answer = self.send(&address, &cmd, asking).await;
+            let Err(error) = answer else {
+                watch.answered = true;
+                return answer;
+            };
+            match (redirected(&error, &address), without_script(&error, &cmd)) {
+                (Some(next), _) => {
+                    asking = error.kind() == ServerErrorKind::Ask.into();
+                    if !asking {
+                        drop(self.look());
+                    }
+                    address = next;
+                }
+                (None, Some(whole)) => cmd = Cow::Owned(whole),
+                (None, None) => {
+                    watch.answered = !is_astray(&error);
+                    return Err(error);
+                }
+            }
+        }
+        Err(failed("the servers of the cluster send a command in circles"))
+    }
+
+    /// One pipeline to each server, all at the same time.
+    pub(crate) async fn pipeline(
+        &self,
+        pipe: &Pipeline,
+        offset: usize,
+        count: usize,
+    ) -> RedisResult<Vec<Value>> {
+        let mut watch = Watch { cluster: self, answered: false };
+        let cmds: Vec<_> = pipe.cmd_iter().collect();
+        let mut parts: HashMap<Address, Vec<usize>> = HashMap::new();
+        for (place, cmd) in cmds.iter().enumerate() {
+            parts.entry(self.owner(cmd).await?).or_default().push(place);
+        }
+        if pipe.is_transaction() {
+            let node = parts.into_keys().next().ok_or_else(|| failed("an empty transaction"))?;
+            return self.node(&node)?.pipeline(pipe, offset, count).await;
+        }
+        let parts = parts.iter().map(|(address, places)| self.part(address, pipe, &cmds, places));
+        let mut values = vec![Value::Nil; cmds.len()];
+        for (place, value) in try_join_all(parts).await?.into_iter().flatten() {
+            values[place] = value;
+        }
+        watch.answered = true;
+        Ok(values)
+    }
+
+    /// A server to subscribe at: another one each time.
+    pub(crate) async fn any(&self) -> RedisResult<redis::Client> {
+        let primaries = self.slots().await?.primaries();
+        self.node(&primaries[self.turn() % primaries.len()])?.client().await
+    }
+
+    /// Finds the servers, if it can be done now.
+    pub(crate) async fn warm(&self) {
+        drop(self.slots().await);
+    }
+
+    /// Whom the connections belong to; `None` for the default user.
+    pub(crate) fn user(&self) -> Option<String> {
+        let node = self.shared.known.lock().nodes.values().next().map(Arc::clone);
+        node.and_then(|node| node.user())
+    }
+
+    /// Asks for the slots, unless somebody is at it.
+    fn look(&self) -> Look {
+        let mut known = self.shared.known.lock();
+        if let Some(look) = &known.looking {
+            return look.clone();
+        }
+        let running = tokio::spawn(self.clone().ask_around(known.looked));
+        let look = async { running.await.map_err(|_| failed("the runtime is shutting down"))? };
+        let look = look.boxed().shared();
+        known.looking = Some(look.clone());
+        look
+    }
+
+    /// What was meant for one server. What that will not do is done one by one, in order.
+    async fn part(
+        &self,
+        address: &Address,
+        pipe: &Pipeline,
+        cmds: &[&Cmd],
+        places: &[usize],
+    ) -> RedisResult<Vec<(usize, Value)>> {
+        let node = self.node(address)?;
+        let values = if places.len() == cmds.len() {
+            node.pipeline(pipe, 0, cmds.len()).await?
+        } else {
+            let mut part = redis::pipe();
+            for place in places {
+                part.add_command(cmds[*place].clone());
+            }
+            node.pipeline(&part, 0, places.len()).await?
+        };
+        let mut all = Vec::with_capacity(places.len());
+        for (place, value) in places.iter().zip(values) {
+            let again = value.clone().extract_error().err().is_some_and(|error| {
+                redirected(&error, address).is_some()
+                    || without_script(&error, cmds[*place]).is_some()
+            });
+            let value = if again { self.command(cmds[*place]).await? } else { value };
+            all.push((*place, value));
+        }
+        Ok(all)
+    }
+
+    async fn send(&self, address: &Address, cmd: &Cmd, asking: bool) -> RedisResult<Value> {
+        let node = self.node(address)?;
+        if !asking {
+            return node.command(cmd).await?.extract_error();
+        }
+        // Together, so that nobody else's command comes in between.
+        let mut pipe = redis::pipe();
+        pipe.cmd("ASKING").add_command(cmd.clone());
+        let mut values = node.pipeline(&pipe, 0, 2).await?;
+        values.pop().unwrap_or(Value::Nil).extract_error()
+    }
+
+    async fn owner(&self, cmd: &Cmd) -> RedisResult<Address> {
+        let slots = self.slots().await?;
+        let Some(key) = key(cmd) else {
+            let primaries = slots.primaries();
+            return Ok(primaries[self.turn() % primaries.len()].clone());
+        };
+        slots.owner(slot(key)).cloned().ok_or_else(|| {
+            drop(self.look());
+            let nobody = "no server holds the slot of the key";
+            RedisError::from((ServerErrorKind::ClusterDown.into(), nobody))
+        })
+    }
+
+    async fn slots(&self) -> RedisResult<Arc<Slots>> {
+        let known = self.shared.known.lock().slots.clone();
+        match known {
+            Some(slots) => Ok(slots),
+            None => self.look().await,
+        }
+    }
+
+    fn turn(&self) -> usize {
+        let mut known = self.shared.known.lock();
+        known.turn = known.turn.wrapping_add(1);
+        known.turn
+    }
+
+    /// The connection to a server. It is made by the first command.
+    fn node(&self, address: &Address) -> RedisResult<Arc<Connection>> {
+        let mut known = self.shared.known.lock();
+        if let Some(node) = known.nodes.get(address) {
+            return Ok(Arc::clone(node));
+        }
+        let to = To::Server(redis::Client::open(self.info(address))?);
+        let (name, credentials) = (self.shared.name.clone(), self.shared.credentials.clone());
+        let node = Arc::new(Connection::new(Way { to, name, credentials }));
+        known.nodes.insert(address.clone(), Arc::clone(&node));
+        Ok(node)
+    }
+
+    fn info(&self, (host, port): &Address) -> ConnectionInfo {
+        let like = self.shared.seeds[0].clone();
+        let (host, port) = (host.to_string(), *port);
+        let address = match like.addr().clone() {
+            ConnectionAddr::TcpTls { insecure, tls_params, .. } => {
+                ConnectionAddr::TcpTls { host, port, insecure, tls_params }
+            }
+            _ => ConnectionAddr::Tcp(host, port),
+        };
+        like.set_addr(address)
+    }
+
+    /// Asks one server after the other, beginning with the one whose turn it is, then those that were
+    /// named first.
+    async fn ask_around(self, looked: Option<Instant>) -> RedisResult<Arc<Slots>> {
+        if let Some(looked) = looked {
+            sleep_until(looked + PAUSE).await;
+        }
+        let turn = self.turn();
+        let known = self.shared.known.lock().slots.clone();
+        let mut servers = known.map_or_else(Vec::new, |slots| slots.servers());
+        if !servers.is_empty() {
+            let turn = turn % servers.len();
+            servers.rotate_left(turn);
+        }
+        let seeds = self.shared.seeds.iter().filter_map(|seed| match seed.addr() {
+            ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
+                Some((Arc::from(&**host), *port))
+            }
+            _ => None,
+        });
+        servers.extend(seeds);
+        let mut found = Err(failed("no server of the cluster has answered in time"));
+        for server in &servers {
+            match timeout(CONNECT_TIMEOUT, self.ask(server)).await {
+                Ok(Ok(slots)) => {
+                    found = Ok(slots);
+                    break;
+                }
+                Ok(Err(error)) => found = Err(error),
+                Err(_) => {}
+            }
+        }
+        self.adopt(found)
+    }
+
+    async fn ask(&self, server: &Address) -> RedisResult<Arc<Slots>> {
+        let mut cmd = redis::cmd("CLUSTER");
+        cmd.arg("SLOTS");
+        let reply = self.send(server, &cmd, false).await?;
+        Slots::read(server, reply)
+            .map(Arc::new)
+            .ok_or_else(|| failed("a server of the cluster knows of no slots"))
+    }
+
+    fn adopt(&self, found: RedisResult<Arc<Slots>>) -> RedisResult<Arc<Slots>> {
+        let mut known = self.shared.known.lock();
+        if let Ok(slots) = &found {
+            let servers = slots.servers();
+            known.nodes.retain(|address, _| servers.contains(address));
+            known.slots = Some(Arc::clone(slots));
+        }
+        (known.looking, known.looked) = (None, Some(Instant::now()));
+        found
+    }
+}
+
+/// A server of a cluster that takes writes.
+#[derive(Clone)]
+pub struct Primary {
+    cluster: Cluster,
+    address: Address,
+}
+
+impl Primary {
+    pub(crate) async fn all(cluster: &Cluster) -> RedisResult<Vec<Self>> {
+        let addresses = cluster.slots().await?.primaries();
+        drop(cluster.look());
+        let primary = |address| Self { cluster: cluster.clone(), address };
+        Ok(addresses.into_iter().map(primary).collect())
+    }
+
+    /// Its host and port.
+    #[must_use]
+    pub fn address(&self) -> (&str, u16) {
+        (&self.address.0, self.address.1)
+    }
+
+    /// Sends a command there, on the connection that the store's commands take. It is not sent on.
+    ///
+    /// # Errors
+    ///
+    /// What the server says, or that it cannot be reached.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives the answer up; the command may run.
+    pub async fn command(&self, cmd: &Cmd) -> RedisResult<Value> {
+        let mut watch = Watch { cluster: &self.cluster, answered: false };
+        let answer = self.cluster.send(&self.address, cmd, false).await?;
+        watch.answered = true;
+        Ok(answer)
+    }
+}
+
+impl fmt::Debug for Primary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Primary").field(&self.address).finish()
+    }
+}
+
+/// Looks at the slots again if a command had no answer: its server may be frozen, and another in its
+/// place.
+struct Watch<'a> {
+    cluster: &'a Cluster,
+    answered: bool,
+}
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        if !self.answered && Handle::try_current().is_ok() {
+            drop(self.cluster.look());
+        }
+    }
+}
+
+/// The key that decides where a command goes.
+fn key(cmd: &Cmd) -> Option<&[u8]> {
+    let arg = |place| match cmd.args_iter().nth(place)? {
+        Arg::Simple(bytes) => Some(bytes),
+        _ => None,
+    };
+    match arg(0)? {
+        b"EVALSHA" | b"EVAL" | b"evalsha" => arg(3),
+        b"SCRIPT" | b"script" => None,
+        _ => arg(1),
+    }
+}
+
+/// Where the server at `from` sends a command.
+fn redirected(error: &RedisError, from: &Address) -> Option<Address> {
+    let (host, port) = error.redirect_node()?.0.rsplit_once(':')?;
+    let host = if host.is_empty() { Arc::clone(&from.0) } else { Arc::from(host) };
+    Some((host, port.parse().ok()?))
+}
+
+/// The same command with its script in full. Each server knows scripts for itself, and the one that a key
+/// is being moved to can be told of one in no other way.
+fn without_script(error: &RedisError, cmd: &Cmd) -> Option<Cmd> {
+    if error.kind() != ServerErrorKind::NoScript.into() {
+        return None;
+    }
+    let mut args = cmd.args_iter().skip(1);
+    let Arg::Simple(hash) = args.next()? else { return None };
+    let mut whole = redis::cmd("EVAL");
+    whole.arg(scripts::code(hash)?);
+    for arg in args {
+        if let Arg::Simple(bytes) = arg {
+            whole.arg(bytes);
+        }
+    }
+    Some(whole)
+}
+
+/// Whether another server may be the right one by now.
+fn is_astray(error: &RedisError) -> bool {
+    use ServerErrorKind::{BusyLoading, ClusterDown, MasterDown, ReadOnly, TryAgain};
+    match error.kind() {
+        ErrorKind::Server(kind) => {
+            matches!(kind, BusyLoading | ClusterDown | MasterDown | ReadOnly | TryAgain)
+        }
+        ErrorKind::Extension => false,
+        _ => true,
+    }
+}
+
+fn failed(why: &'static str) -> RedisError {
+    RedisError::from((ErrorKind::Io, why))
+}

@@ -1,0 +1,130 @@
+//! Which server of a cluster holds which slots.
+
+use std::sync::Arc;
+
+use redis::Value;
+
+/// How many slots there are.
+const SLOTS: u16 = 16_384;
+
+/// Host and port of a server.
+pub(crate) type Address = (Arc<str>, u16);
+
+/// The slot of a key: of what stands between its first braces, if anything does.
+pub(crate) fn slot(key: &[u8]) -> u16 {
+    let tag = || {
+        let open = key.iter().position(|byte| *byte == b'{')? + 1;
+        let len = key[open..].iter().position(|byte| *byte == b'}')?;
+        (len > 0).then(|| &key[open..open + len])
+    };
+    crc16::State::<crc16::XMODEM>::calculate(tag().unwrap_or(key)) % SLOTS
+}
+
+/// Who holds what, as one of the servers says.
+#[derive(Debug)]
+pub(crate) struct Slots {
+    /// First and last slot, the primary and its replicas; in order.
+    ranges: Vec<(u16, u16, Vec<Address>)>,
+}
+
+impl Slots {
+    /// Reads what `CLUSTER SLOTS` answers; `None` if it names no server.
+    pub(crate) fn read(asked: &Address, reply: Value) -> Option<Self> {
+        let Value::Array(rows) = reply else { return None };
+        let mut ranges: Vec<_> = rows.iter().filter_map(|row| range(asked, row)).collect();
+        ranges.sort_unstable();
+        (!ranges.is_empty()).then_some(Self { ranges })
+    }
+
+    /// The primary of a slot.
+    pub(crate) fn owner(&self, slot: u16) -> Option<&Address> {
+        let place = self.ranges.partition_point(|(_, last, _)| *last < slot);
+        let (first, _, servers) = self.ranges.get(place)?;
+        servers.first().filter(|_| *first <= slot)
+    }
+
+    /// All primaries, in order.
+    pub(crate) fn primaries(&self) -> Vec<Address> {
+        sorted(self.ranges.iter().filter_map(|(_, _, servers)| servers.first()))
+    }
+
+    /// All servers, in order.
+    pub(crate) fn servers(&self) -> Vec<Address> {
+        sorted(self.ranges.iter().flat_map(|(_, _, servers)| servers))
+    }
+}
+
+fn sorted<'a>(addresses: impl Iterator<Item = &'a Address>) -> Vec<Address> {
+    let mut addresses: Vec<_> = addresses.cloned().collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    addresses
+}
+
+fn range(asked: &Address, row: &Value) -> Option<(u16, u16, Vec<Address>)> {
+    let Value::Array(row) = row else { return None };
+    let [Value::Int(first), Value::Int(last), servers @ ..] = &row[..] else { return None };
+    let servers: Vec<_> = servers.iter().filter_map(|server| address(asked, server)).collect();
+    (!servers.is_empty()).then_some(())?;
+    Some((u16::try_from(*first).ok()?, u16::try_from(*last).ok()?, servers))
+}
+
+/// A server that does not know its own name is where it was asked.
+fn address(asked: &Address, server: &Value) -> Option<Address> {
+    let Value::Array(server) = server else { return None };
+    let [host, Value::Int(port), ..] = &server[..] else { return None };
+    let host = match host {
+        Value::BulkString(host) if host == b"?" => return None,
+        Value::BulkString(host) if !host.is_empty() => Arc::from(std::str::from_utf8(host).ok()?),
+        _ => Arc::clone(&asked.0),
+    };
+    Some((host, u16::try_from(*port).ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_has_the_slot_of_its_hash_tag() {
+        assert_eq!(slot(b"123456789"), 0x31C3);
+        assert_eq!(slot(b"foo{user}bar"), slot(b"user"));
+        assert_eq!(
+            slot(b"a{}b{user}"),
+            crc16::State::<crc16::XMODEM>::calculate(b"a{}b{user}") % SLOTS
+        );
+        assert_eq!(slot(b"{{a}}"), slot(b"{a"));
+    }
+
+    fn server(host: &str, port: i64) -> Value {
+        Value::Array(vec![Value::BulkString(host.into()), Value::Int(port)])
+    }
+
+    #[test]
+    fn a_slot_belongs_to_the_first_server_of_its_range() {
+        let row = |first, last, servers: [Value; 2]| {
+            let ends = [Value::Int(first), Value::Int(last)];
+            Value::Array(ends.into_iter().chain(servers).collect())
+        };
+        let rows = vec![
+            row(100, 200, [server("b", 2), server("?", 3)]),
+            row(0, 50, [server("", 1), server("c", 4)]),
+        ];
+        let asked: Address = (Arc::from("me"), 9);
+        let slots = Slots::read(&asked, Value::Array(rows)).expect("slots");
+        let owner = |slot| slots.owner(slot).map(|(host, port)| (&**host, *port));
+        assert_eq!(owner(0), Some(("me", 1)));
+        assert_eq!(owner(50), Some(("me", 1)));
+        assert_eq!(owner(51), None);
+        assert_eq!(owner(200), Some(("b", 2)));
+        assert_eq!(owner(201), None);
+        assert_eq!((slots.primaries().len(), slots.servers().len()), (2, 3));
+    }
+
+    #[test]
+    fn a_server_that_knows_of_nobody_is_no_answer() {
+        let asked: Address = (Arc::from("me"), 9);
+        assert!(Slots::read(&asked, Value::Array(Vec::new())).is_none());
+        assert!(Slots::read(&asked, Value::Nil).is_none());
+    }
+}

@@ -1,0 +1,299 @@
+//! A cluster of six servers for one test, on the loopback: three primaries, and a replica of each.
+
+use std::error::Error;
+use std::thread;
+use std::time::Duration;
+
+use redis::{Cmd, FromRedisValue};
+
+use crate::process::free_port;
+use crate::redis::RedisServer;
+
+type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
+
+/// How many servers there are.
+pub const SERVERS: usize = 6;
+
+/// How many of them hold slots.
+const PRIMARIES: u16 = 3;
+
+/// How many slots there are.
+const SLOTS: u16 = 16_384;
+
+/// How long a server must be silent until the others give it up, in milliseconds.
+const NODE_TIMEOUT_MS: &str = "2000";
+
+/// How often it is looked whether the cluster has become what it should be.
+const TRIES: usize = 2000;
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Six servers. All are killed when dropped. The calls block while the servers settle.
+///
+/// ```no_run
+/// use crinkle_testkit::cluster::ClusterServers;
+///
+/// let mut servers = ClusterServers::start();
+/// println!("one of {:?} is enough to find the others", servers.urls());
+/// servers.fail_over(0).expect("its replica takes over");
+/// ```
+#[derive(Debug)]
+pub struct ClusterServers {
+    servers: Vec<RedisServer>,
+    /// How each is known to the others.
+    ids: Vec<String>,
+}
+
+impl ClusterServers {
+    /// Starts them all. The first three hold slots, and the others copy them.
+    ///
+    /// # Panics
+    ///
+    /// If `redis-server` is not installed, or the servers do not find each other.
+    #[must_use]
+    pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// Starts them all with further arguments, for example `["--cluster-require-full-coverage", "no"]`.
+    ///
+    /// # Panics
+    ///
+    /// If `redis-server` is not installed, or the servers do not find each other.
+    #[must_use]
+    pub fn start_with(args: &[&str]) -> Self {
+        let servers = (0..SERVERS).map(|_| start(args)).collect();
+        let mut cluster = Self { servers, ids: Vec::new() };
+        cluster.join().expect("the servers become a cluster");
+        cluster
+    }
+
+    /// The URLs of all of them.
+    #[must_use]
+    pub fn urls(&self) -> Vec<String> {
+        self.servers.iter().map(RedisServer::url).collect()
+    }
+
+    /// The port of one of them.
+    #[must_use]
+    pub fn port(&self, at: usize) -> u16 {
+        self.servers[at].port()
+    }
+
+    /// One of them.
+    pub fn server(&mut self, at: usize) -> &mut RedisServer {
+        &mut self.servers[at]
+    }
+
+    /// Asks one of them.
+    ///
+    /// # Errors
+    ///
+    /// If it does not answer within five seconds, or says no.
+    pub fn ask<T: FromRedisValue>(&self, at: usize, words: &[&str]) -> Outcome<T> {
+        let patience = Duration::from_secs(5);
+        let client = redis::Client::open(self.servers[at].url())?;
+        let mut connection = client.get_connection_with_timeout(patience)?;
+        connection.set_read_timeout(Some(patience))?;
+        let mut cmd = Cmd::new();
+        for word in words {
+            cmd.arg(*word);
+        }
+        Ok(cmd.query(&mut connection)?)
+    }
+
+    /// The servers that hold slots, as the one at `seen_by` sees it.
+    ///
+    /// # Errors
+    ///
+    /// If that one does not answer.
+    pub fn primaries(&self, seen_by: usize) -> Outcome<Vec<usize>> {
+        let nodes: String = self.ask(seen_by, &["CLUSTER", "NODES"])?;
+        let holds = |line: &&str| {
+            let words: Vec<_> = line.split(' ').collect();
+            words.len() > 8 && words[2].contains("master") && !words[2].contains("fail")
+        };
+        let ids = nodes.lines().filter(holds).filter_map(|line| line.split(' ').next());
+        let places = ids.filter_map(|id| self.ids.iter().position(|known| known == id));
+        let mut places: Vec<_> = places.collect();
+        places.sort_unstable();
+        Ok(places)
+    }
+
+    /// The server that holds a slot, and a key in it.
+    ///
+    /// # Errors
+    ///
+    /// If `seen_by` does not answer, or knows of none.
+    pub fn owner(&self, seen_by: usize, key: &str) -> Outcome<usize> {
+        let slot: u16 = self.ask(seen_by, &["CLUSTER", "KEYSLOT", key])?;
+        let ranges: Vec<Vec<redis::Value>> = self.ask(seen_by, &["CLUSTER", "SLOTS"])?;
+        for range in ranges {
+            let (first, last, node): (u16, u16, (String, u16, String)) = (
+                redis::from_redis_value(range[0].clone())?,
+                redis::from_redis_value(range[1].clone())?,
+                redis::from_redis_value(redis::Value::Array(match &range[2] {
+                    redis::Value::Array(node) => node[..3].to_vec(),
+                    _ => Vec::new(),
+                }))?,
+            );
+            if (first..=last).contains(&slot) {
+                let owner = self.ids.iter().position(|id| *id == node.2);
+                return owner.ok_or_else(|| "a server that nobody has started".into());
+            }
+        }
+        Err("nobody holds the slot".into())
+    }
+
+    /// Kills a primary; returns which server has taken its place.
+    ///
+    /// # Errors
+    ///
+    /// If none does in time.
+    pub fn fail_over(&mut self, primary: usize) -> Outcome<usize> {
+        let id = self.ids[primary].clone();
+        let witness = (0..SERVERS).find(|at| *at != primary).unwrap_or_default();
+        let nodes: String = self.ask(witness, &["CLUSTER", "NODES"])?;
+        let replicas: Vec<_> = nodes.lines().filter(|line| line.contains(&id)).collect();
+        let replica = replicas.iter().find_map(|line| {
+            let own = line.split(' ').next()?;
+            let at = self.ids.iter().position(|known| known == own)?;
+            (at != primary).then_some(at)
+        });
+        let replica = replica.ok_or("it has no replica")?;
+        self.servers[primary].kill();
+        let others: Vec<_> = (0..SERVERS).filter(|at| *at != primary).collect();
+        settled("the replica takes over", || {
+            others.iter().all(|at| {
+                self.primaries(*at).is_ok_and(|primaries| primaries.contains(&replica))
+                    && self.is_whole(*at)
+            })
+        })?;
+        Ok(replica)
+    }
+
+    /// Brings a server back that was killed; returns when all is well, and it is a replica that follows.
+    ///
+    /// # Errors
+    ///
+    /// If it is not in time.
+    pub fn come_back(&mut self, at: usize) -> Outcome<()> {
+        self.servers[at].restart();
+        self.settle()
+    }
+
+    /// Waits until [it is so](Self::is_settled).
+    ///
+    /// # Errors
+    ///
+    /// If it is not in time.
+    pub fn settle(&self) -> Outcome<()> {
+        settled("the cluster is whole, and its replicas follow", || self.is_settled())
+    }
+
+    /// Whether every server finds all slots held, by the same primaries, and every replica follows.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        let Ok(primaries) = self.primaries(0) else { return false };
+        let agrees = |at| self.primaries(at).is_ok_and(|seen| seen == primaries);
+        primaries.len() == usize::from(PRIMARIES)
+            && (0..SERVERS).all(|at| self.is_whole(at) && self.follows(at) && agrees(at))
+    }
+
+    /// Moves a slot with all that is in it from one primary to another. `pause` passes between its keys.
+    ///
+    /// # Errors
+    ///
+    /// If a server says no. The slot may be half moved then.
+    pub fn move_slot(&self, slot: u16, from: usize, to: usize, pause: Duration) -> Outcome<()> {
+        let slot = slot.to_string();
+        let set = |at: usize, how: &str, id: usize| {
+            self.ask::<()>(at, &["CLUSTER", "SETSLOT", &slot, how, &self.ids[id]])
+        };
+        set(to, "IMPORTING", from)?;
+        set(from, "MIGRATING", to)?;
+        let port = self.servers[to].port().to_string();
+        loop {
+            let ask = ["CLUSTER", "GETKEYSINSLOT", &slot, "1"];
+            let keys: Vec<String> = self.ask(from, &ask)?;
+            thread::park_timeout(pause);
+            let Some(key) = keys.first() else { break };
+            let _: String = self.ask(from, &["MIGRATE", "127.0.0.1", &port, key, "0", "5000"])?;
+        }
+        set(to, "NODE", to)?;
+        set(from, "NODE", to)?;
+        for at in self.primaries(to)? {
+            // The others hear of it anyway.
+            drop(set(at, "NODE", to));
+        }
+        Ok(())
+    }
+
+    /// The slot of a key.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not answer.
+    pub fn slot(&self, at: usize, key: &str) -> Outcome<u16> {
+        self.ask(at, &["CLUSTER", "KEYSLOT", key])
+    }
+
+    fn is_whole(&self, at: usize) -> bool {
+        let info: Outcome<String> = self.ask(at, &["CLUSTER", "INFO"]);
+        info.is_ok_and(|info| {
+            info.contains("cluster_state:ok") && info.contains("cluster_slots_ok:16384")
+        })
+    }
+
+    fn follows(&self, at: usize) -> bool {
+        let info: Outcome<String> = self.ask(at, &["INFO", "replication"]);
+        info.is_ok_and(|info| info.contains("role:master") || info.contains("_link_status:up"))
+    }
+
+    fn join(&mut self) -> Outcome<()> {
+        let ids = (0..SERVERS).map(|at| self.ask(at, &["CLUSTER", "MYID"]));
+        self.ids = ids.collect::<Outcome<_>>()?;
+        let share = SLOTS / PRIMARIES + 1;
+        for at in 0..SERVERS {
+            let () = self.ask(at, &["CLUSTER", "SET-CONFIG-EPOCH", &(at + 1).to_string()])?;
+            let info: String = self
+                .ask(at, &["CONFIG", "GET", "cluster-port"])
+                .map(|pair: (String, String)| pair.1)?;
+            let port = self.servers[at].port().to_string();
+            let () = self.ask(0, &["CLUSTER", "MEET", "127.0.0.1", &port, &info])?;
+        }
+        for at in 0..PRIMARIES {
+            let first = share * at;
+            let last = (first + share - 1).min(SLOTS - 1);
+            let range = [first.to_string(), last.to_string()];
+            let () = self.ask(at.into(), &["CLUSTER", "ADDSLOTSRANGE", &range[0], &range[1]])?;
+        }
+        settled("the servers know each other", || {
+            (0..SERVERS).all(|at| {
+                let nodes: Outcome<String> = self.ask(at, &["CLUSTER", "NODES"]);
+                nodes.is_ok_and(|nodes| self.ids.iter().all(|id| nodes.contains(id)))
+            })
+        })?;
+        let primaries = usize::from(PRIMARIES);
+        for at in primaries..SERVERS {
+            let () = self.ask(at, &["CLUSTER", "REPLICATE", &self.ids[at - primaries]])?;
+        }
+        self.settle()
+    }
+}
+
+fn start(args: &[&str]) -> RedisServer {
+    let bus = free_port().to_string();
+    let own = ["--cluster-enabled", "yes", "--cluster-port", &bus];
+    let fast = ["--cluster-node-timeout", NODE_TIMEOUT_MS, "--repl-diskless-sync-delay", "0"];
+    RedisServer::start_with(&[&own[..], &fast, args].concat())
+}
+
+fn settled(what: &str, is: impl Fn() -> bool) -> Outcome<()> {
+    for _ in 0..TRIES {
+        if is() {
+            return Ok(());
+        }
+        thread::park_timeout(PAUSE);
+    }
+    Err(format!("waited too long until {what}").into())
+}
