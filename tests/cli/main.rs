@@ -2,11 +2,16 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests, which clippy takes for other code")]
 
+#[cfg(feature = "tls")]
+#[path = "../secure/authority.rs"]
+mod authority;
 mod changes;
 mod doctor;
 mod doctor_permissions;
 mod liar;
 mod reading;
+#[cfg(feature = "tls")]
+mod tls;
 mod usage;
 mod watch;
 

@@ -1,3 +1,5 @@
+#[cfg(feature = "tls")]
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser as NonEmpty;
@@ -42,6 +44,18 @@ pub(crate) struct Global {
     /// The name of the primary that the sentinels at --url know
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) sentinel: Option<String>,
+    /// The certificates (PEM) of who may vouch for the server, for rediss:// URLs
+    #[cfg(feature = "tls")]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) cacert: Option<PathBuf>,
+    /// The certificate (PEM) to show to the server
+    #[cfg(feature = "tls")]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) cert: Option<PathBuf>,
+    /// The private key (PEM) of that certificate
+    #[cfg(feature = "tls")]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) key_file: Option<PathBuf>,
     /// The cache's key prefix: its name and a colon unless it has a key_prefix
     #[arg(long, global = true, value_parser = prefix)]
     prefix: Option<String>,

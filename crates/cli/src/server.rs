@@ -29,11 +29,11 @@ impl Server {
                  redis://user:password@host:6379/0"
             ))
         };
-        let (client, address) = match &global.sentinel {
+        let (builder, address) = match &global.sentinel {
             Some(name) => {
                 let urls: Vec<_> = global.url.iter().flat_map(|urls| urls.split(',')).collect();
                 let address = format!("{name} of {} sentinels", urls.len());
-                (RedisClient::sentinel(urls, name).await, address)
+                (RedisClient::sentinel_builder(urls, name), address)
             }
             None if global.url.len() > 1 => {
                 return Err(Failure::usage("several URLs are given, but no --sentinel"));
@@ -41,10 +41,13 @@ impl Server {
             None => {
                 let info = first.as_str().into_connection_info();
                 let info = info.map_err(|error| unsound(error.to_string()))?;
-                (RedisClient::connect(first).await, info.addr().to_string())
+                (RedisClient::builder(first), info.addr().to_string())
             }
         };
-        let client = client.map_err(|error| unsound(error.to_string()))?;
+        let builder = builder.client_name("crinkle-cli");
+        #[cfg(feature = "tls")]
+        let builder = certified(builder, global)?;
+        let client = builder.connect().await.map_err(|error| unsound(error.to_string()))?;
         Ok(Self { client, address, limit: global.timeout() })
     }
 
@@ -103,5 +106,26 @@ impl Server {
     /// What is good to know and not always allowed.
     pub(crate) async fn optional<T: FromRedisValue>(&self, ask: &Cmd) -> Option<T> {
         timeout(self.limit, ask.query_async(&mut self.client.clone())).await.ok()?.ok()
+    }
+}
+
+/// With the certificates of the command line.
+#[cfg(feature = "tls")]
+fn certified(
+    mut builder: crinkle_l2_redis::RedisClientBuilder,
+    global: &Global,
+) -> Result<crinkle_l2_redis::RedisClientBuilder, Failure> {
+    let read = |path: &std::path::Path| {
+        let unreadable =
+            |error| Failure::usage(format!("{} cannot be read: {error}", path.display()));
+        std::fs::read(path).map_err(unreadable)
+    };
+    if let Some(path) = &global.cacert {
+        builder = builder.ca_certificates(read(path)?);
+    }
+    match (&global.cert, &global.key_file) {
+        (None, None) => Ok(builder),
+        (Some(cert), Some(key)) => Ok(builder.client_certificate(read(cert)?, read(key)?)),
+        _ => Err(Failure::usage("--cert and --key-file need each other")),
     }
 }
