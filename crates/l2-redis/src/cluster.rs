@@ -44,6 +44,8 @@ struct State {
     seeds: Vec<ConnectionInfo>,
     name: Option<String>,
     credentials: Option<AskCredentials>,
+    /// Which of the primaries takes what has no key.
+    home: usize,
     known: Mutex<Known>,
 }
 
@@ -67,9 +69,9 @@ impl Cluster {
         name: Option<String>,
         credentials: Option<AskCredentials>,
     ) -> Self {
-        let turn = usize::try_from(RandomState::new().hash_one(0) % 1024).unwrap_or_default();
-        let known = Mutex::new(Known { turn, ..Known::default() });
-        Self { shared: Arc::new(State { seeds, name, credentials, known }) }
+        let home = usize::try_from(RandomState::new().hash_one(0) % 1024).unwrap_or_default();
+        let known = Mutex::new(Known { turn: home, ..Known::default() });
+        Self { shared: Arc::new(State { seeds, name, credentials, home, known }) }
     }
 
     pub(crate) async fn command(&self, cmd: &Cmd) -> RedisResult<Value> {
@@ -202,7 +204,8 @@ impl Cluster {
         let slots = self.slots().await?;
         let Some(key) = key(cmd) else {
             let primaries = slots.primaries();
-            return Ok(primaries[self.turn() % primaries.len()].clone());
+            // The same one always: what is published stays in order.
+            return Ok(primaries[self.shared.home % primaries.len()].clone());
         };
         slots.owner(slot(key)).cloned().ok_or_else(|| {
             drop(self.look());
@@ -372,7 +375,7 @@ fn key(cmd: &Cmd) -> Option<&[u8]> {
     };
     match arg(0)? {
         b"EVALSHA" | b"EVAL" | b"evalsha" => arg(3),
-        b"SCRIPT" | b"script" => None,
+        b"PUBLISH" | b"SCRIPT" | b"script" => None,
         _ => arg(1),
     }
 }

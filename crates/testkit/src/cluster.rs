@@ -255,11 +255,13 @@ impl ClusterServers {
         let share = SLOTS / PRIMARIES + 1;
         for at in 0..SERVERS {
             let () = self.ask(at, &["CLUSTER", "SET-CONFIG-EPOCH", &(at + 1).to_string()])?;
-            let info: String = self
+        }
+        for at in 1..SERVERS {
+            let bus: String = self
                 .ask(at, &["CONFIG", "GET", "cluster-port"])
                 .map(|pair: (String, String)| pair.1)?;
             let port = self.servers[at].port().to_string();
-            let () = self.ask(0, &["CLUSTER", "MEET", "127.0.0.1", &port, &info])?;
+            let () = self.ask(0, &["CLUSTER", "MEET", "127.0.0.1", &port, &bus])?;
         }
         for at in 0..PRIMARIES {
             let first = share * at;
