@@ -62,16 +62,14 @@ impl TagIndex {
 /// Frees the keys of a set, chunk by chunk, and puts those back whose records are younger.
 async fn sweep(client: &RedisClient, set: &str, advanced: Advanced) -> RedisResult<usize> {
     let mut connection = client.clone();
-    let mut left: usize = redis::cmd("SCARD").arg(set).query_async(&mut connection).await?;
     let (mut freed, mut younger) = (0, Vec::new());
-    while left > 0 {
+    // Who is this far among what was written since has seen about all that was there before.
+    while younger.len() < CHUNK {
         let mut pop = redis::cmd("SPOP");
-        let keys: Vec<String> =
-            pop.arg(set).arg(left.min(CHUNK)).query_async(&mut connection).await?;
+        let keys: Vec<String> = pop.arg(set).arg(CHUNK).query_async(&mut connection).await?;
         if keys.is_empty() {
             break;
         }
-        left -= keys.len().min(left);
         let gone = try_join_all(keys.iter().map(|key| free(client, key, advanced))).await?;
         freed += gone.iter().filter(|gone| **gone).count();
         younger.extend(keys.into_iter().zip(gone).filter(|(_, gone)| !gone).map(|(key, _)| key));

@@ -66,7 +66,7 @@ impl L2Op {
     /// Whether it can change what the store holds.
     #[must_use]
     pub fn writes(self) -> bool {
-        !matches!(self, Self::Look | Self::Heads | Self::Sync)
+        !matches!(self, Self::Look | Self::Heads | Self::Sync | Self::Lineage)
     }
 }
 
