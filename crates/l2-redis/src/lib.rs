@@ -29,6 +29,7 @@ mod connection;
 mod doctor;
 mod error;
 mod ledger;
+mod lineage;
 mod reading;
 mod refusal;
 mod rights;

@@ -19,7 +19,7 @@ use crate::doctor::Doctor;
 use crate::error::l2_error;
 use crate::rights::Rights;
 use crate::tag_index::TagIndex;
-use crate::{ledger, reading, scripts};
+use crate::{ledger, lineage, reading, scripts};
 
 /// How many barriers a ledger keeps exactly, unless told otherwise; older ones fold into registers.
 const MAX_BARRIERS: usize = 200_000;
@@ -395,21 +395,8 @@ impl L2 for RedisL2 {
     /// The replication id, which is another after every promotion and every restart; in a cluster those of
     /// all primaries. `None` if this user may not run `INFO`.
     async fn lineage(&self) -> Result<Option<u64>, L2Error> {
-        let mut info = redis::cmd("INFO");
-        match self.client.ask_primaries::<String>(info.arg("replication")).await {
-            Ok(infos) => Ok(infos
-                .iter()
-                .map(|info| replication_id(info))
-                .try_fold(0_u64, |all, id| Some(all.rotate_left(1) ^ id?))),
-            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm) => Ok(None),
-            Err(error) => Err(l2_error(&error)),
-        }
+        lineage::of(&self.client).await
     }
-}
-
-fn replication_id(info: &str) -> Option<u64> {
-    let id = info.lines().find_map(|line| line.strip_prefix("master_replid:"))?;
-    u64::from_str_radix(id.get(..16)?, 16).ok()
 }
 
 fn by_script(key: &str, ask: Option<LeaseAsk>) -> ScriptInvocation<'static> {
