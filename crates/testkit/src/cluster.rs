@@ -150,16 +150,9 @@ impl ClusterServers {
     ///
     /// If none does in time.
     pub fn fail_over(&mut self, primary: usize) -> Outcome<usize> {
-        let id = self.ids[primary].clone();
-        let witness = (0..SERVERS).find(|at| *at != primary).unwrap_or_default();
-        let nodes: String = self.ask(witness, &["CLUSTER", "NODES"])?;
-        let replicas: Vec<_> = nodes.lines().filter(|line| line.contains(&id)).collect();
-        let replica = replicas.iter().find_map(|line| {
-            let own = line.split(' ').next()?;
-            let at = self.ids.iter().position(|known| known == own)?;
-            (at != primary).then_some(at)
-        });
-        let replica = replica.ok_or("it has no replica")?;
+        // Others may not have heard yet who follows it; it knows itself.
+        settled("it has a replica", || self.replica_of(primary).is_some())?;
+        let replica = self.replica_of(primary).ok_or("it has no replica")?;
         self.servers[primary].kill();
         let others: Vec<_> = (0..SERVERS).filter(|at| *at != primary).collect();
         settled("the replica takes over", || {
@@ -169,6 +162,17 @@ impl ClusterServers {
             })
         })?;
         Ok(replica)
+    }
+
+    /// Who follows a primary, as it sees that itself.
+    fn replica_of(&self, primary: usize) -> Option<usize> {
+        let nodes: String = self.ask(primary, &["CLUSTER", "NODES"]).ok()?;
+        let mut followers = nodes.lines().filter(|line| line.contains(&self.ids[primary]));
+        followers.find_map(|line| {
+            let own = line.split(' ').next()?;
+            let at = self.ids.iter().position(|known| known == own)?;
+            (at != primary).then_some(at)
+        })
     }
 
     /// Brings a server back that was killed; returns when all is well, and it is a replica that follows.
