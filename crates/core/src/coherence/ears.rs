@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::lease::CoherenceLease;
 use crate::clock::Moment;
 
 /// How many heartbeats are remembered; more are not sent in two polls unless somebody causes them.
@@ -14,7 +15,26 @@ const MOST: usize = 64;
 #[derive(Debug)]
 pub(super) struct Ears {
     poll: Duration,
-    owed: VecDeque<(Moment, Instant)>,
+    owed: VecDeque<Beat>,
+}
+
+#[derive(Debug)]
+struct Beat {
+    at: Moment,
+    sent: Instant,
+    /// The bus has taken it.
+    published: bool,
+}
+
+/// What the heartbeats say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Heard {
+    /// Nothing is amiss.
+    Well,
+    /// One was lost, and a later one has come back: others may have been lost with it.
+    Gap,
+    /// They do not come back.
+    Nothing,
 }
 
 impl Ears {
@@ -22,28 +42,44 @@ impl Ears {
         Self { poll, owed: VecDeque::new() }
     }
 
-    /// A heartbeat was sent, or should have been.
-    pub(super) fn sent(&mut self, at: Moment, now: Instant) {
+    /// A heartbeat is to be sent.
+    pub(super) fn sent(&mut self, at: Moment, sent: Instant) {
         if self.owed.len() < MOST {
-            self.owed.push_back((at, now));
+            self.owed.push_back(Beat { at, sent, published: false });
+        }
+    }
+
+    /// The bus has taken the last one.
+    pub(super) fn published(&mut self) {
+        if let Some(beat) = self.owed.back_mut() {
+            beat.published = true;
         }
     }
 
     /// Whether one is two polls late, and another half a poll: a process that was stopped finds one
-    /// that is as late as it slept. `answered` is the newest that has come back, or when listening began.
-    pub(super) fn are_deaf(&mut self, answered: Moment, now: Instant) -> bool {
-        while self.owed.front().is_some_and(|(at, _)| *at <= answered) {
+    /// that is as late as it slept. Or whether a later one has come back without it: a subscription keeps
+    /// their order.
+    pub(super) fn listen(&mut self, lease: &CoherenceLease, now: Instant) -> Heard {
+        let (answered, since) = (lease.answered(), lease.listening_since());
+        let came_back = lease.take_heard();
+        let mut gap = false;
+        while let Some(beat) = self.owed.front().filter(|beat| beat.at <= answered) {
+            gap |= beat.published && beat.at > since && !came_back.contains(&beat.at);
             self.owed.pop_front();
         }
         let late = |which, by| {
-            let sent = self.owed.get(which);
-            sent.is_some_and(|(_, sent): &(_, Instant)| now.duration_since(*sent) >= by)
+            let beat = self.owed.get(which);
+            beat.is_some_and(|beat: &Beat| now.duration_since(beat.sent) >= by)
         };
-        late(0, self.poll * 2) && late(1, self.poll / 2)
+        match late(0, self.poll * 2) && late(1, self.poll / 2) {
+            true => Heard::Nothing,
+            false if gap => Heard::Gap,
+            false => Heard::Well,
+        }
     }
 
     /// When the oldest one will be two polls late, if that is not over.
     pub(super) fn due(&self, now: Instant) -> Option<Instant> {
-        self.owed.front().map(|(_, sent)| *sent + self.poll * 2).filter(|due| *due > now)
+        self.owed.front().map(|beat| beat.sent + self.poll * 2).filter(|due| *due > now)
     }
 }

@@ -2,7 +2,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::clock::{Moment, nanos};
-use crate::sync::AtomicU64;
+use crate::sync::{AtomicU64, Mutex};
 
 /// Until when an entry verified in the current session needs no check of its own.
 #[derive(Debug)]
@@ -13,7 +13,12 @@ pub(crate) struct CoherenceLease {
     heard_at: AtomicU64,
     listening_since: AtomicU64,
     until: AtomicU64,
+    /// When those that came back since the last look were sent.
+    came_back: Mutex<Vec<Moment>>,
 }
+
+/// How many heartbeats come back between two looks at most; the rest count as lost.
+const MOST: usize = 64;
 
 impl CoherenceLease {
     /// A lease of length X that begins with the first proof.
@@ -24,6 +29,7 @@ impl CoherenceLease {
             heard_at: AtomicU64::new(0),
             listening_since: AtomicU64::new(0),
             until: AtomicU64::new(0),
+            came_back: Mutex::default(),
         }
     }
 
@@ -64,8 +70,23 @@ impl CoherenceLease {
 
     /// The heartbeat sent at `sent` came back.
     pub(crate) fn heard(&self, sent: Moment) {
+        let mut came_back = self.came_back.lock();
+        if came_back.len() < MOST {
+            came_back.push(sent);
+        }
+        drop(came_back);
         self.heard_at.fetch_max(sent.as_nanos(), Ordering::AcqRel);
         self.extend();
+    }
+
+    /// When the heartbeats were sent that have come back since the last call.
+    pub(super) fn take_heard(&self) -> Vec<Moment> {
+        std::mem::take(&mut *self.came_back.lock())
+    }
+
+    /// Since when there is a subscription.
+    pub(super) fn listening_since(&self) -> Moment {
+        Moment::from_nanos(self.listening_since.load(Ordering::Acquire))
     }
 
     /// The subscription is gone: from here on nothing is proven. What was proven holds until its
@@ -82,8 +103,7 @@ impl CoherenceLease {
 
     /// Heartbeats sent until then have come back, or went out before anybody listened.
     pub(crate) fn answered(&self) -> Moment {
-        let since = self.listening_since.load(Ordering::Acquire);
-        self.heard_at().max(Moment::from_nanos(since))
+        self.heard_at().max(self.listening_since())
     }
 
     fn extend(&self) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 use tracing::Instrument;
 
-use super::ears::Ears;
+use super::ears::{Ears, Heard};
 use crate::backplane::message::KeyOp;
 use crate::backplane::publish::Bus;
 use crate::cache::Inner;
@@ -56,7 +56,9 @@ async fn tick<C: Sync>(inner: &Inner<C>, l2: &Access, told: &mut Told, ears: &mu
     let (asked, now) = (inner.now(), Instant::now());
     if let Some(bus) = &inner.bus {
         ears.sent(asked, now);
-        speak(inner, bus, asked, told).await;
+        if speak(inner, bus, asked, told).await {
+            ears.published();
+        }
     }
     if let Some(doubt) = inner.hearsay.doubt(inner.now()) {
         inner.doubt(doubt);
@@ -83,11 +85,12 @@ struct Told {
 
 /// The heartbeat to ourselves, and to the others how far our sequence has come: when it has moved, and
 /// every ten polls, for those who have lost the last message and that news of it.
-async fn speak<C: Sync>(inner: &Inner<C>, bus: &Bus, asked: Moment, told: &mut Told) {
+/// True if the bus has taken the heartbeat.
+async fn speak<C: Sync>(inner: &Inner<C>, bus: &Bus, asked: Moment, told: &mut Told) -> bool {
     let limit = inner.l2_limit();
     if let Err(error) = bus.beat(asked.as_nanos(), limit).await {
         tracing::debug!(%error, "the heartbeat could not be sent");
-        return;
+        return false;
     }
     let next = bus.next();
     let again = asked.since(told.at) >= inner.settings.poll * 10;
@@ -95,6 +98,7 @@ async fn speak<C: Sync>(inner: &Inner<C>, bus: &Bus, asked: Moment, told: &mut T
     if due && bus.tell_sequence(limit).await.is_ok() {
         *told = Told { next, at: asked };
     }
+    true
 }
 
 /// Compares the replica with the ledger until there is nothing left to ask.
@@ -130,12 +134,19 @@ async fn sync<C: Sync>(inner: &Inner<C>, l2: &Access, asked: Moment) -> Result<(
 /// L2 answers: if the own heartbeat does not come back, this node's ears are gone, and what it holds
 /// must be verified.
 fn listen_check<C>(inner: &Inner<C>, ears: &mut Ears, now: Instant) {
-    let deaf = ears.are_deaf(inner.node.lease.answered(), now);
+    let heard = ears.listen(&inner.node.lease, now);
     let subscribed = inner.link.read().subscribed;
-    if deaf && !sabotaged!(DeafnessUnnoticed) {
-        inner.doubt(Doubt::Deaf);
-        if subscribed {
-            inner.hearsay.resubscribe.notify_one();
+    if sabotaged!(DeafnessUnnoticed) {
+        return;
+    }
+    match heard {
+        Heard::Well => {}
+        Heard::Gap => inner.doubt(Doubt::MessageLost),
+        Heard::Nothing => {
+            inner.doubt(Doubt::Deaf);
+            if subscribed {
+                inner.hearsay.resubscribe.notify_one();
+            }
         }
     }
 }
