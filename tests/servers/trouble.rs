@@ -17,9 +17,20 @@ fn options() -> EntryOptions {
 }
 
 async fn cache_at(url: &str) -> Cache {
+    cache_with(url, options()).await
+}
+
+/// For tests of what is answered, not of how long that may take.
+async fn patient_at(url: &str) -> Cache {
+    let limit = Duration::from_secs(5);
+    let patient = options().l2_soft_timeout(limit).l2_hard_timeout(limit);
+    cache_with(url, patient).await
+}
+
+async fn cache_with(url: &str, options: EntryOptions) -> Cache {
     let client = RedisClient::connect(url).await.expect("a sound URL");
     Cache::builder("shop")
-        .default_options(options())
+        .default_options(options)
         .l2(RedisL2::new(client.clone()))
         .backplane(RedisBackplane::new(client))
         .build()
@@ -155,8 +166,8 @@ async fn another_type_at_a_key_is_a_counted_miss_and_is_left_alone() {
 async fn foreign_and_corrupt_bytes_at_a_key_are_counted_misses_that_refill() {
     let server = RedisServer::start();
     let mut raw = raw(&server).await;
-    let cache = cache_at(&server.app_url()).await;
-    let other = cache_at(&server.app_url()).await;
+    let cache = patient_at(&server.app_url()).await;
+    let other = patient_at(&server.app_url()).await;
     ready(&cache).await;
     ready(&other).await;
     load(&cache, "flipped", 1).await;
@@ -170,7 +181,7 @@ async fn foreign_and_corrupt_bytes_at_a_key_are_counted_misses_that_refill() {
         assert!(other.get::<u64>(key).await.expect("no error").is_none());
         assert!(other.stats().l2_undecodable > before, "{key} was not counted");
         assert_eq!(load(&other, key, 7).await.source(), Source::Factory);
-        let third = cache_at(&server.app_url()).await;
+        let third = patient_at(&server.app_url()).await;
         ready(&third).await;
         assert_eq!(load(&third, key, 8).await.source(), Source::L2, "{key} was not refilled");
     }
