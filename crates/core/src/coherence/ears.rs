@@ -83,3 +83,32 @@ impl Ears {
         self.owed.front().map(|beat| beat.sent + self.poll * 2).filter(|due| *due > now)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(secs: u64) -> Moment {
+        Moment::from_nanos(secs * 1_000_000_000)
+    }
+
+    /// S3: what was lost with a heartbeat is in doubt as soon as a later one has come back.
+    #[test]
+    fn a_heartbeat_that_a_later_one_overtakes_is_a_gap_if_it_was_published() {
+        for published in [true, false] {
+            let (mut ears, now) = (Ears::new(Duration::from_secs(1)), Instant::now());
+            let lease = CoherenceLease::new(Duration::from_secs(30));
+            lease.listen(at(1));
+            ears.sent(at(2), now);
+            if published {
+                ears.published();
+            }
+            ears.sent(at(3), now);
+            ears.published();
+            lease.heard(at(3));
+            let expected = if published { Heard::Gap } else { Heard::Well };
+            assert_eq!(ears.listen(&lease, now), expected);
+            assert_eq!(ears.listen(&lease, now), Heard::Well, "it is told once");
+        }
+    }
+}
