@@ -11,3 +11,4 @@ mod mirror;
 mod plain;
 mod races;
 mod shelf;
+mod upgrade;
