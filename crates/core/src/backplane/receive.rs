@@ -4,6 +4,7 @@
 //! back-off and full jitter. Coming up is a doubt (what happened before is unknown), not a flush.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -150,11 +151,13 @@ fn disconnected<C>(inner: &Inner<C>) {
 }
 
 async fn listen<C: Sync>(inner: &Inner<C>, bus: &Bus, subscription: &mut dyn Subscription) {
+    let mut closing = pin!(inner.closing.cancelled());
+    let mut resubscribe = pin!(inner.hearsay.resubscribe.notified());
     loop {
         let incoming = tokio::select! {
             biased;
-            () = inner.closing.cancelled() => return,
-            () = inner.hearsay.resubscribe.notified() => return,
+            () = &mut closing => return,
+            () = &mut resubscribe => return,
             incoming = subscription.next() => incoming,
         };
         match incoming {

@@ -1,5 +1,6 @@
 //! Every P: the heartbeat, the `SYNC`, and whatever has to be repaired.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,21 +36,26 @@ const ROUNDS: usize = 256;
 pub(crate) async fn run<C: Send + Sync + 'static>(inner: Arc<Inner<C>>) {
     let Some(l2) = &inner.l2 else { return };
     let (mut told, mut ears) = (Told::default(), Ears::new(inner.settings.poll));
+    let mut closing = pin!(inner.closing.cancelled());
     loop {
         let started = Instant::now();
         tick(&inner, l2, &mut told, &mut ears).instrument(spans::poll(&inner.name)).await;
         inner.watch_coherence();
-        // However often a peer's messages ask for a `SYNC`, it is not sent more often than this.
-        sleep_until(started + LEAST_PAUSE).await;
         let next = started + inner.settings.poll;
         let next = ears.due(started).map_or(next, |due| due.min(next));
         tokio::select! {
             biased;
-            () = inner.closing.cancelled() => return,
-            () = inner.node.sync_wanted.notified() => {}
-            () = sleep_until(next) => {}
+            () = &mut closing => return,
+            () = wanted(&inner, started) => {}
+            () = sleep_until(next.max(started + LEAST_PAUSE)) => {}
         }
     }
+}
+
+/// Somebody wants a `SYNC`. However often a peer's messages ask for one, it is not sent more often than this.
+async fn wanted<C: Sync>(inner: &Inner<C>, started: Instant) {
+    inner.node.sync_wanted.notified().await;
+    sleep_until(started + LEAST_PAUSE).await;
 }
 
 async fn tick<C: Sync>(inner: &Inner<C>, l2: &Access, told: &mut Told, ears: &mut Ears) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crinkle_core::{Cached, EntryOptions, Error, ErrorKind, Reach, Receipt, Source};
 use rand::Rng;
 use rand::rngs::StdRng;
+use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use super::plan::options;
@@ -123,6 +124,18 @@ impl Wish {
     }
 }
 
+/// A caller with a task of its own.
+pub(super) fn spawn(
+    world: Arc<World>,
+    node: Arc<Node>,
+    wish: Wish,
+    options: EntryOptions,
+    gives_up: Option<u64>,
+) -> JoinHandle<usize> {
+    // Large, and moved several times on its way into a task.
+    tokio::spawn(Box::pin(grant(world, node, wish, options, gives_up)))
+}
+
 /// Makes a wish come true on a node, and writes down what came of it. A caller may give up.
 pub(super) async fn grant(
     world: Arc<World>,
@@ -145,7 +158,7 @@ pub(super) async fn grant(
     }
     let call = world.begin_call(node.id, wish.what(), wish.scopes());
     let mut down = node.link.down.subscribe();
-    let work = CALL.scope(call, perform(&world, &node, call, wish, options));
+    let work = CALL.scope(call, Box::pin(perform(&world, &node, call, wish, options)));
     let limited = async {
         match gives_up {
             Some(after) => timeout(Duration::from_millis(after), work).await.ok(),
@@ -299,7 +312,7 @@ fn answered(world: &World, call: usize, key: u8, cached: &Cached<String>) {
 }
 
 /// Callers, one after the other, each on a task of its own.
-pub(super) async fn act(world: Arc<World>) -> Vec<tokio::task::JoinHandle<usize>> {
+pub(super) async fn act(world: Arc<World>) -> Vec<JoinHandle<usize>> {
     let mut rng = super::plan::rng(world.plan.seed, 2);
     let mut callers = Vec::with_capacity(world.plan.ops);
     for at in 0..world.plan.ops {
@@ -319,7 +332,7 @@ pub(super) async fn act(world: Arc<World>) -> Vec<tokio::task::JoinHandle<usize>
         let wish = wish(&mut rng, world.plan.keys);
         let gives_up = rng.random_bool(0.08).then(|| rng.random_range(0..60));
         let options = options(&mut rng);
-        callers.push(tokio::spawn(grant(Arc::clone(&world), node, wish, options, gives_up)));
+        callers.push(spawn(Arc::clone(&world), node, wish, options, gives_up));
     }
     callers
 }

@@ -1,6 +1,7 @@
 //! One node's way to the bus: messages are lost, repeated, kept back and reordered.
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use crinkle_core::backplane::{Backplane, BackplaneError, Incoming, Subscription}
 use crinkle_core::l2::BusId;
 use crinkle_core::protocol::KeyHash;
 use rand::Rng;
+use tokio::sync::futures::OwnedNotified;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::plan::{KEYS, LATE_MESSAGE_MS, PROBES};
@@ -35,6 +37,8 @@ struct SimSubscription {
     queue: BTreeMap<(Instant, u64), Incoming>,
     sent: u64,
     newest: Option<Instant>,
+    /// The plan has something in store for it.
+    moved: Pin<Box<OwnedNotified>>,
 }
 
 impl SimBus {
@@ -113,18 +117,19 @@ impl Backplane for SimBus {
         let at = self.world.at();
         self.world.log.lock().subscribed.push((self.link.node, at));
         let (world, link) = (Arc::clone(&self.world), Arc::clone(&self.link));
-        let queue = BTreeMap::new();
-        Ok(Box::new(SimSubscription { inner, world, link, life, queue, sent: 0, newest: None }))
+        let moved = Box::pin(Arc::clone(&link.moved).notified_owned());
+        let (queue, sent, newest) = (BTreeMap::new(), 0, None);
+        Ok(Box::new(SimSubscription { inner, world, link, life, queue, sent, newest, moved }))
     }
 }
 
 impl SimSubscription {
     /// Decides about what came in.
     fn take(&mut self, incoming: Incoming) {
-        let now = self.world.ms();
+        let (now, ms) = (Instant::now(), self.world.ms());
         let (mute, drops, repeats, reorders) = {
             let trouble = self.link.trouble.lock();
-            (trouble.mute > now, trouble.drops > now, trouble.repeats > now, trouble.reorders > now)
+            (trouble.mute > ms, trouble.drops > ms, trouble.repeats > ms, trouble.reorders > ms)
         };
         let (lost, late, usual) = {
             let mut rng = self.link.rng.lock();
@@ -138,7 +143,7 @@ impl SimSubscription {
         let copies = if repeats { 2 } else { 1 };
         for copy in 0..copies {
             let delay = if reorders || copy > 0 { late } else { usual.saturating_sub(7) };
-            let mut due = Instant::now() + Duration::from_millis(delay);
+            let mut due = now + Duration::from_millis(delay);
             if !reorders && copy == 0 {
                 due = self.newest.map_or(due, |newest| newest.max(due));
                 self.newest = Some(due);
@@ -150,6 +155,9 @@ impl SimSubscription {
 
     /// What has arrived.
     fn arrived(&mut self) -> Option<Incoming> {
+        if self.queue.is_empty() {
+            return None;
+        }
         let first = self.queue.first_entry().filter(|first| first.key().0 <= Instant::now())?;
         let incoming = first.remove();
         if let Incoming::Message(bytes) = &incoming {
@@ -161,6 +169,23 @@ impl SimSubscription {
         }
         Some(incoming)
     }
+
+    /// What the plan has in store for it: the end of the subscription, or something that nobody sent.
+    fn planned(&self) -> Option<Option<Incoming>> {
+        let mut trouble = self.link.trouble.lock();
+        if trouble.life != self.life {
+            return Some(None);
+        }
+        if trouble.junk > 0 {
+            trouble.junk -= 1;
+            return Some(Some(Incoming::Message(Bytes::from_static(b"CB\x01junk"))));
+        }
+        if trouble.lags > 0 {
+            trouble.lags -= 1;
+            return Some(Some(Incoming::Lagged));
+        }
+        None
+    }
 }
 
 #[async_trait]
@@ -170,19 +195,8 @@ impl Subscription for SimSubscription {
             if *self.link.down.borrow() {
                 std::future::pending::<()>().await;
             }
-            {
-                let mut trouble = self.link.trouble.lock();
-                if trouble.life != self.life {
-                    return None;
-                }
-                if trouble.junk > 0 {
-                    trouble.junk -= 1;
-                    return Some(Incoming::Message(Bytes::from_static(b"CB\x01junk")));
-                }
-                if trouble.lags > 0 {
-                    trouble.lags -= 1;
-                    return Some(Incoming::Lagged);
-                }
+            if let Some(planned) = self.planned() {
+                return planned;
             }
             if let Some(incoming) = self.arrived() {
                 return Some(incoming);
@@ -196,7 +210,9 @@ impl Subscription for SimSubscription {
             };
             tokio::select! {
                 biased;
-                () = self.link.moved.notified() => {}
+                () = &mut self.moved => {
+                    self.moved.set(Arc::clone(&self.link.moved).notified_owned());
+                }
                 incoming = self.inner.next() => {
                     let incoming = incoming?;
                     self.take(incoming);

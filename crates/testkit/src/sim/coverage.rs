@@ -4,7 +4,7 @@ use crinkle_core::Stats;
 
 use super::Counts;
 use super::plan::Plan;
-use crate::history::{Applied, Deed, Heard, Load, Log, Outcome, Scope, What};
+use crate::history::{Applied, Deed, Fault, Heard, Load, Log, Outcome, Scope, What};
 
 /// Names that must not be zero after many seeds. Everything else that is counted is printed as well.
 const EXPECTED: &[&str] = &[
@@ -157,12 +157,24 @@ impl Coverage {
 
     /// The cases of the specification, where they really overlapped.
     fn races(&mut self, log: &Log, plan: &Plan) {
-        let mut add = |name, found: bool| *self.0.entry(name).or_default() += u64::from(found);
+        let mut add = |name, found: bool| {
+            if found {
+                *self.0.entry(name).or_default() += 1;
+            }
+        };
         for load in &log.loads {
             load_races(log, load, &mut add);
         }
+        let faults = Faults::of(log);
+        let mut heard = vec![Vec::new(); log.applied.len()];
+        for one in &log.heard {
+            heard[one.applied].push(*one);
+        }
         for (at, change) in log.applied.iter().enumerate() {
-            change_races(log, plan, at, change, &mut add);
+            change_races(log, plan, &faults, at, change, &mut add);
+            let early = is_early(log, &heard, at);
+            add("gap", early);
+            add("T6", early);
         }
         for call in &log.calls {
             add("cancelled", call.outcome == Outcome::Cancelled);
@@ -222,35 +234,62 @@ fn load_races(log: &Log, load: &Load, add: Add<'_>) {
     );
 }
 
-fn change_races(log: &Log, plan: &Plan, at: usize, change: &Applied, add: Add<'_>) {
-    let fault = |names: &[&str], node: Option<usize>| {
-        log.faults.iter().any(|fault| {
-            let on = fault.from.ms <= change.at.ms && change.at.ms <= fault.until_ms;
-            on && names.contains(&fault.name) && (node.is_none() || fault.node == node)
+/// The faults that races are told by.
+struct Faults<'a> {
+    disconnects: Vec<&'a Fault>,
+    deaf: Vec<&'a Fault>,
+    lost_replies: Vec<&'a Fault>,
+}
+
+impl<'a> Faults<'a> {
+    fn of(log: &'a Log) -> Self {
+        let named = |name| log.faults.iter().filter(|fault| fault.name == name).collect();
+        Self {
+            disconnects: named("disconnect"),
+            deaf: named("deaf"),
+            lost_replies: named("reply lost"),
+        }
+    }
+}
+
+/// Whether one of them was in force, for a node or at all.
+fn in_force(faults: &[&Fault], change: &Applied, node: Option<usize>) -> bool {
+    faults.iter().any(|fault| {
+        let on = fault.from.ms <= change.at.ms && change.at.ms <= fault.until_ms;
+        on && (node.is_none() || fault.node == node)
+    })
+}
+
+/// Whether a node was told of this removal before one that came shortly before it. `heard` is by change.
+fn is_early(log: &Log, heard: &[Vec<Heard>], at: usize) -> bool {
+    let is_barrier = |at: usize| matches!(log.applied[at].deed, Deed::Advance { .. });
+    let recent = |before: &usize| log.applied[at].at.ms - log.applied[*before].at.ms < 1000;
+    is_barrier(at)
+        && heard[at].iter().any(|one| {
+            let known = |h: &Heard| h.node == one.node && h.at < one.at;
+            let mut before = (0..at).rev().take_while(recent).filter(|before| is_barrier(*before));
+            before.any(|before| !heard[before].iter().any(known))
         })
-    };
+}
+
+fn change_races(
+    log: &Log,
+    plan: &Plan,
+    faults: &Faults<'_>,
+    at: usize,
+    change: &Applied,
+    add: Add<'_>,
+) {
     let clears = matches!(change.deed, Deed::Advance { scope: Scope::All, .. });
     let barrier = matches!(change.deed, Deed::Advance { .. });
-    add("T5", clears && fault(&["disconnect", "deaf"], None));
-    if barrier {
-        let mut heard = log.heard.iter().filter(|heard| heard.applied == at);
-        let early = heard.any(|heard| {
-            log.applied[..at].iter().enumerate().any(|(before, a)| {
-                let known =
-                    |h: &Heard| h.applied == before && h.node == heard.node && h.at < heard.at;
-                matches!(a.deed, Deed::Advance { .. })
-                    && change.at.ms - a.at.ms < 1000
-                    && !log.heard.iter().any(known)
-            })
-        });
-        add("gap", early);
-        add("T6", early);
-        add("T10", plan.max_lifetime.as_secs() < 60 && change.at.ms > 5000);
-    }
-    add("T12", change.key.is_some() && fault(&["disconnect"], None));
+    let unheard =
+        || in_force(&faults.disconnects, change, None) || in_force(&faults.deaf, change, None);
+    add("T5", clears && unheard());
+    add("T10", barrier && plan.max_lifetime.as_secs() < 60 && change.at.ms > 5000);
+    add("T12", change.key.is_some() && in_force(&faults.disconnects, change, None));
     add("T13", matches!(change.deed, Deed::Wipe | Deed::LedgerLost));
     add("T14", barrier && change.lost.is_some());
-    add("T21", change.call.is_some() && fault(&["reply lost"], change.node));
+    add("T21", change.call.is_some() && in_force(&faults.lost_replies, change, change.node));
     let expired_before = || {
         log.applied[..at]
             .iter()

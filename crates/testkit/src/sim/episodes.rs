@@ -8,7 +8,7 @@ use rand::Rng;
 use rand::rngs::StdRng;
 use tokio::time::sleep;
 
-use super::actors::{Wish, grant};
+use super::actors::{Wish, grant, spawn};
 use super::plan::Plan;
 use super::source::{Ends, Run};
 use super::trouble;
@@ -140,13 +140,7 @@ async fn back_by_then(world: &Arc<World>) {
     let mut callers = Vec::new();
     for _ in 0..12 {
         let removal = Wish::Remove { keys: vec![0] };
-        callers.push(tokio::spawn(grant(
-            Arc::clone(world),
-            Arc::clone(&one),
-            removal,
-            long(),
-            None,
-        )));
+        callers.push(spawn(Arc::clone(world), Arc::clone(&one), removal, long(), None));
         sleep(Duration::from_millis(90)).await;
     }
     for caller in callers {

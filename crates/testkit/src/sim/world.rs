@@ -52,7 +52,7 @@ pub(super) struct Link {
     pub(super) rng: Mutex<StdRng>,
     pub(super) trouble: Mutex<Trouble>,
     /// Something changed that a subscription must look at.
-    pub(super) moved: Notify,
+    pub(super) moved: Arc<Notify>,
     /// True once the node is down.
     pub(super) down: watch::Sender<bool>,
 }
@@ -157,7 +157,7 @@ impl World {
         let link = Arc::new(Link {
             node: id,
             trouble: Mutex::default(),
-            moved: Notify::new(),
+            moved: Arc::default(),
             down: watch::Sender::new(false),
             rng: Mutex::new(rng),
         });

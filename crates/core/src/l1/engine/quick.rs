@@ -1,4 +1,5 @@
-use std::sync::Arc;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, LazyLock};
 use std::thread::available_parallelism;
 
 use foldhash::fast::RandomState;
@@ -67,9 +68,13 @@ impl Quick {
     }
 }
 
+/// How many threads may run at a time. To find out takes reading files of the kernel.
+static THREADS: LazyLock<usize> =
+    LazyLock::new(|| available_parallelism().map_or(2, NonZeroUsize::get));
+
 /// As many as there are threads to keep apart, and no more than leaves room in each for one of `fits`.
 fn shards(capacity: u64, fits: u64) -> usize {
-    let most = available_parallelism().map_or(8, |threads| threads.get() * 4);
+    let most = *THREADS * 4;
     let roomy = usize::try_from(capacity / fits / 2).unwrap_or(usize::MAX).clamp(1, most);
     // They are rounded up to a power of two, and an entry may take most of a shard, but not all of it.
     1 << roomy.ilog2()
