@@ -7,7 +7,12 @@ use std::time::Instant;
 
 use crinkle_core::sabotage::Sabotage;
 use crinkle_testkit::sim::{self, Job, Report};
+use mimalloc::MiMalloc;
 use serde_json::{Map, Value, json};
+
+/// A universe is many small allocations of one thread.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// From this many seeds on, everything must have occurred.
 const ENOUGH: u64 = 2000;
