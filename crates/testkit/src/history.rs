@@ -185,6 +185,9 @@ pub(crate) struct Synced {
     pub(crate) at: At,
 }
 
+/// The fault of a process that did not run: L2 does not answer it, and what it notes it notes late.
+pub(crate) const STOPPED: &str = "L2 does not answer a process that does not run";
+
 /// A fault that was in force for a while.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Fault {

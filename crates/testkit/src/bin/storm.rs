@@ -36,6 +36,7 @@ fn main() -> ExitCode {
         Ok(report) => report,
         Err(error) => return failed(&error.to_string()),
     };
+    tell(&report);
     if json {
         print_json(&report, job.topology);
     } else {
@@ -79,6 +80,14 @@ fn arguments() -> Option<Arguments> {
     Some(found)
 }
 
+/// The story of the first violation of each rule.
+fn tell(report: &Report) {
+    let mut told = BTreeSet::new();
+    for violation in report.violations.iter().filter(|v| told.insert(v.rule)) {
+        eprintln!("{}: {}\n{}", violation.rule, violation.what, violation.story);
+    }
+}
+
 fn print_json(report: &Report, topology: Topology) {
     let violations = report.violations.iter();
     let violations: Vec<_> =
@@ -99,10 +108,6 @@ fn print(report: &Report) {
     }
     for violation in report.violations.iter().take(20) {
         println!("VIOLATED {} in round {}: {}", violation.rule, violation.round, violation.what);
-    }
-    let mut told = BTreeSet::new();
-    for violation in report.violations.iter().filter(|v| told.insert(v.rule)) {
-        eprintln!("{}: {}\n{}", violation.rule, violation.what, violation.story);
     }
     println!(
         "{} calls, {} violations, a fresh answer was {} ms old at most",

@@ -1,7 +1,7 @@
 //! Calls, the store and factories: what was done, whoever looked.
 
 use super::{Judge, Violation};
-use crate::history::{Applied, At, Call, Deed, Load, Outcome, Said, Scope, What};
+use crate::history::{Applied, At, Call, Deed, Load, Outcome, STOPPED, Said, Scope, What};
 
 /// No call takes longer.
 const LONGEST_CALL_MS: u64 = 25_000;
@@ -107,11 +107,13 @@ impl Judge<'_> {
                 }
                 Deed::Set(load) => {
                     let call = &log.calls[log.loads[load].call];
-                    let life = &log.lives[call.node];
                     let late = applied.at.ms
                         > call.start.ms + self.terms.hard_ms + self.terms.straggles_ms;
-                    if late && life.jumped_ms.is_none() {
-                        let what = format!("load {load} was set long after its call had ended");
+                    if late && !self.slept(call.node, call.start.ms, applied.at.ms) {
+                        let ms = applied.at.ms - call.start.ms;
+                        let node = call.node;
+                        let what =
+                            format!("load {load} was set {ms} ms after its call began, by {node}");
                         self.found.push(Violation {
                             rule: "S10",
                             what,
@@ -123,6 +125,15 @@ impl Judge<'_> {
                 _ => {}
             }
         }
+    }
+
+    /// Whether a node's clock jumped, or its process did not run, so that it may have read an old answer late.
+    fn slept(&self, node: usize, from_ms: u64, to_ms: u64) -> bool {
+        let mut stops = self.log.faults.iter().filter(|fault| fault.name == STOPPED);
+        self.log.lives[node].jumped_ms.is_some()
+            || stops.any(|stop| {
+                stop.node == Some(node) && stop.from.ms <= to_ms && from_ms <= stop.until_ms
+            })
     }
 
     /// **S14**: at most two factories of a key run on a node, and two only if something was heard of

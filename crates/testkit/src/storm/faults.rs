@@ -13,6 +13,7 @@ use super::diary::now;
 use super::event::Ns;
 use super::name;
 use super::proxy::{Mode, Proxy};
+use crate::history::STOPPED;
 
 /// One kind of trouble.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,6 +142,7 @@ impl Kind {
             FlushAll | LedgerDeleted => "wipe",
             ScriptFlush => "script flush",
             SlotsMoved => "slots moved",
+            WorkerStopped => STOPPED,
             // Failovers, too: nobody answers for the keys of a primary until another has taken its place.
             _ => "L2 does not answer",
         }
