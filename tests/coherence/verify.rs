@@ -100,3 +100,15 @@ async fn what_is_heard_during_a_look_counts() {
     let _ = node.cache.remove("key").await.unwrap();
     assert!(!read.await.unwrap(), "it was removed while L2 was asked");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_with_more_time_is_not_held_to_the_limit_of_the_one_it_joined() {
+    let (_world, node) = doubting(&["key"]).await;
+    node.l2.always(L2Op::Heads, Fate::Delay(Duration::from_millis(400)));
+    let (one, two) = (node.cache.clone(), node.cache.clone());
+    let hasty = go(async move { one.get::<i32>("key").allow_stale().await.unwrap() });
+    pass(Duration::from_millis(10)).await;
+    let patient = go(async move { two.get::<i32>("key").await.unwrap() });
+    let _ = hasty.await.unwrap();
+    assert_eq!(patient.await.unwrap().expect("it waits long enough").source(), Source::L1);
+}

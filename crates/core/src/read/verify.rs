@@ -65,7 +65,9 @@ pub(super) async fn check<C: Send + Sync + 'static>(
         let (held, mut running) = (Arc::clone(&held), inner.checks.0.entry(id).or_default());
         running.as_ref().and_then(WeakShared::upgrade).unwrap_or_else(|| {
             let under_way = UnderWay { inner: Arc::clone(inner), id };
-            let look = async move { look_at(&under_way.inner, held, limit).await };
+            // Who comes later may have more time than who began; each waits no longer than it has.
+            let longest = limit.max(inner.l2_limit());
+            let look = async move { look_at(&under_way.inner, held, longest).await };
             let shared = look.boxed().shared();
             *running = shared.downgrade();
             shared
