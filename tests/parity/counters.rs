@@ -105,3 +105,30 @@ fn restated(mut stats: Stats, syncs: u64, messages: u64) -> Stats {
     stats.messages = messages;
     stats
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_has_only_ended_is_not_counted_as_hidden() {
+    let world = World::new().await;
+    let cache = world.node().await.cache;
+    put(&cache, "key", 1, &["tag"]).await;
+    pass(secs(3600)).await;
+    assert_eq!(any(&cache, "key").await, None);
+    assert_eq!(cache.stats().hidden, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_counter_of_checks_ever_falls() {
+    let world = World::new().await;
+    let (one, two) = (world.node().await, world.node().await);
+    put(&two.cache, "often", 1, &["tag"]).await;
+    for _ in 0..100 {
+        assert_eq!(fresh(&two.cache, "often").await, Some(1));
+    }
+    let before = two.cache.stats().checks_memo;
+    assert!(before > 0);
+    for key in 0..200 {
+        put(&one.cache, &format!("key:{key}"), 1, &["tag"]).await;
+        assert_eq!(fresh(&two.cache, &format!("key:{key}")).await, Some(1));
+    }
+    assert!(two.cache.stats().checks_memo >= before);
+}

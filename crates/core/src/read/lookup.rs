@@ -92,7 +92,7 @@ pub(crate) fn lookup<T: Value, C>(inner: &Inner<C>, call: &Call) -> Local<T> {
         }
         Verdict::Fresh => Local::Fresh(entry, now),
         Verdict::Hidden(_) if !sabotaged!(FailSafeIgnoresHard) => {
-            inner.counters.hidden.add();
+            inner.found(verdict);
             Local::Nothing(MissReason::of(verdict))
         }
         Verdict::Hidden(_) | Verdict::Stale(_) | Verdict::Unverified => {

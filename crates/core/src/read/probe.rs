@@ -357,9 +357,7 @@ impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
             ReadInto::Entry(entry) => {
                 let verdict = asked.judge(inner, key, &entry.meta);
                 self.flight.because(MissReason::of(verdict));
-                if let Verdict::Hidden(_) = verdict {
-                    inner.counters.hidden.add();
-                }
+                inner.found(verdict);
                 let version = entry.meta.version;
                 (Some((entry, verdict)), Some(version))
             }

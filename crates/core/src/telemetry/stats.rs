@@ -32,11 +32,6 @@ macro_rules! stats {
                 label: stats!(@label $($label $value)?),
                 read: |stats| Some(stats.$name),
             },)?)*
-            Series {
-                metric: "crinkle_checks_total",
-                label: Some(("path", "memo")),
-                read: |stats| Some(stats.l1_hits.saturating_sub(stats.checks_judged)),
-            },
         ];
     };
     (@label) => { None };
@@ -84,6 +79,8 @@ stats! {
     fence_hits => "crinkle_fence_hits_total",
     /// Entries found that a removal by tag or a clear hides.
     hidden => "crinkle_hidden_total",
+    /// Hits of L1 that comparing one number decided, about: hits less the checks below, at most so far.
+    checks_memo => "crinkle_checks_total" {path: "memo"},
     /// Checks that compared an entry with its barriers; the others compared one number.
     checks_judged => "crinkle_checks_total" {path: "judged"},
     /// Entries that L1 let go because it was full.
@@ -158,5 +155,10 @@ impl Counter {
 
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+
+    /// Raises it to `to`, and never lowers it; what it is then.
+    pub(crate) fn raise(&self, to: u64) -> u64 {
+        self.0.fetch_max(to, Ordering::Relaxed).max(to)
     }
 }

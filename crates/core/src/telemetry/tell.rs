@@ -9,15 +9,19 @@ use crate::entry::{Meta, Source};
 use crate::error::Error;
 use crate::events::{Event, EventKey, LedgerTrouble, MissReason};
 use crate::protocol::session::Doubt;
+use crate::protocol::validity::{Verdict, Why};
 
 /// One hit of L1 in so many is looked at closely.
 const SAMPLE: u64 = 64;
 
 impl<C> Inner<C> {
     pub(crate) fn stats(&self) -> Stats {
+        let (l1_hits, checks_judged) = (self.telemetry.l1_hits.get(), self.node.judged.get());
         Stats {
-            l1_hits: self.telemetry.l1_hits.get(),
-            checks_judged: self.node.judged.get(),
+            l1_hits,
+            checks_judged,
+            // Not every check is of a hit, and a counter must not fall.
+            checks_memo: self.counters.checks_memo.raise(l1_hits.saturating_sub(checks_judged)),
             evictions: self.telemetry.evictions.get(),
             messages_published: self.telemetry.published.get(),
             ..self.counters.snapshot()
@@ -33,6 +37,13 @@ impl<C> Inner<C> {
     pub(crate) fn note(&self, count: &Counter, key: &str, event: impl FnOnce(EventKey) -> Event) {
         count.add();
         self.tell(key, event);
+    }
+
+    /// An entry was judged; what a removal hides is counted.
+    pub(crate) fn found(&self, verdict: Verdict) {
+        if matches!(verdict, Verdict::Hidden(Why::Tag | Why::Clear)) {
+            self.counters.hidden.add();
+        }
     }
 
     /// L1 answered with a fresh entry. The counter says whether there is more to do.
