@@ -88,3 +88,31 @@ async fn a_tag_with_too_many_keys_keeps_what_it_knows_and_hides_the_rest() {
         assert!(read.is_none(), "{key}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removal_frees_only_records_that_have_the_tag() {
+    let server = RedisServer::start();
+    let (cache, mut raw) = (indexed(&server.url(), 1000).await, raw(&server.url()).await);
+    for key in ["kept", "freed"] {
+        cache.set(key, 1).tags(["tag"]).await.expect("stored");
+    }
+    cache.set("kept", 2).await.expect("stored");
+    cache.remove_by_tag("tag").await.expect("removed");
+    until_left(&mut raw, 1, 0).await;
+    assert_eq!(cache.get::<i32>("kept").strict().await.expect("read").as_deref(), Some(&2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_set_of_keys_ends_with_the_entries_in_it() {
+    let server = RedisServer::start();
+    let (cache, mut raw) = (indexed(&server.url(), 1000).await, raw(&server.url()).await);
+    cache.set("old", 1).tags(["tag"]).await.expect("stored");
+    cache.remove_by_tag("tag").await.expect("removed");
+    cache.set("young", 1).tags(["tag"]).await.expect("stored");
+    until_left(&mut raw, 1, 1).await;
+    let sets: Vec<String> =
+        redis::cmd("KEYS").arg("shop:v1:t:*").query_async(&mut raw).await.expect("an answer");
+    let life: i64 =
+        redis::cmd("PTTL").arg(&sets[0]).query_async(&mut raw).await.expect("an answer");
+    assert!(life > 0, "{life}");
+}

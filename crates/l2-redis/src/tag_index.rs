@@ -2,7 +2,7 @@
 //! depends on it: an entry that it does not know is hidden by the ledger, and ends with its life.
 
 use crinkle_core::l2::Record;
-use crinkle_core::l2::record::Envelope;
+use crinkle_core::l2::record::{self, Envelope};
 use crinkle_core::protocol::TagHash;
 use crinkle_core::protocol::ledger::{Advance, Advanced, Strength, Target};
 use futures_util::future::try_join_all;
@@ -14,6 +14,9 @@ use crate::store::life;
 
 /// How many keys are freed in one round trip.
 const CHUNK: usize = 512;
+
+/// How much of a record is read to find its tags. One whose tags lie behind that ends by itself.
+const LOOK: usize = 8 * 1024;
 
 /// The keys of each tag, in a set of the server.
 #[derive(Clone, Debug)]
@@ -46,9 +49,10 @@ impl TagIndex {
         }
         for target in &ask.removal.targets {
             let Target::Tag(tag) = target else { continue };
-            let (client, set) = (client.clone(), set_of(prefix, *tag));
+            let sweep =
+                Sweep { client: client.clone(), set: set_of(prefix, *tag), tag: *tag, advanced };
             drop(tokio::spawn(async move {
-                match sweep(&client, &set, advanced).await {
+                match sweep.run().await {
                     Ok(freed) => tracing::debug!(freed, "a removal gave memory back"),
                     Err(error) => {
                         tracing::debug!(%error, "removed entries stay until their lives end");
@@ -59,31 +63,75 @@ impl TagIndex {
     }
 }
 
-/// Frees the keys of a set, chunk by chunk, and puts those back whose records are younger.
-async fn sweep(client: &RedisClient, set: &str, advanced: Advanced) -> RedisResult<usize> {
-    let mut connection = client.clone();
-    let (mut freed, mut younger) = (0, Vec::new());
-    // Who is this far among what was written since has seen about all that was there before.
-    while younger.len() < CHUNK {
-        let mut pop = redis::cmd("SPOP");
-        let keys: Vec<String> = pop.arg(set).arg(CHUNK).query_async(&mut connection).await?;
-        if keys.is_empty() {
-            break;
-        }
-        let gone = try_join_all(keys.iter().map(|key| free(client, key, advanced))).await?;
-        freed += gone.iter().filter(|gone| **gone).count();
-        younger.extend(keys.into_iter().zip(gone).filter(|(_, gone)| !gone).map(|(key, _)| key));
-    }
-    for keys in younger.chunks(CHUNK) {
-        let () = redis::cmd("SADD").arg(set).arg(keys).query_async(&mut connection).await?;
-    }
-    Ok(freed)
+/// The end of what one removal of a tag hides.
+struct Sweep {
+    client: RedisClient,
+    set: String,
+    tag: TagHash,
+    advanced: Advanced,
 }
 
-async fn free(client: &RedisClient, key: &str, advanced: Advanced) -> RedisResult<bool> {
-    let mut call = scripts::FREE.key(key);
-    call.arg(&advanced.epoch.0.to_be_bytes()[..]).arg(&advanced.seq.to_be_bytes()[..]);
-    call.invoke_async(&mut client.clone()).await
+/// What became of a key of the set.
+#[derive(PartialEq, Eq)]
+enum Swept {
+    Freed,
+    /// There is no record, or none that has the tag.
+    Gone,
+    /// Its record is younger than the removal.
+    Younger,
+}
+
+impl Sweep {
+    /// Frees the keys of the set, chunk by chunk, and puts those back whose records are younger.
+    async fn run(&self) -> RedisResult<usize> {
+        let mut connection = self.client.clone();
+        let life: i64 = redis::cmd("PTTL").arg(&self.set).query_async(&mut connection).await?;
+        let (mut freed, mut younger) = (0, Vec::new());
+        // Who is this far among what was written since has seen about all that was there before.
+        while younger.len() < CHUNK {
+            let mut pop = redis::cmd("SPOP");
+            let keys: Vec<String> =
+                pop.arg(&self.set).arg(CHUNK).query_async(&mut connection).await?;
+            if keys.is_empty() {
+                break;
+            }
+            let swept = try_join_all(keys.iter().map(|key| self.free(key))).await?;
+            freed += swept.iter().filter(|swept| **swept == Swept::Freed).count();
+            let kept = keys.into_iter().zip(swept).filter(|(_, swept)| *swept == Swept::Younger);
+            younger.extend(kept.map(|(key, _)| key));
+        }
+        for keys in younger.chunks(CHUNK) {
+            let () =
+                redis::cmd("SADD").arg(&self.set).arg(keys).query_async(&mut connection).await?;
+        }
+        self.end_again(life, &mut connection).await?;
+        Ok(freed)
+    }
+
+    /// A set that was emptied meanwhile has lost its life.
+    async fn end_again(&self, life: i64, connection: &mut RedisClient) -> RedisResult<()> {
+        let now: i64 = redis::cmd("PTTL").arg(&self.set).query_async(connection).await?;
+        if now == -1 && life > 0 {
+            let () = redis::cmd("PEXPIRE").arg(&self.set).arg(life).query_async(connection).await?;
+        }
+        Ok(())
+    }
+
+    async fn free(&self, key: &str) -> RedisResult<Swept> {
+        let mut look = redis::cmd("GETRANGE");
+        look.arg(key).arg(0).arg(LOOK - 1);
+        let bytes: Vec<u8> = look.query_async(&mut self.client.clone()).await?;
+        let tagged = record::tags(&bytes)
+            .is_some_and(|tags| tags.into_iter().any(|tag| TagHash::of(tag) == self.tag));
+        let Some(head) = record::head(&bytes).filter(|_| tagged) else { return Ok(Swept::Gone) };
+        let Advanced { epoch, seq, .. } = self.advanced;
+        let mut call = scripts::FREE.key(key);
+        for number in [epoch.0, seq, head.version().0] {
+            call.arg(&number.to_be_bytes()[..]);
+        }
+        let freed: bool = call.invoke_async(&mut self.client.clone()).await?;
+        Ok(if freed { Swept::Freed } else { Swept::Younger })
+    }
 }
 
 /// The prefix of the cache that a record's key belongs to.

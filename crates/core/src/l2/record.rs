@@ -77,6 +77,24 @@ pub fn head(bytes: &[u8]) -> Option<Head> {
     }
 }
 
+/// The tags of a value record, as its writer put them there, whose bytes may end behind its metadata;
+/// `None` for anything else. Nothing is checked but lengths: for deciding what to forget, not what to
+/// answer.
+#[must_use]
+pub fn tags(bytes: &[u8]) -> Option<Vec<&str>> {
+    let Head::Value { .. } = head(bytes)? else { return None };
+    let (_, mut meta, _) = split(bytes)?;
+    let mut tags = Vec::new();
+    while !meta.is_empty() {
+        let (kind, body, after) = item(meta)?;
+        if kind == META_TAG {
+            tags.push(str::from_utf8(body).ok()?);
+        }
+        meta = after;
+    }
+    Some(tags)
+}
+
 /// Whether a value record's logical life is over, given what is left of its physical life.
 #[must_use]
 pub fn is_stale(bytes: &[u8], ttl_ms: u64) -> bool {
@@ -201,11 +219,8 @@ impl<'a> Envelope<'a> {
         if u32_at(bytes, SUM_AT)? != checksum(bytes) {
             return None;
         }
-        let key_len = usize::from(u16::from_be_bytes(bytes.get(70..72)?.try_into().ok()?));
-        let meta_len = usize::try_from(u32_at(bytes, 72)?).ok()?;
         let payload_len = usize::try_from(u32_at(bytes, 76)?).ok()?;
-        let (key, rest) = bytes.get(HEADER_LEN..)?.split_at_checked(key_len)?;
-        let (meta, payload) = rest.split_at_checked(meta_len)?;
+        let (key, meta, payload) = split(bytes)?;
         if payload.len() != payload_len {
             return None;
         }
@@ -233,10 +248,9 @@ impl<'a> Envelope<'a> {
     }
 
     fn read_meta(&mut self, mut meta: &'a [u8]) -> Option<()> {
-        while let [kind, rest @ ..] = meta {
-            let len = usize::try_from(u32_at(rest, 0)?).ok()?;
-            let (body, after) = rest.get(4..)?.split_at_checked(len)?;
-            match *kind {
+        while !meta.is_empty() {
+            let (kind, body, after) = item(meta)?;
+            match kind {
                 META_TAG if self.tags.len() == MAX_TAGS => return None,
                 META_TAG => self.tags.push(str::from_utf8(body).ok()?),
                 META_WEIGHT => self.weight = u32_at(body, 0)?.max(1),
@@ -249,6 +263,23 @@ impl<'a> Envelope<'a> {
         }
         Some(())
     }
+}
+
+/// Key, metadata, and what follows.
+fn split(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+    let key_len = usize::from(u16::from_be_bytes(bytes.get(70..72)?.try_into().ok()?));
+    let meta_len = usize::try_from(u32_at(bytes, 72)?).ok()?;
+    let (key, rest) = bytes.get(HEADER_LEN..)?.split_at_checked(key_len)?;
+    let (meta, payload) = rest.split_at_checked(meta_len)?;
+    Some((key, meta, payload))
+}
+
+/// The first piece of metadata: its type, its bytes, and the rest.
+fn item(meta: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (kind, rest) = meta.split_first()?;
+    let len = usize::try_from(u32_at(rest, 0)?).ok()?;
+    let (body, after) = rest.get(4..)?.split_at_checked(len)?;
+    Some((*kind, body, after))
 }
 
 fn put_meta(out: &mut BytesMut, kind: u8, body: &[u8]) {
