@@ -151,6 +151,23 @@ pub(crate) struct Consent {
     pub(crate) yes: bool,
 }
 
+impl Command {
+    /// Whether somebody has agreed to what it changes; `None` if it changes nothing.
+    pub(crate) fn consent(&self) -> Option<Consent> {
+        match self {
+            Self::Remove { consent, .. }
+            | Self::RemoveByTag { consent, .. }
+            | Self::Clear { consent, .. } => Some(*consent),
+            Self::Doctor { .. }
+            | Self::Watch(_)
+            | Self::Inspect { .. }
+            | Self::Tags { .. }
+            | Self::Stats
+            | Self::Completions { .. } => None,
+        }
+    }
+}
+
 impl Global {
     /// The prefix of a command that changes something: there is no default, on purpose.
     pub(crate) fn prefix_given(&self) -> Result<&str, Failure> {

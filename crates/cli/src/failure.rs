@@ -99,6 +99,10 @@ impl Failure {
         Self { code: UNKNOWN, message }
     }
 
+    pub(crate) fn into_message(self) -> String {
+        self.message
+    }
+
     /// Tells it, and how to exit.
     pub(crate) fn tell(&self) -> u8 {
         if !self.message.is_empty() {

@@ -1,11 +1,13 @@
-//! What Crinkle decodes from L2 and from the backplane, on arbitrary bytes: the bodies of the fuzz
-//! targets.
+//! What Crinkle makes of what others send (records, messages, pieces and replies of a ledger, arguments
+//! of the command), on arbitrary bytes: the bodies of the fuzz targets.
 //!
 //! Each takes any bytes and answers whether they were something. It panics if a rule is broken. The
 //! tests of this crate run the bodies on the corpus and on seeded mutations of it; `fuzz/` is the
 //! package for `cargo fuzz` (see `docs/verification.md`).
 
+mod args;
 mod ledger;
+mod reply;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use crinkle_core::backplane::message;
@@ -14,14 +16,22 @@ use crinkle_core::l2::{Record, Slot};
 use crinkle_core::protocol::Version;
 use crinkle_core::protocol::record::LeaseAsk;
 
+pub use args::args;
 pub use ledger::ledger;
+pub use reply::reply;
 
 /// A body and its name, which is that of its corpus.
 pub type Target = (&'static str, fn(&[u8]) -> bool);
 
 /// All of them.
-pub const TARGETS: [Target; 4] =
-    [("record", record), ("message", message), ("tags", tags), ("ledger", ledger)];
+pub const TARGETS: [Target; 6] = [
+    ("record", record),
+    ("message", message),
+    ("tags", tags),
+    ("ledger", ledger),
+    ("reply", reply),
+    ("args", args),
+];
 
 /// A record, as a node reads it and as a store works on it.
 ///

@@ -79,6 +79,18 @@ pub(crate) fn synced(ask: &SyncAsk, row: SyncRow) -> Option<SyncReply> {
     })
 }
 
+/// What the bytes of a server are taken for where the answer of SYNC belongs. For the fuzz targets.
+#[must_use]
+pub fn sync_reply(ask: &SyncAsk, bytes: &[u8]) -> Option<SyncReply> {
+    synced(ask, redis::from_redis_value(redis::parse_redis_value(bytes).ok()?).ok()?)
+}
+
+/// The same for ADVANCE.
+#[must_use]
+pub fn advance_reply(bytes: &[u8]) -> Option<Advanced> {
+    advanced(redis::from_redis_value(redis::parse_redis_value(bytes).ok()?).ok()?)
+}
+
 fn level((member, score): &Row) -> Option<(u64, Target, Strength)> {
     let (kind, name) = member.split_first()?;
     let tag = || Some(Target::Tag(TagHash(u128::from_be_bytes(name.try_into().ok()?))));

@@ -44,6 +44,8 @@ pub use builder::{Credentials, RedisClientBuilder};
 pub use client::RedisClient;
 pub use cluster::Primary;
 pub use doctor::{Doctor, Finding, Report, Severity};
+#[doc(hidden)]
+pub use ledger::{advance_reply, sync_reply};
 pub use redis;
 pub use rights::acl_rule;
 pub use store::RedisL2;

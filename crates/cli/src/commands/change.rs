@@ -55,19 +55,15 @@ pub(crate) async fn run(global: &Global, command: &Command, out: Out) -> Result<
         number: None,
         subscribers,
     };
-    let consent = match command {
-        Command::Remove { key, consent, .. } => {
-            done.key = Some(key.clone());
-            consent
-        }
-        Command::RemoveByTag { tags, consent, .. } => {
-            done.tags.clone_from(tags);
-            consent
-        }
-        Command::Clear { consent, .. } => consent,
-        _ => return Err(Failure::usage("no command that changes something")),
+    match command {
+        Command::Remove { key, .. } => done.key = Some(key.clone()),
+        Command::RemoveByTag { tags, .. } => done.tags.clone_from(tags),
+        _ => {}
+    }
+    let Some(consent) = command.consent() else {
+        return Err(Failure::usage("no command that changes something"));
     };
-    agree(*consent, &done)?;
+    agree(consent, &done)?;
     let cache = cache(&server, prefix)?;
     let receipt = carry_out(&cache, &done).await;
     // Nothing is left to drain: whatever was to be done was waited for.
