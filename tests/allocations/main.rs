@@ -1,6 +1,7 @@
 //! A hit in L1 allocates nothing and calls no factory; hostile bytes allocate no more than is
 //! allowed. A binary of its own, for the allocator.
 
+mod floods;
 mod hostile;
 
 use std::alloc::System;

@@ -107,7 +107,8 @@ impl RedisL2 {
     }
 
     /// How many barriers of tags the ledger keeps exactly at most; older ones fold into registers by
-    /// hash, which hide more, never less. Default: 200,000. Give it to all nodes alike.
+    /// hash, which hide more, never less. Default: 200,000; a node keeps 524,288 exactly at most. Give it to
+    /// all nodes alike.
     #[must_use]
     pub fn with_barriers(mut self, barriers: usize) -> Self {
         self.barriers = barriers;

@@ -29,6 +29,9 @@ pub enum Doubt {
 /// How many holes of one publisher are tracked; more are one doubt at once.
 const MAX_HOLES: usize = 256;
 
+/// How many holes are tracked in all; one more is a doubt at once.
+const MAX_OVERDUE: usize = 65_536;
+
 /// How many publishers are tracked; more are one doubt, and tracking starts over.
 const MAX_PEERS: usize = 65_536;
 
@@ -110,7 +113,8 @@ impl Peers {
             return;
         }
         let missing = seq - peer.next;
-        if missing > MAX_HOLES as u64 || peer.holes.len() >= MAX_HOLES {
+        let full = peer.holes.len() >= MAX_HOLES || self.overdue.len() >= MAX_OVERDUE;
+        if missing > MAX_HOLES as u64 || full {
             for (hole, due) in std::mem::take(&mut peer.holes) {
                 self.overdue.remove(&(due, from, hole));
             }

@@ -42,6 +42,13 @@ pub const RECENT_IDS: usize = 1024;
 /// How many removals of one node may wait for a number; one more folds them into a clear.
 pub const MAX_PENDING: usize = 10_000;
 
+/// How many removals beyond a gap a replica keeps one by one. Of more it keeps what they hide, folded
+/// (B7), and is suspect until a full `SYNC` (B5).
+pub const MAX_AHEAD: usize = 1024;
+
+/// How many tags' barriers a replica keeps exactly, however many the ledger does; others fold (B7).
+pub const MAX_BARRIERS: usize = 1 << 19;
+
 /// How many targets one removal may carry; longer lists are split by the caller.
 pub const MAX_TARGETS: usize = 64;
 
@@ -113,6 +120,17 @@ pub struct Removal {
     pub strength: Strength,
     /// What it hides, at most [`MAX_TARGETS`].
     pub targets: Vec<Target>,
+}
+
+impl Removal {
+    /// Hides the registers of its tags instead: more, and at most 65,536 in all (B7).
+    fn fold(&mut self) {
+        for target in &mut self.targets {
+            if let Target::Tag(tag) = target {
+                *target = Target::Register(tag.register());
+            }
+        }
+    }
 }
 
 /// One removal as the authority numbered it.

@@ -1,7 +1,10 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::sync::Cycle;
-use super::{Advanced, Item, Levels, MAX_PENDING, RECENT_IDS, Removal, Strength, Target};
+use super::{
+    Advanced, Item, Levels, MAX_AHEAD, MAX_BARRIERS, MAX_PENDING, RECENT_IDS, Removal, Strength,
+    Target,
+};
 use crate::protocol::{Epoch, Nonce, TagHash};
 
 /// What hearing an item meant.
@@ -185,18 +188,19 @@ impl Replica {
     }
 
     /// An item was announced.
-    pub fn heard(&mut self, epoch: Epoch, item: Item) -> Hearing {
+    pub fn heard(&mut self, epoch: Epoch, mut item: Item) -> Hearing {
         if self.epoch != Some(epoch) {
-            self.suspect = true;
-            if let Some(cycle) = &mut self.cycle {
-                cycle.anomaly = true;
-            }
+            self.mistrust();
             return Hearing::Foreign;
         }
         let nonce = item.removal.nonce;
         self.settle(nonce);
         if self.knows(nonce, item.seq) {
             return Hearing::Known;
+        }
+        let crowded = self.ahead.len() >= MAX_AHEAD;
+        if crowded {
+            item.removal.fold();
         }
         self.apply(&item);
         if let Some(cycle) = &mut self.cycle {
@@ -205,6 +209,10 @@ impl Replica {
                 let heard = cycle.heard_since.entry((*target, strength)).or_default();
                 *heard = item.seq.max(*heard);
             }
+        }
+        if crowded {
+            self.mistrust();
+            return Hearing::Anomaly;
         }
         let hearing = self.place(&item);
         self.ahead.insert(nonce, item);
@@ -222,16 +230,21 @@ impl Replica {
     /// Where an unknown item stands relative to what is contiguous (B4).
     fn place(&mut self, item: &Item) -> Hearing {
         if item.seq <= self.frontier {
-            self.suspect = true;
-            if let Some(cycle) = &mut self.cycle {
-                cycle.anomaly = true;
-            }
+            self.mistrust();
             return Hearing::Anomaly;
         }
         if sabotaged!(GapIgnored) {
             self.last = item.prev;
         }
         if item.prev == self.last { Hearing::InOrder } else { Hearing::Gap }
+    }
+
+    /// No frontier is guessed until a full `SYNC`, and not by one that is under way (B5).
+    fn mistrust(&mut self) {
+        self.suspect = true;
+        if let Some(cycle) = &mut self.cycle {
+            cycle.anomaly = true;
+        }
     }
 
     /// Moves the frontier over items that are contiguous now. Not while a `SYNC` is under way: its
@@ -265,7 +278,19 @@ impl Replica {
     fn apply(&mut self, item: &Item) {
         self.highest = self.highest.max(item.seq);
         for target in &item.removal.targets {
-            self.raise(*target, item.removal.strength, item.seq);
+            self.raise(self.kept(*target), item.removal.strength, item.seq);
+        }
+    }
+
+    /// As what the barrier of a target is kept: where there are too many, as its register's (B7).
+    pub(super) fn kept(&self, target: Target) -> Target {
+        match target {
+            Target::Tag(tag)
+                if self.levels.len() >= MAX_BARRIERS && !self.levels.contains_key(&tag) =>
+            {
+                Target::Register(tag.register())
+            }
+            _ => target,
         }
     }
 

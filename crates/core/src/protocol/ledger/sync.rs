@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Item, Levels, RECENT_IDS, Replica, Standing, Strength, SyncAsk, SyncReply, Synced, Target,
+    Item, Levels, MAX_PENDING, RECENT_IDS, Replica, Standing, Strength, SyncAsk, SyncReply, Synced,
+    Target,
 };
 use crate::protocol::{Epoch, Nonce};
 
@@ -153,6 +154,7 @@ impl Replica {
 
     fn merge(&mut self, reply: &SyncReply, cycle: &mut Cycle) {
         for (seq, target, strength) in &reply.levels {
+            let target = &self.kept(*target);
             let moved = self.raise(*target, *strength, *seq);
             // A register that rises is no news: its barriers may be known here one by one.
             let is_tag = matches!(target, Target::Tag(_));
@@ -177,6 +179,10 @@ impl Replica {
             reissue.clear();
         } else if forked {
             reissue = vec![(Strength::Hard, Target::Everything)];
+        } else if reissue.len() >= MAX_PENDING {
+            // So many would become one of everything, one by one.
+            let hardest = reissue.iter().map(|(strength, _)| *strength).max();
+            reissue = hardest.map(|strength| (strength, Target::Everything)).into_iter().collect();
         }
         self.take_ids(cycle);
         self.frontier = reply.frontier;
