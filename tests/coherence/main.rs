@@ -5,6 +5,7 @@ mod clocks;
 mod delivery;
 mod failover;
 mod fallbacks;
+mod far_future;
 mod hidden;
 mod honesty;
 mod internal_names;

@@ -7,7 +7,8 @@ use super::CoherenceLease;
 use crate::clock::Moment;
 use crate::entry::{Meta, Stamp};
 use crate::protocol::ledger::{
-    Advanced, Hearing, Item, Pending, Removal, Replica, SyncAsk, SyncReply, Synced, Target,
+    Advanced, Hearing, Item, MAX_DRIFT_US, Pending, Removal, Replica, SyncAsk, SyncReply, Synced,
+    Target,
 };
 use crate::protocol::session::Doubt;
 use crate::protocol::validity::{Knowledge, TagLevels, Verdict, judge};
@@ -36,6 +37,8 @@ pub(crate) struct Node {
     epoch: AtomicU64,
     suspect: AtomicBool,
     floor: Cells,
+    /// How far the ledger's numbers are ahead of this node's clock, in microseconds; it wraps.
+    ahead_us: AtomicU64,
     pub(crate) lease: CoherenceLease,
     /// Checks that the memo did not answer.
     pub(crate) judged: Counter,
@@ -68,6 +71,7 @@ impl Node {
             epoch: AtomicU64::new(0),
             suspect: AtomicBool::new(false),
             floor: Cells::default(),
+            ahead_us: AtomicU64::new(0),
             lease,
             judged: Counter::default(),
             sync_wanted: Notify::new(),
@@ -235,6 +239,18 @@ impl Node {
         let mut ledger = self.ledger.lock();
         ledger.abandon();
         self.publish(ledger);
+    }
+
+    /// Whether no ledger that this node has met can have issued this number by `now`.
+    pub(crate) fn is_unheard_of(&self, number: u64, now: Moment) -> bool {
+        let newest = self.ahead_us.load(Ordering::Relaxed).wrapping_add(now.as_nanos() / 1000);
+        number > newest.saturating_add(MAX_DRIFT_US)
+    }
+
+    /// The ledger answered a question of `asked`: its clock, or its numbers, are this far.
+    pub(crate) fn dated(&self, reply: &SyncReply, asked: Moment) {
+        let newest = reply.now_us.max(reply.frontier);
+        self.ahead_us.store(newest.wrapping_sub(asked.as_nanos() / 1000), Ordering::Relaxed);
     }
 
     /// The ledger answered. What it has lost is pending here again before anybody else looks.

@@ -115,6 +115,7 @@ async fn sync<C: Sync>(inner: &Inner<C>, l2: &Access, asked: Moment) -> Result<(
         if was_open {
             inner.doubt(Doubt::L2Back);
         }
+        inner.node.dated(&reply, asked);
         let synced = inner.node.synced(&reply, || inner.entropy.nonce());
         if synced.new_epoch && ask.epoch.is_some() {
             inner.ledger_trouble(&inner.counters.epochs, LedgerTrouble::Replaced);

@@ -47,6 +47,11 @@ pub(crate) fn decode<T, C: Codec<T>>(
         undecodable(inner, key);
         return ReadInto::Unusable(crate::l2::record::head(&found.bytes).map(|h| h.version()));
     };
+    // Above every barrier that is to come, it would survive all removals.
+    if envelope.epoch == stamp.epoch && inner.node.is_unheard_of(envelope.stamp, inner.now()) {
+        undecodable(inner, key);
+        return ReadInto::Unusable(Some(envelope.version));
+    }
     // A copy that a late message marked, or that was given a short life, is less than a fresh record.
     let stale = crate::l2::record::is_stale(&found.bytes, found.ttl_ms);
     let alive = |e: &Entry<T>| !e.meta.is_expired() && inner.now() < e.meta.logical();
