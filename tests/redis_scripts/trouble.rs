@@ -63,6 +63,51 @@ async fn a_ledger_with_a_member_that_nobody_knows_is_not_read() {
     assert!(store.sync("L", &sync(1)).await.is_err(), "it may hide what is held");
 }
 
+/// It would hide what is loaded under it, for ever.
+#[tokio::test]
+async fn a_number_that_was_never_issued_ends_the_ledger() {
+    let server = RedisServer::start();
+    let (client, store) = open(&server.url()).await;
+    let tag = "h0123456789abcdef";
+    let planted: [&[&str]; 5] = [
+        &["ZADD", "L", "9007199254740991", tag],
+        &["ZADD", "L", "+inf", tag],
+        &["ZADD", "L", "9007199254740991", "FH"],
+        &["ZADD", "L", "-9007199254740991", "i12345678"],
+        &["ZADD", "L", "9007199254740991", "f"],
+    ];
+    for (number, plant) in (1..).zip(planted) {
+        command(&client, &["DEL", "L"]).await;
+        store.sync("L", &sync(100 * number)).await.unwrap();
+        store.advance("L", &advance(number), None).await.unwrap();
+        let known = SyncAsk { epoch: Some(Epoch(100 * number)), ..sync(100 * number + 1) };
+        assert_eq!(store.sync("L", &known).await.unwrap().standing, Standing::Current);
+        command(&client, plant).await;
+        let reply = store.sync("L", &known).await.unwrap();
+        assert_eq!((reply.standing, reply.epoch), (Standing::NewEpoch, Epoch(100 * number + 1)));
+        assert!(reply.levels.is_empty() && reply.ids.is_empty() && reply.floor.hard == 0);
+    }
+}
+
+/// A node asks for the rest of the ids never: it remembers fewer.
+#[tokio::test]
+async fn a_reply_holds_so_many_ids_however_many_there_are() {
+    let server = RedisServer::start();
+    let (client, store) = open(&server.url()).await;
+    store.sync("L", &sync(1)).await.unwrap();
+    for part in 0..10 {
+        let mut add = redis::cmd("ZADD");
+        add.arg("L");
+        for number in part * 10_000..(part + 1) * 10_000_u64 {
+            add.arg(-1000.0 - number as f64).arg([b"i", &number.to_be_bytes()[..]].concat());
+        }
+        let () = add.query_async(&mut client.clone()).await.unwrap();
+    }
+    let reply = store.sync("L", &sync(1)).await.unwrap();
+    assert_eq!(reply.ids.len(), 2048);
+    assert_eq!(reply.ids.last().unwrap().0, 100_999, "the newest");
+}
+
 /// Keys without a life, which only others leave, count as over: the next reader replaces them.
 #[tokio::test]
 async fn a_record_without_a_life_is_stale() {

@@ -5,6 +5,15 @@
 local CURRENT, RELOAD, NEW_EPOCH = 0, 1, 2
 local now = now_us()
 local epoch, frontier = current_life(now)
+
+-- Above the last number issued there is nothing, below its negative neither: what somebody has put there
+-- would hide what is loaded from now on, for ever.
+local function any(from, to) return redis.call('ZRANGEBYSCORE', K, from, to, 'LIMIT', 0, 1)[1] end
+if any('(' .. text(frontier), '+inf') or any('-inf', '(' .. text(-frontier)) then
+  redis.call('DEL', K)
+  epoch, frontier = current_life(now)
+end
+
 local caller, from = tonumber(ARGV[5]), tonumber(ARGV[4])
 
 local function standing()
@@ -25,6 +34,7 @@ local below = '(' .. text(-math.max(from, 1))
 return {
   verdict, epoch, text(frontier), text(now), id_below(2 ^ 53),
   text(marks[1] or 0), text(marks[2] or 0), text(marks[3] or 0), text(marks[4] or 0),
-  redis.call('ZRANGEBYSCORE', K, '-inf', below, 'WITHSCORES'),
+  -- Nobody keeps half as many ids.
+  redis.call('ZRANGEBYSCORE', K, '-inf', below, 'WITHSCORES', 'LIMIT', 0, 2048),
   redis.call('ZRANGEBYSCORE', K, '(' .. text(from), '+inf', 'WITHSCORES', 'LIMIT', 0, math.max(ARGV[7], 64) + 6),
 }
