@@ -179,8 +179,8 @@ impl<S: CasStore> CasL2<S> {
         let mut loaded = Vec::with_capacity(chunks.len());
         for (chunk, held) in chunks.iter().zip(self.store.get_many(&keys).await?) {
             match held.and_then(|held| decode_chunk(&held.bytes)) {
-                Some(barriers) => loaded.push(barriers),
-                None => fold(life, chunk.ends),
+                Some(barriers) if barriers.len() == chunk.len as usize => loaded.push(barriers),
+                _ => fold(life, chunk.ends),
             }
         }
         Ok(loaded)

@@ -12,6 +12,8 @@
 //! the root has of barriers are ascending; the ends are the newest number of each strength. A register
 //! is written like a tag.
 
+use std::collections::BTreeSet;
+
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::protocol::ledger::{Levels, Snapshot, Strength, Target};
@@ -100,7 +102,9 @@ impl Root {
             Some(ChunkRef { name, ends, len: u32::from_be_bytes(r.take()?) })
         })?;
         let life = Snapshot { epoch, frontier, trim, folded, floor, ids, levels };
-        r.0.is_empty().then_some(Self { life, chunks, written_us })
+        // One that names a chunk twice could make a little into a lot.
+        let names: BTreeSet<_> = chunks.iter().map(|chunk| chunk.name).collect();
+        (r.0.is_empty() && names.len() == chunks.len()).then_some(Self { life, chunks, written_us })
     }
 }
 
@@ -223,6 +227,15 @@ mod tests {
     fn a_chunk_comes_back_as_it_went() {
         let barriers = root().life.levels;
         assert_eq!(decode_chunk(&encode_chunk(&barriers)), Some(barriers));
+    }
+
+    #[test]
+    fn a_root_that_names_a_chunk_twice_is_no_root() {
+        let mut root = root();
+        root.chunks.push(root.chunks[0]);
+        assert_eq!(Root::decode(&root.encode()), None);
+        root.chunks[1].name += 1;
+        assert_eq!(Root::decode(&root.encode()), Some(root));
     }
 
     #[test]
