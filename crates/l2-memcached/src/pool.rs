@@ -65,7 +65,7 @@ impl Pool {
 
     /// Microseconds on the server's clock; on ours before the first answer.
     pub(crate) fn now_us(&self) -> u64 {
-        self.time.lock().ahead + micros(SystemClock.now())
+        self.time.lock().ahead.saturating_add(micros(SystemClock.now()))
     }
 
     pub(crate) async fn connection(&self) -> Result<Connection<'_>, L2Error> {
@@ -119,7 +119,7 @@ impl Time {
     /// Whole seconds are cut off, so of what is told within one the latest is nearest.
     fn observe(&mut self, server: Server, told_us: u64, now: Moment) {
         let ahead = told_us.saturating_sub(micros(now));
-        if server != self.of || ahead > self.ahead || ahead + GRAIN_US < self.ahead {
+        if server != self.of || ahead > self.ahead || ahead.saturating_add(GRAIN_US) < self.ahead {
             self.ahead = ahead;
         }
         (self.of, self.asked) = (server, now);
@@ -173,5 +173,8 @@ mod tests {
         assert_eq!(time.ahead, 85_000_000, "more than a second less is another pace");
         time.observe(two, 130_000_000, at(45) + Duration::from_micros(1));
         assert_eq!(time.ahead, 84_999_999, "another process has another clock");
+        time.observe(one, u64::MAX, at(46));
+        time.observe(two, u64::MAX, at(45));
+        assert_eq!(time.ahead, u64::MAX - 45_000_000, "and one that lies is no panic");
     }
 }

@@ -104,7 +104,7 @@ impl RedisClient {
             barriers: above.saturating_sub(set),
             ids,
             life_ms: u64::try_from(life).unwrap_or(0),
-            now_us: s * 1_000_000 + us,
+            now_us: s.saturating_mul(1_000_000).saturating_add(us),
         }))
     }
 
