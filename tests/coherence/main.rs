@@ -17,5 +17,6 @@ mod overtaken;
 mod partition;
 mod recovery;
 mod regions;
+mod replicas;
 mod shadow;
 mod verify;

@@ -4,6 +4,7 @@ mod cluster;
 mod killed;
 mod node;
 mod paused;
+mod replicas;
 mod sentinel;
 mod stampede;
 mod tag_index;

@@ -78,6 +78,7 @@ pub struct RedisClientBuilder {
     credentials: Option<AskCredentials>,
     user: Option<Credentials>,
     database: Option<i64>,
+    replicas: Vec<String>,
     #[cfg(feature = "tls")]
     certificates: Option<redis::TlsCertificates>,
 }
@@ -108,6 +109,7 @@ impl RedisClientBuilder {
             credentials: None,
             user: None,
             database: None,
+            replicas: Vec::new(),
             #[cfg(feature = "tls")]
             certificates: None,
         }
@@ -145,6 +147,14 @@ impl RedisClientBuilder {
     /// `select` for any other. The channels of a database other than 0 carry its number.
     pub fn database(mut self, number: u32) -> Self {
         self.database = Some(number.into());
+        self
+    }
+
+    /// The replicas of a server, or an address behind which they are, for
+    /// [`RedisL2::read_from_replicas`](crate::RedisL2::read_from_replicas). Sentinels and clusters name theirs
+    /// by themselves.
+    pub fn replicas(mut self, urls: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.replicas = urls.into_iter().map(Into::into).collect();
         self
     }
 
@@ -201,7 +211,7 @@ impl RedisClientBuilder {
             At::Sentinels(urls, primary) => {
                 let sentinels = self.sentinels_at(urls, primary)?;
                 let (bus, database) = (sentinels.bus(), sentinels.servers.db());
-                (sentinels.primary(self.credentials.is_some())?, bus, database)
+                (sentinels.primary()?, bus, database)
             }
             At::Cluster(urls) => {
                 let seeds: Vec<_> =
@@ -217,7 +227,9 @@ impl RedisClientBuilder {
                 return Ok(RedisClient::many(cluster, bus));
             }
         };
-        let way = Way { to, name: self.name, credentials: self.credentials };
+        let replicas = self.replicas.iter().map(|url| Client::open(self.server_at(url)?));
+        let replicas = replicas.collect::<RedisResult<_>>()?;
+        let way = Way { to, name: self.name, credentials: self.credentials, replicas };
         Ok(RedisClient::over(way, bus, database))
     }
 

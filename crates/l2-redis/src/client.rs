@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crinkle_core::l2::{BusId, L2Error};
 use futures_util::future::try_join_all;
-use redis::aio::{ConnectionLike, PubSubStream};
+use redis::aio::{ConnectionLike, MultiplexedConnection, PubSubStream};
 use redis::sentinel::SentinelClient;
 use redis::{Cmd, FromRedisValue, Pipeline, RedisError, RedisFuture, RedisResult, Value};
 use tokio::time::timeout;
@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use crate::builder::{RedisClientBuilder, bus_id};
 use crate::cluster::{Cluster, Primary};
 use crate::connection::{CONNECT_TIMEOUT, Connection, To, Way};
+use crate::slots::Address;
 use crate::{refusal, rights};
 
 /// One Redis server, the primary that sentinels name, or a cluster, for as many stores and backplanes as like to
@@ -116,9 +117,9 @@ impl RedisClient {
     #[must_use]
     pub fn from_sentinel(sentinels: SentinelClient, bus: &str) -> Self {
         let sentinels = tokio::sync::Mutex::new(sentinels);
-        let to = To::Primary { sentinels, renewed: None };
+        let to = To::Primary { sentinels, named: None };
         let bus = BusId::new(format!("redis-sentinel:{bus}"));
-        Self::over(Way { to, name: None, credentials: None }, bus, 0)
+        Self::over(Way::plain(to), bus, 0)
     }
 
     /// A client for the cluster that these servers belong to; one that answers is enough to find the others.
@@ -180,7 +181,7 @@ impl RedisClient {
         let info = client.get_connection_info();
         let database = info.redis_settings().db();
         let bus = bus_id(&info.addr().to_string(), database);
-        Self::over(Way { to: To::Server(client), name: None, credentials: None }, bus, database)
+        Self::over(Way::plain(To::Server(client)), bus, database)
     }
 
     /// The message bus of this server.
@@ -217,6 +218,36 @@ impl RedisClient {
         match &self.shared.server {
             Server::Many(cluster) => Primary::all(cluster).await,
             Server::One(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// The primary of a key, if it is known.
+    pub(crate) fn primary_of(&self, key: &str) -> Option<Address> {
+        match &self.shared.server {
+            Server::One(_) => Some(only()),
+            Server::Many(cluster) => cluster.primary_of(key.as_bytes()),
+        }
+    }
+
+    /// All primaries.
+    pub(crate) async fn places(&self) -> RedisResult<Vec<Address>> {
+        let Server::Many(_) = &self.shared.server else { return Ok(vec![only()]) };
+        Ok(self.primaries().await?.into_iter().map(Primary::into_address).collect())
+    }
+
+    /// Asks one of them.
+    pub(crate) async fn ask_at(&self, primary: &Address, cmd: &Cmd) -> RedisResult<Value> {
+        match &self.shared.server {
+            Server::One(connection) => connection.command(cmd).await?.extract_error(),
+            Server::Many(cluster) => cluster.send(primary, cmd, false).await,
+        }
+    }
+
+    /// A connection of its own to a replica of one of them.
+    pub(crate) async fn replica_of(&self, primary: &Address) -> RedisResult<MultiplexedConnection> {
+        match &self.shared.server {
+            Server::One(connection) => connection.replica().await,
+            Server::Many(cluster) => cluster.replica_of(primary).await,
         }
     }
 
@@ -291,6 +322,11 @@ impl RedisClient {
         };
         user.unwrap_or_else(|| "default".to_owned())
     }
+}
+
+/// The place of a primary that is the only one.
+fn only() -> Address {
+    (Arc::from(""), 0)
 }
 
 /// Commands go over the shared connection.

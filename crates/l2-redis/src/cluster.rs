@@ -7,25 +7,24 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::collections::hash_map::RandomState;
 use std::fmt;
-use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, try_join_all};
 use parking_lot::Mutex;
+use redis::aio::MultiplexedConnection;
 use redis::{
-    Arg, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, Pipeline, RedisError, RedisResult,
+    Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, Pipeline, RedisError, RedisResult,
     ServerErrorKind, Value,
 };
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::builder::AskCredentials;
-use crate::connection::{CONNECT_TIMEOUT, Connection, To, Way};
-use crate::scripts;
+use crate::connection::{CONNECT_TIMEOUT, Connection, To, Way, any_number};
+use crate::routes::{is_astray, key, redirected, without_script};
 use crate::slots::{Address, Slots, slot};
 
 /// How often one command is sent on.
@@ -69,7 +68,7 @@ impl Cluster {
         name: Option<String>,
         credentials: Option<AskCredentials>,
     ) -> Self {
-        let home = usize::try_from(RandomState::new().hash_one(0) % 1024).unwrap_or_default();
+        let home = any_number();
         let known = Mutex::new(Known { turn: home, ..Known::default() });
         Self { shared: Arc::new(State { seeds, name, credentials, home, known }) }
     }
@@ -134,6 +133,21 @@ impl Cluster {
         self.node(&primaries[self.turn() % primaries.len()])?.client().await
     }
 
+    /// The primary of a key, if the slots are known.
+    pub(crate) fn primary_of(&self, key: &[u8]) -> Option<Address> {
+        self.shared.known.lock().slots.as_ref()?.owner(slot(key)).cloned()
+    }
+
+    /// A connection to a replica of a primary, another one each time.
+    pub(crate) async fn replica_of(&self, primary: &Address) -> RedisResult<MultiplexedConnection> {
+        let replicas = self.slots().await?.replicas(primary);
+        let at = replicas.get(self.turn() % replicas.len().max(1));
+        let at = at.ok_or_else(|| failed("the primary has no replica"))?;
+        let mut replica = self.way(at)?.connection().await?;
+        let () = redis::cmd("READONLY").query_async(&mut replica).await?;
+        Ok(replica)
+    }
+
     /// Finds the servers, if it can be done now.
     pub(crate) async fn warm(&self) {
         drop(self.slots().await);
@@ -188,7 +202,12 @@ impl Cluster {
         Ok(all)
     }
 
-    async fn send(&self, address: &Address, cmd: &Cmd, asking: bool) -> RedisResult<Value> {
+    pub(crate) async fn send(
+        &self,
+        address: &Address,
+        cmd: &Cmd,
+        asking: bool,
+    ) -> RedisResult<Value> {
         let node = self.node(address)?;
         if !asking {
             return node.command(cmd).await?.extract_error();
@@ -234,11 +253,15 @@ impl Cluster {
         if let Some(node) = known.nodes.get(address) {
             return Ok(Arc::clone(node));
         }
-        let to = To::Server(redis::Client::open(self.info(address))?);
-        let (name, credentials) = (self.shared.name.clone(), self.shared.credentials.clone());
-        let node = Arc::new(Connection::new(Way { to, name, credentials }));
+        let node = Arc::new(Connection::new(self.way(address)?));
         known.nodes.insert(address.clone(), Arc::clone(&node));
         Ok(node)
+    }
+
+    fn way(&self, address: &Address) -> RedisResult<Way> {
+        let to = To::Server(redis::Client::open(self.info(address))?);
+        let (name, credentials) = (self.shared.name.clone(), self.shared.credentials.clone());
+        Ok(Way { name, credentials, ..Way::plain(to) })
     }
 
     fn info(&self, (host, port): &Address) -> ConnectionInfo {
@@ -323,6 +346,10 @@ impl Primary {
         Ok(addresses.into_iter().map(primary).collect())
     }
 
+    pub(crate) fn into_address(self) -> Address {
+        self.address
+    }
+
     /// Its host and port.
     #[must_use]
     pub fn address(&self) -> (&str, u16) {
@@ -364,56 +391,6 @@ impl Drop for Watch<'_> {
         if !self.answered && Handle::try_current().is_ok() {
             drop(self.cluster.look());
         }
-    }
-}
-
-/// The key that decides where a command goes.
-fn key(cmd: &Cmd) -> Option<&[u8]> {
-    let arg = |place| match cmd.args_iter().nth(place)? {
-        Arg::Simple(bytes) => Some(bytes),
-        _ => None,
-    };
-    match arg(0)? {
-        b"EVALSHA" | b"EVAL" | b"evalsha" => arg(3),
-        b"PUBLISH" | b"SCRIPT" | b"script" => None,
-        _ => arg(1),
-    }
-}
-
-/// Where the server at `from` sends a command.
-fn redirected(error: &RedisError, from: &Address) -> Option<Address> {
-    let (host, port) = error.redirect_node()?.0.rsplit_once(':')?;
-    let host = if host.is_empty() { Arc::clone(&from.0) } else { Arc::from(host) };
-    Some((host, port.parse().ok()?))
-}
-
-/// The same command with its script in full. Each server knows scripts for itself, and the one that a key
-/// is being moved to can be told of one in no other way.
-fn without_script(error: &RedisError, cmd: &Cmd) -> Option<Cmd> {
-    if error.kind() != ServerErrorKind::NoScript.into() {
-        return None;
-    }
-    let mut args = cmd.args_iter().skip(1);
-    let Arg::Simple(hash) = args.next()? else { return None };
-    let mut whole = redis::cmd("EVAL");
-    whole.arg(scripts::code(hash)?);
-    for arg in args {
-        if let Arg::Simple(bytes) = arg {
-            whole.arg(bytes);
-        }
-    }
-    Some(whole)
-}
-
-/// Whether another server may be the right one by now.
-fn is_astray(error: &RedisError) -> bool {
-    use ServerErrorKind::{BusyLoading, ClusterDown, MasterDown, ReadOnly, TryAgain};
-    match error.kind() {
-        ErrorKind::Server(kind) => {
-            matches!(kind, BusyLoading | ClusterDown | MasterDown | ReadOnly | TryAgain)
-        }
-        ErrorKind::Extension => false,
-        _ => true,
     }
 }
 

@@ -1,3 +1,5 @@
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -6,7 +8,7 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
-use redis::sentinel::SentinelClient;
+use redis::sentinel::{SentinelClient, SentinelServerType as Kind};
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ErrorKind, Pipeline, PushInfo, PushKind, RedisError,
     RedisResult, Value,
@@ -16,6 +18,7 @@ use tokio::time::{sleep, timeout};
 use crate::builder::{AskCredentials, Credentials};
 use crate::error::is_demoted;
 use crate::refusal;
+use crate::sentinels::Sentinels;
 
 /// How long one attempt to connect may take, handshake included.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -53,18 +56,18 @@ pub(crate) struct Way {
     pub(crate) name: Option<String>,
     /// Whom to ask before each connection is made.
     pub(crate) credentials: Option<AskCredentials>,
+    /// The replicas of a server, if they were named.
+    pub(crate) replicas: Vec<Client>,
 }
 
 pub(crate) enum To {
     Server(Client),
     Primary {
         sentinels: tokio::sync::Mutex<SentinelClient>,
-        /// The same sentinels for other credentials of the servers.
-        renewed: Option<Renew>,
+        /// How to ask them otherwise: for other credentials, or for a replica.
+        named: Option<Sentinels>,
     },
 }
-
-pub(crate) type Renew = Box<dyn Fn(Credentials) -> RedisResult<SentinelClient> + Send + Sync>;
 
 /// One attempt to connect, shared by the commands that need it.
 type Attempt = Shared<BoxFuture<'static, RedisResult<Connected>>>;
@@ -111,6 +114,25 @@ impl Connection {
             To::Server(client) => self.way.logged_in(client).await,
             To::Primary { .. } => self.way.logged_in(&self.connected().await?.1.client).await,
         }
+    }
+
+    /// A connection of its own to one of the server's replicas, any of them.
+    pub(crate) async fn replica(&self) -> RedisResult<MultiplexedConnection> {
+        let way = &*self.way;
+        let client = match &way.to {
+            To::Server(_) => {
+                let replicas = &way.replicas;
+                let named = replicas.get(any_number() % replicas.len().max(1));
+                way.logged_in(named.ok_or_else(|| failed("no replica was named"))?).await?
+            }
+            To::Primary { named, .. } => {
+                let named = named.as_ref().ok_or_else(|| failed("no sentinels to ask"))?;
+                let mut sentinels = named.client(way.ask().await?, Kind::Replica)?;
+                let named = timeout(ASK_TIMEOUT, sentinels.async_get_client()).await;
+                named.map_err(|_| failed("no sentinel has named a replica in time"))??
+            }
+        };
+        Ok(way.open(&client).await?.0)
     }
 
     /// Whom the present connection, or else the next, belongs to; `None` for the default user.
@@ -199,6 +221,16 @@ impl Connected {
 }
 
 impl Way {
+    /// Without a name, and as whoever is in the URL.
+    pub(crate) fn plain(to: To) -> Self {
+        Self { to, name: None, credentials: None, replicas: Vec::new() }
+    }
+
+    /// A connection of its own.
+    pub(crate) async fn connection(&self) -> RedisResult<MultiplexedConnection> {
+        Ok(self.connect().await?.commands)
+    }
+
     async fn connect(&self) -> RedisResult<Connected> {
         let client = self.find().await?;
         match self.open(&client).await {
@@ -209,10 +241,10 @@ impl Way {
 
     async fn find(&self) -> RedisResult<Client> {
         refusal::choose_cryptography();
-        if let To::Primary { sentinels, renewed: Some(renewed) } = &self.to
+        if let To::Primary { sentinels, named: Some(named) } = &self.to
             && let Some(credentials) = self.ask().await?
         {
-            *sentinels.lock().await = renewed(credentials)?;
+            *sentinels.lock().await = named.client(Some(credentials), Kind::Master)?;
         }
         self.named().await
     }
@@ -268,6 +300,11 @@ impl Way {
             Err(_) => Err(refusal::no_credentials("it did not answer in time")),
         }
     }
+}
+
+/// To choose by, not to rely on.
+pub(crate) fn any_number() -> usize {
+    usize::try_from(RandomState::new().hash_one(0) % 1024).unwrap_or_default()
 }
 
 fn failed(why: &'static str) -> RedisError {

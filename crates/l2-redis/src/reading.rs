@@ -1,4 +1,4 @@
-//! READ by plain commands, which cost the server a fraction of a script, as far as they go.
+//! READ: by plain commands, which cost the server a fraction of a script, as far as they go, then by script.
 //!
 //! ```text
 //!  PTTL key
@@ -15,10 +15,12 @@
 
 use bytes::Bytes;
 use crinkle_core::l2::{Found, Read, record};
+use crinkle_core::protocol::Version;
 use crinkle_core::protocol::record::{Head, Lease, LeaseAsk};
-use redis::{Cmd, Pipeline};
+use redis::{Cmd, Pipeline, ScriptInvocation};
 
-use crate::store::life;
+use crate::scripts;
+use crate::store::{id, id_or_none, life};
 
 /// Whether plain commands may answer this.
 pub(crate) fn is_plain(ask: Option<LeaseAsk>) -> bool {
@@ -78,4 +80,29 @@ pub(crate) fn decide(ask: Option<LeaseAsk>, pttl: i64, bytes: Option<Bytes>) -> 
         }
         _ => Some(Read { found: Some(Found { bytes, ttl_ms }), lease: Lease::None }),
     }
+}
+
+/// What the script answers: the record, what is left of its life, and who holds its lease.
+pub(crate) type ReadReply = (Option<Bytes>, u64, Option<Vec<u8>>);
+
+/// What reads one key by script.
+pub(crate) fn by_script(key: &str, ask: Option<LeaseAsk>) -> ScriptInvocation<'static> {
+    let mut call = scripts::READ.key(key);
+    if let Some(ask) = ask {
+        call.arg(id(ask.id.0)).arg(life(ask.ttl_ms));
+        call.arg(id_or_none(ask.replace.map(|v| v.0)));
+        call.arg(id_or_none(ask.hidden.map(|v| v.0)));
+    }
+    call
+}
+
+/// What the script has found.
+pub(crate) fn found(ask: Option<LeaseAsk>, (bytes, ttl_ms, by): ReadReply) -> Read {
+    let by = by.and_then(|by| Some(Version(u64::from_be_bytes(by.try_into().ok()?))));
+    let lease = match by {
+        None => Lease::None,
+        Some(by) if ask.is_some_and(|ask| ask.id == by) => Lease::Granted,
+        Some(by) => Lease::HeldBy(by),
+    };
+    Read { found: bytes.map(|bytes| Found { bytes, ttl_ms }), lease }
 }

@@ -2,7 +2,7 @@ use crinkle_core::l2::BusId;
 use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
 use redis::{ConnectionAddr, RedisConnectionInfo, RedisResult, TlsMode};
 
-use crate::builder::{bus_id, tcp_settings};
+use crate::builder::{Credentials, bus_id, tcp_settings};
 use crate::connection::To;
 
 /// Sentinels, and how to speak to the servers that they name.
@@ -23,19 +23,22 @@ impl Sentinels {
         bus_id(&format!("sentinel:{named}"), self.servers.db())
     }
 
-    /// `renewing`: the credentials for the servers are asked for whenever a connection is made.
-    pub(crate) fn primary(self, renewing: bool) -> RedisResult<To> {
-        let sentinels = tokio::sync::Mutex::new(self.client(&self.servers)?);
-        let renewed = renewing.then(|| -> crate::connection::Renew {
-            Box::new(move |credentials| {
-                self.client(&credentials.into_settings(self.servers.clone()))
-            })
-        });
-        Ok(To::Primary { sentinels, renewed })
+    pub(crate) fn primary(self) -> RedisResult<To> {
+        let sentinels = tokio::sync::Mutex::new(self.client(None, SentinelServerType::Master)?);
+        Ok(To::Primary { sentinels, named: Some(self) })
     }
 
-    fn client(&self, servers: &RedisConnectionInfo) -> RedisResult<SentinelClient> {
-        let (addresses, kind) = (self.addresses.clone(), SentinelServerType::Master);
+    /// Asks for a server of this kind, with these credentials for it if they change.
+    pub(crate) fn client(
+        &self,
+        credentials: Option<Credentials>,
+        kind: SentinelServerType,
+    ) -> RedisResult<SentinelClient> {
+        let (addresses, servers) = (self.addresses.clone(), self.servers.clone());
+        let servers = match credentials {
+            Some(credentials) => credentials.into_settings(servers),
+            None => servers,
+        };
         let mut builder = SentinelClientBuilder::new(addresses, &self.primary, kind)?
             .set_client_to_redis_protocol(servers.protocol())
             .set_client_to_redis_db(servers.db())

@@ -48,6 +48,12 @@ impl Slots {
         sorted(self.ranges.iter().filter_map(|(_, _, servers)| servers.first()))
     }
 
+    /// The replicas of a primary.
+    pub(crate) fn replicas(&self, primary: &Address) -> Vec<Address> {
+        let of = |(_, _, servers): &&(_, _, Vec<Address>)| servers.first() == Some(primary);
+        self.ranges.iter().find(of).map_or_else(Vec::new, |(_, _, servers)| servers[1..].to_vec())
+    }
+
     /// All servers, in order.
     pub(crate) fn servers(&self) -> Vec<Address> {
         sorted(self.ranges.iter().flat_map(|(_, _, servers)| servers))

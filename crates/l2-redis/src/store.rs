@@ -1,5 +1,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -9,7 +10,7 @@ use crinkle_core::l2::{
 };
 use crinkle_core::protocol::Version;
 use crinkle_core::protocol::ledger::{Advance, Advanced, RECENT_IDS, SyncAsk, SyncReply};
-use crinkle_core::protocol::record::{Head, Lease, LeaseAsk, Put};
+use crinkle_core::protocol::record::{Head, LeaseAsk, Put};
 use redis::{
     ErrorKind, FromRedisValue, Pipeline, RedisError, RedisResult, ScriptInvocation, ServerErrorKind,
 };
@@ -17,6 +18,7 @@ use redis::{
 use crate::client::RedisClient;
 use crate::doctor::Doctor;
 use crate::error::l2_error;
+use crate::replicas::Replicas;
 use crate::rights::Rights;
 use crate::tag_index::TagIndex;
 use crate::{ledger, lineage, reading, scripts};
@@ -51,6 +53,7 @@ pub struct RedisL2 {
     /// The server is older than Redis 7.0: plain commands make no leases.
     leases_by_script: Arc<AtomicBool>,
     index: Option<TagIndex>,
+    replicas: Option<Arc<Replicas>>,
     rights: Arc<Rights>,
 }
 
@@ -103,7 +106,7 @@ impl RedisL2 {
     #[must_use]
     pub fn new(client: RedisClient) -> Self {
         let (barriers, leases_by_script, rights) = (MAX_BARRIERS, Arc::default(), Arc::default());
-        Self { client, barriers, leases_by_script, rights, index: None }
+        Self { client, barriers, leases_by_script, rights, index: None, replicas: None }
     }
 
     /// How many barriers of tags the ledger keeps exactly at most; older ones fold into registers by
@@ -122,6 +125,20 @@ impl RedisL2 {
     #[must_use]
     pub fn with_tag_index(mut self, most: usize) -> Self {
         self.index = Some(TagIndex { most });
+        self
+    }
+
+    /// Reads records from replicas, as long as they are known to be behind by no more than `lag`; a second or two
+    /// is a good choice. Only what this node knows nothing of that such a replica may lack: a key that it
+    /// has neither written, nor heard of, nor read from the primary for so long. Leases, writes, batches,
+    /// strict reads, the checks of copies and the ledger stay with the primary. Default: off.
+    ///
+    /// The user needs `info` there and on the primary, and `readonly` in a cluster. Which replicas there are,
+    /// sentinels and clusters say; those of a lone server are named to
+    /// [`RedisClientBuilder::replicas`](crate::RedisClientBuilder::replicas).
+    #[must_use]
+    pub fn read_from_replicas(mut self, lag: Duration) -> Self {
+        self.replicas = Some(Arc::new(Replicas::new(lag)));
         self
     }
 
@@ -244,7 +261,7 @@ impl RedisL2 {
         }
         let mut pipe = redis::pipe();
         for (key, ask) in asks {
-            pipe.invoke_script(&by_script(key, *ask));
+            pipe.invoke_script(&reading::by_script(key, *ask));
         }
         let replies = match self.pipe(&pipe).await {
             Err(error) if error.kind() == ServerErrorKind::NoScript.into() => {
@@ -256,13 +273,10 @@ impl RedisL2 {
             }
             replies => replies,
         };
-        let replies: Vec<ReadReply> = replies.map_err(|error| l2_error(&error))?;
-        Ok(asks.iter().zip(replies).map(|((_, ask), reply)| found(*ask, reply)).collect())
+        let replies: Vec<reading::ReadReply> = replies.map_err(|error| l2_error(&error))?;
+        Ok(asks.iter().zip(replies).map(|((_, ask), reply)| reading::found(*ask, reply)).collect())
     }
 }
-
-/// What the script answers: the record, what is left of its life, and who holds its lease.
-type ReadReply = (Option<Bytes>, u64, Option<Vec<u8>>);
 
 #[async_trait]
 impl L2 for RedisL2 {
@@ -280,7 +294,7 @@ impl L2 for RedisL2 {
         {
             return Ok(read);
         }
-        Ok(found(ask, self.run(key, &by_script(key, ask)).await?))
+        Ok(reading::found(ask, self.run(key, &reading::by_script(key, ask)).await?))
     }
 
     async fn read_many(&self, asks: &[(String, Option<LeaseAsk>)]) -> Result<Vec<Read>, L2Error> {
@@ -291,6 +305,14 @@ impl L2 for RedisL2 {
             reads[*at] = Some(read);
         }
         Ok(reads.into_iter().flatten().collect())
+    }
+
+    fn replica_lag(&self) -> Option<Duration> {
+        self.replicas.as_ref().map(|replicas| replicas.lag)
+    }
+
+    async fn read_replica(&self, key: &str) -> Option<Found> {
+        self.replicas.as_ref()?.read(&self.client, key).await
     }
 
     async fn read_heads(&self, keys: &[String]) -> Result<Vec<Option<Head>>, L2Error> {
@@ -400,32 +422,12 @@ impl L2 for RedisL2 {
     }
 }
 
-fn by_script(key: &str, ask: Option<LeaseAsk>) -> ScriptInvocation<'static> {
-    let mut call = scripts::READ.key(key);
-    if let Some(ask) = ask {
-        call.arg(id(ask.id.0)).arg(life(ask.ttl_ms));
-        call.arg(id_or_none(ask.replace.map(|v| v.0)));
-        call.arg(id_or_none(ask.hidden.map(|v| v.0)));
-    }
-    call
-}
-
-fn found(ask: Option<LeaseAsk>, (bytes, ttl_ms, by): ReadReply) -> Read {
-    let by = by.and_then(|by| Some(Version(u64::from_be_bytes(by.try_into().ok()?))));
-    let lease = match by {
-        None => Lease::None,
-        Some(by) if ask.is_some_and(|ask| ask.id == by) => Lease::Granted,
-        Some(by) => Lease::HeldBy(by),
-    };
-    Read { found: bytes.map(|bytes| Found { bytes, ttl_ms }), lease }
-}
-
 /// An id as scripts compare it.
-fn id(number: u64) -> Vec<u8> {
+pub(crate) fn id(number: u64) -> Vec<u8> {
     number.to_be_bytes().to_vec()
 }
 
-fn id_or_none(number: Option<u64>) -> Vec<u8> {
+pub(crate) fn id_or_none(number: Option<u64>) -> Vec<u8> {
     number.map_or_else(Vec::new, id)
 }
 

@@ -232,6 +232,9 @@ fn apply<C>(inner: &Inner<C>, bus: &Bus, message: Message) {
 
 /// Equality only: a copy of exactly this version stays, any other goes. Running loads are fenced.
 fn apply_key<C>(inner: &Inner<C>, op: KeyOp, version: Version, key: KeyHash) {
+    if let Some(l2) = &inner.l2 {
+        l2.news(|| [key]);
+    }
     inner.flights.hear(key, version, || match op {
         _ if sabotaged!(NotificationIgnored) => {}
         KeyOp::Expired => inner.l1.expire_other(key, version),

@@ -9,7 +9,8 @@ use futures_util::future::BoxFuture;
 use tokio::time::timeout;
 
 use super::breaker::Breaker;
-use super::{AnnounceRemoval, Atomicity, L2, L2Error, L2ErrorKind, Read};
+use super::recent::Recent;
+use super::{AnnounceRemoval, Atomicity, Found, L2, L2Error, L2ErrorKind, Read};
 use crate::clock::{Moment, nanos};
 use crate::events::Event;
 use crate::protocol::KeyHash;
@@ -30,6 +31,8 @@ pub(crate) type Call<'a, R> = BoxFuture<'a, Result<R, L2Error>>;
 pub(crate) struct Access {
     store: Arc<dyn L2>,
     breaker: Breaker,
+    /// If replicas are read.
+    recent: Option<Recent>,
     telemetry: Arc<Telemetry>,
     records: String,
     hashed: String,
@@ -49,6 +52,7 @@ impl Access {
         holds_records: bool,
     ) -> Self {
         Self {
+            recent: store.replica_lag().map(Recent::new),
             store,
             holds_records,
             breaker: Breaker::new(failures),
@@ -79,8 +83,40 @@ impl Access {
         limit: Duration,
         operation: impl for<'x> FnOnce(&'x dyn L2, &'x str) -> Call<'x, R> + Send,
     ) -> Result<R, L2Error> {
+        let of_record = self.record_key(key);
+        let result = self.bounded(limit, operation(&*self.store, &of_record)).await;
+        self.news(|| [KeyHash::of(key)]);
+        result
+    }
+
+    /// How far the replicas may be behind, if any are read.
+    pub(crate) fn replica_lag(&self) -> Option<Duration> {
+        self.recent.as_ref().map(Recent::lag)
+    }
+
+    /// There is news of keys, which a replica may lack.
+    pub(crate) fn news<I: IntoIterator<Item = KeyHash>>(&self, keys: impl FnOnce() -> I) {
+        if let Some(recent) = &self.recent {
+            let now = self.telemetry.clock.now();
+            keys().into_iter().for_each(|key| recent.note(key, now));
+        }
+    }
+
+    /// Reads a record from a replica, unless it may lack what this node knows. It takes a part of the
+    /// limit at most, and the breaker does not hear of it.
+    pub(crate) async fn read_replica(
+        &self,
+        key: &str,
+        hash: KeyHash,
+        session: u64,
+        limit: Duration,
+    ) -> Option<Found> {
+        let recent = self.recent.as_ref().filter(|_| !self.is_open())?;
+        if !recent.is_settled(hash, session, self.telemetry.clock.now()) {
+            return None;
+        }
         let key = self.record_key(key);
-        self.bounded(limit, operation(&*self.store, &key)).await
+        timeout(limit / 4, self.store.read_replica(&key)).await.ok().flatten()
     }
 
     /// Reads several records in one round trip.
@@ -89,8 +125,10 @@ impl Access {
         asks: impl IntoIterator<Item = (&str, Option<LeaseAsk>)>,
         limit: Duration,
     ) -> Result<Vec<Read>, L2Error> {
-        let asks: Vec<_> = asks.into_iter().map(|(key, ask)| (self.record_key(key), ask)).collect();
+        let (keys, asks): (Vec<_>, Vec<_>) =
+            asks.into_iter().map(|(key, ask)| (key, (self.record_key(key), ask))).unzip();
         let reads = self.bounded(limit, self.store.read_many(&asks)).await?;
+        self.news(|| keys.into_iter().map(KeyHash::of));
         if reads.len() == asks.len() {
             return Ok(reads);
         }
@@ -104,8 +142,10 @@ impl Access {
         keys: impl IntoIterator<Item = &str>,
         limit: Duration,
     ) -> Result<Vec<Option<Head>>, L2Error> {
-        let keys: Vec<_> = keys.into_iter().map(|key| self.record_key(key)).collect();
-        let mut heads = self.bounded(limit, self.store.read_heads(&keys)).await?;
+        let keys: Vec<_> = keys.into_iter().collect();
+        let of_records: Vec<_> = keys.iter().map(|key| self.record_key(key)).collect();
+        let mut heads = self.bounded(limit, self.store.read_heads(&of_records)).await?;
+        self.news(|| keys.iter().map(|key| KeyHash::of(key)));
         // What was not answered is not known.
         heads.resize(keys.len(), None);
         Ok(heads)

@@ -1,11 +1,13 @@
 //! `L2` through `Arc`, `Box` and whatever is an L2 by pointing at one, with nothing left out.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
 use super::{
-    Announce, AnnounceRemoval, Atomicity, BusId, L2, L2Error, PlainL2, PlainStore, Read, Record,
+    Announce, AnnounceRemoval, Atomicity, BusId, Found, L2, L2Error, PlainL2, PlainStore, Read,
+    Record,
 };
 use crate::protocol::Version;
 use crate::protocol::ledger::{Advance, Advanced, SyncAsk, SyncReply};
@@ -30,6 +32,12 @@ macro_rules! forward {
                 asks: &[(String, Option<LeaseAsk>)],
             ) -> Result<Vec<Read>, L2Error> {
                 (**self).read_many(asks).await
+            }
+            fn replica_lag(&self) -> Option<Duration> {
+                (**self).replica_lag()
+            }
+            async fn read_replica(&self, key: &str) -> Option<Found> {
+                (**self).read_replica(key).await
             }
             async fn read_heads(&self, keys: &[String]) -> Result<Vec<Option<Head>>, L2Error> {
                 (**self).read_heads(keys).await

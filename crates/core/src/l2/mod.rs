@@ -9,10 +9,12 @@ mod error;
 mod forward;
 mod memory;
 mod plain;
+pub(crate) mod recent;
 pub mod record;
 mod slot;
 
 use std::fmt::Debug;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -73,7 +75,7 @@ use crate::protocol::record::{Head, Lease, LeaseAsk, Put};
 ///
 /// # Wrappers
 ///
-/// Forward every method, also the one with a default: `clippy::missing_trait_methods` says so.
+/// Forward every method, also those with a default: `clippy::missing_trait_methods` says so.
 ///
 /// # Minimal implementation
 ///
@@ -96,6 +98,20 @@ pub trait L2: Debug + Send + Sync + 'static {
     /// read atomically, not all of them together. A store without such a thing returns [`one_by_one`].
     /// If it fails because of one key, the cache reads the keys one by one.
     async fn read_many(&self, asks: &[(String, Option<LeaseAsk>)]) -> Result<Vec<Read>, L2Error>;
+
+    /// How far the replicas that [`read_replica`](L2::read_replica) asks may be behind. Default: `None`,
+    /// none is ever asked.
+    fn replica_lag(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Reads a record from a replica of the store. What it answers holds every write that was acknowledged
+    /// more than [`replica_lag`](L2::replica_lag) before the call. `None` if nothing is there, no replica is
+    /// known to be so close, or none answers: then the store itself is asked. The cache does so from
+    /// the start where a replica might lack what this node knows. Default: `None`.
+    async fn read_replica(&self, _key: &str) -> Option<Found> {
+        None
+    }
 
     /// The heads of several records, in the order asked, leases too; `None` where there is none. For a reader
     /// who holds a copy and wants to know whether it is still that: no value need travel. Default:

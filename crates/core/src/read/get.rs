@@ -10,6 +10,7 @@ use super::decode::{ReadInto, decode};
 use super::lookup::{Local, answer, lookup};
 use super::many::PAGE;
 use super::probe::{Asked, REREADS, synced};
+use super::replica;
 use super::verify::{Checked, check, doubted, look};
 use crate::cache::Inner;
 use crate::entry::{Cached, Entry, Held, Source, Value, typed};
@@ -33,6 +34,12 @@ pub(crate) async fn get<T: Value, C: Codec<T>>(
         && let Some(shown) = begun.shown(check(inner, call, held, begun.limit(call)).await)
     {
         return begun.end(inner, call, shown);
+    }
+    if begun.asks
+        && let Some(entry) =
+            replica::get(inner, call, begun.local.as_ref(), begun.limit(call)).await
+    {
+        return begun.end(inner, call, Shown::Entry(entry, Verdict::Fresh, Source::L2));
     }
     let mut found = Shown::NoAnswer;
     for _ in 0..=REREADS {

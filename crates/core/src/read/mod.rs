@@ -7,7 +7,7 @@
 //!             arrive: join the young flight, lead one, or wait for a fenced one to end
 //!               │ lead: by the caller, or by a task when others wait or the caller goes
 //!               ▼
-//!             stamp ──▶ READ L2 ── fresh ─────────────▶ land
+//!             stamp ──▶ READ L2 ── fresh ─────────────▶ land      (a replica first, if any may know)
 //!                         │ lease of another node: wait for its fill
 //!                         ▼
 //!                       factory, in a task (soft, hard, deadline)
@@ -34,6 +34,7 @@ mod load;
 mod lookup;
 mod many;
 mod probe;
+mod replica;
 mod verify;
 mod wait;
 

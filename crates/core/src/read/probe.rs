@@ -7,6 +7,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::decode::{ReadInto, decode};
 use super::lookup::is_known;
+use super::replica;
 use super::verify::{Checked, doubted, look_at};
 use super::{Call, Local, lookup};
 use crate::cache::Inner;
@@ -230,6 +231,13 @@ impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
 
     /// `None` if L2 failed.
     async fn ask_on(&self, l2: &Access, sent: Option<Sent>, patient: bool) -> Option<Probe<T>> {
+        if sent.is_none()
+            && !self.ignore
+            && let Some((entry, _)) =
+                replica::read(self.inner, self.call, self.local.as_ref(), self.limit).await
+        {
+            return Some(self.hit(entry));
+        }
         let (id, first) = (self.id, self.first_ask());
         let (leasing, mut sent) = (first.is_some(), sent);
         let ttl_ms = crate::clock::millis(self.inner.settings.lease);

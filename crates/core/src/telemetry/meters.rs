@@ -20,6 +20,7 @@ pub(crate) enum Op {
     Read,
     ReadMany,
     ReadHeads,
+    ReadReplica,
     Put,
     Set,
     Remove,
@@ -31,10 +32,11 @@ pub(crate) enum Op {
 }
 
 impl Op {
-    const NAMES: [&str; 11] = [
+    const NAMES: [&str; 12] = [
         "read",
         "read_many",
         "read_heads",
+        "read_replica",
         "put",
         "set",
         "remove",

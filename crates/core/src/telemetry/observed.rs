@@ -1,6 +1,7 @@
 //! L2 with a span and a time for every operation, and a word about what it announced.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tracing::Instrument;
@@ -8,7 +9,7 @@ use tracing::Instrument;
 use super::meters::Op;
 use super::{Telemetry, spans};
 use crate::events::Notice;
-use crate::l2::{Announce, AnnounceRemoval, Atomicity, BusId, L2, L2Error, Read, Record};
+use crate::l2::{Announce, AnnounceRemoval, Atomicity, BusId, Found, L2, L2Error, Read, Record};
 use crate::protocol::Version;
 use crate::protocol::ledger::{Advance, Advanced, SyncAsk, SyncReply};
 use crate::protocol::record::{Head, LeaseAsk, Put};
@@ -69,6 +70,14 @@ impl L2 for Observed {
 
     async fn read_many(&self, asks: &[(String, Option<LeaseAsk>)]) -> Result<Vec<Read>, L2Error> {
         self.look(Op::ReadMany, self.store().read_many(asks)).await
+    }
+
+    fn replica_lag(&self) -> Option<Duration> {
+        self.store().replica_lag()
+    }
+
+    async fn read_replica(&self, key: &str) -> Option<Found> {
+        self.look(Op::ReadReplica, async { Ok(self.store().read_replica(key).await) }).await.ok()?
     }
 
     async fn read_heads(&self, keys: &[String]) -> Result<Vec<Option<Head>>, L2Error> {

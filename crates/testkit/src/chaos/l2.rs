@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use crinkle_core::l2::{
-    Announce, AnnounceRemoval, Atomicity, BusId, L2, L2Error, L2ErrorKind, Read, Record,
+    Announce, AnnounceRemoval, Atomicity, BusId, Found, L2, L2Error, L2ErrorKind, Read, Record,
 };
 use crinkle_core::protocol::Version;
 use crinkle_core::protocol::ledger::{Advance, Advanced, SyncAsk, SyncReply};
@@ -24,6 +24,8 @@ pub enum L2Op {
     Read,
     /// Several reads at once.
     ReadMany,
+    /// A read from a replica.
+    Replica,
     /// A check of versions.
     Heads,
     /// A compare-and-put.
@@ -48,10 +50,11 @@ pub enum L2Op {
 
 impl L2Op {
     /// Every operation.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Look,
         Self::Read,
         Self::ReadMany,
+        Self::Replica,
         Self::Heads,
         Self::Put,
         Self::Set,
@@ -66,7 +69,7 @@ impl L2Op {
     /// Whether it can change what the store holds.
     #[must_use]
     pub fn writes(self) -> bool {
-        !matches!(self, Self::Look | Self::Heads | Self::Sync | Self::Lineage)
+        !matches!(self, Self::Look | Self::Replica | Self::Heads | Self::Sync | Self::Lineage)
     }
 }
 
@@ -105,6 +108,7 @@ struct Script {
     next: HashMap<L2Op, VecDeque<Fate>>,
     always: HashMap<L2Op, Fate>,
     calls: Vec<Call>,
+    replica: Option<(Duration, Arc<dyn L2>)>,
 }
 
 /// A store that is in the test's hands. Made by [`l2()`].
@@ -128,6 +132,11 @@ pub fn l2(inner: Arc<dyn L2>) -> (ChaosL2, L2Handle) {
 }
 
 impl L2Handle {
+    /// A replica, and how far it may be behind. Before the store is given to a cache.
+    pub fn replica(&self, lag: Duration, store: Arc<dyn L2>) {
+        self.script.lock().replica = Some((lag, store));
+    }
+
     /// The fate of the next call of this kind that has none yet.
     pub fn next(&self, op: L2Op, fate: Fate) {
         self.script.lock().next.entry(op).or_default().push_back(fate);
@@ -239,6 +248,15 @@ impl L2 for ChaosL2 {
     async fn read_many(&self, asks: &[(String, Option<LeaseAsk>)]) -> Result<Vec<Read>, L2Error> {
         let first = asks.first().map_or("", |(key, _)| key);
         self.call(L2Op::ReadMany, first, self.inner.read_many(asks)).await
+    }
+
+    fn replica_lag(&self) -> Option<Duration> {
+        self.script.lock().replica.as_ref().map(|(lag, _)| *lag)
+    }
+
+    async fn read_replica(&self, key: &str) -> Option<Found> {
+        let (_, replica) = self.script.lock().replica.clone()?;
+        self.call(L2Op::Replica, key, replica.read(key, None)).await.ok()?.found
     }
 
     async fn read_heads(&self, keys: &[String]) -> Result<Vec<Option<Head>>, L2Error> {

@@ -2,13 +2,16 @@
 //! what nobody knows.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use crinkle_backplane::RedisBackplane;
 use crinkle_core::backplane::message::{self, Body};
 use crinkle_core::backplane::{Backplane, BackplaneError, Incoming, Subscription};
-use crinkle_core::l2::{Announce, AnnounceRemoval, Atomicity, BusId, L2, L2Error, Read, Record};
+use crinkle_core::l2::{
+    Announce, AnnounceRemoval, Atomicity, BusId, Found, L2, L2Error, Read, Record,
+};
 use crinkle_core::protocol::ledger::{Advance, Advanced, Strength, SyncAsk, SyncReply, Target};
 use crinkle_core::protocol::record::{Head, LeaseAsk, Put};
 use crinkle_core::protocol::{TagHash, Version};
@@ -132,6 +135,14 @@ impl L2 for TappedL2 {
 
     async fn read_many(&self, asks: &[(String, Option<LeaseAsk>)]) -> Result<Vec<Read>, L2Error> {
         self.inner.read_many(asks).await
+    }
+
+    fn replica_lag(&self) -> Option<Duration> {
+        self.inner.replica_lag()
+    }
+
+    async fn read_replica(&self, key: &str) -> Option<Found> {
+        self.inner.read_replica(key).await
     }
 
     async fn read_heads(&self, keys: &[String]) -> Result<Vec<Option<Head>>, L2Error> {

@@ -1,0 +1,62 @@
+//! Reading from replicas: only what this node knows nothing of that a replica may lack.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Call;
+use super::decode::{ReadInto, decode};
+use super::probe::Asked;
+use crate::cache::Inner;
+use crate::clock::{Moment, nanos};
+use crate::entry::{Entry, Held, Value};
+use crate::flight::Fence;
+use crate::l2::Codec;
+use crate::protocol::validity::Verdict;
+
+/// The record of a replica, if it is an answer. What hears of the key meanwhile began before.
+pub(super) async fn read<T: Value, C: Codec<T>>(
+    inner: &Inner<C>,
+    call: &Call,
+    local: Option<&Arc<Entry<T>>>,
+    limit: Duration,
+) -> Option<(Arc<Entry<T>>, Asked)> {
+    let l2 = inner.records()?;
+    let lag = l2.replica_lag()?;
+    // Whoever wants the newest, or to load, asks the primary, and so does the keeper of a copy.
+    if local.is_some() || call.options.passes_l1() || call.refresh.is_some() {
+        return None;
+    }
+    let deaf = inner.bus.is_some() && !inner.node.is_coherent(inner.now());
+    if deaf || !inner.node.is_synced() || inner.recovery.strength(&call.key).is_some() {
+        return None;
+    }
+    let mut asked = Asked::now(inner, &call.key);
+    let found = l2.read_replica(&call.key, call.hash, asked.stamp.session, limit).await?;
+    // It is known to have been so then.
+    let known = asked.stamp.at.as_nanos().saturating_sub(nanos(lag));
+    asked.stamp.at = Moment::from_nanos(known);
+    let ReadInto::Entry(entry) = decode(inner, call, &found, asked.stamp, None) else {
+        return None;
+    };
+    (asked.judge(inner, &call.key, &entry.meta) == Verdict::Fresh).then_some((entry, asked))
+}
+
+/// The same for a plain read, which keeps it if nothing was heard meanwhile.
+pub(super) async fn get<T: Value, C: Codec<T>>(
+    inner: &Inner<C>,
+    call: &Call,
+    local: Option<&Arc<Entry<T>>>,
+    limit: Duration,
+) -> Option<Arc<Entry<T>>> {
+    let fence = Fence::begin(inner, call.hash, None, || ());
+    let (entry, asked) = read(inner, call, local, limit).await?;
+    let kept = fence.end(|heard| {
+        let fresh = asked.judge(inner, &call.key, &entry.meta) == Verdict::Fresh;
+        let keep = fresh && heard.allows(entry.meta.version);
+        if keep {
+            inner.l1.insert(call.hash, Arc::clone(&entry) as Held);
+        }
+        keep
+    });
+    kept.then_some(entry)
+}

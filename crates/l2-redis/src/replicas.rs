@@ -1,0 +1,182 @@
+//! Reading from replicas, as far as they are known to be in step.
+//!
+//! No server says how far a replica is behind, but each says how much it has of the primary's history. So
+//! the primary is asked how long that is, and then the replica, on the connection that reads go
+//! over, how much of it it has applied. A replica that has all that there was when the primary was asked lacks
+//! nothing that was acknowledged before the question was sent: until `lag` after that moment it may be
+//! read. No clock is compared with another, and a replica that says nothing is not read.
+//!
+//! Whatever goes wrong there, the connection is given up, and another replica is looked for at the next look.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+use crinkle_core::l2::Found;
+use futures_util::future::join_all;
+use parking_lot::Mutex;
+use redis::aio::MultiplexedConnection;
+use redis::{InfoDict, RedisResult};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::client::RedisClient;
+use crate::connection::CONNECT_TIMEOUT;
+use crate::reading;
+use crate::slots::Address;
+
+/// How many moments of the primary's history are remembered.
+const MARKS: usize = 16;
+
+/// One replica of each primary.
+#[derive(Debug)]
+pub(crate) struct Replicas {
+    pub(crate) lag: Duration,
+    links: Mutex<HashMap<Address, Link>>,
+    keeper: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// A replica of one primary.
+#[derive(Debug, Default)]
+struct Link {
+    /// How long the primary's history was when it was asked, the newest last.
+    marks: VecDeque<Mark>,
+    connection: Option<(Instant, MultiplexedConnection)>,
+    /// The replica has all that was acknowledged before this moment.
+    in_step: Option<Instant>,
+}
+
+#[derive(Clone, Debug)]
+struct Mark {
+    asked: Instant,
+    history: String,
+    length: u64,
+}
+
+impl Replicas {
+    pub(crate) fn new(lag: Duration) -> Self {
+        Self { lag, links: Mutex::default(), keeper: Mutex::default() }
+    }
+
+    /// The record as a replica that is in step has it.
+    pub(crate) async fn read(self: &Arc<Self>, client: &RedisClient, key: &str) -> Option<Found> {
+        self.keep(client);
+        let primary = client.primary_of(key)?;
+        let mut connection = self.in_step(&primary)?;
+        let mut trust = Trust { replicas: self, primary: &primary, kept: false };
+        let asked = reading::one(key, None);
+        let (ttl, bytes): (i64, Option<Bytes>) = asked.query_async(&mut connection).await.ok()?;
+        trust.kept = true;
+        reading::decide(None, ttl, bytes)?.found
+    }
+
+    fn in_step(&self, primary: &Address) -> Option<MultiplexedConnection> {
+        let links = self.links.lock();
+        let link = links.get(primary)?;
+        let good = link.in_step.is_some_and(|at| at.elapsed() < self.lag);
+        link.connection.as_ref().filter(|_| good).map(|(_, connection)| connection.clone())
+    }
+
+    /// Has somebody look after the replicas, for as long as there is a store.
+    fn keep(self: &Arc<Self>, client: &RedisClient) {
+        let mut keeper = self.keeper.lock();
+        if keeper.as_ref().is_none_or(JoinHandle::is_finished) {
+            *keeper = Some(tokio::spawn(keep(Arc::downgrade(self), client.clone())));
+        }
+    }
+
+    /// Looks once how far each replica is.
+    async fn look(&self, client: &RedisClient) {
+        let Ok(primaries) = client.places().await else { return };
+        self.links.lock().retain(|primary, _| primaries.contains(primary));
+        join_all(primaries.iter().map(async |primary| {
+            let looked = timeout(CONNECT_TIMEOUT, self.look_at(client, primary)).await;
+            if let Ok(Err(error)) = &looked {
+                tracing::debug!(%error, "no replica to read from");
+            }
+            if !matches!(looked, Ok(Ok(()))) {
+                self.leave(primary);
+            }
+        }))
+        .await;
+    }
+
+    async fn look_at(&self, client: &RedisClient, primary: &Address) -> RedisResult<()> {
+        let mut ask = redis::cmd("INFO");
+        ask.arg("replication");
+        let asked = Instant::now();
+        let info: InfoDict = redis::from_redis_value(client.ask_at(primary, &ask).await?)?;
+        self.mark(primary, asked, &info);
+        let known = self.links.lock().get(primary).and_then(|link| link.connection.clone());
+        let (since, mut replica) = match known {
+            Some(known) => known,
+            None => (Instant::now(), client.replica_of(primary).await?),
+        };
+        let info: InfoDict = ask.query_async(&mut replica).await?;
+        let mut links = self.links.lock();
+        let link = links.entry(primary.clone()).or_default();
+        link.in_step = link.reached(&info).or(link.in_step);
+        let behind = link.in_step.is_none_or(|at| at.elapsed() >= self.lag);
+        // One that stays behind is left for another.
+        let left = behind && since.elapsed() > self.lag;
+        (link.connection, link.in_step) =
+            if left { (None, None) } else { (Some((since, replica)), link.in_step) };
+        Ok(())
+    }
+
+    fn mark(&self, primary: &Address, asked: Instant, info: &InfoDict) {
+        let says = |line: &str| info.get::<String>(line);
+        if let (Some(history), Some(length)) =
+            (says("master_replid"), info.get("master_repl_offset"))
+            && says("role").as_deref() == Some("master")
+        {
+            let mut links = self.links.lock();
+            let marks = &mut links.entry(primary.clone()).or_default().marks;
+            if marks.len() == MARKS {
+                marks.pop_front();
+            }
+            marks.push_back(Mark { asked, history, length });
+        }
+    }
+
+    fn leave(&self, primary: &Address) {
+        if let Some(link) = self.links.lock().get_mut(primary) {
+            (link.connection, link.in_step) = (None, None);
+        }
+    }
+}
+
+impl Link {
+    /// The newest moment of which the replica has all.
+    fn reached(&self, info: &InfoDict) -> Option<Instant> {
+        let history = info.get::<String>("master_replid")?;
+        let applied = info.get::<u64>("slave_repl_offset")?;
+        let has = |mark: &&Mark| mark.history == history && mark.length <= applied;
+        self.marks.iter().rev().find(has).map(|mark| mark.asked)
+    }
+}
+
+/// What ends a replica's time unless it answers.
+struct Trust<'a> {
+    replicas: &'a Replicas,
+    primary: &'a Address,
+    kept: bool,
+}
+
+impl Drop for Trust<'_> {
+    fn drop(&mut self) {
+        if !self.kept {
+            self.replicas.leave(self.primary);
+        }
+    }
+}
+
+async fn keep(replicas: Weak<Replicas>, client: RedisClient) {
+    while let Some(replicas) = replicas.upgrade() {
+        replicas.look(&client).await;
+        let pause = (replicas.lag / 4).clamp(Duration::from_millis(50), Duration::from_secs(1));
+        drop(replicas);
+        sleep(pause).await;
+    }
+}

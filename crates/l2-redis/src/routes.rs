@@ -1,0 +1,58 @@
+//! Where in a cluster a command goes, and what the servers say of that.
+
+use std::sync::Arc;
+
+use redis::{Arg, Cmd, ErrorKind, RedisError, ServerErrorKind};
+
+use crate::scripts;
+use crate::slots::Address;
+
+/// The key that decides where a command goes.
+pub(crate) fn key(cmd: &Cmd) -> Option<&[u8]> {
+    let arg = |place| match cmd.args_iter().nth(place)? {
+        Arg::Simple(bytes) => Some(bytes),
+        _ => None,
+    };
+    match arg(0)? {
+        b"EVALSHA" | b"EVAL" | b"evalsha" => arg(3),
+        b"PUBLISH" | b"SCRIPT" | b"script" => None,
+        _ => arg(1),
+    }
+}
+
+/// Where the server at `from` sends a command.
+pub(crate) fn redirected(error: &RedisError, from: &Address) -> Option<Address> {
+    let (host, port) = error.redirect_node()?.0.rsplit_once(':')?;
+    let host = if host.is_empty() { Arc::clone(&from.0) } else { Arc::from(host) };
+    Some((host, port.parse().ok()?))
+}
+
+/// The same command with its script in full. Each server knows scripts for itself, and the one that a key
+/// is being moved to can be told of one in no other way.
+pub(crate) fn without_script(error: &RedisError, cmd: &Cmd) -> Option<Cmd> {
+    if error.kind() != ServerErrorKind::NoScript.into() {
+        return None;
+    }
+    let mut args = cmd.args_iter().skip(1);
+    let Arg::Simple(hash) = args.next()? else { return None };
+    let mut whole = redis::cmd("EVAL");
+    whole.arg(scripts::code(hash)?);
+    for arg in args {
+        if let Arg::Simple(bytes) = arg {
+            whole.arg(bytes);
+        }
+    }
+    Some(whole)
+}
+
+/// Whether another server may be the right one by now.
+pub(crate) fn is_astray(error: &RedisError) -> bool {
+    use ServerErrorKind::{BusyLoading, ClusterDown, MasterDown, ReadOnly, TryAgain};
+    match error.kind() {
+        ErrorKind::Server(kind) => {
+            matches!(kind, BusyLoading | ClusterDown | MasterDown | ReadOnly | TryAgain)
+        }
+        ErrorKind::Extension => false,
+        _ => true,
+    }
+}
