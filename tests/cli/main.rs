@@ -7,6 +7,7 @@
 mod authority;
 mod changes;
 mod doctor;
+mod doctor_cluster;
 mod doctor_permissions;
 mod liar;
 mod reading;
@@ -98,7 +99,10 @@ fn until(what: &str, condition: impl Fn() -> bool) {
 
 /// A node of the cache.
 async fn node(server: &RedisServer) -> Cache {
-    let client = RedisClient::connect(&server.url()).await.unwrap();
+    node_over(RedisClient::connect(&server.url()).await.unwrap()).await
+}
+
+async fn node_over(client: RedisClient) -> Cache {
     let hour = Duration::from_secs(3600);
     let cache = Cache::builder("shop")
         .default_options(EntryOptions::new(hour).fail_safe(FailSafe::for_up_to(hour * 24)))

@@ -12,15 +12,24 @@ pub const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A cache named `shop`, whose entries live for ten minutes, not built yet.
 pub fn over(client: &RedisClient) -> CacheBuilder {
-    with_store(client, RedisL2::new(client.clone()))
+    named("shop", client)
 }
 
-/// The same over a store of one's own choosing.
-pub fn with_store(client: &RedisClient, store: RedisL2) -> CacheBuilder {
-    Cache::builder("shop")
+/// The same under another name.
+pub fn named(name: &str, client: &RedisClient) -> CacheBuilder {
+    Cache::builder(name)
         .default_options(EntryOptions::new(Duration::from_secs(600)))
-        .l2(store)
+        .l2(RedisL2::new(client.clone()))
         .backplane(RedisBackplane::new(client.clone()))
+}
+
+/// A client for a server.
+///
+/// # Panics
+///
+/// If the URL makes no sense.
+pub async fn client(url: &str) -> RedisClient {
+    RedisClient::connect(url).await.expect("a sound URL")
 }
 
 /// Builds a cache and waits until it is ready.

@@ -4,45 +4,25 @@
 
 mod acl;
 mod authority;
+mod cluster;
 mod rotation;
 mod sharing;
 mod tls;
 mod ways;
 
-use std::time::Duration;
-
-use crinkle::redis::{RedisBackplane, RedisClient, RedisL2};
-use crinkle::{Cache, EntryOptions};
+use crinkle::Cache;
+use crinkle::redis::RedisClient;
 use crinkle_testkit::redis::RedisServer;
-use tokio::time::{Instant, sleep, timeout};
-
-/// Nothing may take this long.
-const DEADLINE: Duration = Duration::from_secs(20);
+use crinkle_tests::redis::{DEADLINE, comes_true as until, named, over};
 
 const ADMIN: &str = "user default on nopass ~* &* +@all";
 
 fn cache_named(name: &str, client: &RedisClient) -> Cache {
-    Cache::builder(name)
-        .default_options(EntryOptions::new(Duration::from_secs(600)))
-        .l2(RedisL2::new(client.clone()))
-        .backplane(RedisBackplane::new(client.clone()))
-        .build()
-        .unwrap()
+    named(name, client).build().unwrap()
 }
 
 async fn ready(client: &RedisClient) -> Cache {
-    let cache = cache_named("shop", client);
-    timeout(DEADLINE, cache.ready()).await.expect("ready in time").unwrap();
-    cache
-}
-
-/// Waits for a condition, with a deadline.
-async fn until(what: &str, condition: impl AsyncFn() -> bool) {
-    let began = Instant::now();
-    while !condition().await {
-        assert!(began.elapsed() < DEADLINE, "waited too long until {what}");
-        sleep(Duration::from_millis(20)).await;
-    }
+    crinkle_tests::redis::ready(over(client)).await
 }
 
 /// Asks the server as its administrator.

@@ -5,40 +5,25 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crinkle::redis::{RedisBackplane, RedisClient, RedisL2};
-use crinkle::{Cache, EntryOptions, Reach};
+use crinkle::{Cache, Reach};
 use crinkle_testkit::cluster::ClusterServers;
 use crinkle_testkit::contract;
+use crinkle_tests::redis::{DEADLINE, comes_true as until, over, ready};
 use parking_lot::Mutex;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
-/// A failover takes a few seconds.
-const DEADLINE: Duration = Duration::from_secs(60);
-
-async fn node(servers: &ClusterServers) -> Cache {
-    let client = RedisClient::cluster(servers.urls()).await.expect("sound URLs");
-    let cache = Cache::builder("shop")
-        .default_options(EntryOptions::new(Duration::from_secs(600)))
-        .l2(RedisL2::new(client.clone()))
-        .backplane(RedisBackplane::new(client))
-        .build()
-        .expect("sound settings");
-    timeout(DEADLINE, cache.ready()).await.expect("ready in time").expect("not closed");
-    cache
+async fn client(servers: &ClusterServers) -> RedisClient {
+    RedisClient::cluster(servers.app_urls()).await.expect("sound URLs")
 }
 
-/// Waits for a condition, with a deadline.
-async fn until(what: &str, condition: impl AsyncFn() -> bool) {
-    let began = Instant::now();
-    while !condition().await {
-        assert!(began.elapsed() < DEADLINE, "waited too long until {what}");
-        sleep(Duration::from_millis(20)).await;
-    }
+async fn node(servers: &ClusterServers) -> Cache {
+    ready(over(&client(servers).await)).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_keeps_the_contract() {
     let servers = ClusterServers::start();
-    let client = RedisClient::cluster(servers.urls()).await.expect("sound URLs");
+    let client = client(&servers).await;
     let (store, bus) = (RedisL2::new(client.clone()), RedisBackplane::new(client));
     contract::l2(&store).await;
     contract::backplane(&bus).await;

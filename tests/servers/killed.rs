@@ -2,25 +2,17 @@
 
 use std::time::Duration;
 
-use crinkle::redis::{RedisBackplane, RedisClient, RedisL2};
-use crinkle::{Cache, EntryOptions};
+use crinkle::Cache;
 use crinkle_testkit::redis::RedisServer;
-use tokio::time::{Instant, sleep, timeout};
+use crinkle_tests::redis::{client, over, ready};
+use tokio::time::{Instant, sleep};
 
 const ROUNDS: u64 = 200;
 /// Far below the ten minutes that the entries live.
 const BOUND: Duration = Duration::from_secs(5);
 
-async fn node(url: &str) -> Cache {
-    let client = RedisClient::connect(url).await.expect("a sound URL");
-    let cache = Cache::builder("shop")
-        .default_options(EntryOptions::new(Duration::from_secs(600)))
-        .l2(RedisL2::new(client.clone()))
-        .backplane(RedisBackplane::new(client))
-        .build()
-        .expect("sound settings");
-    timeout(BOUND, cache.ready()).await.expect("ready in time").expect("not closed");
-    cache
+async fn node(server: &RedisServer) -> Cache {
+    ready(over(&client(&server.app_url()).await)).await
 }
 
 /// What the reader sees: it loads what is not there.
@@ -32,7 +24,7 @@ async fn read(reader: &Cache, key: &str, source: u64) -> u64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_subscription_hides_no_change_of_a_key_or_a_tag() {
     let server = RedisServer::start();
-    let (writer, reader) = (node(&server.app_url()).await, node(&server.app_url()).await);
+    let (writer, reader) = (node(&server).await, node(&server).await);
     let client = redis::Client::open(server.url()).expect("a sound URL");
     let mut raw = client.get_multiplexed_async_connection().await.expect("a connection");
     let (mut slowest, mut killed) = (Duration::ZERO, 0);

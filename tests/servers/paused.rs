@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use crinkle::redis::{RedisBackplane, RedisClient, RedisL2};
 use crinkle::{Cache, EntryOptions};
 use crinkle_testkit::redis::RedisServer;
+use crinkle_tests::redis::{client, over, ready};
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 const PAUSE: Duration = Duration::from_secs(10);
 /// For one L2 operation.
@@ -64,16 +64,8 @@ impl Slowest {
 }
 
 async fn cache_at(url: &str) -> Cache {
-    let client = RedisClient::connect(url).await.expect("a sound URL");
     let options = EntryOptions::new(Duration::from_secs(600)).l2_hard_timeout(HARD);
-    let cache = Cache::builder("shop")
-        .default_options(options)
-        .l2(RedisL2::new(client.clone()))
-        .backplane(RedisBackplane::new(client))
-        .build()
-        .expect("sound settings");
-    timeout(PAUSE, cache.ready()).await.expect("ready in time").expect("not closed");
-    cache
+    ready(over(&client(url).await).default_options(options)).await
 }
 
 /// One key belongs to one worker, so that the order of its writes is known.

@@ -7,7 +7,7 @@ use crinkle::{Cache, Source};
 use crinkle_testkit::cluster::ClusterServers;
 use crinkle_testkit::redis::RedisServer;
 use crinkle_testkit::sentinel::{NAME, SentinelServers, USER};
-use crinkle_tests::redis::{ask, comes_true, over, ready, with_store};
+use crinkle_tests::redis::{ask, client, comes_true, over, ready};
 use tokio::time::{Instant, sleep};
 
 /// How far a replica may be behind.
@@ -32,18 +32,17 @@ impl Pair {
         Self { primary, replica }
     }
 
-    fn client(&self) -> RedisClientBuilder {
+    fn builder(&self) -> RedisClientBuilder {
         RedisClient::builder(self.primary.app_url()).replicas([self.replica.app_url()])
     }
 
     /// A node that reads from the replica, and does.
     async fn reader(&self) -> Cache {
-        reader(self.client(), &[self.replica.url()]).await
+        reader(self.builder(), &[self.replica.url()]).await
     }
 
     async fn writer(&self) -> Cache {
-        let client = RedisClient::connect(&self.primary.app_url()).await.expect("a sound URL");
-        ready(over(&client)).await
+        ready(over(&client(&self.primary.app_url()).await)).await
     }
 
     /// Whether the replica has this version of a key.
@@ -58,7 +57,7 @@ impl Pair {
 async fn reader(client: RedisClientBuilder, replicas: &[String]) -> Cache {
     let client = client.connect().await.expect("sound URLs");
     let store = RedisL2::new(client.clone()).read_from_replicas(LAG);
-    let cache = ready(with_store(&client, store)).await;
+    let cache = ready(over(&client).l2(store)).await;
     reads_from(&cache, replicas).await;
     cache
 }
@@ -160,7 +159,7 @@ async fn plain_reads_go_to_the_replica_that_sentinels_name_and_nothing_else_does
 #[tokio::test(flavor = "multi_thread")]
 async fn plain_reads_go_to_the_replicas_of_a_cluster_and_nothing_else_does() {
     let servers = ClusterServers::start();
-    let client = || RedisClient::cluster_builder(servers.urls());
+    let client = || RedisClient::cluster_builder(servers.app_urls());
     let replicas = servers.urls()[3..].to_vec();
     let reader = reader(client(), &replicas).await;
     let writer = client().connect().await.expect("sound URLs");
@@ -242,9 +241,9 @@ async fn a_replica_that_dies_or_hangs_costs_no_read_and_is_used_again_when_it_is
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_replica_all_goes_to_the_primary() {
     let server = RedisServer::start();
-    let client = RedisClient::connect(&server.app_url()).await.expect("a sound URL");
+    let client = client(&server.app_url()).await;
     let store = RedisL2::new(client.clone()).read_from_replicas(LAG);
-    let cache = ready(with_store(&client, store)).await;
+    let cache = ready(over(&client).l2(store)).await;
     cache.set("key", 1_u64).await.expect("stored");
     assert_eq!(cache.get::<u64>("key").strict().await.expect("read").as_deref(), Some(&1));
     assert_eq!(get(&cache, "nothing").await, None);

@@ -1,48 +1,20 @@
 //! A primary behind sentinels: who it is changes, and the clients follow.
 
-use std::time::Duration;
-
-use crinkle::redis::{Credentials, RedisBackplane, RedisClient, RedisL2};
-use crinkle::{Cache, EntryOptions, Reach, Source};
+use crinkle::redis::{Credentials, RedisClient};
+use crinkle::{Cache, Reach, Source};
 use crinkle_testkit::sentinel::{NAME, SentinelServers, USER};
-use tokio::time::{Instant, sleep, timeout};
-
-/// A failover takes a few seconds.
-const DEADLINE: Duration = Duration::from_secs(60);
+use crinkle_tests::redis::{comes_true as until, over, ready};
 
 async fn node(servers: &SentinelServers) -> Cache {
     let client = RedisClient::sentinel_builder(servers.urls(), NAME)
         .user(Credentials::new(USER, "any"))
         .connect();
-    let client = client.await.expect("sound URLs");
-    let cache = Cache::builder("shop")
-        .default_options(EntryOptions::new(Duration::from_secs(600)))
-        .l2(RedisL2::new(client.clone()))
-        .backplane(RedisBackplane::new(client))
-        .build()
-        .expect("sound settings");
-    timeout(DEADLINE, cache.ready()).await.expect("ready in time").expect("not closed");
-    cache
-}
-
-/// Waits for a condition, with a deadline.
-async fn until(what: &str, condition: impl AsyncFn() -> bool) {
-    let began = Instant::now();
-    while !condition().await {
-        assert!(began.elapsed() < DEADLINE, "waited too long until {what}");
-        sleep(Duration::from_millis(50)).await;
-    }
+    ready(over(&client.await.expect("sound URLs"))).await
 }
 
 /// Asks one of the servers.
 async fn ask<T: redis::FromRedisValue>(port: u16, words: &[&str]) -> Option<T> {
-    let client = redis::Client::open(format!("redis://127.0.0.1:{port}")).ok()?;
-    let mut connection = client.get_multiplexed_async_connection().await.ok()?;
-    let mut cmd = redis::Cmd::new();
-    for word in words {
-        cmd.arg(*word);
-    }
-    cmd.query_async(&mut connection).await.ok()
+    crinkle_tests::redis::ask(&format!("redis://127.0.0.1:{port}"), words).await
 }
 
 /// Both nodes write to the server at this port, and hear each other.

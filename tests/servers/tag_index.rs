@@ -2,24 +2,18 @@
 
 use std::time::Duration;
 
-use crinkle::redis::{RedisBackplane, RedisClient, RedisL2};
-use crinkle::{Cache, EntryOptions};
+use crinkle::Cache;
+use crinkle::redis::RedisL2;
 use crinkle_testkit::redis::RedisServer;
+use crinkle_tests::redis::{client, over, ready};
 use redis::aio::MultiplexedConnection;
 use tokio::time::{sleep, timeout};
 
 const BOUND: Duration = Duration::from_secs(20);
 
 async fn indexed(url: &str, most: usize) -> Cache {
-    let client = RedisClient::connect(url).await.expect("a sound URL");
-    let cache = Cache::builder("shop")
-        .default_options(EntryOptions::new(Duration::from_secs(600)))
-        .l2(RedisL2::new(client.clone()).with_tag_index(most))
-        .backplane(RedisBackplane::new(client))
-        .build()
-        .expect("sound settings");
-    timeout(BOUND, cache.ready()).await.expect("ready in time").expect("not closed");
-    cache
+    let client = client(url).await;
+    ready(over(&client).l2(RedisL2::new(client.clone()).with_tag_index(most))).await
 }
 
 async fn raw(url: &str) -> MultiplexedConnection {

@@ -2,13 +2,10 @@
 
 use std::time::Duration;
 
-use crinkle::redis::{RedisBackplane, RedisClient, RedisL2};
 use crinkle::{Cache, EntryOptions, ErrorKind, Reach, Source};
 use crinkle_testkit::redis::RedisServer;
-use tokio::time::{Instant, sleep, timeout};
-
-/// Nothing may take this long: it is far beyond every timeout configured here.
-const DEADLINE: Duration = Duration::from_secs(20);
+use crinkle_tests::redis::{DEADLINE, client, comes_true as until, is_ready as ready, over};
+use tokio::time::timeout;
 
 fn options() -> EntryOptions {
     EntryOptions::new(Duration::from_secs(600))
@@ -28,26 +25,7 @@ async fn patient_at(url: &str) -> Cache {
 }
 
 async fn cache_with(url: &str, options: EntryOptions) -> Cache {
-    let client = RedisClient::connect(url).await.expect("a sound URL");
-    Cache::builder("shop")
-        .default_options(options)
-        .l2(RedisL2::new(client.clone()))
-        .backplane(RedisBackplane::new(client))
-        .build()
-        .expect("sound settings")
-}
-
-async fn ready(cache: &Cache) {
-    timeout(DEADLINE, cache.ready()).await.expect("ready in time").expect("not closed");
-}
-
-/// Waits for a condition, with a deadline.
-async fn until(what: &str, condition: impl AsyncFn() -> bool) {
-    let began = Instant::now();
-    while !condition().await {
-        assert!(began.elapsed() < DEADLINE, "waited too long until {what}");
-        sleep(Duration::from_millis(20)).await;
-    }
+    over(&client(url).await).default_options(options).build().expect("sound settings")
 }
 
 async fn load(cache: &Cache, key: &str, value: u64) -> crinkle::Cached<u64> {

@@ -1,8 +1,10 @@
 use std::time::Duration;
 
 use crinkle_core::l2::L2Error;
-use crinkle_l2_redis::redis::{Cmd, FromRedisValue, IntoConnectionInfo, cmd};
-use crinkle_l2_redis::{LedgerState, LedgerView, RedisClient};
+use crinkle_l2_redis::redis::{
+    Cmd, FromRedisValue, IntoConnectionInfo, Value, cmd, from_redis_value,
+};
+use crinkle_l2_redis::{LedgerState, LedgerView, RedisClient, RedisClientBuilder};
 use tokio::time::timeout;
 
 use crate::args::Global;
@@ -44,11 +46,27 @@ impl Server {
                 (RedisClient::builder(first), info.addr().to_string())
             }
         };
-        let builder = builder.client_name("crinkle-cli");
-        #[cfg(feature = "tls")]
-        let builder = certified(builder, global)?;
-        let client = builder.connect().await.map_err(|error| unsound(error.to_string()))?;
-        Ok(Self { client, address, limit: global.timeout() })
+        let connect = async |builder| {
+            let client = prepared(builder, global)?.connect().await;
+            client.map_err(|error| unsound(error.to_string()))
+        };
+        let server = Self { client: connect(builder).await?, address, limit: global.timeout() };
+        if global.sentinel.is_none() && server.is_of_a_cluster().await? {
+            let client = connect(RedisClient::cluster_builder([first])).await?;
+            return Ok(Self { client, ..server });
+        }
+        Ok(server)
+    }
+
+    /// Whether there are other servers that hold other slots. What keeps the server from saying so will
+    /// be told by the command itself.
+    async fn is_of_a_cluster(&self) -> Result<bool, Failure> {
+        let mut ask = cmd("CLUSTER");
+        ask.arg("SLOTS");
+        let mut client = self.client.clone();
+        let asked = ask.query_async::<Vec<Value>>(&mut client);
+        let slots = timeout(self.limit, asked).await;
+        Ok(slots.map_err(|_| Failure::silent(&self.address, self.limit))?.is_ok())
     }
 
     /// Waits for an answer, and says what went wrong in the words of an operator.
@@ -99,8 +117,18 @@ impl Server {
     pub(crate) async fn subscribers(&self, prefix: &str) -> Option<u64> {
         let mut ask = cmd("PUBSUB");
         ask.arg("NUMSUB").arg(format!("{prefix}v1:ch"));
-        let (_, nodes): (String, u64) = self.optional(&ask).await?;
-        Some(nodes)
+        if !self.client.is_cluster() {
+            let (_, nodes): (String, u64) = self.optional(&ask).await?;
+            return Some(nodes);
+        }
+        // Each node listens at one of the servers.
+        let mut all = 0;
+        for primary in timeout(self.limit, self.client.primaries()).await.ok()?.ok()? {
+            let answer = timeout(self.limit, primary.command(&ask)).await.ok()?.ok()?;
+            let (_, nodes): (String, u64) = from_redis_value(answer).ok()?;
+            all += nodes;
+        }
+        Some(all)
     }
 
     /// What is good to know and not always allowed.
@@ -109,12 +137,23 @@ impl Server {
     }
 }
 
-/// With the certificates of the command line.
+/// With the name and the certificates of the command line.
+fn prepared(builder: RedisClientBuilder, global: &Global) -> Result<RedisClientBuilder, Failure> {
+    let builder = builder.client_name("crinkle-cli");
+    #[cfg(feature = "tls")]
+    return certified(builder, global);
+    #[cfg(not(feature = "tls"))]
+    {
+        let _ = global;
+        Ok(builder)
+    }
+}
+
 #[cfg(feature = "tls")]
 fn certified(
-    mut builder: crinkle_l2_redis::RedisClientBuilder,
+    mut builder: RedisClientBuilder,
     global: &Global,
-) -> Result<crinkle_l2_redis::RedisClientBuilder, Failure> {
+) -> Result<RedisClientBuilder, Failure> {
     let read = |path: &std::path::Path| {
         let unreadable =
             |error| Failure::usage(format!("{} cannot be read: {error}", path.display()));

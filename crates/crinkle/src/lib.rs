@@ -32,6 +32,8 @@ mod pages {
     mod read_path {}
     #[doc = include_str!("../../../docs/refresh.md")]
     mod refresh {}
+    #[doc = include_str!("../../../docs/replicas.md")]
+    mod replicas {}
     #[doc = include_str!("../../../docs/order.md")]
     mod order {}
     #[doc = include_str!("../../../docs/batches.md")]

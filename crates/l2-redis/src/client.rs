@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use crate::builder::{RedisClientBuilder, bus_id};
 use crate::cluster::{Cluster, Primary};
 use crate::connection::{CONNECT_TIMEOUT, Connection, To, Way};
+use crate::doctor::Part;
 use crate::slots::Address;
 use crate::{refusal, rights};
 
@@ -221,17 +222,29 @@ impl RedisClient {
         }
     }
 
+    /// The place of a primary that is the only one.
+    pub(crate) fn only() -> Address {
+        (Arc::from(""), 0)
+    }
+
     /// The primary of a key, if it is known.
     pub(crate) fn primary_of(&self, key: &str) -> Option<Address> {
         match &self.shared.server {
-            Server::One(_) => Some(only()),
+            Server::One(_) => Some(Self::only()),
             Server::Many(cluster) => cluster.primary_of(key.as_bytes()),
         }
     }
 
+    /// Every server of a cluster, with a client for it alone.
+    pub(crate) async fn members(&self) -> RedisResult<Vec<(Address, Part, Self)>> {
+        let Server::Many(cluster) = &self.shared.server else { return Ok(Vec::new()) };
+        let alone = |(at, part, way)| (at, part, Self::over(way, self.bus(), 0));
+        Ok(cluster.members().await?.into_iter().map(alone).collect())
+    }
+
     /// All primaries.
     pub(crate) async fn places(&self) -> RedisResult<Vec<Address>> {
-        let Server::Many(_) = &self.shared.server else { return Ok(vec![only()]) };
+        let Server::Many(_) = &self.shared.server else { return Ok(vec![Self::only()]) };
         Ok(self.primaries().await?.into_iter().map(Primary::into_address).collect())
     }
 
@@ -240,6 +253,19 @@ impl RedisClient {
         match &self.shared.server {
             Server::One(connection) => connection.command(cmd).await?.extract_error(),
             Server::Many(cluster) => cluster.send(primary, cmd, false).await,
+        }
+    }
+
+    /// Sends one of them a few commands, with nobody else's in between.
+    pub(crate) async fn pipe_at(
+        &self,
+        primary: &Address,
+        pipe: &Pipeline,
+        count: usize,
+    ) -> RedisResult<Vec<Value>> {
+        match &self.shared.server {
+            Server::One(connection) => connection.pipeline(pipe, 0, count).await,
+            Server::Many(cluster) => cluster.node(primary)?.pipeline(pipe, 0, count).await,
         }
     }
 
@@ -322,11 +348,6 @@ impl RedisClient {
         };
         user.unwrap_or_else(|| "default".to_owned())
     }
-}
-
-/// The place of a primary that is the only one.
-fn only() -> Address {
-    (Arc::from(""), 0)
 }
 
 /// Commands go over the shared connection.

@@ -24,6 +24,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::builder::AskCredentials;
 use crate::connection::{CONNECT_TIMEOUT, Connection, To, Way, any_number};
+use crate::doctor::Part;
 use crate::routes::{is_astray, key, redirected, without_script};
 use crate::slots::{Address, Slots, slot};
 
@@ -148,6 +149,18 @@ impl Cluster {
         Ok(replica)
     }
 
+    /// Every server, and how to reach it alone.
+    pub(crate) async fn members(&self) -> RedisResult<Vec<(Address, Part, Way)>> {
+        let slots = self.slots().await?;
+        let primaries = slots.primaries();
+        let member = |at: Address| {
+            let part = if primaries.contains(&at) { Part::Primary } else { Part::Replica };
+            let way = self.way(&at)?;
+            Ok((at, part, way))
+        };
+        slots.servers().into_iter().map(member).collect()
+    }
+
     /// Finds the servers, if it can be done now.
     pub(crate) async fn warm(&self) {
         drop(self.slots().await);
@@ -248,7 +261,7 @@ impl Cluster {
     }
 
     /// The connection to a server. It is made by the first command.
-    fn node(&self, address: &Address) -> RedisResult<Arc<Connection>> {
+    pub(crate) fn node(&self, address: &Address) -> RedisResult<Arc<Connection>> {
         let mut known = self.shared.known.lock();
         if let Some(node) = known.nodes.get(address) {
             return Ok(Arc::clone(node));

@@ -65,7 +65,7 @@ pub(crate) enum To {
     Primary {
         sentinels: tokio::sync::Mutex<SentinelClient>,
         /// How to ask them otherwise: for other credentials, or for a replica.
-        named: Option<Sentinels>,
+        named: Option<Box<Sentinels>>,
     },
 }
 

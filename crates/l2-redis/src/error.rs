@@ -46,3 +46,8 @@ fn said(error: &RedisError) -> L2ErrorKind {
         L2ErrorKind::Other
     }
 }
+
+/// Whether the server has answered, if not as it was asked to.
+pub(crate) fn is_answer(error: &RedisError) -> bool {
+    error.code().is_some_and(|code| !["NOAUTH", "WRONGPASS", "LOADING"].contains(&code))
+}

@@ -1,6 +1,7 @@
 //! What a user of the server must be allowed to do, and what it may not.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crinkle_core::l2::{L2Error, L2ErrorKind};
@@ -10,20 +11,26 @@ use redis::{ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
 use tokio::time::Instant;
 
 use crate::client::RedisClient;
-use crate::error::l2_error;
+use crate::error::{is_answer, l2_error};
+use crate::slots::Address;
 
-/// What stores and scripts run. Commands inside scripts are checked too. Without `info`, what a failover
-/// took back of keys is not asserted again, without `client|setname` the connection has no name.
-const COMMANDS: &str = "+evalsha +script|load +time +publish +subscribe +info +client|setname \
+/// What stores and scripts run, on one server, behind sentinels and in a cluster. Commands inside scripts
+/// are checked too.
+const COMMANDS: &str = "+evalsha +eval +script|load +time +publish +subscribe +info +client|setname \
+     +role +asking +readonly +cluster|slots \
      +get +getrange +set +setrange +del +pttl +pexpire \
      +type +zadd +zrem +zremrangebyrank +zcount +zscore +zmscore +zrangebyscore";
+
+/// Without `info`, what a failover took back of keys is not asserted again and no replica is read; without
+/// `readonly` none of a cluster; without `client|setname` the connection has no name.
+const OPTIONAL: [&str; 3] = ["info", "readonly", "client|setname"];
 
 /// How long what was found missing is repeated before the server is asked again.
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// The rights that the user of a cache with this key prefix needs, and none more, as `ACL SETUSER` takes
-/// them. Beside these: `+select` for a database other than 0, `+role` behind sentinels, `+sadd +scard
-/// +sismember +spop +unlink` with the tag index, `+eval +asking +cluster|slots` in a cluster.
+/// them, on every server. Beside these: `+select` for a database other than 0, and `+sadd +scard +sismember
+/// +spop +unlink` with the tag index.
 ///
 /// ```
 /// let rule = crinkle_l2_redis::acl_rule("shop:");
@@ -47,17 +54,21 @@ impl RedisClient {
     ///
     /// Nothing is lost.
     pub async fn check_store_rights(&self, prefix: &str) -> Result<(), L2Error> {
-        let (record, hashed) = (format!("{prefix}v1:e:"), format!("{prefix}v1:h:"));
-        let ledger = format!("{prefix}v1:L");
-        let asked = probes(&record, &hashed, &ledger).map(async |words: Vec<&str>| {
-            let (mut command, mut client) = (redis::cmd(words[0]), self.clone());
-            let answer: RedisResult<Value> =
-                command.arg(&words[1..]).query_async(&mut client).await;
-            (words, answer.err())
-        });
         let mut missing = Missing::default();
-        for (words, error) in join_all(asked).await {
-            missing.note(&words, error)?;
+        let places = match self.places().await {
+            Ok(places) => places,
+            Err(error) if error.code() == Some("NOPERM") => {
+                missing.commands.insert("cluster|slots".to_owned());
+                return missing.told(self, prefix);
+            }
+            Err(error) => return Err(l2_error(&error)),
+        };
+        let uses = uses(prefix, self.is_cluster());
+        let needed = || uses.iter().filter(|used| used.is_needed());
+        let tried = places.iter().flat_map(|at| needed().map(move |used| (at, used)));
+        let tried = tried.map(async |(at, used)| (used, used.try_at(self, at).await));
+        for (used, answer) in join_all(tried).await {
+            missing.heard(used, answer)?;
         }
         missing.told(self, prefix)
     }
@@ -78,36 +89,73 @@ impl RedisClient {
     }
 }
 
-/// One harmless use of every command, on keys that no record has and on members that no ledger has.
-fn probes<'a>(
-    record: &'a str,
-    hashed: &'a str,
-    ledger: &'a str,
-) -> impl Iterator<Item = Vec<&'a str>> {
-    let nothing = "0000000000000000000000000000000000000000";
-    [
-        vec!["time"],
-        vec!["evalsha", nothing, "0"],
-        vec!["script", "load", "return 0"],
-        vec!["get", record],
-        vec!["getrange", record, "0", "0"],
-        vec!["set", record, "", "XX", "PX", "1"],
-        vec!["setrange", record, "0", ""],
-        vec!["del", record],
-        vec!["pttl", record],
-        vec!["pexpire", record, "1"],
-        vec!["get", hashed],
-        vec!["del", hashed],
-        vec!["type", ledger],
-        vec!["zadd", ledger, "XX", "0", ""],
-        vec!["zrem", ledger, ""],
-        vec!["zremrangebyrank", ledger, "1", "0"],
-        vec!["zcount", ledger, "1", "0"],
-        vec!["zscore", ledger, "f"],
-        vec!["zmscore", ledger, "f"],
-        vec!["zrangebyscore", ledger, "1", "0"],
-    ]
-    .into_iter()
+/// A right, and a harmless use of it.
+pub(crate) struct Use {
+    pub(crate) right: &'static str,
+    pub(crate) words: Vec<String>,
+}
+
+impl Use {
+    /// Whether a store cannot do without it.
+    pub(crate) fn is_needed(&self) -> bool {
+        !OPTIONAL.contains(&self.right)
+    }
+
+    pub(crate) async fn try_at(&self, client: &RedisClient, at: &Address) -> RedisResult<Value> {
+        let mut cmd = redis::cmd(&self.words[0]);
+        cmd.arg(&self.words[1..]);
+        if self.right != "asking" {
+            return client.ask_at(at, &cmd).await;
+        }
+        // It is about the command that comes next, which must not be somebody else's.
+        let mut pipe = redis::pipe();
+        pipe.add_command(cmd).cmd("TIME");
+        let answers = client.pipe_at(at, &pipe, 2).await?;
+        answers.into_iter().next().unwrap_or(Value::Nil).extract_error()
+    }
+}
+
+/// One use of every right, on keys that no record has and on members that no ledger has.
+pub(crate) fn uses(prefix: &str, in_cluster: bool) -> Vec<Use> {
+    let (record, hashed) = (&*format!("{prefix}v1:e:"), &*format!("{prefix}v1:h:"));
+    let (ledger, nothing) = (&*format!("{prefix}v1:L"), "0000000000000000000000000000000000000000");
+    let everywhere: [(_, &[&str]); 22] = [
+        ("time", &[]),
+        ("evalsha", &[nothing, "1", record]),
+        ("script|load", &["return 0"]),
+        ("get", &[record]),
+        ("getrange", &[record, "0", "0"]),
+        ("set", &[record, "", "XX", "PX", "1"]),
+        ("setrange", &[record, "0", ""]),
+        ("del", &[record]),
+        ("pttl", &[record]),
+        ("pexpire", &[record, "1"]),
+        ("get", &[hashed]),
+        ("del", &[hashed]),
+        ("type", &[ledger]),
+        ("zadd", &[ledger, "XX", "0", ""]),
+        ("zrem", &[ledger, ""]),
+        ("zremrangebyrank", &[ledger, "1", "0"]),
+        ("zcount", &[ledger, "1", "0"]),
+        ("zscore", &[ledger, "f"]),
+        ("zmscore", &[ledger, "f"]),
+        ("zrangebyscore", &[ledger, "1", "0"]),
+        ("info", &["replication"]),
+        // A name that no connection may have.
+        ("client|setname", &["no name"]),
+    ];
+    let of_clusters: [(_, &[&str]); 4] = [
+        ("eval", &["return 0", "1", record]),
+        ("asking", &[]),
+        ("cluster|slots", &[]),
+        ("readonly", &[]),
+    ];
+    let of_clusters = of_clusters.into_iter().filter(|_| in_cluster);
+    let used = |(right, rest): (&'static str, &[&str])| {
+        let words = right.split('|').chain(rest.iter().copied());
+        Use { right, words: words.map(ToOwned::to_owned).collect() }
+    };
+    everywhere.into_iter().chain(of_clusters).map(used).collect()
 }
 
 /// Which kind of right is missing.
@@ -117,57 +165,70 @@ enum Refused {
     Channel,
 }
 
-/// In the words of Redis 6.2 to 8 and of Valkey.
-fn refused(error: &RedisError) -> Option<Refused> {
-    if error.code() != Some("NOPERM") {
-        return None;
-    }
-    let said = error.to_string();
-    Some(if said.contains("permissions to run") {
+/// In the words of Redis 6.2 to 8 and of Valkey, and in ours.
+fn refused(said: &str) -> Refused {
+    if said.contains("permissions to run") || said.contains("may not run") {
         Refused::Command
-    } else if said.contains("channel") {
+    } else if said.contains("channel")
+        || said.contains("may not publish")
+        || said.contains("may not subscribe")
+    {
         Refused::Channel
     } else {
         Refused::Key
-    })
+    }
 }
 
+/// What a user lacks.
 #[derive(Default)]
-struct Missing {
-    commands: Vec<String>,
-    keys: Vec<String>,
+pub(crate) struct Missing {
+    commands: BTreeSet<String>,
+    keys: BTreeSet<String>,
+    channels: bool,
 }
 
 impl Missing {
     /// Whatever else the server says, it may be said to this user.
-    fn note(&mut self, words: &[&str], error: Option<RedisError>) -> Result<(), L2Error> {
-        let Some(error) = error else { return Ok(()) };
-        match refused(&error) {
-            Some(Refused::Command) if words[0] == "script" => {
-                self.commands.push("script|load".to_owned());
-            }
-            Some(Refused::Command) => self.commands.push(words[0].to_owned()),
-            Some(Refused::Key | Refused::Channel) => self.keys.push(words[1].to_owned()),
-            None if matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension) => {}
-            None => return Err(l2_error(&error)),
+    pub(crate) fn heard<T>(&mut self, used: &Use, answer: RedisResult<T>) -> Result<(), L2Error> {
+        match answer {
+            Err(error) if error.code() == Some("NOPERM") => self.note(used, &error.to_string()),
+            Err(error) if !is_answer(&error) => return Err(l2_error(&error)),
+            _ => {}
         }
         Ok(())
     }
 
-    fn told(mut self, client: &RedisClient, prefix: &str) -> Result<(), L2Error> {
-        if self.commands.is_empty() && self.keys.is_empty() {
+    /// The server has said no.
+    pub(crate) fn note(&mut self, used: &Use, said: &str) {
+        match refused(said) {
+            Refused::Command => drop(self.commands.insert(used.right.to_owned())),
+            Refused::Channel => self.channels = true,
+            Refused::Key => {
+                let key = used.words.iter().find(|word| word.contains("v1:"));
+                self.keys.extend(key.cloned());
+            }
+        }
+    }
+
+    /// What would grant it; nothing if nothing is missing.
+    pub(crate) fn grants(&self, prefix: &str) -> String {
+        let keys = (!self.keys.is_empty()).then(|| format!("~{prefix}*"));
+        let channels = self.channels.then(|| format!("&{prefix}*"));
+        let commands = self.commands.iter().map(|command| format!("+{command}"));
+        commands.chain(keys).chain(channels).collect::<Vec<_>>().join(" ")
+    }
+
+    fn told(&self, client: &RedisClient, prefix: &str) -> Result<(), L2Error> {
+        let grants = self.grants(prefix);
+        if grants.is_empty() {
             return Ok(());
         }
-        for names in [&mut self.commands, &mut self.keys] {
-            names.sort_unstable();
-            names.dedup();
-        }
-        let grants = self.commands.iter().map(|command| format!("+{command}"));
-        let grants = grants.chain((!self.keys.is_empty()).then(|| format!("~{prefix}*")));
-        let grants = grants.collect::<Vec<_>>().join(" ");
         let lacks = [("run", &self.commands), ("touch", &self.keys)].into_iter();
         let lacks = lacks.filter(|(_, names)| !names.is_empty());
-        let lacks = lacks.map(|(verb, names)| format!("{verb} `{}`", names.join("`, `")));
+        let quoted = |names: &BTreeSet<String>| {
+            names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+        };
+        let lacks = lacks.map(|(verb, names)| format!("{verb} {}", quoted(names)));
         let lacks = lacks.collect::<Vec<_>>().join(", nor ");
         Err(L2Error::new(L2ErrorKind::Denied, advice(client, &lacks, &grants, prefix)))
     }
@@ -189,10 +250,12 @@ pub(crate) fn on_channels(
     channels: &[Cow<'_, str>],
 ) -> RedisError {
     let prefix = channels.first().map_or("", |channel| prefix_of(channel));
-    let (lacks, grants) = match refused(&error) {
-        Some(Refused::Command) => (format!("run `{command}`"), format!("+{command}")),
-        Some(_) => (format!("{command} to `{}`", channels.join("`, `")), format!("&{prefix}*")),
-        None => return error,
+    if error.code() != Some("NOPERM") {
+        return error;
+    }
+    let (lacks, grants) = match refused(&error.to_string()) {
+        Refused::Command => (format!("run `{command}`"), format!("+{command}")),
+        _ => (format!("{command} to `{}`", channels.join("`, `")), format!("&{prefix}*")),
     };
     let kind = ErrorKind::Server(ServerErrorKind::NoPerm);
     let advice = advice(client, &lacks, &grants, prefix);

@@ -25,7 +25,7 @@ impl Sentinels {
 
     pub(crate) fn primary(self) -> RedisResult<To> {
         let sentinels = tokio::sync::Mutex::new(self.client(None, SentinelServerType::Master)?);
-        Ok(To::Primary { sentinels, named: Some(self) })
+        Ok(To::Primary { sentinels, named: Some(Box::new(self)) })
     }
 
     /// Asks for a server of this kind, with these credentials for it if they change.

@@ -61,7 +61,18 @@ impl ClusterServers {
     /// If `redis-server` is not installed, or the servers do not find each other.
     #[must_use]
     pub fn start_with(args: &[&str]) -> Self {
-        let servers = (0..SERVERS).map(|_| start(args)).collect();
+        let args: Vec<_> = args.iter().map(|arg| (*arg).to_owned()).collect();
+        Self::start_each(|_| args.clone())
+    }
+
+    /// Starts them all, each with further arguments of its own.
+    ///
+    /// # Panics
+    ///
+    /// If `redis-server` is not installed, or the servers do not find each other.
+    #[must_use]
+    pub fn start_each(args: impl Fn(usize) -> Vec<String>) -> Self {
+        let servers = (0..SERVERS).map(|at| start(&args(at))).collect();
         let mut cluster = Self { servers, ids: Vec::new() };
         cluster.join().expect("the servers become a cluster");
         cluster
@@ -71,6 +82,12 @@ impl ClusterServers {
     #[must_use]
     pub fn urls(&self) -> Vec<String> {
         self.servers.iter().map(RedisServer::url).collect()
+    }
+
+    /// The URLs of all of them, for a user who may do what a cache needs, and nothing else.
+    #[must_use]
+    pub fn app_urls(&self) -> Vec<String> {
+        self.servers.iter().map(RedisServer::app_url).collect()
     }
 
     /// The port of one of them.
@@ -287,11 +304,12 @@ impl ClusterServers {
     }
 }
 
-fn start(args: &[&str]) -> RedisServer {
+fn start(args: &[String]) -> RedisServer {
     let bus = free_port().to_string();
     let own = ["--cluster-enabled", "yes", "--cluster-port", &bus];
     let fast = ["--cluster-node-timeout", NODE_TIMEOUT_MS, "--repl-diskless-sync-delay", "0"];
-    RedisServer::start_with(&[&own[..], &fast, args].concat())
+    let args: Vec<_> = args.iter().map(String::as_str).collect();
+    RedisServer::start_with(&[&own[..], &fast, &args].concat())
 }
 
 fn settled(what: &str, is: impl Fn() -> bool) -> Outcome<()> {

@@ -53,7 +53,7 @@ impl SentinelServers {
         let user = ["--user", "replica", "on", ">secret", "+psync", "+replconf", "+ping"];
         let rule = acl_rule("");
         let app = ["--user", USER, "on", "nopass"].into_iter().chain(rule.split_whitespace());
-        let app: Vec<_> = app.chain(["+role"]).collect();
+        let app = app.collect::<Vec<_>>();
         let access = ["--masteruser", "replica", "--masterauth", "secret"];
         let access = [&user[..], &app[..], &access[..]].concat();
         let fast = ["--repl-diskless-sync-delay", "0", "--repl-backlog-size", "16mb"];

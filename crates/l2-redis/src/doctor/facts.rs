@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use crate::client::RedisClient;
 use crate::connection::CONNECT_TIMEOUT;
-use crate::error::l2_error;
+use crate::error::{is_answer, l2_error};
 
 const SETTINGS: [&str; 7] = [
     "client-output-buffer-limit",
@@ -104,11 +104,6 @@ fn allowed<T>(answer: RedisResult<T>) -> Result<Option<T>, L2Error> {
         Err(error) if is_answer(&error) => Ok(None),
         Err(error) => Err(l2_error(&error)),
     }
-}
-
-/// Whether the server has answered, if not as it was asked to.
-pub(super) fn is_answer(error: &RedisError) -> bool {
-    error.code().is_some_and(|code| !["NOAUTH", "WRONGPASS", "LOADING"].contains(&code))
 }
 
 async fn ahead_at(primary: &Client, host: &str, port: u16) -> RedisResult<Ahead> {

@@ -1,110 +1,65 @@
 //! May this user do what a cache does? Every command is tried in a form that changes nothing.
 
 use crinkle_core::l2::L2Error;
-use redis::{Cmd, RedisError, RedisResult, Value};
+use redis::{RedisError, RedisResult};
 
-use super::facts::is_answer;
 use super::{Report, Severity};
 use crate::client::RedisClient;
-use crate::error::l2_error;
-
-/// What each command is tried with, after the key. The key is absent, and none of these makes it.
-const ON_KEYS: [(&str, &[&str]); 15] = [
-    ("get", &[]),
-    ("getrange", &["0", "0"]),
-    ("set", &["", "XX"]),
-    ("setrange", &["0", ""]),
-    ("del", &[]),
-    ("pttl", &[]),
-    ("pexpire", &["1000"]),
-    ("type", &[]),
-    ("zadd", &["XX", "1", "m"]),
-    ("zrem", &["m"]),
-    ("zremrangebyrank", &["0", "0"]),
-    ("zcount", &["0", "1"]),
-    ("zscore", &["m"]),
-    ("zmscore", &["m"]),
-    ("zrangebyscore", &["0", "1"]),
-];
-
-/// A script that no server has.
-const NO_SCRIPT: &str = "ffffffffffffffffffffffffffffffffffffffff";
-
-/// What a server has said no to.
-#[derive(Default)]
-struct Missing {
-    commands: Vec<&'static str>,
-    keys: bool,
-    channels: bool,
-}
+use crate::error::{is_answer, l2_error};
+use crate::rights::{Missing, Use, uses};
 
 pub(super) async fn examine(
     client: &RedisClient,
     prefix: &str,
     user: Option<&str>,
+    in_cluster: bool,
     report: &mut Report,
 ) -> Result<(), L2Error> {
-    let mut missing = Missing::default();
-    for (name, cmd) in tries(prefix) {
-        let answer = match user {
-            Some(user) => dry_run(client, user, &cmd).await,
-            None if name == "subscribe" => client.subscribe(&[place(prefix)]).await.map(|_| None),
-            None => cmd.query_async(&mut client.clone()).await.map(|_: Value| None),
+    let (mut needed, mut useful) = (Missing::default(), Missing::default());
+    let channel = format!("{prefix}v1:doctor");
+    let on_channel = |right| Use { right, words: vec![right.to_owned(), channel.clone()] };
+    let mut all = uses(prefix, in_cluster);
+    all.extend(["publish", "subscribe"].map(on_channel));
+    for used in &all {
+        let missing = if used.is_needed() { &mut needed } else { &mut useful };
+        let Some(user) = user else {
+            missing.heard(used, try_oneself(client, used, &channel).await)?;
+            continue;
         };
-        match answer {
-            Ok(None) => {}
-            Ok(Some(no)) => missing.note(name, &no),
+        match dry_run(client, user, used).await {
+            Ok(said) if said == "OK" => {}
+            Ok(no) => missing.note(used, &no),
             Err(error) if !is_answer(&error) => return Err(l2_error(&error)),
-            Err(error) if user.is_some() => {
-                cannot_dry_run(user.unwrap_or_default(), &error, report);
+            Err(error) => {
+                cannot_dry_run(user, &error, report);
                 return Ok(());
             }
-            Err(error) if error.code() == Some("NOPERM") => missing.note(name, &error.to_string()),
-            Err(_) => {}
         }
     }
-    let server = client.server().await.map_err(|error| l2_error(&error))?;
-    let own = server.get_connection_info().redis_settings().username().unwrap_or("default");
-    missing.tell(prefix, user.unwrap_or(own), report);
+    let own = client.user();
+    let user = user.unwrap_or(&own);
+    tell(&needed.grants(prefix), Severity::Problem, user, report);
+    tell(&useful.grants(prefix), Severity::Note, user, report);
     Ok(())
 }
 
-fn place(prefix: &str) -> String {
-    format!("{prefix}v1:doctor")
-}
-
-fn tries(prefix: &str) -> Vec<(&'static str, Cmd)> {
-    let key = place(prefix);
-    let on_key = |(name, args): &(&'static str, &[&str])| {
-        let mut cmd = redis::cmd(name);
-        cmd.arg(&key).arg(*args);
-        (*name, cmd)
-    };
-    let with = |name: &str, args: &[&str]| {
-        let mut cmd = redis::cmd(name);
-        cmd.arg(args);
-        cmd
-    };
-    let mut all: Vec<_> = ON_KEYS.iter().map(on_key).collect();
-    all.push(("evalsha", with("EVALSHA", &[NO_SCRIPT, "1", &key])));
-    all.push(("script|load", with("SCRIPT", &["LOAD", "return 1"])));
-    all.push(("time", redis::cmd("TIME")));
-    all.push(("publish", with("PUBLISH", &[&key, ""])));
-    all.push(("subscribe", with("SUBSCRIBE", &[&key])));
-    all
-}
-
-/// Why the user may not, if so.
-async fn dry_run(client: &RedisClient, user: &str, cmd: &Cmd) -> RedisResult<Option<String>> {
-    let mut dry = redis::cmd("ACL");
-    dry.arg("DRYRUN").arg(user);
-    for arg in cmd.args_iter() {
-        if let redis::Arg::Simple(arg) = arg {
-            dry.arg(arg);
-        }
+/// Commands are asked over the connection for commands, channels by the calls that a backplane makes.
+async fn try_oneself(client: &RedisClient, used: &Use, channel: &str) -> RedisResult<()> {
+    match used.right {
+        "publish" => client.publish(channel, b"").await,
+        "subscribe" => client.subscribe(&[channel.to_owned()]).await.map(drop),
+        _ => used.try_at(client, &RedisClient::only()).await.map(drop),
     }
-    let said: String = dry.query_async(&mut client.clone()).await?;
-    Ok((said != "OK").then_some(said))
+}
+
+/// Why the user may not, or `OK`.
+async fn dry_run(client: &RedisClient, user: &str, used: &Use) -> RedisResult<String> {
+    let mut dry = redis::cmd("ACL");
+    dry.arg("DRYRUN").arg(user).arg(&used.words);
+    if used.right == "publish" {
+        dry.arg("");
+    }
+    dry.query_async(&mut client.clone()).await
 }
 
 fn cannot_dry_run(user: &str, error: &RedisError, report: &mut Report) {
@@ -133,33 +88,29 @@ fn cannot_dry_run(user: &str, error: &RedisError, report: &mut Report) {
     );
 }
 
-impl Missing {
-    /// Servers say whether it was the command, in the words of their version.
-    fn note(&mut self, name: &'static str, said: &str) {
-        if said.contains("to run the") || said.contains("may not run") {
-            self.commands.push(name);
-        } else if ["publish", "subscribe"].contains(&name) {
-            self.channels = true;
-        } else {
-            self.keys = true;
-        }
+fn tell(grants: &str, severity: Severity, user: &str, report: &mut Report) {
+    if grants.is_empty() {
+        return;
     }
-
-    fn tell(&self, prefix: &str, user: &str, report: &mut Report) {
-        let keys = self.keys.then(|| format!("~{prefix}*"));
-        let channels = self.channels.then(|| format!("&{prefix}*"));
-        let commands = self.commands.iter().map(|name| format!("+{name}"));
-        let rules: Vec<_> = commands.chain(keys).chain(channels).collect();
-        if rules.is_empty() {
-            return;
-        }
-        let rules = rules.join(" ");
-        report.add(Severity::Problem, "permissions", [
-            format!("user {user:?} lacks {rules}"),
-            "a cache whose commands are refused runs on its L1 alone, and its invalidations wait in \
-             a queue"
-                .to_owned(),
-            format!("ACL SETUSER {user} {rules}  (then ACL SAVE, or the same in the ACL file)"),
-        ]);
-    }
+    let (check, follows) = if severity == Severity::Problem {
+        (
+            "permissions",
+            "a cache whose commands are refused runs on its L1 alone, and its invalidations wait in a queue",
+        )
+    } else {
+        (
+            "optional_permissions",
+            "without info, writes that a failover loses are not asserted again and no replica is read; \
+             without readonly none of a cluster is; without client|setname the connection has no name",
+        )
+    };
+    report.add(
+        severity,
+        check,
+        [
+            format!("user {user:?} lacks {grants}"),
+            follows.to_owned(),
+            format!("ACL SETUSER {user} {grants}  (then ACL SAVE, or the same in the ACL file)"),
+        ],
+    );
 }

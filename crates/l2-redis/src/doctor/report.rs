@@ -21,6 +21,9 @@ pub enum Severity {
 pub struct Finding {
     /// How bad it is.
     pub severity: Severity,
+    /// The server of a cluster that it is about, as `host:port`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
     /// A short name that stays the same: `eviction`, `persistence`, ...
     pub check: &'static str,
     /// What was found.
@@ -54,7 +57,13 @@ impl Report {
         [what, why, fix]: [impl Into<String>; 3],
     ) {
         let (what, why, fix) = (what.into(), why.into(), fix.into());
-        self.findings.push(Finding { severity, check, what, why, fix });
+        self.findings.push(Finding { severity, node: None, check, what, why, fix });
+    }
+
+    /// The findings, about this server.
+    pub(super) fn at(self, node: &str) -> Vec<Finding> {
+        let named = |found| Finding { node: Some(node.to_owned()), ..found };
+        self.findings.into_iter().map(named).collect()
     }
 }
 
@@ -70,7 +79,8 @@ impl fmt::Display for Severity {
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{} ({}): {}", self.severity, self.check, self.what)?;
+        let at = self.node.as_ref().map_or_else(String::new, |node| format!(" at {node}"));
+        writeln!(f, "{} ({}){at}: {}", self.severity, self.check, self.what)?;
         writeln!(f, "    why: {}", self.why)?;
         write!(f, "    fix: {}", self.fix)
     }

@@ -2,7 +2,7 @@
 
 use super::facts::{Ahead, Facts};
 use super::report::Severity::{Note, Problem, Warning};
-use super::{Report, Severity};
+use super::{Part, Report, Severity};
 
 const MIB: u64 = 1 << 20;
 
@@ -20,21 +20,16 @@ const DRIFT_MS: i64 = 300_000;
 /// Connections that idle for less than this are in use by the poll, once a second by default.
 const SHORT_TIMEOUT_S: u64 = 10;
 
-pub(super) fn examine(facts: &Facts, report: &mut Report) {
+pub(super) fn examine(facts: &Facts, part: Part, report: &mut Report) {
     unknowns(facts, report);
-    for check in [
-        version,
-        role,
-        cluster,
-        memory,
-        eviction,
-        buffers,
-        persistence,
-        refused_writes,
-        connections,
-        clock,
-        replicas,
-    ] {
+    let of_part: &[fn(&Facts, &mut Report)] = match part {
+        Part::Whole => &[role, cluster, persistence],
+        Part::Primary => &[followed, persistence],
+        Part::Replica => &[following],
+    };
+    of_part.iter().for_each(|check| check(facts, report));
+    for check in [version, memory, eviction, buffers, refused_writes, connections, clock, replicas]
+    {
         check(facts, report);
     }
 }
@@ -111,9 +106,36 @@ fn cluster(facts: &Facts, report: &mut Report) {
             [
                 "the server is one node of a cluster",
                 "only this node was looked at",
-                "run the doctor for every node",
+                "connect to the cluster, which this user may not: `+cluster|slots`; or run the doctor for \
+                 every node",
             ],
         );
+    }
+}
+
+/// A primary of a cluster.
+fn followed(facts: &Facts, report: &mut Report) {
+    if facts.info::<u64>("connected_slaves") == Some(0) {
+        report.add(
+            Warning,
+            "replicas",
+            [
+                "no replica copies this primary",
+                "when it dies nobody takes its place: its keys are without L2 until it is back",
+                "CLUSTER REPLICATE on a server that holds no slots, or bring the replica back",
+            ],
+        );
+    }
+}
+
+/// A replica in a cluster.
+fn following(facts: &Facts, report: &mut Report) {
+    if facts.info::<String>("master_link_status").is_some_and(|status| status != "up") {
+        report.add(Warning, "replicas", [
+            "the replica has no connection to its primary",
+            "when the primary dies, what it wrote meanwhile is lost, or the replica does not take its place",
+            "look at the log of both; `masteruser` and `masterauth` have to be right on every server",
+        ]);
     }
 }
 
