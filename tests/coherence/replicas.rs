@@ -35,7 +35,7 @@ impl Replicated {
         node.cache.ready().await.expect("a healthy world");
         // What a new node doubts is over by then. A first question, and then time without news.
         pass(Duration::from_secs(3)).await;
-        assert!(node.cache.get::<i32>("nothing").await.unwrap().is_none());
+        assert!(node.cache.get::<i32>("nothing").await.expect("no error").is_none());
         pass(LAG + Duration::from_millis(1)).await;
         node.l2.forget();
         node
