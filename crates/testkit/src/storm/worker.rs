@@ -25,6 +25,9 @@ use crate::sim::SimPlan;
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
+/// How far a replica may be behind that is read from.
+const LAG: Duration = Duration::from_millis(300);
+
 /// How many ids one worker may use in a round.
 const IDS: usize = 100_000_000;
 
@@ -93,6 +96,10 @@ async fn begin(round: Round) -> Outcome<Running> {
         Way::Sentinels { urls, name } => RedisClient::sentinel(urls, name).await?,
         Way::Cluster { urls } => RedisClient::cluster(urls).await?,
     };
+    let mut store = RedisL2::new(client.clone());
+    if !matches!(round.way, Way::Url(_)) {
+        store = store.read_from_replicas(LAG);
+    }
     let settings = Settings::default()
         .capacity(1000)
         .poll(POLL)
@@ -102,7 +109,7 @@ async fn begin(round: Round) -> Outcome<Running> {
     let cache = Cache::builder(&round.name)
         .settings(settings)
         .default_options(SimPlan::defaults())
-        .l2(TappedL2::new(RedisL2::new(client.clone()), diary.clone()))
+        .l2(TappedL2::new(store, diary.clone()))
         .backplane(TappedBus { inner: RedisBackplane::new(client), diary: diary.clone() })
         .build()?;
     timeout(LONGEST_CALL, cache.ready()).await??;
