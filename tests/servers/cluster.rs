@@ -10,6 +10,7 @@ use crinkle_testkit::cluster::ClusterServers;
 use crinkle_testkit::contract;
 use crinkle_tests::redis::{DEADLINE, comes_true as until, over, ready};
 use parking_lot::Mutex;
+use tokio::runtime::Builder;
 use tokio::time::{Instant, sleep};
 
 async fn client(servers: &ClusterServers) -> RedisClient {
@@ -289,4 +290,32 @@ async fn an_announcement_is_passed_on_to_every_other_server_once() {
     }
     let sharded = passed_on(&servers, "publishshard");
     println!("{WRITES} messages on a sharded channel: {sharded} messages between 6 servers");
+}
+
+#[test]
+fn a_runtime_that_ends_during_a_look_at_the_slots_does_not_end_those_of_the_next() {
+    // Accepts connections, and never answers.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("redis://{}", silent.local_addr().unwrap());
+    let runtime = || Builder::new_current_thread().enable_all().build().unwrap();
+    let first = runtime();
+    let client = first.block_on(RedisClient::cluster([url])).unwrap();
+    let mut command = client.clone();
+    first.spawn(async move {
+        let _: redis::RedisResult<()> =
+            redis::cmd("GET").arg("key").query_async(&mut command).await;
+    });
+    first.block_on(tokio::task::yield_now());
+    drop(first);
+    let answer: redis::RedisResult<()> =
+        runtime().block_on(redis::cmd("GET").arg("key").query_async(&mut client.clone()));
+    let error = answer.unwrap_err().to_string();
+    assert!(!error.contains("shutting down"), "{error}");
+}
+
+#[tokio::test]
+async fn a_cluster_has_one_database() {
+    let numbered = RedisClient::cluster(["redis://127.0.0.1:1/3"]).await;
+    let error = numbered.err().expect("refused").to_string();
+    assert!(error.contains("database 0 only"), "{error}");
 }

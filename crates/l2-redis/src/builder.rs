@@ -221,6 +221,10 @@ impl RedisClientBuilder {
                     let nobody = "a cluster needs the URL of one of its servers";
                     return Err(RedisError::from((ErrorKind::InvalidClientConfig, nobody)));
                 }
+                if seeds.iter().any(|at| at.redis_settings().db() != 0) {
+                    let other = "a cluster has database 0 only: leave the number out";
+                    return Err(RedisError::from((ErrorKind::InvalidClientConfig, other)));
+                }
                 addresses.sort_unstable();
                 let bus = bus_id(&format!("cluster:{}", addresses.join(",")), 0);
                 let cluster = Cluster::new(seeds, self.name, self.credentials);

@@ -20,6 +20,7 @@ use redis::{
     ServerErrorKind, Value,
 };
 use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::builder::AskCredentials;
@@ -53,7 +54,7 @@ struct State {
 struct Known {
     slots: Option<Arc<Slots>>,
     nodes: HashMap<Address, Arc<Connection>>,
-    looking: Option<Look>,
+    looking: Option<(Look, AbortHandle)>,
     looked: Option<Instant>,
     /// Whose turn it is where any server will do.
     turn: usize,
@@ -175,13 +176,15 @@ impl Cluster {
     /// Asks for the slots, unless somebody is at it.
     fn look(&self) -> Look {
         let mut known = self.shared.known.lock();
-        if let Some(look) = &known.looking {
+        // One that has ended and is still here went down with its runtime.
+        if let Some((look, _)) = known.looking.as_ref().filter(|(_, task)| !task.is_finished()) {
             return look.clone();
         }
         let running = tokio::spawn(self.clone().ask_around(known.looked));
+        let task = running.abort_handle();
         let look = async { running.await.map_err(|_| failed("the runtime is shutting down"))? };
         let look = look.boxed().shared();
-        known.looking = Some(look.clone());
+        known.looking = Some((look.clone(), task));
         look
     }
 

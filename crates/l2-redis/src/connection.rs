@@ -69,8 +69,8 @@ pub(crate) enum To {
     },
 }
 
-/// One attempt to connect, shared by the commands that need it.
-type Attempt = Shared<BoxFuture<'static, RedisResult<Connected>>>;
+/// One attempt to connect, shared by the commands that need it. `None` if its runtime has ended.
+type Attempt = Shared<BoxFuture<'static, Option<RedisResult<Connected>>>>;
 
 /// A server that was the right one when it was connected to.
 #[derive(Clone)]
@@ -138,7 +138,7 @@ impl Connection {
     /// Whom the present connection, or else the next, belongs to; `None` for the default user.
     pub(crate) fn user(&self) -> Option<String> {
         let current = self.current.lock();
-        let made = current.as_ref().and_then(|(_, attempt)| attempt.peek()?.as_ref().ok());
+        let made = current.as_ref().and_then(|(_, attempt)| attempt.peek()?.as_ref()?.as_ref().ok());
         let client = match (made, &self.way.to) {
             (Some(connected), _) => &connected.client,
             (None, To::Server(client)) => client,
@@ -148,20 +148,24 @@ impl Connection {
     }
 
     async fn connected(&self) -> RedisResult<(u64, Connected)> {
-        let (number, attempt) = self.attempt();
-        match attempt.await {
-            Ok(connected) => Ok((number, connected)),
-            Err(error) => {
+        // Once more, if an attempt was left by a runtime that has ended.
+        for _ in 0..2 {
+            let (number, attempt) = self.attempt();
+            let made = attempt.await;
+            if !matches!(made, Some(Ok(_))) {
                 leave(&self.current, number);
-                Err(error)
+            }
+            if let Some(made) = made {
+                return made.map(|connected| (number, connected));
             }
         }
+        Err(failed("the runtime is shutting down"))
     }
 
     /// The present attempt, or a new one. It goes on when the command that began it is given up.
     fn attempt(&self) -> (u64, Attempt) {
         let mut current = self.current.lock();
-        let made = current.as_ref().and_then(|(_, attempt)| attempt.peek());
+        let made = current.as_ref().and_then(|(_, attempt)| attempt.peek()?.as_ref());
         if made.is_some_and(|made| made.as_ref().is_ok_and(Connected::is_lost)) {
             *current = None;
         }
@@ -175,8 +179,7 @@ impl Connection {
                 }
                 Ok(connected)
             });
-            let failed = || failed("the runtime is shutting down");
-            let attempt = async move { running.await.map_err(|_| failed())? };
+            let attempt = async move { running.await.ok() };
             (number, attempt.boxed().shared())
         };
         current.get_or_insert_with(begin).clone()
@@ -204,8 +207,13 @@ async fn watch(way: Arc<Way>, server: Client, current: Weak<Current>, attempt: u
         if !current.upgrade().is_some_and(|current| is_current(&current)) {
             return;
         }
+        let named = match way.named().await {
+            // The primary may ask for another password by now.
+            Err(_) => way.find().await,
+            named => named,
+        };
         // Who names nobody says nothing about the server.
-        let Ok(named) = way.named().await else { continue };
+        let Ok(named) = named else { continue };
         if named.get_connection_info().addr() != server.get_connection_info().addr()
             && let Some(current) = current.upgrade()
         {
