@@ -24,6 +24,13 @@ async fn relaying(home: &World, other: &World) -> (Node, L2Handle, BusHandle) {
     (node, l2, bus)
 }
 
+#[derive(Debug)]
+enum Removal {
+    Key,
+    Tag,
+    All,
+}
+
 async fn fill(node: &Node) {
     for key in ["set", "removed", "expired", "tagged", "cleared"] {
         let tag = if key == "tagged" { "tag" } else { "none" };
@@ -122,5 +129,41 @@ async fn closing_says_what_another_region_was_not_told() {
         }
         let _ = here.cache.remove("key").await.unwrap();
         assert_eq!(here.cache.close().await.is_err(), away);
+    }
+}
+
+/// A load keeps `close` waiting; what is removed meanwhile is told, or `close` says that it was not.
+#[tokio::test(start_paused = true)]
+async fn what_is_removed_while_the_cache_closes_is_relayed_or_owned_up_to() {
+    for away in [false, true] {
+        for removal in [Removal::Key, Removal::Tag, Removal::All] {
+            let (home, other) = (World::new().await, World::new().await);
+            let (here, l2, _bus) = relaying(&home, &other).await;
+            let there = other.node().await;
+            let _ = there.cache.set("key", 1).tags(["tag"]).options(long()).await.unwrap();
+            let (gate, cache) = (chaos::Gate::new(), here.cache.clone());
+            let load = Loads::new().gated(&gate, 1);
+            let loading = go(async move { cache.get_or_set("loading", load).await });
+            gate.reached().await;
+            let cache = here.cache.clone();
+            let closing = go(async move { cache.close().await });
+            pass(SOON).await;
+            if away {
+                l2.down();
+            }
+            let removed = match removal {
+                Removal::Key => here.cache.remove("key").await,
+                Removal::Tag => here.cache.remove_by_tag("tag").await,
+                Removal::All => here.cache.clear().await,
+            };
+            assert!(removed.unwrap().is_propagated());
+            gate.open();
+            let _ = loading.await.unwrap();
+            let closed = closing.await.unwrap();
+            assert_eq!(closed.is_err(), away, "{removal:?}: {closed:?}");
+            pass(SOON).await;
+            let found = there.cache.get::<i32>("key").await.unwrap();
+            assert_eq!(found.is_some(), away, "{removal:?}");
+        }
     }
 }

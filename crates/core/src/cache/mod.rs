@@ -292,8 +292,8 @@ impl<C: Send + Sync + 'static> Cache<C> {
         inner.closing.cancel();
         inner.tasks.close();
         let ended = timeout(Duration::from_secs(5), inner.tasks.wait()).await.is_ok();
-        if inner.recovery.len() > 0 {
-            // A write in the background has failed since.
+        if inner.recovery.len() > 0 || inner.node.known().pending > 0 {
+            // Something has been queued since.
             drained = crate::coherence::poll::drain(inner).await;
         }
         drained &= inner.regions.close().await;

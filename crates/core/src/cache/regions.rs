@@ -10,7 +10,8 @@ use super::{Cache, Health, Inner};
 use crate::backplane::Backplane;
 use crate::l2::{L2, NoCodec};
 use crate::options::EntryOptions;
-use crate::protocol::ledger::Strength;
+use crate::protocol::ledger::{Strength, Target};
+use crate::recovery::Queued;
 use crate::write::{self, removal};
 
 /// A region as the builder was given it.
@@ -76,14 +77,35 @@ impl Regions {
 
 impl<C> Inner<C> {
     /// Has the other regions do what was done here, in the background. What one does not answer to waits
-    /// in its own queue.
+    /// in its own queue, and so does what comes while this cache is being closed.
     pub(crate) fn relay(&self, what: impl Fn() -> Relayed) {
         for region in &self.regions.0 {
             let (inner, what) = (Arc::clone(region.cache.inner()), what());
+            let Ok(runtime) = self.runtime() else {
+                if inner.closing.is_cancelled() {
+                    tracing::warn!(region = &*region.name, "closed; a removal was not relayed");
+                }
+                queue(&inner, what);
+                continue;
+            };
             // Not in the region's own tasks: they end when it is closed, and this comes before.
-            if self.spawn(async move { relay(&inner, what).await }).is_err() {
-                tracing::warn!(region = &*region.name, "closed; a removal was not relayed");
-            }
+            self.tasks.spawn_on(async move { relay(&inner, what).await }, &runtime);
+        }
+    }
+}
+
+/// For the region's next poll, or for its end.
+fn queue(inner: &Inner<NoCodec>, what: Relayed) {
+    match what {
+        Relayed::Key(key, strength) => {
+            let (version, not_before) = (inner.entropy.version(), inner.now());
+            inner.queue(&key, Queued { strength, version, not_before });
+        }
+        Relayed::Tags(tags, strength) => {
+            drop(removal::begin(inner, strength, &removal::targets(&tags)));
+        }
+        Relayed::Everything(strength) => {
+            drop(removal::begin(inner, strength, &[Target::Everything]));
         }
     }
 }

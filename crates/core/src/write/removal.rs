@@ -27,8 +27,7 @@ pub(crate) async fn by_tags<C: Sync>(
     let hard = strength == Strength::Hard;
     inner.telemetry.tell(|| Event::RemoveByTag { tags: inner.telemetry.tags(tags), hard });
     inner.relay(|| Relayed::Tags(tags.to_vec(), strength));
-    let targets: Vec<_> = tags.iter().map(|tag| Target::Tag(TagHash::of(tag))).collect();
-    targets_of(inner, strength, &targets, options).await
+    targets_of(inner, strength, &targets(tags), options).await
 }
 
 /// Hides every entry of the cache.
@@ -48,9 +47,20 @@ pub(crate) async fn clear<C: Sync>(
     receipt
 }
 
+/// What the ledger calls the tags.
+pub(crate) fn targets(tags: &[String]) -> Vec<Target> {
+    tags.iter().map(|tag| Target::Tag(TagHash::of(tag))).collect()
+}
+
 /// A removal of this node, not begun yet.
 pub(crate) fn new<C>(inner: &Inner<C>, strength: Strength, targets: Vec<Target>) -> Removal {
     Removal { nonce: inner.entropy.nonce(), strength, targets }
+}
+
+/// Removals that hold here from now on, and that a poll has numbered if nobody does before.
+pub(crate) fn begin<C>(inner: &Inner<C>, strength: Strength, targets: &[Target]) -> Vec<Removal> {
+    let begin = |part: &[Target]| inner.node.begin(new(inner, strength, part.to_vec()));
+    targets.chunks(MAX_TARGETS).map(begin).collect()
 }
 
 async fn targets_of<C: Sync>(
@@ -63,10 +73,8 @@ async fn targets_of<C: Sync>(
         return Ok(Receipt::local());
     }
     // All of them hold here before the first is sent.
-    let begin = |part: &[Target]| inner.node.begin(new(inner, strength, part.to_vec()));
-    let removals: Vec<_> = targets.chunks(MAX_TARGETS).map(begin).collect();
     let mut receipt = Receipt::local();
-    for removal in removals {
+    for removal in begin(inner, strength, targets) {
         receipt = receipt.and(commit(inner, removal, options).await?);
     }
     Ok(receipt)
