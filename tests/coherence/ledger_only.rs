@@ -1,13 +1,15 @@
 //! Values that cannot be encoded: they stay in L1, the ledger alone is shared.
 
+use std::future::IntoFuture;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crinkle_core::backplane::Backplane;
 use crinkle_core::l2::NoCodec;
-use crinkle_core::{Cache, Reach, Source};
+use crinkle_core::{Cache, CacheBuilder, Reach, Source};
 use crinkle_testkit::chaos::{self, BusHandle, L2Handle, L2Op};
 use crinkle_tests::{Loads, World, pass};
+use futures_util::FutureExt;
 
 /// No codec could encode it.
 #[derive(Clone)]
@@ -24,17 +26,20 @@ struct Node {
 }
 
 async fn node(world: &World, seed: u64) -> Node {
+    node_with(world, seed, |builder| builder).await
+}
+
+async fn node_with(
+    world: &World,
+    seed: u64,
+    change: impl FnOnce(CacheBuilder<NoCodec>) -> CacheBuilder<NoCodec>,
+) -> Node {
     let (store, l2) = chaos::l2(Arc::new(world.store.clone()));
     let backplane: Arc<dyn Backplane> = Arc::new(world.bus.clone());
     let (backplane, bus) = chaos::backplane(backplane);
-    let cache = Cache::builder("shop")
-        .codec(NoCodec)
-        .clock(world.clock)
-        .seed(seed)
-        .ledger(store)
-        .backplane(backplane)
-        .build()
-        .expect("sound settings");
+    let builder = Cache::builder("shop").codec(NoCodec).clock(world.clock).seed(seed);
+    let builder = change(builder.ledger(store).backplane(backplane));
+    let cache = builder.build().expect("sound settings");
     cache.ready().await.expect("a healthy world");
     pass(Duration::from_millis(50)).await;
     Node { cache, l2, bus }
@@ -112,6 +117,22 @@ async fn a_notice_that_could_not_be_sent_is_sent_later() {
     pass(Duration::from_secs(5)).await;
     assert_eq!(one.cache.health().recovery_backlog, 0);
     assert_eq!(read(&two, 3).await.0, 3);
+}
+
+/// W2, of the removals that were not begun when the caller went away.
+#[tokio::test(start_paused = true)]
+async fn a_batch_of_removals_that_its_caller_gives_up_is_sent_whole() {
+    let world = World::new().await;
+    let (one, two) = (node(&world, 1).await, node(&world, 2).await);
+    let keys: Vec<_> = (0..300).map(|number| format!("key:{number}")).collect();
+    let values = keys.iter().map(|key| (key, handle(1)));
+    let _ = two.cache.set_many(values).duration(Duration::from_secs(600)).await.unwrap();
+    one.bus.hang_reply(true);
+    assert!(one.cache.remove_many(&keys).into_future().now_or_never().is_none());
+    one.bus.hang_reply(false);
+    pass(Duration::from_secs(3)).await;
+    let found = two.cache.get_many::<Handle>(&keys).await.unwrap();
+    assert_eq!(found.iter().flatten().count(), 0);
 }
 
 #[tokio::test(start_paused = true)]

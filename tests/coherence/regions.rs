@@ -1,10 +1,12 @@
 //! Regions, each with a store and a bus of its own.
 
+use std::future::IntoFuture;
 use std::time::Duration;
 
-use crinkle_core::EntryOptions;
-use crinkle_testkit::chaos::{self, BusHandle, L2Handle};
+use crinkle_core::{CacheBuilder, EntryOptions};
+use crinkle_testkit::chaos::{self, BusHandle, Fate, L2Handle, L2Op};
 use crinkle_tests::{Loads, Node, World, go, options, pass, until};
+use futures_util::FutureExt;
 
 const SOON: Duration = Duration::from_millis(100);
 
@@ -14,9 +16,17 @@ fn long() -> EntryOptions {
 
 /// A node at home, and its ways to another region.
 async fn relaying(home: &World, other: &World) -> (Node, L2Handle, BusHandle) {
+    relaying_with(home, other, |builder| builder).await
+}
+
+async fn relaying_with(
+    home: &World,
+    other: &World,
+    change: impl FnOnce(CacheBuilder) -> CacheBuilder,
+) -> (Node, L2Handle, BusHandle) {
     let (store, l2) = chaos::l2(std::sync::Arc::new(other.store.clone()));
     let (backplane, bus) = chaos::backplane(std::sync::Arc::new(other.bus.clone()));
-    let node = home.node_with(|builder| builder.region("other", store, backplane)).await;
+    let node = home.node_with(|builder| change(builder).region("other", store, backplane)).await;
     until("the other region is known", || {
         node.cache.health().regions[0].health.subscribed == Some(true)
     })
@@ -165,5 +175,26 @@ async fn what_is_removed_while_the_cache_closes_is_relayed_or_owned_up_to() {
             let found = there.cache.get::<i32>("key").await.unwrap();
             assert_eq!(found.is_some(), away, "{removal:?}");
         }
+    }
+}
+
+/// W2, of the removals that were not begun when the caller went away.
+#[tokio::test(start_paused = true)]
+async fn a_batch_of_removals_that_its_caller_gives_up_is_relayed_whole() {
+    let (home, other) = (World::new().await, World::new().await);
+    let (here, ..) = relaying(&home, &other).await;
+    let (peer, there) = (home.node().await, other.node().await);
+    let keys: Vec<_> = (0..300).map(|number| format!("key:{number}")).collect();
+    for node in [&peer, &there] {
+        let values = keys.iter().map(|key| (key, 1));
+        let _ = node.cache.set_many(values).options(long()).await.unwrap();
+    }
+    here.l2.always(L2Op::Remove, Fate::Hang);
+    assert!(here.cache.remove_many(&keys).into_future().now_or_never().is_none());
+    here.l2.heal();
+    pass(Duration::from_secs(3)).await;
+    for (name, node) in [("peer", &peer), ("region", &there)] {
+        let found = node.cache.get_many::<i32>(&keys).await.unwrap();
+        assert_eq!(found.iter().flatten().count(), 0, "{name}");
     }
 }

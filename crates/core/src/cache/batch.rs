@@ -328,7 +328,7 @@ impl<'a, C: Send + Sync + 'static> IntoFuture for RemoveMany<'a, C> {
                 call.options.validate(&inner.place(Some(&call.key)))?;
             }
             // All of them hold here before the first is sent.
-            let unsent = write::Unsent::hide(inner, calls.iter().map(|call| &*call.key));
+            let unsent = write::Unsent::hide(inner, &calls);
             let span = spans::remove_many(&inner.telemetry, calls.len());
             let remove = together(calls.into_iter().map(|call| {
                 let unsent = &unsent;

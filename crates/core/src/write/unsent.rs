@@ -3,9 +3,10 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::cache::Inner;
-use crate::protocol::KeyHash;
+use super::key::Shares;
+use crate::cache::{Inner, Relayed};
 use crate::protocol::ledger::Strength;
+use crate::read::Call;
 use crate::recovery::Queued;
 
 /// Removals of a batch that hold here and have not been sent. Those that are left when their batch is
@@ -17,13 +18,14 @@ pub(crate) struct Unsent<'a, C> {
 
 impl<'a, C> Unsent<'a, C> {
     /// The local part of a removal of each key.
-    pub(crate) fn hide<'k>(inner: &'a Arc<Inner<C>>, keys: impl Iterator<Item = &'k str>) -> Self {
-        let keys = keys.inspect(|key| {
-            let hash = KeyHash::of(key);
-            inner.flights.hear(hash, inner.entropy.version(), || inner.l1.invalidate(hash));
-            inner.flights.removed(hash);
-        });
-        Self { inner, keys: Mutex::new(keys.map(Into::into).collect()) }
+    pub(crate) fn hide(inner: &'a Arc<Inner<C>>, calls: &[Call]) -> Self {
+        for Call { hash, .. } in calls {
+            inner.flights.hear(*hash, inner.entropy.version(), || inner.l1.invalidate(*hash));
+            inner.flights.removed(*hash);
+        }
+        let shared = |call: &&Call| Shares::of(inner, &call.options) != Shares::Nothing;
+        let keys = calls.iter().filter(shared).map(|call| call.key.clone());
+        Self { inner, keys: Mutex::new(keys.collect()) }
     }
 
     /// This one is being sent.
@@ -35,7 +37,8 @@ impl<'a, C> Unsent<'a, C> {
 impl<C> Drop for Unsent<'_, C> {
     fn drop(&mut self) {
         let now = self.inner.now();
-        for key in self.keys.get_mut().drain().filter(|_| self.inner.records().is_some()) {
+        for key in self.keys.get_mut().drain() {
+            self.inner.relay(|| Relayed::Key(key.clone(), Strength::Hard));
             let version = self.inner.entropy.version();
             let queued = Queued { strength: Strength::Hard, version, not_before: now };
             self.inner.queue(&key, queued);

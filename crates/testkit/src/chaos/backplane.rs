@@ -42,6 +42,7 @@ struct State {
     refuse: bool,
     fail_publish: bool,
     hang_publish: bool,
+    hang_reply: bool,
     mute: bool,
     hold: bool,
     lose: usize,
@@ -130,6 +131,11 @@ impl BusHandle {
         self.change(|state| state.hang_publish = on);
     }
 
+    /// From now on, whether what this node publishes arrives, and nobody says so.
+    pub fn hang_reply(&self, on: bool) {
+        self.change(|state| state.hang_reply = on);
+    }
+
     /// How many subscriptions were made.
     #[must_use]
     pub fn subscriptions(&self) -> u64 {
@@ -190,7 +196,11 @@ impl Backplane for ChaosBackplane {
         if fail {
             return Err(BackplaneError::new("the test says so"));
         }
-        self.inner.publish(channel, message).await
+        let result = self.inner.publish(channel, message).await;
+        if self.shared.state.lock().hang_reply {
+            std::future::pending::<()>().await;
+        }
+        result
     }
 
     async fn subscribe(
