@@ -136,6 +136,25 @@ async fn a_batch_of_removals_that_its_caller_gives_up_is_sent_whole() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_set_here_is_removed_in_other_regions_reserved_or_not() {
+    for reserved in [false, true] {
+        let (home, other) = (World::new().await, World::new().await);
+        let (store, bus) = (other.store.clone(), other.bus.clone());
+        let here = node_with(&home, 1, |builder| builder.region("other", store, bus)).await;
+        let there = node(&other, 2).await;
+        assert_eq!(read(&there, 1).await.0, 1);
+        if reserved {
+            let reservation = here.cache.reserve("key").await.unwrap();
+            let _ = here.cache.set("key", handle(2)).reserved(reservation).await.unwrap();
+        } else {
+            let _ = here.cache.set("key", handle(2)).await.unwrap();
+        }
+        pass(Duration::from_millis(100)).await;
+        assert_eq!(read(&there, 3).await.0, 3, "reserved: {reserved}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn with_the_ledger_out_of_reach_values_live_no_longer_than_the_coherence_lease() {
     let world = World::new().await;
     let one = node(&world, 1).await;

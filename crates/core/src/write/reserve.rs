@@ -142,6 +142,7 @@ pub(crate) async fn set_reserved<T: Value, C: Codec<T>>(
         let reach = if kept { Reach::Skipped } else { Reach::Superseded };
         return match shares {
             Shares::Notices if kept => {
+                inner.relay(|| Relayed::Key(key.into(), Strength::Hard));
                 let write =
                     Write::new(&inner, key, version, KeyOp::Written, limit, &choices.options);
                 conclude(&inner, key, write.notify().await, false, &choices.options)
