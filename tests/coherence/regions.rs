@@ -3,7 +3,7 @@
 use std::future::IntoFuture;
 use std::time::Duration;
 
-use crinkle_core::{CacheBuilder, EntryOptions};
+use crinkle_core::{CacheBuilder, EntryOptions, Settings};
 use crinkle_testkit::chaos::{self, BusHandle, Fate, L2Handle, L2Op};
 use crinkle_tests::{Loads, Node, World, go, options, pass, until};
 use futures_util::FutureExt;
@@ -196,5 +196,42 @@ async fn a_batch_of_removals_that_its_caller_gives_up_is_relayed_whole() {
     for (name, node) in [("peer", &peer), ("region", &there)] {
         let found = node.cache.get_many::<i32>(&keys).await.unwrap();
         assert_eq!(found.iter().flatten().count(), 0, "{name}");
+    }
+}
+
+/// What a call may leave out here is no matter of the others.
+#[tokio::test(start_paused = true)]
+async fn defaults_that_leave_something_out_do_not_hold_for_other_regions() {
+    let (home, other) = (World::new().await, World::new().await);
+    let defaults = long().skip_l2_write(true).skip_backplane(true).background_l2(true);
+    let (here, ..) = relaying_with(&home, &other, |b| b.default_options(defaults)).await;
+    let there = other.node().await;
+    fill(&there).await;
+    let _ = here.cache.remove("removed").options(long()).await.unwrap();
+    pass(SOON).await;
+    assert!(there.cache.get::<i32>("removed").await.unwrap().is_none());
+}
+
+/// Home is near, and its limits are; another region is not.
+#[tokio::test(start_paused = true)]
+async fn a_region_that_is_slower_than_the_limits_at_home_is_told() {
+    let (home, other) = (World::new().await, World::new().await);
+    let near = Duration::from_millis(50);
+    let settings = Settings::default().poll(SOON).coherence_lease(SOON * 4);
+    let (here, l2, _bus) = relaying_with(&home, &other, |builder| {
+        builder.settings(settings).default_options(long().l2_hard_timeout(near))
+    })
+    .await;
+    let there = other.node().await;
+    fill(&there).await;
+    for op in L2Op::ALL {
+        l2.always(op, Fate::Delay(near + SOON));
+    }
+    pass(Duration::from_secs(2)).await;
+    let _ = here.cache.remove("removed").await.unwrap();
+    let _ = here.cache.remove_by_tag("tag").await.unwrap();
+    pass(Duration::from_secs(2)).await;
+    for key in ["removed", "tagged"] {
+        assert!(there.cache.get::<i32>(key).await.unwrap().is_none(), "{key}");
     }
 }

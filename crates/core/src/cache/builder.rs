@@ -5,7 +5,7 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::regions::{Parts, Region};
+use super::regions::{self, Parts, Region};
 use super::{Cache, DefaultCodec, Inner, Link, Regions};
 use crate::backplane::Backplane;
 use crate::backplane::publish::{Bus, Fused};
@@ -271,11 +271,12 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
             if parts.is_home(&home) {
                 continue;
             }
+            let (settings, options) = regions::driven_by(&self.settings, &self.defaults);
             let mut there = CacheBuilder::new(&format!("{}@{}", self.name, parts.name))
                 .codec(NoCodec)
                 .key_prefix(prefix)
-                .settings(self.settings.clone().capacity(1))
-                .default_options(self.defaults.clone());
+                .settings(settings)
+                .default_options(options);
             there.clock = Arc::clone(&self.clock);
             there.seed = self.seed.map(|seed| seed.rotate_left(32) ^ at);
             (there.l2, there.backplane) = (Some(parts.l2), Some(parts.backplane));

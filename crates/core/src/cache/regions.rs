@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::{Cache, Health, Inner};
 use crate::backplane::Backplane;
 use crate::l2::{L2, NoCodec};
-use crate::options::EntryOptions;
+use crate::options::{EntryOptions, Settings};
 use crate::protocol::ledger::{Strength, Target};
 use crate::recovery::Queued;
 use crate::write::{self, removal};
@@ -27,6 +27,17 @@ impl Parts {
     pub(super) fn is_home(&self, home: &Arc<dyn L2>) -> bool {
         Arc::ptr_eq(&self.l2, home) || (home.bus().is_some() && home.bus() == self.l2.bus())
     }
+}
+
+/// The settings and options that a region is driven with. Of home's, those that say how long barriers
+/// are kept; what its calls leave out, or how short they wait for a server nearby, is no matter of others.
+pub(super) fn driven_by(settings: &Settings, home: &EntryOptions) -> (Settings, EntryOptions) {
+    let far = EntryOptions::default().factory_deadline(home.factory_deadline);
+    let limit = far.l2_hard_timeout.max(home.l2_hard_timeout);
+    let least = settings.poll.saturating_add(limit).saturating_mul(2);
+    let settings =
+        settings.clone().capacity(1).coherence_lease(settings.coherence_lease.max(least));
+    (settings, far.l2_hard_timeout(limit))
 }
 
 /// The regions that a cache relays to.
