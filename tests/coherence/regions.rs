@@ -3,7 +3,9 @@
 use std::future::IntoFuture;
 use std::time::Duration;
 
-use crinkle_core::{CacheBuilder, EntryOptions, Settings};
+use crinkle_core::backplane::MemoryBackplane;
+use crinkle_core::l2::MemoryL2;
+use crinkle_core::{Cache, CacheBuilder, EntryOptions, ErrorKind, Settings};
 use crinkle_testkit::chaos::{self, BusHandle, Fate, L2Handle, L2Op};
 use crinkle_tests::{Loads, Node, World, go, options, pass, until};
 use futures_util::FutureExt;
@@ -234,4 +236,13 @@ async fn a_region_that_is_slower_than_the_limits_at_home_is_told() {
     for key in ["removed", "tagged"] {
         assert!(there.cache.get::<i32>(key).await.unwrap().is_none(), "{key}");
     }
+}
+
+/// Whether it is home could not be told, and a region of itself would remove what it sets.
+#[tokio::test(start_paused = true)]
+async fn a_region_whose_store_names_no_bus_is_refused() {
+    let builder = Cache::builder("shop").l2(MemoryL2::new()).backplane(MemoryBackplane::new());
+    let error = builder.region("eu", MemoryL2::new(), MemoryBackplane::new()).build().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidOptions);
+    assert!(error.to_string().contains("\"eu\""), "{error}");
 }

@@ -210,18 +210,23 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
     /// Another region, with an L2 and a backplane of its own for the same cache: what is written and
     /// removed here is removed there, in the background, and waits for a region that does not answer.
     /// A region over the cache's own [`l2`](Self::l2) is left out, so that all nodes can be given the same
-    /// list. Calls that leave L2 out are not relayed. What a region is told is right there within the poll
-    /// of its nodes; how long it is on its way is the network's affair.
+    /// list. It is known by its [bus](crate::l2::L2::bus), which is made of the addresses it was given:
+    /// write them the same in both places, for one server under two names is two regions. Writes of keys
+    /// with `skip_l2_write` are not relayed; [`default_options`](Self::default_options) do not hold in a
+    /// region. What a region is told is right there within the poll of its nodes; how long it is on its way
+    /// is the network's affair.
     ///
     /// ```
-    /// use crinkle_core::{Cache, backplane::MemoryBackplane, l2::MemoryL2};
+    /// use crinkle_core::{Cache, SystemClock, backplane::MemoryBackplane, l2::MemoryL2};
+    /// use std::sync::Arc;
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), crinkle_core::Error> {
+    /// let bus = MemoryBackplane::new();
     /// let cache = Cache::builder("shop")
     ///     .l2(MemoryL2::new())
     ///     .backplane(MemoryBackplane::new())
-    ///     .region("eu", MemoryL2::new(), MemoryBackplane::new())
+    ///     .region("eu", MemoryL2::announcing(Arc::new(SystemClock), bus.clone()), bus)
     ///     .build()?;
     /// cache.remove("price:42").await?;
     /// println!("{:?}", cache.health().regions);
@@ -245,12 +250,12 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
     /// # Errors
     ///
     /// [`ErrorKind::InvalidOptions`] names the setting that is out of range or contradicts another: a
-    /// backplane without an L2 or a ledger, an L2 outside a tokio runtime.
+    /// backplane without an L2 or a ledger, an L2 outside a tokio runtime, a region whose L2 names no bus.
     pub fn build(mut self) -> Result<Cache<C>, Error> {
         let place = Place { cache: self.name.as_str().into(), key: None };
         let prefix = self.check(&place)?;
         let distributed = self.l2.is_some();
-        let regions = self.open_regions(&prefix)?;
+        let regions = self.open_regions(&prefix, &place)?;
         let cache = Cache::new(Inner { regions, ..self.assemble(&prefix, true) });
         let inner = cache.inner();
         if distributed {
@@ -264,10 +269,11 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
     }
 
     /// A cache without entries in each other region.
-    fn open_regions(&mut self, prefix: &str) -> Result<Regions, Error> {
+    fn open_regions(&mut self, prefix: &str, place: &Place) -> Result<Regions, Error> {
         let Some(home) = self.l2.clone() else { return Ok(Regions::default()) };
         let mut regions = Vec::new();
         for (at, parts) in (1..).zip(std::mem::take(&mut self.regions)) {
+            parts.check(place)?;
             if parts.is_home(&home) {
                 continue;
             }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::{Cache, Health, Inner};
 use crate::backplane::Backplane;
+use crate::error::{Error, ErrorKind, Place};
 use crate::l2::{L2, NoCodec};
 use crate::options::{EntryOptions, Settings};
 use crate::protocol::ledger::{Strength, Target};
@@ -23,9 +24,22 @@ pub(super) struct Parts {
 }
 
 impl Parts {
+    /// Whether it can be told from home. A region taken for another would remove what it sets.
+    pub(super) fn check(&self, place: &Place) -> Result<(), Error> {
+        if self.l2.bus().is_some() {
+            return Ok(());
+        }
+        let what = format!(
+            "the L2 of region {:?} names no bus, so nobody can tell whether it is the cache's own; use one \
+             that announces what it writes, as Redis does",
+            self.name
+        );
+        Err(Error::new(ErrorKind::InvalidOptions, place.clone(), what))
+    }
+
     /// Whether this is where the cache itself is, so that all nodes can be given the same list.
     pub(super) fn is_home(&self, home: &Arc<dyn L2>) -> bool {
-        Arc::ptr_eq(&self.l2, home) || (home.bus().is_some() && home.bus() == self.l2.bus())
+        self.l2.bus() == home.bus()
     }
 }
 
