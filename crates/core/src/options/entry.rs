@@ -175,14 +175,16 @@ options! {
     skip_l2_read: Plain<bool> = false;
 
     /// Leaves L2 as it is, and so the other nodes. The entry is this node's own: it is never checked
-    /// against L2, so the bounds on staleness do not hold for it. Default: off.
+    /// against L2, so the bounds on staleness do not hold for it. Of keys: a removal by tag and a clear
+    /// are nothing without the ledger, and go there all the same. Default: off.
     skip_l2_write: Plain<bool> = false;
 
     /// Uses no value of L2 while there is a stale one in L1. Default: off.
     skip_l2_read_when_stale: Plain<bool> = false;
 
     /// Tells the other nodes nothing of a write: they keep what they have until it ends, or until
-    /// they check it for another reason. The bounds on staleness do not hold. Default: off.
+    /// they check it for another reason. The bounds on staleness do not hold. Of keys, as
+    /// [`skip_l2_write`](Self::skip_l2_write). Default: off.
     skip_backplane: Plain<bool> = false;
 }
 
