@@ -299,7 +299,7 @@ fn a_runtime_that_ends_during_a_look_at_the_slots_does_not_end_those_of_the_next
     let url = format!("redis://{}", silent.local_addr().unwrap());
     let runtime = || Builder::new_current_thread().enable_all().build().unwrap();
     let first = runtime();
-    let client = first.block_on(RedisClient::cluster([url])).unwrap();
+    let mut client = first.block_on(RedisClient::cluster([url])).unwrap();
     let mut command = client.clone();
     first.spawn(async move {
         let _: redis::RedisResult<()> =
@@ -308,7 +308,7 @@ fn a_runtime_that_ends_during_a_look_at_the_slots_does_not_end_those_of_the_next
     first.block_on(tokio::task::yield_now());
     drop(first);
     let answer: redis::RedisResult<()> =
-        runtime().block_on(redis::cmd("GET").arg("key").query_async(&mut client.clone()));
+        runtime().block_on(redis::cmd("GET").arg("key").query_async(&mut client));
     let error = answer.unwrap_err().to_string();
     assert!(!error.contains("shutting down"), "{error}");
 }
@@ -316,6 +316,6 @@ fn a_runtime_that_ends_during_a_look_at_the_slots_does_not_end_those_of_the_next
 #[tokio::test]
 async fn a_cluster_has_one_database() {
     let numbered = RedisClient::cluster(["redis://127.0.0.1:1/3"]).await;
-    let error = numbered.err().expect("refused").to_string();
+    let error = numbered.expect_err("refused").to_string();
     assert!(error.contains("database 0 only"), "{error}");
 }

@@ -138,7 +138,8 @@ impl Connection {
     /// Whom the present connection, or else the next, belongs to; `None` for the default user.
     pub(crate) fn user(&self) -> Option<String> {
         let current = self.current.lock();
-        let made = current.as_ref().and_then(|(_, attempt)| attempt.peek()?.as_ref()?.as_ref().ok());
+        let made =
+            current.as_ref().and_then(|(_, attempt)| attempt.peek()?.as_ref()?.as_ref().ok());
         let client = match (made, &self.way.to) {
             (Some(connected), _) => &connected.client,
             (None, To::Server(client)) => client,
