@@ -61,7 +61,7 @@ impl Ears {
     /// their order.
     pub(super) fn listen(&mut self, lease: &CoherenceLease, now: Instant) -> Heard {
         let (answered, since) = (lease.answered(), lease.listening_since());
-        let came_back = lease.take_heard();
+        let came_back = lease.take_heard(answered);
         let mut gap = false;
         while let Some(beat) = self.owed.front().filter(|beat| beat.at <= answered) {
             gap |= beat.published && beat.at > since && !came_back.contains(&beat.at);

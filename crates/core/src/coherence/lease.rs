@@ -79,9 +79,14 @@ impl CoherenceLease {
         self.extend();
     }
 
-    /// When the heartbeats were sent that have come back since the last call.
-    pub(super) fn take_heard(&self) -> Vec<Moment> {
-        std::mem::take(&mut *self.came_back.lock())
+    /// When the heartbeats were sent that have come back since the last call, of those sent until then.
+    /// What has come back since the caller looked is for its next look.
+    pub(super) fn take_heard(&self, until: Moment) -> Vec<Moment> {
+        let mut came_back = self.came_back.lock();
+        let all = std::mem::take(&mut *came_back);
+        let (taken, left) = all.into_iter().partition(|sent| *sent <= until);
+        *came_back = left;
+        taken
     }
 
     /// Since when there is a subscription.
@@ -112,5 +117,23 @@ impl CoherenceLease {
         if synced != 0 && heard != 0 {
             self.until.store(synced.min(heard).saturating_add(self.lease), Ordering::Release);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The receiver may hear one while the poll looks; if that were forgotten, it would seem lost.
+    #[test]
+    fn a_heartbeat_that_lands_during_a_look_is_there_for_the_next() {
+        let lease = CoherenceLease::new(Duration::from_secs(30));
+        let [first, second] = [1, 2].map(Moment::from_nanos);
+        lease.heard(first);
+        let answered = lease.answered();
+        lease.heard(second);
+        assert_eq!(lease.take_heard(answered), [first]);
+        assert_eq!(lease.take_heard(lease.answered()), [second]);
+        assert!(lease.take_heard(lease.answered()).is_empty());
     }
 }
