@@ -5,7 +5,7 @@ use std::time::Duration;
 use crinkle_core::EntryOptions;
 use crinkle_core::backplane::{Backplane, message};
 use crinkle_core::protocol::{KeyHash, PublisherId, Version};
-use crinkle_testkit::chaos::L2Op;
+use crinkle_testkit::chaos::{Fate, L2Op};
 use crinkle_tests::{Loads, Node, World, options, pass, until};
 
 const SHORT: Duration = Duration::from_millis(50);
@@ -177,6 +177,27 @@ async fn a_deaf_node_serves_nothing_old_for_long() {
     assert_eq!(two.cache.get::<i32>("key").await.unwrap().as_deref(), Some(&2));
 }
 
+/// S3 on a node that is deaf and cannot speak, and whose repairs hang: no poll waits for them.
+#[tokio::test(start_paused = true)]
+async fn a_deaf_node_whose_heartbeats_hang_serves_nothing_old_for_long() {
+    for limit in [1, 2] {
+        let world = World::new().await;
+        let limit = EntryOptions::default().l2_hard_timeout(Duration::from_secs(limit));
+        let one = world.node().await;
+        let two = world.node_with(|builder| builder.default_options(limit)).await;
+        hold(&two, "key", "tag").await;
+        for op in [L2Op::Remove, L2Op::Lineage] {
+            two.l2.always(op, Fate::Hang);
+        }
+        let _ = two.cache.remove("another").await.unwrap();
+        two.bus.hang_publish(true);
+        two.bus.mute(true);
+        let _ = one.cache.set("key", 2).await.unwrap();
+        pass(Duration::from_millis(3100)).await;
+        assert_eq!(two.cache.get::<i32>("key").await.unwrap().as_deref(), Some(&2));
+    }
+}
+
 /// One lost notification of a key: the hole in its publisher's sequence is a doubt.
 #[tokio::test(start_paused = true)]
 async fn one_lost_notification_is_noticed_by_the_hole_it_leaves() {
@@ -336,7 +357,7 @@ async fn the_echo_of_an_abandoned_write_counts() {
     pass(SHORT).await;
     node.bus.hold(true);
     let gate = crinkle_testkit::chaos::Gate::new();
-    node.l2.next(L2Op::Remove, crinkle_testkit::chaos::Fate::HoldReply(gate.clone()));
+    node.l2.next(L2Op::Remove, Fate::HoldReply(gate.clone()));
     let cache = node.cache.clone();
     let remove = crinkle_tests::go(async move { cache.remove("key").await });
     gate.reached().await;

@@ -12,7 +12,7 @@ use crate::backplane::publish::{Bus, Fused};
 use crate::backplane::receive::{self, Hearsay};
 use crate::board::Board;
 use crate::clock::{Clock, SystemClock};
-use crate::coherence::{CoherenceLease, Node, Shadow, poll};
+use crate::coherence::{CoherenceLease, Node, Shadow, mend, poll};
 use crate::entropy::Entropy;
 use crate::error::{Error, ErrorKind, Place};
 use crate::flight::Flights;
@@ -260,6 +260,7 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
         let inner = cache.inner();
         if distributed {
             inner.spawn(poll::run(Arc::clone(inner)))?;
+            inner.spawn(mend::run(Arc::clone(inner)))?;
             inner.spawn(receive::run(Arc::clone(inner)))?;
         } else {
             begin_locally(inner);

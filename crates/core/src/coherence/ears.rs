@@ -49,9 +49,9 @@ impl Ears {
         }
     }
 
-    /// The bus has taken the last one.
-    pub(super) fn published(&mut self) {
-        if let Some(beat) = self.owed.back_mut() {
+    /// The bus has taken the one sent at `at`, which may have come back already.
+    pub(super) fn published(&mut self, at: Moment) {
+        if let Some(beat) = self.owed.iter_mut().rfind(|beat| beat.at == at) {
             beat.published = true;
         }
     }
@@ -101,10 +101,10 @@ mod tests {
             lease.listen(at(1));
             ears.sent(at(2), now);
             if published {
-                ears.published();
+                ears.published(at(2));
             }
             ears.sent(at(3), now);
-            ears.published();
+            ears.published(at(3));
             lease.heard(at(3));
             let expected = if published { Heard::Gap } else { Heard::Well };
             assert_eq!(ears.listen(&lease, now), expected);

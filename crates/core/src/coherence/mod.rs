@@ -1,7 +1,8 @@
 //! Coherence: how this node knows what it knows.
 //!
 //! - [`Node`] holds the ledger replica and judges entries; the hit path reads its atomics only.
-//! - [`poll`] asks the ledger every second, sends the heartbeat, and repairs.
+//! - [`poll`] asks the ledger every second, and sends the heartbeat.
+//! - [`mend`] sends what waited for L2, once the ledger has answered.
 //! - [`receive`](crate::backplane) applies what other nodes announce.
 //!
 //! ```text
@@ -13,6 +14,7 @@
 
 mod ears;
 mod lease;
+pub(crate) mod mend;
 mod node;
 pub(crate) mod poll;
 mod shadow;

@@ -44,6 +44,8 @@ pub(crate) struct Node {
     pub(crate) judged: Counter,
     /// Somebody wants a `SYNC` now.
     pub(crate) sync_wanted: Notify,
+    /// A `SYNC` was answered: what waits for L2 can go out.
+    pub(crate) answered: Notify,
     /// The ledger has moved.
     moved: Notify,
 }
@@ -75,6 +77,7 @@ impl Node {
             lease,
             judged: Counter::default(),
             sync_wanted: Notify::new(),
+            answered: Notify::new(),
             moved: Notify::new(),
         }
     }

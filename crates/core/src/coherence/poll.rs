@@ -1,27 +1,23 @@
-//! Every P: the heartbeat, the `SYNC`, and whatever has to be repaired.
+//! Every P: the heartbeat, and beside it the `SYNC`.
 
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join;
 use tokio::time::{Instant, sleep_until};
 use tracing::Instrument;
 
 use super::ears::{Ears, Heard};
-use crate::backplane::message::KeyOp;
+use super::mend::repair;
 use crate::backplane::publish::Bus;
 use crate::cache::Inner;
 use crate::clock::Moment;
-use crate::events::{Event, LedgerTrouble};
+use crate::events::LedgerTrouble;
+use crate::l2::L2Error;
 use crate::l2::access::Access;
-use crate::l2::{L2Error, L2ErrorKind};
-use crate::protocol::KeyHash;
-use crate::protocol::ledger::Strength;
 use crate::protocol::session::Doubt;
-use crate::recovery::Queued;
-use crate::recovery::reassert::reassert;
 use crate::telemetry::spans;
-use crate::write::removal;
 
 /// How many items one `SYNC` answer may hold.
 const PAGE: usize = 4096;
@@ -60,26 +56,35 @@ async fn wanted<C: Sync>(inner: &Inner<C>, started: Instant) {
 
 async fn tick<C: Sync>(inner: &Inner<C>, l2: &Access, told: &mut Told, ears: &mut Ears) {
     let (asked, now) = (inner.now(), Instant::now());
-    if let Some(bus) = &inner.bus {
-        ears.sent(asked, now);
-        if speak(inner, bus, asked, told).await {
-            ears.published();
+    let bus = inner.bus.as_ref().inspect(|_| ears.sent(asked, now));
+    let speaking = async {
+        match bus {
+            Some(bus) => speak(inner, bus, asked, told).await,
+            None => false,
         }
-    }
+    };
+    let asking = async {
+        match sync(inner, l2, asked).await {
+            Ok(()) => {
+                listen_check(inner, ears, now);
+                inner.node.answered.notify_one();
+            }
+            Err(error) => {
+                inner.node.abandon();
+                inner.counters.l2_errors.add();
+                inner.link.modify(|link| link.failures += 1);
+                tracing::debug!(%error, "the ledger did not answer");
+            }
+        }
+    };
     if let Some(doubt) = inner.hearsay.doubt(inner.now()) {
         inner.doubt(doubt);
     }
-    if let Err(error) = sync(inner, l2, asked).await {
-        inner.node.abandon();
-        inner.counters.l2_errors.add();
-        inner.link.modify(|link| link.failures += 1);
-        tracing::debug!(%error, "the ledger did not answer");
-        return;
+    // Beside each other: a bus that hangs must not keep this node from noticing that it is deaf.
+    let (published, ()) = join(speaking, asking).await;
+    if published {
+        ears.published(asked);
     }
-    listen_check(inner, ears, now);
-    reassert(inner, l2, asked).await;
-    repair(inner, l2).await;
-    super::shadow::look(inner, l2).await;
 }
 
 /// What the others were told last of how far our sequence has come.
@@ -90,21 +95,23 @@ struct Told {
 }
 
 /// The heartbeat to ourselves, and to the others how far our sequence has come: when it has moved, and
-/// every ten polls, for those who have lost the last message and that news of it.
-/// True if the bus has taken the heartbeat.
+/// every ten polls, for those who have lost the last message and that news of it. For a poll at most, so
+/// that the next one is not late. True if the bus has taken the heartbeat.
 async fn speak<C: Sync>(inner: &Inner<C>, bus: &Bus, asked: Moment, told: &mut Told) -> bool {
-    let limit = inner.l2_limit();
-    if let Err(error) = bus.beat(asked.as_nanos(), limit).await {
-        tracing::debug!(%error, "the heartbeat could not be sent");
-        return false;
-    }
+    let limit = inner.l2_limit().min(inner.settings.poll);
     let next = bus.next();
     let again = asked.since(told.at) >= inner.settings.poll * 10;
     let due = told.next != next || (again && !sabotaged!(SequenceToldOnce));
-    if due && bus.tell_sequence(limit).await.is_ok() {
-        *told = Told { next, at: asked };
+    let tell = async {
+        if due && bus.tell_sequence(limit).await.is_ok() {
+            *told = Told { next, at: asked };
+        }
+    };
+    let (beat, ()) = join(bus.beat(asked.as_nanos(), limit), tell).await;
+    if let Err(error) = &beat {
+        tracing::debug!(%error, "the heartbeat could not be sent");
     }
-    true
+    beat.is_ok()
 }
 
 /// Compares the replica with the ledger until there is nothing left to ask.
@@ -156,80 +163,6 @@ fn listen_check<C>(inner: &Inner<C>, ears: &mut Ears, now: Instant) {
             }
         }
     }
-}
-
-/// L2 answers: what waited for it goes out, each on its own, for half a poll at most, so that the next
-/// poll is not late. Begins anywhere, so that nothing stands in the way of the rest for ever.
-async fn repair<C: Sync>(inner: &Inner<C>, l2: &Access) {
-    let limit = inner.l2_limit();
-    let until = Instant::now() + inner.settings.poll / 2;
-    for pending in inner.node.pending() {
-        if Instant::now() >= until {
-            return;
-        }
-        if let Err(error) = removal::number(inner, l2, pending.removal, limit).await {
-            tracing::debug!(%error, "a removal still waits for its number");
-            if error.is_outage() {
-                return;
-            }
-        }
-    }
-    let mut due = inner.recovery.due(inner.now());
-    let first = inner.entropy.below(due.len() as u64);
-    let first = usize::try_from(first).unwrap_or(0).min(due.len());
-    due.rotate_left(first);
-    for (key, queued) in due {
-        if Instant::now() >= until {
-            return;
-        }
-        let span = spans::recover(&inner.telemetry, &key);
-        match invalidate(inner, l2, &key, queued).instrument(span).await {
-            Ok(()) => {
-                inner.recovery.settle(&key, queued.version, inner.now());
-                inner.tell(&key, |key| Event::Recovered { key });
-            }
-            Err(error) => tracing::debug!(%error, "an invalidation still waits for L2"),
-        }
-    }
-}
-
-async fn invalidate<C: Sync>(
-    inner: &Inner<C>,
-    l2: &Access,
-    key: &str,
-    queued: Queued,
-) -> Result<(), L2Error> {
-    let (hash, limit) = (KeyHash::of(key), inner.l2_limit());
-    inner.hearsay.straggle(inner.now());
-    // Not the version of the write that failed: a copy that carries it must go as well.
-    let version = inner.entropy.version();
-    let op = match queued.strength {
-        Strength::Hard => KeyOp::Removed,
-        Strength::Soft => KeyOp::Expired,
-    };
-    let announced = inner.bus.as_ref().and_then(|bus| bus.announce(op, version, hash));
-    let announce = announced.map(|(_, announce)| announce);
-    if let Some(bus) = inner.bus.as_ref().filter(|_| l2.holds_records()) {
-        let _ = bus.publish_key(KeyOp::Before, version, hash, limit).await;
-    }
-    match queued.strength {
-        _ if !l2.holds_records() => {}
-        Strength::Hard => l2.on(key, limit, |store, key| store.remove(key, announce)).await?,
-        Strength::Soft => {
-            l2.on(key, limit, |store, key| store.expire(key, version, announce)).await?;
-        }
-    }
-    if l2.holds_records() {
-        inner.recovery.lately.note(key, version, queued.strength, inner.now());
-    }
-    inner.flights.hear(hash, version, || inner.l1.weaken(hash, queued.strength));
-    if let Some(bus) = &inner.bus {
-        let told = bus.publish_key(op, version, hash, limit).await;
-        if !l2.holds_records() {
-            told.map_err(|error| L2Error::new(L2ErrorKind::Disconnected, error.to_string()))?;
-        }
-    }
-    Ok(())
 }
 
 /// One more attempt at everything that waits, before the cache closes. True if nothing is left.
