@@ -1,6 +1,7 @@
 //! What the nodes of one cache may answer, whatever happens between them.
 
 mod background;
+mod backlog;
 mod clocks;
 mod delivery;
 mod failover;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures_util::future::{join, join_all};
 use tokio::time::Instant;
 use tracing::Instrument;
 
@@ -11,11 +12,15 @@ use crate::events::Event;
 use crate::l2::access::Access;
 use crate::l2::{L2Error, L2ErrorKind};
 use crate::protocol::KeyHash;
-use crate::protocol::ledger::Strength;
+use crate::protocol::ledger::{Pending, Strength};
 use crate::recovery::Queued;
 use crate::recovery::reassert::reassert;
+use crate::sync::Mutex;
 use crate::telemetry::spans;
 use crate::write::removal;
+
+/// How many keys, and how many removals, are under way at once.
+const ABREAST: usize = 64;
 
 /// Repairs after each poll that was answered, until the cache closes.
 pub(crate) async fn run<C: Send + Sync + 'static>(inner: Arc<Inner<C>>) {
@@ -36,30 +41,56 @@ async fn mend<C: Sync>(inner: &Inner<C>, l2: &Access) {
     super::shadow::look(inner, l2).await;
 }
 
-/// What waits for L2 goes out, each on its own. After half a poll no more is begun: what is new by then
-/// has its turn. Begins anywhere, so that nothing stands in the way of the rest for ever.
+fn half_a_poll<C>(inner: &Inner<C>) -> Instant {
+    Instant::now() + inner.settings.poll / 2
+}
+
+/// What waits for L2 goes out, many at a time. After half a poll no more is begun: what is new by then
+/// has its turn. What has begun is never given up half-way.
 pub(super) async fn repair<C: Sync>(inner: &Inner<C>, l2: &Access) {
-    let limit = inner.l2_limit();
-    let until = Instant::now() + inner.settings.poll / 2;
-    for pending in inner.node.pending() {
-        if Instant::now() >= until {
-            return;
-        }
-        if let Err(error) = removal::number(inner, l2, pending.removal, limit).await {
+    let until = half_a_poll(inner);
+    let removals = from_anywhere(inner, inner.node.pending());
+    let keys = from_anywhere(inner, inner.recovery.due(inner.now()));
+    let abreast = |waiting: usize| 0..waiting.min(ABREAST);
+    let (numbering, recovering) = (abreast(removals.len()), abreast(keys.len()));
+    let (removals, keys) = (Mutex::new(removals), Mutex::new(keys));
+    let numbering: Vec<_> = numbering.map(|_| number(inner, l2, &removals, until)).collect();
+    let recovering: Vec<_> = recovering.map(|_| recover(inner, l2, &keys, until)).collect();
+    join(join_all(numbering), join_all(recovering)).await;
+}
+
+/// Begins anywhere, so that nothing stands in the way of the rest for ever.
+fn from_anywhere<C, T>(inner: &Inner<C>, mut waiting: Vec<T>) -> Vec<T> {
+    let first = inner.entropy.below(waiting.len() as u64);
+    let first = usize::try_from(first).unwrap_or(0).min(waiting.len());
+    waiting.rotate_left(first);
+    waiting
+}
+
+fn next<T>(waiting: &Mutex<Vec<T>>, until: Instant) -> Option<T> {
+    if Instant::now() < until { waiting.lock().pop() } else { None }
+}
+
+async fn number<C: Sync>(
+    inner: &Inner<C>,
+    l2: &Access,
+    waiting: &Mutex<Vec<Pending>>,
+    until: Instant,
+) {
+    while let Some(pending) = next(waiting, until) {
+        if let Err(error) = removal::number(inner, l2, pending.removal, inner.l2_limit()).await {
             tracing::debug!(%error, "a removal still waits for its number");
-            if error.is_outage() {
-                return;
-            }
         }
     }
-    let mut due = inner.recovery.due(inner.now());
-    let first = inner.entropy.below(due.len() as u64);
-    let first = usize::try_from(first).unwrap_or(0).min(due.len());
-    due.rotate_left(first);
-    for (key, queued) in due {
-        if Instant::now() >= until {
-            return;
-        }
+}
+
+async fn recover<C: Sync>(
+    inner: &Inner<C>,
+    l2: &Access,
+    waiting: &Mutex<Vec<(Box<str>, Queued)>>,
+    until: Instant,
+) {
+    while let Some((key, queued)) = next(waiting, until) {
         let span = spans::recover(&inner.telemetry, &key);
         match invalidate(inner, l2, &key, queued).instrument(span).await {
             Ok(()) => {

@@ -138,7 +138,7 @@ pub(crate) fn write_behind(cache: &str) -> Span {
     following(debug_span!(target: TARGET, parent: None, "write_behind", cache))
 }
 
-/// One poll of the ledger, with what is repaired after it: a root.
+/// One poll of the ledger, or what is repaired after it: a root.
 pub(crate) fn poll(cache: &str) -> Span {
     debug_span!(target: TARGET, parent: None, "poll", cache)
 }
