@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crinkle_core::EntryOptions;
+use crinkle_core::l2::L2ErrorKind;
+use crinkle_core::{EntryOptions, Settings};
+use crinkle_testkit::chaos::{Fate, L2Op};
 use crinkle_tests::{Node, World, options, pass, until};
 
 fn long() -> EntryOptions {
@@ -116,4 +118,43 @@ async fn what_was_written_long_ago_is_left_alone() {
     fail_over(&world, replica);
     pass(Duration::from_secs(5)).await;
     assert_eq!(one.cache.stats().reasserted, 0);
+}
+
+/// Of a removal nothing is left to compare, so it is asserted again, at most twice. More of them than the
+/// queue holds wait for their turn: a full queue would clear the cache.
+#[tokio::test(start_paused = true)]
+async fn more_removals_than_the_queue_holds_are_asserted_again_in_parts() {
+    for cap in [1, 10_000] {
+        let world = World::new().await;
+        let small = Settings::default().recovery_keys(cap);
+        let (one, _two) = two_nodes(&world).await;
+        let many = world.node_with(|builder| builder.settings(small)).await;
+        let removals = if cap == 1 { 8 } else { 12_000 };
+        for key in 0..removals {
+            let _ = many.cache.remove(&key.to_string()).await.unwrap();
+        }
+        fail_over(&world, world.store.snapshot());
+        until("all are asserted", || many.cache.stats().reasserted >= removals * 2).await;
+        until("L2 has them", || many.cache.health().recovery_backlog == 0).await;
+        pass(Duration::from_secs(5)).await;
+        let stats = many.cache.stats();
+        assert_eq!((stats.reasserted, stats.recovery_overflows), (removals * 2, 0));
+        assert!(many.cache.health().coherent);
+        assert!(one.cache.get::<i32>("key").await.unwrap().is_some(), "nothing else is hidden");
+    }
+}
+
+/// A read that fails on the way does not end the look, nor begin it again.
+#[tokio::test(start_paused = true)]
+async fn a_look_that_fails_goes_on() {
+    let world = World::new().await;
+    let node = world.node().await;
+    for key in 0..1000 {
+        let _ = node.cache.remove(&key.to_string()).await.unwrap();
+    }
+    node.l2.next(L2Op::Heads, Fate::Pass);
+    node.l2.next(L2Op::Heads, Fate::Fail(L2ErrorKind::Other));
+    fail_over(&world, world.store.snapshot());
+    pass(Duration::from_secs(10)).await;
+    assert_eq!(node.cache.stats().reasserted, 2000);
 }

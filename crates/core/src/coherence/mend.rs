@@ -36,8 +36,14 @@ pub(crate) async fn run<C: Send + Sync + 'static>(inner: Arc<Inner<C>>) {
 }
 
 async fn mend<C: Sync>(inner: &Inner<C>, l2: &Access) {
-    reassert(inner, l2, inner.node.lease.synced_at()).await;
-    repair(inner, l2).await;
+    let (asked, until) = (inner.node.lease.synced_at(), half_a_poll(inner));
+    loop {
+        let more = reassert(inner, l2, asked, until).await;
+        repair(inner, l2).await;
+        if !more || Instant::now() >= until {
+            break;
+        }
+    }
     super::shadow::look(inner, l2).await;
 }
 

@@ -127,6 +127,12 @@ impl Recovery {
         due.map(|(key, queued)| (key.clone(), *queued)).collect()
     }
 
+    /// How many keys may be queued that can be queued later as well: the last quarter is for writes that
+    /// fail, since a queue that is full clears the cache.
+    fn room(&self) -> usize {
+        (self.cap - self.cap / 4).max(1).saturating_sub(self.len())
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.len.load(Ordering::Acquire)
     }
