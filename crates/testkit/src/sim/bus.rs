@@ -57,6 +57,13 @@ impl SimBus {
     }
 }
 
+/// Whether it is a heartbeat to oneself.
+fn is_own(incoming: &Incoming) -> bool {
+    let Incoming::Message(bytes) = incoming else { return false };
+    let body = message::decode(bytes).map(|message| message.body);
+    matches!(body, Some(Body::Heartbeat { beat, .. }) if beat != 0)
+}
+
 /// The oldest such change that nobody was told of: of two writes at a time either may be told of first.
 fn applied_by(log: &Log, node: usize, message: &Message) -> Option<usize> {
     match &message.body {
@@ -129,7 +136,8 @@ impl SimSubscription {
         let (now, ms) = (Instant::now(), self.world.ms());
         let (mute, drops, repeats, reorders) = {
             let trouble = self.link.trouble.lock();
-            (trouble.mute > ms, trouble.drops > ms, trouble.repeats > ms, trouble.reorders > ms)
+            let mute = trouble.mute > ms || (trouble.hears_itself > ms && !is_own(&incoming));
+            (mute, trouble.drops > ms, trouble.repeats > ms, trouble.reorders > ms)
         };
         let (lost, late, usual) = {
             let mut rng = self.link.rng.lock();

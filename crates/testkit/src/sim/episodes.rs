@@ -24,7 +24,8 @@ pub(super) async fn play(world: &Arc<World>) {
         6..7 => cut_off(world).await,
         7..8 => unsure_set(world, &mut rng).await,
         8..9 if !world.plan.fused => back_by_then(world).await,
-        _ => {}
+        8..9 => {}
+        _ => last_word(world).await,
     }
 }
 
@@ -51,6 +52,12 @@ async fn two_removals(world: &Arc<World>, rng: &mut StdRng) {
     let tags = world.plan.tags[0];
     two.link.trouble.lock().reorders = world.ms() + 2000;
     world.fault("messages reordered", Some(two.id), 2000);
+    if rng.random_bool(0.5) {
+        // Nor does the ledger tell what was missed before the messages do.
+        let late = Sick::AnswersLate(rng.random_range(100..350));
+        two.link.trouble.lock().sick = Some((late, world.ms() + 2000));
+        world.fault("L2 slow", Some(two.id), 2000);
+    }
     for _ in 0..3 {
         call(world, &one, Wish::RemoveTags { tags }, long()).await;
         call(world, &one, load(), long()).await;
@@ -75,6 +82,19 @@ async fn lost_removal(world: &Arc<World>, rng: &mut StdRng) {
     call(world, &one, wish, long()).await;
     sleep(Duration::from_millis(rng.random_range(0..60))).await;
     trouble::fail_over(world, snapshot, order);
+}
+
+/// A node misses the last message of another before a silence, and the first news of how many there were.
+/// Its own heartbeats come back.
+async fn last_word(world: &Arc<World>) {
+    let (one, two) = (world.node(0), world.node(1));
+    call(world, &two, load(), long()).await;
+    sleep(Duration::from_millis(60)).await;
+    let lasts = world.plan.poll_ms + 200;
+    two.link.trouble.lock().hears_itself = world.ms() + lasts;
+    world.fault("messages dropped", Some(two.id), lasts);
+    call(world, &one, Wish::Set { keys: vec![0] }, long()).await;
+    sleep(Duration::from_millis(lasts)).await;
 }
 
 /// A node hears nothing and nobody, for longer than its coherence lease.

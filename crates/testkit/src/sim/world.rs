@@ -80,6 +80,8 @@ pub(super) struct Trouble {
     pub(super) repeats: u64,
     pub(super) reorders: u64,
     pub(super) mute: u64,
+    /// Nothing but its own heartbeats.
+    pub(super) hears_itself: u64,
     pub(super) refuses: u64,
     pub(super) publish_fails: u64,
     pub(super) publish_hangs: u64,
