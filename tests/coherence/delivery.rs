@@ -5,8 +5,8 @@ use std::time::Duration;
 use crinkle_core::EntryOptions;
 use crinkle_core::backplane::{Backplane, message};
 use crinkle_core::protocol::{KeyHash, PublisherId, Version};
-use crinkle_testkit::chaos::{Fate, L2Op};
-use crinkle_tests::{Loads, Node, World, options, pass, until};
+use crinkle_testkit::chaos::{Fate, Gate, L2Op};
+use crinkle_tests::{Loads, Node, World, go, options, pass, until};
 
 const SHORT: Duration = Duration::from_millis(50);
 
@@ -216,7 +216,7 @@ async fn one_lost_notification_is_noticed_by_the_hole_it_leaves() {
 async fn a_refused_fill_makes_nobody_doubt() {
     let world = World::new().await;
     let (one, two) = (world.node().await, world.node().await);
-    let gate = crinkle_testkit::chaos::Gate::new();
+    let gate = Gate::new();
     let slow = crinkle_tests::load(
         &one.cache,
         "key",
@@ -356,7 +356,7 @@ async fn the_echo_of_an_abandoned_write_counts() {
     let _ = node.cache.set("key", 1).options(long).await.unwrap();
     pass(SHORT).await;
     node.bus.hold(true);
-    let gate = crinkle_testkit::chaos::Gate::new();
+    let gate = Gate::new();
     node.l2.next(L2Op::Remove, Fate::HoldReply(gate.clone()));
     let cache = node.cache.clone();
     let remove = crinkle_tests::go(async move { cache.remove("key").await });
@@ -371,4 +371,31 @@ async fn the_echo_of_an_abandoned_write_counts() {
     node.bus.deliver(echo);
     pass(SHORT).await;
     assert!(node.cache.peek::<i32>("key").is_none());
+}
+
+/// The poll's `SYNC` is on its way, with an answer from before a removal, when `close` asks as well.
+#[tokio::test(start_paused = true)]
+async fn two_questions_at_a_time_do_not_lose_an_answer_of_the_ledger() {
+    let world = World::new().await;
+    let (one, two) = (world.node().await, world.node().await);
+    hold(&one, "key", "tag").await;
+    one.bus.hold(true);
+    let gates = [Gate::new(), Gate::new(), Gate::new()];
+    for gate in &gates {
+        one.l2.next(L2Op::Sync, Fate::HoldReply(gate.clone()));
+    }
+    gates[0].reached().await;
+    let _ = two.cache.remove_by_tag("tag").await.unwrap();
+    let closing = go({
+        let cache = one.cache.clone();
+        async move { cache.close().await }
+    });
+    pass(Duration::from_millis(10)).await;
+    gates[0].open();
+    gates[1].reached().await;
+    gates[1].open();
+    pass(Duration::from_millis(1)).await;
+    assert!(one.cache.peek::<i32>("key").is_none());
+    gates[2].open();
+    closing.await.unwrap().unwrap();
 }

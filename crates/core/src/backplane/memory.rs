@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -36,7 +36,8 @@ pub struct MemoryBackplane {
 struct Shared {
     id: u64,
     backlog: usize,
-    channels: Mutex<HashMap<String, Vec<Sender<Bytes>>>>,
+    /// In order, so that subscriptions end in the same order in every run.
+    channels: Mutex<BTreeMap<String, Vec<Sender<Bytes>>>>,
 }
 
 impl Default for MemoryBackplane {

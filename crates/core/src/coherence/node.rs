@@ -42,6 +42,8 @@ pub(crate) struct Node {
     pub(crate) lease: CoherenceLease,
     /// Checks that the memo did not answer.
     pub(crate) judged: Counter,
+    /// Whose turn it is to `SYNC`: two at a time would take each other's answers for their own.
+    pub(crate) asking: tokio::sync::Mutex<()>,
     /// Somebody wants a `SYNC` now.
     pub(crate) sync_wanted: Notify,
     /// A `SYNC` was answered: what waits for L2 can go out.
@@ -76,6 +78,7 @@ impl Node {
             ahead_us: AtomicU64::new(0),
             lease,
             judged: Counter::default(),
+            asking: tokio::sync::Mutex::default(),
             sync_wanted: Notify::new(),
             answered: Notify::new(),
             moved: Notify::new(),

@@ -70,7 +70,6 @@ async fn tick<C: Sync>(inner: &Inner<C>, l2: &Access, told: &mut Told, ears: &mu
                 inner.node.answered.notify_one();
             }
             Err(error) => {
-                inner.node.abandon();
                 inner.counters.l2_errors.add();
                 inner.link.modify(|link| link.failures += 1);
                 tracing::debug!(%error, "the ledger did not answer");
@@ -116,6 +115,20 @@ async fn speak<C: Sync>(inner: &Inner<C>, bus: &Bus, asked: Moment, told: &mut T
 
 /// Compares the replica with the ledger until there is nothing left to ask.
 async fn sync<C: Sync>(inner: &Inner<C>, l2: &Access, asked: Moment) -> Result<(), L2Error> {
+    let _turn = inner.node.asking.lock().await;
+    let answered = ask_all(inner, l2, asked).await;
+    match &answered {
+        Ok(()) => {
+            inner.counters.syncs.add();
+            inner.node.lease.synced(asked);
+            inner.link.modify(|link| link.syncs += 1);
+        }
+        Err(_) => inner.node.abandon(),
+    }
+    answered
+}
+
+async fn ask_all<C: Sync>(inner: &Inner<C>, l2: &Access, asked: Moment) -> Result<(), L2Error> {
     for _ in 0..ROUNDS {
         let ask = inner.node.ask(inner.entropy.epoch(), PAGE, inner.retention_ms());
         let (reply, was_open) = l2.sync(&ask, inner.l2_limit()).await?;
@@ -139,9 +152,6 @@ async fn sync<C: Sync>(inner: &Inner<C>, l2: &Access, asked: Moment) -> Result<(
             break;
         }
     }
-    inner.counters.syncs.add();
-    inner.node.lease.synced(asked);
-    inner.link.modify(|link| link.syncs += 1);
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -13,7 +13,7 @@ use crate::recovery::Queued;
 /// dropped are queued: what its caller began holds, whether the caller waits or not (W2).
 pub(crate) struct Unsent<'a, C> {
     inner: &'a Arc<Inner<C>>,
-    keys: Mutex<HashSet<Box<str>>>,
+    keys: Mutex<BTreeSet<Box<str>>>,
 }
 
 impl<'a, C> Unsent<'a, C> {
@@ -37,7 +37,7 @@ impl<'a, C> Unsent<'a, C> {
 impl<C> Drop for Unsent<'_, C> {
     fn drop(&mut self) {
         let now = self.inner.now();
-        for key in self.keys.get_mut().drain() {
+        for key in std::mem::take(self.keys.get_mut()) {
             self.inner.relay(|| Relayed::Key(key.clone(), Strength::Hard));
             let version = self.inner.entropy.version();
             let queued = Queued { strength: Strength::Hard, version, not_before: now };
