@@ -359,7 +359,7 @@ async fn the_echo_of_an_abandoned_write_counts() {
     let gate = Gate::new();
     node.l2.next(L2Op::Remove, Fate::HoldReply(gate.clone()));
     let cache = node.cache.clone();
-    let remove = crinkle_tests::go(async move { cache.remove("key").await });
+    let remove = go(async move { cache.remove("key").await });
     gate.reached().await;
     until("its echo is on its way", || node.bus.held() == 1).await;
     let echo = node.bus.take_held().remove(0);
