@@ -18,6 +18,15 @@ struct Replicated {
 }
 
 impl Replicated {
+    /// A node has written a value, and the replica has it.
+    async fn written() -> (Self, Node) {
+        let world = Self::new().await;
+        let writer = world.world.node().await;
+        set(&writer, 1).await;
+        world.catch_up();
+        (world, writer)
+    }
+
     async fn new() -> Self {
         let world = World::new().await;
         let replica = MemoryL2::with_clock(Arc::new(world.clock));
@@ -117,10 +126,7 @@ async fn what_this_node_wrote_is_never_undone_by_a_replica_that_lags() {
 
 #[tokio::test(start_paused = true)]
 async fn what_this_node_has_heard_of_is_not_asked_of_a_replica() {
-    let world = Replicated::new().await;
-    let writer = world.world.node().await;
-    set(&writer, 1).await;
-    world.catch_up();
+    let (world, writer) = Replicated::written().await;
     let reader = world.reader().await;
     set(&writer, 2).await;
     pass(Duration::from_millis(5)).await;
@@ -134,10 +140,7 @@ async fn what_this_node_has_heard_of_is_not_asked_of_a_replica() {
 
 #[tokio::test(start_paused = true)]
 async fn a_message_that_overtakes_the_reply_of_a_replica_wins() {
-    let world = Replicated::new().await;
-    let writer = world.world.node().await;
-    set(&writer, 1).await;
-    world.catch_up();
+    let (world, writer) = Replicated::written().await;
     let (reader, loader) = (world.reader().await, world.reader().await);
     let gate = Gate::new();
     for node in [&reader, &loader] {
@@ -157,10 +160,7 @@ async fn a_message_that_overtakes_the_reply_of_a_replica_wins() {
 
 #[tokio::test(start_paused = true)]
 async fn after_a_doubt_replicas_are_left_alone_for_as_long_as_they_may_lag() {
-    let world = Replicated::new().await;
-    let writer = world.world.node().await;
-    set(&writer, 1).await;
-    world.catch_up();
+    let (world, writer) = Replicated::written().await;
     let reader = world.reader().await;
     reader.bus.mute(true);
     set(&writer, 2).await;
@@ -175,10 +175,7 @@ async fn after_a_doubt_replicas_are_left_alone_for_as_long_as_they_may_lag() {
 
 #[tokio::test(start_paused = true)]
 async fn a_removed_tag_hides_what_a_replica_still_has() {
-    let world = Replicated::new().await;
-    let writer = world.world.node().await;
-    set(&writer, 1).await;
-    world.catch_up();
+    let (world, writer) = Replicated::written().await;
     let reader = world.reader().await;
     let token = writer.cache.remove_by_tag("t").await.unwrap().barrier().expect("a number");
     reader.cache.after(token).await.unwrap();
@@ -187,10 +184,7 @@ async fn a_removed_tag_hides_what_a_replica_still_has() {
 
 #[tokio::test(start_paused = true)]
 async fn strict_reads_and_looks_at_copies_go_to_the_primary() {
-    let world = Replicated::new().await;
-    let writer = world.world.node().await;
-    set(&writer, 1).await;
-    world.catch_up();
+    let (world, writer) = Replicated::written().await;
     let reader = world.reader().await;
     reader.bus.mute(true);
     set(&writer, 2).await;
@@ -205,10 +199,7 @@ async fn strict_reads_and_looks_at_copies_go_to_the_primary() {
 /// S3: what a replica has said was so as long ago as it may lag, and the coherence lease counts from then.
 #[tokio::test(start_paused = true)]
 async fn without_a_backplane_what_a_replica_has_said_is_trusted_for_that_much_less() {
-    let world = Replicated::new().await;
-    let writer = world.world.node().await;
-    set(&writer, 1).await;
-    world.catch_up();
+    let (world, writer) = Replicated::written().await;
     let (store, l2) = crinkle_testkit::chaos::l2(Arc::new(world.world.store.clone()));
     l2.replica(LAG, Arc::new(world.replica.clone()));
     let builder = crinkle_core::Cache::builder("shop").clock(world.world.clock).seed(77);
