@@ -73,7 +73,7 @@ async fn outage(show: &mut Show, l2: &L2Handle) -> anyhow::Result<()> {
         let _ = show.cache.remove(&format!("price:{id}")).await?;
     }
     let health = show.cache.health();
-    println!("     L2 up: {:?}, waiting: {}", health.l2_up, health.recovery_backlog);
+    println!("     L2 up: {}, waiting: {}", health.l2_up, health.recovery_backlog);
     if let Some(error) = health.last_l2_error {
         println!("     {:?} ago: {}", error.ago, error.what);
     }

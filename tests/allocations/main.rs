@@ -3,6 +3,7 @@
 
 mod floods;
 mod hostile;
+mod recent;
 
 use std::alloc::System;
 use std::time::Duration;

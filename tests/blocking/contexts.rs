@@ -158,10 +158,8 @@ fn a_hit_enters_no_runtime() {
         let runtime = one_worker();
         let cache = Cache::on(alone().inner().clone(), runtime.handle().clone());
         assert_eq!(*cache.get_or_set("key", |_| crinkle_core::ok(1)).unwrap(), 1);
-        runtime.shutdown_background();
+        drop(runtime);
         assert_eq!(*cache.get_or_set("key", |_| Err::<i32, _>("no load")).unwrap(), 1);
         assert_eq!(cache.get::<i32>("key").unwrap().as_deref(), Some(&1));
-        let error = cache.get_or_set("other", |_| crinkle_core::ok(1)).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Closed);
     });
 }

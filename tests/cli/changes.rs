@@ -188,3 +188,21 @@ fn the_url_may_come_from_the_environment() {
     assert_eq!(ran(command.env("CRINKLE_REDIS_URL", server.url())).code, 0);
     assert_eq!(crinkle(["--prefix", "shop:", "clear", "--yes"]).code, 2);
 }
+
+/// A typing error is not done in silence.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_is_not_there_is_said() {
+    let server = RedisServer::start();
+    let node = node(&server).await;
+    node.set("product:7", 1_u32).await.unwrap();
+    for args in [&["remove", "prodct:7", "--yes"][..], &["remove", "prodct:7", "--soft", "--yes"]] {
+        let ran = run(&server, args).await;
+        assert_eq!(ran.code, 1, "{ran:?}");
+        assert!(ran.out.contains("There was no record of this key in Redis"), "{ran:?}");
+        assert!(ran.out.contains("crinkle keys --prefix shop:"), "{ran:?}");
+    }
+    let json = run(&server, &["remove", "prodct:7", "--yes", "--json"]).await;
+    assert_eq!(json.json()["found"], false);
+    let there = run(&server, &["remove", "product:7", "--yes", "--json"]).await;
+    assert_eq!((there.code, &there.json()["found"]), (0, &true.into()));
+}

@@ -1,5 +1,6 @@
 //! A cluster in which one server is badly configured: the doctor names that server.
 
+use crinkle_testkit::ability::Ability;
 use crinkle_testkit::cluster::ClusterServers;
 use serde_json::Value;
 
@@ -28,12 +29,13 @@ fn well_kept() -> ClusterServers {
     servers
 }
 
-/// What is found by a doctor who knows the server at the end.
+/// What is found by a doctor who knows the server at the end, but for what is noted of an old version.
 fn findings(ran: &Ran) -> Vec<(String, String, String)> {
     let json = ran.json();
     let all = json["findings"].as_array().expect("a list").iter();
     let of = |found: &Value, field: &str| found[field].as_str().unwrap_or_default().to_owned();
-    all.map(|found| (of(found, "check"), of(found, "node"), of(found, "what"))).collect()
+    let all = all.map(|found| (of(found, "check"), of(found, "node"), of(found, "what")));
+    all.filter(|(check, _, _)| check != "version").collect()
 }
 
 #[test]
@@ -50,8 +52,12 @@ fn a_well_kept_cluster_is_healthy_and_a_problem_of_one_server_is_named_with_it()
     );
     plant_ledger(&servers.urls()[home], 0);
     assert_eq!(examined(any), []);
+    // Each of six servers of Redis 6.2 is noted.
+    let notes = if Ability::SetNxGet.is_there() { 0 } else { 6 };
+    let healthy = format!("problems: 0, warnings: 0, notes: {notes}");
+    let last = |ran: &Ran| ran.out.trim().lines().last().unwrap_or_default().to_owned();
     let ran = at(any, &["doctor"]);
-    assert_eq!((ran.code, ran.out.trim()), (0, "problems: 0, warnings: 0, notes: 0"));
+    assert_eq!((ran.code, last(&ran)), (0, healthy.clone()));
 
     let said = |number: usize, words: &[&str]| {
         let _: redis::Value = servers.ask(number, words).unwrap();
@@ -76,7 +82,7 @@ fn a_well_kept_cluster_is_healthy_and_a_problem_of_one_server_is_named_with_it()
         said(number, &["CONFIG", "SET", setting, good]);
     }
     let ran = at(any, &["doctor"]);
-    assert_eq!(ran.out.trim(), "problems: 0, warnings: 0, notes: 0", "all is well again");
+    assert_eq!(last(&ran), healthy, "all is well again");
 
     // Users are not replicated: a replica that does not know one is of no use when it is promoted.
     for number in [2, 3] {

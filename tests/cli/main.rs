@@ -9,7 +9,10 @@ mod changes;
 mod doctor;
 mod doctor_cluster;
 mod doctor_permissions;
+mod keys;
 mod liar;
+#[cfg(not(feature = "tls"))]
+mod no_tls;
 mod reading;
 #[cfg(feature = "tls")]
 mod tls;

@@ -24,7 +24,7 @@ fn the_page_has_a_section_for_every_command_and_no_other() {
     let sections = PAGE.lines().filter_map(|line| line.strip_prefix("## crinkle "));
     let named: BTreeSet<_> = sections.map(|it| it.split(' ').next().unwrap().to_owned()).collect();
     assert_eq!(named, commands());
-    assert_eq!(named.len(), 9);
+    assert_eq!(named.len(), 10);
 }
 
 #[test]
@@ -49,6 +49,12 @@ fn wrong_usage_exits_with_2_and_says_what_is_wrong() {
         (&["--url", "redis://127.0.0.1:1", "doctor", "--user", "a"], "--user needs --prefix"),
         (&["--url", "a", "--url", "b", "doctor"], "--sentinel"),
         (&["--url", "nonsense", "doctor"], "makes no sense"),
+        (&["--url", "localhost:6379", "doctor"], "write `redis://localhost:6379`"),
+        (
+            &["--url", "app:s3cret@localhost:6379", "doctor"],
+            "`redis://user:password@localhost:6379`",
+        ),
+        (&["--url", "http://localhost:6379", "doctor"], "its scheme is `http://`"),
         (&["--timeout", "0", "doctor"], "1..=600"),
         (&["nonsense"], "unrecognized"),
     ] {

@@ -32,7 +32,8 @@ impl Forge {
     pub(crate) fn plant(&self, key: &str, compression: u8, payload: &[u8]) {
         let model = Envelope::decode(&self.model).expect("no trouble");
         let record = Envelope { key, compression, payload, ..model }.encode();
-        self.world.store.plant(&World::record(key), record, Duration::from_secs(60));
+        let life = Duration::from_millis(model.physical_ms);
+        self.world.store.plant(&World::record(key), record, life);
     }
 
     /// What the reader makes of a record: a value, or a miss that is counted.

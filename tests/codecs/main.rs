@@ -5,3 +5,8 @@ mod compression;
 mod forge;
 mod round_trip;
 mod schema;
+#[path = "../../crates/core/tests/seed/mod.rs"]
+mod seed;
+mod shapes;
+mod types;
+mod unusable;

@@ -30,14 +30,14 @@ async fn a_clear_during_a_lost_subscription_is_known_after_one_poll() {
         hold(&two, "key", "tag").await;
         two.bus.cut();
         pass(SHORT).await;
-        assert_eq!(two.cache.health().subscribed, Some(false));
+        assert!(!two.cache.health().subscribed);
         let cleared = if hard { one.cache.clear_hard().await } else { one.cache.clear().await };
         assert!(cleared.unwrap().is_propagated());
         pass(POLL).await;
         assert!(two.cache.peek::<i32>("key").is_none());
         assert!(two.cache.get::<i32>("key").await.unwrap().is_none());
         two.bus.reconnect();
-        until("it listens again", || two.cache.health().subscribed == Some(true)).await;
+        until("it listens again", || two.cache.health().subscribed).await;
         assert!(two.cache.get::<i32>("key").await.unwrap().is_none());
     }
 }
@@ -225,13 +225,14 @@ async fn a_refused_fill_makes_nobody_doubt() {
         crinkle_tests::gated(&gate, 1),
     );
     gate.reached().await;
-    one.bus.lose(1);
     world.store.evict(&World::record("key"));
     gate.open();
     assert_eq!(*slow.await.unwrap().unwrap(), 1);
     assert_eq!(one.cache.stats().fill_refused, 1);
     let doubts = two.cache.stats().doubts;
-    pass(Duration::from_secs(5)).await;
+    // Its place in the sequence is filled: the next message of its node leaves no hole.
+    let _ = one.cache.set("another", 1).await.unwrap();
+    pass(Duration::from_secs(15)).await;
     assert_eq!(two.cache.stats().doubts, doubts);
 }
 

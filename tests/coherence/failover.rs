@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crinkle_core::l2::L2ErrorKind;
+use crinkle_core::l2::{L2, L2ErrorKind};
+use crinkle_core::protocol::ledger::Replica;
+use crinkle_core::protocol::{Epoch, Nonce};
 use crinkle_core::{EntryOptions, Settings};
 use crinkle_testkit::chaos::{Fate, L2Op};
 use crinkle_tests::{Node, World, options, pass, until};
@@ -157,4 +159,52 @@ async fn a_look_that_fails_goes_on() {
     fail_over(&world, world.store.snapshot());
     pass(Duration::from_secs(10)).await;
     assert_eq!(node.cache.stats().reasserted, 2000);
+}
+
+/// The nonces in the ledger, oldest first.
+async fn ids(world: &World, node: &Node) -> Vec<Nonce> {
+    let asked = node.l2.calls().into_iter().find(|call| call.op == L2Op::Sync).expect("it polls");
+    let ask = Replica::default().ask(Epoch(1), 100, 0);
+    let reply = world.store.sync(&asked.key, &ask).await.expect("in memory");
+    reply.ids.into_iter().map(|(_, id)| id).collect()
+}
+
+/// A removal whose reply was lost is sent again under another nonce: under the same one, a server that has lost it
+/// could number it as before above another history, and whoever knew it would take the two for one.
+#[tokio::test(start_paused = true)]
+async fn a_removal_that_is_sent_again_has_another_nonce() {
+    let world = World::new().await;
+    let (one, _two) = two_nodes(&world).await;
+    let replica = world.store.snapshot();
+    let before = ids(&world, &one).await;
+    one.l2.next(L2Op::Advance, Fate::LoseReply);
+    // The announcement, which tells the issuer too, is lost with the reply.
+    world.bus.disconnect_all();
+    let _ = one.cache.remove_by_tag("tag").await.unwrap();
+    assert_eq!(one.cache.health().pending_removals, 1);
+    let lost = ids(&world, &one).await;
+    assert_eq!(lost.len(), before.len() + 1, "it has run");
+    fail_over(&world, replica);
+    assert_eq!(ids(&world, &one).await, before, "and is lost");
+    until("it is sent again", || one.cache.health().pending_removals == 0).await;
+    let again = ids(&world, &one).await;
+    assert_eq!(again.len(), before.len() + 1);
+    assert_ne!(again.last(), lost.last());
+}
+
+/// While the call of a removal is under way, no poll sends it too: it would have two numbers.
+#[tokio::test(start_paused = true)]
+async fn a_removal_whose_call_is_under_way_is_sent_once() {
+    let world = World::new().await;
+    let (one, _two) = two_nodes(&world).await;
+    let before = ids(&world, &one).await;
+    one.l2.next(L2Op::Advance, Fate::Delay(Duration::from_millis(2500)));
+    let options = long().l2_hard_timeout(Duration::from_secs(5));
+    let _ = one.cache.remove_by_tag("tag").options(options).await.unwrap();
+    pass(Duration::from_secs(5)).await;
+    assert_eq!(
+        ids(&world, &one).await.len(),
+        before.len() + 1,
+        "three polls saw it without a number"
+    );
 }

@@ -192,12 +192,49 @@ async fn a_reserved_set_loses_to_every_invalidation_since() {
                     let receipt = set.reserved(reservation).await.unwrap();
                     let case = (what, here, there_before);
                     assert_eq!(receipt.l2(), Reach::Superseded, "{case:?}");
+                    assert!(!receipt.is_propagated(), "{case:?}");
                     pass(Duration::from_secs(2)).await;
                     for node in [&one, &two] {
                         let seen = node.cache.get::<i32>("key").await.unwrap().map(|v| *v);
                         assert_ne!(seen, Some(7), "{case:?}");
                     }
                 }
+            }
+        }
+    }
+}
+
+/// What was stored nowhere has reached nobody, and who insists on that is told why.
+#[tokio::test(start_paused = true)]
+async fn a_reserved_set_that_was_overtaken_is_not_propagated() {
+    let (whole, apart) = (World::new().await, World::apart().await);
+    let caches = [whole.alone(), whole.node().await.cache, apart.node().await.cache];
+    for cache in caches {
+        for what in ["key", "tag", "clear"] {
+            for insists in [false, true] {
+                let reservation = cache.reserve("key").await.unwrap();
+                let _ = match what {
+                    "key" => cache.remove("key").await.unwrap(),
+                    "tag" => cache.remove_by_tag("t").await.unwrap(),
+                    _ => cache.clear().await.unwrap(),
+                };
+                let set = cache.set("key", 7).tags(["t"]).options(long()).reserved(reservation);
+                let set = if insists { set.require_propagation() } else { set };
+                match set.await {
+                    Ok(receipt) => {
+                        assert!(!insists, "{what}: {receipt:?}");
+                        assert_eq!(receipt.l2(), Reach::Superseded, "{what}");
+                        assert!(!receipt.is_propagated(), "{what}: {receipt:?}");
+                    }
+                    Err(error) => {
+                        assert!(insists, "{error}");
+                        assert_eq!(error.kind(), ErrorKind::NotPropagated);
+                        let text = error.to_string();
+                        assert!(text.contains("was overtaken"), "{text}");
+                        assert!(!text.contains("holds on this node"), "{text}");
+                    }
+                }
+                assert!(cache.get::<i32>("key").await.unwrap().is_none());
             }
         }
     }
@@ -244,4 +281,21 @@ async fn a_reservation_is_of_its_key_and_needs_l2_to_compare_with() {
     assert_eq!(error.kind(), ErrorKind::L2);
     pass(Duration::from_secs(10)).await;
     assert_eq!(node.cache.health().in_flight, 0, "nothing is left behind");
+}
+
+/// What was stamped in an epoch that is over is hidden, so a token of it has nothing to wait for.
+#[tokio::test(start_paused = true)]
+async fn a_token_of_an_epoch_that_is_over_is_answered_at_once() {
+    let world = World::new().await;
+    let (one, two) = (world.node().await, world.node().await);
+    let _ = fill(&two, 1).await;
+    let token = one.cache.remove_by_tag("t").await.unwrap().barrier().unwrap();
+    world.store.wipe();
+    pass(Duration::from_secs(2)).await;
+    let began = tokio::time::Instant::now();
+    for node in [&one, &two] {
+        node.cache.after(token).await.unwrap();
+        assert!(node.cache.get::<i32>("key").await.unwrap().is_none());
+    }
+    assert_eq!(began.elapsed(), Duration::ZERO);
 }

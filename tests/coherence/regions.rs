@@ -29,10 +29,7 @@ async fn relaying_with(
     let (store, l2) = chaos::l2(std::sync::Arc::new(other.store.clone()));
     let (backplane, bus) = chaos::backplane(std::sync::Arc::new(other.bus.clone()));
     let node = home.node_with(|builder| change(builder).region("other", store, backplane)).await;
-    until("the other region is known", || {
-        node.cache.health().regions[0].health.subscribed == Some(true)
-    })
-    .await;
+    until("the other region is known", || node.cache.health().regions[0].health.subscribed).await;
     (node, l2, bus)
 }
 

@@ -112,3 +112,18 @@ async fn a_reader_with_more_time_is_not_held_to_the_limit_of_the_one_it_joined()
     let _ = hasty.await.unwrap();
     assert_eq!(patient.await.unwrap().expect("it waits long enough").source(), Source::L1);
 }
+
+/// More than the cache's own limit, too.
+#[tokio::test(start_paused = true)]
+async fn a_reader_with_much_more_time_is_not_held_to_the_limit_of_the_cache() {
+    let (_world, node) = doubting(&["key"]).await;
+    node.l2.always(L2Op::Heads, Fate::Delay(Duration::from_millis(1500)));
+    let (one, two) = (node.cache.clone(), node.cache.clone());
+    let hasty = go(async move { one.get::<i32>("key").await.unwrap() });
+    pass(Duration::from_millis(10)).await;
+    let patient = two.get::<i32>("key").l2_hard_timeout(Duration::from_secs(5));
+    let read = patient.await.unwrap().expect("it waits long enough");
+    assert_eq!(read.source(), Source::L1);
+    // L2 has not answered within its limit.
+    assert!(hasty.await.unwrap().is_none_or(|read| read.is_stale()));
+}

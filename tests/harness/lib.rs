@@ -1,6 +1,7 @@
 //! Shared by the black-box tests: nodes of one cache in one process, on virtual time or over real servers.
 
 mod loads;
+pub mod proxy;
 pub mod redis;
 mod world;
 

@@ -145,6 +145,15 @@ impl Run {
                 cache.remove_many(names(&keys)).await.expect("no trouble");
                 keys.iter().for_each(|key| self.model.remove(*key));
             }
+            Op::RemoveAndTags { keys, tags: mask } => {
+                let receipt = match &keys[..] {
+                    [key] => cache.remove(&name(*key)).and_tags(tags(mask)).await,
+                    keys => cache.remove_many(names(keys)).and_tags(tags(mask)).await,
+                };
+                done(receipt.expect("no trouble"));
+                keys.iter().for_each(|key| self.model.remove(*key));
+                self.model.invalidate(Some(mask), true);
+            }
             Op::Expire(key) => {
                 done(cache.expire(&name(key)).await.expect("no trouble"));
                 self.model.expire(key);

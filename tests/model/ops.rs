@@ -66,6 +66,7 @@ pub(crate) enum Op {
     SetReserved(u8, Meanwhile, Call),
     Remove(u8),
     RemoveMany(Vec<u8>),
+    RemoveAndTags { keys: Vec<u8>, tags: u8 },
     Expire(u8),
     Tags { tags: u8, hard: bool },
     Clear { hard: bool },
@@ -116,6 +117,8 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(key, meanwhile, call)| Op::SetReserved(key, meanwhile, call)),
         2 => key().prop_map(Op::Remove),
         1 => keys().prop_map(Op::RemoveMany),
+        2 => (prop::collection::vec(0..KEYS, 1..3), 0..1_u8 << TAGS)
+            .prop_map(|(keys, tags)| Op::RemoveAndTags { keys, tags }),
         3 => key().prop_map(Op::Expire),
         3 => (1..1_u8 << TAGS, any::<bool>()).prop_map(|(tags, hard)| Op::Tags { tags, hard }),
         1 => any::<bool>().prop_map(|hard| Op::Clear { hard }),

@@ -30,14 +30,18 @@ pub(crate) struct Capture {
     lines: Arc<Mutex<Vec<String>>>,
 }
 
+/// Whether a span is wanted is asked once, by whichever test comes to it first: it always is.
+pub(crate) fn want_everything() {
+    static EVERYTHING: Once = Once::new();
+    EVERYTHING.call_once(|| {
+        let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry());
+    });
+}
+
 impl Capture {
     /// Listens on this thread until the guard is dropped.
     pub(crate) fn begin() -> (Self, DefaultGuard) {
-        // Whether a span is wanted is asked once, by whichever test comes to it first: it always is.
-        static EVERYTHING: Once = Once::new();
-        EVERYTHING.call_once(|| {
-            let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry());
-        });
+        want_everything();
         let capture = Self::default();
         let subscriber = tracing_subscriber::registry().with(capture.clone());
         (capture, tracing::subscriber::set_default(subscriber))
@@ -63,6 +67,12 @@ impl Capture {
 
     pub(crate) fn lines(&self) -> Vec<String> {
         self.lines.lock().clone()
+    }
+
+    /// The lines at INFO and above.
+    pub(crate) fn told(&self) -> Vec<String> {
+        let told = |line: &String| ["INFO", "WARN", "ERROR"].iter().any(|l| line.starts_with(l));
+        self.lines().into_iter().filter(told).collect()
     }
 }
 

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use crinkle_core::l2::{L2, Record};
 use crinkle_core::protocol::session::Doubt;
 use crinkle_core::{Event, Events, Notice, ok};
-use crinkle_tests::{World, pass, until};
+use crinkle_tests::{Loads, World, pass, until};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 fn told(events: &mut Events) -> Vec<Event> {
@@ -72,7 +72,7 @@ async fn an_outage_of_l2_is_told_from_its_first_failure_to_the_last_recovery() {
     }
     let during = told(&mut events);
     assert!(during.iter().any(|e| matches!(e, Event::L2Failed { .. })));
-    assert!(during.iter().any(|e| matches!(e, Event::L2Breaker { open: true })));
+    assert!(during.iter().any(|e| matches!(e, Event::L2Breaker { open: true, .. })));
     assert!(
         during.iter().any(|e| matches!(e, Event::Queued { key: Some(key) } if &**key == "key"))
     );
@@ -85,7 +85,7 @@ async fn an_outage_of_l2_is_told_from_its_first_failure_to_the_last_recovery() {
     until("recovery", || node.cache.health().recovery_backlog == 0).await;
     let after = told(&mut events);
     let place = |what: fn(&Event) -> bool| after.iter().position(what).expect("told");
-    let closed = place(|e| matches!(e, Event::L2Breaker { open: false }));
+    let closed = place(|e| matches!(e, Event::L2Breaker { open: false, .. }));
     let session = place(|e| matches!(e, Event::Session { cause: Doubt::L2Back }));
     let recovered = place(|e| matches!(e, Event::Recovered { .. }));
     assert!(closed < session && session < recovered, "{after:?}");
@@ -104,7 +104,8 @@ async fn a_lost_subscription_and_the_end_of_coherence_are_told() {
     assert!(lost.iter().any(|e| matches!(e, Event::Coherence { coherent: false })), "{lost:?}");
     let health = node.cache.health();
     assert!(!health.coherent);
-    assert!(health.coherent_since > Duration::from_secs(1), "{health:?}");
+    assert!(health.incoherent_since.is_some_and(|since| since > Duration::from_secs(1)));
+    assert_eq!(health.coherent_since, None);
     assert!(health.last_backplane_error.is_some());
 
     node.bus.reconnect();
@@ -162,4 +163,28 @@ async fn a_value_that_cannot_be_encoded_is_told() {
     let unencodable = told.iter().filter(|e| matches!(e, Event::Unencodable { .. })).count();
     assert_eq!(unencodable, 2);
     assert_eq!(node.cache.stats().l2_unencodable, 2);
+}
+
+/// What a node cannot use, or cannot store, is logged once in a while, with its key and what to do.
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_used_or_stored_is_logged_once_in_a_while() {
+    let (capture, _guard) = crate::capture::Capture::begin();
+    let world = World::new().await;
+    let (one, two) = (world.node().await, world.node().await);
+    for round in 1..=2 {
+        for key in ["first", "second"] {
+            let _ = one.cache.set(key, 7_u32).await.unwrap();
+            assert!(two.cache.get::<String>(key).await.is_err());
+            let _ =
+                one.cache.get_or_set(&format!("{key}:unit"), Loads::new().value(Some(()))).await;
+            let _ = one.cache.remove(&format!("{key}:unit")).await.unwrap();
+        }
+        let lines = capture.lines();
+        let warned =
+            |what: &str| lines.iter().filter(|l| l.starts_with("WARN") && l.contains(what)).count();
+        assert_eq!(warned("if this lasts beyond a roll-out"), round, "{lines:#?}");
+        assert_eq!(warned("each node loads its own"), round, "{lines:#?}");
+        assert!(lines.iter().any(|l| l.starts_with("WARN") && l.contains("first")));
+        pass(Duration::from_secs(61)).await;
+    }
 }

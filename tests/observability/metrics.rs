@@ -93,7 +93,7 @@ async fn trouble_is_measured_once_a_second_without_anybody_asking() {
     assert_eq!(now.get("crinkle_recovery_backlog{}"), 1.0);
     let lag = now.get("crinkle_ledger_lag_seconds{}");
     assert!((8.0..12.0).contains(&lag), "{lag}");
-    assert!(now.get("crinkle_l2_errors_total{}") >= 5.0);
+    assert!(now.get("crinkle_l2_errors_total{kind=unreachable}") >= 5.0);
 }
 
 #[tokio::test(start_paused = true)]

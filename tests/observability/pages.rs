@@ -44,8 +44,57 @@ fn the_alerts_name_only_metrics_that_exist() {
 fn the_runbook_has_a_section_for_every_alert_and_names_only_what_exists() {
     let alerts = ALERTS.lines().filter_map(|line| line.trim().strip_prefix("- alert: "));
     let sections = RUNBOOK.lines().filter_map(|line| line.strip_prefix("### "));
+    let sections = sections.filter(|section| section.starts_with("Crinkle"));
     assert_eq!(sections.collect::<Vec<_>>(), alerts.collect::<Vec<_>>());
     assert!(named(RUNBOOK).is_subset(&in_code()), "{:?}", named(RUNBOOK));
+}
+
+/// The rules of the file, each as its lines.
+fn rules() -> Vec<(&'static str, &'static str)> {
+    let rules = ALERTS.split("      - alert: ").skip(1);
+    rules.map(|rule| rule.split_once('\n').expect("a name, then the rest")).collect()
+}
+
+#[test]
+fn every_alert_says_where_its_runbook_entry_is() {
+    for (name, rule) in rules() {
+        let wanted = format!("runbook_url: docs/production.md#{}\n", name.to_lowercase());
+        assert!(rule.contains(&wanted), "{name}: {rule}");
+        assert!(rule.contains("summary:") && rule.contains("description:"), "{name}");
+    }
+}
+
+/// One outage is one page: what follows from it does not page as well.
+#[test]
+fn an_outage_of_l2_fires_one_critical_alert() {
+    let state = ["crinkle_l2_up", "crinkle_coherent", "crinkle_subscribed", "crinkle_ledger_lag"];
+    let excused = "unless on (cache, instance) crinkle_l2_up == 0";
+    for (name, rule) in rules().into_iter().filter(|(name, _)| *name != "CrinkleL2Down") {
+        let is_of_state = state.iter().any(|metric| rule.contains(metric));
+        assert!(!is_of_state || rule.contains(excused), "{name} fires beside CrinkleL2Down");
+    }
+    let down = rules()[0];
+    assert_eq!(down.0, "CrinkleL2Down");
+    assert!(down.1.contains(
+        r#"unless on (cache, instance) increase(crinkle_l2_errors_total{kind="denied"}"#
+    ));
+}
+
+#[test]
+fn alerts_about_one_node_name_it() {
+    for (name, rule) in rules() {
+        let expr = rule.split("labels: {").next().expect("the expression");
+        let by = expr.split("sum by (").skip(1).map(|by| by.split(')').next().expect("its end"));
+        let of_all = ["CrinkleFactoryFailures", "CrinkleStaleAnswers"].contains(&name);
+        assert!(of_all || by.into_iter().all(|by| by.contains("instance")), "{name}");
+        assert!(of_all || rule.contains("{{ $labels.instance }}"), "{name}");
+    }
+    for kind in ["denied", "full", "other"] {
+        assert!(
+            ALERTS.contains(&format!("expr: increase(crinkle_l2_errors_total{{kind=\"{kind}\"}}"))
+        );
+    }
+    assert!(ALERTS.contains(r#"crinkle_misses_total{reason="unreachable"}"#));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Writes that do not wait: what holds at once, and what becomes of the rest.
 
 use crinkle_core::l2::L2ErrorKind;
-use crinkle_core::{EntryOptions, ErrorKind, Reach};
+use crinkle_core::{Cache, EntryOptions, ErrorKind, Reach, Receipt, Unsent};
 use crinkle_testkit::chaos::{Fate, L2Op};
 use crinkle_tests::{Loads, Node, World, options, pass, until};
 use tokio::time::Instant;
@@ -104,6 +104,140 @@ async fn a_background_write_that_fails_becomes_an_invalidation() {
     pass(SHORT).await;
     for node in [&one, &two] {
         assert_ne!(fresh(&node.cache, "key").await, Some(1));
+    }
+}
+
+/// A removal by tags, or of everything.
+async fn remove(cache: &Cache, what: &str, background: bool) -> Receipt {
+    let call = match what {
+        "tag" => cache.remove_by_tag("tag"),
+        "tags" => cache.remove_by_tags(["tag", "other"]),
+        "many tags" => {
+            cache.remove_by_tags((0..200).map(|at| format!("tag{at}")).chain(["tag".into()]))
+        }
+        "expired" => cache.expire_by_tag("tag"),
+        "cleared" => cache.clear(),
+        _ => cache.clear_hard(),
+    };
+    call.background_l2(background).await.expect("a receipt")
+}
+
+const REMOVALS: [&str; 6] = ["tag", "tags", "many tags", "expired", "cleared", "cleared hard"];
+
+#[tokio::test(start_paused = true)]
+async fn a_removal_by_tag_in_the_background_holds_here_at_once_and_in_l2_later() {
+    for what in REMOVALS {
+        for world in [World::new().await, World::apart().await] {
+            let (one, two) = (world.node().await, world.node().await);
+            one.l2.always(L2Op::Advance, Fate::Delay(ms(500)));
+            put(&two.cache, "key", 1, &["tag"]).await;
+            pass(SHORT).await;
+            assert_eq!(fresh(&one.cache, "key").await, Some(1));
+            let asked = Instant::now();
+            let receipt = remove(&one.cache, what, true).await;
+            assert_eq!((receipt.l2(), receipt.backplane()), (Reach::Queued, Reach::Queued));
+            assert_eq!((receipt.barrier(), asked.elapsed()), (None, secs(0)), "{what}");
+            assert!(one.cache.peek::<i32>("key").is_none(), "{what}");
+            assert_eq!(fresh::<i32>(&one.cache, "key").await, None, "{what}: not from L2 either");
+            assert_eq!(
+                one.cache.health().pending_removals,
+                if what == "many tags" { 4 } else { 1 }
+            );
+            pass(ms(500) + SHORT).await;
+            assert_eq!(one.cache.health().pending_removals, 0, "{what}");
+            for node in [&one, &two] {
+                assert_eq!(fresh::<i32>(&node.cache, "key").await, None, "{what}");
+            }
+            put(&one.cache, "key", 2, &["tag"]).await;
+            pass(SHORT).await;
+            for node in [&one, &two] {
+                assert_eq!(
+                    fresh(&node.cache, "key").await,
+                    Some(2),
+                    "{what}: what comes later stays"
+                );
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removal_by_tag_in_the_background_that_fails_is_queued_and_told() {
+    for what in REMOVALS {
+        let world = World::new().await;
+        let (one, two) = (world.node().await, world.node().await);
+        put(&two.cache, "key", 1, &["tag"]).await;
+        pass(SHORT).await;
+        one.l2.always(L2Op::Advance, Fate::Fail(L2ErrorKind::Full));
+        let _ = remove(&one.cache, what, true).await;
+        until("it has failed", || one.cache.stats().queued >= 1).await;
+        assert!(one.cache.health().pending_removals >= 1, "{what}");
+        assert_eq!(fresh::<i32>(&one.cache, "key").await, None, "{what}");
+        let error = one.cache.close().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotPropagated, "{what}");
+        let unsent = error.downcast_ref::<Unsent>().expect("what is lost");
+        assert!(unsent.removals >= 1, "{what}: {unsent}");
+
+        let three = world.node().await;
+        three.l2.next(L2Op::Advance, Fate::Fail(L2ErrorKind::Full));
+        let _ = remove(&three.cache, what, true).await;
+        until("recovery has sent it", || three.cache.health().pending_removals == 0).await;
+        pass(SHORT).await;
+        assert_eq!(fresh::<i32>(&two.cache, "key").await, None, "{what}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_waits_for_removals_by_tag_in_the_background() {
+    for what in REMOVALS {
+        let world = World::new().await;
+        let (one, two) = (world.node().await, world.node().await);
+        one.l2.always(L2Op::Advance, Fate::Delay(ms(500)));
+        put(&two.cache, "key", 1, &["tag"]).await;
+        pass(SHORT).await;
+        let _ = remove(&one.cache, what, true).await;
+        one.cache.close().await.unwrap();
+        pass(SHORT).await;
+        assert_eq!(fresh::<i32>(&two.cache, "key").await, None, "{what}");
+        // Of a cache that is closed nobody else would wait for it.
+        put(&two.cache, "key", 1, &["tag"]).await;
+        let receipt = remove(&one.cache, what, true).await;
+        assert_eq!(receipt.l2(), Reach::Done, "{what}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removal_by_tag_that_requires_propagation_is_waited_for() {
+    let world = World::new().await;
+    let node = world.node().await;
+    node.l2.always(L2Op::Advance, Fate::Delay(ms(500)));
+    let asked = Instant::now();
+    let removal = node.cache.remove_by_tag("tag").background_l2(true).require_propagation();
+    assert_eq!((removal.await.unwrap().l2(), asked.elapsed()), (Reach::Done, ms(500)));
+}
+
+/// The default of a cache counts as well, and for a call that removes a key with tags.
+#[tokio::test(start_paused = true)]
+async fn removals_of_keys_and_tags_in_the_background_hold_here_at_once() {
+    let world = World::new().await;
+    let defaults = long().background_l2(true);
+    let one = world.node_with(|builder| builder.default_options(defaults)).await;
+    let two = world.node().await;
+    for op in [L2Op::Advance, L2Op::Remove] {
+        one.l2.always(op, Fate::Delay(ms(500)));
+    }
+    put(&two.cache, "key", 1, &[]).await;
+    put(&two.cache, "tagged", 1, &["tag"]).await;
+    pass(SHORT).await;
+    let asked = Instant::now();
+    let receipt = one.cache.remove("key").and_tags(["tag"]).await.unwrap();
+    assert_eq!((receipt.l2(), receipt.barrier(), asked.elapsed()), (Reach::Queued, None, secs(0)));
+    for key in ["key", "tagged"] {
+        assert_eq!(fresh::<i32>(&one.cache, key).await, None, "{key}");
+    }
+    one.cache.close().await.unwrap();
+    for key in ["key", "tagged"] {
+        assert_eq!(fresh::<i32>(&two.cache, key).await, None, "{key}");
     }
 }
 

@@ -1,10 +1,11 @@
 //! Building, sharing, closing: what a handle is, and what is left when it is gone.
 
-use crinkle_core::{Cache, ErrorKind, Reach};
-use crinkle_tests::{Loads, World, kind_of, pass, until};
-use tokio::time::Instant;
+use crinkle_core::{Cache, ErrorKind, Reach, ok};
+use crinkle_testkit::chaos::Gate;
+use crinkle_tests::{Loads, World, gated, go, kind_of, load, options, pass, until};
+use tokio::time::{Instant, timeout};
 
-use crate::{both, fresh, ms, put, secs};
+use crate::{both, fresh, long, ms, put, secs};
 
 #[tokio::test(start_paused = true)]
 async fn clones_are_the_same_cache() {
@@ -78,6 +79,98 @@ async fn a_closed_cache_loads_nothing() {
     }
 }
 
+/// Nobody tells a closed cache what changes, so it answers nothing, whatever it held.
+#[tokio::test(start_paused = true)]
+async fn every_read_of_a_closed_cache_is_an_error() {
+    let world = World::new().await;
+    let other = world.node().await;
+    for cache in both(&world).await {
+        for (key, options) in [("key", long()), ("pinned", long().pinned(true))] {
+            let _ = cache.set(key, 1).options(options).await.unwrap();
+            assert_eq!(cache.peek::<i32>(key).as_deref(), Some(&1));
+        }
+        cache.close().await.unwrap();
+        let _ = other.cache.set("key", 2).options(long()).await.unwrap();
+        for key in ["key", "pinned", "absent"] {
+            assert!(cache.peek::<i32>(key).is_none());
+            let loads = Loads::new();
+            let one = [key];
+            let many = cache.get_or_set_many(one, |_| async { ok([("key".to_owned(), 3)]) });
+            let errors = [
+                cache.get::<i32>(key).await.map(drop).unwrap_err(),
+                cache.get::<i32>(key).allow_stale().skip_l2_read(true).await.map(drop).unwrap_err(),
+                cache.get::<i32>(key).strict().await.map(drop).unwrap_err(),
+                cache.get_or(key, 3).await.map(drop).unwrap_err(),
+                cache.get_or_set(key, loads.value(3)).await.map(drop).unwrap_err(),
+                cache.get_or_set(key, loads.value(3)).fail_safe_default(4).await.unwrap_err(),
+                cache.get_many::<i32>(one).await.map(drop).unwrap_err(),
+                many.await.map(drop).unwrap_err(),
+                cache.contains(key).await.map(drop).unwrap_err(),
+                cache.warm::<i32>(one).await.map(drop).unwrap_err(),
+                cache.reserve(key).await.map(drop).unwrap_err(),
+            ];
+            assert!(errors.iter().all(|error| error.kind() == ErrorKind::Closed), "{errors:?}");
+            assert!(errors[0].to_string().contains("`close`"), "{}", errors[0]);
+            assert_eq!(loads.count(), 0);
+        }
+        assert_eq!(cache.entry_count(), 0);
+    }
+}
+
+/// Its loads may finish, and those who wait for them are answered; nothing of it is kept here.
+#[tokio::test(start_paused = true)]
+async fn what_ends_after_the_close_is_for_those_who_waited() {
+    let world = World::new().await;
+    let (one, two) = (world.node().await, world.node().await);
+    let _ = one.cache.set("key", 1).options(options()).await.unwrap();
+    pass(secs(11)).await;
+    let gate = Gate::new();
+    let soft = options().factory_soft_timeout(ms(100));
+    let timed_out = load(&one.cache, "key", &[], soft, gated(&gate, 2));
+    gate.reached().await;
+    let joined = load(&one.cache, "key", &[], long(), gated(&gate, 3));
+    assert!(timed_out.await.unwrap().unwrap().is_stale());
+    let cache = one.cache.clone();
+    let closing = go(async move { cache.close().await });
+    pass(ms(10)).await;
+    assert_eq!(kind_of(one.cache.get_or_set("key", gated(&gate, 4)).await), ErrorKind::Closed);
+    gate.open();
+    assert_eq!(*joined.await.unwrap().unwrap(), 2);
+    closing.await.unwrap().unwrap();
+    assert_eq!(one.cache.get::<i32>("key").await.unwrap_err().kind(), ErrorKind::Closed);
+    assert_eq!(one.cache.entry_count(), 0);
+    assert_eq!(fresh(&two.cache, "key").await, Some(2), "L2 has it");
+}
+
+/// Whoever stops waiting for `close` has closed it.
+#[tokio::test(start_paused = true)]
+async fn a_close_that_nobody_waits_for_has_closed_the_cache() {
+    let world = World::new().await;
+    let node = world.node().await;
+    put(&node.cache, "key", 1, &[]).await;
+    node.l2.hang();
+    assert!(timeout(ms(10), node.cache.close()).await.is_err());
+    assert_eq!(node.cache.get::<i32>("key").await.unwrap_err().kind(), ErrorKind::Closed);
+}
+
+/// A value that could be stored nowhere is not said to be.
+#[tokio::test(start_paused = true)]
+async fn a_set_that_a_closed_cache_would_keep_to_itself_is_an_error() {
+    let world = World::new().await;
+    let own = long().skip_l2_write(true);
+    for cache in both(&world).await {
+        let reservation = cache.reserve("reserved").await.unwrap();
+        cache.close().await.unwrap();
+        let errors = [
+            cache.set("key", 1).options(own.clone()).await.unwrap_err(),
+            cache.set("reserved", 1).options(own.clone()).reserved(reservation).await.unwrap_err(),
+            cache.set_many([("key", 1)]).options(own.clone()).await.unwrap_err(),
+        ];
+        assert!(errors.iter().all(|error| error.kind() == ErrorKind::Closed), "{errors:?}");
+        assert_eq!(cache.entry_count(), 0);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn ready_returns_at_once_when_there_is_nothing_to_wait_for() {
     let world = World::new().await;
@@ -96,7 +189,7 @@ async fn ready_waits_for_what_is_down_and_no_longer() {
         let node =
             world.cold(|builder| builder, |l2, bus| if bus_only { bus.cut() } else { l2.down() });
         let cache = node.cache.clone();
-        let ready = crinkle_tests::go(async move { cache.ready().await });
+        let ready = go(async move { cache.ready().await });
         pass(secs(20)).await;
         assert!(!ready.is_finished());
         node.l2.heal();

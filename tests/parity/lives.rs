@@ -1,6 +1,9 @@
 //! Lives per level, jitter, and lives that slide.
 
-use crinkle_core::{Cache, EntryOptions, FailSafe, Settings, Source};
+use std::time::Duration;
+
+use crinkle_core::l2::L2;
+use crinkle_core::{Cache, EntryOptions, FailSafe, Settings, Source, ok};
 use crinkle_testkit::chaos::L2Op;
 use crinkle_tests::{Loads, World, options, pass};
 
@@ -247,4 +250,79 @@ async fn a_sliding_entry_yields_to_removals_and_writes() {
         answers.push(fresh::<i32>(&one.cache, key).await);
     }
     assert_eq!(answers, [None, None, Some(2), None]);
+}
+
+/// The record of a key as it is in the store, with another end.
+async fn plant_with(world: &World, key: &str, ttl: Duration) {
+    let record = World::record(key);
+    let found =
+        world.store.read(&record, None).await.expect("no trouble").found.expect("no trouble");
+    world.store.plant(&record, found.bytes, ttl);
+}
+
+/// Somebody has moved the end of a record (`PEXPIRE`, by hand): nobody can tell its age.
+#[tokio::test(start_paused = true)]
+async fn a_record_whose_end_was_moved_counts_as_over_however_it_is_read() {
+    let lives = EntryOptions::new(secs(60)).fail_safe(FailSafe::for_up_to(secs(60)));
+    for reader in [lives.clone(), lives.clone().sliding(true), lives.clone().strict(true)] {
+        let world = World::new().await;
+        let (one, two) = (world.node().await, world.node().await);
+        let keys = ["key", "other"];
+        for key in keys {
+            let _ = one.cache.set(key, 1).options(lives.clone()).await.unwrap();
+            plant_with(&world, key, secs(3600)).await;
+        }
+        pass(SHORT).await;
+        let get = || two.cache.get::<i32>("key").options(reader.clone());
+        assert!(get().await.unwrap().is_none());
+        assert!(get().allow_stale().await.unwrap().is_none());
+        let many = two.cache.get_many::<i32>(keys).options(reader.clone()).allow_stale(true);
+        assert!(many.await.unwrap().iter().all(Option::is_none));
+        assert!(!two.cache.contains("key").await.unwrap());
+        let loads = Loads::new();
+        let read = two.cache.get_or_set("key", loads.value(2)).options(reader.clone());
+        assert_eq!((*read.await.unwrap(), loads.count()), (2, 1));
+        let read = two.cache.get_or_set_many(keys, |missing| async move {
+            ok(missing.into_iter().map(|key| (key, 3)))
+        });
+        let read: Vec<_> = read.options(reader.clone()).await.unwrap();
+        assert_eq!(read.iter().map(|value| **value).collect::<Vec<_>>(), [2, 3]);
+        assert_eq!(fresh(&world.node().await.cache, "key").await, Some(2), "it was replaced");
+    }
+}
+
+/// A clock that is behind, or counts in seconds, makes no copy live longer than its record.
+#[tokio::test(start_paused = true)]
+async fn a_copy_ends_with_the_life_of_its_record_whatever_the_store_says_is_left() {
+    let world = World::new().await;
+    let (one, two) = (world.node().await, world.node().await);
+    let lives = EntryOptions::new(secs(30)).fail_safe(FailSafe::for_up_to(secs(60)));
+    let _ = one.cache.set("key", 1).options(lives).await.unwrap();
+    plant_with(&world, "key", secs(64)).await;
+    assert_eq!(fresh(&two.cache, "key").await, Some(1));
+    let here = || two.cache.get::<i32>("key").skip_l2_read(true).allow_stale();
+    pass(secs(59)).await;
+    assert!(here().await.unwrap().is_some_and(|read| read.is_stale()));
+    pass(secs(2)).await;
+    assert!(here().await.unwrap().is_none());
+}
+
+/// The record was stored by a node with a longer `max_lifetime`: a copy of it is kept for the reader's own.
+#[tokio::test(start_paused = true)]
+async fn the_longest_life_of_a_reader_caps_its_copies_of_what_others_stored() {
+    for sliding in [false, true] {
+        let world = World::new().await;
+        let settings = Settings::default().max_lifetime(secs(60));
+        let (one, two) =
+            (world.node().await, world.node_with(|builder| builder.settings(settings)).await);
+        put(&one.cache, "key", 1, &[]).await;
+        pass(secs(90)).await;
+        let read = || two.cache.get::<i32>("key").options(long().sliding(sliding)).allow_stale();
+        assert!(read().await.unwrap().is_some(), "older than that, but there");
+        two.l2.down();
+        pass(secs(59)).await;
+        assert!(read().await.unwrap().is_some(), "a copy of 59 s");
+        pass(secs(2)).await;
+        assert!(read().await.unwrap().is_none(), "a copy of 61 s");
+    }
 }

@@ -12,6 +12,7 @@ mod backplane;
 mod clear;
 mod conditional;
 mod counters;
+mod dead_entries;
 mod durations;
 mod eager;
 mod eager_early;

@@ -1,6 +1,6 @@
 //! Levels left out of one call: what is read where, what is written where, and who hears of it.
 
-use crinkle_core::{EntryOptions, FactoryContext, Reach, Source, ok};
+use crinkle_core::{EntryOptions, FactoryContext, Reach, Settings, Source, ok};
 use crinkle_testkit::chaos::L2Op;
 use crinkle_tests::{Loads, Node, World, options, pass};
 
@@ -160,19 +160,176 @@ async fn nodes_that_skip_l2_do_not_agree_and_do_not_ask() {
     }
 }
 
-/// Removals may be kept at home as well.
+/// Removals may be kept at home as well: there they hold, whatever L2 has from before.
 #[tokio::test(start_paused = true)]
 async fn a_removal_that_skips_l2_is_this_nodes_own() {
+    for world in [World::new().await, World::apart().await] {
+        for how in ["remove", "expire", "many"] {
+            // With a copy in L1, and without.
+            for copy in [true, false] {
+                let (one, two) = (world.node().await, world.node().await);
+                put(&two.cache, "key", 1, &[]).await;
+                if copy {
+                    assert_eq!(fresh(&one.cache, "key").await, Some(1));
+                }
+                let cache = &one.cache;
+                let receipt = match how {
+                    "remove" => cache.remove("key").skip_l2_write(true).await,
+                    "expire" => cache.expire("key").skip_l2_write(true).await,
+                    _ => cache.remove_many(["key"]).skip_l2_write(true).await,
+                };
+                let receipt = receipt.unwrap();
+                assert_eq!((receipt.l2(), receipt.backplane()), (Reach::Skipped, Reach::Skipped));
+                assert!(cache.peek::<i32>("key").is_none());
+                for _ in 0..3 {
+                    pass(SHORT).await;
+                    let case = format!("{how}, copy {copy}");
+                    assert_eq!(fresh::<i32>(cache, "key").await, None, "{case}");
+                    assert_eq!(any(cache, "key").await, (how == "expire").then_some(1), "{case}");
+                    let many = cache.get_many::<i32>(["key"]).await.unwrap();
+                    assert!(many[0].is_none(), "{case}");
+                    assert!(cache.get::<i32>("key").strict().await.unwrap().is_none(), "{case}");
+                    assert!(!cache.contains("key").await.unwrap(), "{case}");
+                }
+                assert_eq!(fresh(&two.cache, "key").await, Some(1), "the others keep it");
+                assert_eq!(fresh(&world.node().await.cache, "key").await, Some(1), "as L2 does");
+            }
+        }
+    }
+}
+
+/// Upstream's `CanHandleExpireMidFlight`: set 1, expire here alone, then load 2. L2's old value is ignored.
+#[tokio::test(start_paused = true)]
+async fn after_a_removal_that_skips_l2_a_load_runs_its_factory_and_replaces_the_record() {
+    for how in ["remove", "expire", "many"] {
+        for batch in [false, true] {
+            let world = World::new().await;
+            let (one, two) = (world.node().await, world.node().await);
+            put(&one.cache, "key", 1, &[]).await;
+            assert_eq!(fresh(&two.cache, "key").await, Some(1));
+            let cache = &one.cache;
+            let _ = match how {
+                "remove" => cache.remove("key").skip_l2_write(true).await,
+                "expire" => cache.expire("key").options(long().skip_l2(true)).await,
+                _ => cache.remove_many(["key"]).skip_l2_write(true).await,
+            };
+            let loads = Loads::new();
+            let read = match batch {
+                false => *cache.get_or_set("key", loads.value(2)).options(long()).await.unwrap(),
+                true => {
+                    let load =
+                        |keys: Vec<String>| async move { ok(keys.into_iter().map(|k| (k, 2))) };
+                    *cache.get_or_set_many(["key"], load).options(long()).await.unwrap()[0]
+                }
+            };
+            assert_eq!(read, 2, "{how}, batch {batch}");
+            pass(SHORT).await;
+            for node in [&one, &two, &world.node().await] {
+                assert_eq!(fresh(&node.cache, "key").await, Some(2), "{how}, batch {batch}");
+            }
+        }
+    }
+}
+
+/// It ends with what L2 holds next, whoever stored that.
+#[tokio::test(start_paused = true)]
+async fn a_removal_that_skips_l2_holds_until_l2_holds_something_newer() {
+    for [mute, copy, looks] in (0..8).map(|case| [1, 2, 4].map(|bit| case & bit == 0)) {
+        let world = World::new().await;
+        let (one, two) = (world.node().await, world.node().await);
+        put(&two.cache, "key", 1, &[]).await;
+        if copy {
+            assert_eq!(fresh(&one.cache, "key").await, Some(1));
+        }
+        let _ = one.cache.remove("key").skip_l2_write(true).await.unwrap();
+        one.bus.mute(mute);
+        if looks {
+            assert_eq!(fresh::<i32>(&one.cache, "key").await, None);
+            // What is expired elsewhere is not newer.
+            let _ = two.cache.expire("key").await.unwrap();
+            pass(SHORT).await;
+            assert_eq!(any(&one.cache, "key").await, None);
+        }
+        pass(SHORT).await;
+        put(&two.cache, "key", 2, &[]).await;
+        pass(SHORT).await;
+        assert_eq!(fresh(&one.cache, "key").await, Some(2), "{mute} {copy} {looks}");
+    }
+}
+
+/// A node whose copy is behind removes what it has not seen, too: L2 held that when it was called.
+#[tokio::test(start_paused = true)]
+async fn a_removal_that_skips_l2_is_of_what_l2_holds_not_of_the_copy() {
     let world = World::new().await;
-    let (one, two) = (world.node().await, world.node().await);
-    put(&one.cache, "key", 1, &[]).await;
-    assert_eq!(fresh(&two.cache, "key").await, Some(1));
-    let receipt = one.cache.remove("key").skip_l2_write(true).await.unwrap();
-    assert_eq!(receipt.l2(), Reach::Skipped);
-    assert!(one.cache.peek::<i32>("key").is_none());
+    let [_two, one] = behind(&world).await;
+    let _ = one.cache.remove("key").skip_l2_write(true).await.unwrap();
     pass(SHORT).await;
-    assert_eq!(two.cache.peek::<i32>("key").as_deref(), Some(&1));
-    assert_eq!(fresh(&one.cache, "key").await, Some(1), "L2 still has it");
+    assert_eq!(any(&one.cache, "key").await, None);
+    assert_eq!(load_or(&one.cache, "key", 3, &[]).await, (3, true));
+}
+
+/// The throttle of fail-safe holds for what was expired here alone.
+#[tokio::test(start_paused = true)]
+async fn a_failed_load_after_an_expire_that_skips_l2_is_left_alone_for_the_throttle() {
+    let world = World::new().await;
+    let (one, loads) = (world.node().await, Loads::new());
+    let _ = one.cache.set("key", 1).options(options()).await.unwrap();
+    let _ = one.cache.expire("key").skip_l2_write(true).await.unwrap();
+    for _ in 0..3 {
+        let read = one.cache.get_or_set("key", loads.fail::<_, i32>()).options(options()).await;
+        assert!(read.is_ok_and(|read| *read == 1 && read.is_stale()));
+        assert!(one.cache.get::<i32>("key").await.unwrap().is_none());
+    }
+    assert_eq!(loads.count(), 1);
+}
+
+/// More than are remembered one by one: this node takes nothing older from L2 any more.
+#[tokio::test(start_paused = true)]
+async fn removals_that_skip_l2_are_bounded_and_all_hold() {
+    let world = World::new().await;
+    let settings = Settings::default().recovery_keys(10);
+    let one = world.node_with(|builder| builder.settings(settings)).await;
+    let two = world.node().await;
+    let keys: Vec<_> = (0..30).map(|number| number.to_string()).collect();
+    let _ = two.cache.set_many(keys.iter().map(|key| (key, 1))).options(long()).await.unwrap();
+    pass(secs(1)).await;
+    for key in &keys {
+        let _ = one.cache.remove(key).skip_l2_write(true).await.unwrap();
+    }
+    pass(secs(1)).await;
+    for key in &keys {
+        assert_eq!(any(&one.cache, key).await, None);
+        assert_eq!(fresh(&two.cache, key).await, Some(1), "nobody else is concerned");
+    }
+    assert_eq!(load_or(&one.cache, "0", 2, &[]).await, (2, true));
+    put(&two.cache, "1", 2, &[]).await;
+    pass(SHORT).await;
+    for key in ["0", "1"] {
+        assert_eq!(fresh(&one.cache, key).await, Some(2));
+    }
+}
+
+/// Tags and clears are numbered in the ledger, whatever a call would leave out.
+#[tokio::test(start_paused = true)]
+async fn a_removal_by_tag_takes_no_notice_of_what_is_skipped() {
+    let skip = long().skip_l2(true).skip_backplane(true);
+    for what in ["tag", "soft tag", "clear", "hard clear"] {
+        let world = World::new().await;
+        let (one, two) = (world.node().await, world.node().await);
+        put(&one.cache, "key", 1, &["tag"]).await;
+        assert_eq!(fresh(&two.cache, "key").await, Some(1));
+        let removal = match what {
+            "tag" => one.cache.remove_by_tag("tag"),
+            "soft tag" => one.cache.expire_by_tag("tag"),
+            "clear" => one.cache.clear(),
+            _ => one.cache.clear_hard(),
+        };
+        assert_eq!(removal.options(skip.clone()).await.unwrap().l2(), Reach::Done, "{what}");
+        pass(SHORT).await;
+        for node in [&one, &two, &world.node().await] {
+            assert_eq!(fresh::<i32>(&node.cache, "key").await, None, "{what}");
+        }
+    }
 }
 
 /// Upstream's 1/1, then 3 on node 1, then 4 on node 2, which does not look.

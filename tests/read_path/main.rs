@@ -1,14 +1,22 @@
 //! What one call answers, and what it costs, on one node and on two that share L2.
 
+mod abandoned;
+mod batch_waits;
 mod batches;
 mod bytes_in_l2;
+mod callers;
 mod conditional;
 mod contracts;
+mod durations;
 mod eager;
 mod fail_safe;
+mod joined;
 mod lookups;
+mod nested;
 mod options;
+mod patience;
 mod stampede;
 mod timeouts;
 mod trouble;
+mod waits;
 mod warming;

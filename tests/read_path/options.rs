@@ -79,6 +79,7 @@ async fn options_out_of_range_are_refused_by_name_before_anything_runs() {
         ("factory_deadline", plain().factory_deadline(zero)),
         ("l2_soft_timeout", plain().l2_soft_timeout(zero)),
         ("l2_hard_timeout", plain().l2_hard_timeout(zero)),
+        ("l2_hard_timeout", plain().l2_hard_timeout(Duration::from_secs(601))),
         ("factory_soft_timeout", plain().factory_soft_timeout(zero)),
         ("factory_hard_timeout", plain().factory_hard_timeout(zero)),
         ("flight_timeout", plain().flight_timeout(zero)),
@@ -180,7 +181,7 @@ async fn times_without_end_are_no_panic() {
         plain().eager_refresh(EagerRefresh::probabilistic(1000.0)).duration(max),
         plain().factory_soft_timeout(max).factory_hard_timeout(max),
         plain().factory_deadline(max),
-        plain().l2_soft_timeout(max).l2_hard_timeout(max),
+        plain().l2_soft_timeout(max).l2_hard_timeout(Duration::from_secs(600)),
         plain().flight_timeout(max),
         plain().lease_wait(max),
     ];

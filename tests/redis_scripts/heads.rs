@@ -25,6 +25,7 @@ fn large(version: u64) -> Record {
         etag: None,
         last_modified: None,
         took_us: 0,
+        displaced: false,
         tags: Vec::new(),
         payload: &payload,
     };

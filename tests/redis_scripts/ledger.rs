@@ -36,6 +36,16 @@ impl Pair {
         time.0 * 1_000_000 + time.1
     }
 
+    /// Lets the server's clock go on.
+    async fn pass_ms(&self, ms: u64) {
+        let end = self.now_us().await + ms * 1000;
+        while self.now_us().await < end {}
+    }
+
+    async fn life_ms(&mut self) -> u64 {
+        redis::cmd("PTTL").arg(&self.key).query_async(&mut self.client).await.unwrap()
+    }
+
     /// The script does not tell its clock, but its number does wherever that depends on it.
     async fn advance(&mut self, ask: &Advance, at: &str) -> Advanced {
         let before = self.now_us().await;
@@ -62,6 +72,10 @@ impl Pair {
     async fn sync(&mut self, ask: &SyncAsk, at: &str) -> SyncReply {
         let theirs = self.store.sync(&self.key, ask).await.unwrap();
         assert_eq!(theirs, self.mirror.sync(theirs.now_us, ask), "{at}");
+        for epoch in [theirs.epoch, ask.new_epoch, Epoch(0x5555)] {
+            let frontier = self.store.frontier(&self.key, epoch).await.unwrap();
+            assert_eq!(frontier, self.mirror.frontier(epoch), "{at}, {epoch:?}");
+        }
         theirs
     }
 }
@@ -128,6 +142,57 @@ async fn a_ledger_that_folds_again_and_again_is_bounded() {
     assert!(members <= 500 + 2 * 300 + 400 + 6, "{members} members for 25,600 tags");
 }
 
+/// B8: whoever asks for less drops nothing that another needs, and does not shorten the ledger's life.
+#[tokio::test]
+async fn the_longest_retention_that_was_asked_for_is_the_ledgers() {
+    const HOUR_MS: u64 = 3_600_000;
+    let server = RedisServer::start();
+    let mut pair = Pair::new(&server, "retention", MAX_BARRIERS).await;
+    let short = |nonce, tag| Advance { retention_ms: 1, ..removal(nonce, Strength::Hard, &[tag]) };
+    let asks = |retention_ms| SyncAsk { retention_ms, ..everything(Epoch(1)) };
+    pair.sync(&asks(1), "a node with a short one begins the ledger").await;
+    pair.advance(&short(1, 1), "alone").await;
+    pair.pass_ms(20).await;
+    pair.advance(&short(2, 2), "alone, later").await;
+    let left = pair.sync(&asks(1), "alone, what is left").await;
+    assert_eq!(left.levels.len(), 1, "what is older than the retention goes");
+    assert!(left.trim > 0 && left.floor.hard == left.trim);
+    pair.sync(&asks(HOUR_MS), "a node with a long one comes").await;
+    pair.pass_ms(20).await;
+    pair.advance(&short(3, 3), "after it").await;
+    let kept = pair.sync(&asks(1), "after it, what is left").await;
+    assert_eq!((kept.levels.len(), kept.trim), (2, left.trim), "nothing more goes");
+    pair.store = pair.store.clone().visiting();
+    pair.advance(&Advance { retention_ms: 0, ..short(4, 4) }, "a visitor").await;
+    let life = pair.life_ms().await;
+    assert!(life > 2 * HOUR_MS - 10_000, "{life} ms");
+    let score: f64 =
+        redis::cmd("ZSCORE").arg("retention").arg("L").query_async(&mut pair.client).await.unwrap();
+    assert!((score * -(2_f64.powi(52)) - 3_600_000.0).abs() < 0.5, "{score}");
+}
+
+/// The same of a removal. Where nobody has said for how long, nothing is dropped.
+#[tokio::test]
+async fn a_removal_says_as_well_for_how_long_removals_are_kept() {
+    const HOUR_MS: u64 = 3_600_000;
+    let server = RedisServer::start();
+    let kept_for = |nonce, retention_ms| {
+        let removal = removal(nonce, Strength::Hard, &[nonce.into()]);
+        Advance { retention_ms, ..removal }
+    };
+    for (key, first, then) in [("removal", HOUR_MS, 1), ("nobody", 0, 0)] {
+        let mut pair = Pair::new(&server, key, MAX_BARRIERS).await;
+        pair.advance(&kept_for(1, first), key).await;
+        pair.pass_ms(20).await;
+        pair.advance(&kept_for(2, then), key).await;
+        let ask = SyncAsk { retention_ms: then, ..everything(Epoch(1)) };
+        let kept = pair.sync(&ask, key).await;
+        assert_eq!((kept.levels.len(), kept.trim), (2, 0), "{key}");
+        let life = pair.life_ms().await;
+        assert!(life + 10_000 > 2 * first, "{key}: {life} ms");
+    }
+}
+
 /// The n-th 64 tags, in so many registers; every third of them removed softly.
 fn distinct(nonce: u64, registers: u128) -> Advance {
     let strength = if nonce.is_multiple_of(3) { Strength::Soft } else { Strength::Hard };
@@ -151,8 +216,8 @@ fn any_advance(rng: &mut StdRng, seen: &SyncReply, step: u64) -> Advance {
         epoch: any_epoch(rng, seen),
         frontier: any_frontier(rng, seen),
         new_epoch: Epoch(rng.random()),
-        // None at all: everything below the clock goes, what is ahead of it stays.
-        retention_ms: if rng.random_bool(0.1) { 0 } else { FOR_EVER_MS },
+        // What others have asked for counts.
+        retention_ms: [0, 1, FOR_EVER_MS][rng.random_range(0..3)],
     }
 }
 

@@ -1,8 +1,12 @@
 //! Random operations on a record, in Redis and on a `Slot`: the same answers, the same bytes.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use bytes::Bytes;
+use crinkle_core::SystemClock;
 use crinkle_core::l2::record::{self, Envelope};
-use crinkle_core::l2::{L2, Read, Record, Slot};
+use crinkle_core::l2::{Deadline, L2, L2ErrorKind, Read, Record, Slot};
 use crinkle_core::protocol::Version;
 use crinkle_core::protocol::record::{Head, LeaseAsk};
 use crinkle_l2_redis::RedisL2;
@@ -17,7 +21,7 @@ const LONG_MS: u64 = 3_600_000;
 enum Op {
     Read(Option<LeaseAsk>),
     Put(Version, Record),
-    Set(Record, Option<u64>),
+    Set(Record, Option<Duration>),
     Remove,
     Expire(Version),
     Release(Version),
@@ -50,9 +54,12 @@ async fn real(store: &RedisL2, key: &str, op: &Op) -> String {
         Op::Put(expected, record) => {
             format!("{:?}", store.put(key, *expected, record.clone(), None).await.unwrap())
         }
-        Op::Set(record, latest) => {
-            let set = store.set(key, record.clone(), *latest, None).await;
-            assert_eq!(set.is_err(), *latest == Some(1), "only a late set fails");
+        Op::Set(record, limit) => {
+            let deadline = limit.map(|limit| Deadline::after(Arc::new(SystemClock), limit));
+            let set = store.set(key, record.clone(), deadline, None).await;
+            let late = set.err().map(|error| error.kind());
+            let expected = limit.filter(Duration::is_zero).map(|_| L2ErrorKind::Late);
+            assert_eq!(late, expected, "only a late set fails");
             "()".to_owned()
         }
         Op::Remove => format!("{:?}", store.remove(key, None).await.unwrap()),
@@ -66,7 +73,7 @@ fn mirror(slot: &mut Slot, now: u64, op: &Op) -> String {
     match op {
         Op::Read(ask) => format!("{:?}", visible(slot.read(*ask, now))),
         Op::Put(expected, record) => format!("{:?}", slot.put(*expected, record.clone(), now)),
-        Op::Set(_, Some(1)) | Op::Remove => format!("{:?}", slot.remove()),
+        Op::Set(_, Some(Duration::ZERO)) | Op::Remove => format!("{:?}", slot.remove()),
         Op::Set(record, _) => format!("{:?}", slot.set(record.clone(), now)),
         Op::Expire(version) => format!("{:?}", slot.expire(*version, now)),
         Op::Release(id) => format!("{:?}", slot.release(*id, now)),
@@ -90,8 +97,11 @@ fn any_op(rng: &mut StdRng, slot: &Slot) -> Op {
     match rng.random_range(0..20) {
         0..6 => Op::Read(Some(any_ask(rng, slot))),
         6..10 => Op::Put(any_version(rng), any_record(rng)),
-        10..12 => Op::Set(any_record(rng), [None, Some(u64::MAX)][rng.random_range(0..2)]),
-        12 => Op::Set(any_record(rng), Some(1)),
+        10..12 => {
+            let minute = Duration::from_secs(60);
+            Op::Set(any_record(rng), [None, Some(minute)][rng.random_range(0..2)])
+        }
+        12 => Op::Set(any_record(rng), Some(Duration::ZERO)),
         13 => Op::Remove,
         14..16 => Op::Expire(any_version(rng)),
         16..18 => Op::Release(any_version(rng)),
@@ -130,6 +140,7 @@ fn any_record(rng: &mut StdRng) -> Record {
         etag: None,
         last_modified: None,
         took_us: 0,
+        displaced: false,
         tags: vec!["tag"],
         payload: b"payload",
     };

@@ -1,5 +1,6 @@
 //! Users with just enough rights, and with less.
 
+use crinkle::ErrorKind;
 use crinkle::l2::{L2, L2Error, L2ErrorKind};
 use crinkle::protocol::Epoch;
 use crinkle::protocol::ledger::SyncAsk;
@@ -8,7 +9,7 @@ use crinkle_core::backplane::Backplane;
 use crinkle_testkit::redis::RedisServer;
 use tokio::time::timeout;
 
-use super::{ADMIN, DEADLINE, admin, cache_named, keeps_in_step, ready, until};
+use super::{ADMIN, DEADLINE, admin, cache_named, keeps_in_step, ready, rule_without, until};
 
 /// A server and a client of its user `app`, with the least rights for `shop:`, changed a little.
 async fn with(changed: &str) -> (RedisServer, RedisClient) {
@@ -16,6 +17,11 @@ async fn with(changed: &str) -> (RedisServer, RedisClient) {
     let server = RedisServer::start_with_users(&[ADMIN, &user]);
     let client = RedisClient::connect(&server.url_for("app", "secret")).await.unwrap();
     (server, client)
+}
+
+/// The command that gives the user other rights.
+fn set_user(rule: &str) -> Vec<&str> {
+    ["ACL", "SETUSER", "app"].into_iter().chain(rule.split_whitespace()).collect()
 }
 
 /// What the store says when it is about to meet its ledger.
@@ -64,14 +70,15 @@ async fn every_command_that_a_cache_cannot_do_without_is_missed() {
     let optional = ["info", "client|setname"];
     let needed = |command: &&str| !elsewhere.contains(command) && !optional.contains(command);
     for command in commands.filter(needed) {
-        let () = admin(&server, &["ACL", "SETUSER", "app", &format!("-{command}")]).await;
+        let without = rule_without("shop:", command);
+        let () = admin(&server, &set_user(&without)).await;
         let said = match client.check_store_rights("shop:").await {
             Err(error) => error.to_string(),
             Ok(()) => client.check_backplane_rights("shop:").await.unwrap_err().to_string(),
         };
         assert!(said.contains(&format!("may not run `{command}`")), "{command}: {said}");
-        let () = admin(&server, &["ACL", "SETUSER", "app", &format!("+{command}")]).await;
     }
+    let () = admin(&server, &set_user(&rule)).await;
     client.check_store_rights("shop:").await.unwrap();
     client.check_backplane_rights("shop:").await.unwrap();
 }
@@ -112,8 +119,20 @@ async fn a_cache_says_what_it_lacks_and_is_ready_once_it_is_granted() {
         lacks("&shop:*", cache.health().last_backplane_error)
     })
     .await;
-    let () = admin(&server, &["ACL", "SETUSER", "app", "+setrange", "&shop:*"]).await;
-    timeout(DEADLINE, cache.ready()).await.expect("ready in time").unwrap();
+    let refused = timeout(DEADLINE, cache.ready()).await.expect("an answer in time").unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::L2);
+    assert!(refused.to_string().contains("may not run `setrange`"), "{refused}");
+    let () = admin(&server, &["ACL", "SETUSER", "app", "+setrange"]).await;
+    until("the missing channel is all that is refused", async || {
+        let refused = timeout(DEADLINE, cache.ready()).await.expect("an answer in time");
+        refused.is_err_and(|error| {
+            error.kind() == ErrorKind::Backplane && error.to_string().contains("&shop:*")
+        })
+    })
+    .await;
+    assert!(cache.health().l2_up);
+    let () = admin(&server, &["ACL", "SETUSER", "app", "&shop:*"]).await;
+    until("it is ready", async || cache.ready().await.is_ok()).await;
 }
 
 /// Taken away later, in a script, where older servers do not name it.

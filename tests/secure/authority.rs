@@ -48,7 +48,7 @@ impl Authority {
 
 /// A server with a second port for TLS.
 pub(crate) struct Server {
-    pub(crate) plain: RedisServer,
+    _plain: RedisServer,
     pub(crate) port: u16,
     _files: TempDir,
 }
@@ -61,7 +61,7 @@ impl Server {
         let port_text = port.to_string();
         let mut args = vec!["--tls-port", &port_text, "--tls-auth-clients", clients];
         args.extend(arguments.iter().map(String::as_str));
-        Self { plain: RedisServer::start_with(&args), port, _files: files }
+        Self { _plain: RedisServer::start_with(&args), port, _files: files }
     }
 
     pub(crate) fn url(&self) -> String {

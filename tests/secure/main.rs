@@ -5,17 +5,26 @@
 mod acl;
 mod authority;
 mod cluster;
+mod renamed;
 mod rotation;
 mod sharing;
 mod tls;
 mod ways;
 
 use crinkle::Cache;
-use crinkle::redis::RedisClient;
+use crinkle::redis::{RedisClient, acl_rule};
 use crinkle_testkit::redis::RedisServer;
 use crinkle_tests::redis::{DEADLINE, comes_true as until, named, over};
 
 const ADMIN: &str = "user default on nopass ~* &* +@all";
+
+/// The rule of a user with the least rights, but for this one. Every server understands it; before Redis 7.0 the
+/// right to a subcommand cannot be taken away again (`-script|load`).
+fn rule_without(prefix: &str, right: &str) -> String {
+    let rule = acl_rule(prefix);
+    let others = rule.split_whitespace().filter(|word| word.strip_prefix('+') != Some(right));
+    others.collect::<Vec<_>>().join(" ")
+}
 
 fn cache_named(name: &str, client: &RedisClient) -> Cache {
     named(name, client).build().unwrap()

@@ -66,8 +66,8 @@ async fn a_password_that_changes_is_asked_for_when_a_connection_is_made() {
         assert_eq!(killed, 4);
         until("all connections are back", async || {
             vault.asked.load(Ordering::SeqCst) >= 8
-                && one.health().subscribed == Some(true)
-                && two.health().subscribed == Some(true)
+                && one.health().subscribed
+                && two.health().subscribed
         })
         .await;
         in_step(&one, &two).await;

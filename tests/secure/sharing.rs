@@ -33,8 +33,8 @@ async fn two_caches_on_one_connection_neither_see_nor_hear_each_other() {
     let list: String = admin(&server, &["CLIENT", "LIST"]).await;
     let of_app = |line: &&str| line.contains("user=app");
     let subscribed = |line: &&str| of_app(line) && !line.contains(" sub=0 ");
-    assert_eq!(list.lines().filter(of_app).count(), 3, "one for commands, two subscriptions");
-    assert_eq!(list.lines().filter(subscribed).count(), 2);
+    assert_eq!(list.lines().filter(of_app).count(), 2, "one for commands, one for subscriptions");
+    assert_eq!(list.lines().filter(subscribed).count(), 1);
 }
 
 /// What others have put under the keys of the cache.
@@ -48,7 +48,7 @@ const FOREIGN: [(&str, &[&str]); 5] = [
 ];
 
 async fn is_usable(cache: &Cache) {
-    assert_eq!(cache.health().l2_up, Some(true), "the breaker counts outages, not strangers");
+    assert!(cache.health().l2_up, "the breaker counts outages, not strangers");
     let receipt = cache.set("ours", 1_u64).require_propagation().await.unwrap();
     assert!(receipt.is_propagated());
 }

@@ -1,6 +1,8 @@
 //! TLS with an authority of one's own, and every way in which it fails.
 
 use crinkle::redis::{Credentials, RedisClient, RedisClientBuilder};
+use crinkle_testkit::ability::Ability;
+use crinkle_testkit::redis::RedisServer;
 use tokio::process::Command;
 
 use super::authority::{Authority, Identity, Server, arguments, free_port};
@@ -25,6 +27,9 @@ async fn complaint(builder: RedisClientBuilder) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_nodes_keep_in_step_over_tls_with_certificates_of_their_own() {
+    if !Ability::Tls.or_not_run() {
+        return;
+    }
     let authority = Authority::new();
     let server = Server::start(&authority, &authority.good(), "yes");
     let one = shows(trusting(&server, &authority), &authority.vouch("one", 4000));
@@ -35,6 +40,9 @@ async fn two_nodes_keep_in_step_over_tls_with_certificates_of_their_own() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_authority_is_told_with_what_to_do() {
+    if !Ability::Tls.or_not_run() {
+        return;
+    }
     let authority = Authority::new();
     let server = Server::start(&authority, &authority.good(), "no");
     let other = Authority::new();
@@ -54,6 +62,9 @@ async fn a_wrong_authority_is_told_with_what_to_do() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_expired_certificate_is_told_with_what_to_do() {
+    if !Ability::Tls.or_not_run() {
+        return;
+    }
     let authority = Authority::new();
     let server = Server::start(&authority, &authority.vouch("127.0.0.1", 2020), "no");
     let said = complaint(trusting(&server, &authority)).await;
@@ -62,6 +73,9 @@ async fn an_expired_certificate_is_told_with_what_to_do() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_certificate_for_another_host_is_told_with_what_to_do() {
+    if !Ability::Tls.or_not_run() {
+        return;
+    }
     let authority = Authority::new();
     let server = Server::start(&authority, &authority.vouch("redis.example", 4000), "no");
     let said = complaint(trusting(&server, &authority)).await;
@@ -71,6 +85,9 @@ async fn a_certificate_for_another_host_is_told_with_what_to_do() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_wants_a_certificate_and_gets_none_or_a_bad_one_is_told() {
+    if !Ability::Tls.or_not_run() {
+        return;
+    }
     let authority = Authority::new();
     let server = Server::start(&authority, &authority.good(), "yes");
     let said = complaint(trusting(&server, &authority)).await;
@@ -83,8 +100,8 @@ async fn a_server_that_wants_a_certificate_and_gets_none_or_a_bad_one_is_told() 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_port_without_tls_is_told_with_what_to_do() {
     let authority = Authority::new();
-    let server = Server::start(&authority, &authority.good(), "no");
-    let url = format!("rediss://127.0.0.1:{}", server.plain.port());
+    let server = RedisServer::start();
+    let url = format!("rediss://127.0.0.1:{}", server.port());
     let builder = RedisClient::builder(url).ca_certificates(authority.pem.as_str());
     let said = complaint(builder).await;
     let wanted = "if it does not speak TLS there: use the server's `tls-port`";
@@ -93,6 +110,9 @@ async fn a_port_without_tls_is_told_with_what_to_do() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_health_of_a_cache_tells_what_is_wrong_with_the_certificate() {
+    if !Ability::Tls.or_not_run() {
+        return;
+    }
     let authority = Authority::new();
     let server = Server::start(&authority, &authority.vouch("127.0.0.1", 2020), "no");
     let client = trusting(&server, &authority).connect().await.unwrap();
@@ -122,6 +142,9 @@ async fn settings_that_make_no_sense_are_refused_at_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sentinels_and_the_servers_that_they_name_are_spoken_to_over_tls() {
+    if !Ability::Tls.or_not_run() {
+        return;
+    }
     let authority = Authority::new();
     let server = Server::start(&authority, &authority.good(), "yes");
     let (files, args) = arguments(&authority, &authority.good());

@@ -222,7 +222,7 @@ async fn a_replica_that_dies_or_hangs_costs_no_read_and_is_used_again_when_it_is
         for key in keys {
             assert_eq!(get(&reader, &format!("key{key}")).await, Some(key));
         }
-        assert_eq!(reader.health().l2_up, Some(true));
+        assert!(reader.health().l2_up);
         began.elapsed()
     };
     pair.replica.kill();

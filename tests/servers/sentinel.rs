@@ -2,6 +2,7 @@
 
 use crinkle::redis::{Credentials, RedisClient};
 use crinkle::{Cache, Reach, Source};
+use crinkle_testkit::redis::RedisServer;
 use crinkle_testkit::sentinel::{NAME, SentinelServers, USER};
 use crinkle_tests::redis::{comes_true as until, over, ready};
 
@@ -87,4 +88,41 @@ async fn a_primary_that_is_never_told_of_its_demotion_is_left() {
 async fn a_url_that_makes_no_sense_is_refused() {
     assert!(RedisClient::sentinel(["not a url"], NAME).await.is_err());
     assert!(RedisClient::sentinel(Vec::<String>::new(), NAME).await.is_err());
+}
+
+/// A sentinel that was cut off names a server that says that it is a primary, and is asked first.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sentinel_that_disagrees_with_the_others_is_not_believed() {
+    let servers = SentinelServers::start();
+    let other = RedisServer::start();
+    let first = servers.sentinel_ports()[0];
+    let removed: Option<String> = ask(first, &["SENTINEL", "REMOVE", NAME]).await;
+    assert_eq!(removed.as_deref(), Some("OK"));
+    let port = other.port().to_string();
+    let words = ["SENTINEL", "MONITOR", NAME, "127.0.0.1", &port, "2"];
+    let monitored: Option<String> = ask(first, &words).await;
+    assert_eq!(monitored.as_deref(), Some("OK"));
+    let client = RedisClient::sentinel(servers.urls(), NAME).await.expect("sound URLs");
+    let cache = ready(over(&client)).await;
+    let receipt = cache.set("key", 1_u64).await.expect("held here");
+    assert_eq!(receipt.l2(), Reach::Done);
+    let there = ask::<u64>(servers.ports()[0], &["EXISTS", "shop:v1:e:key"]).await;
+    assert_eq!((there, ask::<u64>(other.port(), &["DBSIZE"]).await), (Some(1), Some(0)));
+}
+
+/// The rights that `docs/redis.md` names for a user of the sentinels.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_of_the_sentinels_needs_no_more_than_two_commands() {
+    let servers = SentinelServers::start();
+    let words = ["ACL", "SETUSER", "asks", "on", ">secret", "resetchannels", "-@all"];
+    let rights = ["+sentinel|masters", "+sentinel|get-master-addr-by-name"];
+    for port in servers.sentinel_ports() {
+        let set: Option<String> = ask(port, &[&words[..], &rights[..]].concat()).await;
+        assert_eq!(set.as_deref(), Some("OK"));
+    }
+    let ports = servers.sentinel_ports().into_iter();
+    let urls = ports.map(|port| format!("redis://asks:secret@127.0.0.1:{port}"));
+    let client = RedisClient::sentinel(urls, NAME).await.expect("sound URLs");
+    let receipt = ready(over(&client)).await.set("key", 1_u64).await.expect("held here");
+    assert_eq!(receipt.l2(), Reach::Done);
 }

@@ -2,13 +2,15 @@
 //! of it is lost.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crinkle_core::l2::{CasL2, L2};
+use crinkle_core::l2::{CasL2, L2, MemoryL2};
 use crinkle_core::protocol::ledger::{
     Advance, Advanced, Removal, Standing, Strength, SyncAsk, SyncReply, Target,
 };
 use crinkle_core::protocol::{Epoch, Nonce, TagHash};
+use crinkle_testkit::clock::TokioClock;
 use crinkle_tests::pass;
 
 use crate::shelf::Shelf;
@@ -28,16 +30,15 @@ async fn remove(l2: &impl L2, nonce: u64, tag: u128, strength: Strength) -> Adva
 }
 
 async fn remove_all(l2: &impl L2, nonce: u64, tags: &[u128], strength: Strength) -> Advanced {
+    let ask = Advance { retention_ms: HOUR_MS, ..removal(nonce, tags, strength) };
+    l2.advance(LEDGER, &ask, None).await.unwrap()
+}
+
+/// For a ledger that says itself how long it keeps what is removed.
+fn removal(nonce: u64, tags: &[u128], strength: Strength) -> Advance {
     let targets = tags.iter().copied().map(tag).collect();
     let removal = Removal { nonce: Nonce(nonce), strength, targets };
-    let ask = Advance {
-        removal,
-        epoch: None,
-        frontier: 0,
-        new_epoch: Epoch(nonce),
-        retention_ms: HOUR_MS,
-    };
-    l2.advance(LEDGER, &ask, None).await.unwrap()
+    Advance { removal, epoch: None, frontier: 0, new_epoch: Epoch(nonce), retention_ms: 0 }
 }
 
 /// Removes the tags from 1 to `count`; the number of each.
@@ -216,6 +217,86 @@ async fn barriers_older_than_the_retention_fold_into_the_floor() {
     let reply = sync(&l2, None, 0).await;
     assert_eq!(reply.levels, [(last.seq, tag(7), Strength::Soft)]);
     assert_eq!(reply.floor.hard, numbers[1_499]);
+}
+
+/// Removes 1,500 tags, more than a root holds, by callers that ask for this retention.
+async fn remove_briefly(l2: &impl L2, retention_ms: u64) -> Epoch {
+    let mut epoch = Epoch(0);
+    for nonce in 1..=1_500 / TAGS {
+        let tags: Vec<_> = (0..TAGS).map(|at| u128::from(nonce * TAGS + at)).collect();
+        let ask = Advance { retention_ms, ..removal(nonce, &tags, Strength::Hard) };
+        epoch = l2.advance(LEDGER, &ask, None).await.expect("no trouble").epoch;
+    }
+    epoch
+}
+
+/// When the longest retention is asked for: before the barriers are there, or after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Longest {
+    First,
+    Second,
+}
+
+/// B8: whoever calls, and however short its own retention is, barriers and the ledger itself are kept for as
+/// long as anybody has asked for, in a removal or in a poll, before or after.
+async fn keeps_for_the_longest(l2: &impl L2, by_poll: bool, longest: Longest) {
+    const BRIEF_MS: u64 = 1000;
+    let ask_for_the_longest = async || {
+        if by_poll {
+            sync(l2, None, 0).await;
+        } else {
+            remove(l2, 8_000, 1, Strength::Soft).await;
+        }
+    };
+    let poll = SyncAsk { retention_ms: BRIEF_MS, ..ask(None, 0) };
+    l2.sync(LEDGER, &poll).await.expect("no trouble");
+    if longest == Longest::First {
+        ask_for_the_longest().await;
+    }
+    let epoch = remove_briefly(l2, BRIEF_MS).await;
+    if longest == Longest::Second {
+        ask_for_the_longest().await;
+    }
+    let poll = SyncAsk { retention_ms: BRIEF_MS, ..ask(Some(epoch), 0) };
+    let third = Duration::from_secs(19 * 60);
+    pass(third).await;
+    let ask = Advance { retention_ms: BRIEF_MS, ..removal(9_000, &[2], Strength::Soft) };
+    l2.advance(LEDGER, &ask, None).await.expect("no trouble");
+    pass(third).await;
+    l2.sync(LEDGER, &poll).await.expect("no trouble");
+    pass(third).await;
+    let reply = l2.sync(LEDGER, &poll).await.expect("no trouble");
+    let when = format!("the longest {longest:?}, by poll: {by_poll}");
+    assert_eq!((reply.standing, reply.floor.hard), (Standing::Current, 0), "{when}");
+    let kept = reply.levels.iter().filter(|(_, _, strength)| *strength == Strength::Hard).count();
+    assert_eq!(kept, 1_500, "{when}");
+}
+
+/// Where nobody has said for how long, nothing is dropped.
+async fn keeps_what_nobody_limits(l2: &impl L2) {
+    remove_briefly(l2, 0).await;
+    pass(Duration::from_secs(10)).await;
+    let ask = removal(9_000, &[1], Strength::Soft);
+    let epoch = l2.advance(LEDGER, &ask, None).await.expect("no trouble").epoch;
+    let poll = SyncAsk { retention_ms: 0, ..self::ask(Some(epoch), 0) };
+    let reply = l2.sync(LEDGER, &poll).await.expect("no trouble");
+    assert_eq!((reply.levels.len(), reply.floor.hard), (1_501, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_longest_retention_that_was_asked_for_is_the_ledgers() {
+    let memory = || MemoryL2::with_clock(Arc::new(TokioClock::new()));
+    for (by_poll, longest) in [
+        (true, Longest::First),
+        (false, Longest::First),
+        (true, Longest::Second),
+        (false, Longest::Second),
+    ] {
+        keeps_for_the_longest(&CasL2::new(Shelf::new()), by_poll, longest).await;
+        keeps_for_the_longest(&memory(), by_poll, longest).await;
+    }
+    keeps_what_nobody_limits(&CasL2::new(Shelf::new())).await;
+    keeps_what_nobody_limits(&memory()).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crinkle_core::l2::{CasL2, L2, MemoryL2, Read, Record};
+use crinkle_core::SystemClock;
+use crinkle_core::l2::{CasL2, Deadline, L2, MemoryL2, Read, Record};
 use crinkle_core::protocol::ledger::{Advance, Removal, Strength, SyncAsk, Target};
 use crinkle_core::protocol::record::LeaseAsk;
 use crinkle_core::protocol::{Epoch, Nonce, TagHash, Version};
@@ -30,7 +31,9 @@ async fn call(l2: &dyn L2, seed: u64) -> String {
         }
         5 | 6 => format!("{:?}", l2.put(key, version, value(&mut dice), None).await),
         7 => {
-            let latest = [None, Some(1), Some(u64::MAX)][dice.random_range(0..3)];
+            let minute = Duration::from_secs(60);
+            let limit = [None, Some(Duration::ZERO), Some(minute)][dice.random_range(0..3)];
+            let latest = limit.map(|limit| Deadline::after(Arc::new(SystemClock), limit));
             format!("{:?}", l2.set(key, value(&mut dice), latest, None).await.is_ok())
         }
         8 => format!("{:?}", l2.remove(key, None).await),

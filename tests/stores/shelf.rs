@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use crinkle_core::Clock;
 use crinkle_core::l2::record::Envelope;
 use crinkle_core::l2::{CasStore, Held, L2Error, PlainStore, Record, Stored};
 use crinkle_core::protocol::Version;
+use crinkle_core::{Clock, Moment};
 use crinkle_testkit::chaos::Gate;
 use crinkle_testkit::clock::TokioClock;
 use parking_lot::Mutex;
@@ -33,6 +33,7 @@ pub(crate) fn record(version: u64, logical_ms: u64, ttl_ms: u64) -> Record {
         etag: None,
         last_modified: None,
         took_us: 0,
+        displaced: false,
         compression: 0,
         payload: b"value",
     };
@@ -49,6 +50,8 @@ pub(crate) struct Shelf {
 #[derive(Debug, Default)]
 struct State {
     values: BTreeMap<String, (u64, Bytes)>,
+    /// When each may be forgotten, and is.
+    ends: BTreeMap<String, Moment>,
     last: u64,
     writes: u64,
     biggest: usize,
@@ -60,6 +63,14 @@ struct State {
 /// The same without the comparison.
 #[derive(Clone, Debug)]
 pub(crate) struct PlainShelf(pub(crate) Shelf);
+
+impl State {
+    fn forget(&mut self, key: &str, now: Moment) {
+        if self.ends.get(key).is_some_and(|ends| *ends < now) {
+            self.values.remove(key);
+        }
+    }
+}
 
 impl Shelf {
     pub(crate) fn new() -> Self {
@@ -141,7 +152,8 @@ impl Shelf {
     }
 
     fn store(&self, key: &str, seen: Option<Option<u64>>, value: Stored) -> bool {
-        let mut state = self.state.lock();
+        let (mut state, now) = (self.state.lock(), self.clock.now());
+        state.forget(key, now);
         if state.contended.as_deref() == Some(key) {
             return false;
         }
@@ -153,6 +165,7 @@ impl Shelf {
         state.writes += 1;
         state.biggest = state.biggest.max(value.bytes.len());
         let token = state.last;
+        state.ends.insert(key.to_owned(), now + Duration::from_millis(value.ttl_ms));
         state.values.insert(key.to_owned(), (token, value.bytes));
         true
     }
@@ -168,7 +181,8 @@ impl CasStore for Shelf {
 
     async fn get(&self, key: &str) -> Result<Option<Held<u64>>, L2Error> {
         self.travel().await;
-        let state = self.state.lock();
+        let mut state = self.state.lock();
+        state.forget(key, self.clock.now());
         let held = state.values.get(key).cloned();
         Ok(held.map(|(token, bytes)| Held { bytes, token }))
     }

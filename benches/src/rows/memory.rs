@@ -1,13 +1,16 @@
-//! What an entry takes.
+//! What an entry takes, and when it is given back.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Result;
 use crinkle::{Cache, EntryOptions};
+use tokio::time::sleep;
 
 use crate::board::Board;
 use crate::env::Env;
 use crate::hits::{LIFE, tags};
+use crate::measure::thread_time;
 use crate::row::Row;
 use crate::workload::{Product, key};
 
@@ -22,8 +25,38 @@ pub(super) fn rows(env: &Env, board: &mut Board) -> Result<()> {
             board.push(row.against(1.2, "moka_arc"));
         }
     }
+    if board.wants(DEAD) && !env.quick() {
+        board.push(env.runtime.block_on(dead())?);
+    }
     Ok(())
 }
+
+/// Half of a million entries expire; nobody asks for them.
+async fn dead() -> Result<Row> {
+    let cache = Cache::builder("bench").capacity(MANY as u64 * 2).build()?;
+    for id in 0..MANY {
+        let life = if id % 2 == 0 { SHORT } else { LIFE };
+        cache.set(&key(id), Product::new(id)).duration(life).await?;
+    }
+    sleep(SHORT).await;
+    let busy = thread_time();
+    sleep(MINUTE).await;
+    let busy = (thread_time() - busy).as_secs_f64() / MINUTE.as_secs_f64();
+    let (held, living) = (cache.entry_count() as f64, MANY as f64 / 2.0);
+    let left = (held - living) / living * 100.0;
+    let row = Row::new(DEAD, "% still held", left)
+        .goal("0 left".to_owned(), left, left <= 0.0)
+        .goal("< 1 % of a core".to_owned(), busy * 100.0, busy < 0.01);
+    Ok(row.note(format!(
+        "{:.2} % of a core for {MANY} entries, half of which were dropped",
+        busy * 100.0
+    )))
+}
+
+const DEAD: &str = "memory/dead/after_60s";
+const MANY: usize = 1_000_000;
+const SHORT: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// Bytes on the heap per entry that this leaves behind.
 pub(crate) fn per_entry<T>(entries: usize, fill: impl FnOnce() -> T) -> f64 {

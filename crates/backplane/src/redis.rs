@@ -1,12 +1,12 @@
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use crinkle_core::backplane::{Backplane, BackplaneError, Incoming, Subscription};
 use crinkle_core::l2::BusId;
-use crinkle_l2_redis::redis::aio::PubSubStream;
-use crinkle_l2_redis::{RedisClient, redis};
+use crinkle_l2_redis::{Delivery, RedisClient, Subscriber, redis};
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 
@@ -34,6 +34,8 @@ use crate::beats::{self, Beats, Heard};
 pub struct RedisBackplane {
     client: RedisClient,
     beats: Arc<Beats>,
+    /// The server has taken a message since one last failed.
+    publishes: Arc<AtomicBool>,
 }
 
 impl RedisBackplane {
@@ -87,7 +89,15 @@ impl RedisBackplane {
     /// A backplane on a client that others may share.
     #[must_use]
     pub fn new(client: RedisClient) -> Self {
-        Self { client, beats: Arc::default() }
+        Self { client, beats: Arc::default(), publishes: Arc::default() }
+    }
+
+    /// Publishes nothing to nobody. A server that does not have the command repeats its arguments in the error, and
+    /// the client library drops the connection, with all other commands on it, over the bytes of a message.
+    async fn try_publish(&self, channel: &str) -> Result<(), BackplaneError> {
+        let prefix = channel.split("v1:").next().unwrap_or_default();
+        let published = self.client.publish(&format!("{prefix}v1:hb:"), b"").await;
+        published.map_err(failure)
     }
 
     /// In a cluster a heartbeat to oneself goes through every server that takes writes. A count that is lost
@@ -104,7 +114,7 @@ impl RedisBackplane {
         }
         let sent = primaries.iter().map(|primary| primary.command(&command));
         for answer in join_all(sent).await {
-            answer.map_err(BackplaneError::new)?;
+            answer.map_err(failure)?;
         }
         Ok(())
     }
@@ -117,17 +127,28 @@ impl Backplane for RedisBackplane {
     }
 
     async fn publish(&self, channel: &str, message: Bytes) -> Result<(), BackplaneError> {
-        if self.client.is_cluster() && (beats::is_beat(&message) || beats::is_count(&message)) {
-            return self.beat(channel, message).await;
+        if !self.publishes.load(Ordering::Relaxed) {
+            self.try_publish(channel).await?;
+            self.publishes.store(true, Ordering::Relaxed);
         }
-        self.client.publish(channel, &message).await.map_err(BackplaneError::new)
+        let published = if self.client.is_cluster()
+            && (beats::is_beat(&message) || beats::is_count(&message))
+        {
+            self.beat(channel, message).await
+        } else {
+            self.client.publish(channel, &message).await.map_err(failure)
+        };
+        if published.is_err() {
+            self.publishes.store(false, Ordering::Relaxed);
+        }
+        published
     }
 
     async fn subscribe(
         &self,
         channels: &[String],
     ) -> Result<Box<dyn Subscription>, BackplaneError> {
-        let messages = self.client.subscribe(channels).await.map_err(BackplaneError::new)?;
+        let messages = self.client.listen(channels).await.map_err(failure)?;
         let counted = self.client.is_cluster().then(|| {
             self.beats.listen(channels);
             Counted { beats: Arc::clone(&self.beats), channels: channels.to_vec() }
@@ -136,9 +157,18 @@ impl Backplane for RedisBackplane {
     }
 }
 
+fn failure(error: redis::RedisError) -> BackplaneError {
+    let refused = ["NOPERM", "NOAUTH", "WRONGPASS"].contains(&error.code().unwrap_or_default());
+    let kinds = [redis::ErrorKind::AuthenticationFailed, redis::ErrorKind::RESP3NotSupported];
+    if refused || kinds.contains(&error.kind()) {
+        return BackplaneError::refused(error);
+    }
+    BackplaneError::new(error)
+}
+
 /// Ends when the connection does.
 struct Listener {
-    messages: PubSubStream,
+    messages: Subscriber,
     /// In a cluster.
     counted: Option<Counted>,
     next: Option<Incoming>,
@@ -163,12 +193,12 @@ impl Subscription for Listener {
             return Some(next);
         }
         loop {
-            let message = self.messages.next().await?;
-            let bytes = Bytes::copy_from_slice(message.get_payload_bytes());
+            let Delivery::Message { channel, payload: bytes, .. } = self.messages.next().await?
+            else {
+                return Some(Incoming::Lagged);
+            };
             let heard = match &self.counted {
-                Some(counted) if beats::is_beat(&bytes) => {
-                    counted.beats.heard(message.get_channel_name(), &bytes)
-                }
+                Some(counted) if beats::is_beat(&bytes) => counted.beats.heard(&channel, &bytes),
                 _ => Heard::Whole,
             };
             match heard {

@@ -86,6 +86,10 @@ pub(crate) enum Command {
         #[arg(value_parser = NonEmpty::new())]
         key: String,
     },
+    /// List the keys that the server holds, by SCAN
+    ///
+    /// A key that is being loaded is listed too. With --tag each record is read. Exits with 1 if there is none.
+    Keys(Keys),
     /// Remove the entry of a key, on all nodes
     Remove {
         /// The key as the application writes it, without the prefix
@@ -144,6 +148,16 @@ pub(crate) struct Watch {
     pub(crate) names: Vec<String>,
 }
 
+#[derive(Debug, clap::Args)]
+pub(crate) struct Keys {
+    /// Only keys whose record carries this tag
+    #[arg(long, value_parser = NonEmpty::new())]
+    pub(crate) tag: Option<String>,
+    /// Show so many at most
+    #[arg(long, default_value_t = 1000)]
+    pub(crate) limit: usize,
+}
+
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct Consent {
     /// Do it without asking
@@ -161,6 +175,7 @@ impl Command {
             Self::Doctor { .. }
             | Self::Watch(_)
             | Self::Inspect { .. }
+            | Self::Keys(_)
             | Self::Tags { .. }
             | Self::Stats
             | Self::Completions { .. } => None,

@@ -136,12 +136,11 @@ fn sentence(text: impl Into<String>) -> String {
 
 /// Whether this is what the server said: nothing is in doubt then.
 fn has_answered(error: &L2Error) -> bool {
-    let source = std::error::Error::source(error);
-    let said = source.and_then(|source| source.downcast_ref::<RedisError>());
+    let said = error.cause().downcast_ref::<RedisError>();
     said.is_some_and(|said| said.code().is_some())
 }
 
 /// What went wrong at the bottom, without what each layer says of it.
 fn innermost(error: &L2Error) -> String {
-    std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string)
+    error.cause().to_string()
 }

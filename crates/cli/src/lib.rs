@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 
 use crate::args::{Args, Command};
-use crate::commands::{change, doctor, inspect, stats, tags, watch};
+use crate::commands::{change, doctor, inspect, keys, stats, tags, watch};
 use crate::failure::{Failure, OK};
 use crate::output::Out;
 
@@ -40,6 +40,7 @@ async fn run(args: &Args) -> Result<u8, Failure> {
         Command::Doctor { user } => doctor::run(global, user.as_deref(), out).await,
         Command::Watch(what) => watch::run(global, what, out).await,
         Command::Inspect { key } => inspect::run(global, key, out).await,
+        Command::Keys(what) => keys::run(global, what, out).await,
         Command::Tags { tag } => tags::run(global, tag, out).await,
         Command::Stats => stats::run(global, out).await,
         Command::Remove { .. } | Command::RemoveByTag { .. } | Command::Clear { .. } => {

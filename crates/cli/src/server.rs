@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use crinkle_core::l2::L2Error;
 use crinkle_l2_redis::redis::{
-    Cmd, FromRedisValue, IntoConnectionInfo, Value, cmd, from_redis_value,
+    Cmd, FromRedisValue, IntoConnectionInfo, RedisError, Value, cmd, from_redis_value,
 };
 use crinkle_l2_redis::{LedgerState, LedgerView, RedisClient, RedisClientBuilder};
 use tokio::time::timeout;
@@ -31,6 +31,12 @@ impl Server {
                  redis://user:password@host:6379/0"
             ))
         };
+        if cfg!(not(feature = "tls")) && global.url.iter().any(|url| url.starts_with("rediss://")) {
+            return Err(Failure::usage(
+                "this crinkle was built without TLS, which `rediss://` needs: \
+                 `cargo install crinkle-cli --features tls`, or write `redis://` for a connection without TLS",
+            ));
+        }
         let (builder, address) = match &global.sentinel {
             Some(name) => {
                 let urls: Vec<_> = global.url.iter().flat_map(|urls| urls.split(',')).collect();
@@ -41,14 +47,15 @@ impl Server {
                 return Err(Failure::usage("several URLs are given, but no --sentinel"));
             }
             None => {
-                let info = first.as_str().into_connection_info();
-                let info = info.map_err(|error| unsound(error.to_string()))?;
+                let Ok(info) = first.as_str().into_connection_info() else {
+                    return Err(unsound(what_to_write(first).await));
+                };
                 (RedisClient::builder(first), info.addr().to_string())
             }
         };
         let connect = async |builder| {
             let client = prepared(builder, global)?.connect().await;
-            client.map_err(|error| unsound(error.to_string()))
+            client.map_err(|error| unsound(detail(&error)))
         };
         let server = Self { client: connect(builder).await?, address, limit: global.timeout() };
         if global.sentinel.is_none() && server.is_of_a_cluster().await? {
@@ -135,6 +142,18 @@ impl Server {
     pub(crate) async fn optional<T: FromRedisValue>(&self, ask: &Cmd) -> Option<T> {
         timeout(self.limit, ask.query_async(&mut self.client.clone())).await.ok()?.ok()
     }
+}
+
+/// What is wrong with a URL that cannot be parsed.
+async fn what_to_write(url: &str) -> String {
+    let client = RedisClient::connect(url).await;
+    client.err().map_or_else(|| "it cannot be parsed".to_owned(), |error| detail(&error))
+}
+
+/// What the client says of its settings, without what the failure says anyway.
+fn detail(error: &L2Error) -> String {
+    let said = error.cause().downcast_ref::<RedisError>().and_then(RedisError::detail);
+    said.map_or_else(|| error.cause().to_string(), ToOwned::to_owned)
 }
 
 /// With the name and the certificates of the command line.

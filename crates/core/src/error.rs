@@ -14,7 +14,7 @@ pub enum ErrorKind {
     Behind,
     /// The backplane failed and the call asked to know.
     Backplane,
-    /// The cache is closed, or its runtime is shutting down.
+    /// The cache is closed.
     Closed,
     /// A value could not be encoded for L2.
     Codec,
@@ -34,8 +34,12 @@ pub enum ErrorKind {
     L2,
     /// Another caller is loading the key and `flight_timeout` is over.
     LockTimeout,
+    /// There is no tokio runtime here, or the one that a load ran on has ended; the message says what to do.
+    NoRuntime,
     /// `require_propagation`: the write holds here, but is not confirmed everywhere.
     NotPropagated,
+    /// A factory asks for a key whose load waits for that very factory; the message names the keys.
+    Reentrant,
     /// The encoded value exceeds `max_value_bytes`.
     TooLarge,
     /// The key holds a value of another type.
@@ -148,14 +152,21 @@ impl fmt::Display for Error {
             ErrorKind::InvalidOptions => write!(f, "invalid options in {}", inner.place)?,
             ErrorKind::L2 => write!(f, "L2 failed for {}", inner.place)?,
             ErrorKind::Backplane => write!(f, "the backplane failed for {}", inner.place)?,
+            ErrorKind::NotPropagated if inner.place.key.is_none() => {
+                write!(f, "not everything in {} is confirmed", inner.place)?;
+            }
+            ErrorKind::Reentrant => {
+                write!(f, "the load of {} would wait for itself", inner.place)?;
+            }
             ErrorKind::NotPropagated => {
-                write!(f, "the write of {} holds on this node but is not confirmed", inner.place)?;
+                write!(f, "the write of {} is not confirmed", inner.place)?;
             }
             ErrorKind::WouldBlock => {
                 write!(f, "a blocking call of {} must not wait on this thread", inner.place)?;
             }
             ErrorKind::Behind => write!(f, "{} does not know the removal yet", inner.place)?,
             ErrorKind::Closed => write!(f, "{} is closed", inner.place)?,
+            ErrorKind::NoRuntime => write!(f, "no tokio runtime for {}", inner.place)?,
         }
         if !inner.detail.is_empty() {
             write!(f, ": {}", inner.detail)?;
@@ -188,8 +199,19 @@ impl fmt::Debug for Error {
     }
 }
 
+/// The message says what the cause says, so that a log has it: the source is what is not said there. The cause
+/// itself is [`Error::downcast_ref`].
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.0.source.as_deref().map(|source| source as _)
+        unsaid(&self.to_string(), self.0.source.as_deref()?)
     }
+}
+
+/// The first of the causes that a message does not contain yet: `{:#}` of `anyhow` prints each once.
+pub(crate) fn unsaid<'a>(
+    said: &str,
+    cause: &'a (dyn std::error::Error + 'static),
+) -> Option<&'a (dyn std::error::Error + 'static)> {
+    let causes = std::iter::successors(Some(cause), |cause| cause.source());
+    causes.into_iter().find(|cause| !said.contains(&cause.to_string()))
 }

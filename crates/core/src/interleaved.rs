@@ -65,6 +65,30 @@ fn entry(node: &Node, version: Version) -> Meta {
     Meta::new("key", version, tags, node.stamp(NOW), lives, Manner::PLAIN, 1)
 }
 
+/// A life that is ended for good stays so, whoever hits the entry meanwhile.
+fn sliding() {
+    let (node, slide) = (node(), Duration::from_secs(60));
+    let lives = Lives { created: NOW, logical: NOW + slide, physical: NOW + slide * 10 };
+    let manner = Manner { slide: 60_000_000_000, ..Manner::PLAIN };
+    let tags = node.intern([].into_iter());
+    let meta = Meta::new("key", Version(1), tags, node.stamp(NOW), lives, manner, 1);
+    let (meta, until) = (Arc::new(meta), NOW + slide * 2);
+    let held = Arc::clone(&meta);
+    let hits = thread::spawn(move || {
+        for at in 1..4 {
+            held.slide(NOW + slide * at);
+        }
+    });
+    meta.shorten(until);
+    hits.join().expect("no trouble");
+    assert!(meta.logical() <= until, "{:?}", meta.logical());
+}
+
+#[test]
+fn a_hit_does_not_prolong_what_was_ended_for_good() {
+    holds_but_for(Step::SlideBlindly, sliding);
+}
+
 fn removal() -> Removal {
     Removal {
         nonce: Nonce(7),

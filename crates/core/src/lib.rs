@@ -88,6 +88,8 @@ mod options;
 pub mod protocol;
 mod read;
 mod recovery;
+pub mod runtime;
+mod sweep;
 mod tags;
 pub mod telemetry;
 mod write;
@@ -95,7 +97,7 @@ mod write;
 pub use cache::{
     After, Cache, CacheBuilder, Expire, Get, GetFuture, GetMany, GetOr, GetOrSet, GetOrSetFuture,
     GetOrSetMany, Guarantee, Guarantees, Health, LastError, NoTags, RegionHealth, Remove,
-    RemoveByTag, RemoveMany, Set, SetMany, Warm, Warmed,
+    RemoveAndTags, RemoveByTag, RemoveMany, ServerHealth, Set, SetMany, Unsent, Warm, Warmed,
 };
 pub use clock::{Clock, ManualClock, Moment, SystemClock};
 pub use entry::{Cached, Source};

@@ -117,14 +117,38 @@ mod planted {
         SequenceToldOnce = "a sequence is told once",
         /// A delayed `set` runs whenever it arrives.
         SetRunsLate = "a delayed set runs late",
+        /// What follows a `set` of unknown outcome is settled while that may still run.
+        SetSettledAtOnce = "a set that may still run is settled",
         /// Loads that began during a write are not fenced by its end.
         WriteEndUnfenced = "the end of a write fences nothing",
         /// What waited for L2 when a read was sent is forgotten when it is answered.
         ReadForgetsWaiting = "a read forgets what waited",
         /// What was to be left alone is sent if L2 answers by then.
         LeftAloneIsSent = "what was left alone is sent",
+        /// A write that the others are not told of leaves no mark in the ledger.
+        UnannouncedUnmarked = "an unannounced write leaves no mark",
+        /// A mark of announcements that are owed verifies nothing.
+        MarkIgnored = "a mark of owed announcements is ignored",
+        /// A removal drops what its caller's retention allows, not the ledger's.
+        RetentionOfTheCaller = "retention of the caller",
+        /// A strict read judges by what its node knew before.
+        StrictIgnoresLedger = "strict ignores the ledger",
+        /// A load is stamped with what its node knew, whatever the ledger says.
+        LoadStaysBehind = "a load does not catch up",
+        /// A `set` that a removal hides counts as done.
+        HiddenSetIsDone = "a hidden set says done",
+        /// What a new subscription puts in doubt is fresh while L2 does not answer.
+        DoubtIsFresh = "what is in doubt is fresh without L2",
+        /// L2 is believed in a new session before it has answered as a primary.
+        SessionUnconfirmed = "a new session trusts L2 at once",
+        /// A READ that is sent again asks for the same lease.
+        LeaseAskedTwice = "the same lease is asked for twice",
+        /// A lock that a read turns out not to need is kept.
+        LeaseKeptByHit = "a lock that is not needed is kept",
         /// A notification leaves the copy in L1.
         NotificationIgnored = "a notification leaves the copy",
+        /// A caller that has joined is served stale though its own options do not allow it.
+        LeaderDecides = "a joiner is judged by other options",
     }
 
     thread_local! {

@@ -1,5 +1,7 @@
 //! The bytes of records and messages: frozen, total, and sensitive to every bit.
 
+mod seed;
+
 use crinkle_core::backplane::message::{self, Body, KeyOp};
 use crinkle_core::l2::record::{self, Envelope};
 use crinkle_core::protocol::ledger::{Advanced, Item, Removal, Strength, Target};
@@ -27,6 +29,7 @@ fn sample() -> Envelope<'static> {
         etag: None,
         last_modified: None,
         took_us: 0,
+        displaced: false,
         tags: vec!["products", "a\0b\n"],
         payload: b"hello",
     }
@@ -81,6 +84,19 @@ fn the_expired_mark_cannot_be_undone_by_one_bit() {
     }
 }
 
+/// B5: a message carries 64 tags at most. One that carries more is refused whole.
+#[test]
+fn a_message_of_more_than_64_tags_is_refused() {
+    for (count, fits) in [(1, true), (64, true), (65, false), (256, false), (5000, false)] {
+        let targets: Vec<_> = (1..=count).map(|tag| Target::Tag(TagHash(tag))).collect();
+        let what = Removal { nonce: Nonce(1), strength: Strength::Hard, targets };
+        let numbers = Advanced { epoch: Epoch(1), seq: 2, prev: None, announced: true };
+        let open = message::removal(PublisherId(1), 1, "ch", &what);
+        let decoded = message::decode(&message::numbered(&open, numbers));
+        assert_eq!(decoded.is_some(), fits, "{count} tags");
+    }
+}
+
 #[test]
 fn every_message_round_trips_and_no_truncation_decodes() {
     let me = PublisherId(7);
@@ -111,11 +127,88 @@ fn every_message_round_trips_and_no_truncation_decodes() {
     }
 }
 
+/// The checksum of what a writer writes, put where it belongs: what is behind it is reached.
+fn seal(bytes: &mut [u8]) {
+    let sum = crc32c::crc32c_append(crc32c::crc32c(&bytes[32..80]), &bytes[84..]);
+    bytes[80..84].copy_from_slice(&sum.to_be_bytes());
+}
+
+/// What any bytes must come to: a head that says what the bytes say, and a record whose parts fill them.
+fn judge(bytes: &[u8]) -> Result<(), TestCaseError> {
+    let head = record::head(bytes);
+    let magic = bytes.starts_with(b"CRK\x01");
+    prop_assert!(head.is_none() || magic && bytes.len() >= 16);
+    let Some(found) = Envelope::decode(bytes) else { return Ok(()) };
+    let is_value = matches!(head, Some(Head::Value { version, .. }) if version == found.version);
+    prop_assert!(is_value, "a record has the version of its head");
+    let taken = found.key.len() + found.payload.len();
+    let tags = found.tags.iter().map(|tag| tag.len() + 5).sum::<usize>();
+    prop_assert!(record::HEADER_LEN + taken + tags <= bytes.len(), "nothing is made up");
+    prop_assert_eq!(record::tags(bytes), Some(found.tags.clone()));
+    let again = found.encode();
+    prop_assert_eq!(Envelope::decode(&again), Some(found));
+    Ok(())
+}
+
+#[test]
+fn a_record_that_has_displaced_another_says_so_to_whoever_knows_the_word() {
+    let displaced = Envelope { displaced: true, ..sample() };
+    let (bytes, plain) = (displaced.encode(), sample().encode());
+    assert_eq!(Envelope::decode(&bytes), Some(displaced));
+    // One word of metadata that others skip: a type, and a length of nothing.
+    assert_eq!(bytes.len(), plain.len() + 5);
+    assert!(hex(&bytes).contains("0600000000"));
+}
+
 proptest! {
+    #![proptest_config(seed::config(256))]
+
     #[test]
     fn any_bytes_decode_or_do_not(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-        let _ = (record::head(&bytes), record::is_stale(&bytes, 7), Envelope::decode(&bytes));
+        prop_assert!(record::head(&bytes).is_none() || bytes.starts_with(b"CRK\x01"));
+        judge(&bytes)?;
         let _ = message::decode(&bytes);
+        // Behind the right magic, and a right checksum.
+        let mut sealed = bytes;
+        sealed.resize(sealed.len().max(record::HEADER_LEN), 0);
+        sealed[..8].copy_from_slice(b"CRK\x01VF\0\0");
+        seal(&mut sealed);
+        let is_value = matches!(record::head(&sealed), Some(Head::Value { .. }));
+        prop_assert!(is_value, "the head is reached");
+        judge(&sealed)?;
+    }
+
+    /// As above, with lengths that fit: the metadata is reached.
+    #[test]
+    fn any_metadata_is_read_or_is_a_miss(meta in prop::collection::vec(any::<u8>(), 0..60)) {
+        let plain = Envelope { tags: vec![], weight: 1, ..sample() }.encode();
+        let at = record::HEADER_LEN + sample().key.len();
+        let mut bytes = [&plain[..at], &meta[..], &plain[at..]].concat();
+        bytes[72..76].copy_from_slice(&u32::try_from(meta.len()).unwrap().to_be_bytes());
+        seal(&mut bytes);
+        judge(&bytes)?;
+        if let Some(found) = Envelope::decode(&bytes) {
+            prop_assert_eq!((found.key, found.payload), (sample().key, sample().payload));
+        }
+    }
+
+    /// A known word of any content: read, or a miss.
+    #[test]
+    fn any_word_of_the_metadata_is_read_or_is_a_miss(
+        kind in 0..9_u8,
+        body in prop::collection::vec(prop_oneof![b'a'..=b'z', any::<u8>()], 0..20),
+    ) {
+        let plain = Envelope { tags: vec![], weight: 1, ..sample() }.encode();
+        let at = record::HEADER_LEN + sample().key.len();
+        let len = u32::try_from(body.len()).unwrap().to_be_bytes();
+        let mut bytes = [&plain[..at], &[kind], &len, &body, &plain[at..]].concat();
+        bytes[72..76].copy_from_slice(&u32::try_from(body.len() + 5).unwrap().to_be_bytes());
+        seal(&mut bytes);
+        let long = |most| body.len() >= most;
+        let text = str::from_utf8(&body).is_ok();
+        let readable = match kind { 1 | 3 | 4 => text, 2 => long(4), 5 => long(8), _ => true };
+        prop_assert_eq!(Envelope::decode(&bytes).is_some(), readable);
+        judge(&bytes)?;
     }
 
     /// As above, past the magic numbers.
@@ -128,6 +221,10 @@ proptest! {
         let at = at.min(bytes.len());
         let end = (at + with.len()).min(bytes.len());
         bytes.splice(at..end, with);
-        let _ = (record::head(&bytes), record::is_stale(&bytes, 7), Envelope::decode(&bytes));
+        judge(&bytes)?;
+        if bytes.len() >= record::HEADER_LEN {
+            seal(&mut bytes);
+            judge(&bytes)?;
+        }
     }
 }

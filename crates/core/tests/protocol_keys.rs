@@ -1,5 +1,7 @@
 //! Laws of records, flights, verdicts and publishers.
 
+mod seed;
+
 use crinkle_core::protocol::flight::{Arrival, FlightId, Heard, KeyState};
 use crinkle_core::protocol::ledger::Levels;
 use crinkle_core::protocol::record::{self, Head, LeaseAsk, Put, Release};
@@ -7,10 +9,16 @@ use crinkle_core::protocol::session::Peers;
 use crinkle_core::protocol::validity::{Facts, Knowledge, TagLevels, Verdict, judge};
 use crinkle_core::protocol::{PublisherId, Version};
 use proptest::prelude::*;
-use proptest::test_runner::RngSeed;
 
-fn config() -> ProptestConfig {
-    ProptestConfig { failure_persistence: None, rng_seed: RngSeed::Fixed(11), ..Default::default() }
+/// The same head under other versions.
+fn renamed(head: Head, name: impl Fn(Version) -> Version) -> Head {
+    match head {
+        Head::Lease(by) => Head::Lease(name(by)),
+        Head::Value { version, expired, refresh } => {
+            let refresh = refresh.map(|(by, until)| (name(by), until));
+            Head::Value { version: name(version), expired, refresh }
+        }
+    }
 }
 
 fn version() -> impl Strategy<Value = Version> {
@@ -56,12 +64,47 @@ fn knowledge(floor: Levels, pending: Levels, suspect: bool) -> Knowledge {
 }
 
 proptest! {
-    #![proptest_config(config())]
+    #![proptest_config(seed::config(256))]
 
     #[test]
     fn a_put_replaces_only_what_was_expected(head in head(), expected in version()) {
         let same = head.is_some_and(|head| head.version() == expected);
         prop_assert_eq!(record::put(head, expected) == Put::Stored, same);
+    }
+
+    /// S7: whatever the versions are called, and in whatever order they are, all decisions are the same.
+    #[test]
+    fn versions_are_compared_for_equality_only(head in head(), expected in version(), stale: bool,
+        names in Just((1..=8_u64).collect::<Vec<_>>()).prop_shuffle(), id in 1..8_u64, now in 0..4_u64,
+        replace in prop::option::of(version()), hidden in prop::option::of(version()),
+        heard in prop::collection::vec(version(), 0..3)) {
+        let name = |version: Version| Version(names[usize::try_from(version.0).map_or(0, |at| at - 1)] << 60);
+        let other = head.map(|head| renamed(head, name));
+        prop_assert_eq!(record::put(other, name(expected)), record::put(head, expected));
+        let (id, new) = (Version(id), Version(8));
+        let ask = LeaseAsk { id, ttl_ms: 1, replace, hidden };
+        let its = LeaseAsk { id: name(id), ttl_ms: 1, replace: replace.map(name), hidden: hidden.map(name) };
+        let (one, two) = (record::read(head, stale, Some(ask), now), record::read(other, stale, Some(its), now));
+        prop_assert_eq!(two.write, one.write.map(|head| renamed(head, name)));
+        prop_assert_eq!(two.lease, match one.lease {
+            record::Lease::HeldBy(by) => record::Lease::HeldBy(name(by)),
+            same => same,
+        });
+        let expired = record::expire(head, new).map(|head| renamed(head, name));
+        prop_assert_eq!(record::expire(other, name(new)), expired);
+        let renewed = record::renew(head, id, 9).map(|head| renamed(head, name));
+        prop_assert_eq!(record::renew(other, name(id), 9), renewed);
+        prop_assert_eq!(record::release(other, name(id)), match record::release(head, id) {
+            Release::Clear(head) => Release::Clear(renamed(head, name)),
+            same => same,
+        });
+        let end = |name: &dyn Fn(Version) -> Version| {
+            let mut key = KeyState::default();
+            let _ = key.arrive(FlightId(1));
+            heard.iter().for_each(|version| key.hear(name(*version)));
+            key.end(FlightId(1)).allows(name(expected))
+        };
+        prop_assert_eq!(end(&name), end(&|version| version));
     }
 
     #[test]

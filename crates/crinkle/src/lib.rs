@@ -68,6 +68,8 @@ mod pages {
     mod cli {}
     #[doc = include_str!("../../../docs/production.md")]
     mod production {}
+    #[doc = include_str!("../../../docs/health-checks.md")]
+    mod health_checks {}
     #[doc = include_str!("../../../docs/benchmarks.md")]
     mod benchmarks {}
 }

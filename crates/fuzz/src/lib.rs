@@ -110,6 +110,7 @@ fn with_metadata(meta: &[u8]) -> Bytes {
         etag: None,
         last_modified: None,
         took_us: 0,
+        displaced: false,
         tags: Vec::new(),
         payload: &[],
     };

@@ -18,12 +18,13 @@ use crate::connection::{To, Way};
 use crate::error::l2_error;
 use crate::refusal;
 use crate::sentinels::Sentinels;
+use crate::sentinels_agree::Asked;
 
 /// What connections are called in `CLIENT LIST`, unless told otherwise.
 const NAME: &str = "crinkle";
 
-/// When the kernel gives a silent peer up. Nobody else would: the cache drops the calls that the
-/// peer does not answer, so the client never sees them fail.
+/// When the kernel gives up a peer that acknowledges nothing. A peer that acknowledges and answers nothing is
+/// noticed by [`Silence`](crate::silence::Silence).
 const SILENCE: Duration = Duration::from_secs(10);
 
 /// Whom to be on the server.
@@ -257,6 +258,7 @@ impl RedisClientBuilder {
             asked_as: asked_as.unwrap_or_default(),
             primary: primary.to_owned(),
             servers: self.chosen(servers),
+            asked: Asked::default(),
             #[cfg(feature = "tls")]
             certificates: self.certificates.clone(),
         })
@@ -275,7 +277,8 @@ impl RedisClientBuilder {
     }
 
     fn address(&self, url: &str) -> RedisResult<ConnectionInfo> {
-        let info = url.into_connection_info()?.set_tcp_settings(tcp_settings());
+        let info = url.into_connection_info().map_err(|error| refusal::of_url(error, url))?;
+        let info = info.set_tcp_settings(tcp_settings());
         #[cfg(feature = "tls")]
         if let Some(certificates) = &self.certificates {
             refusal::check_authorities(certificates)?;

@@ -4,22 +4,29 @@ use std::io;
 use std::sync::Arc;
 
 use crinkle_core::l2::{BusId, L2Error};
-use futures_util::future::try_join_all;
-use redis::aio::{ConnectionLike, MultiplexedConnection, PubSubStream};
+use crinkle_core::runtime::Home;
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
+use redis::aio::{ConnectionLike, MultiplexedConnection, PubSub};
 use redis::sentinel::SentinelClient;
-use redis::{Cmd, FromRedisValue, Pipeline, RedisError, RedisFuture, RedisResult, Value};
+use redis::{Cmd, Msg, Pipeline, RedisError, RedisFuture, RedisResult, Value};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::builder::{RedisClientBuilder, bus_id};
-use crate::cluster::{Cluster, Primary};
-use crate::connection::{CONNECT_TIMEOUT, Connection, To, Way};
+use crate::cluster::Cluster;
+use crate::connection::{CONNECT_TIMEOUT, Connection, To, Way, spawn};
 use crate::doctor::Part;
+use crate::listening::Listening;
+use crate::primary::Primary;
+use crate::set::{Hop, Set, is_unknown_script};
 use crate::slots::Address;
 use crate::{refusal, rights};
 
 /// One Redis server, the primary that sentinels name, or a cluster, for as many stores and backplanes as like to
-/// share it: one multiplexed connection for commands (in a cluster one to each server), and one connection per
-/// subscription.
+/// share it: one multiplexed connection for commands (in a cluster one to each server), and one for the
+/// subscriptions of all its backplanes.
 ///
 /// Connecting happens in the background, and again whenever the connection is lost; a command meets
 /// an error at once while the server cannot be reached. Clones share the connection.
@@ -41,8 +48,10 @@ pub struct RedisClient {
 
 struct Shared {
     server: Server,
+    home: Home,
     bus: BusId,
     database: i64,
+    listening: Listening,
 }
 
 enum Server {
@@ -154,25 +163,37 @@ impl RedisClient {
     }
 
     pub(crate) fn over(way: Way, bus: BusId, database: i64) -> Self {
-        let server = Server::One(Connection::new(way));
-        Self { shared: Arc::new(Shared { server, bus, database }) }
+        let home = Home::here();
+        Self::shared(Server::One(Connection::new(way, home.clone())), home, bus, database)
     }
 
     pub(crate) fn many(cluster: Cluster, bus: BusId) -> Self {
-        let server = Server::Many(cluster);
-        Self { shared: Arc::new(Shared { server, bus, database: 0 }) }
+        Self::shared(Server::Many(cluster), Home::here(), bus, 0)
+    }
+
+    fn shared(server: Server, home: Home, bus: BusId, database: i64) -> Self {
+        let shared = Shared { server, home, bus, database, listening: Listening::default() };
+        Self { shared: Arc::new(shared) }
     }
 
     /// Connects in the background.
     pub(crate) fn warmed(self) -> Self {
         let warm = self.clone();
-        tokio::spawn(async move {
+        drop(self.spawn(async move {
             match &warm.shared.server {
                 Server::One(connection) => connection.warm().await,
                 Server::Many(cluster) => cluster.warm().await,
             }
-        });
+        }));
         self
+    }
+
+    /// Runs a task that outlives the call.
+    pub(crate) fn spawn<T: Send + 'static>(
+        &self,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<T> {
+        spawn(&self.shared.home, task)
     }
 
     /// A client as you have set it up. It connects with the first command. What `connect` chooses is up
@@ -195,7 +216,7 @@ impl RedisClient {
     pub(crate) async fn server(&self) -> RedisResult<redis::Client> {
         match &self.shared.server {
             Server::One(connection) => connection.client().await,
-            Server::Many(cluster) => cluster.any().await,
+            Server::Many(cluster) => cluster.any().await?.client().await,
         }
     }
 
@@ -235,6 +256,14 @@ impl RedisClient {
         }
     }
 
+    /// The primaries of a cluster, as far as they are known; none if it is no cluster.
+    pub(crate) fn known_primaries(&self) -> Vec<Address> {
+        match &self.shared.server {
+            Server::One(_) => Vec::new(),
+            Server::Many(cluster) => cluster.known_primaries(),
+        }
+    }
+
     /// Every server of a cluster, with a client for it alone.
     pub(crate) async fn members(&self) -> RedisResult<Vec<(Address, Part, Self)>> {
         let Server::Many(cluster) = &self.shared.server else { return Ok(Vec::new()) };
@@ -269,22 +298,35 @@ impl RedisClient {
         }
     }
 
+    /// Sends a `SET` to where its key is; false if it came late.
+    pub(crate) async fn set(&self, set: &Set<'_>) -> RedisResult<bool> {
+        let connection = match &self.shared.server {
+            Server::One(connection) => connection,
+            Server::Many(cluster) => return cluster.set(set).await,
+        };
+        match connection.set(set, Hop::default()).await {
+            Err(error) if is_unknown_script(&error) => {
+                crate::scripts::SET.prepare_invoke().load_async(&mut self.clone()).await?;
+                connection.set(set, Hop::default()).await
+            }
+            answer => answer,
+        }
+    }
+
+    /// Learns what the clocks of the servers show that commands go to.
+    pub(crate) fn refresh_clocks(&self) {
+        match &self.shared.server {
+            Server::One(connection) => connection.refresh_clock(),
+            Server::Many(cluster) => cluster.refresh_clocks(),
+        }
+    }
+
     /// A connection of its own to a replica of one of them.
     pub(crate) async fn replica_of(&self, primary: &Address) -> RedisResult<MultiplexedConnection> {
         match &self.shared.server {
             Server::One(connection) => connection.replica().await,
             Server::Many(cluster) => cluster.replica_of(primary).await,
         }
-    }
-
-    /// Asks the server, in a cluster every one that takes writes.
-    pub(crate) async fn ask_primaries<T: FromRedisValue>(&self, cmd: &Cmd) -> RedisResult<Vec<T>> {
-        if !self.is_cluster() {
-            return Ok(vec![cmd.query_async(&mut self.clone()).await?]);
-        }
-        let primaries = self.primaries().await?;
-        let answers = try_join_all(primaries.iter().map(|primary| primary.command(cmd))).await?;
-        answers.into_iter().map(|answer| Ok(redis::from_redis_value(answer)?)).collect()
     }
 
     /// What a channel is called on the server, which has the same channels for all its databases: those of
@@ -314,7 +356,8 @@ impl RedisClient {
     }
 
     /// Subscribes on a connection of its own; returns when every channel is confirmed. The stream
-    /// ends with the connection.
+    /// ends with the connection, and when the server answers nothing to commands any more: a subscription
+    /// to such a server is silent as well, and nothing would tell.
     ///
     /// # Errors
     ///
@@ -323,30 +366,42 @@ impl RedisClient {
     /// # Cancel safety
     ///
     /// Dropping the future gives the attempt up.
-    pub async fn subscribe(&self, channels: &[String]) -> RedisResult<PubSubStream> {
+    pub async fn subscribe(&self, channels: &[String]) -> RedisResult<BoxStream<'static, Msg>> {
         let channels: Vec<_> = channels.iter().map(|channel| self.channel(channel)).collect();
-        let client = self.server().await?;
         let attempt = async {
-            let pubsub = client.get_async_pubsub().await;
-            let refused = |error| refusal::explained(error, client.get_connection_info());
-            let mut pubsub = pubsub.map_err(refused)?;
+            let (mut pubsub, silent) = self.pubsub().await?;
             let refused = |error| rights::on_channels(error, self, "subscribe", &channels);
             pubsub.subscribe(&channels).await.map_err(refused)?;
-            Ok(pubsub.into_on_message())
+            Ok(pubsub.into_on_message().take_until(silent).boxed())
         };
-        match timeout(CONNECT_TIMEOUT, attempt).await {
-            Ok(subscribed) => subscribed,
-            Err(_) => Err(RedisError::from(io::Error::from(io::ErrorKind::TimedOut))),
-        }
+        let timed_out = |_| Err(RedisError::from(io::Error::from(io::ErrorKind::TimedOut)));
+        timeout(CONNECT_TIMEOUT, attempt).await.unwrap_or_else(timed_out)
+    }
+
+    /// A connection that can subscribe, and what resolves when its server answers nothing any more.
+    pub(crate) async fn pubsub(&self) -> RedisResult<(PubSub, BoxFuture<'static, ()>)> {
+        let (client, silent) = match &self.shared.server {
+            Server::One(connection) => (connection.client().await?, connection.fell_silent()),
+            Server::Many(cluster) => {
+                let node = cluster.any().await?;
+                (node.client().await?, node.fell_silent())
+            }
+        };
+        let pubsub = client.get_async_pubsub().await;
+        Ok((pubsub.map_err(|e| refusal::explained(e, client.get_connection_info()))?, silent))
+    }
+
+    pub(crate) fn listening(&self) -> &Listening {
+        &self.shared.listening
     }
 
     /// Whom the server knows this client as, for messages.
     pub(crate) fn user(&self) -> String {
-        let user = match &self.shared.server {
+        match &self.shared.server {
             Server::One(connection) => connection.user(),
             Server::Many(cluster) => cluster.user(),
-        };
-        user.unwrap_or_else(|| "default".to_owned())
+        }
+        .unwrap_or_else(|| "default".to_owned())
     }
 }
 

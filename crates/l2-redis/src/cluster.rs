@@ -7,10 +7,10 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crinkle_core::runtime::Home;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, try_join_all};
 use parking_lot::Mutex;
@@ -19,14 +19,14 @@ use redis::{
     Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, Pipeline, RedisError, RedisResult,
     ServerErrorKind, Value,
 };
-use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::builder::AskCredentials;
-use crate::connection::{CONNECT_TIMEOUT, Connection, To, Way, any_number};
+use crate::connection::{CONNECT_TIMEOUT, Connection, To, Way, any_number, spawn};
 use crate::doctor::Part;
 use crate::routes::{is_astray, key, redirected, without_script};
+use crate::set::{Hop, Set, is_unknown_script};
 use crate::slots::{Address, Slots, slot};
 
 /// How often one command is sent on.
@@ -45,6 +45,7 @@ struct State {
     seeds: Vec<ConnectionInfo>,
     name: Option<String>,
     credentials: Option<AskCredentials>,
+    runtime: Home,
     /// Which of the primaries takes what has no key.
     home: usize,
     known: Mutex<Known>,
@@ -61,7 +62,7 @@ struct Known {
 }
 
 /// One look at the slots, shared by everybody who needs it.
-type Look = Shared<BoxFuture<'static, RedisResult<Arc<Slots>>>>;
+pub(crate) type Look = Shared<BoxFuture<'static, RedisResult<Arc<Slots>>>>;
 
 impl Cluster {
     /// A cluster that one of these servers belongs to. The first says how all are spoken to.
@@ -71,8 +72,9 @@ impl Cluster {
         credentials: Option<AskCredentials>,
     ) -> Self {
         let home = any_number();
-        let known = Mutex::new(Known { turn: home, ..Known::default() });
-        Self { shared: Arc::new(State { seeds, name, credentials, home, known }) }
+        let (runtime, known) = (Home::here(), Known { turn: home, ..Known::default() });
+        let known = Mutex::new(known);
+        Self { shared: Arc::new(State { seeds, name, credentials, runtime, home, known }) }
     }
 
     pub(crate) async fn command(&self, cmd: &Cmd) -> RedisResult<Value> {
@@ -103,6 +105,40 @@ impl Cluster {
         Err(failed("the servers of the cluster send a command in circles"))
     }
 
+    /// Sends a `SET` to where its key is; false if it came late.
+    pub(crate) async fn set(&self, set: &Set<'_>) -> RedisResult<bool> {
+        let mut watch = Watch { cluster: self, answered: false };
+        let mut address = self.owner(redis::cmd("GET").arg(set.key)).await?;
+        let mut hop = Hop::default();
+        for _ in 0..HOPS {
+            let answer = self.node(&address)?.set(set, hop).await;
+            let Err(error) = answer else {
+                watch.answered = true;
+                return answer;
+            };
+            match redirected(&error, &address) {
+                Some(next) => {
+                    hop.asking = error.kind() == ServerErrorKind::Ask.into();
+                    if !hop.asking {
+                        drop(self.look());
+                    }
+                    address = next;
+                }
+                None if is_unknown_script(&error) && !hop.whole => hop.whole = true,
+                None => {
+                    watch.answered = !is_astray(&error);
+                    return Err(error);
+                }
+            }
+        }
+        Err(failed("the servers of the cluster send a command in circles"))
+    }
+
+    /// Learns what the clocks of the servers show that commands go to.
+    pub(crate) fn refresh_clocks(&self) {
+        self.shared.known.lock().nodes.values().for_each(|node| node.refresh_clock());
+    }
+
     /// One pipeline to each server, all at the same time.
     pub(crate) async fn pipeline(
         &self,
@@ -130,14 +166,24 @@ impl Cluster {
     }
 
     /// A server to subscribe at: another one each time.
-    pub(crate) async fn any(&self) -> RedisResult<redis::Client> {
+    pub(crate) async fn any(&self) -> RedisResult<Arc<Connection>> {
         let primaries = self.slots().await?.primaries();
-        self.node(&primaries[self.turn() % primaries.len()])?.client().await
+        self.node(&primaries[self.turn() % primaries.len()])
     }
 
     /// The primary of a key, if the slots are known.
     pub(crate) fn primary_of(&self, key: &[u8]) -> Option<Address> {
         self.shared.known.lock().slots.as_ref()?.owner(slot(key)).cloned()
+    }
+
+    /// Who holds what, if it is known.
+    pub(crate) fn known_slots(&self) -> Option<Arc<Slots>> {
+        self.shared.known.lock().slots.clone()
+    }
+
+    /// The primaries, if the slots are known.
+    pub(crate) fn known_primaries(&self) -> Vec<Address> {
+        self.known_slots().map_or_else(Vec::new, |slots| slots.primaries())
     }
 
     /// A connection to a replica of a primary, another one each time.
@@ -174,13 +220,13 @@ impl Cluster {
     }
 
     /// Asks for the slots, unless somebody is at it.
-    fn look(&self) -> Look {
+    pub(crate) fn look(&self) -> Look {
         let mut known = self.shared.known.lock();
         // One that has ended and is still here went down with its runtime.
         if let Some((look, _)) = known.looking.as_ref().filter(|(_, task)| !task.is_finished()) {
             return look.clone();
         }
-        let running = tokio::spawn(self.clone().ask_around(known.looked));
+        let running = spawn(&self.shared.runtime, self.clone().ask_around(known.looked));
         let task = running.abort_handle();
         let look = async { running.await.map_err(|_| failed("the runtime is shutting down"))? };
         let look = look.boxed().shared();
@@ -249,12 +295,8 @@ impl Cluster {
         })
     }
 
-    async fn slots(&self) -> RedisResult<Arc<Slots>> {
-        let known = self.shared.known.lock().slots.clone();
-        match known {
-            Some(slots) => Ok(slots),
-            None => self.look().await,
-        }
+    pub(crate) async fn slots(&self) -> RedisResult<Arc<Slots>> {
+        if let Some(slots) = self.known_slots() { Ok(slots) } else { self.look().await }
     }
 
     fn turn(&self) -> usize {
@@ -269,7 +311,7 @@ impl Cluster {
         if let Some(node) = known.nodes.get(address) {
             return Ok(Arc::clone(node));
         }
-        let node = Arc::new(Connection::new(self.way(address)?));
+        let node = Arc::new(Connection::new(self.way(address)?, self.shared.runtime.clone()));
         known.nodes.insert(address.clone(), Arc::clone(&node));
         Ok(node)
     }
@@ -299,8 +341,7 @@ impl Cluster {
             sleep_until(looked + PAUSE).await;
         }
         let turn = self.turn();
-        let known = self.shared.known.lock().slots.clone();
-        let mut servers = known.map_or_else(Vec::new, |slots| slots.servers());
+        let mut servers = self.known_slots().map_or_else(Vec::new, |slots| slots.servers());
         if !servers.is_empty() {
             let turn = turn % servers.len();
             servers.rotate_left(turn);
@@ -315,8 +356,8 @@ impl Cluster {
         let mut found = Err(failed("no server of the cluster has answered in time"));
         for server in &servers {
             match timeout(CONNECT_TIMEOUT, self.ask(server)).await {
-                Ok(Ok(slots)) => {
-                    found = Ok(slots);
+                Ok(Ok(says)) => {
+                    found = Ok(self.believed(server, says, &servers).await);
                     break;
                 }
                 Ok(Err(error)) => found = Err(error),
@@ -326,7 +367,8 @@ impl Cluster {
         self.adopt(found)
     }
 
-    async fn ask(&self, server: &Address) -> RedisResult<Arc<Slots>> {
+    /// What one server says.
+    pub(crate) async fn ask(&self, server: &Address) -> RedisResult<Arc<Slots>> {
         let mut cmd = redis::cmd("CLUSTER");
         cmd.arg("SLOTS");
         let reply = self.send(server, &cmd, false).await?;
@@ -347,64 +389,16 @@ impl Cluster {
     }
 }
 
-/// A server of a cluster that takes writes.
-#[derive(Clone)]
-pub struct Primary {
-    cluster: Cluster,
-    address: Address,
-}
-
-impl Primary {
-    pub(crate) async fn all(cluster: &Cluster) -> RedisResult<Vec<Self>> {
-        let addresses = cluster.slots().await?.primaries();
-        drop(cluster.look());
-        let primary = |address| Self { cluster: cluster.clone(), address };
-        Ok(addresses.into_iter().map(primary).collect())
-    }
-
-    pub(crate) fn into_address(self) -> Address {
-        self.address
-    }
-
-    /// Its host and port.
-    #[must_use]
-    pub fn address(&self) -> (&str, u16) {
-        (&self.address.0, self.address.1)
-    }
-
-    /// Sends a command there, on the connection that the store's commands take. It is not sent on.
-    ///
-    /// # Errors
-    ///
-    /// What the server says, or that it cannot be reached.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future gives the answer up; the command may run.
-    pub async fn command(&self, cmd: &Cmd) -> RedisResult<Value> {
-        let mut watch = Watch { cluster: &self.cluster, answered: false };
-        let answer = self.cluster.send(&self.address, cmd, false).await?;
-        watch.answered = true;
-        Ok(answer)
-    }
-}
-
-impl fmt::Debug for Primary {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Primary").field(&self.address).finish()
-    }
-}
-
 /// Looks at the slots again if a command had no answer: its server may be frozen, and another in its
 /// place.
-struct Watch<'a> {
-    cluster: &'a Cluster,
-    answered: bool,
+pub(crate) struct Watch<'a> {
+    pub(crate) cluster: &'a Cluster,
+    pub(crate) answered: bool,
 }
 
 impl Drop for Watch<'_> {
     fn drop(&mut self) {
-        if !self.answered && Handle::try_current().is_ok() {
+        if !self.answered {
             drop(self.cluster.look());
         }
     }

@@ -4,21 +4,26 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use crinkle_core::runtime::{Home, Place};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
 use redis::sentinel::{SentinelClient, SentinelServerType as Kind};
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ErrorKind, Pipeline, PushInfo, PushKind, RedisError,
-    RedisResult, Value,
+    AsyncConnectionConfig, Client, Cmd, ErrorKind, Pipeline, PushInfo, PushKind,
+    RedisConnectionInfo, RedisError, RedisResult, Value,
 };
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::builder::{AskCredentials, Credentials};
-use crate::error::is_demoted;
+use crate::error::{is_demoted, server_errors};
 use crate::refusal;
 use crate::sentinels::Sentinels;
+use crate::set::{Hop, Known, Set};
+use crate::silence::Silence;
 
 /// How long one attempt to connect may take, handshake included.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -43,7 +48,11 @@ const CHECK_EVERY: Duration = Duration::from_secs(2);
 pub(crate) struct Connection {
     way: Arc<Way>,
     current: Arc<Current>,
+    /// Where the connection lives.
+    home: Home,
     attempts: AtomicU64,
+    /// How many connections were left because the server answered nothing.
+    silent: watch::Sender<u64>,
 }
 
 /// The last attempt, with its number.
@@ -63,8 +72,9 @@ pub(crate) struct Way {
 pub(crate) enum To {
     Server(Client),
     Primary {
+        /// As the application has set it up. Used only if it is not known how to ask each sentinel by itself.
         sentinels: tokio::sync::Mutex<SentinelClient>,
-        /// How to ask them otherwise: for other credentials, or for a replica.
+        /// How to ask each by itself, and for a replica.
         named: Option<Box<Sentinels>>,
     },
 }
@@ -77,13 +87,24 @@ type Attempt = Shared<BoxFuture<'static, Option<RedisResult<Connected>>>>;
 struct Connected {
     client: Client,
     commands: MultiplexedConnection,
+    /// What its clock shows.
+    clock: Known,
     /// The server has hung up; told over RESP3 only.
     lost: Arc<AtomicBool>,
+    silence: Arc<Silence>,
+    /// Where what drives it runs.
+    place: Place,
 }
 
 impl Connection {
-    pub(crate) fn new(way: Way) -> Self {
-        Self { way: Arc::new(way), current: Arc::default(), attempts: AtomicU64::new(0) }
+    pub(crate) fn new(way: Way, home: Home) -> Self {
+        Self {
+            home,
+            way: Arc::new(way),
+            current: Arc::default(),
+            attempts: AtomicU64::new(0),
+            silent: watch::Sender::new(0),
+        }
     }
 
     /// Connects, if it can be done now.
@@ -93,8 +114,10 @@ impl Connection {
 
     pub(crate) async fn command(&self, cmd: &Cmd) -> RedisResult<Value> {
         let (attempt, mut connected) = self.connected().await?;
+        connected.silence.asked();
         let answer = connected.commands.send_packed_command(cmd).await;
-        self.noted(attempt, answer)
+        self.noted(attempt, &connected, answer.as_ref().map(std::slice::from_ref));
+        answer
     }
 
     pub(crate) async fn pipeline(
@@ -104,8 +127,42 @@ impl Connection {
         count: usize,
     ) -> RedisResult<Vec<Value>> {
         let (attempt, mut connected) = self.connected().await?;
+        connected.silence.asked();
         let answer = connected.commands.send_packed_commands(cmd, offset, count).await;
-        self.noted(attempt, answer)
+        self.noted(attempt, &connected, answer.as_ref().map(Vec::as_slice));
+        answer
+    }
+
+    /// Resolves when a connection is left because the server answers nothing on it. What else is connected to
+    /// that server hears nothing either.
+    pub(crate) fn fell_silent(&self) -> BoxFuture<'static, ()> {
+        let mut silent = self.silent.subscribe();
+        async move {
+            if silent.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+        .boxed()
+    }
+
+    /// Sends a `SET`; false if it came late.
+    pub(crate) async fn set(&self, set: &Set<'_>, hop: Hop) -> RedisResult<bool> {
+        let (attempt, mut connected) = self.connected().await?;
+        connected.silence.asked();
+        let answer = connected.clock.set(&mut connected.commands, set, hop).await;
+        self.noted(attempt, &connected, answer.as_ref().map(|_| &[][..]));
+        answer
+    }
+
+    /// Learns what the server's clock shows by now, in the background, if there is a connection and it needs to
+    /// be known.
+    pub(crate) fn refresh_clock(&self) {
+        let current = self.current.lock();
+        let made =
+            current.as_ref().and_then(|(_, attempt)| attempt.peek()?.as_ref()?.as_ref().ok());
+        if let Some(connected) = made.filter(|connected| !connected.is_lost()) {
+            connected.clock.refresh(&connected.commands);
+        }
     }
 
     /// The server that commands go to, for a connection beside this one.
@@ -167,32 +224,68 @@ impl Connection {
     fn attempt(&self) -> (u64, Attempt) {
         let mut current = self.current.lock();
         let made = current.as_ref().and_then(|(_, attempt)| attempt.peek()?.as_ref());
-        if made.is_some_and(|made| made.as_ref().is_ok_and(Connected::is_lost)) {
+        let connected = made.and_then(|made| made.as_ref().ok());
+        let silent = connected.filter(|connected| connected.silence.is_over_limit());
+        if let Some(silent) = silent {
+            let server = silent.client.get_connection_info().addr();
+            tracing::warn!(
+                %server,
+                limit_ms = Silence::LIMIT.as_millis(),
+                "Redis accepts commands and answers none; connecting again"
+            );
+            self.silent.send_modify(|times| *times += 1);
+        }
+        if silent.is_some() || connected.is_some_and(Connected::is_lost) {
             *current = None;
         }
         let begin = || {
             let number = self.attempts.fetch_add(1, Ordering::Relaxed);
             let (way, place) = (Arc::clone(&self.way), Arc::downgrade(&self.current));
-            let running = tokio::spawn(async move {
-                let connected = way.connect().await?;
-                if let To::Primary { .. } = &way.to {
-                    tokio::spawn(watch(way, connected.client.clone(), place, number));
-                }
-                Ok(connected)
+            let home = self.home.place();
+            let running = home.map(|home| {
+                home.handle().clone().spawn(async move {
+                    let connected = way.connect(home).await?;
+                    if let To::Primary { .. } = &way.to {
+                        tokio::spawn(watch(way, connected.client.clone(), place, number));
+                    }
+                    Ok(connected)
+                })
             });
-            let attempt = async move { running.await.ok() };
+            let attempt = async move {
+                match running {
+                    Ok(running) => running.await.ok(),
+                    Err(error) => Some(Err(error.into())),
+                }
+            };
             (number, attempt.boxed().shared())
         };
         current.get_or_insert_with(begin).clone()
     }
 
-    /// Lets go of a connection that is broken or leads to what is no primary any more.
-    fn noted<T>(&self, attempt: u64, answer: RedisResult<T>) -> RedisResult<T> {
-        let ended = |error: &RedisError| error.is_unrecoverable_error() || is_demoted(error);
-        if answer.as_ref().err().is_some_and(ended) {
+    /// Leaves a connection that is broken or leads to what is no primary any more, so that the next command
+    /// resolves the address again. The client library returns what the server refuses inside `Ok`.
+    fn noted(&self, attempt: u64, connected: &Connected, answer: Result<&[Value], &RedisError>) {
+        let is_over = match answer {
+            Err(error) if error.is_timeout() => return,
+            Err(error) => error.is_unrecoverable_error() || is_demoted(error),
+            Ok(values) => server_errors(values).any(|error| is_demoted(&error)),
+        };
+        connected.silence.answered();
+        if is_over {
             leave(&self.current, attempt);
         }
-        answer
+    }
+}
+
+/// Runs a task that outlives the call.
+pub(crate) fn spawn<T: Send + 'static>(
+    home: &Home,
+    task: impl Future<Output = T> + Send + 'static,
+) -> JoinHandle<T> {
+    match home.place() {
+        Ok(place) => place.handle().spawn(task),
+        // The system has no thread for the runtime that never ends.
+        Err(_) => tokio::spawn(task),
     }
 }
 
@@ -208,7 +301,8 @@ async fn watch(way: Arc<Way>, server: Client, current: Weak<Current>, attempt: u
         if !current.upgrade().is_some_and(|current| is_current(&current)) {
             return;
         }
-        let named = match way.named().await {
+        let user = server.get_connection_info().redis_settings().clone();
+        let named = match way.named(user).await {
             // The primary may ask for another password by now.
             Err(_) => way.find().await,
             named => named,
@@ -225,7 +319,7 @@ async fn watch(way: Arc<Way>, server: Client, current: Weak<Current>, attempt: u
 
 impl Connected {
     fn is_lost(&self) -> bool {
-        self.lost.load(Ordering::Relaxed)
+        self.lost.load(Ordering::Relaxed) || self.place.is_left()
     }
 }
 
@@ -237,35 +331,48 @@ impl Way {
 
     /// A connection of its own.
     pub(crate) async fn connection(&self) -> RedisResult<MultiplexedConnection> {
-        Ok(self.connect().await?.commands)
+        Ok(self.connect_to_any().await?.1)
     }
 
-    async fn connect(&self) -> RedisResult<Connected> {
+    async fn connect(&self, place: Place) -> RedisResult<Connected> {
+        let (client, commands, lost) = self.connect_to_any().await?;
+        let (clock, silence) = (Known::default(), Arc::default());
+        Ok(Connected { client, commands, clock, lost, silence, place })
+    }
+
+    async fn connect_to_any(
+        &self,
+    ) -> RedisResult<(Client, MultiplexedConnection, Arc<AtomicBool>)> {
         let client = self.find().await?;
         match self.open(&client).await {
-            Ok((commands, lost)) => Ok(Connected { client, commands, lost }),
+            Ok((commands, lost)) => Ok((client, commands, lost)),
             Err(error) => Err(refusal::explained(error, client.get_connection_info())),
         }
     }
 
     async fn find(&self) -> RedisResult<Client> {
         refusal::choose_cryptography();
-        if let To::Primary { sentinels, named: Some(named) } = &self.to
-            && let Some(credentials) = self.ask().await?
-        {
-            *sentinels.lock().await = named.client(Some(credentials), Kind::Master)?;
+        let user = match &self.to {
+            To::Server(client) => return self.logged_in(client).await,
+            To::Primary { named, .. } => named.as_ref().map(|named| named.servers.clone()),
+        };
+        let user = user.unwrap_or_default();
+        match self.ask().await? {
+            Some(credentials) => self.named(credentials.into_settings(user)).await,
+            None => self.named(user).await,
         }
-        self.named().await
     }
 
-    /// The server, or the primary that a sentinel names and that says that it is one.
-    async fn named(&self) -> RedisResult<Client> {
-        let sentinels = match &self.to {
-            To::Server(client) => return self.logged_in(client).await,
-            To::Primary { sentinels, .. } => sentinels,
+    /// The server, or the primary that the sentinels name and that says that it is one, for this user.
+    async fn named(&self, user: RedisConnectionInfo) -> RedisResult<Client> {
+        let naming = async {
+            match &self.to {
+                To::Server(client) => Ok(client.clone()),
+                To::Primary { named: Some(named), .. } => named.agreed(&user).await,
+                To::Primary { sentinels, .. } => sentinels.lock().await.async_get_client().await,
+            }
         };
-        let mut sentinels = sentinels.lock().await;
-        match timeout(ASK_TIMEOUT, sentinels.async_get_client()).await {
+        match timeout(ASK_TIMEOUT, naming).await {
             Ok(client) => client.map_err(refusal::explained_behind_sentinels),
             Err(_) => Err(failed("no sentinel has named a primary in time")),
         }

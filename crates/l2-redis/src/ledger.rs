@@ -4,6 +4,54 @@ use crinkle_core::protocol::ledger::{
     Advanced, Levels, Standing, Strength, SyncAsk, SyncReply, Target,
 };
 use crinkle_core::protocol::{Epoch, Nonce, TagHash};
+use redis::{Pipeline, RedisResult, Value};
+
+use crate::error::is_demoted;
+use crate::view::EPOCH_MARK;
+
+/// The longest life a server accepts for sure, in milliseconds (285,000 years).
+const MAX_LIFE_MS: u64 = 1 << 53;
+
+/// The longest retention that the ledger can note.
+const MAX_RETENTION_MS: u64 = 1 << 51;
+
+/// A ledger must not end between two polls, however short the retention.
+const MIN_LEDGER_LIFE_MS: u64 = 60_000;
+
+/// How long a ledger of which nobody knows how long it is needed is kept by a visitor.
+const VISITED_LIFE_MS: u64 = 2 * 366 * 86_400_000;
+
+/// How long barriers are to be kept.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Keeping {
+    /// As the caller asks, and longer if others do.
+    AsAsked,
+    /// As others ask.
+    AsOthersDo,
+}
+
+impl Keeping {
+    /// In milliseconds; 0 for as others ask.
+    pub(crate) fn retention(self, asked_ms: u64) -> u64 {
+        match self {
+            Self::AsAsked => asked_ms.min(MAX_RETENTION_MS),
+            Self::AsOthersDo => 0,
+        }
+    }
+
+    /// A ledger outlives everything it can hide, with a margin.
+    pub(crate) fn ledger_life(self, asked_ms: u64) -> u64 {
+        match self {
+            Self::AsAsked => life(asked_ms.saturating_mul(2).max(MIN_LEDGER_LIFE_MS)),
+            Self::AsOthersDo => VISITED_LIFE_MS,
+        }
+    }
+}
+
+/// A life that the server accepts.
+pub(crate) fn life(ms: u64) -> u64 {
+    ms.min(MAX_LIFE_MS)
+}
 
 /// A member of the sorted set and its score.
 type Row = (Vec<u8>, f64);
@@ -29,6 +77,31 @@ pub(crate) fn member(strength: Strength, target: Target) -> Vec<u8> {
         (Strength::Soft, Target::Tag(tag)) => [b"s", &tag.0.to_be_bytes()[..]].concat(),
         (Strength::Hard, Target::Tag(tag)) => [b"h", &tag.0.to_be_bytes()[..]].concat(),
     }
+}
+
+/// Asks for the last number of the ledger's life that has this epoch. A server that is no primary any more
+/// answers reads with what it had; that it is none, it says only to a command that writes, here one that removes
+/// a member which is never there.
+pub(crate) fn frontier(ledger: &str, epoch: Epoch) -> Pipeline {
+    let mark = [&EPOCH_MARK[..], &epoch.0.to_be_bytes()].concat();
+    let mut pipe = Pipeline::with_capacity(2);
+    pipe.cmd("ZREM").arg(ledger).arg("").cmd("ZMSCORE").arg(ledger).arg(mark).arg("f");
+    pipe.ignore_errors();
+    pipe
+}
+
+/// What the answers say: nothing if there is no such life.
+pub(crate) fn issued(answers: Vec<RedisResult<Value>>) -> RedisResult<Option<u64>> {
+    let mut answers = answers.into_iter();
+    // Whatever else refuses writes leaves the primary what it is.
+    if let Some(Err(error)) = answers.next()
+        && is_demoted(&error)
+    {
+        return Err(error);
+    }
+    let Some(answer) = answers.next() else { return Ok(None) };
+    let (mark, number): (Option<f64>, Option<f64>) = redis::from_redis_value(answer?)?;
+    Ok(mark.and(number).map(exact))
 }
 
 /// Decodes ADVANCE's reply; `None` if it is not one.

@@ -1,22 +1,32 @@
-//! Which history of writes the servers are in.
+//! Which history of writes a server is in.
 
 use crinkle_core::l2::L2Error;
-use redis::{ErrorKind, ServerErrorKind};
+use redis::{ErrorKind, RedisResult, ServerErrorKind};
 
 use crate::client::RedisClient;
 use crate::error::l2_error;
+use crate::primary::Primary;
 
-/// The replication ids of all primaries, in whatever order they were asked; `None` if this user may not
-/// run `INFO`.
-pub(crate) async fn of(client: &RedisClient) -> Result<Option<u64>, L2Error> {
-    let mut info = redis::cmd("INFO");
-    match client.ask_primaries::<String>(info.arg("replication")).await {
-        Ok(infos) => Ok(infos
-            .iter()
-            .try_fold(0_u64, |all, info| Some(all.wrapping_add(replication_id(info)?)))),
+/// The replication id of the server, in a cluster of the primary of this name; `None` if this user may not run
+/// `INFO`, or if there is no such primary.
+pub(crate) async fn of(client: &RedisClient, name: Option<&str>) -> Result<Option<u64>, L2Error> {
+    match info(client, name).await {
+        Ok(info) => Ok(info.and_then(|info| replication_id(&info))),
         Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm) => Ok(None),
         Err(error) => Err(l2_error(&error)),
     }
+}
+
+async fn info(client: &RedisClient, name: Option<&str>) -> RedisResult<Option<String>> {
+    let mut info = redis::cmd("INFO");
+    info.arg("replication");
+    if !client.is_cluster() {
+        return Ok(Some(info.query_async(&mut client.clone()).await?));
+    }
+    let primaries = client.primaries().await?;
+    let named = |primary: &&Primary| name == Some(&*primary.name());
+    let Some(primary) = primaries.iter().find(named) else { return Ok(None) };
+    Ok(Some(redis::from_redis_value(primary.command(&info).await?)?))
 }
 
 fn replication_id(info: &str) -> Option<u64> {

@@ -11,7 +11,8 @@
 //!
 //! The life that is left is asked for *before* the record. If the record is replaced in between, the new
 //! one was written this instant: with what was left of the older one it looks as old as it is, or
-//! older, never younger.
+//! older, never younger. If that is more than the new one was stored with, the script is asked, which
+//! sees both at one moment.
 
 use bytes::Bytes;
 use crinkle_core::l2::{Found, Read, record};
@@ -19,8 +20,9 @@ use crinkle_core::protocol::Version;
 use crinkle_core::protocol::record::{Head, Lease, LeaseAsk};
 use redis::{Cmd, Pipeline, ScriptInvocation};
 
+use crate::ledger::life;
 use crate::scripts;
-use crate::store::{id, id_or_none, life};
+use crate::store::{id, id_or_none};
 
 /// Whether plain commands may answer this.
 pub(crate) fn is_plain(ask: Option<LeaseAsk>) -> bool {
@@ -73,6 +75,7 @@ pub(crate) fn decide(ask: Option<LeaseAsk>, pttl: i64, bytes: Option<Bytes>) -> 
         }
         (Some(Head::Lease(by)), _) => Some(Read { found: None, lease: Lease::HeldBy(by) }),
         (None, Some(_)) => None,
+        (Some(Head::Value { .. }), _) if record::is_ageless(&bytes, ttl_ms) => None,
         (Some(Head::Value { expired, .. }), Some(_))
             if expired || record::is_stale(&bytes, ttl_ms) =>
         {

@@ -4,6 +4,8 @@ use std::io;
 
 use redis::{ConnectionAddr, ConnectionInfo, ErrorKind, RedisError};
 
+use crate::error::is_unknown_command;
+
 /// An attempt to connect that failed, in the words of whoever has to mend it.
 pub(crate) fn explained(error: RedisError, to: &ConnectionInfo) -> RedisError {
     if error.is_timeout() && matches!(to.addr(), ConnectionAddr::TcpTls { .. }) {
@@ -30,9 +32,12 @@ fn explained_at(error: RedisError, at: &str, user: &str) -> RedisError {
     if refused || error.kind() == ErrorKind::AuthenticationFailed {
         return refused_login(&error, at, user);
     }
-    if error.kind() == ErrorKind::RESP3NotSupported {
+    let said = error.detail().unwrap_or_default();
+    let has_no_hello = is_unknown_command(&error) && said.to_ascii_uppercase().contains("HELLO");
+    if error.kind() == ErrorKind::RESP3NotSupported || has_no_hello {
         let advice = "add `?protocol=resp2` to the URL".to_owned();
-        return (ErrorKind::RESP3NotSupported, "the server does not know RESP3", advice).into();
+        let what = "the server does not know RESP3 (no command `HELLO`)";
+        return (ErrorKind::RESP3NotSupported, what, advice).into();
     }
     #[cfg(feature = "tls")]
     if let Some(found) = tls::error_in(&error) {
@@ -45,8 +50,9 @@ fn explained_at(error: RedisError, at: &str, user: &str) -> RedisError {
 fn refused_login(error: &RedisError, at: &str, user: &str) -> RedisError {
     let said = error.detail().unwrap_or_default();
     let detail = format!(
-        "user `{user}` at {at}: {said}. Check the user and password in the URL, or what `credentials` \
-         answers, and on the server `ACL GETUSER {user}`"
+        "user `{user}` at {at}: {}. Check the user and password in the URL, or what `credentials` \
+         answers, and on the server `ACL GETUSER {user}`",
+        said.trim_end_matches('.')
     );
     (ErrorKind::AuthenticationFailed, "the server refused the login", detail).into()
 }
@@ -56,10 +62,29 @@ pub(crate) fn no_credentials(why: &str) -> RedisError {
     io::Error::other(format!("no connection: `credentials` gave none: {why}")).into()
 }
 
+/// A URL that cannot be parsed, with what to write instead. Never its password.
+pub(crate) fn of_url(error: RedisError, url: &str) -> RedisError {
+    let (kind, what) = (ErrorKind::InvalidClientConfig, "the URL of the server makes no sense");
+    let at = url.rsplit('@').next().unwrap_or_default();
+    let login = if at.len() < url.len() { "user:password@" } else { "" };
+    match url.split_once("://") {
+        _ if url.starts_with("unix:") || url.starts_with("redis+unix:") => error,
+        None => (kind, what, format!("it has no scheme; write `redis://{login}{at}`")).into(),
+        Some((scheme, _)) if !["redis", "rediss", "valkey", "valkeys"].contains(&scheme) => {
+            let advice = "write `redis://`, `rediss://` for TLS, or `redis+unix://`";
+            (kind, what, format!("its scheme is `{scheme}://`; {advice}")).into()
+        }
+        _ => error,
+    }
+}
+
 /// What is wrong with a URL or certificates.
 pub(crate) fn of_settings(error: RedisError) -> RedisError {
-    if cfg!(not(feature = "tls")) && error.to_string().contains("TLS") {
-        let advice = "the feature `tls` is not enabled".to_owned();
+    if cfg!(not(feature = "tls")) && error.to_string().contains("TLS, the feature is not enabled") {
+        let advice =
+            "enable the feature `tls` of the crate `crinkle` (or `crinkle-l2-redis`), or write \
+                      `redis://` for a connection without TLS"
+                .to_owned();
         return (ErrorKind::InvalidClientConfig, "`rediss://` needs TLS", advice).into();
     }
     error

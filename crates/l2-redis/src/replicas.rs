@@ -4,7 +4,9 @@
 //! the primary is asked how long that is, and then the replica, on the connection that reads go
 //! over, how much of it it has applied. A replica that has all that there was when the primary was asked lacks
 //! nothing that was acknowledged before the question was sent: until `lag` after that moment it may be
-//! read. No clock is compared with another, and a replica that says nothing is not read.
+//! read. No clock is compared with another, and a replica that says nothing is not read. The time is that of the
+//! cache's clock, which goes on while the machine sleeps: what the node wrote last counts as known to every
+//! replica once `lag` has passed on it.
 //!
 //! Whatever goes wrong there, the connection is given up, and another replica is looked for at the next look.
 
@@ -14,12 +16,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use crinkle_core::l2::Found;
+use crinkle_core::{Clock, Moment, SystemClock};
 use futures_util::future::join_all;
 use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
 use redis::{InfoDict, RedisResult};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 use crate::client::RedisClient;
 use crate::connection::CONNECT_TIMEOUT;
@@ -33,6 +36,7 @@ const MARKS: usize = 16;
 #[derive(Debug)]
 pub(crate) struct Replicas {
     pub(crate) lag: Duration,
+    clock: Arc<dyn Clock>,
     links: Mutex<HashMap<Address, Link>>,
     keeper: Mutex<Option<JoinHandle<()>>>,
 }
@@ -42,21 +46,25 @@ pub(crate) struct Replicas {
 struct Link {
     /// How long the primary's history was when it was asked, the newest last.
     marks: VecDeque<Mark>,
-    connection: Option<(Instant, MultiplexedConnection)>,
+    connection: Option<(Moment, MultiplexedConnection)>,
     /// The replica has all that was acknowledged before this moment.
-    in_step: Option<Instant>,
+    in_step: Option<Moment>,
 }
 
 #[derive(Clone, Debug)]
 struct Mark {
-    asked: Instant,
+    asked: Moment,
     history: String,
     length: u64,
 }
 
 impl Replicas {
     pub(crate) fn new(lag: Duration) -> Self {
-        Self { lag, links: Mutex::default(), keeper: Mutex::default() }
+        Self::on(Arc::new(SystemClock), lag)
+    }
+
+    fn on(clock: Arc<dyn Clock>, lag: Duration) -> Self {
+        Self { lag, clock, links: Mutex::default(), keeper: Mutex::default() }
     }
 
     /// The record as a replica that is in step has it.
@@ -74,15 +82,19 @@ impl Replicas {
     fn in_step(&self, primary: &Address) -> Option<MultiplexedConnection> {
         let links = self.links.lock();
         let link = links.get(primary)?;
-        let good = link.in_step.is_some_and(|at| at.elapsed() < self.lag);
+        let good = self.may_be_read(link);
         link.connection.as_ref().filter(|_| good).map(|(_, connection)| connection.clone())
+    }
+
+    fn may_be_read(&self, link: &Link) -> bool {
+        link.in_step.is_some_and(|at| self.clock.now().since(at) < self.lag)
     }
 
     /// Has somebody look after the replicas, for as long as there is a store.
     fn keep(self: &Arc<Self>, client: &RedisClient) {
         let mut keeper = self.keeper.lock();
         if keeper.as_ref().is_none_or(JoinHandle::is_finished) {
-            *keeper = Some(tokio::spawn(keep(Arc::downgrade(self), client.clone())));
+            *keeper = Some(client.spawn(keep(Arc::downgrade(self), client.clone())));
         }
     }
 
@@ -105,27 +117,27 @@ impl Replicas {
     async fn look_at(&self, client: &RedisClient, primary: &Address) -> RedisResult<()> {
         let mut ask = redis::cmd("INFO");
         ask.arg("replication");
-        let asked = Instant::now();
+        let asked = self.clock.now();
         let info: InfoDict = redis::from_redis_value(client.ask_at(primary, &ask).await?)?;
         self.mark(primary, asked, &info);
         let known = self.links.lock().get(primary).and_then(|link| link.connection.clone());
         let (since, mut replica) = match known {
             Some(known) => known,
-            None => (Instant::now(), client.replica_of(primary).await?),
+            None => (self.clock.now(), client.replica_of(primary).await?),
         };
         let info: InfoDict = ask.query_async(&mut replica).await?;
         let mut links = self.links.lock();
         let link = links.entry(primary.clone()).or_default();
         link.in_step = link.reached(&info).or(link.in_step);
-        let behind = link.in_step.is_none_or(|at| at.elapsed() >= self.lag);
+        let behind = !self.may_be_read(link);
         // One that stays behind is left for another.
-        let left = behind && since.elapsed() > self.lag;
+        let left = behind && self.clock.now().since(since) > self.lag;
         (link.connection, link.in_step) =
             if left { (None, None) } else { (Some((since, replica)), link.in_step) };
         Ok(())
     }
 
-    fn mark(&self, primary: &Address, asked: Instant, info: &InfoDict) {
+    fn mark(&self, primary: &Address, asked: Moment, info: &InfoDict) {
         let says = |line: &str| info.get::<String>(line);
         if let (Some(history), Some(length)) =
             (says("master_replid"), info.get("master_repl_offset"))
@@ -149,7 +161,7 @@ impl Replicas {
 
 impl Link {
     /// The newest moment of which the replica has all.
-    fn reached(&self, info: &InfoDict) -> Option<Instant> {
+    fn reached(&self, info: &InfoDict) -> Option<Moment> {
         let history = info.get::<String>("master_replid")?;
         let applied = info.get::<u64>("slave_repl_offset")?;
         let has = |mark: &&Mark| mark.history == history && mark.length <= applied;
@@ -178,5 +190,28 @@ async fn keep(replicas: Weak<Replicas>, client: RedisClient) {
         let pause = (replicas.lag / 4).clamp(Duration::from_millis(50), Duration::from_secs(1));
         drop(replicas);
         sleep(pause).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crinkle_core::ManualClock;
+
+    use super::*;
+
+    #[test]
+    fn a_replica_is_in_step_by_the_clock_of_the_cache_which_goes_on_in_sleep() {
+        let (clock, lag) = (Arc::new(ManualClock::new()), Duration::from_secs(1));
+        let replicas = Replicas::on(Arc::<ManualClock>::clone(&clock), lag);
+        let link = Link { in_step: Some(clock.now()), ..Link::default() };
+        clock.advance(lag / 2);
+        assert!(replicas.may_be_read(&link));
+        // The machine sleeps: no other clock moves.
+        clock.advance(lag / 2);
+        assert!(!replicas.may_be_read(&link));
+        assert!(
+            !replicas.may_be_read(&Link::default()),
+            "of one that has said nothing, nothing is known"
+        );
     }
 }

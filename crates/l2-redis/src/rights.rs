@@ -11,7 +11,7 @@ use redis::{ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
 use tokio::time::Instant;
 
 use crate::client::RedisClient;
-use crate::error::{is_answer, l2_error};
+use crate::error::{is_answer, is_unknown_command, is_without_code, l2_error};
 use crate::slots::Address;
 
 /// What stores and scripts run, on one server, behind sentinels and in a cluster. Commands inside scripts
@@ -47,8 +47,8 @@ impl RedisClient {
     ///
     /// # Errors
     ///
-    /// [`L2ErrorKind::Denied`] if one is missing; the message names each, and what to grant. Otherwise if
-    /// the server cannot be asked.
+    /// [`L2ErrorKind::Denied`] if one is missing, or the server has no such command; the message names each, and
+    /// what to do. Otherwise if the server cannot be asked.
     ///
     /// # Cancel safety
     ///
@@ -165,7 +165,8 @@ enum Refused {
     Channel,
 }
 
-/// In the words of Redis 6.2 to 8 and of Valkey, and in ours.
+/// In the words of Redis 6.2 to 8.2 and of Valkey, in those of `ACL DRYRUN`, and in ours: NOPERM does not say
+/// which kind.
 fn refused(said: &str) -> Refused {
     if said.contains("permissions to run") || said.contains("may not run") {
         Refused::Command
@@ -185,6 +186,8 @@ pub(crate) struct Missing {
     commands: BTreeSet<String>,
     keys: BTreeSet<String>,
     channels: bool,
+    /// What the server does not have.
+    unknown: BTreeSet<String>,
 }
 
 impl Missing {
@@ -192,6 +195,9 @@ impl Missing {
     pub(crate) fn heard<T>(&mut self, used: &Use, answer: RedisResult<T>) -> Result<(), L2Error> {
         match answer {
             Err(error) if error.code() == Some("NOPERM") => self.note(used, &error.to_string()),
+            Err(error) if is_unknown_command(&error) => {
+                self.unknown.insert(used.right.replace('|', " ").to_uppercase());
+            }
             Err(error) if !is_answer(&error) => return Err(l2_error(&error)),
             _ => {}
         }
@@ -210,6 +216,25 @@ impl Missing {
         }
     }
 
+    /// Whether keys or channels are missing, which depend on the prefix.
+    pub(crate) fn is_of_the_prefix(&self) -> bool {
+        self.channels || !self.keys.is_empty()
+    }
+
+    /// What the server does not have, and what to do about it; `None` if it has all.
+    pub(crate) fn has_not(&self) -> Option<String> {
+        let names: Vec<_> = self.unknown.iter().map(|name| format!("`{name}`")).collect();
+        let lua =
+            self.unknown.iter().any(|name| name.starts_with("EVAL") || name.starts_with("SCRIPT"));
+        let lua =
+            if lua { ", with Lua scripts (load the Lua engine of a Valkey without)" } else { "" };
+        (!names.is_empty()).then(|| format!(
+            "the server has no {}: a cache cannot do without. Look for `rename-command` in its configuration, or \
+             for a proxy that does not pass them on; it takes Redis 6.2 or newer, or Valkey{lua}",
+            names.join(", ")
+        ))
+    }
+
     /// What would grant it; nothing if nothing is missing.
     pub(crate) fn grants(&self, prefix: &str) -> String {
         let keys = (!self.keys.is_empty()).then(|| format!("~{prefix}*"));
@@ -219,6 +244,9 @@ impl Missing {
     }
 
     fn told(&self, client: &RedisClient, prefix: &str) -> Result<(), L2Error> {
+        if !self.unknown.is_empty() {
+            return Err(L2Error::new(L2ErrorKind::Denied, self.has_not().unwrap_or_default()));
+        }
         let grants = self.grants(prefix);
         if grants.is_empty() {
             return Ok(());
@@ -250,6 +278,11 @@ pub(crate) fn on_channels(
     channels: &[Cow<'_, str>],
 ) -> RedisError {
     let prefix = channels.first().map_or("", |channel| prefix_of(channel));
+    if is_unknown_command(&error) {
+        let unknown = [command.to_uppercase()].into();
+        let told = Missing { unknown, ..Missing::default() }.has_not().unwrap_or_default();
+        return (ErrorKind::Server(ServerErrorKind::NoPerm), "the server refused", told).into();
+    }
     if error.code() != Some("NOPERM") {
         return error;
     }
@@ -272,7 +305,8 @@ fn prefix_of(name: &str) -> &str {
 pub(crate) struct Rights {
     /// The prefixes for which they suffice.
     sufficient: Mutex<Vec<String>>,
-    missing: Mutex<Option<(String, Instant, L2Error)>>,
+    /// What was missing under a prefix when it was last looked at; `None` if nothing was.
+    missing: Mutex<Option<(String, Instant, Option<L2Error>)>>,
 }
 
 impl Rights {
@@ -287,26 +321,29 @@ impl Rights {
         Ok(())
     }
 
-    /// An error of a command for this key; where a right is missing, with its name: scripts of older
-    /// servers do not tell.
+    /// An error of a command for this key; where a right is missing, with its name. Servers tell a script that a
+    /// right is missing without a code, and in words that have changed twice: whatever has no code may mean it,
+    /// so each right is tried then, and the code of that answer decides.
     pub(crate) async fn explain(
         &self,
         client: &RedisClient,
         key: &str,
         error: &RedisError,
     ) -> L2Error {
-        let (error, prefix) = (l2_error(error), prefix_of(key));
-        if error.kind() != L2ErrorKind::Denied {
-            return error;
+        let (told, prefix) = (l2_error(error), prefix_of(key));
+        let unclear = told.kind() == L2ErrorKind::Other && is_without_code(error);
+        if told.kind() != L2ErrorKind::Denied && !unclear {
+            return told;
         }
         if let Some((of, at, missing)) = &*self.missing.lock()
             && of == prefix
             && at.elapsed() < AGAIN
         {
-            return missing.clone();
+            return missing.clone().unwrap_or(told);
         }
-        let missing = client.check_store_rights(prefix).await.err().unwrap_or(error);
+        let missing = client.check_store_rights(prefix).await.err();
+        let missing = missing.filter(|found| !unclear || found.kind() == L2ErrorKind::Denied);
         *self.missing.lock() = Some((prefix.to_owned(), Instant::now(), missing.clone()));
-        missing
+        missing.unwrap_or(told)
     }
 }

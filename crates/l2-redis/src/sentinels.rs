@@ -4,13 +4,17 @@ use redis::{ConnectionAddr, RedisConnectionInfo, RedisResult, TlsMode};
 
 use crate::builder::{Credentials, bus_id, tcp_settings};
 use crate::connection::To;
+use crate::sentinels_agree::Asked;
 
 /// Sentinels, and how to speak to the servers that they name.
+#[derive(Clone)]
 pub(crate) struct Sentinels {
     pub(crate) addresses: Vec<ConnectionAddr>,
     pub(crate) asked_as: RedisConnectionInfo,
     pub(crate) primary: String,
     pub(crate) servers: RedisConnectionInfo,
+    /// The connections on which each is asked by itself.
+    pub(crate) asked: Asked,
     #[cfg(feature = "tls")]
     pub(crate) certificates: Option<redis::TlsCertificates>,
 }

@@ -38,9 +38,43 @@ impl Slots {
 
     /// The primary of a slot.
     pub(crate) fn owner(&self, slot: u16) -> Option<&Address> {
+        self.of(slot)?.first()
+    }
+
+    /// The primary of a slot and its replicas.
+    fn of(&self, slot: u16) -> Option<&[Address]> {
         let place = self.ranges.partition_point(|(_, last, _)| *last < slot);
         let (first, _, servers) = self.ranges.get(place)?;
-        servers.first().filter(|_| *first <= slot)
+        (*first <= slot).then_some(servers)
+    }
+
+    /// Whether each slot has the same primary there; replicas may differ.
+    pub(crate) fn has_owners_of(&self, other: &Self) -> bool {
+        bounds([self, other]).into_iter().all(|slot| self.owner(slot) == other.owner(slot))
+    }
+
+    /// For each slot what most of these say of its primary; of as many, what is known already, or else the first.
+    ///
+    /// # Panics
+    ///
+    /// If there are none.
+    pub(crate) fn of_most(views: &[Arc<Self>], known: Option<&Self>) -> Self {
+        let bounds = bounds(views.iter().map(|view| &**view).chain(known));
+        let ends = bounds.iter().skip(1).copied().chain([SLOTS]);
+        let ranges = bounds.iter().zip(ends).filter_map(|(first, end)| {
+            let votes = |owner: Option<&Address>| {
+                views.iter().filter(|view| view.owner(*first) == owner).count()
+            };
+            let known = known.and_then(|known| known.owner(*first));
+            let rank = |view: &&Arc<Self>| {
+                let owner = view.owner(*first);
+                (votes(owner), owner.is_some() && owner == known)
+            };
+            // The first of those with as many: `max_by_key` takes the last.
+            let most = views.iter().rev().max_by_key(rank)?;
+            Some((*first, end - 1, most.of(*first)?.to_vec()))
+        });
+        Self { ranges: ranges.collect() }
     }
 
     /// All primaries, in order.
@@ -58,6 +92,18 @@ impl Slots {
     pub(crate) fn servers(&self) -> Vec<Address> {
         sorted(self.ranges.iter().flat_map(|(_, _, servers)| servers))
     }
+}
+
+/// Where what is said of the slots may change: the first slot of each stretch, in order.
+fn bounds<'a>(views: impl IntoIterator<Item = &'a Slots>) -> Vec<u16> {
+    let ranges = views.into_iter().flat_map(|view| &view.ranges);
+    let mut bounds: Vec<_> =
+        ranges.flat_map(|(first, last, _)| [*first, last.saturating_add(1)]).collect();
+    bounds.push(0);
+    bounds.retain(|slot| *slot < SLOTS);
+    bounds.sort_unstable();
+    bounds.dedup();
+    bounds
 }
 
 fn sorted<'a>(addresses: impl Iterator<Item = &'a Address>) -> Vec<Address> {
@@ -125,6 +171,50 @@ mod tests {
         assert_eq!(owner(200), Some(("b", 2)));
         assert_eq!(owner(201), None);
         assert_eq!((slots.primaries().len(), slots.servers().len()), (2, 3));
+    }
+
+    fn view(ranges: &[(u16, u16, &str)]) -> Arc<Slots> {
+        let range = |(first, last, host): &(u16, u16, &str)| {
+            (*first, *last, vec![(Arc::from(*host), 1), (Arc::from("replica"), 1)])
+        };
+        Arc::new(Slots { ranges: ranges.iter().map(range).collect() })
+    }
+
+    #[test]
+    fn the_owner_that_most_servers_name_is_believed_whoever_was_asked_first() {
+        let old = view(&[(0, 99, "old"), (100, 16_383, "b")]);
+        let new = view(&[(0, 99, "new"), (100, 16_383, "b")]);
+        // Its owner is the same, in other pieces.
+        let pieces = view(&[(0, 50, "new"), (51, 99, "new"), (100, 16_383, "b")]);
+        let alone = view(&[(0, 99, "old")]);
+        assert!(new.has_owners_of(&pieces) && !new.has_owners_of(&old));
+        for views in [[&old, &new, &pieces], [&new, &alone, &pieces], [&alone, &new, &new]] {
+            let believed = Slots::of_most(&views.map(Arc::clone), None);
+            assert!(believed.has_owners_of(&new), "{views:?}: {believed:?}");
+        }
+        // Each slot by itself: a server may be behind in one, and ahead in another.
+        let moved = view(&[(0, 99, "old"), (100, 16_383, "c")]);
+        let believed = Slots::of_most(&[&old, &new, &moved].map(Arc::clone), None);
+        assert!(believed.has_owners_of(&old), "{believed:?}");
+        assert_eq!(believed.replicas(&(Arc::from("b"), 1)).len(), 1);
+    }
+
+    #[test]
+    fn of_as_many_votes_what_is_known_is_believed_or_else_the_first() {
+        let (one, two) = (view(&[(0, 16_383, "one")]), view(&[(0, 16_383, "two")]));
+        for (first, second) in [(&one, &two), (&two, &one)] {
+            let views = [Arc::clone(first), Arc::clone(second)];
+            assert!(Slots::of_most(&views, None).has_owners_of(first));
+            assert!(Slots::of_most(&views, Some(&one)).has_owners_of(&one));
+            // Each slot by itself; whom nobody names any more is not believed.
+            let known = view(&[(0, 99, "two"), (100, 199, "three"), (200, 16_383, "one")]);
+            let believed = Slots::of_most(&views, Some(&known));
+            let owner = |slot| believed.owner(slot).map(|(host, _)| &**host);
+            assert_eq!((owner(99), owner(200)), (Some("two"), Some("one")));
+            assert_eq!(owner(100), first.owner(100).map(|(host, _)| &**host));
+        }
+        let views = [&two, &one, &two].map(Arc::clone);
+        assert!(Slots::of_most(&views, Some(&one)).has_owners_of(&two), "more is more");
     }
 
     #[test]

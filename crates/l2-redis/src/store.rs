@@ -1,3 +1,5 @@
+mod reads;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -5,32 +7,28 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use crinkle_core::l2::{
-    Announce, AnnounceRemoval, Atomicity, BusId, Found, L2, L2Error, L2ErrorKind, Read, Record,
-    record,
+    Announce, AnnounceRemoval, Atomicity, BusId, Deadline, Found, L2, L2Error, L2ErrorKind, Read,
+    Record, record,
 };
-use crinkle_core::protocol::Version;
 use crinkle_core::protocol::ledger::{Advance, Advanced, RECENT_IDS, SyncAsk, SyncReply};
 use crinkle_core::protocol::record::{Head, LeaseAsk, Put};
-use redis::{
-    ErrorKind, FromRedisValue, Pipeline, RedisError, RedisResult, ScriptInvocation, ServerErrorKind,
-};
+use crinkle_core::protocol::{Epoch, Version};
+use redis::{FromRedisValue, Pipeline, RedisResult, ScriptInvocation};
 
 use crate::client::RedisClient;
 use crate::doctor::Doctor;
-use crate::error::l2_error;
+use crate::error::{is_answer, is_demoted, l2_error};
+use crate::ledger::{Keeping, life};
+use crate::primary::named;
 use crate::replicas::Replicas;
 use crate::rights::Rights;
+use crate::set::Set;
+use crate::slots::slot;
 use crate::tag_index::TagIndex;
 use crate::{ledger, lineage, reading, scripts};
 
 /// How many barriers a ledger keeps exactly, unless told otherwise; older ones fold into registers.
 const MAX_BARRIERS: usize = 200_000;
-
-/// The longest life a server accepts for sure, in milliseconds (285,000 years).
-const MAX_LIFE_MS: u64 = 1 << 53;
-
-/// A ledger must not end between two polls, however short the retention.
-const MIN_LEDGER_LIFE_MS: u64 = 60_000;
 
 /// An L2 in Redis.
 ///
@@ -50,6 +48,7 @@ const MIN_LEDGER_LIFE_MS: u64 = 60_000;
 pub struct RedisL2 {
     client: RedisClient,
     barriers: usize,
+    keeping: Keeping,
     /// The server is older than Redis 7.0: plain commands make no leases.
     leases_by_script: Arc<AtomicBool>,
     index: Option<TagIndex>,
@@ -106,7 +105,16 @@ impl RedisL2 {
     #[must_use]
     pub fn new(client: RedisClient) -> Self {
         let (barriers, leases_by_script, rights) = (MAX_BARRIERS, Arc::default(), Arc::default());
-        Self { client, barriers, leases_by_script, rights, index: None, replicas: None }
+        let keeping = Keeping::AsAsked;
+        Self { client, barriers, keeping, leases_by_script, rights, index: None, replicas: None }
+    }
+
+    /// Asks the ledger for no retention of its own: barriers are kept as long as the nodes of the cache
+    /// need them. For tools that remove what others have stored.
+    #[must_use]
+    pub fn visiting(mut self) -> Self {
+        self.keeping = Keeping::AsOthersDo;
+        self
     }
 
     /// How many barriers of tags the ledger keeps exactly at most; older ones fold into registers by
@@ -193,89 +201,6 @@ impl RedisL2 {
         let (written, ()) = tokio::join!(write, index.note(&self.client, key, record));
         written
     }
-
-    /// Whether plain commands may answer this, on this server.
-    fn reads_plainly(&self, ask: Option<LeaseAsk>) -> bool {
-        let known = ask.is_none() || !self.leases_by_script.load(Ordering::Relaxed);
-        known && reading::is_plain(ask)
-    }
-
-    /// `None` if plain commands do not decide.
-    async fn read_plainly(
-        &self,
-        key: &str,
-        ask: Option<LeaseAsk>,
-    ) -> Result<Option<Read>, L2Error> {
-        match self.pipe(&reading::one(key, ask)).await {
-            Ok((ttl, bytes)) => Ok(reading::decide(ask, ttl, bytes)),
-            Err(error) => self.not_plainly(&error).map(|()| None),
-        }
-    }
-
-    /// The same for many keys, in one round trip.
-    async fn read_many_plainly(
-        &self,
-        asks: &[(String, Option<LeaseAsk>)],
-    ) -> Result<Vec<Option<Read>>, L2Error> {
-        let mut reads: Vec<Option<Read>> = vec![None; asks.len()];
-        let plain = |at: &usize| self.reads_plainly(asks[*at].1);
-        let places: Vec<_> = (0..asks.len()).filter(plain).collect();
-        if places.is_empty() {
-            return Ok(reads);
-        }
-        let mut pipe = Pipeline::with_capacity(2 * places.len());
-        for at in &places {
-            reading::add(&mut pipe, &asks[*at].0, asks[*at].1);
-        }
-        let replies: Vec<(i64, Option<Bytes>)> = match self.pipe(&pipe).await {
-            Ok(replies) => replies,
-            Err(error) => {
-                self.not_plainly(&error)?;
-                return Ok(reads);
-            }
-        };
-        for (at, (ttl, bytes)) in places.into_iter().zip(replies) {
-            reads[at] = reading::decide(asks[at].1, ttl, bytes);
-        }
-        Ok(reads)
-    }
-
-    /// A server that refuses the commands is asked by script, and from then on if it does not know
-    /// them; one that does not answer is not asked again.
-    fn not_plainly(&self, error: &RedisError) -> Result<(), L2Error> {
-        if !matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension) {
-            return Err(l2_error(error));
-        }
-        if error.to_string().contains("syntax error") {
-            self.leases_by_script.store(true, Ordering::Relaxed);
-        }
-        Ok(())
-    }
-
-    async fn read_many_by_script(
-        &self,
-        asks: &[&(String, Option<LeaseAsk>)],
-    ) -> Result<Vec<Read>, L2Error> {
-        if asks.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut pipe = redis::pipe();
-        for (key, ask) in asks {
-            pipe.invoke_script(&reading::by_script(key, *ask));
-        }
-        let replies = match self.pipe(&pipe).await {
-            Err(error) if error.kind() == ServerErrorKind::NoScript.into() => {
-                let mut load = redis::pipe();
-                let loaded: Result<(), _> =
-                    self.pipe(load.load_script(&scripts::READ).ignore()).await;
-                loaded.map_err(|error| l2_error(&error))?;
-                self.pipe(&pipe).await
-            }
-            replies => replies,
-        };
-        let replies: Vec<reading::ReadReply> = replies.map_err(|error| l2_error(&error))?;
-        Ok(asks.iter().zip(replies).map(|((_, ask), reply)| reading::found(*ask, reply)).collect())
-    }
 }
 
 #[async_trait]
@@ -345,14 +270,17 @@ impl L2 for RedisL2 {
         &self,
         key: &str,
         record: Record,
-        latest_us: Option<u64>,
+        deadline: Option<Deadline>,
         announce: Option<Announce>,
     ) -> Result<(), L2Error> {
-        let mut call = scripts::SET.key(key);
-        call.arg(&record.bytes[..]).arg(life(record.ttl_ms));
-        call.arg(latest_us.map_or_else(String::new, |us| us.to_string()));
-        let write = self.run(key, self.announcing(&mut call, announce));
-        let stored: bool = self.indexed(key, &record, write).await?;
+        let set = Set::new(&self.client, key, &record, deadline, announce.as_ref());
+        let write = async {
+            match self.client.set(&set).await {
+                Ok(stored) => Ok(stored),
+                Err(error) => Err(self.rights.explain(&self.client, key, &error).await),
+            }
+        };
+        let stored = self.indexed(key, &record, write).await?;
         if stored { Ok(()) } else { Err(L2Error::late()) }
     }
 
@@ -387,9 +315,9 @@ impl L2 for RedisL2 {
         announce: Option<AnnounceRemoval>,
     ) -> Result<Advanced, L2Error> {
         let mut call = scripts::ADVANCE.key(ledger);
-        call.arg(ledger_life(ask.retention_ms)).arg(id(ask.new_epoch.0));
+        call.arg(self.keeping.ledger_life(ask.retention_ms)).arg(id(ask.new_epoch.0));
         call.arg(id(ask.removal.nonce.0)).arg(id_or_none(ask.epoch.map(|e| e.0))).arg(ask.frontier);
-        call.arg(ask.retention_ms.saturating_mul(1000)).arg(self.barriers).arg(RECENT_IDS);
+        call.arg(self.keeping.retention(ask.retention_ms)).arg(self.barriers).arg(RECENT_IDS);
         match &announce {
             Some(a) => {
                 call.arg(&*self.client.channel(&a.channel)).arg(&a.head[..]).arg(&a.tail[..])
@@ -408,17 +336,49 @@ impl L2 for RedisL2 {
 
     async fn sync(&self, ledger: &str, ask: &SyncAsk) -> Result<SyncReply, L2Error> {
         self.rights.suffice(&self.client, ledger).await?;
+        self.client.refresh_clocks();
         let mut call = scripts::SYNC.key(ledger);
-        call.arg(ledger_life(ask.retention_ms)).arg(id(ask.new_epoch.0));
+        call.arg(self.keeping.ledger_life(ask.retention_ms)).arg(id(ask.new_epoch.0));
         call.arg(id_or_none(ask.epoch.map(|e| e.0))).arg(ask.from).arg(ask.frontier);
         call.arg(id_or_none(ask.last.map(|n| n.0))).arg(ask.page);
+        call.arg(self.keeping.retention(ask.retention_ms));
         ledger::synced(ask, self.run(ledger, &call).await?).ok_or_else(unreadable)
     }
 
-    /// The replication id, which is another after every promotion and every restart; in a cluster those of
-    /// all primaries. `None` if this user may not run `INFO`.
-    async fn lineage(&self) -> Result<Option<u64>, L2Error> {
-        lineage::of(&self.client).await
+    /// Two commands, whatever the size of the ledger, on the connection that the call beside it takes.
+    async fn frontier(&self, ledger: &str, epoch: Epoch) -> Result<Option<u64>, L2Error> {
+        let answers = self.pipe(&ledger::frontier(ledger, epoch)).await;
+        match answers.and_then(ledger::issued) {
+            Ok(issued) => Ok(issued),
+            // Whatever else is wrong there, SYNC says it, or rights it. The call beside it may have been answered
+            // by the same server.
+            Err(error) if is_answer(&error) && !is_demoted(&error) => Ok(None),
+            Err(error) => Err(l2_error(&error)),
+        }
+    }
+
+    /// Where there is one server that takes writes; in a cluster if both have one slot, as with a prefix that
+    /// holds a hash tag.
+    fn is_ledger_near(&self, ledger: &str, key: &str) -> bool {
+        !self.client.is_cluster() || slot(ledger.as_bytes()) == slot(key.as_bytes())
+    }
+
+    /// The replication id of a primary, which is another after every promotion and every restart. `None` if this
+    /// user may not run `INFO`.
+    async fn lineage(&self, server: Option<&str>) -> Result<Option<u64>, L2Error> {
+        lineage::of(&self.client, server).await
+    }
+
+    /// The primary of the key's slot; `None` where there is one server.
+    fn server_of(&self, key: &str) -> Option<Arc<str>> {
+        if !self.client.is_cluster() {
+            return None;
+        }
+        self.client.primary_of(key).map(|at| named(&at))
+    }
+
+    fn servers(&self) -> Vec<Arc<str>> {
+        self.client.known_primaries().iter().map(named).collect()
     }
 }
 
@@ -429,15 +389,6 @@ pub(crate) fn id(number: u64) -> Vec<u8> {
 
 pub(crate) fn id_or_none(number: Option<u64>) -> Vec<u8> {
     number.map_or_else(Vec::new, id)
-}
-
-pub(crate) fn life(ms: u64) -> u64 {
-    ms.min(MAX_LIFE_MS)
-}
-
-/// A ledger outlives everything it can hide, with a margin.
-fn ledger_life(retention_ms: u64) -> u64 {
-    life(retention_ms.saturating_mul(2).max(MIN_LEDGER_LIFE_MS))
 }
 
 fn unreadable() -> L2Error {

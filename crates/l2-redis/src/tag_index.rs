@@ -9,8 +9,8 @@ use futures_util::future::try_join_all;
 use redis::RedisResult;
 
 use crate::client::RedisClient;
+use crate::ledger::life;
 use crate::scripts;
-use crate::store::life;
 
 /// How many keys are freed in one round trip.
 const CHUNK: usize = 512;
@@ -51,7 +51,7 @@ impl TagIndex {
             let Target::Tag(tag) = target else { continue };
             let sweep =
                 Sweep { client: client.clone(), set: set_of(prefix, *tag), tag: *tag, advanced };
-            drop(tokio::spawn(async move {
+            drop(client.spawn(async move {
                 match sweep.run().await {
                     Ok(freed) => tracing::debug!(freed, "a removal gave memory back"),
                     Err(error) => {

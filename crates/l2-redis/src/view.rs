@@ -8,7 +8,7 @@ use crate::error::l2_error;
 use crate::ledger::{exact, member, number};
 
 /// What the ledgers of this version begin with; see `scripts/ledger.lua`.
-const EPOCH_MARK: &[u8; 2] = b"e2";
+pub(crate) const EPOCH_MARK: &[u8; 2] = b"e2";
 
 /// What is found where the ledger of a key prefix belongs.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use redis::{Cmd, FromRedisValue};
 
-use crate::process::free_port;
 use crate::redis::RedisServer;
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
@@ -72,7 +71,22 @@ impl ClusterServers {
     /// If `redis-server` is not installed, or the servers do not find each other.
     #[must_use]
     pub fn start_each(args: impl Fn(usize) -> Vec<String>) -> Self {
-        let servers = (0..SERVERS).map(|at| start(&args(at))).collect();
+        Self::join_all((0..SERVERS).map(|at| start(None, &args(at))).collect())
+    }
+
+    /// Starts them all with further arguments, each with a wall clock that is ahead by so many milliseconds,
+    /// or behind, and that can be [set](RedisServer::set_ahead).
+    ///
+    /// # Panics
+    ///
+    /// If `redis-server` or `cc` is not installed, or the servers do not find each other.
+    #[must_use]
+    pub fn start_ahead(ms: [i64; SERVERS], args: &[&str]) -> Self {
+        let args: Vec<_> = args.iter().map(|arg| (*arg).to_owned()).collect();
+        Self::join_all(ms.iter().map(|ms| start(Some(*ms), &args)).collect())
+    }
+
+    fn join_all(servers: Vec<RedisServer>) -> Self {
         let mut cluster = Self { servers, ids: Vec::new() };
         cluster.join().expect("the servers become a cluster");
         cluster
@@ -278,17 +292,19 @@ impl ClusterServers {
             let () = self.ask(at, &["CLUSTER", "SET-CONFIG-EPOCH", &(at + 1).to_string()])?;
         }
         for at in 1..SERVERS {
-            let bus: String = self
-                .ask(at, &["CONFIG", "GET", "cluster-port"])
-                .map(|pair: (String, String)| pair.1)?;
-            let port = self.servers[at].port().to_string();
-            let () = self.ask(0, &["CLUSTER", "MEET", "127.0.0.1", &port, &bus])?;
+            let port = self.servers[at].port();
+            let bus: Option<(String, String)> =
+                self.ask(at, &["CONFIG", "GET", "cluster-port"]).ok();
+            // Before Redis 7.0 it cannot be chosen.
+            let bus = bus.map_or_else(|| (port + 10_000).to_string(), |(_, bus)| bus);
+            let () = self.ask(0, &["CLUSTER", "MEET", "127.0.0.1", &port.to_string(), &bus])?;
         }
         for at in 0..PRIMARIES {
             let first = share * at;
-            let last = (first + share - 1).min(SLOTS - 1);
-            let range = [first.to_string(), last.to_string()];
-            let () = self.ask(at.into(), &["CLUSTER", "ADDSLOTSRANGE", &range[0], &range[1]])?;
+            let slots = (first..(first + share).min(SLOTS)).map(|slot| slot.to_string());
+            let slots: Vec<_> = slots.collect();
+            let words = ["CLUSTER", "ADDSLOTS"].into_iter().chain(slots.iter().map(String::as_str));
+            let () = self.ask(at.into(), &words.collect::<Vec<_>>())?;
         }
         settled("the servers know each other", || {
             (0..SERVERS).all(|at| {
@@ -304,12 +320,10 @@ impl ClusterServers {
     }
 }
 
-fn start(args: &[String]) -> RedisServer {
-    let bus = free_port().to_string();
-    let own = ["--cluster-enabled", "yes", "--cluster-port", &bus];
+fn start(ahead: Option<i64>, args: &[String]) -> RedisServer {
     let fast = ["--cluster-node-timeout", NODE_TIMEOUT_MS, "--repl-diskless-sync-delay", "0"];
-    let args: Vec<_> = args.iter().map(String::as_str).collect();
-    RedisServer::start_with(&[&own[..], &fast, &args].concat())
+    let args: Vec<_> = fast.into_iter().chain(args.iter().map(String::as_str)).collect();
+    RedisServer::start_member(ahead, &args)
 }
 
 fn settled(what: &str, is: impl Fn() -> bool) -> Outcome<()> {

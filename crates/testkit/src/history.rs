@@ -2,7 +2,7 @@
 //! store and the bus beneath the faults. The simulator writes it down as it happens; of real servers it is
 //! put together from what several processes saw.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -89,6 +89,19 @@ pub(crate) struct Call {
     pub(crate) said: Said,
     pub(crate) has_barrier: bool,
     pub(crate) error: String,
+    /// How often L2 was asked on its behalf, if that is known.
+    pub(crate) asked: u32,
+    /// Which of its options decide about what it gets.
+    pub(crate) allows: Allows,
+}
+
+/// What the options of a call allow.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Allows {
+    /// A stale value when the load fails.
+    pub(crate) fail_safe: bool,
+    /// An error when another's load takes too long.
+    pub(crate) flight_timeout: bool,
 }
 
 /// One value that a reader got.
@@ -134,6 +147,7 @@ pub(crate) enum Deed {
     Advance {
         scope: Scope,
         hard: bool,
+        epoch: u64,
         number: u64,
     },
     /// A record vanished, or junk was written over it.
@@ -162,6 +176,10 @@ pub(crate) struct Applied {
     pub(crate) key: Option<u8>,
     pub(crate) deed: Deed,
     pub(crate) call: Option<usize>,
+    /// The version of the record that it wrote, if that is known: what messages tell it by.
+    pub(crate) version: Option<u64>,
+    /// The epoch and the number that its record is stamped with, if that is known.
+    pub(crate) stamp: Option<(u64, u64)>,
     /// Whether a message of its own tells of it.
     pub(crate) told: bool,
     /// When a failover took it back.
@@ -183,6 +201,8 @@ pub(crate) struct Synced {
     /// When it ran, at the earliest.
     pub(crate) applied: At,
     pub(crate) at: At,
+    /// Whether the node said what the ledger does, if that is known.
+    pub(crate) is_equal: bool,
 }
 
 /// The fault of a process that did not run: L2 does not answer it, and what it notes it notes late.
@@ -204,8 +224,20 @@ pub(crate) struct Life {
     pub(crate) slot: usize,
     pub(crate) born: At,
     pub(crate) died: Option<At>,
-    /// When its clock jumped last.
+    /// When its clock jumped first.
     pub(crate) jumped_ms: Option<u64>,
+    /// Its settings, if they are its own.
+    pub(crate) pace: Option<Pace>,
+}
+
+/// What is to be known of a node's settings, in milliseconds: its poll, its coherence lease with what its
+/// clock may be off, the limit of an L2 call, and that of one whose caller has a fallback.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    pub(crate) poll_ms: u64,
+    pub(crate) lease_ms: u64,
+    pub(crate) hard_ms: u64,
+    pub(crate) soft_ms: u64,
 }
 
 /// The history of a cluster.
@@ -226,6 +258,13 @@ pub(crate) struct Log {
     pub(crate) told_by: HashMap<Bytes, usize>,
     /// Removals that have been numbered.
     pub(crate) numbers: HashMap<(u64, u64), usize>,
+    /// For the keys' part of a call that removes keys and tags: its tags' part.
+    pub(crate) companions: HashMap<usize, usize>,
+    /// Nodes that have said in the ledger that they owe announcements, and how many changes there had been
+    /// when they said that they do no more.
+    pub(crate) owing: BTreeMap<usize, Option<usize>>,
+    /// For a story alone: when, of which key, what.
+    pub(crate) told: Vec<(At, Option<u8>, String)>,
     /// How often single things happened.
     pub(crate) counts: HashMap<&'static str, u64>,
 }
@@ -239,6 +278,17 @@ impl Log {
 
     pub(crate) fn count(&mut self, what: &'static str) {
         *self.counts.entry(what).or_default() += 1;
+    }
+
+    /// A node says in the ledger that it owes announcements, or that it does no more. That removes nothing.
+    pub(crate) fn owes(&mut self, node: usize, owes: bool) {
+        self.owing.insert(node, (!owes).then_some(self.applied.len()));
+    }
+
+    /// Whether this number of this epoch is that of a removal that was written down. Of one that a failover
+    /// took back it is not: another server may issue the same number to another removal.
+    pub(crate) fn is_numbered(&self, number: (u64, u64)) -> bool {
+        self.numbers.get(&number).is_some_and(|at| self.applied[*at].lost.is_none())
     }
 
     /// The store did something; its place in the list.

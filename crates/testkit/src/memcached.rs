@@ -81,7 +81,8 @@ impl MemcachedServer {
         let mut command = Command::new(program);
         command.args(["-l", "127.0.0.1", "-p", &self.port.to_string(), "-U", "0"]);
         // Asked for by memcached where it is started by root, and without effect elsewhere.
-        command.args(["-u", "nobody"]).args(&self.args).stdout(Stdio::null());
+        command.args(["-u", "nobody"]).args(&self.args);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
         self.process.start(
             &mut command,
             "Put `memcached` on the PATH or its path into MEMCACHED; `tests/run` installs it \

@@ -15,6 +15,24 @@ pub(crate) fn free_port() -> u16 {
     listener.local_addr().expect("an address").port()
 }
 
+/// A port of the loopback that nobody listens on, nor on the one that is so far above it.
+pub(crate) fn free_port_below(distance: u16) -> u16 {
+    let is_free = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
+    let pairs = || free_port().checked_add(distance).filter(|above| is_free(*above));
+    let above = (0..TRIES).find_map(|_| pairs()).expect("two free ports");
+    above - distance
+}
+
+/// Looks until something is so; false if it is not in time.
+pub(crate) fn happens(mut is: impl FnMut() -> bool) -> bool {
+    (0..TRIES).any(|_| {
+        is() || {
+            thread::park_timeout(PAUSE);
+            false
+        }
+    })
+}
+
 /// The process; killed when dropped.
 #[derive(Debug, Default)]
 pub(crate) struct Process {
@@ -24,7 +42,7 @@ pub(crate) struct Process {
 impl Process {
     /// Starts it. `advice` says what to do if it cannot be run.
     pub(crate) fn start(&mut self, command: &mut Command, advice: &str) {
-        match command.stdin(Stdio::null()).stderr(Stdio::null()).spawn() {
+        match command.stdin(Stdio::null()).spawn() {
             Ok(child) => self.child = Some(child),
             Err(error) => panic!("{:?} cannot be run ({error}). {advice}", command.get_program()),
         }
@@ -45,6 +63,11 @@ impl Process {
             thread::park_timeout(PAUSE);
         }
         false
+    }
+
+    /// Whether it was started, and not killed here.
+    pub(crate) fn runs(&self) -> bool {
+        self.child.is_some()
     }
 
     /// Kills it (SIGKILL), if it runs.

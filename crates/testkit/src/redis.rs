@@ -3,14 +3,20 @@
 use std::env;
 use std::fs::{self, File};
 use std::process::Command;
+use std::time::SystemTime;
 
 use crinkle_l2_redis::acl_rule;
 use tempfile::TempDir;
 
-use crate::process::{Process, free_port};
+use crate::ability::Ability;
+use crate::process::{Process, free_port, free_port_below, happens};
+use crate::skew;
 
 /// The user of [`RedisServer::app_url`].
 const APP: &str = "app";
+
+/// What a round trip may take, and less than any step of a clock that a test makes.
+const CLOCK_ERROR_MS: u64 = 500;
 
 /// A running server; killed when dropped. The program is `redis-server` on the PATH, or what the
 /// environment variable `REDIS_SERVER` says.
@@ -30,6 +36,8 @@ pub struct RedisServer {
     dir: TempDir,
     port: u16,
     args: Vec<String>,
+    /// Whether its clock can be set.
+    has_clock: bool,
     process: Process,
 }
 
@@ -51,11 +59,83 @@ impl RedisServer {
     /// If `redis-server` is not installed or does not come up.
     #[must_use]
     pub fn start_with(args: &[&str]) -> Self {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let args = args.iter().map(|arg| (*arg).to_owned()).chain(app()).collect();
-        let mut server = Self { dir, port: free_port(), args, process: Process::default() };
+        Self::down_with(free_port(), args).up()
+    }
+
+    /// Starts one server of a cluster, with further arguments; `ahead` is as for
+    /// [`start_ahead`](Self::start_ahead).
+    pub(crate) fn start_member(ahead: Option<i64>, args: &[&str]) -> Self {
+        let (port, bus);
+        if Ability::ClusterPort.is_there() {
+            (port, bus) = (free_port(), vec!["--cluster-port".to_owned(), free_port().to_string()]);
+        } else {
+            (port, bus) = (free_port_below(10_000), Vec::new());
+        }
+        let mut server = Self::down_with(port, args);
+        server.args.extend(["--cluster-enabled", "yes"].map(ToOwned::to_owned));
+        server.args.extend(bus);
+        if let Some(ms) = ahead {
+            server.has_clock = true;
+            server.set_ahead(ms);
+        }
+        server.up()
+    }
+
+    /// Starts a server with further arguments; its log if it does not come up.
+    pub(crate) fn try_start_with(args: &[&str]) -> Result<Self, String> {
+        let mut server = Self::down_with(free_port(), args);
+        server.try_spawn().map(|()| server)
+    }
+
+    /// Starts a server that does not know these commands, as one whose configuration renames them. It has no
+    /// user beside the default one.
+    ///
+    /// # Panics
+    ///
+    /// If `redis-server` is not installed or does not come up.
+    #[must_use]
+    pub fn start_without(commands: &[&str]) -> Self {
+        let mut server = Self::down();
+        let renamed = commands.iter().flat_map(|command| ["--rename-command", command, ""]);
+        server.args = renamed.map(ToOwned::to_owned).collect();
         server.spawn();
         server
+    }
+
+    /// Starts a server with further arguments whose wall clock is ahead by so many milliseconds, or behind.
+    ///
+    /// # Panics
+    ///
+    /// If `redis-server` or `cc` is not installed, or it does not come up.
+    #[must_use]
+    pub fn start_ahead(ms: i64, args: &[&str]) -> Self {
+        let mut server = Self::down_with(free_port(), args);
+        server.has_clock = true;
+        server.set_ahead(ms);
+        server.up()
+    }
+
+    /// Sets how far the clock of a server is ahead, at once, that was started with
+    /// [`start_ahead`](Self::start_ahead). If it runs, commands that are sent afterwards see the new time.
+    ///
+    /// # Panics
+    ///
+    /// If it was not, or does not answer.
+    pub fn set_ahead(&self, ms: i64) {
+        assert!(self.has_clock, "the server was not started with a clock of its own");
+        skew::set(self.dir.path(), ms);
+        // Valkey looks at the clock once for all commands of a moment.
+        let sees = || self.clock_ahead().is_some_and(|seen| seen.abs_diff(ms) < CLOCK_ERROR_MS);
+        assert!(!self.process.runs() || happens(sees), "the server does not see its new clock");
+    }
+
+    /// How far its clock is ahead of this host's, in milliseconds.
+    #[expect(clippy::disallowed_methods, reason = "the clock of the server is compared with it")]
+    fn clock_ahead(&self) -> Option<i64> {
+        let mut connection = redis::Client::open(self.url()).ok()?.get_connection().ok()?;
+        let (s, us): (i64, i64) = redis::cmd("TIME").query(&mut connection).ok()?;
+        let host = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?;
+        Some(s * 1000 + us / 1000 - i64::try_from(host.as_millis()).ok()?)
     }
 
     /// Starts a server whose users are these lines of an ACL file.
@@ -69,7 +149,8 @@ impl RedisServer {
         let file = dir.path().join("users.acl");
         fs::write(&file, users.join("\n") + "\n").expect("the ACL file is written");
         let args = vec!["--aclfile".to_owned(), file.display().to_string()];
-        let mut server = Self { dir, port: free_port(), args, process: Process::default() };
+        let mut server =
+            Self { dir, port: free_port(), args, has_clock: false, process: Process::default() };
         server.spawn();
         server
     }
@@ -81,8 +162,18 @@ impl RedisServer {
     /// If there is no temporary directory or no free port.
     #[must_use]
     pub fn down() -> Self {
+        Self::down_with(free_port(), &[])
+    }
+
+    fn down_with(port: u16, args: &[&str]) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        Self { dir, port: free_port(), args: app().collect(), process: Process::default() }
+        let args = args.iter().map(|arg| (*arg).to_owned()).chain(app()).collect();
+        Self { dir, port, args, has_clock: false, process: Process::default() }
+    }
+
+    fn up(mut self) -> Self {
+        self.spawn();
+        self
     }
 
     /// Its URL, for the default user.
@@ -133,7 +224,10 @@ impl RedisServer {
     pub fn restart_empty(&mut self) {
         self.kill();
         drop(fs::remove_dir_all(self.dir.path().join("appendonlydir")));
-        drop(fs::remove_file(self.dir.path().join("dump.rdb")));
+        // The second is where Redis before 7.0 keeps what it appends.
+        for file in ["dump.rdb", "appendonly.aof"] {
+            drop(fs::remove_file(self.dir.path().join(file)));
+        }
         self.spawn();
     }
 
@@ -156,7 +250,16 @@ impl RedisServer {
     }
 
     fn spawn(&mut self) {
+        if let Err(log) = self.try_spawn() {
+            panic!("`redis-server` on port {} does not come up; its log:\n{log}", self.port);
+        }
+    }
+
+    /// The log if it does not come up.
+    fn try_spawn(&mut self) -> Result<(), String> {
         let log = File::create(self.dir.path().join("log")).expect("the log file is created");
+        // There, servers before Redis 7.0 say what is wrong with their settings.
+        let errors = log.try_clone().expect("the log file is shared");
         let program = env::var_os("REDIS_SERVER").unwrap_or_else(|| "redis-server".into());
         let mut command = Command::new(program);
         command
@@ -165,17 +268,21 @@ impl RedisServer {
             .arg("--dir")
             .arg(self.dir.path())
             .args(&self.args)
-            .stdout(log);
+            .stdout(log)
+            .stderr(errors);
+        if self.has_clock {
+            skew::prepare(&mut command, self.dir.path());
+        }
         self.process.start(
             &mut command,
             "Put `redis-server` on the PATH or its path into REDIS_SERVER; `tests/run` installs it \
              (apt-get install redis-server)",
         );
         // A user who may not PING is an answer, `LOADING` is not.
-        if !self.process.answers(self.port, "PING", &["+PONG", "-NOAUTH", "-NOPERM"]) {
-            let log = fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
-            panic!("`redis-server` on port {} does not come up; its log:\n{log}", self.port);
+        if self.process.answers(self.port, "PING", &["+PONG", "-NOAUTH", "-NOPERM"]) {
+            return Ok(());
         }
+        Err(fs::read_to_string(self.dir.path().join("log")).unwrap_or_default())
     }
 }
 

@@ -1,7 +1,7 @@
 //! A primary, a replica and three sentinels for one test, on the loopback.
 
 use std::fs;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crinkle_l2_redis::acl_rule;
 use tempfile::TempDir;
@@ -50,6 +50,24 @@ impl SentinelServers {
     /// If `redis-server` is not installed or does not come up.
     #[must_use]
     pub fn start() -> Self {
+        Self::start_each(RedisServer::start_with, RedisServer::start_with)
+    }
+
+    /// Starts them all; the wall clock of each of the two servers is ahead by so many milliseconds, or behind.
+    ///
+    /// # Panics
+    ///
+    /// If `redis-server` or `cc` is not installed, or a server does not come up.
+    #[must_use]
+    pub fn start_ahead(ms: [i64; 2]) -> Self {
+        let [one, two] = ms.map(|ms| move |args: &[&str]| RedisServer::start_ahead(ms, args));
+        Self::start_each(one, two)
+    }
+
+    fn start_each(
+        first: impl Fn(&[&str]) -> RedisServer,
+        second: impl Fn(&[&str]) -> RedisServer,
+    ) -> Self {
         let user = ["--user", "replica", "on", ">secret", "+psync", "+replconf", "+ping"];
         let rule = acl_rule("");
         let app = ["--user", USER, "on", "nopass"].into_iter().chain(rule.split_whitespace());
@@ -58,10 +76,10 @@ impl SentinelServers {
         let access = [&user[..], &app[..], &access[..]].concat();
         let fast = ["--repl-diskless-sync-delay", "0", "--repl-backlog-size", "16mb"];
         let args = [&access[..], &fast[..]].concat();
-        let primary = RedisServer::start_with(&args);
+        let primary = first(&args);
         let port = primary.port().to_string();
         let of = ["--replicaof", "127.0.0.1", &port];
-        let replica = RedisServer::start_with(&[&args[..], &of[..]].concat());
+        let replica = second(&[&args[..], &of[..]].concat());
         let sentinels = (0..3).map(|_| Sentinel::start(primary.port())).collect();
         Self { servers: [primary, replica], sentinels }
     }
@@ -108,7 +126,7 @@ impl Sentinel {
         let program = std::env::var_os("REDIS_SERVER").unwrap_or_else(|| "redis-server".into());
         let mut command = Command::new(program);
         let log = fs::File::create(dir.path().join("log")).expect("the log file is created");
-        command.arg(path).arg("--sentinel").stdout(log);
+        command.arg(path).arg("--sentinel").stdout(log).stderr(Stdio::null());
         let mut process = Process::default();
         process.start(&mut command, "See `RedisServer` on how to install it");
         assert!(process.answers(port, "PING", &["+PONG"]), "a sentinel does not come up");

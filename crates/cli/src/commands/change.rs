@@ -3,21 +3,20 @@ use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use crinkle_backplane::RedisBackplane;
-use crinkle_core::l2::Raw;
+use crinkle_core::l2::{L2, Raw};
+use crinkle_core::protocol::record::Lease;
 use crinkle_core::{Barrier, Cache, EntryOptions, Receipt, Settings};
 use crinkle_l2_redis::RedisL2;
 use serde::Serialize;
+use tokio::time::timeout;
 
+use super::inspect::redis_key;
 use crate::args::{Command, Consent, Global};
-use crate::failure::{Failure, OK};
+use crate::failure::{FOUND, Failure, OK};
 use crate::output::{Hex, Number, Out};
 use crate::server::Server;
 
-/// The longest life that a cache allows. What this process asks of the ledger must not make it forget a
-/// barrier that the caches still need, whatever their `max_lifetime` is.
-const LONGEST_LIFE: Duration = Duration::from_secs(366 * 86_400);
-
-/// Likewise: the caches fold their old barriers themselves.
+/// The caches fold their old barriers themselves.
 const NEVER_FOLD: usize = 1 << 40;
 
 /// What was done.
@@ -29,6 +28,9 @@ struct Done {
     change: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<String>,
+    /// Whether L2 held anything of the key before; `None` if it did not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    found: Option<bool>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tags: Vec<String>,
     /// The ledger's number, for tags and clears.
@@ -50,6 +52,7 @@ pub(crate) async fn run(global: &Global, command: &Command, out: Out) -> Result<
         address: server.address.clone(),
         change: change(command),
         key: None,
+        found: None,
         tags: Vec::new(),
         epoch: None,
         number: None,
@@ -64,6 +67,9 @@ pub(crate) async fn run(global: &Global, command: &Command, out: Out) -> Result<
         return Err(Failure::usage("no command that changes something"));
     };
     agree(consent, &done)?;
+    if let Some(key) = &done.key {
+        done.found = found(&server, prefix, key).await;
+    }
     let cache = cache(&server, prefix)?;
     let receipt = carry_out(&cache, &done).await;
     // Nothing is left to drain: whatever was to be done was waited for.
@@ -74,7 +80,15 @@ pub(crate) async fn run(global: &Global, command: &Command, out: Out) -> Result<
         (done.epoch, done.number) = (Some(Hex(epoch)), Number::of(number));
     }
     out.show(&done)?;
-    Ok(OK)
+    Ok(if done.found == Some(false) { FOUND } else { OK })
+}
+
+/// Tells whether the key exists on the server; `None` if the server does not answer.
+async fn found(server: &Server, prefix: &str, key: &str) -> Option<bool> {
+    let key = redis_key(prefix, key);
+    let store = RedisL2::new(server.client.clone());
+    let read = timeout(server.limit, store.read(&key, None)).await.ok()?.ok()?;
+    Some(read.found.is_some() || read.lease != Lease::None)
 }
 
 fn change(command: &Command) -> &'static str {
@@ -94,16 +108,14 @@ fn cache(server: &Server, prefix: &str) -> Result<Cache<Raw>, Failure> {
     let options =
         EntryOptions::new(Duration::from_secs(1)).l2_soft_timeout(limit).l2_hard_timeout(limit);
     // Room for a poll and its answers, however slow they may be.
-    let settings = Settings::default()
-        .capacity(1)
-        .max_lifetime(LONGEST_LIFE)
-        .coherence_lease(limit * 4 + Duration::from_secs(10));
+    let settings =
+        Settings::default().capacity(1).coherence_lease(limit * 4 + Duration::from_secs(10));
     let built = Cache::builder("crinkle-cli")
         .codec(Raw)
         .key_prefix(prefix)
         .settings(settings)
         .default_options(options)
-        .l2(RedisL2::new(server.client.clone()).with_barriers(NEVER_FOLD))
+        .l2(RedisL2::new(server.client.clone()).visiting().with_barriers(NEVER_FOLD))
         .backplane(RedisBackplane::new(server.client.clone()))
         .build();
     built.map_err(|error| Failure::usage(error.to_string()))
@@ -179,8 +191,17 @@ impl fmt::Display for Done {
             write!(f, " at {}", Number::or_never(self.number.as_ref()))?;
         }
         match self.subscribers {
-            Some(nodes) => write!(f, "; listening nodes: {nodes}."),
-            None => write!(f, "."),
+            Some(nodes) => write!(f, "; listening nodes: {nodes}.")?,
+            None => write!(f, ".")?,
         }
+        if self.found == Some(false) {
+            write!(
+                f,
+                " There was no record of this key in Redis; the nodes were told all the same. Is the key right? \
+                 `crinkle keys --prefix {}` lists those that are there.",
+                self.prefix
+            )?;
+        }
+        Ok(())
     }
 }

@@ -93,7 +93,7 @@ pub(crate) async fn run(global: &Global, key: &str, out: Out) -> Result<u8, Fail
     Ok(if ["absent", "unreadable"].contains(&shown.kind) { FOUND } else { OK })
 }
 
-fn redis_key(prefix: &str, key: &str) -> String {
+pub(crate) fn redis_key(prefix: &str, key: &str) -> String {
     if key.len() <= LONGEST_PLAIN_KEY {
         return format!("{prefix}v1:e:{key}");
     }

@@ -6,9 +6,9 @@ use std::time::Duration;
 use crinkle_core::backplane::message::{Body, KeyOp, Message, decode};
 use crinkle_core::protocol::TagHash;
 use crinkle_core::protocol::ledger::{Strength, Target};
-use crinkle_l2_redis::redis::RedisResult;
-use crinkle_l2_redis::redis::aio::PubSubStream;
+use crinkle_l2_redis::redis::{Msg, RedisResult};
 use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
 use serde::Serialize;
 
 use crate::args::{Global, Watch};
@@ -96,11 +96,11 @@ pub(crate) async fn run(global: &Global, what: &Watch, out: Out) -> Result<u8, F
     Ok(OK)
 }
 
-async fn subscribed(server: &Server, channel: &str) -> RedisResult<PubSubStream> {
+async fn subscribed(server: &Server, channel: &str) -> RedisResult<BoxStream<'static, Msg>> {
     server.client.subscribe(&[channel.to_owned()]).await
 }
 
-async fn again(server: &Server, channel: &str) -> PubSubStream {
+async fn again(server: &Server, channel: &str) -> BoxStream<'static, Msg> {
     loop {
         tokio::time::sleep(PAUSE).await;
         if let Ok(messages) = subscribed(server, channel).await {

@@ -4,6 +4,7 @@ mod error;
 mod forward;
 mod memory;
 pub mod message;
+pub(crate) mod outgoing;
 pub(crate) mod publish;
 pub(crate) mod receive;
 

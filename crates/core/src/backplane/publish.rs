@@ -1,10 +1,13 @@
 //! What this node says to the others.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::join_all;
+use parking_lot::Mutex;
 use tokio::time::timeout;
 use tracing::Instrument;
 
@@ -16,6 +19,9 @@ use crate::protocol::ledger::{Advanced, Removal};
 use crate::protocol::{KeyHash, PublisherId, Version};
 use crate::telemetry::{Telemetry, spans};
 
+/// How many numbers that were never sent are remembered; of more, the others find out by themselves.
+const MAX_UNUSED: usize = 1024;
+
 /// The backplane of one cache, with this node's place on it.
 #[derive(Debug)]
 pub(crate) struct Bus {
@@ -24,6 +30,8 @@ pub(crate) struct Bus {
     own_channel: String,
     me: PublisherId,
     next: AtomicU64,
+    /// Numbers that were never sent, and of which nobody could be told.
+    unused: Mutex<BTreeSet<u64>>,
     fused: Fused,
     telemetry: Arc<Telemetry>,
 }
@@ -49,7 +57,8 @@ impl Bus {
     ) -> Self {
         let channel = format!("{prefix}v1:ch");
         let own_channel = format!("{prefix}v1:hb:{:032x}", me.0);
-        Self { backplane, channel, own_channel, me, next: AtomicU64::new(1), fused, telemetry }
+        let (next, unused) = (AtomicU64::new(1), Mutex::default());
+        Self { backplane, channel, own_channel, me, next, unused, fused, telemetry }
     }
 
     /// Whether L2 announces the records that it writes.
@@ -91,13 +100,28 @@ impl Bus {
     /// Fills the place of a message that was certainly never sent, so that nobody misses it.
     pub(crate) async fn void(&self, seq: u64, limit: Duration) {
         let message = message::heartbeat(self.me, seq, 0, 0);
-        let _ = self.publish(&self.channel, message, limit).await;
+        if self.publish(&self.channel, message, limit).await.is_err() {
+            let mut unused = self.unused.lock();
+            if unused.len() < MAX_UNUSED {
+                unused.insert(seq);
+            }
+        }
     }
 
-    /// The message for L2 to publish while it numbers a removal; `None` if it cannot.
-    pub(crate) fn announce_removal(&self, removal: &Removal) -> Option<AnnounceRemoval> {
-        (self.fused != Fused::Nothing)
-            .then(|| message::removal(self.me, self.take(), &self.channel, removal))
+    /// Tells what could not be told before of numbers that were never sent.
+    pub(crate) async fn void_again(&self, limit: Duration) {
+        let unused = std::mem::take(&mut *self.unused.lock());
+        let voiding = unused.into_iter().map(|seq| self.void(seq, limit));
+        join_all(voiding).await;
+    }
+
+    /// The message for L2 to publish while it numbers a removal, with its sequence number; `None` if it
+    /// cannot.
+    pub(crate) fn announce_removal(&self, removal: &Removal) -> Option<(u64, AnnounceRemoval)> {
+        (self.fused != Fused::Nothing).then(|| {
+            let seq = self.take();
+            (seq, message::removal(self.me, seq, &self.channel, removal))
+        })
     }
 
     /// Around a write that L2 does not announce: says that it begins, or that it is done.
@@ -117,17 +141,20 @@ impl Bus {
         Ok(())
     }
 
-    /// After a removal was numbered by an L2 that has not announced it.
+    /// After a removal was numbered by an L2 that has not announced it. `seq` is the number that it was to
+    /// announce it with.
     pub(crate) async fn publish_removal(
         &self,
         removal: &Removal,
+        seq: Option<u64>,
         numbers: Advanced,
         limit: Duration,
     ) -> Result<(), BackplaneError> {
         if numbers.announced {
             return Ok(());
         }
-        let open = message::removal(self.me, self.take(), &self.channel, removal);
+        let seq = seq.unwrap_or_else(|| self.take());
+        let open = message::removal(self.me, seq, &self.channel, removal);
         self.publish(&self.channel, message::numbered(&open, numbers), limit).await?;
         self.telemetry.published(Notice::Removal);
         Ok(())

@@ -1,7 +1,7 @@
 //! What this node hears, and what becomes of its subscription.
 //!
 //! One task: subscribe, apply every message in order, and when the subscription ends start over with
-//! back-off and full jitter. Coming up is a doubt (what happened before is unknown), not a flush.
+//! back-off and full jitter, which start over only once a subscription has lasted for a while. Coming up is a doubt (what happened before is unknown), not a flush.
 
 use std::collections::HashMap;
 use std::pin::pin;
@@ -9,31 +9,42 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::message::{self, Body, KeyOp, Message};
 use super::publish::Bus;
-use super::{Incoming, Subscription};
+use super::{BackplaneError, Incoming, Subscription};
 use crate::cache::Inner;
 use crate::clock::Moment;
 use crate::events::{Event, Notice};
+use crate::l2::deadline::settles_after;
 use crate::protocol::session::{Doubt, Peers};
 use crate::protocol::{KeyHash, PublisherId, Version};
-use crate::telemetry::spans;
+use crate::telemetry::{Fault, spans};
 
 /// How long a hole in a publisher's sequence may take to fill before it is a loss.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// How long an announced write may take to be confirmed before it is a doubt.
+/// How long an announced write may take to be confirmed before it is a doubt; two polls at most, as its
+/// publisher may be gone, and what it wrote is to be seen within three.
 const CONFIRMATION: Duration = Duration::from_secs(3);
 
-/// How long the echoes of own writes are news after one whose outcome is unknown.
+/// How long the echoes of own writes are news after one whose outcome is unknown, beyond the time for which
+/// it may still run.
 const STRAGGLING: Duration = Duration::from_secs(60);
 
 /// How many announced writes are remembered; more are one doubt.
 const MAX_UNCONFIRMED: usize = 10_000;
+
+/// The longest pause between two attempts to subscribe.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// How long a subscription must have lasted for the next attempt to come at once: one that is accepted and then killed
+/// (an output buffer limit, an ACL, a proxy) is tried as seldom as one that is refused.
+const STEADY: Duration = LONGEST_PAUSE;
 
 /// What was heard but is not settled.
 #[derive(Debug, Default)]
@@ -59,8 +70,9 @@ impl Hearsay {
     }
 
     /// The outcome of an own write is unknown: its echo will be news.
-    pub(crate) fn straggle(&self, now: Moment) {
-        self.straggling.fetch_max((now + STRAGGLING).as_nanos(), Ordering::Relaxed);
+    pub(crate) fn straggle(&self, now: Moment, limit: Duration) {
+        let until = now + settles_after(limit) + STRAGGLING;
+        self.straggling.fetch_max(until.as_nanos(), Ordering::Relaxed);
     }
 
     pub(crate) fn peers(&self) -> usize {
@@ -97,16 +109,24 @@ pub(crate) async fn run<C: Send + Sync + 'static>(inner: Arc<Inner<C>>) {
         };
         match subscribed {
             Ok(Ok(mut subscription)) => {
-                failures = 0;
+                let since = Instant::now();
+                // A request to resubscribe that is left over concerns the subscription before.
+                let _ = inner.hearsay.resubscribe.notified().now_or_never();
                 connected(&inner);
                 listen(&inner, bus, &mut *subscription).await;
                 disconnected(&inner);
+                if since.elapsed() >= STEADY {
+                    failures = 0;
+                }
             }
             Ok(Err(error)) => {
-                inner.telemetry.backplane_failed(&error);
-                tracing::debug!(%error, "cannot subscribe; trying again");
+                // The reason first: whoever waits for the link names it.
+                cannot_subscribe(&inner, &error);
+                inner.link.modify(|link| link.subscribe_refused = error.is_refused());
             }
-            Err(_) => tracing::debug!("subscribing takes too long; trying again"),
+            Err(_) => {
+                cannot_subscribe(&inner, &BackplaneError::new("subscribing takes too long"));
+            }
         }
         if inner.closing.is_cancelled() {
             return;
@@ -121,10 +141,16 @@ pub(crate) async fn run<C: Send + Sync + 'static>(inner: Arc<Inner<C>>) {
     }
 }
 
+fn cannot_subscribe<C>(inner: &Inner<C>, error: &BackplaneError) {
+    inner.telemetry.backplane_failed(error);
+    inner.telemetry.fault(Fault::Unsubscribed, &error.to_string());
+    tracing::debug!(cache = &*inner.name, %error, "cannot subscribe; trying again");
+}
+
 /// Full jitter: uniform below a bound that doubles from 50 ms to 5 s.
 fn back_off<C>(inner: &Inner<C>, failures: u32) -> Duration {
     let bound = Duration::from_millis(50) * 2_u32.saturating_pow(failures.min(7));
-    let bound = crate::clock::nanos(bound.min(Duration::from_secs(5)));
+    let bound = crate::clock::nanos(bound.min(LONGEST_PAUSE));
     Duration::from_nanos(inner.entropy.below(bound))
 }
 
@@ -133,10 +159,11 @@ fn connected<C>(inner: &Inner<C>) {
     if !sabotaged!(ReconnectKeepsSession) {
         inner.doubt(Doubt::Connected);
     }
-    inner.link.modify(|link| link.subscribed = true);
+    inner.link.modify(|link| (link.subscribed, link.subscribe_refused) = (true, false));
+    inner.telemetry.fault_over(Fault::Unsubscribed);
     inner.telemetry.tell(|| Event::Subscription { up: true });
     inner.node.sync_wanted.notify_one();
-    tracing::debug!("subscribed to the backplane");
+    tracing::debug!(cache = &*inner.name, "subscribed to the backplane");
 }
 
 /// No new session yet: what was proven before holds until its lease ends, or until a poll is
@@ -146,7 +173,14 @@ fn disconnected<C>(inner: &Inner<C>) {
     inner.link.modify(|link| link.subscribed = false);
     inner.telemetry.tell(|| Event::Subscription { up: false });
     if !inner.closing.is_cancelled() {
-        tracing::warn!("lost the backplane subscription; subscribing again");
+        inner.telemetry.fault(Fault::Unsubscribed, "the subscription ended");
+    }
+}
+
+/// Notes that the subscription ended with the runtime of its task.
+pub(crate) fn left<C>(inner: &Inner<C>) {
+    if inner.link.read().subscribed {
+        disconnected(inner);
     }
 }
 
@@ -210,7 +244,7 @@ fn apply<C>(inner: &Inner<C>, bus: &Bus, message: Message) {
                 return;
             }
             if op == KeyOp::Before {
-                let due = now + CONFIRMATION;
+                let due = now + CONFIRMATION.min(inner.settings.poll * 2);
                 if inner.hearsay.expect(message.publisher, key, version, due) {
                     inner.doubt(Doubt::Unconfirmed);
                 }

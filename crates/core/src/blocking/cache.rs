@@ -9,6 +9,7 @@ use crate::error::{BoxError, Error, ErrorKind};
 use crate::factory::FactoryContext;
 use crate::l2::Codec;
 use crate::protocol::KeyHash;
+use crate::runtime::Home;
 use crate::write::Receipt;
 
 /// A [`crate::Cache`] whose calls wait. Cheap to clone; see [the module](super) for where they may.
@@ -25,7 +26,7 @@ use crate::write::Receipt;
 /// ```
 pub struct Cache<C = DefaultCodec> {
     cache: crate::Cache<C>,
-    runtime: Option<Handle>,
+    runtime: Option<Home>,
 }
 
 impl<C: Send + Sync + 'static> Cache<C> {
@@ -39,7 +40,7 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// other threads than those that call, and allow as many blocking threads as there may be loads.
     #[must_use]
     pub fn on(cache: crate::Cache<C>, runtime: Handle) -> Self {
-        Self { cache, runtime: Some(runtime) }
+        Self { cache, runtime: Some(Home::on(&runtime)) }
     }
 
     /// The async handle of the same cache, to make requests of, and for what does not wait
@@ -65,7 +66,7 @@ impl<C: Send + Sync + 'static> Cache<C> {
     ///
     /// Those of the request; [`ErrorKind::WouldBlock`] if it would have to wait and this thread must
     /// not (within a `LocalSet` of a multi-thread runtime it has begun then, and is dropped);
-    /// [`ErrorKind::Closed`] if the system has no thread for the shared runtime.
+    /// [`ErrorKind::NoRuntime`] if the system has no thread for the shared runtime.
     pub fn wait<T, R>(&self, request: R) -> Result<T, Error>
     where
         R: IntoFuture<Output = Result<T, Error>>,
@@ -79,8 +80,12 @@ impl<C: Send + Sync + 'static> Cache<C> {
 
     fn runtime(&self) -> Result<Handle, Error> {
         let place = || self.cache.inner().place(None);
-        let shared = |error| Error::with_source(ErrorKind::Closed, place(), "", error);
-        self.runtime.clone().map_or_else(|| runtime().map_err(shared), Ok)
+        let none = |error| Error::with_source(ErrorKind::NoRuntime, place(), "", error);
+        match &self.runtime {
+            Some(home) => home.place().map(|place| place.handle().clone()),
+            None => runtime(),
+        }
+        .map_err(none)
     }
 
     /// Answers from the cache, or loads, stores and answers. The factory runs on another thread.
@@ -175,6 +180,19 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// As [`crate::Cache::remove`], and as [`wait`](Cache::wait).
     pub fn remove(&self, key: &(impl AsRef<str> + ?Sized)) -> Result<Receipt, Error> {
         self.wait(self.cache.remove(key))
+    }
+
+    /// Removes a key and every entry that carries one of the tags, in one round trip.
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::Remove::and_tags`], and as [`wait`](Cache::wait).
+    pub fn remove_and_tags<S: Into<String>>(
+        &self,
+        key: &(impl AsRef<str> + ?Sized),
+        tags: impl IntoIterator<Item = S>,
+    ) -> Result<Receipt, Error> {
+        self.wait(self.cache.remove(key).and_tags(tags))
     }
 
     /// Makes a key stale everywhere; fail-safe may still use it.

@@ -5,6 +5,7 @@ use tokio::task::spawn_blocking;
 
 use crate::error::BoxError;
 use crate::factory::FactoryContext;
+use crate::flight::nesting::carried;
 
 /// What [`factory`] makes returns.
 pub type Loading<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
@@ -33,7 +34,7 @@ where
 {
     |context| {
         Box::pin(async {
-            match spawn_blocking(|| load(context).map_err(Into::into)).await {
+            match spawn_blocking(carried(|| load(context).map_err(Into::into))).await {
                 Ok(result) => result,
                 Err(ended) => match ended.try_into_panic() {
                     Ok(panic) => resume_unwind(panic),

@@ -5,12 +5,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join;
 use futures_util::stream::{self, StreamExt};
 
 use super::requests::{
     entry_options, load_options, read_options, setters, store_options, write_options,
 };
-use super::{Cache, Inner};
+use super::{Cache, Inner, attend};
 use crate::entry::Cached;
 use crate::error::{BoxError, Error};
 use crate::factory::loader;
@@ -68,7 +69,7 @@ batch! {
 
 /// The keys of a batch, one after the other in one string.
 #[derive(Default)]
-struct Keys {
+pub(super) struct Keys {
     text: String,
     ends: Vec<usize>,
 }
@@ -79,7 +80,11 @@ impl Keys {
         self.ends.push(self.text.len());
     }
 
-    fn len(&self) -> usize {
+    pub(super) fn of<'k>(keys: impl IntoIterator<Item = &'k str>) -> Self {
+        owned(keys)
+    }
+
+    pub(super) fn len(&self) -> usize {
         self.ends.len()
     }
 
@@ -88,7 +93,7 @@ impl Keys {
         &self.text[begin..self.ends[place]]
     }
 
-    fn iter(&self) -> impl Iterator<Item = &str> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &str> {
         (0..self.len()).map(|place| self.at(place))
     }
 }
@@ -105,13 +110,14 @@ fn owned(keys: impl IntoIterator<Item: AsRef<str>>) -> Keys {
     owned
 }
 
-fn calls<'k, C: Send + Sync + 'static>(
+pub(super) fn calls<'k, C: Send + Sync + 'static>(
     cache: &Cache<C>,
     keys: impl IntoIterator<Item = &'k str>,
     options: &Choices,
     tags: &[String],
 ) -> Result<Vec<Call>, Error> {
     let inner = cache.inner();
+    inner.check_runtime(None)?;
     keys.into_iter()
         .map(|key| {
             inner.check_key(key)?;
@@ -291,7 +297,7 @@ where
                         }
                     }),
                 );
-            spans::call(span, set).await
+            join(spans::call(span, set), attend(inner)).await.0
         })
     }
 }
@@ -299,6 +305,10 @@ where
 impl<'a, C: Send + Sync + 'static> RemoveMany<'a, C> {
     pub(super) fn new(cache: &'a Cache<C>, keys: impl IntoIterator<Item: AsRef<str>>) -> Self {
         Self { cache, keys: owned(keys), options: Choices::default() }
+    }
+
+    pub(super) fn into_parts(self) -> (&'a Cache<C>, Keys, Choices) {
+        (self.cache, self.keys, self.options)
     }
 
     write_options!();
@@ -327,20 +337,28 @@ impl<'a, C: Send + Sync + 'static> IntoFuture for RemoveMany<'a, C> {
             for call in &calls {
                 call.options.validate(&inner.place(Some(&call.key)))?;
             }
-            // All of them hold here before the first is sent.
-            let unsent = write::Unsent::hide(inner, &calls);
             let span = spans::remove_many(&inner.telemetry, calls.len());
-            let remove = together(calls.into_iter().map(|call| {
-                let unsent = &unsent;
-                async move {
-                    let remove = write::remove(inner, &call.key, &call.options);
-                    unsent.send(&call.key);
-                    remove.await
-                }
-            }));
-            spans::call(span, remove).await
+            join(spans::call(span, remove_all(inner, calls)), attend(inner)).await.0
         })
     }
+}
+
+/// Removes these keys side by side.
+pub(super) async fn remove_all<C: Send + Sync + 'static>(
+    inner: &Arc<Inner<C>>,
+    calls: Vec<Call>,
+) -> Result<Receipt, Error> {
+    // All of them hold here before the first is sent.
+    let unsent = write::Unsent::hide(inner, &calls);
+    let remove = calls.into_iter().map(|call| {
+        let unsent = &unsent;
+        async move {
+            let remove = write::remove(inner, &call.key, &call.options);
+            unsent.send(&call.key);
+            remove.await
+        }
+    });
+    together(remove).await
 }
 
 /// Runs writes side by side, so that they share round trips. All of them are run, whatever becomes of

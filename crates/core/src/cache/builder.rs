@@ -1,18 +1,19 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::background::Background;
+use super::inner::OUTSIDE;
 use super::regions::{self, Parts, Region};
-use super::{Cache, DefaultCodec, Inner, Link, Regions};
+use super::{Cache, DefaultCodec, Inner, Link, Regions, background};
 use crate::backplane::Backplane;
 use crate::backplane::publish::{Bus, Fused};
-use crate::backplane::receive::{self, Hearsay};
+use crate::backplane::receive::Hearsay;
 use crate::board::Board;
 use crate::clock::{Clock, SystemClock};
-use crate::coherence::{CoherenceLease, Node, Shadow, mend, poll};
+use crate::coherence::{CoherenceLease, Node, Owed, Shadow};
 use crate::entropy::Entropy;
 use crate::error::{Error, ErrorKind, Place};
 use crate::flight::Flights;
@@ -23,6 +24,8 @@ use crate::options::{EntryOptions, Eviction, PerKey, Settings};
 use crate::protocol::ledger::Authority;
 use crate::read::Checks;
 use crate::recovery::Recovery;
+use crate::runtime::{Home, Owner};
+use crate::sweep::{self, Sweeper};
 use crate::telemetry::{self, Counters, Observed, Telemetry};
 use crate::write::removal::begin_locally;
 
@@ -174,8 +177,11 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
         self
     }
 
-    /// Makes every random identity follow from a seed, for tests. Two nodes of one cache must never
-    /// have the same seed.
+    /// Makes every random identity follow from a seed, for tests alone, and so only with the feature
+    /// `testing`: a node that comes back with the seed it had would give its new records the versions of
+    /// its old ones, and versions are compared for equality. Two nodes of one cache must never have the
+    /// same seed.
+    #[cfg(feature = "testing")]
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
@@ -245,12 +251,15 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
     }
 
     /// Builds the cache. With an L2 it must be called within a tokio runtime, on which the
-    /// background tasks run; connecting happens there, so a server that is down is no error.
+    /// background tasks run, and the loads; connecting happens there, so a server that is down is no error.
+    /// Without one, the runtime of the first call is that of the loads. If it ends before the cache
+    /// does, they go on on a thread of this process that is started for that.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::InvalidOptions`] names the setting that is out of range or contradicts another: a
-    /// backplane without an L2 or a ledger, an L2 outside a tokio runtime, a region whose L2 names no bus.
+    /// backplane without an L2 or a ledger, a region whose L2 names no bus. [`ErrorKind::NoRuntime`] for an L2
+    /// outside a tokio runtime.
     pub fn build(mut self) -> Result<Cache<C>, Error> {
         let place = Place { cache: self.name.as_str().into(), key: None };
         let prefix = self.check(&place)?;
@@ -259,13 +268,12 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
         let cache = Cache::new(Inner { regions, ..self.assemble(&prefix, true) });
         let inner = cache.inner();
         if distributed {
-            inner.spawn(poll::run(Arc::clone(inner)))?;
-            inner.spawn(mend::run(Arc::clone(inner)))?;
-            inner.spawn(receive::run(Arc::clone(inner)))?;
+            background::start(inner)?;
         } else {
             begin_locally(inner);
         }
         telemetry::begin(inner)?;
+        sweep::ensure(inner);
         Ok(cache)
     }
 
@@ -335,10 +343,9 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
         if !self.regions.is_empty() && self.l2.is_none() {
             return Err(refuse("other regions without an L2 in this one".to_owned()));
         }
-        if self.l2.is_some() && Handle::try_current().is_err() {
-            return Err(refuse(
-                "an L2 needs a tokio runtime; call build from within one".to_owned(),
-            ));
+        if self.l2.is_some() && tokio::runtime::Handle::try_current().is_err() {
+            let what = format!("an L2 needs background tasks; {OUTSIDE}");
+            return Err(Error::new(ErrorKind::NoRuntime, place.clone(), what));
         }
         let (lease, poll) = (self.settings.coherence_lease, self.settings.poll);
         let answer = self.defaults.l2_hard_timeout;
@@ -355,9 +362,10 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
         let entropy = Entropy::new(self.seed);
         let me = entropy.publisher();
         let (name, redact): (Arc<str>, _) = (self.name.into(), self.settings.redact_keys);
-        let telemetry = Telemetry::new(Arc::clone(&name), Arc::clone(&self.clock), redact);
-        let telemetry = Arc::new(telemetry);
         let store_bus = self.l2.as_ref().and_then(|l2| l2.bus());
+        let bus = self.backplane.as_ref().and_then(|backplane| backplane.bus());
+        let telemetry = Telemetry::new(Arc::clone(&name), Arc::clone(&self.clock), redact);
+        let telemetry = Arc::new(telemetry.at(store_bus.as_ref(), bus.as_ref()));
         let bus = self.backplane.map(|backplane| {
             let fused = match store_bus.is_some() && store_bus == backplane.bus() {
                 true if self.ledger_only => Fused::Removals,
@@ -366,26 +374,26 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
             };
             Bus::new(backplane, prefix, me, fused, Arc::clone(&telemetry))
         });
-        let lease = match &self.l2 {
-            Some(_) => CoherenceLease::new(self.settings.coherence_lease),
-            None => CoherenceLease::forever(),
-        };
+        let lease = self.l2.as_ref().map(|_| self.settings.coherence_lease);
+        let lease = lease.map_or_else(CoherenceLease::forever, CoherenceLease::new);
         let failures = self.settings.breaker_failures;
         let holds_records = !self.ledger_only;
         let l2 = self.l2.map(|l2| {
             let store = Arc::new(Observed::new(l2, Arc::clone(&telemetry)));
             Access::new(store, prefix, failures, Arc::clone(&telemetry), holds_records)
         });
-        let counters = Counters::default();
         if self.settings.trace_hits {
             telemetry.l1_hits.watch();
         }
         Inner {
+            home: Home::new(if l2.is_some() { Owner::Tasks } else { Owner::Loads }),
             name,
+            id: format!("{:032x}", me.0).into(),
             codec: self.codec,
             codec_id: self.codec_id,
             enabled,
             l1: L1::new(&self.settings, Arc::clone(&telemetry)),
+            sweeper: Sweeper::default(),
             recovery: Recovery::new(self.settings.recovery_keys),
             settings: self.settings,
             defaults: self.defaults,
@@ -398,12 +406,15 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
             l2,
             own_ledger: Mutex::new(Authority::default()),
             bus,
-            counters,
+            counters: Counters::default(),
             telemetry,
             tasks: TaskTracker::new(),
+            background: Background::default(),
             closing: CancellationToken::new(),
             link: Board::new(Link::default()),
             hearsay: Hearsay::default(),
+            owed: Owed::default(),
+            unread: crate::read::Unread::default(),
             shadow: Shadow::default(),
             checks: Checks::default(),
             regions: Regions::default(),

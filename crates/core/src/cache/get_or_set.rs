@@ -122,6 +122,7 @@ where
 {
     type Output = Result<Cached<T>, Error>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         if let State::New(request) = &this.state {
@@ -157,6 +158,9 @@ where
 
 type Running<T> = Pin<Box<dyn Future<Output = Result<Cached<T>, Error>> + Send>>;
 
+/// Out of the way of a hit: what is boxed is built on the stack first.
+#[cold]
+#[inline(never)]
 fn slow<T, C, F, G, Fut, E>(
     request: GetOrSet<'_, T, C, F, G>,
     hash: KeyHash,
@@ -172,6 +176,7 @@ where
 {
     let inner = Arc::clone(request.cache.inner());
     inner.check_key(request.key)?;
+    inner.check_runtime(Some(request.key))?;
     let (call, factory, default) = taken(request, hash);
     let span = spans::get_or_set(&inner.telemetry, &call.key);
     let run = read::run(inner, call, boxed(factory), default);

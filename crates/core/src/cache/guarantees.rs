@@ -36,7 +36,7 @@ pub struct Guarantees {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Guarantee {
-    /// Its number, `S1` to `S15`.
+    /// Its number, `S1` to `S18`.
     pub id: &'static str,
     /// What it says.
     pub says: &'static str,
@@ -98,7 +98,7 @@ impl fmt::Display for Guarantees {
     }
 }
 
-const PROMISES: [(&str, &str); 15] = [
+const PROMISES: [(&str, &str); 18] = [
     (
         "S1",
         "after a removal by tag or a clear returned, nothing loaded before is fresh on its node",
@@ -120,9 +120,15 @@ const PROMISES: [(&str, &str); 15] = [
     ("S13", "any bytes in L2 or on the backplane are a value, a miss or ignored"),
     ("S14", "one load per key and node, and one in all while L2 answers"),
     ("S15", "a receipt says how far a write got"),
+    ("S16", "a strict read answers nothing that any node had replaced before it began"),
+    (
+        "S17",
+        "what is written after a removal by tag or a clear returned anywhere is not hidden by it, or its receipt says so; in a Cluster, or with a store that compares and swaps, within a poll",
+    ),
+    ("S18", "callers that share a load each get what their own options say of its outcome"),
 ];
 
-const WITH_PLAIN: [(&str, &str); 7] = [
+const WITH_PLAIN: [(&str, &str); 9] = [
     ("S2", "of two removals by tag at one moment, one may need a poll more"),
     (
         "S3",
@@ -133,10 +139,14 @@ const WITH_PLAIN: [(&str, &str); 7] = [
     ("S10", "an expire that overlaps a set on another node can put the older value back, expired"),
     ("S14", "two nodes that ask at one moment may both load"),
     ("S15", "`Done` says that L2 took the write, not that a write at the same moment has left it"),
+    ("S16", "of two removals by tag at one moment, one may need a poll more"),
+    ("S17", "of two removals by tag at one moment, one may need a poll more"),
 ];
 
-const LEDGER_ONLY: [(&str, &str); 1] =
-    [("S14", "values stay on their node, so each node loads its own")];
+const LEDGER_ONLY: [(&str, &str); 2] = [
+    ("S14", "values stay on their node, so each node loads its own"),
+    ("S17", "a node learns of removals on others from the backplane, or from its next poll"),
+];
 
 const WITHOUT_BACKPLANE: [(&str, &str); 1] = [(
     "S3",

@@ -2,15 +2,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Inner, RegionHealth};
+use crate::l2::access::Access;
 
 /// How a cache stands with L2, the backplane and its peers, at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Health {
-    /// Whether L2 is being used; `None` without one. False while it is left alone after failures.
-    pub l2_up: Option<bool>,
-    /// Whether a subscription is in force; `None` without a backplane.
-    pub subscribed: Option<bool>,
+    /// The id of this node, as `crinkle watch` prints it: new with every start.
+    pub node: Arc<str>,
+    /// Whether the cache has an L2.
+    pub has_l2: bool,
+    /// Whether L2 answers and is used. False before its first answer, while it refuses this client, while it or
+    /// one of its servers is left alone after failures ([`l2_servers`](Health::l2_servers) says which), and
+    /// without one.
+    pub l2_up: bool,
+    /// The servers of an L2 that has several, such as the primaries of a cluster, in the order of their
+    /// names. Keys on a server that is left alone do without L2; the others go on as ever.
+    pub l2_servers: Vec<ServerHealth>,
+    /// Whether the cache has a backplane.
+    pub has_backplane: bool,
+    /// Whether a subscription to the backplane is in force. False without one.
+    pub subscribed: bool,
     /// Whether entries are known to be in step: within the coherence lease L2 has answered a poll of
     /// the ledger and the own heartbeat was heard. While false, entries are verified one by one.
     pub coherent: bool,
@@ -33,8 +45,10 @@ pub struct Health {
     pub in_flight: usize,
     /// About how many entries L1 holds.
     pub entries: u64,
-    /// How long what [`coherent`](Health::coherent) said at the last poll has been so.
-    pub coherent_since: Duration,
+    /// How long it has been coherent, by the last poll; `None` if it is not.
+    pub coherent_since: Option<Duration>,
+    /// How long it has not been coherent, by the last poll; `None` if it is.
+    pub incoherent_since: Option<Duration>,
     /// How old the last comparison with the ledger is; counted from the origin of the clock before
     /// the first. `None` without an L2.
     pub ledger_lag: Option<Duration>,
@@ -44,6 +58,16 @@ pub struct Health {
     pub last_backplane_error: Option<LastError>,
     /// The other regions that removals are relayed to.
     pub regions: Vec<RegionHealth>,
+}
+
+/// How a cache stands with one server of its L2.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ServerHealth {
+    /// Its name, as the store has it: host and port.
+    pub name: Arc<str>,
+    /// Whether it is being used. False while it is left alone after failures.
+    pub up: bool,
 }
 
 /// What went wrong last.
@@ -66,15 +90,28 @@ impl Health {
     pub(super) fn of<C>(inner: &Inner<C>) -> Self {
         let (known, now) = (inner.node.known(), inner.now());
         let heard = inner.node.lease.heard_at();
-        let (l2, backplane, since) = {
+        let (l2, backplane, (coherent, since)) = {
             let trouble = inner.telemetry.trouble.lock();
-            (trouble.l2.clone(), trouble.backplane.clone(), trouble.coherent.1)
+            (trouble.l2.clone(), trouble.backplane.clone(), trouble.coherent)
         };
+        let is_coherent = inner.node.is_coherent(now);
+        let since = match inner.l2 {
+            Some(_) if coherent == is_coherent => now.since(since),
+            // The next poll notices.
+            Some(_) => Duration::ZERO,
+            None => now.since(inner.built),
+        };
+        let link = inner.link.read();
+        let answers = |l2: &Access| link.syncs > 0 && !link.l2_refused && !l2.any_is_open();
         let last = |(what, at)| LastError { what, ago: now.since(at) };
         Self {
-            l2_up: inner.l2.as_ref().map(|l2| !l2.is_open()),
-            subscribed: inner.bus.as_ref().map(|_| inner.link.read().subscribed),
-            coherent: inner.node.is_coherent(now),
+            node: Arc::clone(&inner.id),
+            has_l2: inner.l2.is_some(),
+            l2_up: inner.l2.as_ref().is_some_and(answers),
+            l2_servers: inner.l2.as_ref().map_or_else(Vec::new, servers),
+            has_backplane: inner.bus.is_some(),
+            subscribed: link.subscribed,
+            coherent: is_coherent,
             last_heard: (heard.as_nanos() != 0).then(|| now.since(heard)),
             ledger_frontier: known.frontier,
             ledger_size: known.barriers,
@@ -84,7 +121,8 @@ impl Health {
             peers: inner.hearsay.peers(),
             in_flight: inner.flights.len(),
             entries: inner.l1.about_len(),
-            coherent_since: now.since(since),
+            coherent_since: is_coherent.then_some(since),
+            incoherent_since: (!is_coherent).then_some(since),
             ledger_lag: inner
                 .l2
                 .as_ref()
@@ -94,4 +132,8 @@ impl Health {
             regions: inner.regions.health(),
         }
     }
+}
+
+fn servers(l2: &Access) -> Vec<ServerHealth> {
+    l2.servers().into_iter().map(|(name, up)| ServerHealth { name, up }).collect()
 }

@@ -4,16 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::background::Background;
 use crate::backplane::publish::Bus;
 use crate::backplane::receive::Hearsay;
 use crate::board::Board;
 use crate::cache::Regions;
 use crate::clock::{Clock, Moment};
-use crate::coherence::{Node, Shadow};
+use crate::coherence::{Node, Owed, Shadow};
 use crate::entropy::Entropy;
 use crate::error::{Error, ErrorKind, Place};
 use crate::flight::Flights;
@@ -21,13 +21,17 @@ use crate::l1::L1;
 use crate::l2::access::Access;
 use crate::options::{EntryOptions, PerKey, Settings};
 use crate::protocol::ledger::Authority;
-use crate::read::Checks;
+use crate::read::{Checks, Unread};
 use crate::recovery::Recovery;
+use crate::runtime::{Home, Place as Runtime};
+use crate::sweep::Sweeper;
 use crate::telemetry::{Counters, Telemetry};
 
 #[derive(Debug)]
 pub(crate) struct Inner<C> {
     pub(crate) name: Arc<str>,
+    /// The publisher id of this node, as text.
+    pub(crate) id: Arc<str>,
     pub(crate) codec: C,
     pub(crate) codec_id: u8,
     pub(crate) enabled: bool,
@@ -38,6 +42,7 @@ pub(crate) struct Inner<C> {
     pub(crate) built: Moment,
     pub(crate) entropy: Entropy,
     pub(crate) l1: L1,
+    pub(crate) sweeper: Sweeper,
     pub(crate) node: Node,
     pub(crate) flights: Flights,
     /// Where the ledger is, and unless there are none, the records.
@@ -49,13 +54,23 @@ pub(crate) struct Inner<C> {
     pub(crate) counters: Counters,
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) tasks: TaskTracker,
+    /// Where they run.
+    pub(crate) home: Home,
+    /// Those that run from start to end.
+    pub(super) background: Background,
     pub(crate) closing: CancellationToken,
     pub(crate) link: Board<Link>,
     pub(crate) hearsay: Hearsay,
+    pub(crate) owed: Owed,
     pub(crate) shadow: Shadow,
     pub(crate) checks: Checks,
+    pub(crate) unread: Unread,
     pub(crate) regions: Regions,
 }
+
+/// What to do about [`ErrorKind::NoRuntime`].
+pub(crate) const OUTSIDE: &str = "call it from a task of a runtime, or within its `block_on` or \
+                                  `enter`; for code that is not async there is `cache.blocking()`";
 
 /// How this node stands with the others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -66,6 +81,14 @@ pub(crate) struct Link {
     pub(crate) failures: u64,
     /// Whether a subscription is in force.
     pub(crate) subscribed: bool,
+    /// Whether the bus has answered a heartbeat, or its limit is over.
+    pub(crate) spoken: bool,
+    /// Whether the bus refuses what this node publishes.
+    pub(crate) publish_refused: bool,
+    /// Whether the bus refuses the subscription.
+    pub(crate) subscribe_refused: bool,
+    /// Whether L2 refuses the login, or a command for want of a right.
+    pub(crate) l2_refused: bool,
 }
 
 impl<C> Inner<C> {
@@ -94,26 +117,59 @@ impl<C> Inner<C> {
         self.error(ErrorKind::L2, key, "it does not answer, and the call has require_l2")
     }
 
+    /// The error of a read that begins after `close`.
+    pub(crate) fn check_open(&self, key: Option<&str>) -> Result<(), Error> {
+        if !self.closing.is_cancelled() {
+            return Ok(());
+        }
+        let what = "`close` was called, and nobody tells it any more what changes";
+        Err(Error::new(ErrorKind::Closed, self.place(key), what))
+    }
+
+    /// The error of a value that only this node would keep, after `close`.
+    pub(crate) fn check_kept(&self, key: &str) -> Result<(), Error> {
+        if !self.closing.is_cancelled() {
+            return Ok(());
+        }
+        Err(self.error(
+            ErrorKind::Closed,
+            key,
+            "`close` was called, and the value is to be stored here alone",
+        ))
+    }
+
+    /// From now on the cache reads nothing, keeps nothing and begins nothing.
+    pub(crate) fn shut(&self) {
+        self.closing.cancel();
+        self.l1.close();
+    }
+
     /// Runs a task of this cache's own.
     pub(crate) fn spawn<F>(&self, task: F) -> Result<(), Error>
     where
         F: Future<Output = ()> + Send + 'static,
     {
         let runtime = self.runtime()?;
-        self.tasks.spawn_on(task, &runtime);
+        self.tasks.spawn_on(task, runtime.handle());
         Ok(())
     }
 
     /// Where tasks of this cache run, while it is open.
-    pub(crate) fn runtime(&self) -> Result<Handle, Error> {
-        let runtime = Handle::try_current().map_err(|_| {
-            let detail = "no tokio runtime here; call it from within one";
-            Error::new(ErrorKind::Closed, self.place(None), detail)
-        })?;
+    pub(crate) fn runtime(&self) -> Result<Runtime, Error> {
         if self.closing.is_cancelled() {
             return Err(Error::new(ErrorKind::Closed, self.place(None), ""));
         }
-        Ok(runtime)
+        let none =
+            |error| Error::with_source(ErrorKind::NoRuntime, self.place(None), OUTSIDE, error);
+        self.home.place().map_err(none)
+    }
+
+    /// The error of a call that waits for anything outside of a runtime.
+    pub(crate) fn check_runtime(&self, key: Option<&str>) -> Result<(), Error> {
+        match tokio::runtime::Handle::try_current() {
+            Ok(_) => Ok(()),
+            Err(_) => Err(Error::new(ErrorKind::NoRuntime, self.place(key), OUTSIDE)),
+        }
     }
 
     /// L2, if values are stored there.

@@ -9,8 +9,9 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// answers come in the order of the keys.
     ///
     /// The factory answers with pairs of key and value, in any order, one for each key it was given
-    /// (a `HashMap` will do). It is called again for keys that another node was loading in vain, or
-    /// whose load was overtaken by an invalidation.
+    /// (a `HashMap` will do). It is called again for keys that another node was loading in vain,
+    /// whose load was overtaken by an invalidation, or of which L2 says 100 ms later than of others that
+    /// they are missing.
     ///
     /// # Errors
     ///

@@ -1,43 +1,50 @@
 //! The handle and its requests. Every method here delegates; the work is in [`read`](crate::read)
 //! and [`write`](crate::write).
 
+mod background;
 mod batch;
 mod builder;
 mod change;
+mod close;
 mod get_or_set;
 mod guarantees;
 mod health;
 mod inner;
 mod many;
 mod order;
+mod ready;
 mod regions;
+mod remove_and_tags;
 mod requests;
 mod warm;
 mod writes;
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::time::timeout;
 use tokio_util::sync::DropGuard;
 
+pub(crate) use background::{attend, attend_on};
 pub use batch::{GetMany, GetOrSetMany, RemoveMany, SetMany};
 pub use builder::CacheBuilder;
+pub use close::Unsent;
 #[cfg(feature = "blocking")]
 pub(crate) use get_or_set::refresh;
 pub use get_or_set::{GetOrSet, GetOrSetFuture, NoTags};
 pub use guarantees::{Guarantee, Guarantees};
-pub use health::{Health, LastError};
+pub use health::{Health, LastError, ServerHealth};
 pub(crate) use inner::{Inner, Link};
 pub use order::After;
 pub use regions::RegionHealth;
 pub(crate) use regions::{Regions, Relayed};
+pub use remove_and_tags::RemoveAndTags;
 pub use requests::{Get, GetFuture, GetOr};
 pub use warm::{Warm, Warmed};
 pub use writes::{Expire, Remove, RemoveByTag, Set};
 
 use crate::entry::Cached;
-use crate::error::{BoxError, Error, ErrorKind};
+use crate::error::BoxError;
+#[cfg(doc)]
+use crate::error::ErrorKind;
 use crate::events::Events;
 use crate::factory::FactoryContext;
 use crate::l2::Codec;
@@ -134,13 +141,16 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// What the factory returned ([`ErrorKind::Factory`], shared by every waiter), its panic, or its
     /// timeout, unless fail-safe has a stale value; [`ErrorKind::InvalidKey`],
     /// [`ErrorKind::InvalidTag`], [`ErrorKind::InvalidOptions`]; [`ErrorKind::LockTimeout`] if
-    /// `flight_timeout` is over; [`ErrorKind::Closed`]. Trouble with L2 is an error
-    /// ([`ErrorKind::L2`]) only with `require_l2`.
+    /// `flight_timeout` is over; [`ErrorKind::Closed`]; [`ErrorKind::NoRuntime`] outside of a tokio runtime, or
+    /// if the one that loaded has ended; [`ErrorKind::Reentrant`] if a factory would wait for itself. Trouble
+    /// with L2 is an error ([`ErrorKind::L2`]) only with `require_l2`.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future stops waiting. The factory, once started, goes on, and its value is
-    /// stored for the next caller.
+    /// stored for the next caller; with
+    /// [`cancel_when_abandoned`](crate::EntryOptions::cancel_when_abandoned) it is dropped when nobody waits
+    /// for it any more.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -250,63 +260,6 @@ impl<C: Send + Sync + 'static> Cache<C> {
         crate::read::hit(self.inner(), KeyHash::of(key), key)
     }
 
-    /// Waits until the ledger has been read once and the subscription is in force. Optional: before
-    /// that, reads wait for the ledger within their L2 timeouts.
-    ///
-    /// While L2 is down it waits, for as long as that takes: put a `tokio::time::timeout` around it
-    /// where a service should start without its L2.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::Closed`] if the cache is closed meanwhile.
-    ///
-    /// # Cancel safety
-    ///
-    /// Nothing is lost.
-    pub async fn ready(&self) -> Result<(), Error> {
-        let inner = self.inner();
-        let (l2, bus) = (inner.l2.is_some(), inner.bus.is_some());
-        let mut link = inner.link.reader();
-        let up = link.wait_for(|l| (!l2 || l.syncs > 0) && (!bus || l.subscribed));
-        tokio::select! {
-            biased;
-            () = up => Ok(()),
-            () = inner.closing.cancelled() => Err(self.closed()),
-        }
-    }
-
-    /// Sends what waits for L2, stops the background tasks and waits for running loads. Calls that
-    /// would load fail with [`ErrorKind::Closed`] from then on.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::NotPropagated`] if invalidations are left that L2 has not heard of, which are
-    /// lost now, or if loads were still running after 5 seconds.
-    ///
-    /// # Cancel safety
-    ///
-    /// The cache is closed in any case once this has been polled.
-    pub async fn close(&self) -> Result<(), Error> {
-        let inner = self.inner();
-        let mut drained = crate::coherence::poll::drain(inner).await;
-        inner.closing.cancel();
-        inner.tasks.close();
-        let ended = timeout(Duration::from_secs(5), inner.tasks.wait()).await.is_ok();
-        if inner.recovery.len() > 0 || inner.node.known().pending > 0 {
-            // Something has been queued since.
-            drained = crate::coherence::poll::drain(inner).await;
-        }
-        drained &= inner.regions.close().await;
-        if drained && ended {
-            return Ok(());
-        }
-        let what = match drained {
-            false => "invalidations were still queued for L2, here or in another region",
-            true => "loads were still running",
-        };
-        Err(Error::new(ErrorKind::NotPropagated, inner.place(None), what))
-    }
-
     /// A snapshot of the counters.
     #[must_use]
     pub fn stats(&self) -> Stats {
@@ -344,10 +297,6 @@ impl<C: Send + Sync + 'static> Cache<C> {
     #[must_use]
     pub fn entry_count(&self) -> u64 {
         self.inner().l1.len()
-    }
-
-    fn closed(&self) -> Error {
-        Error::new(ErrorKind::Closed, self.inner().place(None), "")
     }
 }
 

@@ -28,7 +28,7 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// # Errors
     ///
     /// [`ErrorKind::Behind`] if the node has not learned of it in time: read from the source, or go on
-    /// and risk an older answer.
+    /// and risk an older answer. [`ErrorKind::Closed`] after `close`.
     ///
     /// # Cancel safety
     ///
@@ -90,6 +90,7 @@ impl<C: Send + Sync + 'static> Cache<C> {
         key: &(impl AsRef<str> + ?Sized + Sync),
     ) -> Result<Reservation<C>, Error> {
         self.inner().check_key(key.as_ref())?;
+        self.inner().check_runtime(Some(key.as_ref()))?;
         write::reserve(self.inner(), key.as_ref()).await
     }
 }
@@ -109,6 +110,8 @@ impl<'a, C: Send + Sync + 'static> IntoFuture for After<'a, C> {
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
             let inner = self.cache.inner();
+            inner.check_open(None)?;
+            inner.check_runtime(None)?;
             let reached = inner.node.reach(self.barrier.epoch, self.barrier.seq);
             timeout(self.within, reached).await.map_err(|_| {
                 let what = format!("it was not heard of within {:?}", self.within);

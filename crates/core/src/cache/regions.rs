@@ -13,6 +13,7 @@ use crate::l2::{L2, NoCodec};
 use crate::options::{EntryOptions, Settings};
 use crate::protocol::ledger::{Strength, Target};
 use crate::recovery::Queued;
+use crate::telemetry::TARGET;
 use crate::write::{self, removal};
 
 /// A region as the builder was given it.
@@ -93,10 +94,11 @@ impl Regions {
         self.0.iter().map(health).collect()
     }
 
-    /// Closes them; true if each has been told everything.
-    pub(super) async fn close(&self) -> bool {
+    /// Closes them; what those have not been told that have not been told everything.
+    pub(super) async fn close(&self) -> Vec<String> {
         let close = self.0.iter().map(|region| Box::pin(region.cache.close()));
-        futures_util::future::join_all(close).await.iter().all(Result::is_ok)
+        let closed = futures_util::future::join_all(close).await;
+        closed.into_iter().filter_map(|closed| Some(closed.err()?.to_string())).collect()
     }
 }
 
@@ -108,13 +110,17 @@ impl<C> Inner<C> {
             let (inner, what) = (Arc::clone(region.cache.inner()), what());
             let Ok(runtime) = self.runtime() else {
                 if inner.closing.is_cancelled() {
-                    tracing::warn!(region = &*region.name, "closed; a removal was not relayed");
+                    let region = &*region.name;
+                    tracing::warn!(
+                        target: TARGET, cache = &*self.name, region,
+                        "the cache is closing; a removal waits for another region"
+                    );
                 }
                 queue(&inner, what);
                 continue;
             };
             // Not in the region's own tasks: they end when it is closed, and this comes before.
-            self.tasks.spawn_on(async move { relay(&inner, what).await }, &runtime);
+            self.tasks.spawn_on(async move { relay(&inner, what).await }, runtime.handle());
         }
     }
 }
@@ -144,6 +150,6 @@ async fn relay(inner: &Arc<Inner<NoCodec>>, what: Relayed) {
         Relayed::Everything(strength) => removal::clear(inner, *strength, &options).await,
     };
     if let Err(error) = done {
-        tracing::warn!(%error, "a removal did not reach another region");
+        tracing::warn!(target: TARGET, %error, "a removal did not reach another region");
     }
 }

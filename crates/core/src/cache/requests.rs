@@ -39,6 +39,7 @@ where
 {
     type Output = Found<T>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Found<T>> {
         let state = &mut self.get_mut().state;
         if let GetState::New(request) = state {
@@ -47,7 +48,7 @@ where
                 return Poll::Ready(Ok(Some(cached)));
             }
             if let GetState::New(request) = replace(state, GetState::Done) {
-                *state = GetState::Slow(Box::pin(request.run()));
+                *state = GetState::Slow(boxed(request));
             }
         }
         let GetState::Slow(running) = state else { return Poll::Pending };
@@ -55,6 +56,17 @@ where
         *state = GetState::Done;
         Poll::Ready(found)
     }
+}
+
+/// Out of the way of a hit: what is boxed is built on the stack first.
+#[cold]
+#[inline(never)]
+fn boxed<'a, T, C>(request: Get<'a, T, C>) -> Pin<Box<dyn Future<Output = Found<T>> + Send + 'a>>
+where
+    T: Send + Sync + 'static,
+    C: Codec<T>,
+{
+    Box::pin(request.run())
 }
 
 impl<T, C> fmt::Debug for GetFuture<'_, T, C> {
@@ -95,7 +107,7 @@ macro_rules! entry_options {
 /// What requests that read can choose.
 macro_rules! read_options {
     () => {
-        /// Has a hit in L1 checked against L2 first.
+        /// Has a hit in L1 checked against L2 and the ledger first.
         ///
         /// See [`EntryOptions::strict`](crate::EntryOptions::strict).
         pub fn strict(mut self) -> Self {
@@ -166,6 +178,8 @@ macro_rules! load_options {
             factory_deadline(std::time::Duration);
             /// Whether a factory that timed out may finish.
             background_completion(bool);
+            /// Whether the factory is stopped when nobody waits for it any more.
+            cancel_when_abandoned(bool);
             /// How long to wait for another caller's load.
             flight_timeout(std::time::Duration);
             /// Whether other nodes wait for this load, and this load for theirs.
@@ -226,6 +240,7 @@ where
     async fn run(self) -> Result<Option<Cached<T>>, Error> {
         let inner = Arc::clone(self.cache.inner());
         inner.check_key(self.key)?;
+        inner.check_runtime(Some(self.key))?;
         let hash = KeyHash::of(self.key);
         let options = self.options.over(inner.options_for(self.key));
         let call = Call::new(self.key, hash, options, Vec::new());

@@ -101,6 +101,7 @@ impl<C: Send + Sync + 'static> Cache<C> {
     pub async fn contains(&self, key: &(impl AsRef<str> + ?Sized + Sync)) -> Result<bool, Error> {
         let (inner, key) = (self.inner(), key.as_ref());
         inner.check_key(key)?;
+        inner.check_runtime(Some(key))?;
         let options = inner.options_for(key);
         let call = Call::new(key, KeyHash::of(key), options, Vec::new());
         spans::call(spans::contains(&inner.telemetry, key), read::contains(inner, call)).await

@@ -3,8 +3,10 @@ use std::future::IntoFuture;
 use std::pin::Pin;
 use std::time::Duration;
 
-use super::Cache;
+use futures_util::future::join;
+
 use super::requests::{entry_options, setters, store_options, write_options};
+use super::{Cache, attend};
 use crate::error::Error;
 use crate::l2::Codec;
 use crate::options::Choices;
@@ -41,7 +43,8 @@ where
     }
 
     /// Stores the value only if nothing has touched the key, its tags or the cache since the
-    /// reservation; if something has, the receipt says `Superseded` and nothing is stored.
+    /// reservation. If something has, nothing is stored: the receipt says `Superseded` and is not
+    /// [propagated](Receipt::is_propagated), and with `require_propagation` it is an error.
     pub fn reserved(mut self, reservation: Reservation<C>) -> Self {
         self.reservation = Some(reservation);
         self
@@ -71,16 +74,19 @@ where
         Box::pin(async move {
             let inner = cache.inner();
             inner.check_key(key)?;
+            inner.check_runtime(Some(key))?;
             if !inner.enabled {
                 return Ok(Receipt::local());
             }
             let options = options.over(inner.options_for(key));
             if let Some(reservation) = reservation {
                 let set = write::set_reserved(reservation, key, value, options, tags);
-                return spans::call(spans::set(&inner.telemetry, key), set).await;
+                let set = spans::call(spans::set(&inner.telemetry, key), set);
+                return join(set, attend(inner)).await.0;
             }
             let set = write::set(inner, key, value, options, tags);
-            spans::call(spans::set(&inner.telemetry, key), set).await
+            let set = spans::call(spans::set(&inner.telemetry, key), set);
+            join(set, attend(inner)).await.0
         })
     }
 }
@@ -92,7 +98,7 @@ impl<T, C: Send + Sync + 'static> fmt::Debug for Set<'_, T, C> {
 }
 
 macro_rules! key_write {
-    ($(#[$doc:meta])* $name:ident, $write:path, $span:path) => {
+    ($(#[$doc:meta])* $name:ident, $write:path, $span:path $(, $parts:ident)?) => {
         $(#[$doc])*
         #[must_use = "a request does nothing until awaited"]
         pub struct $name<'a, C> {
@@ -105,6 +111,10 @@ macro_rules! key_write {
             pub(super) fn new(cache: &'a Cache<C>, key: &'a str) -> Self {
                 Self { cache, key, options: Choices::default() }
             }
+
+            $(pub(super) fn $parts(self) -> (&'a Cache<C>, &'a str, Choices) {
+                (self.cache, self.key, self.options)
+            })?
 
             write_options!();
             entry_options!();
@@ -129,9 +139,12 @@ macro_rules! key_write {
                 Box::pin(async move {
                     let inner = cache.inner();
                     inner.check_key(key)?;
+                    inner.check_runtime(Some(key))?;
                     let options = options.over(inner.options_for(key));
                     options.validate(&inner.place(Some(key)))?;
-                    spans::call($span(&inner.telemetry, key), $write(inner, key, &options)).await
+                    let write = $write(inner, key, &options);
+                    let write = spans::call($span(&inner.telemetry, key), write);
+                    join(write, attend(inner)).await.0
                 })
             }
         }
@@ -146,7 +159,7 @@ macro_rules! key_write {
 
 key_write! {
     /// A `remove` that runs when awaited.
-    Remove, write::remove, spans::remove
+    Remove, write::remove, spans::remove, into_parts
 }
 
 key_write! {
@@ -175,6 +188,10 @@ impl<'a, C: Send + Sync + 'static> RemoveByTag<'a, C> {
 
     write_options!();
     entry_options!();
+    setters! {
+        /// Whether not to wait for L2.
+        background_l2(bool);
+    }
 }
 
 impl<'a, C: Send + Sync + 'static> IntoFuture for RemoveByTag<'a, C> {
@@ -185,16 +202,19 @@ impl<'a, C: Send + Sync + 'static> IntoFuture for RemoveByTag<'a, C> {
         let Self { cache, strength, tags, options } = self;
         Box::pin(async move {
             let inner = cache.inner();
+            inner.check_runtime(None)?;
             let options = options.over(inner.defaults.clone());
             options.validate(&inner.place(None))?;
             match tags {
                 Some(tags) => {
                     let span = spans::remove_by_tag(&inner.telemetry, tags.len());
-                    spans::call(span, removal::by_tags(inner, strength, &tags, &options)).await
+                    let removal = removal::by_tags(inner, strength, &tags, &options);
+                    join(spans::call(span, removal), attend(inner)).await.0
                 }
                 None => {
                     let span = spans::clear(&inner.telemetry, 1);
-                    spans::call(span, removal::clear(inner, strength, &options)).await
+                    let removal = removal::clear(inner, strength, &options);
+                    join(spans::call(span, removal), attend(inner)).await.0
                 }
             }
         })

@@ -4,17 +4,20 @@ use std::sync::Arc;
 
 use futures_util::future::{join, join_all};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
+use super::Sending;
 use crate::backplane::message::KeyOp;
+use crate::backplane::outgoing::Outgoing;
 use crate::cache::Inner;
 use crate::events::Event;
+use crate::l2::L2Error;
 use crate::l2::access::Access;
-use crate::l2::{L2Error, L2ErrorKind};
-use crate::protocol::KeyHash;
-use crate::protocol::ledger::{Pending, Strength};
+use crate::protocol::ledger::Strength;
+use crate::protocol::{KeyHash, Nonce};
 use crate::recovery::Queued;
-use crate::recovery::reassert::reassert;
+use crate::recovery::reassert::{ask, reassert};
 use crate::sync::Mutex;
 use crate::telemetry::spans;
 use crate::write::removal;
@@ -37,14 +40,47 @@ pub(crate) async fn run<C: Send + Sync + 'static>(inner: Arc<Inner<C>>) {
 
 async fn mend<C: Sync>(inner: &Inner<C>, l2: &Access) {
     let (asked, until) = (inner.node.lease.synced_at(), half_a_poll(inner));
+    inner.settle_owed(l2).await;
     loop {
-        let more = reassert(inner, l2, asked, until).await;
-        repair(inner, l2).await;
+        let lineages = while_repairing(inner, l2, ask(inner, l2)).await;
+        let Some(lineages) = lineages else { break };
+        let Some(more) = reassert(inner, l2, asked, lineages).await else { break };
         if !more || Instant::now() >= until {
+            repair(inner, l2).await;
             break;
         }
     }
+    if inner.node.known().pending == 0 {
+        inner.recovery.forget_tag_names();
+    }
     super::shadow::look(inner, l2).await;
+}
+
+/// Repairs at once, and after each poll that is answered meanwhile: a server that takes its whole timeout keeps
+/// nothing waiting that another would take. What goes out before it is known who answers is remembered as a
+/// recent write, so it is compared as well.
+async fn while_repairing<C: Sync, R>(
+    inner: &Inner<C>,
+    l2: &Access,
+    asking: impl Future<Output = R>,
+) -> R {
+    let over = CancellationToken::new();
+    let asking = async {
+        let answer = asking.await;
+        over.cancel();
+        answer
+    };
+    let repairing = async {
+        loop {
+            repair(inner, l2).await;
+            tokio::select! {
+                biased;
+                () = over.cancelled() => return,
+                () = inner.node.answered.notified() => {}
+            }
+        }
+    };
+    join(asking, repairing).await.0
 }
 
 fn half_a_poll<C>(inner: &Inner<C>) -> Instant {
@@ -55,7 +91,7 @@ fn half_a_poll<C>(inner: &Inner<C>) -> Instant {
 /// has its turn. What has begun is never given up half-way.
 pub(super) async fn repair<C: Sync>(inner: &Inner<C>, l2: &Access) {
     let until = half_a_poll(inner);
-    let removals = from_anywhere(inner, inner.node.pending());
+    let removals = from_anywhere(inner, inner.node.waiting(inner.node.lease.synced_at()));
     let keys = from_anywhere(inner, inner.recovery.due(inner.now()));
     let abreast = |waiting: usize| 0..waiting.min(ABREAST);
     let (numbering, recovering) = (abreast(removals.len()), abreast(keys.len()));
@@ -80,12 +116,17 @@ fn next<T>(waiting: &Mutex<Vec<T>>, until: Instant) -> Option<T> {
 async fn number<C: Sync>(
     inner: &Inner<C>,
     l2: &Access,
-    waiting: &Mutex<Vec<Pending>>,
+    waiting: &Mutex<Vec<Nonce>>,
     until: Instant,
 ) {
-    while let Some(pending) = next(waiting, until) {
-        if let Err(error) = removal::number(inner, l2, pending.removal, inner.l2_limit()).await {
-            tracing::debug!(%error, "a removal still waits for its number");
+    while let Some(last) = next(waiting, until) {
+        let (nonce, limit, mut patience) =
+            (inner.entropy.nonce(), inner.l2_limit(), inner.l2_limit());
+        let Some(removal) = inner.node.resend(last, nonce) else { continue };
+        let _sending = Sending::begin(inner, vec![nonce], limit);
+        match removal::number(inner, l2, removal, limit, &mut patience).await {
+            Ok(_) => inner.telemetry.faults.sent_removals.add(),
+            Err(error) => tracing::debug!(%error, "a removal still waits for its number"),
         }
     }
 }
@@ -101,6 +142,7 @@ async fn recover<C: Sync>(
         match invalidate(inner, l2, &key, queued).instrument(span).await {
             Ok(()) => {
                 inner.recovery.settle(&key, queued.version, inner.now());
+                inner.telemetry.faults.sent_keys.add();
                 inner.tell(&key, |key| Event::Recovered { key });
             }
             Err(error) => tracing::debug!(%error, "an invalidation still waits for L2"),
@@ -115,34 +157,43 @@ async fn invalidate<C: Sync>(
     queued: Queued,
 ) -> Result<(), L2Error> {
     let (hash, limit) = (KeyHash::of(key), inner.l2_limit());
-    inner.hearsay.straggle(inner.now());
+    if l2.is_open(key) {
+        // Nothing is sent, so nothing may take a number in the sequence.
+        return Err(L2Error::left_alone());
+    }
+    inner.hearsay.straggle(inner.now(), limit);
     // Not the version of the write that failed: a copy that carries it must go as well.
     let version = inner.entropy.version();
     let op = match queued.strength {
         Strength::Hard => KeyOp::Removed,
         Strength::Soft => KeyOp::Expired,
     };
-    let announced = inner.bus.as_ref().and_then(|bus| bus.announce(op, version, hash));
-    let announce = announced.map(|(_, announce)| announce);
-    if let Some(bus) = inner.bus.as_ref().filter(|_| l2.holds_records()) {
-        let _ = bus.publish_key(KeyOp::Before, version, hash, limit).await;
+    let mut told = Outgoing::new(inner, op, version, hash, limit);
+    if !l2.holds_records() {
+        inner.flights.hear(hash, version, || inner.l1.weaken(hash, queued.strength));
+        return match &mut told {
+            Some(told) => told.publish().await.then_some(()).ok_or_else(L2Error::untold),
+            None => Ok(()),
+        };
     }
-    match queued.strength {
-        _ if !l2.holds_records() => {}
-        Strength::Hard => l2.on(key, limit, |store, key| store.remove(key, announce)).await?,
+    let announce = told.as_mut().and_then(Outgoing::announce);
+    if let Some(told) = &mut told {
+        told.before(false).await?;
+    }
+    let written = match queued.strength {
+        Strength::Hard => l2.on(key, limit, |store, key| store.remove(key, announce)).await,
         Strength::Soft => {
-            l2.on(key, limit, |store, key| store.expire(key, version, announce)).await?;
+            l2.on(key, limit, |store, key| store.expire(key, version, announce)).await
         }
+    };
+    if let Some(told) = &mut told {
+        told.answered(&written).await;
     }
-    if l2.holds_records() {
-        inner.recovery.lately.note(key, version, queued.strength, inner.now());
-    }
+    written?;
+    inner.recovery.lately.note(key, version, queued.strength, inner.now());
     inner.flights.hear(hash, version, || inner.l1.weaken(hash, queued.strength));
-    if let Some(bus) = &inner.bus {
-        let told = bus.publish_key(op, version, hash, limit).await;
-        if !l2.holds_records() {
-            told.map_err(|error| L2Error::new(L2ErrorKind::Disconnected, error.to_string()))?;
-        }
+    if let Some(told) = &mut told {
+        told.confirm().await;
     }
     Ok(())
 }

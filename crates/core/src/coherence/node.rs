@@ -4,10 +4,13 @@ use std::sync::atomic::Ordering;
 use tokio::sync::Notify;
 
 use super::CoherenceLease;
+use super::in_flight::InFlight;
+use super::own::Own;
+use super::rounds::Rounds;
 use crate::clock::Moment;
 use crate::entry::{Meta, Stamp};
 use crate::protocol::ledger::{
-    Advanced, Hearing, Item, MAX_DRIFT_US, Pending, Removal, Replica, SyncAsk, SyncReply, Synced,
+    Advanced, Hearing, Item, MAX_DRIFT_US, Mark, Removal, Replica, SyncAsk, SyncReply, Synced,
     Target,
 };
 use crate::protocol::session::Doubt;
@@ -29,7 +32,7 @@ use crate::telemetry::Counter;
 ///   before its number is seen, nor a barrier before its epoch.)
 #[derive(Debug)]
 pub(crate) struct Node {
-    ledger: Mutex<Replica>,
+    pub(super) ledger: Mutex<Replica>,
     tags: Tags,
     edition: AtomicU64,
     generation: AtomicU64,
@@ -40,16 +43,32 @@ pub(crate) struct Node {
     /// How far the ledger's numbers are ahead of this node's clock, in microseconds; it wraps.
     ahead_us: AtomicU64,
     pub(crate) lease: CoherenceLease,
+    /// How long the lease would have covered the sessions that have ended.
+    ended: Mutex<Ended>,
     /// Checks that the memo did not answer.
     pub(crate) judged: Counter,
-    /// Whose turn it is to `SYNC`: two at a time would take each other's answers for their own.
-    pub(crate) asking: tokio::sync::Mutex<()>,
+    /// Serializes `SYNC`; concurrent calls would mix up their replies.
+    asking: Mutex<Arc<tokio::sync::Mutex<()>>>,
+    pub(super) rounds: Rounds,
+    /// Removals that calls are sending.
+    pub(super) in_flight: InFlight,
+    /// Its own removals, the newest.
+    own: Mutex<Own>,
     /// Somebody wants a `SYNC` now.
     pub(crate) sync_wanted: Notify,
     /// A `SYNC` was answered: what waits for L2 can go out.
     pub(crate) answered: Notify,
     /// The ledger has moved.
-    moved: Notify,
+    pub(super) moved: Notify,
+}
+
+/// The last sessions that ended.
+#[derive(Clone, Copy, Debug, Default)]
+struct Ended {
+    /// The first of them; what was verified in older ones is covered by that alone.
+    from: u64,
+    /// The end of the lease that covered them, in nanoseconds. Nothing was proven since it began to be this.
+    until: u64,
 }
 
 /// What a node says of its ledger.
@@ -77,12 +96,27 @@ impl Node {
             floor: Cells::default(),
             ahead_us: AtomicU64::new(0),
             lease,
+            ended: Mutex::default(),
             judged: Counter::default(),
-            asking: tokio::sync::Mutex::default(),
+            asking: Mutex::default(),
+            rounds: Rounds::default(),
+            in_flight: InFlight::default(),
+            own: Mutex::default(),
             sync_wanted: Notify::new(),
             answered: Notify::new(),
             moved: Notify::new(),
         }
+    }
+
+    /// Waits for its turn to `SYNC`.
+    pub(super) async fn turn(&self) -> tokio::sync::OwnedMutexGuard<()> {
+        let asking = Arc::clone(&self.asking.lock());
+        asking.lock_owned().await
+    }
+
+    /// Whoever has the turn may never be driven again: others need not wait for him.
+    pub(crate) fn abandon_turn(&self) {
+        *self.asking.lock() = Arc::default();
     }
 
     /// Judges an entry: one load and compare when nothing has moved since the last time.
@@ -108,9 +142,23 @@ impl Node {
         verdict
     }
 
-    /// Judges by what is known at one moment (N4).
+    /// Whether an entry can never be answered again in any way: its time is over, or a removal hides it.
+    /// What is stale, expired or in doubt may still be a fallback. Neither counted nor remembered.
+    pub(crate) fn is_dead(&self, meta: &Meta, now: Moment) -> bool {
+        if meta.is_over(now) {
+            return true;
+        }
+        let checked = meta.is_checked(self.generation());
+        !checked && matches!(self.judge_uncounted(meta, now), Verdict::Hidden(_))
+    }
+
     fn judge_anew(&self, meta: &Meta, now: Moment) -> Verdict {
         self.judged.add();
+        self.judge_uncounted(meta, now)
+    }
+
+    /// Judges by what is known at one moment (N4).
+    fn judge_uncounted(&self, meta: &Meta, now: Moment) -> Verdict {
         let judge = || {
             let tags = meta.tags.iter().flat_map(|tag| self.tags.levels(tag));
             let knowledge = self.knowledge();
@@ -131,6 +179,11 @@ impl Node {
         judge()
     }
 
+    pub(super) fn epoch(&self) -> Option<Epoch> {
+        let epoch = self.epoch.load(Ordering::Acquire);
+        (epoch != 0).then_some(Epoch(epoch))
+    }
+
     pub(crate) fn session(&self) -> u64 {
         self.session.load(Ordering::Acquire)
     }
@@ -144,28 +197,14 @@ impl Node {
         self.epoch.load(Ordering::Acquire) != 0 && !self.suspect.load(Ordering::Acquire)
     }
 
+    /// Whether L2 has answered as a primary since the subscription was made. Until then nothing is verified.
+    pub(crate) fn is_confirmed(&self) -> bool {
+        self.rounds.are_confirmed() || sabotaged!(SessionUnconfirmed)
+    }
+
     /// Whether what this node holds is known to be in step.
     pub(crate) fn is_coherent(&self, now: Moment) -> bool {
         now.as_nanos() <= self.lease.until() && !self.suspect.load(Ordering::Acquire)
-    }
-
-    /// Waits until the replica holds everything up to this number. Asks the ledger once; after that a
-    /// number from anywhere costs nobody more than the polls there are anyway.
-    pub(crate) async fn reach(&self, epoch: Epoch, seq: u64) {
-        let mut asked = false;
-        loop {
-            let moved = self.moved.notified();
-            let mut moved = std::pin::pin!(moved);
-            moved.as_mut().enable();
-            let known = self.known();
-            if known.epoch == Some(epoch) && known.frontier >= seq && !known.suspect {
-                return;
-            }
-            if !std::mem::replace(&mut asked, true) {
-                self.sync_wanted.notify_one();
-            }
-            moved.await;
-        }
     }
 
     pub(crate) fn known(&self) -> Known {
@@ -209,13 +248,41 @@ impl Node {
         let mut ledger = self.ledger.lock();
         let born = self.generation.load(Ordering::Acquire) + 1;
         let removal = ledger.begin(removal, born);
+        self.own.lock().begin(born, &removal.targets);
         self.publish(ledger);
         removal
     }
 
-    /// Removals that still have no number.
-    pub(crate) fn pending(&self) -> Vec<Pending> {
-        self.ledger.lock().pending().to_vec()
+    /// Whether a removal that began here after a stamp was taken covers an entry with its tags.
+    pub(crate) fn has_removed_since(&self, generation: u64, tags: &[Arc<TagState>]) -> bool {
+        self.own.lock().covers(generation, tags)
+    }
+
+    /// The name of a tag that some entry carries.
+    pub(crate) fn tag_name(&self, hash: TagHash) -> Option<Box<str>> {
+        self.tags.held(hash).map(|tag| tag.name().into())
+    }
+
+    /// How many removals still have no number, and what the first of them hide.
+    pub(crate) fn unnumbered(&self, most: usize) -> (usize, Vec<Target>) {
+        let ledger = self.ledger.lock();
+        let pending = ledger.pending();
+        let removals = pending.len();
+        let targets = pending.flat_map(|pending| &pending.removal.targets).take(most);
+        (removals, targets.copied().collect())
+    }
+
+    /// Removals that had no number when the ledger was asked, and that no call is sending since.
+    pub(super) fn waiting(&self, asked: Moment) -> Vec<Nonce> {
+        let nonces = |ledger: &Replica| ledger.pending().map(|p| p.removal.nonce).collect();
+        let mut waiting = nonces(&self.ledger.lock());
+        self.in_flight.keep_ended(&mut waiting, asked);
+        waiting
+    }
+
+    /// What to send for another attempt at a removal; `None` if it has its number.
+    pub(super) fn resend(&self, nonce: Nonce, unsent: Nonce) -> Option<Removal> {
+        self.ledger.lock().resend(nonce, unsent)
     }
 
     /// A removal of this node got its number.
@@ -238,6 +305,12 @@ impl Node {
     /// What to ask the ledger.
     pub(crate) fn ask(&self, new_epoch: Epoch, page: usize, retention_ms: u64) -> SyncAsk {
         self.ledger.lock().ask(new_epoch, page, retention_ms)
+    }
+
+    /// The marks of publishers that owe announcements; the frontier, and what is folded.
+    pub(crate) fn marks(&self) -> (Vec<Mark>, u64, u64) {
+        let ledger = self.ledger.lock();
+        (ledger.marks().collect(), ledger.frontier(), ledger.folded())
     }
 
     /// The ledger did not answer.
@@ -276,8 +349,29 @@ impl Node {
     pub(crate) fn doubt(&self, why: Doubt) {
         tracing::debug!(?why, "coherence session ended; entries will be verified as they are read");
         let _ledger = self.ledger.lock();
-        self.session.fetch_add(1, Ordering::AcqRel);
+        if why == Doubt::Connected {
+            self.rounds.subscribed();
+        }
+        let (session, until) = (self.session.fetch_add(1, Ordering::AcqRel), self.lease.until());
+        let mut ended = self.ended.lock();
+        if ended.until != until {
+            *ended = Ended { from: session, until };
+        }
+        drop(ended);
         self.generation.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Whether the coherence lease would still cover an entry that is in doubt, had its session not ended:
+    /// it was right at some moment of the last X. For when L2 does not answer who would verify it.
+    pub(crate) fn is_covered(&self, meta: &Meta, now: Moment) -> bool {
+        if self.judge(meta, now) != Verdict::Unverified || self.suspect.load(Ordering::Acquire) {
+            return false;
+        }
+        let ended = self.ended.lock();
+        let of_its_session = if meta.facts().session >= ended.from { ended.until } else { 0 };
+        drop(ended);
+        let own = meta.verified_at().saturating_add(self.lease.length());
+        now.as_nanos() <= own.max(of_its_session)
     }
 
     fn after(&self, hearing: Hearing) {

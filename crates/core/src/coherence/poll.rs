@@ -8,16 +8,17 @@ use futures_util::future::join;
 use tokio::time::{Instant, sleep_until};
 use tracing::Instrument;
 
+use super::Node;
 use super::ears::{Ears, Heard};
 use super::mend::repair;
 use crate::backplane::publish::Bus;
 use crate::cache::Inner;
 use crate::clock::Moment;
 use crate::events::LedgerTrouble;
-use crate::l2::L2Error;
 use crate::l2::access::Access;
+use crate::l2::{L2Error, L2ErrorKind};
 use crate::protocol::session::Doubt;
-use crate::telemetry::spans;
+use crate::telemetry::{Fault, TARGET, spans};
 
 /// How many items one `SYNC` answer may hold.
 const PAGE: usize = 4096;
@@ -37,6 +38,7 @@ pub(crate) async fn run<C: Send + Sync + 'static>(inner: Arc<Inner<C>>) {
         let started = Instant::now();
         tick(&inner, l2, &mut told, &mut ears).instrument(spans::poll(&inner.name)).await;
         inner.watch_coherence();
+        inner.telemetry.look_at_faults(inner.waiting());
         let next = started + inner.settings.poll;
         let next = ears.due(started).map_or(next, |due| due.min(next));
         tokio::select! {
@@ -45,6 +47,27 @@ pub(crate) async fn run<C: Send + Sync + 'static>(inner: Arc<Inner<C>>) {
             () = wanted(&inner, started) => {}
             () = sleep_until(next.max(started + LEAST_PAUSE)) => {}
         }
+    }
+}
+
+/// Every P, asks the servers of L2 that are left alone whether they answer, until the cache closes. The one
+/// that holds the ledger is asked by the poll.
+pub(crate) async fn probe<C: Send + Sync + 'static>(inner: Arc<Inner<C>>) {
+    let Some(l2) = &inner.l2 else { return };
+    let probing = async {
+        loop {
+            l2.probe_wanted().await;
+            let started = Instant::now();
+            if l2.probe(inner.l2_limit()).await {
+                inner.doubt(Doubt::L2Back);
+            }
+            sleep_until((started + inner.settings.poll).max(Instant::now() + LEAST_PAUSE)).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = inner.closing.cancelled() => {}
+        () = probing => {}
     }
 }
 
@@ -66,13 +89,16 @@ async fn tick<C: Sync>(inner: &Inner<C>, l2: &Access, told: &mut Told, ears: &mu
     let asking = async {
         match sync(inner, l2, asked).await {
             Ok(()) => {
+                inner.believe();
                 listen_check(inner, ears, now);
                 inner.node.answered.notify_one();
             }
             Err(error) => {
-                inner.counters.l2_errors.add();
-                inner.link.modify(|link| link.failures += 1);
-                tracing::debug!(%error, "the ledger did not answer");
+                let refused = error.kind() == L2ErrorKind::Denied;
+                inner
+                    .link
+                    .modify(|link| (link.failures, link.l2_refused) = (link.failures + 1, refused));
+                tracing::debug!(cache = &*inner.name, %error, "the ledger did not answer");
             }
         }
     };
@@ -102,30 +128,67 @@ async fn speak<C: Sync>(inner: &Inner<C>, bus: &Bus, asked: Moment, told: &mut T
     let again = asked.since(told.at) >= inner.settings.poll * 10;
     let due = told.next != next || (again && !sabotaged!(SequenceToldOnce));
     let tell = async {
+        bus.void_again(limit).await;
         if due && bus.tell_sequence(limit).await.is_ok() {
             *told = Told { next, at: asked };
         }
     };
     let (beat, ()) = join(bus.beat(asked.as_nanos(), limit), tell).await;
-    if let Err(error) = &beat {
-        tracing::debug!(%error, "the heartbeat could not be sent");
+    let refused = beat.as_ref().is_err_and(crate::backplane::BackplaneError::is_refused);
+    let link = inner.link.read();
+    if !link.spoken || link.publish_refused != refused {
+        inner.link.modify(|link| (link.spoken, link.publish_refused) = (true, refused));
+    }
+    match &beat {
+        Err(error) if refused => {
+            inner.telemetry.fault(Fault::PublishRefused, &error.to_string());
+        }
+        Err(error) => {
+            tracing::debug!(cache = &*inner.name, %error, "the heartbeat could not be sent");
+        }
+        Ok(()) => inner.telemetry.fault_over(Fault::PublishRefused),
     }
     beat.is_ok()
 }
 
 /// Compares the replica with the ledger until there is nothing left to ask.
 async fn sync<C: Sync>(inner: &Inner<C>, l2: &Access, asked: Moment) -> Result<(), L2Error> {
-    let _turn = inner.node.asking.lock().await;
-    let answered = ask_all(inner, l2, asked).await;
-    match &answered {
-        Ok(()) => {
-            inner.counters.syncs.add();
-            inner.node.lease.synced(asked);
-            inner.link.modify(|link| link.syncs += 1);
+    let _turn = inner.node.turn().await;
+    compare(inner, l2, asked).await
+}
+
+/// The same, for who has the turn.
+pub(super) async fn compare<C: Sync>(
+    inner: &Inner<C>,
+    l2: &Access,
+    asked: Moment,
+) -> Result<(), L2Error> {
+    let mut round = Round { node: &inner.node, at: inner.node.rounds.ask(), answered: false };
+    ask_all(inner, l2, asked).await?;
+    round.answered = true;
+    // Before those are woken who wait for it.
+    drop(round);
+    inner.counters.syncs.add();
+    inner.node.lease.synced(asked);
+    inner.link.modify(|link| (link.syncs, link.l2_refused) = (link.syncs + 1, false));
+    Ok(())
+}
+
+/// One comparison with the ledger. Without an answer, be it that its caller goes, the next starts over.
+struct Round<'a> {
+    node: &'a Node,
+    at: u64,
+    answered: bool,
+}
+
+impl Drop for Round<'_> {
+    fn drop(&mut self) {
+        if self.answered {
+            self.node.rounds.answer(self.at);
+        } else {
+            self.node.abandon();
         }
-        Err(_) => inner.node.abandon(),
     }
-    answered
 }
 
 async fn ask_all<C: Sync>(inner: &Inner<C>, l2: &Access, asked: Moment) -> Result<(), L2Error> {
@@ -139,11 +202,20 @@ async fn ask_all<C: Sync>(inner: &Inner<C>, l2: &Access, asked: Moment) -> Resul
         let synced = inner.node.synced(&reply, || inner.entropy.nonce());
         if synced.new_epoch && ask.epoch.is_some() {
             inner.ledger_trouble(&inner.counters.epochs, LedgerTrouble::Replaced);
-            tracing::warn!("the barrier ledger is another than before; older entries are invalid");
+            let cache = &*inner.name;
+            tracing::warn!(
+                target: TARGET, cache, server = inner.telemetry.l2_server.as_deref(),
+                "the ledger of removals in L2 is another than before, as after a restart, a flush or an \
+                 eviction; what was loaded before is loaded again. `crinkle doctor` names the causes"
+            );
         }
         if synced.forked {
             inner.ledger_trouble(&inner.counters.forks, LedgerTrouble::Forked);
-            tracing::warn!("the server had issued numbers twice after a failover; clearing");
+            let cache = &*inner.name;
+            tracing::warn!(
+                target: TARGET, cache, server = inner.telemetry.l2_server.as_deref(),
+                "a failover of L2 lost removals and issued their numbers again; this node clears what it holds"
+            );
         }
         for _ in &synced.reissue {
             inner.ledger_trouble(&inner.counters.reissues, LedgerTrouble::Reissued);
@@ -175,12 +247,11 @@ fn listen_check<C>(inner: &Inner<C>, ears: &mut Ears, now: Instant) {
     }
 }
 
-/// One more attempt at everything that waits, before the cache closes. True if nothing is left.
-pub(crate) async fn drain<C: Sync>(inner: &Inner<C>) -> bool {
+/// One more attempt at everything that waits, before the cache closes.
+pub(crate) async fn drain<C: Sync>(inner: &Inner<C>) {
     if let Some(l2) = &inner.l2
         && sync(inner, l2, inner.now()).await.is_ok()
     {
         repair(inner, l2).await;
     }
-    inner.recovery.len() == 0 && inner.node.known().pending == 0
 }

@@ -106,7 +106,7 @@ async fn compare<C: Sync>(inner: &Inner<C>, l2: &Access, held: Vec<Held>) -> Vec
         return Vec::new();
     }
     let keys = held.iter().map(|held| &*held.meta().key);
-    let Ok(heads) = l2.read_heads(keys, inner.l2_limit()).await else { return Vec::new() };
+    let heads = l2.read_heads(keys, inner.l2_limit()).await;
     let found = |held: &Held, head: Option<Head>| match head {
         Some(head) if head.version() == held.meta().version => Found::Same,
         Some(Head::Value { .. }) => Found::Other,
@@ -114,9 +114,9 @@ async fn compare<C: Sync>(inner: &Inner<C>, l2: &Access, held: Vec<Held>) -> Vec
     };
     held.into_iter()
         .zip(heads)
-        .map(|(held, head)| {
-            let found = found(&held, head);
-            (held, found)
+        .filter_map(|(held, head)| {
+            let found = found(&held, head.ok()?);
+            Some((held, found))
         })
         .collect()
 }

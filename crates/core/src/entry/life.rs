@@ -8,6 +8,9 @@ use crate::options::{EagerRefresh, EntryOptions};
 /// Never.
 const NEVER: u64 = u64::MAX;
 
+/// A time in seconds after which nothing is left (136 years).
+const TO_THE_END: u32 = u32::MAX;
+
 /// How often the expected time a probabilistic refresh may be early: beyond that the odds are below
 /// one in eight million per hit.
 const EARLIEST: u64 = 16;
@@ -59,6 +62,8 @@ pub(crate) struct Manner {
     pub(crate) due: u64,
     /// The expected earliness of a probabilistic refresh, in nanoseconds; 0 for a fixed moment.
     pub(crate) early: u64,
+    /// How many seconds after its creation it may still be a fallback, its physical end apart.
+    pub(crate) kept_secs: u32,
     /// Kept out of L1.
     pub(crate) skip_l1: bool,
     /// This node's own: it is not in L2 and not checked against it.
@@ -69,8 +74,15 @@ pub(crate) struct Manner {
 
 impl Manner {
     /// A manner without any of it.
-    pub(crate) const PLAIN: Self =
-        Self { slide: 0, due: NEVER, early: 0, skip_l1: false, own: false, pinned: false };
+    pub(crate) const PLAIN: Self = Self {
+        slide: 0,
+        due: NEVER,
+        early: 0,
+        kept_secs: TO_THE_END,
+        skip_l1: false,
+        own: false,
+        pinned: false,
+    };
 
     /// The manner of an entry that is stored, or copied from L2, by a call with these options.
     pub(crate) fn new(options: &EntryOptions, lives: Lives, took: Duration, own: bool) -> Self {
@@ -79,11 +91,23 @@ impl Manner {
             slide: if options.sliding { nanos(options.duration) } else { 0 },
             due,
             early,
+            kept_secs: options.fail_safe.map_or(0, |f| whole_secs(f.max_duration)),
             skip_l1: options.skip_l1_write,
             own,
             pinned: options.pinned,
         }
     }
+
+    /// It may be a fallback until its physical end.
+    pub(crate) fn keep_to_the_end(&mut self) {
+        self.kept_secs = TO_THE_END;
+    }
+}
+
+/// In whole seconds, rounded up.
+fn whole_secs(time: Duration) -> u32 {
+    let secs = time.as_secs().saturating_add(u64::from(time.subsec_nanos() != 0));
+    u32::try_from(secs).unwrap_or(TO_THE_END)
 }
 
 /// From when on a refresh may be due, and by how much it is early on average.

@@ -67,6 +67,10 @@ pub(crate) fn typed<T: Value>(held: Held) -> Option<Arc<Entry<T>>> {
 /// The size of an entry does not change any more.
 const SETTLED: u32 = 1 << 31;
 
+/// The end of a logical life is not moved forward any more. It is the last bit of the end itself, so that
+/// one exchange moves the end and finds out whether it may; a nanosecond is nothing to a life.
+const FINAL: u64 = 1;
+
 /// What is known about a value.
 #[derive(Debug)]
 pub(crate) struct Meta {
@@ -83,20 +87,24 @@ pub(crate) struct Meta {
     /// What the source said it can be revalidated with.
     pub(crate) validators: Option<Box<Validators>>,
     pub(crate) weight: u32,
+    /// How many seconds after its creation it may still be a fallback; see [`Meta::is_over`].
+    kept_secs: u32,
     /// Kept out of L1.
     pub(crate) skip_l1: bool,
     /// This node's own: it is not in L2 and not checked against it.
     pub(crate) own: bool,
+    /// It stands beside a record that this node cannot use, under that record's version.
+    pub(crate) beside: bool,
     /// L1 does not evict it.
     pub(crate) pinned: bool,
     /// Marked by `expire`.
     expired: AtomicBool,
     /// How many bytes its value takes as encoded, and in the top bit whether that is settled.
     size: AtomicU32,
-    /// The end of its logical life; may be moved forward, never back.
+    /// The end of its logical life, and in the last bit whether hits no longer prolong it.
     logical: AtomicU64,
     /// What a hit prolongs that to, in nanoseconds; 0 for nothing.
-    slide: AtomicU64,
+    slide: u64,
     /// The *start* of the read or factory that last verified it.
     verified_at: AtomicU64,
     /// The session of that start. Written after `verified_at`, read before it.
@@ -146,14 +154,16 @@ impl Meta {
             physical: lives.physical,
             validators: None,
             weight,
+            kept_secs: manner.kept_secs,
             skip_l1: manner.skip_l1,
             own: manner.own,
+            beside: false,
             pinned: manner.pinned,
             expired: AtomicBool::new(false),
             early: manner.early,
             size: AtomicU32::new(0),
-            logical: AtomicU64::new(lives.logical.as_nanos()),
-            slide: AtomicU64::new(manner.slide),
+            logical: AtomicU64::new(lives.logical.as_nanos() & !FINAL),
+            slide: manner.slide,
             verified_at: AtomicU64::new(stamp.at.as_nanos()),
             session: AtomicU64::new(stamp.session),
             checked: AtomicU64::new(0),
@@ -161,6 +171,13 @@ impl Meta {
             due: AtomicU64::new(manner.due),
             heat: AtomicU32::new(0),
         }
+    }
+
+    /// It is to stand beside a record of L2 that this node cannot use: it is right as long as L2 holds
+    /// that version, and goes with it.
+    pub(crate) fn stand_beside(&mut self, version: Version) {
+        self.version = version;
+        self.beside = true;
     }
 
     /// The same knowledge in the words of the protocol.
@@ -213,8 +230,9 @@ impl Meta {
 
     /// Ends the logical life at `until`, if that is earlier, and for good: hits no longer prolong it.
     pub(crate) fn shorten(&self, until: Moment) {
-        self.slide.store(0, Ordering::Relaxed);
-        self.logical.fetch_min(until.as_nanos(), Ordering::Relaxed);
+        let end = |logical: u64| logical.min(until.as_nanos()).saturating_sub(1) | FINAL;
+        let (set, get) = (Ordering::Relaxed, Ordering::Relaxed);
+        let _ = self.logical.fetch_update(set, get, |logical| Some(end(logical)));
     }
 
     /// The same, a coherence lease after the start of the read or factory that it comes from.
@@ -225,14 +243,34 @@ impl Meta {
     /// A hit at `now`: a sliding life goes on, in steps of a sixteenth, so that hits seldom write.
     #[inline]
     pub(crate) fn slide(&self, now: Moment) {
-        let slide = self.slide.load(Ordering::Relaxed);
-        if slide == 0 {
+        if self.slide != 0 {
+            self.slide_from(now);
+        }
+    }
+
+    fn slide_from(&self, now: Moment) {
+        let logical = self.logical.load(Ordering::Relaxed);
+        let until =
+            now.as_nanos().saturating_add(self.slide).min(self.physical.as_nanos()) & !FINAL;
+        if logical & FINAL != 0 || until <= logical.saturating_add(self.slide / 16) {
             return;
         }
-        let until = now.as_nanos().saturating_add(slide).min(self.physical.as_nanos());
-        if until > self.logical.load(Ordering::Relaxed).saturating_add(slide / 16) {
+        if misordered!(SlideBlindly) {
             self.logical.fetch_max(until, Ordering::Relaxed);
+            return;
         }
+        // Whoever was quicker has prolonged it as well, or has ended it for good.
+        let (set, get) = (Ordering::Relaxed, Ordering::Relaxed);
+        let _ = self.logical.compare_exchange(logical, until, set, get);
+    }
+
+    /// Whether its time is over: at its physical end, or once it is stale and nobody asked to have it kept
+    /// as a fallback for so long. (A sliding entry, or a copy with an `l1_duration`, has a physical end long
+    /// after its last use.)
+    pub(crate) fn is_over(&self, now: Moment) -> bool {
+        let kept = Duration::from_secs(u64::from(self.kept_secs));
+        let is_kept = now < self.logical() || now < self.created + kept || self.is_throttled(now);
+        now >= self.physical || !is_kept
     }
 
     /// One of the hits that are sampled.

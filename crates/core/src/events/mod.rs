@@ -131,6 +131,8 @@ pub enum Event {
     L2Breaker {
         /// Whether it is left alone.
         open: bool,
+        /// Which of its servers, where L2 has several; `None` where it is one.
+        server: Option<Arc<str>>,
     },
     /// The subscription to the backplane came up, or was lost.
     Subscription {

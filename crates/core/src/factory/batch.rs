@@ -53,6 +53,11 @@ impl fmt::Display for Told {
 
 impl std::error::Error for Told {}
 
+/// A factory that fails with an error that another has brought.
+pub(crate) fn failed<T: Value>(error: Error) -> Factory<T> {
+    Box::new(move |_| Box::pin(std::future::ready(Err(BoxError::from(Told(error))))))
+}
+
 /// A factory per key, in their order, and the one run of the batch factory that feeds them all. The
 /// run is over when nobody waits for it any more.
 pub(crate) fn split<T: Value>(

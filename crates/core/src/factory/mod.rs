@@ -3,7 +3,7 @@
 mod batch;
 mod context;
 
-pub(crate) use batch::{Loader, loader, split};
+pub(crate) use batch::{Loader, failed, loader, split};
 pub(crate) use context::{Adaptive, Choices};
 pub use context::{FactoryContext, NotModified, ok};
 

@@ -36,7 +36,7 @@ impl<C> Drop for Fence<'_, C> {
             self.inner.flights.end(self.hash, self.id, |_| ());
             if self.is_write {
                 // It may still run: its echo will be news.
-                self.inner.hearsay.straggle(self.inner.now());
+                self.inner.hearsay.straggle(self.inner.now(), self.inner.l2_limit());
             }
         }
     }

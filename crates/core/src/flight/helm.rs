@@ -10,10 +10,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use futures_util::future::BoxFuture;
-use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, Span};
 
+use crate::runtime::Place as Runtime;
 use crate::sync::Mutex;
 
 /// Where a leader is.
@@ -87,14 +87,14 @@ impl<L> Helm<L> {
 pub(crate) struct Leader {
     pub(crate) work: BoxFuture<'static, ()>,
     pub(crate) tasks: TaskTracker,
-    pub(crate) runtime: Handle,
+    pub(crate) runtime: Runtime,
     pub(crate) span: Span,
 }
 
 impl Leader {
     /// Lets a task go on.
     pub(crate) fn spawn(self) {
-        self.tasks.spawn_on(self.work.instrument(self.span), &self.runtime);
+        self.tasks.spawn_on(self.work.instrument(self.span), self.runtime.handle());
     }
 }
 
@@ -124,8 +124,16 @@ impl Future for Drive<'_> {
         let Some(mut leader) = self.first.take().or_else(|| self.helm.take()) else {
             return Poll::Ready(());
         };
+        if leader.runtime.is_left() {
+            // Its timers ended with their runtime.
+            self.helm.end();
+            return Poll::Ready(());
+        }
+        // A task of that runtime may go on with it.
+        let Leader { work, runtime, .. } = &mut leader;
+        let poll = || runtime.within(|| work.as_mut().poll(cx));
         // As in a task, a panic ends the leader and not its caller.
-        let polled = catch_unwind(AssertUnwindSafe(|| leader.work.as_mut().poll(cx)));
+        let polled = catch_unwind(AssertUnwindSafe(poll));
         if polled.unwrap_or(Poll::Ready(())).is_ready() {
             self.helm.end();
             return Poll::Ready(());

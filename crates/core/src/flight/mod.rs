@@ -7,23 +7,30 @@
 
 mod fence;
 mod helm;
+pub(crate) mod nesting;
+mod outcome;
+mod waiting;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 pub(crate) use fence::Fence;
 pub(crate) use helm::{Drive, Helm, Leader};
+pub(crate) use outcome::{Cause, Failure, Landed, Outcome, Pause, Progress, Standing};
+pub(crate) use waiting::{Callers, Waiting};
 
 use crate::board::Board;
-use crate::entry::{Held, Source, Stamp};
-use crate::error::Error;
+use crate::entry::{Held, Stamp};
 use crate::events::MissReason;
 use crate::protocol::flight::{Arrival, FlightId, Heard, KeyState};
 use crate::protocol::{KeyHash, Version};
+use crate::runtime::Place;
 use crate::sync::{AtomicU64, DashMap, Entry as Shard};
 
 /// One running load.
@@ -40,17 +47,36 @@ pub(crate) struct Flight {
     pub(crate) progress: Board<Progress>,
     /// A version of the key was heard: another node may have filled it.
     pub(crate) news: Notify,
-    /// Somebody wants the factory stopped.
+    /// Nobody who waits wants the factory any more.
     pub(crate) stop: Notify,
+    /// Who waits for it.
+    pub(crate) callers: Callers,
+    /// The run of the factory that ends it; 0 if none has begun.
+    run: AtomicU64,
+    /// A caller has waited for another node's load for as long as it does.
+    hurried: AtomicBool,
+    /// What became of asking L2.
+    l2: Mutex<Asking>,
+    /// A caller has given up on L2.
+    gave_up: Notify,
+    /// The same, for the batch that leads this flight and others.
+    batch: OnceLock<Arc<Notify>>,
     /// The key was removed since: what was there before may not stand in.
     pub(crate) removed: AtomicBool,
     /// Who drives it.
     pub(crate) helm: Helm,
+    /// Where, once that is known.
+    pub(crate) place: OnceLock<Place>,
     /// Why it is needed, as far as is known.
     reason: Mutex<MissReason>,
 }
 
 impl Flight {
+    /// Whether it runs where nothing runs any more.
+    pub(crate) fn is_left(&self) -> bool {
+        self.place.get().is_none_or(Place::is_left)
+    }
+
     /// What was found says why this flight is needed.
     pub(crate) fn because(&self, reason: MissReason) {
         *self.reason.lock() = reason;
@@ -59,48 +85,91 @@ impl Flight {
     pub(crate) fn reason(&self) -> MissReason {
         *self.reason.lock()
     }
-}
 
-/// How far a flight is.
-#[derive(Clone)]
-pub(crate) enum Progress {
-    /// Asking L2, or waiting for another node's load.
-    Probing,
-    /// The factory runs; this may stand in for it.
-    Loading(Option<Held>),
-    /// Over.
-    Done(Result<Landed, Error>),
-}
+    /// A caller does not wait for another node's load any longer: this node is to load, too.
+    pub(crate) fn hurry(&self) {
+        self.hurried.store(true, Ordering::Release);
+        self.news.notify_one();
+    }
 
-impl std::fmt::Debug for Progress {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Probing => "Probing",
-            Self::Loading(_) => "Loading",
-            Self::Done(_) => "Done",
-        })
+    pub(crate) fn is_hurried(&self) -> bool {
+        self.hurried.load(Ordering::Acquire)
+    }
+
+    /// Another node is loading; `stale` may be served meanwhile. Callers are woken only by something new.
+    pub(crate) fn waits(&self, stale: Option<Held>) {
+        let of = |held: &Option<Held>| held.as_ref().map(|held| held.meta().version);
+        match self.progress.read() {
+            Progress::Waiting(told) if of(&told) == of(&stale) => {}
+            _ => self.progress.write(Progress::Waiting(stale)),
+        }
+    }
+
+    /// L2 is asked, and gets this long to answer.
+    pub(crate) fn asks_l2(&self, limit: Duration) {
+        self.l2.lock().asked = Some((Instant::now(), limit));
+    }
+
+    /// Since when L2 has been asked; `None` if it is not now.
+    pub(crate) fn asked_l2(&self) -> Option<Instant> {
+        self.l2.lock().asked.map(|(since, _)| since)
+    }
+
+    /// L2 is not asked for a while.
+    pub(crate) fn leaves_l2_alone(&self) {
+        self.l2.lock().asked = None;
+    }
+
+    /// This flight, and others, are led by a batch, which is to hear who gives up on L2.
+    pub(crate) fn led_by(&self, batch: &Arc<Notify>) {
+        let _ = self.batch.set(Arc::clone(batch));
+    }
+
+    /// A caller has waited for L2 for as long as it does: whoever leads goes on without.
+    pub(crate) fn give_up_l2(&self, limit: Duration) {
+        self.l2.lock().given_up.get_or_insert(limit);
+        self.gave_up.notify_one();
+        if let Some(batch) = self.batch.get() {
+            batch.notify_one();
+        }
+    }
+
+    /// How long the caller had waited that has given up on L2, if one has.
+    pub(crate) fn given_up(&self) -> Option<Duration> {
+        self.l2.lock().given_up
+    }
+
+    /// Waits until a caller gives up on L2.
+    pub(crate) async fn l2_given_up(&self) -> Duration {
+        loop {
+            if let Some(limit) = self.given_up() {
+                return limit;
+            }
+            self.gave_up.notified().await;
+        }
+    }
+
+    /// L2 has not answered: the load does without.
+    pub(crate) fn goes_without_l2(&self) {
+        let mut l2 = self.l2.lock();
+        // What fails at once would have failed a more patient caller, too.
+        let timed_out = l2.asked.filter(|(since, limit)| since.elapsed() >= *limit);
+        let timed_out = timed_out.map_or(Duration::MAX, |(_, limit)| limit);
+        l2.failed_after = Some(l2.given_up.unwrap_or(timed_out));
+    }
+
+    /// How long L2 was waited for, if it has not answered; the longest time if more would not have helped.
+    pub(crate) fn without_l2(&self) -> Option<Duration> {
+        self.l2.lock().failed_after
     }
 }
 
-/// What a flight brought.
-#[derive(Clone)]
-pub(crate) struct Landed {
-    pub(crate) held: Held,
-    pub(crate) source: Source,
-    pub(crate) standing: Standing,
-}
-
-/// What the node knew of a result when it landed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
-    /// Valid; for everybody.
-    Fresh,
-    /// Overtaken by an invalidation: for callers that came before it.
-    Overtaken,
-    /// L2 held something else by then: for the caller that started the load.
-    Refused,
-    /// A stale value stands in.
-    Fallback,
+/// Since when and how long a flight waits for L2, and whether that was in vain.
+#[derive(Debug, Default)]
+struct Asking {
+    asked: Option<(Instant, Duration)>,
+    given_up: Option<Duration>,
+    failed_after: Option<Duration>,
 }
 
 /// What an arriving caller got.
@@ -114,10 +183,45 @@ pub(crate) enum Seat {
     Wait(Arc<Flight>),
 }
 
+impl Seat {
+    /// The flight that the caller waits for.
+    pub(crate) fn flight(&self) -> &Arc<Flight> {
+        let (Self::Lead(flight) | Self::Join(flight) | Self::Wait(flight)) = self;
+        flight
+    }
+}
+
 #[derive(Debug, Default)]
 struct Slot {
     state: KeyState,
     flights: Vec<Arc<Flight>>,
+    /// How many strict callers wait until they may join a load.
+    strict: usize,
+}
+
+impl Slot {
+    fn is_idle(&self) -> bool {
+        self.state.is_idle() && self.strict == 0
+    }
+}
+
+/// A strict caller that has met a load it may not join. Until this is dropped, every load of the key that
+/// begins is strict, so that it waits for the running ones at most, however many others come.
+#[derive(Debug)]
+pub(crate) struct StrictTurn<'a> {
+    flights: &'a Flights,
+    hash: KeyHash,
+}
+
+impl Drop for StrictTurn<'_> {
+    fn drop(&mut self) {
+        if let Shard::Occupied(mut occupied) = self.flights.slots.entry(self.hash) {
+            occupied.get_mut().strict -= 1;
+            if occupied.get().is_idle() {
+                occupied.remove();
+            }
+        }
+    }
 }
 
 /// All flights and fences of a node.
@@ -135,6 +239,16 @@ impl Flights {
     /// The id the next flight will have: flights from this one on began after now.
     pub(crate) fn horizon(&self) -> FlightId {
         FlightId(self.next.load(Ordering::Acquire))
+    }
+
+    /// All loads that are running.
+    pub(crate) fn all(&self) -> Vec<Arc<Flight>> {
+        let mut all = Vec::new();
+        self.slots.retain(|_, slot| {
+            all.extend(slot.flights.iter().map(Arc::clone));
+            true
+        });
+        all
     }
 
     /// How many keys have a flight or fence.
@@ -160,12 +274,19 @@ impl Flights {
                     hash,
                     key: key.into(),
                     stamp: stamp(),
-                    strict,
+                    strict: strict || slot.strict > 0,
                     progress: Board::new(Progress::Probing),
                     news: Notify::new(),
                     stop: Notify::new(),
+                    callers: Callers::default(),
+                    run: AtomicU64::new(0),
+                    hurried: AtomicBool::new(false),
+                    l2: Mutex::default(),
+                    gave_up: Notify::new(),
+                    batch: OnceLock::new(),
                     removed: AtomicBool::new(false),
                     helm: Helm::default(),
+                    place: OnceLock::new(),
                     reason: Mutex::new(MissReason::Absent),
                 });
                 slot.flights.push(Arc::clone(&flight));
@@ -178,6 +299,12 @@ impl Flights {
         let flight = Arc::clone(found.expect("the state names only flights of this slot"));
         // Another key with the same hash: not its value, but its turn.
         if wait || &*flight.key != key { Seat::Wait(flight) } else { Seat::Join(flight) }
+    }
+
+    /// A strict caller waits for a load that it may not join.
+    pub(crate) fn strict_turn(&self, hash: KeyHash) -> StrictTurn<'_> {
+        self.slots.entry(hash).or_default().strict += 1;
+        StrictTurn { flights: self, hash }
     }
 
     /// A write (with the version it will leave) or a plain read (without) begins; `invalidate` runs
@@ -209,6 +336,12 @@ impl Flights {
         }
     }
 
+    /// Runs `act` under the key's lock.
+    pub(crate) fn locked<R>(&self, hash: KeyHash, act: impl FnOnce() -> R) -> R {
+        let _lock = self.slots.entry(hash);
+        act()
+    }
+
     /// The key was removed: no running load may answer with what was there before (S9).
     pub(crate) fn removed(&self, hash: KeyHash) {
         if let Some(slot) = self.slots.get(&hash) {
@@ -235,7 +368,7 @@ impl Flights {
                 let slot = occupied.get_mut();
                 let heard = slot.state.end(id);
                 slot.flights.retain(|flight| flight.id != id);
-                let idle = slot.state.is_idle();
+                let idle = slot.is_idle();
                 if misordered!(SettleUnlocked) {
                     drop(occupied);
                     return settle(heard);

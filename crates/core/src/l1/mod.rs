@@ -7,12 +7,14 @@ mod engine;
 mod pinned;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::clock::Moment;
 use crate::entry::Held;
 use crate::options::Settings;
 use crate::protocol::ledger::Strength;
 use crate::protocol::{KeyHash, Version};
+use crate::sync::AtomicBool;
 use crate::telemetry::Telemetry;
 use engine::Engine;
 use pinned::Pinned;
@@ -24,6 +26,8 @@ pub(crate) struct L1 {
     entries: Engine,
     pinned: Pinned,
     in_bytes: bool,
+    /// Nothing is kept any more.
+    closed: AtomicBool,
 }
 
 impl std::fmt::Debug for L1 {
@@ -37,7 +41,8 @@ impl L1 {
     pub(crate) fn new(settings: &Settings, telemetry: Arc<Telemetry>) -> Self {
         let pinned = Pinned::new(settings.capacity / PINNED_SHARE);
         let entries = Engine::new(settings, telemetry);
-        Self { entries, pinned, in_bytes: settings.capacity_in_bytes }
+        let closed = AtomicBool::new(false);
+        Self { entries, pinned, in_bytes: settings.capacity_in_bytes, closed }
     }
 
     /// The entry of exactly this key.
@@ -53,6 +58,14 @@ impl L1 {
 
     /// Stores an entry, unless it is to be kept out. The key's lock in the flight table is held.
     pub(crate) fn insert(&self, hash: KeyHash, entry: Held) {
+        self.store(hash, entry);
+        // After it: what the end of all entries did not meet finds the mark that was set before.
+        if self.closed.load(Ordering::SeqCst) {
+            self.invalidate(hash);
+        }
+    }
+
+    fn store(&self, hash: KeyHash, entry: Held) {
         let meta = entry.meta();
         if meta.skip_l1 {
             return self.invalidate(hash);
@@ -70,6 +83,20 @@ impl L1 {
     pub(crate) fn invalidate(&self, hash: KeyHash) {
         self.entries.remove(hash);
         self.pinned.remove(hash);
+    }
+
+    /// Drops exactly this entry, if it is still there. The key's lock is held. Whoever calls this holds the
+    /// entry, so that its value is not dropped under any lock.
+    pub(crate) fn invalidate_this(&self, hash: KeyHash, entry: &Held) {
+        let is_it = |held: &Held| std::ptr::addr_eq(Arc::as_ptr(held), Arc::as_ptr(entry));
+        if self.find(hash).as_ref().is_some_and(is_it) {
+            self.invalidate(hash);
+        }
+    }
+
+    /// The version of the copy of a record, if there is one. The key's lock is held.
+    pub(crate) fn version(&self, hash: KeyHash) -> Option<Version> {
+        self.find(hash).filter(|held| !held.meta().own).map(|held| held.meta().version)
     }
 
     /// Drops the entry, or marks it as expired. The key's lock is held.
@@ -101,9 +128,28 @@ impl L1 {
         self.pinned.clear();
     }
 
+    /// Drops everything, and whatever is stored from now on.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        self.clear();
+    }
+
     /// The entries, in no order.
     pub(crate) fn all(&self) -> impl Iterator<Item = Held> {
         self.entries.all().into_iter().chain(self.pinned.all())
+    }
+
+    /// The entries that are there from now until it ends, in no order. No lock is held in between, and no
+    /// entry.
+    pub(crate) fn scan(&self) -> impl Iterator<Item = (KeyHash, Held)> + Send {
+        let pinned = self.pinned.hashes().into_iter();
+        let pinned = pinned.filter_map(|hash| Some((hash, self.pinned.find(hash)?)));
+        self.entries.scan().chain(pinned)
+    }
+
+    /// Drops what was removed, if the engine has put that off. True if there may be more to do.
+    pub(crate) fn settle(&self) -> bool {
+        self.entries.settle()
     }
 
     /// How many entries there are, a little less exactly, at no cost.

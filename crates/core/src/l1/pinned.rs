@@ -81,9 +81,12 @@ impl Pinned {
         self.entries.iter().map(|pin| Held::clone(&pin.0)).collect()
     }
 
+    pub(super) fn hashes(&self) -> Vec<KeyHash> {
+        self.entries.iter().map(|pin| *pin.key()).collect()
+    }
+
     pub(super) fn clear(&self) {
-        let keys: Vec<_> = self.entries.iter().map(|pin| *pin.key()).collect();
-        keys.into_iter().for_each(|hash| self.remove(hash));
+        self.hashes().into_iter().for_each(|hash| self.remove(hash));
     }
 
     pub(super) fn len(&self) -> u64 {

@@ -1,28 +1,33 @@
-//! L2 as the pipeline calls it: prefixed keys, a timeout on every call, the breaker.
+//! L2 as the pipeline calls it: prefixed keys, a timeout on every call, a circuit breaker for each server.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, join_all};
+use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use super::breaker::Breaker;
+use super::breaker::{Breakers, Server};
 use super::recent::Recent;
-use super::{AnnounceRemoval, Atomicity, Found, L2, L2Error, L2ErrorKind, Read};
-use crate::clock::{Moment, nanos};
+use super::{AnnounceRemoval, Atomicity, Deadline, Found, L2, L2Error, L2ErrorKind, Read};
+use crate::clock::nanos;
 use crate::events::Event;
-use crate::protocol::KeyHash;
 use crate::protocol::ledger::{Advance, Advanced, SyncAsk, SyncReply};
 use crate::protocol::record::{Head, LeaseAsk};
-use crate::telemetry::Telemetry;
+use crate::protocol::{Epoch, KeyHash};
+use crate::telemetry::{Fault, Telemetry};
 
 /// Keys longer than this are stored under their hash; the record holds the key in full.
 const LONGEST_PLAIN_KEY: usize = 512;
 
-/// How long after its timeout a delayed `set` may still run on the server.
-const SLACK: Duration = Duration::from_millis(500);
+/// A batch by server: the places of its keys in the batch, and what is asked.
+type Parts<A> = BTreeMap<Server, (Vec<usize>, Vec<A>)>;
+
+/// A server, and the history of writes that it says it is in.
+pub(crate) type Lineage = (Server, Result<Option<u64>, L2Error>);
 
 /// One call of a store, as its trait returns it.
 pub(crate) type Call<'a, R> = BoxFuture<'a, Result<R, L2Error>>;
@@ -30,7 +35,9 @@ pub(crate) type Call<'a, R> = BoxFuture<'a, Result<R, L2Error>>;
 #[derive(Debug)]
 pub(crate) struct Access {
     store: Arc<dyn L2>,
-    breaker: Breaker,
+    breakers: Breakers,
+    /// A server is to be asked whether it answers.
+    probe_wanted: Notify,
     /// If replicas are read.
     recent: Option<Recent>,
     telemetry: Arc<Telemetry>,
@@ -39,8 +46,10 @@ pub(crate) struct Access {
     ledger: String,
     /// Whether values are stored, or the ledger alone.
     holds_records: bool,
-    /// The server's clock minus ours, in microseconds, as of the last `SYNC`; 0 for unknown.
-    server_ahead: AtomicU64,
+    /// Whether the ledger has ever answered.
+    met: AtomicBool,
+    /// L2 was found to answer again by another call than the poll, which has not said so yet.
+    came_back: AtomicBool,
 }
 
 impl Access {
@@ -55,12 +64,14 @@ impl Access {
             recent: store.replica_lag().map(Recent::new),
             store,
             holds_records,
-            breaker: Breaker::new(failures),
+            breakers: Breakers::new(failures),
+            probe_wanted: Notify::new(),
             telemetry,
             records: format!("{prefix}v1:e:"),
             hashed: format!("{prefix}v1:h:"),
             ledger: format!("{prefix}v1:L"),
-            server_ahead: AtomicU64::new(0),
+            met: AtomicBool::new(false),
+            came_back: AtomicBool::new(false),
         }
     }
 
@@ -72,8 +83,25 @@ impl Access {
         self.store.atomicity()
     }
 
-    pub(crate) fn is_open(&self) -> bool {
-        self.breaker.is_open()
+    /// Whether the server that holds this key's record is left alone after repeated failures.
+    pub(crate) fn is_open(&self, key: &str) -> bool {
+        self.breakers.is_open(|| self.store.server_of(&self.record_key(key)))
+    }
+
+    /// Whether the server that holds the ledger is left alone.
+    pub(crate) fn is_ledger_open(&self) -> bool {
+        self.breakers.is_open(|| self.store.server_of(&self.ledger))
+    }
+
+    /// Whether any server is left alone.
+    pub(crate) fn any_is_open(&self) -> bool {
+        self.breakers.any_is_open()
+    }
+
+    /// The servers that have names, and whether each is used.
+    pub(crate) fn servers(&self) -> BTreeMap<Arc<str>, bool> {
+        let known = self.store.servers().into_iter().map(|name| (name, true));
+        known.chain(self.breakers.open().into_iter().map(|name| (name, false))).collect()
     }
 
     /// Runs one operation on a key's record.
@@ -84,7 +112,7 @@ impl Access {
         operation: impl for<'x> FnOnce(&'x dyn L2, &'x str) -> Call<'x, R> + Send,
     ) -> Result<R, L2Error> {
         let of_record = self.record_key(key);
-        let result = self.bounded(limit, operation(&*self.store, &of_record)).await;
+        let result = self.bounded(&of_record, limit, operation(&*self.store, &of_record)).await;
         self.news(|| [KeyHash::of(key)]);
         result
     }
@@ -111,7 +139,7 @@ impl Access {
         session: u64,
         limit: Duration,
     ) -> Option<Found> {
-        let recent = self.recent.as_ref().filter(|_| !self.is_open())?;
+        let recent = self.recent.as_ref().filter(|_| !self.is_open(key))?;
         if !recent.is_settled(hash, session, self.telemetry.clock.now()) {
             return None;
         }
@@ -119,33 +147,69 @@ impl Access {
         timeout(limit / 4, self.store.read_replica(&key)).await.ok().flatten()
     }
 
-    /// Reads several records in one round trip.
+    /// Reads several records, in one round trip to each server that holds some of them. What one
+    /// server does not answer, the others do.
     pub(crate) async fn read_many(
         &self,
         asks: impl IntoIterator<Item = (&str, Option<LeaseAsk>)>,
         limit: Duration,
-    ) -> Result<Vec<Read>, L2Error> {
+    ) -> Vec<Result<Read, L2Error>> {
         let (keys, asks): (Vec<_>, Vec<_>) =
             asks.into_iter().map(|(key, ask)| (key, (self.record_key(key), ask))).unzip();
-        let reads = self.bounded(limit, self.store.read_many(&asks)).await?;
+        let parts = self.by_server(asks, |(key, _)| key);
+        let calls: Vec<_> = parts.values().map(|(_, asks)| self.read_part(asks, limit)).collect();
+        let reads = in_order(parts.values().map(|(places, _)| places).zip(join_all(calls).await));
         self.news(|| keys.into_iter().map(KeyHash::of));
-        if reads.len() == asks.len() {
-            return Ok(reads);
-        }
-        let what = format!("{} reads asked for, {} answered", asks.len(), reads.len());
-        Err(L2Error::new(L2ErrorKind::Other, what))
+        reads
     }
 
-    /// The heads of several records in one round trip.
+    /// The heads of several records, in one round trip to each server that holds some of them.
     pub(crate) async fn read_heads(
         &self,
         keys: impl IntoIterator<Item = &str>,
         limit: Duration,
-    ) -> Result<Vec<Option<Head>>, L2Error> {
+    ) -> Vec<Result<Option<Head>, L2Error>> {
         let keys: Vec<_> = keys.into_iter().collect();
-        let of_records: Vec<_> = keys.iter().map(|key| self.record_key(key)).collect();
-        let mut heads = self.bounded(limit, self.store.read_heads(&of_records)).await?;
+        let of_records = keys.iter().map(|key| self.record_key(key)).collect();
+        let parts = self.by_server(of_records, |key| key);
+        let calls: Vec<_> = parts.values().map(|(_, keys)| self.heads_part(keys, limit)).collect();
+        let heads = in_order(parts.values().map(|(places, _)| places).zip(join_all(calls).await));
         self.news(|| keys.iter().map(|key| KeyHash::of(key)));
+        heads
+    }
+
+    /// What is asked of each server, and where in the batch that was.
+    fn by_server<A>(&self, asks: Vec<A>, key: impl Fn(&A) -> &str) -> Parts<A> {
+        let mut parts = Parts::new();
+        for (at, ask) in asks.into_iter().enumerate() {
+            let (places, asks) = parts.entry(self.store.server_of(key(&ask))).or_default();
+            places.push(at);
+            asks.push(ask);
+        }
+        parts
+    }
+
+    async fn read_part(
+        &self,
+        asks: &[(String, Option<LeaseAsk>)],
+        limit: Duration,
+    ) -> Result<Vec<Read>, L2Error> {
+        let reads = self.bounded(&asks[0].0, limit, self.store.read_many(asks)).await?;
+        if reads.len() == asks.len() {
+            return Ok(reads);
+        }
+        let what = format!("{} reads asked for, {} answered", asks.len(), reads.len());
+        let error = L2Error::new(L2ErrorKind::Other, what);
+        self.telemetry.l2_failed(&error);
+        Err(error)
+    }
+
+    async fn heads_part(
+        &self,
+        keys: &[String],
+        limit: Duration,
+    ) -> Result<Vec<Option<Head>>, L2Error> {
+        let mut heads = self.bounded(&keys[0], limit, self.store.read_heads(keys)).await?;
         // What was not answered is not known.
         heads.resize(keys.len(), None);
         Ok(heads)
@@ -158,29 +222,99 @@ impl Access {
         announce: Option<AnnounceRemoval>,
         limit: Duration,
     ) -> Result<Advanced, L2Error> {
-        self.bounded(limit, self.store.advance(&self.ledger, ask, announce)).await
+        self.bounded(&self.ledger, limit, self.store.advance(&self.ledger, ask, announce)).await
     }
 
     /// Asks the ledger, whatever the breaker says: this is its probe. The flag tells whether the
-    /// answer closed the breaker.
+    /// breaker was closed since the last answer.
     pub(crate) async fn sync(
         &self,
         ask: &SyncAsk,
         limit: Duration,
     ) -> Result<(SyncReply, bool), L2Error> {
-        let asked = self.telemetry.clock.now();
+        let server = self.store.server_of(&self.ledger);
         let answer = timeout(limit, self.store.sync(&self.ledger, ask)).await;
         let result = answer.unwrap_or_else(|_| Err(timed_out(limit)));
-        let closed = self.count(&result);
+        let mut closed = self.count(&server, &self.ledger, &result);
+        if server.is_some() && result.is_ok() {
+            // The servers were not known when those calls failed.
+            closed |= self.count(&None, &self.ledger, &result);
+        }
         let reply = result?;
-        self.server_ahead
-            .store(reply.now_us.saturating_sub(micros(asked)).max(1), Ordering::Release);
+        self.met.store(true, Ordering::Release);
+        self.telemetry.l2_met();
+        let closed = self.came_back.swap(false, Ordering::AcqRel) || closed;
         Ok((reply, closed))
     }
 
-    /// The history of writes that the store is in.
-    pub(crate) async fn lineage(&self, limit: Duration) -> Result<Option<u64>, L2Error> {
-        self.bounded(limit, self.store.lineage()).await
+    /// How far the ledger is, asked beside a call. The breaker does not hear of it: the poll tells it
+    /// enough.
+    pub(crate) async fn frontier(
+        &self,
+        epoch: Epoch,
+        limit: Duration,
+    ) -> Result<Option<u64>, L2Error> {
+        if self.is_ledger_open() {
+            return Err(L2Error::left_alone());
+        }
+        let answer = timeout(limit, self.store.frontier(&self.ledger, epoch)).await;
+        let answer = answer.unwrap_or_else(|_| Err(timed_out(limit)));
+        answer.inspect_err(|error| self.telemetry.l2_failed(error))
+    }
+
+    /// Whether that costs next to nothing beside a call on this key.
+    pub(crate) fn is_ledger_near(&self, key: &str) -> bool {
+        self.store.is_ledger_near(&self.ledger, &self.record_key(key))
+    }
+
+    /// The history of writes that each server is in. No breaker hears of it, and a server that is left alone
+    /// is not asked.
+    pub(crate) async fn lineages(&self, limit: Duration) -> Vec<Lineage> {
+        let named: Vec<Server> = self.store.servers().into_iter().map(Some).collect();
+        let servers = if named.is_empty() { vec![None] } else { named };
+        join_all(servers.into_iter().map(|server| self.lineage(server, limit))).await
+    }
+
+    async fn lineage(&self, server: Server, limit: Duration) -> Lineage {
+        if self.breakers.is_open(|| server.clone()) {
+            return (server, Err(L2Error::left_alone()));
+        }
+        let answer = timeout(limit, self.store.lineage(server.as_deref())).await;
+        let answer = answer.unwrap_or_else(|_| Err(timed_out(limit)));
+        (server, answer.inspect_err(|error| self.telemetry.l2_failed(error)))
+    }
+
+    /// The server that holds a key's record.
+    pub(crate) fn server_of(&self, key: &str) -> Server {
+        self.store.server_of(&self.record_key(key))
+    }
+
+    /// Waits until a server is to be asked whether it answers.
+    pub(crate) async fn probe_wanted(&self) {
+        while self.breakers.probes().is_empty() {
+            self.probe_wanted.notified().await;
+        }
+    }
+
+    /// Asks each server that is left alone, or suspected, for a key that failed there. True if this
+    /// closed a breaker.
+    pub(crate) async fn probe(&self, limit: Duration) -> bool {
+        let ledger = self.store.server_of(&self.ledger);
+        let probes = self.breakers.probes().into_iter();
+        // The poll is the probe of that one.
+        let probes = probes.filter(|(name, _)| Some(name) != ledger.as_ref());
+        let probes: Vec<_> = probes.map(|(name, key)| self.probe_one(name, key, limit)).collect();
+        join_all(probes).await.contains(&true)
+    }
+
+    async fn probe_one(&self, name: Arc<str>, key: String, limit: Duration) -> bool {
+        let server = Some(name);
+        if self.store.server_of(&key) != server {
+            // Its keys are elsewhere now, so no call goes there.
+            return self.close(&server);
+        }
+        let answer = timeout(limit, self.store.read_heads(std::slice::from_ref(&key))).await;
+        self.count(&server, &key, &answer.unwrap_or_else(|_| Err(timed_out(limit))))
     }
 
     /// Where a key's record is.
@@ -193,52 +327,87 @@ impl Access {
         hashed
     }
 
-    /// The latest moment, on the server's clock, at which a `set` sent now may run; `None` before the
-    /// first `SYNC`.
-    pub(crate) fn latest(&self, limit: Duration) -> Option<u64> {
-        let offset = self.server_ahead.load(Ordering::Acquire);
+    /// Until when a `set` sent now may run; `None` before the first `SYNC`.
+    pub(crate) fn deadline(&self, limit: Duration) -> Option<Deadline> {
+        let clock = Arc::clone(&self.telemetry.clock);
         if sabotaged!(SetRunsLate) {
-            return Some(u64::MAX);
+            return Some(Deadline::after(clock, Duration::MAX));
         }
-        (offset != 0).then(|| offset + micros(self.telemetry.clock.now() + limit + SLACK))
+        self.met.load(Ordering::Acquire).then(|| Deadline::of_call(clock, limit))
     }
 
-    async fn bounded<R>(&self, limit: Duration, call: Call<'_, R>) -> Result<R, L2Error> {
-        if self.breaker.is_open() {
+    /// Makes a call on this record key, or on the ledger.
+    async fn bounded<R>(
+        &self,
+        key: &str,
+        limit: Duration,
+        call: Call<'_, R>,
+    ) -> Result<R, L2Error> {
+        let server = self.store.server_of(key);
+        if self.breakers.is_open(|| server.clone()) {
             return Err(L2Error::left_alone());
         }
         let result = timeout(limit, call).await.unwrap_or_else(|_| Err(timed_out(limit)));
-        self.count(&result);
+        if self.count(&server, key, &result) {
+            self.came_back.store(true, Ordering::Release);
+        }
         result
     }
 
-    /// Feeds the breaker; true if this closed it.
-    fn count<R>(&self, result: &Result<R, L2Error>) -> bool {
+    /// A call on these keys was given up after so long, though whoever made it has a longer limit.
+    pub(crate) fn given_up<'k>(&self, keys: impl IntoIterator<Item = &'k str>, after: Duration) {
+        let keys = keys.into_iter().map(|key| self.record_key(key));
+        let servers: BTreeMap<_, _> = keys.map(|key| (self.store.server_of(&key), key)).collect();
+        if let (1, Some((server, key))) = (servers.len(), servers.first_key_value()) {
+            self.count::<()>(server, key, &Err(timed_out(after)));
+            return;
+        }
+        self.telemetry.l2_failed(&timed_out(after));
+        servers.iter().for_each(|(server, key)| self.breakers.suspect(server, key));
+        self.probe_wanted.notify_one();
+    }
+
+    /// Feeds the breaker of a server; true if this closed it.
+    fn count<R>(&self, server: &Server, key: &str, result: &Result<R, L2Error>) -> bool {
         if let Err(error) = result {
             self.telemetry.l2_failed(error);
         }
-        match result {
-            Err(error) if error.is_outage() => {
-                if self.breaker.failed() {
-                    tracing::warn!(%error, "L2 does not answer; running on L1 until it does");
-                    self.telemetry.tell(|| Event::L2Breaker { open: true });
-                }
-                false
-            }
-            _ => {
-                let closed = self.breaker.answered();
-                if closed {
-                    tracing::info!("L2 answers again");
-                    self.telemetry.tell(|| Event::L2Breaker { open: false });
-                }
-                closed
-            }
+        let Some(error) = result.as_ref().err().filter(|error| error.is_outage()) else {
+            return self.close(server);
+        };
+        if self.breakers.failed(server, key) {
+            self.telemetry.unreachable(server.as_ref(), error);
+            self.telemetry.tell(|| Event::L2Breaker { open: true, server: server.clone() });
+            self.probe_wanted.notify_one();
         }
+        false
+    }
+
+    fn close(&self, server: &Server) -> bool {
+        let closed = self.breakers.answered(server);
+        if closed {
+            if !self.any_is_open() {
+                self.telemetry.fault_over(Fault::Unreachable);
+            }
+            self.telemetry.tell(|| Event::L2Breaker { open: false, server: server.clone() });
+        }
+        closed
     }
 }
 
-fn micros(moment: Moment) -> u64 {
-    moment.as_nanos() / 1000
+/// The answers of all servers, in the order of the batch.
+fn in_order<'a, R>(
+    parts: impl Iterator<Item = (&'a Vec<usize>, Result<Vec<R>, L2Error>)>,
+) -> Vec<Result<R, L2Error>> {
+    let mut all: Vec<(usize, Result<R, L2Error>)> = Vec::new();
+    for (places, answer) in parts {
+        match answer {
+            Ok(answers) => all.extend(places.iter().copied().zip(answers.into_iter().map(Ok))),
+            Err(error) => all.extend(places.iter().map(|at| (*at, Err(error.clone())))),
+        }
+    }
+    all.sort_by_key(|(at, _)| *at);
+    all.into_iter().map(|(_, answer)| answer).collect()
 }
 
 fn timed_out(limit: Duration) -> L2Error {

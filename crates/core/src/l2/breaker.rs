@@ -1,39 +1,155 @@
+//! Circuit breakers: a server of L2 that does not answer is left alone.
+//!
+//! ```text
+//!          N outages in a row                a probe is answered
+//!  closed ───────────────────▶ open ─────────────────────────────▶ closed
+//!    ▲  any answer resets the count  │ calls fail at once, nobody waits
+//! ```
+//!
+//! Each server has a breaker of its own, so that calls to the others go on as ever. The ledger poll is
+//! the probe of the server that holds the ledger: it goes out every P whatever the breaker says. Other
+//! servers are asked for a key that failed there, as often. So callers never pay for finding out whether a
+//! server is back.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-/// Leaves a failing L2 alone.
-///
-/// ```text
-///          N outages in a row                a poll is answered
-///  closed ───────────────────▶ open ─────────────────────────────▶ closed
-///    ▲  any answer resets the count  │ calls fail at once, nobody waits
-/// ```
-///
-/// The ledger poll is the probe: it goes out every P whatever the breaker says, so callers never
-/// pay for finding out whether L2 is back.
+use crate::sync::Mutex;
+
+/// A server of L2 by its name; `None` where the store is one server, or does not know.
+pub(crate) type Server = Option<Arc<str>>;
+
+/// The breakers of all servers of L2.
 #[derive(Debug)]
-pub(crate) struct Breaker {
+pub(crate) struct Breakers {
+    threshold: u32,
+    /// Of calls whose server has no name.
+    unnamed: Breaker,
+    /// Whether `failing` holds anything, so that healthy servers cost one load.
+    any: AtomicBool,
+    /// The named servers that have failed since they last answered.
+    failing: Mutex<BTreeMap<Arc<str>, Failing>>,
+}
+
+#[derive(Debug)]
+struct Failing {
+    breaker: Breaker,
+    /// A record key that the server is asked for, to find out whether it answers.
+    key: String,
+    /// It is asked although its breaker is closed.
+    suspected: bool,
+}
+
+impl Breakers {
+    pub(crate) fn new(threshold: u32) -> Self {
+        Self {
+            threshold,
+            unnamed: Breaker::new(threshold),
+            any: AtomicBool::new(false),
+            failing: Mutex::default(),
+        }
+    }
+
+    /// Whether a server is left alone; who it is, is asked only if any is in trouble.
+    pub(crate) fn is_open(&self, server: impl FnOnce() -> Server) -> bool {
+        let unnamed = self.unnamed.is_open();
+        if !unnamed && !self.any.load(Ordering::Acquire) {
+            return false;
+        }
+        match server() {
+            Some(name) => self.failing.lock().get(&name).is_some_and(|f| f.breaker.is_open()),
+            None => unnamed,
+        }
+    }
+
+    /// Whether any server is left alone.
+    pub(crate) fn any_is_open(&self) -> bool {
+        self.unnamed.is_open() || self.failing.lock().values().any(|f| f.breaker.is_open())
+    }
+
+    /// A server answered, if only with a refusal. True if its breaker was open.
+    pub(crate) fn answered(&self, server: &Server) -> bool {
+        let Some(name) = server else { return self.unnamed.answered() };
+        if !self.any.load(Ordering::Acquire) {
+            return false;
+        }
+        let mut failing = self.failing.lock();
+        let was = failing.remove(name);
+        self.any.store(!failing.is_empty(), Ordering::Release);
+        was.is_some_and(|f| f.breaker.is_open())
+    }
+
+    /// A server did not answer for this record key. True if this opened its breaker.
+    pub(crate) fn failed(&self, server: &Server, key: &str) -> bool {
+        let Some(name) = server else { return self.unnamed.failed() };
+        let mut failing = self.failing.lock();
+        let opened = self.entry(&mut failing, name, key).breaker.failed();
+        self.any.store(true, Ordering::Release);
+        opened
+    }
+
+    /// One of several servers did not answer, and nobody knows which: this one is to be asked.
+    pub(crate) fn suspect(&self, server: &Server, key: &str) {
+        if let Some(name) = server {
+            let mut failing = self.failing.lock();
+            self.entry(&mut failing, name, key).suspected = true;
+            self.any.store(true, Ordering::Release);
+        }
+    }
+
+    fn entry<'a>(
+        &self,
+        failing: &'a mut BTreeMap<Arc<str>, Failing>,
+        name: &Arc<str>,
+        key: &str,
+    ) -> &'a mut Failing {
+        failing.entry(Arc::clone(name)).or_insert_with(|| {
+            let breaker = Breaker::new(self.threshold);
+            Failing { breaker, key: key.to_owned(), suspected: false }
+        })
+    }
+
+    /// The servers that are to be asked whether they answer, and for which record key.
+    pub(crate) fn probes(&self) -> Vec<(Arc<str>, String)> {
+        let failing = self.failing.lock();
+        let due = failing.iter().filter(|(_, f)| f.suspected || f.breaker.is_open());
+        due.map(|(name, f)| (Arc::clone(name), f.key.clone())).collect()
+    }
+
+    /// The named servers that are left alone.
+    pub(crate) fn open(&self) -> Vec<Arc<str>> {
+        let failing = self.failing.lock();
+        let open = failing.iter().filter(|(_, f)| f.breaker.is_open());
+        open.map(|(name, _)| Arc::clone(name)).collect()
+    }
+}
+
+/// The breaker of one server.
+#[derive(Debug)]
+struct Breaker {
     threshold: u32,
     failures: AtomicU32,
     open: AtomicBool,
 }
 
 impl Breaker {
-    pub(crate) fn new(threshold: u32) -> Self {
+    fn new(threshold: u32) -> Self {
         Self { threshold, failures: AtomicU32::new(0), open: AtomicBool::new(false) }
     }
 
-    pub(crate) fn is_open(&self) -> bool {
+    fn is_open(&self) -> bool {
         self.open.load(Ordering::Acquire)
     }
 
-    /// The store answered, if only with a refusal. True if the breaker was open.
-    pub(crate) fn answered(&self) -> bool {
+    /// True if the breaker was open.
+    fn answered(&self) -> bool {
         self.failures.store(0, Ordering::Release);
         self.open.swap(false, Ordering::AcqRel)
     }
 
-    /// The store did not answer. True if this opened the breaker.
-    pub(crate) fn failed(&self) -> bool {
+    /// True if this opened the breaker.
+    fn failed(&self) -> bool {
         let failures = self.failures.fetch_add(1, Ordering::AcqRel).saturating_add(1);
         failures >= self.threshold && !self.open.swap(true, Ordering::AcqRel)
     }

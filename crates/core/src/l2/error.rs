@@ -1,7 +1,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::error::BoxError;
+use crate::error::{BoxError, unsaid};
 
 /// What went wrong in L2, by what follows from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -17,6 +17,9 @@ pub enum L2ErrorKind {
     Full,
     /// Something under our key is not ours (another type): nothing was written.
     Foreign,
+    /// A `set` was stuck on its way and came after its deadline: it has removed the record instead, and
+    /// nothing of it is left to happen. The server is well.
+    Late,
     /// Anything else the server said: nothing can be assumed.
     Other,
 }
@@ -37,8 +40,8 @@ impl L2Error {
     /// A `set` that was stuck on its way and has removed the record instead.
     #[must_use]
     pub fn late() -> Self {
-        let what = "the command was stuck on its way and has removed the record instead";
-        Self::new(L2ErrorKind::Timeout, what)
+        let what = "it was stuck on its way, and has removed the record instead of replacing it";
+        Self::new(L2ErrorKind::Late, what)
     }
 
     /// The store has failed repeatedly: nothing was sent.
@@ -47,9 +50,21 @@ impl L2Error {
         Self::new(L2ErrorKind::Disconnected, what)
     }
 
-    /// A `set` before the ledger was met: nothing was sent.
-    pub(crate) fn unmet() -> Self {
-        Self::new(L2ErrorKind::Denied, "the ledger has not been met yet, so nothing was sent")
+    /// A `set` before L2 has answered a first time: nothing was sent. `refused`: L2 has answered, with a refusal;
+    /// `last` is the last error of L2, which says what is missing.
+    pub(crate) fn unmet(refused: bool, last: Option<&str>) -> Self {
+        let kind = if refused { L2ErrorKind::Denied } else { L2ErrorKind::Disconnected };
+        let what =
+            "nothing was sent, as this node has not read its ledger yet; it tries with every poll";
+        match last {
+            Some(last) => Self::new(kind, format!("{what}. The last error: {last}")),
+            None => Self::new(kind, what),
+        }
+    }
+
+    /// There is no record to write, and the other nodes could not be told.
+    pub(crate) fn untold() -> Self {
+        Self::new(L2ErrorKind::Disconnected, "the backplane did not confirm what was announced")
     }
 
     /// The kind.
@@ -58,10 +73,17 @@ impl L2Error {
         self.kind
     }
 
+    /// What caused it.
+    #[must_use]
+    pub fn cause(&self) -> &(dyn std::error::Error + Send + Sync + 'static) {
+        &*self.source
+    }
+
     /// Whether a write that failed this way may still have happened.
     #[must_use]
     pub fn is_unknown(&self) -> bool {
-        !matches!(self.kind, L2ErrorKind::Denied | L2ErrorKind::Full | L2ErrorKind::Foreign)
+        use L2ErrorKind::{Denied, Foreign, Full, Late};
+        !matches!(self.kind, Denied | Full | Foreign | Late)
     }
 
     /// Whether the store itself is in trouble, rather than this one key.
@@ -76,17 +98,19 @@ impl fmt::Display for L2Error {
         let what = match self.kind {
             L2ErrorKind::Disconnected => "L2 is not connected",
             L2ErrorKind::Timeout => "L2 did not answer in time",
-            L2ErrorKind::Denied => "L2 denied the command to this user",
+            L2ErrorKind::Denied => "L2 refuses this client or command",
             L2ErrorKind::Full => "L2 is out of memory",
             L2ErrorKind::Foreign => "L2 holds something else under this key",
+            L2ErrorKind::Late => "L2 got the write after its deadline",
             L2ErrorKind::Other => "L2 failed",
         };
         write!(f, "{what}: {}", self.source)
     }
 }
 
+/// The message says what the cause says: the source is what is not said there.
 impl std::error::Error for L2Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&*self.source)
+        unsaid(&self.to_string(), &*self.source)
     }
 }

@@ -6,12 +6,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::{
-    Announce, AnnounceRemoval, Atomicity, BusId, Found, L2, L2Error, PlainL2, PlainStore, Read,
-    Record,
+    Announce, AnnounceRemoval, Atomicity, BusId, Deadline, Found, L2, L2Error, PlainL2, PlainStore,
+    Read, Record,
 };
-use crate::protocol::Version;
 use crate::protocol::ledger::{Advance, Advanced, SyncAsk, SyncReply};
 use crate::protocol::record::{Head, LeaseAsk, Put};
+use crate::protocol::{Epoch, Version};
 
 macro_rules! forward {
     ($ty:ty, $($bound:tt)*) => {
@@ -55,10 +55,10 @@ macro_rules! forward {
                 &self,
                 key: &str,
                 record: Record,
-                latest_us: Option<u64>,
+                deadline: Option<Deadline>,
                 announce: Option<Announce>,
             ) -> Result<(), L2Error> {
-                (**self).set(key, record, latest_us, announce).await
+                (**self).set(key, record, deadline, announce).await
             }
             async fn remove(&self, key: &str, announce: Option<Announce>) -> Result<(), L2Error> {
                 (**self).remove(key, announce).await
@@ -88,8 +88,20 @@ macro_rules! forward {
             async fn sync(&self, ledger: &str, ask: &SyncAsk) -> Result<SyncReply, L2Error> {
                 (**self).sync(ledger, ask).await
             }
-            async fn lineage(&self) -> Result<Option<u64>, L2Error> {
-                (**self).lineage().await
+            async fn frontier(&self, ledger: &str, epoch: Epoch) -> Result<Option<u64>, L2Error> {
+                (**self).frontier(ledger, epoch).await
+            }
+            fn is_ledger_near(&self, ledger: &str, key: &str) -> bool {
+                (**self).is_ledger_near(ledger, key)
+            }
+            async fn lineage(&self, server: Option<&str>) -> Result<Option<u64>, L2Error> {
+                (**self).lineage(server).await
+            }
+            fn server_of(&self, key: &str) -> Option<Arc<str>> {
+                (**self).server_of(key)
+            }
+            fn servers(&self) -> Vec<Arc<str>> {
+                (**self).servers()
             }
         }
     };

@@ -6,13 +6,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 
-use super::{Announce, AnnounceRemoval, Atomicity, BusId, L2, L2Error, Read, Record, Slot};
+use super::{
+    Announce, AnnounceRemoval, Atomicity, BusId, Deadline, L2, L2Error, Read, Record, Slot,
+};
 use crate::backplane::MemoryBackplane;
 use crate::backplane::message;
 use crate::clock::{Clock, SystemClock};
-use crate::protocol::Version;
 use crate::protocol::ledger::{Advance, Advanced, Authority, SyncAsk, SyncReply};
 use crate::protocol::record::{LeaseAsk, Put};
+use crate::protocol::{Epoch, Version};
 
 /// An L2 in this process: several caches share it as nodes share a server.
 ///
@@ -210,10 +212,10 @@ impl L2 for MemoryL2 {
         &self,
         key: &str,
         record: Record,
-        latest_us: Option<u64>,
+        deadline: Option<Deadline>,
         announce: Option<Announce>,
     ) -> Result<(), L2Error> {
-        let late = latest_us.is_some_and(|latest| self.now_us() > latest);
+        let late = deadline.is_some_and(|deadline| deadline.is_over());
         self.with(key, |slot, now| {
             self.announce(announce);
             if late { slot.remove() } else { slot.set(record, now) }
@@ -274,7 +276,16 @@ impl L2 for MemoryL2 {
         Ok(state.ledgers.entry(ledger.to_owned()).or_default().sync(now, ask))
     }
 
-    async fn lineage(&self) -> Result<Option<u64>, L2Error> {
+    async fn frontier(&self, ledger: &str, epoch: Epoch) -> Result<Option<u64>, L2Error> {
+        let state = self.shared.state.lock();
+        Ok(state.ledgers.get(ledger).and_then(|ledger| ledger.frontier(epoch)))
+    }
+
+    fn is_ledger_near(&self, _: &str, _: &str) -> bool {
+        true
+    }
+
+    async fn lineage(&self, _server: Option<&str>) -> Result<Option<u64>, L2Error> {
         Ok(Some(self.shared.failovers.load(Ordering::Acquire)))
     }
 }

@@ -5,6 +5,7 @@ pub(crate) mod breaker;
 mod cas;
 mod codec;
 pub(crate) mod compression;
+pub(crate) mod deadline;
 mod error;
 mod forward;
 mod memory;
@@ -13,7 +14,8 @@ pub(crate) mod recent;
 pub mod record;
 mod slot;
 
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -28,16 +30,19 @@ pub use codec::MessagePack;
 pub use codec::Postcard;
 #[cfg(feature = "prost")]
 pub use codec::Prost;
+#[cfg(any(feature = "json", feature = "messagepack", feature = "postcard"))]
+pub use codec::check_round_trip;
 pub use codec::{Codec, NoCodec, Raw, Wire};
 pub use compression::Compression;
+pub use deadline::{Deadline, ServerTime};
 pub use error::{L2Error, L2ErrorKind};
 pub use memory::{MemoryL2, MemorySnapshot};
 pub use plain::{PlainL2, PlainStore};
 pub use slot::Slot;
 
-use crate::protocol::Version;
 use crate::protocol::ledger::{Advance, Advanced, SyncAsk, SyncReply};
 use crate::protocol::record::{Head, Lease, LeaseAsk, Put};
+use crate::protocol::{Epoch, Version};
 
 /// A shared store of records and of the barrier ledger.
 ///
@@ -135,14 +140,17 @@ pub trait L2: Debug + Send + Sync + 'static {
         announce: Option<Announce>,
     ) -> Result<Put, L2Error>;
 
-    /// Replaces whatever is there. If the store's clock has passed `latest_us` (microseconds since
-    /// the Unix epoch), the command was stuck on its way: the record is removed instead, and the call
-    /// fails with [`L2Error::late`].
+    /// Replaces whatever is there. If it runs after the deadline, the command was stuck on its way: the
+    /// record is removed instead, and the call fails with [`L2Error::late`]. The deadline is a moment on a clock
+    /// of the caller. Where the command runs on a server, that server has to judge it by its own clock,
+    /// which is compared with nothing but itself: [`ServerTime`] does that. A `set` that is late by mistake
+    /// costs a miss; one that runs after its deadline by more than [`ServerTime`] allows may show an older
+    /// value over a newer one.
     async fn set(
         &self,
         key: &str,
         record: Record,
-        latest_us: Option<u64>,
+        deadline: Option<Deadline>,
         announce: Option<Announce>,
     ) -> Result<(), L2Error>;
 
@@ -174,12 +182,43 @@ pub trait L2: Debug + Send + Sync + 'static {
     /// Compares a replica with the ledger under `ledger`.
     async fn sync(&self, ledger: &str, ask: &SyncAsk) -> Result<SyncReply, L2Error>;
 
-    /// Names the history of writes that the store is in: another number once a server answers that may
-    /// lack writes which were acknowledged before, as after a failover. The cache then compares its last
-    /// writes with what is there. Default: `None`, which says that no acknowledged write is ever lost,
-    /// or that nobody knows.
-    async fn lineage(&self) -> Result<Option<u64>, L2Error> {
+    /// The last number that the ledger under `ledger` has issued, if its epoch is this one; `None` if it is
+    /// another, if there is no ledger, and if only a `SYNC` can tell. The cache asks this beside a call, at
+    /// the same time: beside strict reads and reservations always, beside loads and `set`s where it
+    /// [is near](L2::is_ledger_near). Who turns out to be behind compares first. Default: `None`.
+    async fn frontier(&self, _ledger: &str, _epoch: Epoch) -> Result<Option<u64>, L2Error> {
         Ok(None)
+    }
+
+    /// Whether [`frontier`](L2::frontier) costs next to nothing beside a call on this key: the ledger is on
+    /// the server that holds the record, so the question takes no round trip and no server of its own.
+    /// Default: false.
+    fn is_ledger_near(&self, _ledger: &str, _key: &str) -> bool {
+        false
+    }
+
+    /// Names the history of writes that a server is in: another number once one answers that may lack writes
+    /// which were acknowledged before, as after a failover. The cache then compares its last writes with
+    /// what is there. Each of [`servers`](L2::servers) is asked by its name, so that one that does not answer
+    /// keeps nothing of the others waiting; where there are none, it is asked once, without a name.
+    /// Default: `None`, which says that no acknowledged write is ever lost, or that nobody knows.
+    async fn lineage(&self, _server: Option<&str>) -> Result<Option<u64>, L2Error> {
+        Ok(None)
+    }
+
+    /// Names the server that holds what is under a key, where a store has several that can fail apart, such as
+    /// the primaries of a cluster. The cache keeps a circuit breaker for each name: while one server is left
+    /// alone, keys on the others are read and written as ever. It is asked with record keys and the key of the
+    /// ledger, must not wait, and may answer differently once a key has moved. Default: `None`, the store
+    /// is one server, or does not know.
+    fn server_of(&self, _key: &str) -> Option<Arc<str>> {
+        None
+    }
+
+    /// Every name that [`server_of`](L2::server_of) may give now, for
+    /// [`Health::l2_servers`](crate::Health::l2_servers) and [`lineage`](L2::lineage). Default: none.
+    fn servers(&self) -> Vec<Arc<str>> {
+        Vec::new()
     }
 }
 
@@ -225,6 +264,12 @@ impl BusId {
     #[must_use]
     pub fn new(address: impl Into<String>) -> Self {
         Self(address.into())
+    }
+}
+
+impl fmt::Display for BusId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 

@@ -26,8 +26,11 @@
 //! All numbers are big-endian. A lease is the first 16 bytes. What the store writes lies outside the
 //! checksum: a flipped bit there makes another version (a miss), an unknown state (a miss) or a
 //! lease that nobody holds. Age is the physical life minus what the store says is left of it, never
-//! a writer's clock. Metadata is a list of `type u8, length u32, bytes`; unknown types are skipped,
-//! so that a newer writer can add some. A compressed payload begins with its plain length, a `u32`.
+//! a writer's clock; a record of which more is left than it was stored with has been touched by somebody
+//! else, and counts as over. Metadata is a list of `type u8, length u32, bytes`; unknown types are skipped,
+//! so that a newer writer can add some: 1 tag, 2 weight, 3 etag, 4 last-modified, 5 time of the factory, and
+//! 6, empty, of a fill that has replaced a record which its node could not use. A compressed payload begins
+//! with its plain length, a `u32`.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -45,6 +48,11 @@ const META_WEIGHT: u8 = 2;
 const META_ETAG: u8 = 3;
 const META_LAST_MODIFIED: u8 = 4;
 const META_TOOK: u8 = 5;
+const META_DISPLACED: u8 = 6;
+
+/// How much more than it was stored with may be left of a record: for stores that count in whole seconds,
+/// and replicas whose clocks are behind.
+const SLACK_MS: u64 = 5000;
 
 /// The longest etag or time of last modification that is kept.
 const MAX_VALIDATOR: usize = 8 * 1024;
@@ -99,7 +107,20 @@ pub fn tags(bytes: &[u8]) -> Option<Vec<&str>> {
 #[must_use]
 pub fn is_stale(bytes: &[u8], ttl_ms: u64) -> bool {
     let lives = u64_at(bytes, 48).zip(u64_at(bytes, 56));
-    lives.is_none_or(|(logical, physical)| physical.saturating_sub(ttl_ms) >= logical)
+    lives
+        .is_none_or(|(logical, physical)| age_ms(physical, ttl_ms).is_none_or(|age| age >= logical))
+}
+
+/// Whether more is left of a value record than it was stored with, so that nobody can tell its age:
+/// somebody else has touched its end, or it was replaced between two commands.
+#[must_use]
+pub fn is_ageless(bytes: &[u8], ttl_ms: u64) -> bool {
+    u64_at(bytes, 56).is_some_and(|physical| age_ms(physical, ttl_ms).is_none())
+}
+
+/// How old a record is of whose physical life so much is left; `None` if nobody can tell.
+pub(crate) fn age_ms(physical_ms: u64, ttl_ms: u64) -> Option<u64> {
+    (ttl_ms <= physical_ms.saturating_add(SLACK_MS)).then(|| physical_ms.saturating_sub(ttl_ms))
 }
 
 /// The bytes of a lease.
@@ -162,6 +183,8 @@ pub struct Envelope<'a> {
     pub took_us: u64,
     /// The tags.
     pub tags: Vec<&'a str>,
+    /// It has replaced a record that its writer could not use. Whoever cannot use this one leaves it.
+    pub displaced: bool,
     /// The encoded value, compressed if `compression` says so.
     pub payload: &'a [u8],
 }
@@ -185,6 +208,9 @@ impl<'a> Envelope<'a> {
         }
         if self.took_us != 0 {
             put_meta(&mut meta, META_TOOK, &self.took_us.to_be_bytes());
+        }
+        if self.displaced {
+            put_meta(&mut meta, META_DISPLACED, &[]);
         }
         let meta_len = meta.len();
         let len = HEADER_LEN + self.key.len() + meta_len + self.payload.len();
@@ -241,6 +267,7 @@ impl<'a> Envelope<'a> {
             last_modified: None,
             took_us: 0,
             tags: Vec::new(),
+            displaced: false,
             payload,
         };
         envelope.read_meta(meta)?;
@@ -257,6 +284,7 @@ impl<'a> Envelope<'a> {
                 META_ETAG => self.etag = Some(str::from_utf8(body).ok()?),
                 META_LAST_MODIFIED => self.last_modified = Some(str::from_utf8(body).ok()?),
                 META_TOOK => self.took_us = u64_at(body, 0)?,
+                META_DISPLACED => self.displaced = true,
                 _ => {}
             }
             meta = after;

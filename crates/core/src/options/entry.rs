@@ -3,6 +3,11 @@ use std::time::Duration;
 use super::{EagerRefresh, FailSafe};
 use crate::error::{Error, ErrorKind, Place};
 
+/// A `set` that is stuck is stamped when it is called and begins its life when it runs, up to
+/// [`settles_after`](crate::l2::deadline::settles_after) later. That has to fit the hour by which
+/// [`retention`](super::Settings::retention) outlives an entry, beside a margin for clocks.
+pub(crate) const LONGEST_HARD_TIMEOUT: Duration = Duration::from_secs(600);
+
 /// The fields of [`EntryOptions`] with their defaults, and one setter each.
 macro_rules! options {
     ($($(#[$doc:meta])* $name:ident: $kind:ident<$ty:ty> = $default:expr;)*) => {
@@ -98,11 +103,11 @@ options! {
     /// Default: off.
     eager_refresh: Maybe<EagerRefresh> = None;
 
-    /// With a fallback at hand, answer with it after this long; the factory goes on.
-    /// Default: none.
+    /// With a fallback at hand, answer with it after this long; the factory goes on. Without one it is
+    /// nothing. As all limits it counts from the start of the call. Default: none.
     factory_soft_timeout: Maybe<Duration> = None;
 
-    /// Give up waiting for the factory after this long, even with nothing to answer.
+    /// Give up waiting after this long, for L2 and for other loads too, even with nothing to answer.
     /// Default: none.
     factory_hard_timeout: Maybe<Duration> = None;
 
@@ -110,8 +115,15 @@ options! {
     /// again. Default: 5 min.
     factory_deadline: Plain<Duration> = Duration::from_secs(300);
 
-    /// Whether a factory that timed out may finish and store its value. Default: on.
+    /// Whether a factory that timed out may finish and store its value. Off, it is stopped once nobody
+    /// waits for it whose options let it go on. Default: on.
     background_completion: Plain<bool> = true;
+
+    /// Stops the factory when nobody waits for it any more: the call that started the load was dropped, and
+    /// so were all that had joined it (a client that went away, a `timeout` around the call). Off, the load
+    /// goes on and its value is stored. A call that has run into one of its own timeouts is not dropped:
+    /// `background_completion` decides for it. An eager refresh is never stopped. Default: off.
+    cancel_when_abandoned: Plain<bool> = false;
 
     /// How long an L2 read may keep a caller waiting who has a fallback. Default: 250 ms.
     l2_soft_timeout: Plain<Duration> = Duration::from_millis(250);
@@ -127,8 +139,8 @@ options! {
     /// taken in the round trip of the miss. Default: on.
     lease: Plain<bool> = true;
 
-    /// How long to wait for another node's load before answering stale, else loading too.
-    /// Default: 2 s.
+    /// How long the call waits for loads of other nodes, all of them together, before answering stale,
+    /// else loading too. Default: 2 s.
     lease_wait: Plain<Duration> = Duration::from_secs(2);
 
     /// Whether `get` may answer with a stale entry. Default: off.
@@ -158,10 +170,10 @@ options! {
     /// announces as it writes leaves nothing to wait for). Default: on.
     background_backplane: Plain<bool> = true;
 
-    /// Has a hit in L1 checked against L2 first, in one round trip: an answer is what L2 held during the
-    /// call. Without an answer of L2 nothing in L1 is a hit. It is about the key; what other nodes
-    /// remove by tag is known within the poll, or by [`Cache::after`](crate::Cache::after).
-    /// Default: off.
+    /// Has a hit in L1 checked against L2 and the ledger first: what is fresh is what L2 held during the
+    /// call, and nothing that any node had replaced, removed by tag or cleared before it began (S16). It
+    /// costs a round trip, and another if this node has not heard of the newest removal. Without an
+    /// answer of L2, or of the ledger, nothing in L1 is a hit. Default: off.
     strict: Plain<bool> = false;
 
     /// Does not look in L1. Default: off.
@@ -175,8 +187,9 @@ options! {
     skip_l2_read: Plain<bool> = false;
 
     /// Leaves L2 as it is, and so the other nodes. The entry is this node's own: it is never checked
-    /// against L2, so the bounds on staleness do not hold for it. Of keys: a removal by tag and a clear
-    /// are nothing without the ledger, and go there all the same. Default: off.
+    /// against L2, so the bounds on staleness do not hold for it. A `remove` or `expire` holds on this node:
+    /// what L2 held of the key then does not count here until L2 holds something newer. Of keys: a removal
+    /// by tag and a clear are nothing without the ledger, and go there all the same. Default: off.
     skip_l2_write: Plain<bool> = false;
 
     /// Uses no value of L2 while there is a stale one in L1. Default: off.
@@ -241,6 +254,13 @@ impl EntryOptions {
             if let Some(time) = time.filter(|time| *time < least) {
                 return refuse(format!("{name} is {time:?}; it must be at least {least:?}"));
             }
+        }
+        if self.l2_hard_timeout > LONGEST_HARD_TIMEOUT {
+            return refuse(format!(
+                "l2_hard_timeout is {:?}; it must be at most {LONGEST_HARD_TIMEOUT:?}: what a set stores \
+                 that was on its way for so long must end before the removals that hide it do",
+                self.l2_hard_timeout
+            ));
         }
         if self.weight == 0 {
             return refuse("weight is 0; it must be at least 1".to_owned());

@@ -142,7 +142,7 @@ impl Settings {
         self
     }
 
-    /// How often the ledger is polled and the heartbeat sent (P). Default: 1 s.
+    /// How often the ledger is polled and the heartbeat sent (P): 10 ms to a day. Default: 1 s.
     #[must_use]
     pub fn poll(mut self, poll: Duration) -> Self {
         self.poll = poll;
@@ -157,7 +157,7 @@ impl Settings {
         self
     }
 
-    /// How long the lease of a load lives in L2 unless renewed. Default: 10 s.
+    /// How long the lease of a load lives in L2 unless renewed: 100 ms to a day. Default: 10 s.
     #[must_use]
     pub fn lease(mut self, lease: Duration) -> Self {
         self.lease = lease;
@@ -203,7 +203,7 @@ impl Settings {
     }
 
     pub(crate) fn validate(&self, place: &Place) -> Result<(), Error> {
-        let minute = Duration::from_millis(10);
+        let (least, day) = (Duration::from_millis(10), Duration::from_secs(86_400));
         let problems = [
             (self.capacity == 0, "capacity is 0; it must be at least 1".to_owned()),
             (self.max_tags == 0 || self.max_tags > 1024, {
@@ -216,8 +216,9 @@ impl Settings {
                 format!("max_value_bytes is {}; it must be 1 to 512 MiB", self.max_value_bytes)
             }),
             (self.breaker_failures == 0, "breaker_failures is 0; it must be at least 1".to_owned()),
-            (self.poll < minute, format!("poll is {:?}; it must be at least 10ms", self.poll)),
-            (self.coherence_lease < self.poll * 3, {
+            (self.poll < least, format!("poll is {:?}; it must be at least 10ms", self.poll)),
+            (self.poll > day, format!("poll is {:?}; it must be at most a day", self.poll)),
+            (self.coherence_lease < self.poll.saturating_mul(3), {
                 let (lease, poll) = (self.coherence_lease, self.poll);
                 format!(
                     "coherence_lease is {lease:?} and poll {poll:?}; it must be at least 3 polls"
@@ -226,6 +227,7 @@ impl Settings {
             (self.lease < Duration::from_millis(100), {
                 format!("lease is {:?}; it must be at least 100ms", self.lease)
             }),
+            (self.lease > day, format!("lease is {:?}; it must be at most a day", self.lease)),
             (self.max_lifetime < Duration::from_secs(1), {
                 format!("max_lifetime is {:?}; it must be at least 1s", self.max_lifetime)
             }),

@@ -33,49 +33,79 @@ pub fn reassert(commits: &[Commit], head: Option<Head>) -> Option<Strength> {
     undone.filter(|_| !sabotaged!(CommitsForgotten))
 }
 
-/// The commits of the last while, the newest last.
+/// The commits of the last while, the newest last. Of a write it holds the key, never the value.
 #[derive(Clone, Debug)]
 pub struct Commits {
     ring: VecDeque<(Arc<str>, Commit, u64)>,
     /// The newest of each key in the ring, and how many of the key there are.
     newest: HashMap<Arc<str>, (Commit, usize)>,
     cap: usize,
+    cap_bytes: usize,
+    bytes: usize,
+}
+
+/// What a commit takes in the ring.
+const OF_COMMIT: usize = size_of::<(Arc<str>, Commit, u64)>();
+
+/// What a key takes, with its commits aside: itself once, and its place among the newest.
+const fn of_key(key: &str) -> usize {
+    key.len() + 2 * size_of::<usize>() + size_of::<(Arc<str>, (Commit, usize))>()
 }
 
 impl Commits {
-    /// Holds `cap` at most; of more, the newest.
+    /// Holds `cap` commits and `cap_bytes` bytes at most; of more, the newest. The spare room of its
+    /// tables comes on top.
     #[must_use]
-    pub fn new(cap: usize) -> Self {
-        Self { ring: VecDeque::new(), newest: HashMap::new(), cap }
+    pub fn new(cap: usize, cap_bytes: usize) -> Self {
+        Self { ring: VecDeque::new(), newest: HashMap::new(), cap, cap_bytes, bytes: 0 }
     }
 
-    /// L2 has acknowledged a write, at `at` of a clock that only rises.
-    pub fn note(&mut self, key: &str, commit: Commit, at: u64) {
-        if self.ring.len() >= self.cap {
-            self.pop();
-        }
-        let key = Arc::<str>::from(key);
+    /// L2 has acknowledged a write, at `at` of a clock that only rises. Answers how many older commits had to
+    /// be forgotten for it.
+    pub fn note(&mut self, key: &str, commit: Commit, at: u64) -> u64 {
+        let known = self.newest.get_key_value(key).map(|(key, _)| Arc::clone(key));
+        let key = known.unwrap_or_else(|| {
+            self.bytes += of_key(key);
+            Arc::from(key)
+        });
         let (newest, count) = self.newest.entry(Arc::clone(&key)).or_insert((commit, 0));
         *newest = commit;
         *count += 1;
         self.ring.push_back((key, commit, at));
-    }
-
-    /// Forgets what was noted before `at`.
-    pub fn forget(&mut self, at: u64) {
-        while self.ring.front().is_some_and(|(_, _, noted)| *noted < at) {
-            self.pop();
+        self.bytes += OF_COMMIT;
+        let mut forgotten = 0;
+        while self.ring.len() > self.cap || self.bytes > self.cap_bytes {
+            forgotten += u64::from(self.pop().is_some());
         }
+        forgotten
     }
 
-    fn pop(&mut self) {
-        let Some((key, ..)) = self.ring.pop_front() else { return };
-        if let Entry::Occupied(mut newest) = self.newest.entry(key) {
+    /// Forgets what was noted before `at`, and returns it.
+    pub fn forget(&mut self, at: u64) -> Vec<(Arc<str>, Commit)> {
+        let mut forgotten = Vec::new();
+        while self.ring.front().is_some_and(|(_, _, noted)| *noted < at) {
+            forgotten.extend(self.pop());
+        }
+        forgotten
+    }
+
+    fn pop(&mut self) -> Option<(Arc<str>, Commit)> {
+        let (key, commit, _) = self.ring.pop_front()?;
+        self.bytes -= OF_COMMIT;
+        if let Entry::Occupied(mut newest) = self.newest.entry(Arc::clone(&key)) {
             newest.get_mut().1 -= 1;
             if newest.get().1 == 0 {
                 newest.remove();
+                self.bytes -= of_key(&key);
             }
         }
+        Some((key, commit))
+    }
+
+    /// How many bytes are held.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// The commits of each key, in their order.
@@ -108,7 +138,7 @@ mod tests {
     #[test]
     fn the_newest_commit_of_a_key_is_known_until_the_last_is_forgotten() {
         let commit = |version| Commit { version: Version(version), strength: Strength::Hard };
-        let mut commits = Commits::new(3);
+        let mut commits = Commits::new(3, usize::MAX);
         for (at, (key, version)) in (1..).zip([("a", 1), ("b", 2), ("a", 3), ("b", 4)]) {
             commits.note(key, commit(version), at);
         }
@@ -119,5 +149,24 @@ mod tests {
         assert_eq!(newest(&commits), [None, Some(commit(4))]);
         commits.forget(5);
         assert_eq!((newest(&commits), commits.is_empty()), ([None, None], true));
+        assert_eq!(commits.bytes(), 0);
+    }
+
+    /// Keys may be as long as 32 KiB, so a number of them is no bound.
+    #[test]
+    fn long_keys_are_bounded_in_bytes_and_what_falls_out_is_counted() {
+        const MOST: usize = 1 << 20;
+        let mut commits = Commits::new(65_536, MOST);
+        let commit = Commit { version: Version(1), strength: Strength::Hard };
+        let key = |n: u64| format!("{n:01024}");
+        let forgotten: u64 = (0..5000).map(|n| commits.note(&key(n), commit, n)).sum();
+        assert!(commits.bytes() <= MOST && commits.bytes() > MOST - 2048, "{}", commits.bytes());
+        assert_eq!(forgotten + commits.ring.len() as u64, 5000);
+        assert_eq!(commits.newest(&key(4999)), Some(commit), "the newest are kept");
+        // A key that is written again and again is held once.
+        let mut commits = Commits::new(65_536, MOST);
+        assert_eq!((0..5000).map(|n| commits.note(&key(1), commit, n)).sum::<u64>(), 0);
+        assert_eq!(commits.note(&"k".repeat(MOST), commit, 5000), 5001, "no room for this one");
+        assert_eq!((commits.bytes(), commits.is_empty()), (0, true));
     }
 }

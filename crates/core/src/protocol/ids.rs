@@ -62,7 +62,7 @@ impl TagHash {
     /// ```
     #[must_use]
     pub fn of(tag: &str) -> Self {
-        Self(xxh3_128(tag.as_bytes()))
+        Self(xxh3_128(tag.as_bytes())).of_name()
     }
 
     /// The register that its old barriers fold into: its last 16 bits.

@@ -20,6 +20,8 @@ pub enum Doubt {
     MessageLost,
     /// An announced write was never confirmed by its publisher.
     Unconfirmed,
+    /// A publisher owes announcements: the ledger says that it could not tell what it wrote.
+    Owed,
     /// The node did not hear its own heartbeat for too long.
     Deaf,
     /// L2 answers again after it did not.

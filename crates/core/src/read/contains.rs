@@ -2,24 +2,30 @@
 
 use super::Call;
 use super::probe::{Asked, REREADS, synced};
-use super::verify::{Checked, look_at};
+use super::verify::{Checked, is_caught_up, look_at};
 use crate::cache::Inner;
+use crate::coherence::beside;
 use crate::error::Error;
 use crate::l2::record::{Envelope, is_stale};
 use crate::protocol::validity::Verdict;
+use crate::sweep::drop_dead;
 
 /// Whether a fresh value of any type is in L1 or L2.
 pub(crate) async fn contains<C: Send + Sync>(inner: &Inner<C>, call: Call) -> Result<bool, Error> {
+    inner.check_open(Some(&call.key))?;
     call.options.validate(&inner.place(Some(&call.key)))?;
     let held = inner.l1.get(call.hash, &call.key);
+    // Without L2 there is nobody who could know better.
+    let strict = call.options.strict && inner.l2.is_some();
     match held.map(|held| (inner.node.judge(held.meta(), inner.now()), held)) {
-        Some((Verdict::Fresh, _)) => return Ok(true),
-        Some((Verdict::Unverified, held)) => {
+        Some((Verdict::Fresh, _)) if !strict => return Ok(true),
+        Some((Verdict::Fresh | Verdict::Unverified, held)) => {
             let limit = call.options.l2_hard_timeout;
-            if look_at(inner, held, limit).await == Checked::Same {
+            if look_at(inner, held, limit, strict).await == Checked::Same {
                 return Ok(true);
             }
         }
+        Some((Verdict::Hidden(_), _)) => drop_dead(inner, call.hash),
         _ => {}
     }
     for _ in 0..=REREADS {
@@ -35,13 +41,17 @@ pub(crate) async fn contains<C: Send + Sync>(inner: &Inner<C>, call: Call) -> Re
 /// What the node thinks of the record; `None` if there is none that can be read.
 async fn in_l2<C: Send + Sync>(inner: &Inner<C>, call: &Call) -> Option<Verdict> {
     let limit = call.options.l2_hard_timeout;
-    let l2 = inner.records().filter(|l2| inner.enabled && !l2.is_open())?;
+    let l2 = inner.records().filter(|l2| inner.enabled && !l2.is_open(&call.key))?;
     if !synced(inner, limit).await {
         return None;
     }
     let asked = Asked::now(inner, &call.key);
-    let read = l2.on(&call.key, limit, |store, key| store.read(key, None)).await;
+    let read = l2.on(&call.key, limit, |store, key| store.read(key, None));
+    let (read, mark) = beside(inner, l2, call.options.strict, limit, read).await;
     let found = read.ok()?.found?;
+    if !is_caught_up(inner, mark, limit).await {
+        return None;
+    }
     let envelope = Envelope::decode(&found.bytes).filter(|e| e.key == &*call.key)?;
     if envelope.expired || is_stale(&found.bytes, found.ttl_ms) {
         return None;

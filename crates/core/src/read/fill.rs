@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::Call;
 use super::lead::Landing;
 use crate::backplane::message::KeyOp;
+use crate::backplane::outgoing::Outgoing;
 use crate::cache::Inner;
 use crate::entry::{Entry, Manner, Meta, RecordLives, Source, Stamp, Value, lives};
 use crate::factory::Choices;
@@ -81,16 +82,20 @@ impl<T: Value, C: Send + Sync> Fill<'_, T, C> {
         if self.options.background_l2 {
             kept = landing.take().is_some_and(|l| l.land(Arc::clone(&entry), Source::Factory));
         }
-        match self.send(expected, record).await {
+        let mut told = self.outgoing();
+        match self.send(&mut told, expected, record).await {
             Ok(Put::Stored) => {
                 // L2 holds this now: no copy of anything else may stay, whatever becomes of this one.
+                inner.recovery.own.replaced(hash);
                 inner.flights.hear(hash, version, || inner.l1.keep_only(hash, version));
                 kept |= landing.is_some_and(|l| l.land(entry, Source::Factory));
                 if let Some(waiting) = waiting.filter(|_| kept) {
                     // This load began after the invalidation that waits, or it would not be kept.
                     inner.recovery.settle(&self.call.key, waiting.version, inner.now());
                 }
-                self.confirm().await;
+                if let Some(told) = &mut told {
+                    told.confirm().await;
+                }
                 true
             }
             Ok(Put::Refused) => {
@@ -101,7 +106,6 @@ impl<T: Value, C: Send + Sync> Fill<'_, T, C> {
                 false
             }
             Err(error) => {
-                inner.counters.l2_errors.add();
                 tracing::debug!(%error, "fill failed; the value stays here for a while");
                 entry.meta.shorten_to_lease(inner.settings.coherence_lease);
                 if let Some(landing) = landing {
@@ -112,27 +116,34 @@ impl<T: Value, C: Send + Sync> Fill<'_, T, C> {
         }
     }
 
-    async fn send(&self, expected: Version, record: Record) -> Result<Put, L2Error> {
-        let Self { inner, call, options, entry } = self;
-        let Some(l2) = &inner.l2 else { return Ok(Put::Refused) };
-        let (version, limit) = (entry.meta.version, options.l2_hard_timeout);
-        let bus = inner.bus.as_ref().filter(|_| !options.skip_backplane);
-        let announced = bus.and_then(|bus| bus.announce(KeyOp::Written, version, call.hash));
-        let (seq, announce) = announced.unzip();
-        let put =
-            l2.on(&call.key, limit, |store, key| store.put(key, expected, record, announce)).await;
-        if let (Ok(Put::Refused), Some(bus), Some(seq)) = (&put, bus, seq) {
-            bus.void(seq, limit).await;
+    async fn send(
+        &self,
+        told: &mut Option<Outgoing<'_, C>>,
+        expected: Version,
+        record: Record,
+    ) -> Result<Put, L2Error> {
+        let Some(l2) = &self.inner.l2 else { return Ok(Put::Refused) };
+        if l2.is_open(&self.call.key) {
+            // Nothing is sent, so nothing may take a number in the sequence.
+            return Err(L2Error::left_alone());
+        }
+        let announce = told.as_mut().and_then(Outgoing::announce);
+        if let Some(told) = told {
+            told.before(false).await?;
+        }
+        let (key, limit) = (&self.call.key, self.options.l2_hard_timeout);
+        let put = l2.on(key, limit, |store, key| store.put(key, expected, record, announce)).await;
+        if let Some(told) = told {
+            told.answered(&put).await;
         }
         put
     }
 
-    /// Tells the other nodes, if L2 has not.
-    async fn confirm(&self) {
-        if let Some(bus) = self.inner.bus.as_ref().filter(|_| !self.options.skip_backplane) {
-            let (version, limit) = (self.entry.meta.version, self.options.l2_hard_timeout);
-            let _ = bus.publish_key(KeyOp::Written, version, self.call.hash, limit).await;
-        }
+    /// What the other nodes are told, if L2 does not tell them.
+    fn outgoing(&self) -> Option<Outgoing<'_, C>> {
+        let (version, limit) = (self.entry.meta.version, self.options.l2_hard_timeout);
+        Outgoing::new(self.inner, KeyOp::Written, version, self.call.hash, limit)
+            .filter(|_| !self.options.skip_backplane)
     }
 
     /// The callers have had their answer, but L2 holds something else: the copy goes.

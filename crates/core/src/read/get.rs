@@ -6,13 +6,14 @@ use std::time::Duration;
 use futures_util::future::{join, join_all};
 
 use super::Call;
-use super::decode::{ReadInto, decode};
+use super::decode::{Foreign, ReadInto, decode};
 use super::lookup::{Local, answer, lookup};
 use super::many::PAGE;
 use super::probe::{Asked, REREADS, synced};
 use super::replica;
-use super::verify::{Checked, check, doubted, look};
-use crate::cache::Inner;
+use super::verify::{Checked, check, doubted, goes_on, is_caught_up, look};
+use crate::cache::{Inner, attend};
+use crate::coherence::beside;
 use crate::entry::{Cached, Entry, Held, Source, Value, typed};
 use crate::error::{Error, ErrorKind};
 use crate::events::MissReason;
@@ -20,12 +21,15 @@ use crate::flight::Fence;
 use crate::l2::access::Access;
 use crate::l2::{Codec, Found};
 use crate::protocol::validity::Verdict;
+use crate::sweep::{self, drop_dead};
 
 /// Answers from L1 or L2, or not at all. Stale values only if the call allows them.
 pub(crate) async fn get<T: Value, C: Codec<T>>(
     inner: &Arc<Inner<C>>,
     call: &Call,
 ) -> Result<Option<Cached<T>>, Error> {
+    attend(inner).await;
+    sweep::ensure(inner);
     let begun = match begin(inner, call)? {
         Start::Answer(cached) => return Ok(Some(cached)),
         Start::Ask(begun) => begun,
@@ -59,6 +63,8 @@ pub(crate) async fn get_many<T: Value, C: Codec<T>>(
     inner: &Arc<Inner<C>>,
     calls: &[Call],
 ) -> Result<Vec<Option<Cached<T>>>, Error> {
+    attend(inner).await;
+    sweep::ensure(inner);
     let mut answers: Vec<Option<Cached<T>>> = Vec::with_capacity(calls.len());
     let mut asking = Vec::new();
     for (at, call) in calls.iter().enumerate() {
@@ -95,7 +101,9 @@ async fn look_page<T: Value, C: Codec<T>>(
     let of = |(at, begun): &(usize, Begun<T>)| begun.doubted(inner, &calls[*at]);
     let held: Vec<_> = doubted.iter().map(of).collect();
     let looked: Vec<_> = held.iter().flatten().cloned().collect();
-    let mut checked = look(inner, &looked, least_limit(calls, &doubted)).await.into_iter();
+    let strict = doubted.iter().any(|(at, _)| calls[*at].options.strict);
+    let limit = least_limit(calls, &doubted);
+    let mut checked = look(inner, &looked, limit, strict).await.into_iter();
     for ((at, begun), held) in doubted.into_iter().zip(held) {
         // What has been verified meanwhile is read once more.
         let checked = held.and_then(|_| checked.next()).unwrap_or(Checked::Other);
@@ -127,11 +135,17 @@ async fn get_page<T: Value, C: Codec<T>>(
     let fences = asking.iter().map(|(at, _)| Fence::begin(inner, calls[*at].hash, None, || ()));
     let fences: Vec<_> = fences.collect();
     let asked: Vec<_> = asking.iter().map(|(at, _)| Asked::now(inner, &calls[*at].key)).collect();
-    if let Some(l2) = inner.records().filter(|l2| !l2.is_open())
+    if let Some(l2) =
+        inner.records().filter(|l2| asking.iter().any(|(at, _)| !l2.is_open(&calls[*at].key)))
         && synced(inner, limit).await
     {
         let asks = asking.iter().map(|(at, _)| (&*calls[*at].key, None));
-        reads = l2.read_many(asks, limit).await.ok();
+        let strict = asking.iter().any(|(at, _)| calls[*at].options.strict);
+        let read = l2.read_many(asks, limit);
+        let (read, mark) = beside(inner, l2, strict, limit, read).await;
+        // If the ledger does not answer, each finds out for itself whether it needs it.
+        let answered = read.iter().any(Result::is_ok);
+        reads = (answered && is_caught_up(inner, mark, limit).await).then_some(read);
     }
     let Some(reads) = reads else {
         drop(fences);
@@ -143,6 +157,12 @@ async fn get_page<T: Value, C: Codec<T>>(
         asking.into_iter().zip(fences).zip(asked).zip(reads)
     {
         let (call, local) = (&calls[at], begun.local.as_ref());
+        let Ok(read) = read else {
+            // Its server has not answered, or it alone cannot be read: it finds out for itself.
+            drop(fence);
+            again.push(at);
+            continue;
+        };
         let found = match read.found {
             Some(found) => settle(inner, call, fence, &found, asked, local)?,
             None => Shown::Nothing(None),
@@ -184,6 +204,7 @@ struct Begun<T> {
 }
 
 fn begin<T: Value, C: Codec<T>>(inner: &Inner<C>, call: &Call) -> Result<Start<T>, Error> {
+    inner.check_open(Some(&call.key))?;
     let options = &call.options;
     options.validate(&inner.place(Some(&call.key)))?;
     let mut reason = MissReason::Absent;
@@ -199,6 +220,7 @@ fn begin<T: Value, C: Codec<T>>(inner: &Inner<C>, call: &Call) -> Result<Start<T
         }
         Local::Nothing(why) => {
             reason = why;
+            drop_dead(inner, call.hash);
             (None, Verdict::Fresh)
         }
     };
@@ -257,7 +279,11 @@ impl<T: Value> Begun<T> {
             }
             Shown::NoAnswer => {
                 reason = if unreachable { MissReason::Unreachable } else { reason };
-                self.local.and_then(|e| stale(inner, call, e, self.verdict, Source::L1))
+                let on = |e: &Arc<Entry<T>>| self.asks && goes_on(inner, call, e);
+                match self.local {
+                    Some(entry) if on(&entry) => Some(going_on(inner, call, entry)),
+                    local => local.and_then(|e| stale(inner, call, e, self.verdict, Source::L1)),
+                }
             }
         };
         if cached.is_none() {
@@ -290,15 +316,19 @@ async fn ask<T: Value, C: Codec<T>>(
     local: Option<&Arc<Entry<T>>>,
 ) -> Result<Shown<T>, Error> {
     let limit = limit(call, local);
-    if l2.is_open() || !synced(inner, limit).await {
+    if l2.is_open(&call.key) || !synced(inner, limit).await {
         return Ok(Shown::NoAnswer);
     }
     let fence = Fence::begin(inner, call.hash, None, || ());
     let asked = Asked::now(inner, &call.key);
-    let found = match l2.on(&call.key, limit, |store, key| store.read(key, None)).await {
+    let read = l2.on(&call.key, limit, |store, key| store.read(key, None));
+    let (read, mark) = beside(inner, l2, call.options.strict, limit, read).await;
+    let found = match read {
+        Ok(read) if read.found.is_some() && !is_caught_up(inner, mark, limit).await => {
+            return Ok(Shown::NoAnswer);
+        }
         Ok(read) => read.found,
         Err(error) => {
-            inner.counters.l2_errors.add();
             tracing::debug!(%error, "L2 read failed; answering from L1");
             return Ok(Shown::NoAnswer);
         }
@@ -318,10 +348,12 @@ fn settle<T: Value, C: Codec<T>>(
 ) -> Result<Shown<T>, Error> {
     let entry = match decode(inner, call, found, asked.stamp, local) {
         ReadInto::Entry(entry) => entry,
-        ReadInto::OtherType(_) => {
+        ReadInto::Foreign(Foreign { other_type: true, .. }) => {
             return Err(inner.error(ErrorKind::TypeMismatch, &call.key, ""));
         }
-        ReadInto::Unusable(_) => return Ok(Shown::Nothing(Some(MissReason::Unusable))),
+        ReadInto::Foreign(_) | ReadInto::Unusable(_) => {
+            return Ok(Shown::Nothing(Some(MissReason::Unusable)));
+        }
     };
     let same = local.is_some_and(|local| Arc::ptr_eq(local, &entry));
     let verdict = fence.end(|heard| {
@@ -353,6 +385,12 @@ fn stale<T, C>(
         inner.stale_hit(&call.key, source);
         Cached::new(entry, inner.now(), source, true)
     })
+}
+
+/// What L2 does not answer about, for as long as it was to be trusted anyway.
+fn going_on<T, C>(inner: &Inner<C>, call: &Call, entry: Arc<Entry<T>>) -> Cached<T> {
+    inner.stale_hit(&call.key, Source::L1);
+    Cached::new(entry, inner.now(), Source::L1, !sabotaged!(DoubtIsFresh))
 }
 
 fn holds_other_type<T: Value, C>(inner: &Inner<C>, call: &Call) -> bool {

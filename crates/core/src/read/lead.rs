@@ -5,29 +5,51 @@ use std::sync::atomic::Ordering;
 
 use tracing::{Instrument, Span};
 
+use super::caller::Answer;
 use super::load::Load;
 use super::probe::{Base, Probe, probe};
+use super::wait::for_own;
 use super::{Call, Job};
 use crate::cache::Inner;
 use crate::entry::{Cached, Entry, Held, Source, Value};
 use crate::error::{Error, ErrorKind};
 use crate::events::{Event, MissReason};
 use crate::factory::{Adaptive, FactoryContext, Made, NotModified};
-use crate::flight::{Drive, Flight, Landed, Leader, Progress, Standing};
+use crate::flight::nesting::Run;
+use crate::flight::{
+    Cause, Drive, Failure, Flight, Landed, Leader, Outcome, Pause, Progress, Standing, Waiting,
+};
 use crate::l2::Codec;
 use crate::protocol::validity::Verdict;
 
-/// Leads a flight as far as L2 goes, or until a task does.
+/// Leads a flight as far as L2 goes, or until a task does, and waits for what it brings.
 pub(super) async fn lead<T: Value, C: Codec<T>>(
     inner: &Arc<Inner<C>>,
     flight: &Arc<Flight>,
     call: &Arc<Call>,
     job: Job<T>,
-) -> Result<(), Error> {
+) -> Result<Answer<T>, Error> {
+    let waiting = Waiting::leading(flight, &call.options);
     let leader = leader(inner, flight, call, job)?;
-    let _running = inner.tasks.token();
-    Drive::new(&flight.helm, leader).await;
-    Ok(())
+    let running = inner.tasks.token();
+    let drive = Drive::new(&flight.helm, leader);
+    let answer = for_own(inner, flight, call, waiting);
+    let options = &call.options;
+    if options.factory_hard_timeout.is_none() && options.factory_soft_timeout.is_none() {
+        drive.await;
+        drop(running);
+        return Ok(answer.await);
+    }
+    // Its limits hold while L2 is asked, too. A drive that is dropped goes on in a task.
+    tokio::pin!(answer);
+    Ok(tokio::select! {
+        biased;
+        () = drive => {
+            drop(running);
+            answer.await
+        }
+        answer = &mut answer => answer,
+    })
 }
 
 /// Has a task lead a flight.
@@ -49,8 +71,9 @@ fn leader<T: Value, C: Codec<T>>(
     job: Job<T>,
 ) -> Result<Leader, Error> {
     let landing = Landing::new(Arc::clone(inner), Arc::clone(flight));
-    let call = Arc::clone(call);
+    let call = call.leading(flight);
     let runtime = inner.runtime()?;
+    drop(flight.place.set(runtime.clone()));
     let own = runtime.clone();
     let work = Box::pin(async move {
         let probe = probe::<T, C>(&landing.inner, &call, &landing.flight).await;
@@ -58,7 +81,8 @@ fn leader<T: Value, C: Codec<T>>(
             let load = Load { default: job.default, ..load };
             load.landing.inner.counters.factory_calls.add();
             let tasks = load.landing.inner.tasks.clone();
-            tasks.spawn_on(load.run(job.factory).in_current_span(), &own);
+            let run = Run::of([&load.landing.flight]);
+            tasks.spawn_on(run.scope(load.run(job.factory)).in_current_span(), own.handle());
         }
     });
     Ok(Leader { work, tasks: inner.tasks.clone(), runtime, span: Span::current() })
@@ -75,16 +99,27 @@ pub(super) fn settle<T: Value, C: Codec<T>>(
             landing.land(entry, source);
             None
         }
-        Probe::Stand(entry) => {
-            landing.stand(entry, Source::FailSafe, None);
+        Probe::Stand(entry, pause) => {
+            landing.stand(entry, pause);
             None
         }
-        Probe::Load(Base::Dark, _) if call.options.require_l2 => {
+        Probe::GoOn(entry) => {
+            landing.stand(entry, Pause::Unreachable);
+            None
+        }
+        // If a caller has given up on L2, the load is for that one.
+        Probe::Load(Base::Dark, _)
+            if call.options.require_l2 && landing.flight.given_up().is_none() =>
+        {
+            landing.flight.goes_without_l2();
             let error = landing.inner.l2_required(&call.key);
-            landing.fail(error);
+            landing.fail(Failure { error, stale: None, cause: Cause::NoL2 }, None);
             None
         }
         Probe::Load(base, known) => {
+            if base == Base::Dark {
+                landing.flight.goes_without_l2();
+            }
             if call.refresh.is_none() {
                 let reason = landing.flight.reason();
                 let dark = base == Base::Dark;
@@ -99,7 +134,8 @@ pub(super) fn settle<T: Value, C: Codec<T>>(
 
 /// A flight that cannot be flown.
 pub(super) fn abandon<C>(inner: &Arc<Inner<C>>, flight: &Arc<Flight>, error: Error) {
-    Landing::new(Arc::clone(inner), Arc::clone(flight)).fail(error);
+    let failure = Failure { error, stale: None, cause: Cause::Load };
+    Landing::new(Arc::clone(inner), Arc::clone(flight)).fail(failure, None);
 }
 
 /// A cache that is disabled: every call runs its own factory and keeps nothing.
@@ -153,10 +189,10 @@ impl<C> Landing<C> {
             } else {
                 inner.counters.fence_hits.add();
             }
-            Some(standing)
+            standing
         };
         let (inner, flight) = (Arc::clone(&self.inner), Arc::clone(&self.flight));
-        self.settle(held, source, settle, None);
+        self.settle(held, source, settle);
         if kept && source == Source::Factory {
             inner.tell(&flight.key, |key| Event::Set { key, filled: true });
         }
@@ -166,79 +202,67 @@ impl<C> Landing<C> {
     /// Lands a value that L2 refused: for the caller that started the load, and nowhere else.
     pub(super) fn land_refused<T: Value>(self, entry: Arc<Entry<T>>) {
         self.inner.counters.fill_refused.add();
-        let settle = |_: &Inner<C>, _: &Flight, _: &Held, _| Some(Standing::Refused);
-        self.settle(entry, Source::Factory, settle, None);
+        self.settle(entry, Source::Factory, |_, _, _, _| Standing::Refused);
     }
 
     /// Lands a value that is kept nowhere, though nothing is wrong with it.
     pub(super) fn land_unstored<T: Value>(self, entry: Arc<Entry<T>>) {
         let settle = |inner: &Inner<C>, _: &Flight, held: &Held, allowed| {
             let fresh = allowed && inner.node.judge(held.meta(), inner.now()) == Verdict::Fresh;
-            Some(if fresh { Standing::Fresh } else { Standing::Overtaken })
+            if fresh { Standing::Fresh } else { Standing::Overtaken }
         };
-        self.settle(entry, Source::Factory, settle, None);
+        self.settle(entry, Source::Factory, settle);
     }
 
-    /// Lands a stale value in place of a failure, or of another node's load.
-    pub(super) fn stand<T: Value>(
-        self,
-        entry: Arc<Entry<T>>,
-        source: Source,
-        failure: Option<Error>,
-    ) {
-        let failed = failure.is_some();
-        let settle = |inner: &Inner<C>, flight: &Flight, held: &Held, allowed: bool| match inner
-            .node
-            .judge(held.meta(), inner.now())
-        {
-            Verdict::Hidden(_) if failed && !sabotaged!(FailSafeIgnoresHard) => None,
-            _ if failed && flight.removed.load(Ordering::Acquire) => None,
-            Verdict::Hidden(_) => Some(Standing::Overtaken),
-            _ => {
-                // Of a call that has not looked in L1, there may be something better.
-                let fresh = |h: Held| inner.node.judge(h.meta(), inner.now()) == Verdict::Fresh;
-                if allowed && !inner.l1.get(flight.hash, &flight.key).is_some_and(fresh) {
-                    inner.l1.insert(flight.hash, Held::clone(held));
-                }
-                Some(Standing::Fallback)
+    /// Lands a stale value: the caller that led is content with it.
+    pub(super) fn stand<T: Value>(mut self, entry: Arc<Entry<T>>, pause: Pause) {
+        let held: Held = entry;
+        self.end(|inner, flight, heard| {
+            if heard.allows(held.meta().version) {
+                keep_stale(inner, flight, &held);
             }
-        };
-        self.settle(entry, source, settle, failure);
+            Outcome::Stale(held, pause)
+        });
     }
 
-    /// Lands an error, for every caller of this flight.
-    pub(super) fn fail(mut self, error: Error) {
-        self.end(|_, _, _| Err(error));
+    /// Lands a failure. What is to be `kept` goes into L1: there it says until when the factory is left
+    /// alone.
+    pub(super) fn fail(mut self, failure: Failure, kept: Option<Held>) {
+        self.end(|inner, flight, heard| {
+            let removed = flight.removed.load(Ordering::Acquire);
+            let visible = |held: &Held| !removed && is_visible(inner, held);
+            if let Some(kept) = kept.filter(visible)
+                && heard.allows(kept.meta().version)
+            {
+                keep_stale(inner, flight, &kept);
+            }
+            let stale = failure.stale.filter(visible);
+            Outcome::Failed(Failure { stale, ..failure })
+        });
     }
 
-    /// Ends the flight with a value, or with `otherwise` if its standing is `None`.
+    /// Ends the flight with a value.
     fn settle(
         mut self,
         held: Held,
         source: Source,
-        standing: impl FnOnce(&Inner<C>, &Flight, &Held, bool) -> Option<Standing>,
-        otherwise: Option<Error>,
+        standing: impl FnOnce(&Inner<C>, &Flight, &Held, bool) -> Standing,
     ) {
         let version = held.meta().version;
         self.end(move |inner, flight, heard| {
-            match (standing(inner, flight, &held, heard.allows(version)), otherwise) {
-                (None, Some(error)) => Err(error),
-                (standing, _) => {
-                    let standing = standing.unwrap_or(Standing::Overtaken);
-                    Ok(Landed { held, source, standing })
-                }
-            }
+            let standing = standing(inner, flight, &held, heard.allows(version));
+            Outcome::Value(Landed { held, source, standing })
         });
     }
 
     fn end(
         &mut self,
-        result: impl FnOnce(&Inner<C>, &Flight, crate::protocol::flight::Heard) -> Result<Landed, Error>,
+        outcome: impl FnOnce(&Inner<C>, &Flight, crate::protocol::flight::Heard) -> Outcome,
     ) {
         let (inner, flight) = (&self.inner, &self.flight);
-        let result =
-            inner.flights.end(flight.hash, flight.id, |heard| result(inner, flight, heard));
-        flight.progress.write(Progress::Done(result));
+        let outcome =
+            inner.flights.end(flight.hash, flight.id, |heard| outcome(inner, flight, heard));
+        flight.progress.write(Progress::Done(outcome));
         // Last: if a value's own drop panics before, the guard still ends the flight.
         self.landed = true;
     }
@@ -247,9 +271,47 @@ impl<C> Landing<C> {
 impl<C> Drop for Landing<C> {
     fn drop(&mut self) {
         if !self.landed {
-            let what = "its load was abandoned; the cache is closed or its runtime shuts down";
-            let error = self.inner.error(ErrorKind::Closed, &self.flight.key, what);
-            self.end(|_, _, _| Err(error));
+            let failure = lost(&self.inner, &self.flight);
+            self.end(|_, _, _| Outcome::Failed(failure));
         }
     }
+}
+
+/// Ends a flight whose task does not run any more.
+pub(crate) fn lose<C>(inner: &Inner<C>, flight: &Flight) {
+    if !matches!(flight.progress.read(), Progress::Done(_)) {
+        let failure = lost(inner, flight);
+        inner.flights.end(flight.hash, flight.id, |_| ());
+        flight.progress.write(Progress::Done(Outcome::Failed(failure)));
+    }
+}
+
+/// A load that has not come to its end: its task panicked, or its runtime has ended.
+fn lost<C>(inner: &Inner<C>, flight: &Flight) -> Failure {
+    let (kind, what, cause) = if std::thread::panicking() {
+        (ErrorKind::Closed, "its load was abandoned", Cause::Load)
+    } else if inner.closing.is_cancelled() {
+        (ErrorKind::Closed, "its load was abandoned; its runtime shuts down", Cause::Load)
+    } else {
+        inner.home.check();
+        let what =
+            "the one on which it was being loaded has ended, or nobody drives it; call again";
+        (ErrorKind::NoRuntime, what, Cause::Lost)
+    };
+    Failure { error: inner.error(kind, &flight.key, what), stale: None, cause }
+}
+
+/// Keeps a stale value in L1, unless there is something better: of a call that has not looked there.
+fn keep_stale<C>(inner: &Inner<C>, flight: &Flight, held: &Held) {
+    let fresh = |h: Held| inner.node.judge(h.meta(), inner.now()) == Verdict::Fresh;
+    let better = inner.l1.get(flight.hash, &flight.key).is_some_and(fresh);
+    if !better && is_visible(inner, held) {
+        inner.l1.insert(flight.hash, Held::clone(held));
+    }
+}
+
+/// Whether nothing has removed it.
+fn is_visible<C>(inner: &Inner<C>, held: &Held) -> bool {
+    let verdict = inner.node.judge(held.meta(), inner.now());
+    !matches!(verdict, Verdict::Hidden(_)) || sabotaged!(FailSafeIgnoresHard)
 }

@@ -15,9 +15,10 @@ use crate::error::{Error, ErrorKind};
 use crate::events::Event;
 use crate::factory::{Adaptive, Choices, Factory, FactoryContext, Made};
 use crate::fail_safe::may_stand_in;
-use crate::flight::Progress;
+use crate::flight::{Cause, Failure, Progress};
 use crate::l2::Codec;
 use crate::protocol::validity::Verdict;
+use crate::telemetry::TARGET;
 use crate::write::encode::encode;
 
 /// One run of a factory, with what its result may overwrite.
@@ -42,18 +43,25 @@ impl<T: Value, C: Codec<T>> Load<T, C> {
         let stamp = inner.node.stamp(began);
         let stale = known.clone().map(|e| Cached::new(e, began, Source::FailSafe, true));
         let context = FactoryContext::new(&call.key, stale, adaptive.clone());
-        let stand_in = self.fallback().map(|entry| entry as Held);
-        self.landing.flight.progress.write(Progress::Loading(stand_in));
+        self.landing.flight.progress.write(Progress::Loading(self.candidate()));
         let made = self.make(factory, context).await;
         let stamp =
             if sabotaged!(StampAtCompletion) { inner.node.stamp(inner.now()) } else { stamp };
         let took = inner.now().since(began);
-        inner.factory_ended(&call.key, took, made.as_ref().err());
+        if !matches!(made, Err((_, Cause::Abandoned))) {
+            inner.factory_ended(&call.key, took, made.as_ref().err().map(|(error, _)| error));
+        }
         let choices = adaptive.choices();
         let filled = match made {
             Ok(made) => self.store(made, choices, stamp, took).await,
-            Err(error) => {
-                self.fail(error, &choices);
+            // The source is not to blame: it is not left alone for a throttle.
+            Err((error, cause @ Cause::Abandoned)) => {
+                let stale = self.candidate();
+                self.landing.fail(Failure { error, stale, cause }, None);
+                false
+            }
+            Err((error, cause)) => {
+                self.fail(error, cause, &choices);
                 false
             }
         };
@@ -71,7 +79,19 @@ impl<T: Value, C: Codec<T>> Load<T, C> {
         }
     }
 
-    /// What may stand in for the factory, now.
+    /// What may be served stale in place of the factory, to callers that allow it.
+    fn candidate(&self) -> Option<Held> {
+        let (inner, call) = (&self.landing.inner, &self.call);
+        // What L2 says nothing of may be served even if this caller has not looked in L1.
+        let unasked = inner.records().is_none() || self.base == Base::Dark;
+        let local = || inner.l1.get(call.hash, &call.key).filter(|_| unasked);
+        let entry = self.known.clone().map_or_else(local, |entry| Some(entry as Held))?;
+        let verdict = judge_record(inner, &call.key, entry.meta());
+        let removed = matches!(verdict, Verdict::Hidden(_)) && !sabotaged!(FailSafeIgnoresHard);
+        (!removed).then_some(entry)
+    }
+
+    /// What may be served stale to the caller that led, now.
     fn fallback(&self) -> Option<Arc<Entry<T>>> {
         let (inner, call) = (&self.landing.inner, &self.call);
         let entry = self.known.as_ref()?;
@@ -85,20 +105,27 @@ impl<T: Value, C: Codec<T>> Load<T, C> {
         &self,
         factory: Factory<T>,
         context: FactoryContext<T>,
-    ) -> Result<Made<T>, Error> {
+    ) -> Result<Made<T>, (Error, Cause)> {
         let inner = &*self.landing.inner;
         let place = inner.place(Some(&self.call.key));
         let deadline = self.call.options.factory_deadline;
+        let too_long = |what: String| Error::new(ErrorKind::FactoryTimeout, place.clone(), what);
         tokio::select! {
             biased;
-            result = crate::factory::run(factory, context, &place) => result,
+            () = self.landing.flight.stop.notified() => {
+                if self.landing.flight.callers.have_abandoned() {
+                    let what = "nobody waited for it any more, and cancel_when_abandoned is on";
+                    return Err((too_long(what.to_owned()), Cause::Abandoned));
+                }
+                let what = "its caller gave up and background completion is off";
+                Err((too_long(what.to_owned()), Cause::Stopped))
+            }
+            result = crate::factory::run(factory, context, &place) => {
+                result.map_err(|error| (error, Cause::Load))
+            }
             () = sleep(deadline) => {
                 let what = format!("it ran into its deadline of {deadline:?}");
-                Err(Error::new(ErrorKind::FactoryTimeout, place, what))
-            }
-            () = self.landing.flight.stop.notified() => {
-                let what = "its caller gave up and background completion is off";
-                Err(Error::new(ErrorKind::FactoryTimeout, place, what))
+                Err((too_long(what), Cause::Deadline(deadline)))
             }
             never = self.keep_lease() => match never {},
         }
@@ -120,22 +147,22 @@ impl<T: Value, C: Codec<T>> Load<T, C> {
         std::future::pending().await
     }
 
-    /// Fail-safe, or the last resort, or the error.
-    fn fail(self, error: Error, choices: &Choices) {
+    /// Lands the failure. How long the factory is left alone is said by what the caller that led is
+    /// answered in its place; others that are answered with it may say longer.
+    fn fail(self, error: Error, cause: Cause, choices: &Choices) {
         let inner = Arc::clone(&self.landing.inner);
         let retry_at = choices.options.fail_safe.map(|f| inner.now() + f.throttle);
-        let fallback = self.fallback();
-        let source = if fallback.is_some() { Source::FailSafe } else { Source::Default };
-        match (fallback.or(self.default), retry_at) {
-            (Some(entry), Some(retry_at)) => {
-                tracing::warn!(%error, "factory failed; answering with a stale value");
-                let fail_safe = &inner.counters.fail_safe;
-                inner.note(fail_safe, &self.call.key, |key| Event::FailSafe { key });
-                entry.meta.throttle(retry_at);
-                self.landing.stand(entry, source, Some(error));
-            }
-            _ => self.landing.fail(error),
+        let (stale, fallback) = (self.candidate(), self.fallback());
+        // For callers that have joined and are answered with it: their throttle is kept, too.
+        let mut kept = stale.clone().filter(|_| self.landing.flight.callers.are_many());
+        if let (Some(entry), Some(retry_at)) = (fallback.or(self.default), retry_at) {
+            tracing::warn!(target: TARGET, %error, "factory failed; answering with a stale value");
+            let fail_safe = &inner.counters.fail_safe;
+            inner.note(fail_safe, &self.call.key, |key| Event::FailSafe { key });
+            entry.meta.throttle(retry_at);
+            kept = Some(entry);
         }
+        self.landing.fail(Failure { error, stale, cause }, kept);
     }
 
     /// Keeps what the factory made, where it may be kept; true if L2 took it.
@@ -160,11 +187,14 @@ impl<T: Value, C: Codec<T>> Load<T, C> {
         let place = inner.place(Some(&call.key));
         let wrong = choices.options.validate(&place).err();
         if let Some(error) = wrong.or_else(|| inner.check_tags(&call.key, &choices.tags).err()) {
-            landing.fail(error);
+            landing.fail(Failure { error, stale: None, cause: Cause::Load }, None);
             return false;
         }
         let make = Make { stamp, took, dark: base == Base::Dark, shared: base.is_over() };
-        let (meta, lives) = make.meta(&inner, &call.key, &choices);
+        let (mut meta, lives) = make.meta(&inner, &call.key, &choices);
+        if let Base::Beside(version) = base {
+            meta.stand_beside(version);
+        }
         let entry = Arc::new(Entry { meta, value });
         let options = &choices.options;
         if removed {
@@ -175,7 +205,7 @@ impl<T: Value, C: Codec<T>> Load<T, C> {
             landing.land_unstored(entry);
             return false;
         }
-        let Base::Over { expected, .. } = base else {
+        let Base::Over { expected, displaces, .. } = base else {
             landing.land(entry, Source::Factory);
             return false;
         };
@@ -183,13 +213,13 @@ impl<T: Value, C: Codec<T>> Load<T, C> {
             landing.land(entry, Source::Factory);
             return false;
         }
-        match encode(&inner, &entry, lives, took) {
+        match encode(&inner, &entry, lives, took, displaces) {
             Ok(record) => {
                 let fill = Fill { inner: &inner, call: &call, options, entry };
                 fill.put(landing, expected, record).await
             }
             Err(error) => {
-                tracing::warn!(%error, "value stays in L1");
+                inner.unstored(&error);
                 landing.land(entry, Source::Factory);
                 false
             }

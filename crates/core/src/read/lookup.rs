@@ -8,7 +8,6 @@ use crate::clock::Moment;
 use crate::entry::{Cached, Entry, Held, Source, Value, typed};
 use crate::events::MissReason;
 use crate::fail_safe::may_stand_in;
-use crate::l2::access::Access;
 use crate::protocol::KeyHash;
 use crate::protocol::validity::Verdict;
 
@@ -120,5 +119,5 @@ pub(crate) fn stand_in<T: Value, C>(inner: &Inner<C>, call: &Call) -> Option<Hel
 /// never there, or L2 does not answer. A lost `remove` must not come back through fail-safe.
 pub(super) fn is_known<T, C>(inner: &Inner<C>, entry: &Entry<T>) -> bool {
     let current = entry.meta.facts().session == inner.node.session();
-    current || entry.meta.own || inner.records().is_none_or(Access::is_open)
+    current || entry.meta.own || inner.records().is_none_or(|l2| l2.is_open(&entry.meta.key))
 }

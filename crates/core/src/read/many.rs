@@ -3,28 +3,44 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
 
 use futures_util::future::{join, join_all};
+use futures_util::stream::{self, FuturesUnordered, Stream, StreamExt};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::{Instant, sleep_until};
 use tracing::Instrument;
 
+use super::caller::{Answer, Arrived};
+use super::fetch::LONGEST_PAUSE;
 use super::lead::{Landing, settle};
 use super::load::Load;
-use super::probe::{Asked, Prepared, Probe, Prober, prepare};
+use super::patience::Patience;
+use super::probe::{Asked, Prepared, Probe, Prober, Sent, given_up, prepare};
 use super::verify::look;
-use super::wait::{Answer, Arrived, for_end, for_other, for_own};
+use super::wait::{for_end, for_other, for_own, too_late};
 use super::{Call, lookup};
-use crate::cache::Inner;
+use crate::cache::{Inner, attend};
+use crate::coherence::{Mark, beside};
 use crate::entry::{Cached, Value};
 use crate::error::Error;
 use crate::factory::{Loader, split};
-use crate::flight::{Flight, Seat};
+use crate::flight::nesting::{self, Run};
+use crate::flight::{Flight, Seat, StrictTurn, Waiting};
 use crate::l2::Codec;
+use crate::protocol::Version;
+use crate::sweep;
 
 /// How many records one multi-read asks for.
 pub(super) const PAGE: usize = 1000;
 
+/// How long a key that is to be loaded waits for others of its batch at most, so that they share one call of the
+/// factory: for so long at most a key whose lock has ended is not looked at again.
+const GATHERED_FOR: Duration = LONGEST_PAUSE;
+
 /// A flight that this batch leads.
-type Led = (Arc<Flight>, Arc<Call>);
+pub(super) type Led = (Arc<Flight>, Arc<Call>);
 
 /// Answers many calls, in their order. A key that comes twice is loaded once.
 pub(crate) async fn run_many<T: Value, C: Codec<T>>(
@@ -32,10 +48,12 @@ pub(crate) async fn run_many<T: Value, C: Codec<T>>(
     calls: Vec<Call>,
     load: Loader<T>,
 ) -> Result<Vec<Cached<T>>, Error> {
+    inner.check_open(None)?;
     for call in &calls {
         call.options.validate(&inner.place(Some(&call.key)))?;
         inner.check_tags(&call.key, &call.tags)?;
     }
+    attend(inner).await;
     let calls: Vec<_> = calls.into_iter().map(Arc::new).collect();
     let arrived = Arrived::now(inner);
     // By the keys themselves: hashes may collide.
@@ -44,6 +62,8 @@ pub(crate) async fn run_many<T: Value, C: Codec<T>>(
     if !inner.enabled {
         return Ok(in_order(&calls, &uncached(inner, &open, load).await?));
     }
+    sweep::ensure(inner);
+    let mut turns = BTreeMap::new();
     loop {
         open.retain(|key, call| match lookup(inner, call).answer(inner) {
             Some(cached) => answers.insert(key, cached).is_some(),
@@ -52,7 +72,13 @@ pub(crate) async fn run_many<T: Value, C: Codec<T>>(
         if open.is_empty() {
             break;
         }
-        for (call, answer) in round(inner, open.values().copied(), &load, arrived).await? {
+        let calls = open.values().copied();
+        for (call, answer) in round(inner, calls, &load, arrived, &mut turns).await? {
+            let answer = match answer {
+                Answer::Take(result) => Answer::Take(result),
+                Answer::Again | Answer::AskAgain(_) => too_late(inner, &call),
+                Answer::AskL2 => Answer::Take(Err(inner.l2_required(&call.key))),
+            };
             let Answer::Take(result) = answer else { continue };
             if let Some((key, _)) = open.remove_entry(&*call.key) {
                 answers.insert(key, result?);
@@ -68,26 +94,48 @@ fn in_order<T>(calls: &[Arc<Call>], answers: &HashMap<&str, Cached<T>>) -> Vec<C
 
 /// Every open key arrives; those that lead are loaded together, and all are waited for.
 async fn round<'a, T: Value, C: Codec<T>>(
-    inner: &Arc<Inner<C>>,
+    inner: &'a Arc<Inner<C>>,
     open: impl Iterator<Item = &'a Arc<Call>>,
     load: &Loader<T>,
     arrived: Arrived,
+    turns: &mut BTreeMap<&'a str, StrictTurn<'a>>,
 ) -> Result<Vec<(Arc<Call>, Answer<T>)>, Error> {
-    let seats: Vec<_> = open.map(|call| (call.arrive(inner, arrived), Arc::clone(call))).collect();
-    let led = seats.iter().filter_map(|(seat, call)| match seat {
-        Seat::Lead(flight) => Some((Arc::clone(flight), Arc::clone(call))),
-        _ => None,
-    });
-    start(inner, led.collect(), Arc::clone(load))?;
-    let answers = seats.into_iter().map(|(seat, call)| async move {
+    let (mut seats, mut led, mut nested) = (Vec::new(), Vec::new(), Ok(Vec::new()));
+    for call in open {
+        let seat = call.arrive(inner, arrived);
+        let mut waiting = None;
+        if let Ok(all) = &mut nested {
+            match nesting::wait_for(inner, seat.flight()) {
+                Ok(one) => all.extend(one),
+                Err(error) => nested = Err(error),
+            }
+        }
+        if let Seat::Lead(flight) = &seat {
+            waiting = Some(Waiting::leading(flight, &call.options));
+            led.push((Arc::clone(flight), call.leading(flight)));
+        }
+        if let (Seat::Wait(_), true) = (&seat, call.options.strict) {
+            turns.entry(&call.key).or_insert_with(|| inner.flights.strict_turn(call.hash));
+        }
+        seats.push((seat, Arc::clone(call), waiting));
+    }
+    start(inner, led, Arc::clone(load))?;
+    // What this batch leads goes on: others may have joined.
+    let nested = nested?;
+    let answers = seats.into_iter().map(|(seat, call, waiting)| async move {
         let answer = match seat {
-            Seat::Lead(flight) => for_own(inner, &flight, &call).await,
+            Seat::Lead(flight) => {
+                let waiting = waiting.unwrap_or_else(|| Waiting::leading(&flight, &call.options));
+                for_own(inner, &flight, &call, waiting).await
+            }
             Seat::Join(flight) => for_other(inner, &flight, &call, arrived).await,
             Seat::Wait(flight) => for_end(inner, &flight, &call).await,
         };
         (call, answer)
     });
-    Ok(join_all(answers).await)
+    let answers = join_all(answers).await;
+    drop(nested);
+    Ok(answers)
 }
 
 /// Starts the task of all flights that a batch leads.
@@ -102,101 +150,194 @@ fn start<T: Value, C: Codec<T>>(
     // Whatever happens to the task, be it that it never runs, every flight ends.
     let landings =
         led.iter().map(|(flight, _)| Landing::new(Arc::clone(inner), Arc::clone(flight)));
-    let landings: Vec<_> = landings.map(Some).collect();
-    let owner = Arc::clone(inner);
+    let landings: Vec<_> = landings.collect();
+    let (owner, runtime) = (Arc::clone(inner), inner.runtime()?);
+    for (flight, _) in &led {
+        drop(flight.place.set(runtime.clone()));
+    }
     let task = async move { fly(&owner, led, landings, &load).await };
-    inner.spawn(task.in_current_span())
+    inner.tasks.spawn_on(task.in_current_span(), runtime.handle());
+    Ok(())
+}
+
+/// A key of a batch that L2 is asked for.
+struct Asking<'a, T, C> {
+    call: &'a Arc<Call>,
+    landing: Landing<C>,
+    prober: Prober<'a, T, C>,
+}
+
+impl<T: Value, C: Codec<T>> Asking<'_, T, C> {
+    /// Lands what was found, or says what is to be loaded.
+    fn settle(self, probe: Probe<T>) -> Option<Load<T, C>> {
+        settle(self.landing, Arc::clone(self.call), probe)
+    }
+
+    /// Goes on from what the multi-read found. A key that another node is loading goes to `held`.
+    async fn ask(
+        self,
+        (id, sent): (Version, Option<Sent>),
+        held: UnboundedSender<Self>,
+    ) -> Option<Load<T, C>> {
+        match self.prober.until_given_up(self.prober.ask(Some(id), sent, false)).await {
+            Probe::Held => {
+                // Nobody listens if the batch is over; the key then ends as an abandoned load does.
+                drop(held.send(self));
+                None
+            }
+            probe => self.settle(probe),
+        }
+    }
+
+    /// Waits for the load of another node.
+    async fn wait(self) -> Option<Load<T, C>> {
+        let probe = self.prober.until_given_up(self.prober.ask(None, None, true)).await;
+        self.settle(probe)
+    }
+
+    /// A caller has given up on L2.
+    fn give_up(self) -> Option<Load<T, C>> {
+        let probe = self.prober.given_up();
+        self.settle(probe)
+    }
 }
 
 /// Asks L2 for all keys at once. What is missing goes to the factory in one call; what another node is
-/// loading is waited for meanwhile, and goes to the factory in a second one if that fails.
+/// loading is waited for meanwhile, and goes to the factory in a later one if that fails. Every key is
+/// answered as soon as its own answer is there: others may have joined it, and wait for no other key.
 async fn fly<T: Value, C: Codec<T>>(
     inner: &Arc<Inner<C>>,
     led: Vec<Led>,
-    mut landings: Vec<Option<Landing<C>>>,
+    landings: Vec<Landing<C>>,
     load: &Loader<T>,
 ) {
-    let mut loads = Vec::new();
-    let mut probers = Vec::new();
+    let (mut loads, mut asking) = (Vec::new(), Vec::new());
+    let patience = Patience::of(inner, &led);
     // All at the same time: what they wait for, if anything, is the same for all.
-    let prepared = join_all(led.iter().map(|(flight, call)| prepare(inner, call, flight))).await;
-    for (at, (prepared, (_, call))) in prepared.into_iter().zip(&led).enumerate() {
+    let preparing = join_all(led.iter().map(|(flight, call)| prepare(inner, call, flight)));
+    let prepared = patience.lasts(preparing).await.unwrap_or_else(|| {
+        led.iter().map(|(_, call)| Prepared::Settled(given_up(inner, call))).collect()
+    });
+    for ((prepared, landing), (_, call)) in prepared.into_iter().zip(landings).zip(&led) {
         match prepared {
-            Prepared::Settled(probe) => {
-                loads.extend(land(&mut landings, at, call, probe));
-            }
-            Prepared::Ask(prober) => probers.push((at, prober)),
+            Prepared::Settled(probe) => loads.extend(settle(landing, Arc::clone(call), probe)),
+            Prepared::Ask(prober) => asking.push(Asking { call, landing, prober }),
         }
     }
-    let looked = look_all(inner, &probers).await;
-    let (mut asking, mut held) = (Vec::new(), Vec::new());
-    for ((at, prober), probe) in probers.into_iter().zip(looked) {
+    let looked = patience
+        .lasts(look_all(inner, &asking))
+        .await
+        .unwrap_or_else(|| asking.iter().map(|key| Some(key.prober.given_up())).collect());
+    let mut unanswered = Vec::with_capacity(asking.len());
+    for (key, probe) in asking.into_iter().zip(looked) {
         match probe {
-            Some(probe) => loads.extend(land(&mut landings, at, &led[at].1, probe)),
-            None => asking.push((at, prober)),
+            Some(probe) => loads.extend(key.settle(probe)),
+            None => unanswered.push(key),
         }
     }
-    let (probers, probes) = (&asking, ask_all(inner, &asking).await);
-    for ((at, prober), probe) in probers.iter().zip(probes) {
-        match probe {
-            Probe::Held => held.push((*at, prober)),
-            probe => loads.extend(land(&mut landings, *at, &led[*at].1, probe)),
-        }
-    }
-    let waited = async {
-        let probes = held.iter().map(|(_, prober)| prober.ask(None, true));
-        let probes = join_all(probes).await;
-        let of = |((at, _), probe): (&(usize, _), _)| land(&mut landings, *at, &led[*at].1, probe);
-        let loads = held.iter().zip(probes).filter_map(of).collect();
-        load_all(inner, loads, load).await;
-    };
-    join(load_all(inner, loads, load), waited).await;
+    let sent = patience.lasts(read_all(inner, &unanswered)).await.unwrap_or_else(|| {
+        loads.extend(unanswered.drain(..).filter_map(Asking::give_up));
+        Vec::new()
+    });
+    let (held, waiting) = unbounded_channel();
+    let each = unanswered.into_iter().zip(sent);
+    let asked: FuturesUnordered<_> = each.map(|(key, sent)| key.ask(sent, held.clone())).collect();
+    drop(held);
+    let waited = wait_all(waiting);
+    join(load_found(inner, loads, asked, load), load_found(inner, Vec::new(), waited, load)).await;
 }
 
-fn land<T: Value, C: Codec<T>>(
-    landings: &mut [Option<Landing<C>>],
-    at: usize,
-    call: &Arc<Call>,
-    probe: Probe<T>,
-) -> Option<Load<T, C>> {
-    settle(landings[at].take()?, Arc::clone(call), probe)
+/// Waits for the loads of other nodes, of each key from when it comes.
+fn wait_all<'a, T: Value, C: Codec<T>>(
+    mut keys: UnboundedReceiver<Asking<'a, T, C>>,
+) -> impl Stream<Item = Option<Load<T, C>>> + use<'a, T, C> {
+    let (mut waiting, mut more) = (FuturesUnordered::new(), true);
+    stream::poll_fn(move |cx| {
+        while more && let Poll::Ready(key) = keys.poll_recv(cx) {
+            more = key.is_some();
+            waiting.extend(key.map(Asking::wait));
+        }
+        match waiting.poll_next_unpin(cx) {
+            Poll::Ready(None) if more => Poll::Pending,
+            found => found,
+        }
+    })
 }
 
 /// One look at all copies that are in doubt.
 async fn look_all<T: Value, C: Codec<T>>(
     inner: &Inner<C>,
-    probers: &[(usize, Prober<'_, T, C>)],
+    asking: &[Asking<'_, T, C>],
 ) -> Vec<Option<Probe<T>>> {
-    let held: Vec<_> = probers.iter().map(|(_, prober)| prober.doubted()).collect();
+    let held: Vec<_> = asking.iter().map(|key| key.prober.doubted()).collect();
     let looked: Vec<_> = held.iter().flatten().cloned().collect();
-    let limit = probers.iter().map(|(_, prober)| prober.limit()).min().unwrap_or_default();
-    let mut checked = look(inner, &looked, limit).await.into_iter();
-    let each = probers.iter().zip(held);
-    each.map(|((_, prober), held)| prober.confirmed(held.and_then(|_| checked.next())?)).collect()
+    let limit = asking.iter().map(|key| key.prober.limit()).min().unwrap_or_default();
+    let strict = asking.iter().any(|key| key.prober.is_strict());
+    let mut checked = look(inner, &looked, limit, strict).await.into_iter();
+    let each = asking.iter().zip(held);
+    each.map(|(key, held)| key.prober.confirmed(held.and_then(|_| checked.next())?)).collect()
 }
 
-/// One multi-read per page, then whatever a key needs beyond that, all at the same time.
-async fn ask_all<T: Value, C: Codec<T>>(
+/// One multi-read per page: the id of the lock that each key has asked for, and what was found.
+async fn read_all<T: Value, C: Codec<T>>(
     inner: &Inner<C>,
-    probers: &[(usize, Prober<'_, T, C>)],
-) -> Vec<Probe<T>> {
-    let mut sent = Vec::with_capacity(probers.len());
-    for page in probers.chunks(PAGE) {
-        let asked: Vec<_> =
-            page.iter().map(|(_, prober)| Asked::now(inner, prober.key())).collect();
-        let asks = page.iter().map(|(_, prober)| (prober.key(), prober.first_ask()));
-        let limit = page.iter().map(|(_, prober)| prober.limit()).min().unwrap_or_default();
-        let reads = match &inner.l2 {
-            Some(l2) => l2.read_many(asks, limit).await.ok(),
-            None => None,
+    asking: &[Asking<'_, T, C>],
+) -> Vec<(Version, Option<Sent>)> {
+    let mut sent = Vec::with_capacity(asking.len());
+    for page in asking.chunks(PAGE) {
+        let asked: Vec<_> = page.iter().map(|key| Asked::now(inner, key.prober.key())).collect();
+        let ids: Vec<_> = page.iter().map(|_| inner.entropy.version()).collect();
+        let asks = page.iter().zip(&ids);
+        let asks = asks.map(|(key, id)| (key.prober.key(), key.prober.first_ask(*id)));
+        let limit = page.iter().map(|key| key.prober.limit()).min().unwrap_or_default();
+        // All wait for it, whatever page they are on.
+        asking.iter().for_each(|key| key.prober.asks(limit));
+        let (reads, mark) = match &inner.l2 {
+            Some(l2) => {
+                let asks_ledger = page.iter().any(|key| key.prober.asks_ledger(l2));
+                let read = l2.read_many(asks, limit);
+                let (read, mark) = beside(inner, l2, asks_ledger, limit, read).await;
+                (read, mark)
+            }
+            None => (Vec::new(), Mark::Unasked),
         };
-        match reads {
-            Some(reads) => sent.extend(asked.into_iter().zip(reads).map(Some)),
-            // Perhaps because of one key alone: each finds out for itself.
-            None => sent.extend(page.iter().map(|_| None)),
+        // What was not answered, perhaps because of one key alone, finds out for itself, and asks for
+        // another lease.
+        let each = asked.into_iter().zip(reads);
+        let reads = each.map(|(asked, read)| Some((asked, read.ok()?, mark)));
+        sent.extend(ids.into_iter().zip(reads.chain(std::iter::repeat_with(|| None))));
+    }
+    sent
+}
+
+/// One call of the factory for all that is to be loaded, as soon as that is known of every key, or of
+/// some of them for [`GATHERED_FOR`].
+async fn load_found<T: Value, C: Codec<T>>(
+    inner: &Inner<C>,
+    mut loads: Vec<Load<T, C>>,
+    found: impl Stream<Item = Option<Load<T, C>>>,
+    load: &Loader<T>,
+) {
+    tokio::pin!(found);
+    let (mut running, mut is_open, mut due) = (FuturesUnordered::new(), true, None);
+    loop {
+        if !loads.is_empty() && (!is_open || due.is_some_and(|due| due <= Instant::now())) {
+            running.push(load_all(inner, std::mem::take(&mut loads), load));
+        }
+        if !is_open && running.is_empty() {
+            return;
+        }
+        due = (!loads.is_empty()).then(|| due.unwrap_or_else(|| Instant::now() + GATHERED_FOR));
+        tokio::select! {
+            biased;
+            next = found.next(), if is_open => match next {
+                Some(next) => loads.extend(next),
+                None => is_open = false,
+            },
+            () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
+            Some(()) = running.next(), if !running.is_empty() => {}
         }
     }
-    join_all(probers.iter().zip(sent).map(|((_, prober), sent)| prober.ask(sent, false))).await
 }
 
 /// One call of the factory for all of them; each ends like a load of its own.
@@ -211,6 +352,7 @@ async fn load_all<T: Value, C: Codec<T>>(
     let keys = loads.iter().map(|load| load.call.key.to_string()).collect();
     let redact = inner.settings.redact_keys;
     let (factories, run) = split(Arc::clone(load), keys, inner.place(None), redact);
+    let run = Run::of(loads.iter().map(|load| &load.landing.flight)).scope(run);
     inner.counters.factory_calls.add();
     let loads = join_all(loads.into_iter().zip(factories).map(|(load, f)| load.run(f)));
     tokio::pin!(loads);

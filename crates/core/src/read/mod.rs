@@ -24,45 +24,57 @@
 //! - **R3** A flight ends exactly once, whatever happens to its task.
 //! - **R4** A caller that arrived after an invalidation takes no result that began before it.
 //! - **R5** A reader never writes because of what it finds hidden; a load writes what it loaded.
+//! - **R6** A load says what it brought; each caller applies its own options to that (`caller`).
 
+mod caller;
 mod contains;
 mod decode;
+mod fetch;
 mod fill;
 mod get;
 mod lead;
 mod load;
 mod lookup;
 mod many;
+mod patience;
 mod probe;
 mod replica;
+mod unread;
 mod verify;
 mod wait;
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 pub(crate) use contains::contains;
 pub(crate) use fill::Make;
 pub(crate) use get::{get, get_many};
+pub(crate) use lead::lose;
 pub(crate) use lookup::{Local, hit, hit_at, lookup};
 pub(crate) use many::run_many;
-pub(crate) use probe::synced;
+pub(crate) use probe::ledger_known;
+pub(crate) use unread::Unread;
 pub(crate) use verify::Checks;
 
-use crate::cache::Inner;
+use crate::cache::{Inner, attend};
 use crate::entry::{Cached, Entry, Lives, Manner, Meta, Shared, Source, Value};
 use crate::error::{Error, ErrorKind};
 use crate::events::Event;
-use crate::factory::Factory;
-use crate::flight::Seat;
+use crate::factory::{Factory, failed};
+use crate::flight::{Flight, Seat, nesting};
 use crate::l2::Codec;
 use crate::options::EntryOptions;
 use crate::protocol::{KeyHash, Version};
+use crate::sweep;
 use crate::telemetry::spans;
-use wait::{Answer, Arrived};
+use caller::{Answer, Arrived};
 
 /// One `get_or_set`, past the hit path.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Call {
+    /// When it began: its limits count from here.
+    pub(crate) came: Instant,
     pub(crate) key: Box<str>,
     pub(crate) hash: KeyHash,
     pub(crate) options: EntryOptions,
@@ -73,7 +85,8 @@ pub(crate) struct Call {
 
 impl Call {
     pub(crate) fn new(key: &str, hash: KeyHash, options: EntryOptions, tags: Vec<String>) -> Self {
-        Self { key: key.into(), hash, options, tags, refresh: None }
+        let came = Instant::now();
+        Self { came, key: key.into(), hash, options, tags, refresh: None }
     }
 
     /// Takes its seat: to lead, to join, or to wait for an end. A strict caller joins only what began
@@ -96,6 +109,23 @@ impl Call {
         seat
     }
 
+    /// The call as it leads a flight: strict if somebody waits for one that is.
+    fn leading(self: &Arc<Self>, flight: &Flight) -> Arc<Self> {
+        if flight.strict == self.options.strict {
+            return Arc::clone(self);
+        }
+        let mut call = Self::clone(self);
+        call.options.strict = flight.strict;
+        Arc::new(call)
+    }
+
+    /// The same, without a look at L1.
+    fn past_l1(&self) -> Arc<Self> {
+        let mut call = self.clone();
+        call.options.skip_l1_read = true;
+        Arc::new(call)
+    }
+
     /// The same, to replace a fresh entry of this version.
     pub(crate) fn refreshing(self, version: Version) -> Self {
         Self { refresh: Some(version), ..self }
@@ -116,6 +146,7 @@ pub(crate) async fn run<T: Value, C: Codec<T>>(
     factory: Factory<T>,
     default: Option<T>,
 ) -> Result<Cached<T>, Error> {
+    inner.check_open(Some(&call.key))?;
     call.options.validate(&inner.place(Some(&call.key)))?;
     inner.check_tags(&call.key, &call.tags)?;
     let default = default.map(|value| resort(&inner, &call, value));
@@ -138,28 +169,49 @@ async fn answer<T: Value, C: Codec<T>>(
     if !inner.enabled {
         return lead::uncached(inner, &call, job).await;
     }
-    let call = Arc::new(call);
+    attend(inner).await;
+    sweep::ensure(inner);
+    let mut call = Arc::new(call);
     let arrived = Arrived::now(inner);
-    let mut job = Some(job);
+    let (default, mut job, mut turn) = (job.default.clone(), Some(job), None);
     loop {
         if let Some(cached) = lookup(inner, &call).answer(inner) {
             return Ok(cached);
         }
-        let answer = match call.arrive(inner, arrived) {
+        let seat = call.arrive(inner, arrived);
+        let nested = nesting::wait_for(inner, seat.flight())?;
+        let answer = match seat {
             Seat::Lead(flight) => {
                 let Some(job) = job.take() else {
                     // A caller that led takes what its flight brought, so it never leads twice.
                     lead::abandon(inner, &flight, inner.error(ErrorKind::Closed, &call.key, ""));
                     return Err(inner.error(ErrorKind::Closed, &call.key, "its factory was used"));
                 };
-                lead::lead(inner, &flight, &call, job).await?;
-                wait::for_own(inner, &flight, &call).await
+                lead::lead(inner, &flight, &call, job).await?
             }
             Seat::Join(flight) => wait::for_other(inner, &flight, &call, arrived).await,
-            Seat::Wait(flight) => wait::for_end(inner, &flight, &call).await,
+            Seat::Wait(flight) => {
+                if call.options.strict {
+                    turn.get_or_insert_with(|| inner.flights.strict_turn(call.hash));
+                }
+                wait::for_end(inner, &flight, &call).await
+            }
         };
-        if let Answer::Take(result) = answer {
-            return result;
+        drop(nested);
+        match answer {
+            Answer::Take(result) => return result,
+            again => {
+                match again {
+                    Answer::AskL2 => call = call.past_l1(),
+                    Answer::AskAgain(error) => {
+                        job = Some(Job { factory: failed(error), default: default.clone() });
+                    }
+                    Answer::Take(_) | Answer::Again => {}
+                }
+                if let Answer::Take(result) = wait::too_late(inner, &call) {
+                    return result;
+                }
+            }
         }
     }
 }
@@ -175,6 +227,7 @@ pub(crate) fn refresh<T: Value, C: Codec<T>>(
         let count = &inner.counters.eager_refreshes;
         inner.note(count, &call.key, |key| Event::EagerRefresh { key });
         let job = Job { factory, default: None };
+        flight.callers.let_finish();
         let span = spans::refresh(&inner.telemetry, &call.key);
         if span.in_scope(|| lead::start(inner, &flight, &call, job)).is_ok() {
             return;

@@ -3,33 +3,35 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::timeout;
 
-use super::decode::{ReadInto, decode};
 use super::lookup::is_known;
 use super::replica;
-use super::verify::{Checked, doubted, look_at};
+use super::verify::{Checked, doubted, goes_on, look_at};
 use super::{Call, Local, lookup};
 use crate::cache::Inner;
+use crate::coherence::Mark;
 use crate::entry::{Entry, Held, Meta, Source, Stamp, Value};
 use crate::events::MissReason;
 use crate::fail_safe::may_stand_in;
-use crate::flight::Flight;
+use crate::flight::{Flight, Pause};
 use crate::l2::access::Access;
-use crate::l2::record::head;
 use crate::l2::{Codec, Read};
 use crate::protocol::Version;
 use crate::protocol::ledger::Strength;
-use crate::protocol::record::{Head, Lease, LeaseAsk};
+use crate::protocol::record::LeaseAsk;
 use crate::protocol::validity::{Verdict, Why};
+use crate::sweep::drop_dead;
 
 /// What is to be done about a miss.
 #[derive(Debug)]
 pub(crate) enum Probe<T> {
     /// Answer with this.
     Hit(Arc<Entry<T>>, Source),
-    /// Answer with this stale value: another node is loading.
-    Stand(Arc<Entry<T>>),
+    /// Answer with this stale value, instead of a load.
+    Stand(Arc<Entry<T>>, Pause),
+    /// Answer with this, which is in doubt: L2 does not answer.
+    GoOn(Arc<Entry<T>>),
     /// Run the factory; this is what it replaces.
     Load(Base, Option<Arc<Entry<T>>>),
     /// Another node is loading, and this probe does not wait.
@@ -43,8 +45,12 @@ pub(crate) enum Base {
     Alone,
     /// L2 does not answer, or cannot hold a lease: the result stays here, for X at most.
     Dark,
-    /// Exactly this version, and this lease is ours to give back.
-    Over { expected: Version, lease: Option<Version> },
+    /// Exactly this version, and this lease is ours to give back. Or a record that `displaces`: this
+    /// node could not use it.
+    Over { expected: Version, lease: Option<Version>, displaces: bool },
+    /// L2 holds this version, which others may be able to use and this node is not: what is loaded
+    /// stays here, for as long as L2 holds that.
+    Beside(Version),
 }
 
 impl Base {
@@ -57,31 +63,15 @@ impl Base {
 /// How often a read is repeated because something came into doubt while it was under way.
 pub(super) const REREADS: u32 = 3;
 
-/// The longest wait for another node's load: more would not fit into a moment.
-const LONGEST_WAIT: Duration = Duration::from_secs(366 * 86_400);
-
-/// An entry with what the node thinks of it.
-type Judged<T> = (Arc<Entry<T>>, Verdict);
-
-/// What a READ showed.
-struct Seen<T> {
-    judged: Option<Judged<T>>,
-    /// The version a fill would replace.
-    version: Option<Version>,
-    lease: Lease,
-}
-
 /// One probe: the call, its flight, and what L1 had.
 pub(super) struct Prober<'a, T, C> {
-    inner: &'a Inner<C>,
-    call: &'a Call,
-    flight: &'a Flight,
-    local: Option<Arc<Entry<T>>>,
-    limit: Duration,
+    pub(super) inner: &'a Inner<C>,
+    pub(super) call: &'a Call,
+    pub(super) flight: &'a Flight,
+    pub(super) local: Option<Arc<Entry<T>>>,
+    pub(super) limit: Duration,
     /// What L2 holds is of no use to the call.
-    ignore: bool,
-    /// The id of the lease it asks for.
-    id: Version,
+    pub(super) ignore: bool,
 }
 
 /// What L1 says of a miss.
@@ -92,8 +82,8 @@ pub(super) enum Prepared<'a, T, C> {
     Ask(Prober<'a, T, C>),
 }
 
-/// A READ that was sent, with what the node knew before.
-pub(super) type Sent = (Asked, Read);
+/// A READ that was answered, with what the node knew before and how far the ledger was.
+pub(super) type Sent = (Asked, Read, Mark);
 
 /// What was known of a key when L2 was asked for its record.
 #[derive(Clone, Copy, Debug)]
@@ -105,7 +95,10 @@ pub(super) struct Asked {
 
 impl Asked {
     pub(super) fn now<C>(inner: &Inner<C>, key: &str) -> Self {
-        Self { waiting: inner.recovery.strength(key), stamp: inner.node.stamp(inner.now()) }
+        let mut stamp = inner.node.stamp(inner.now());
+        // Until L2 has answered as a primary, its answers verify nothing in the coherence session.
+        stamp.session -= u64::from(!inner.node.is_confirmed());
+        Self { waiting: inner.recovery.strength(key), stamp }
     }
 
     /// Judges the record that came back.
@@ -115,23 +108,35 @@ impl Asked {
     }
 }
 
-/// Looks at L1 once more (another flight may have landed), then at L2.
+/// Looks at L1 once more (another flight may have landed), then at L2, until that answers or a caller does
+/// not wait for it any longer.
 pub(crate) async fn probe<T: Value, C: Codec<T>>(
     inner: &Inner<C>,
     call: &Call,
     flight: &Flight,
 ) -> Probe<T> {
+    tokio::select! {
+        biased;
+        probe = ask(inner, call, flight) => probe,
+        limit = flight.l2_given_up() => {
+            note_given_up(inner, [&*call.key], limit);
+            given_up(inner, call)
+        }
+    }
+}
+
+async fn ask<T: Value, C: Codec<T>>(inner: &Inner<C>, call: &Call, flight: &Flight) -> Probe<T> {
     match prepare(inner, call, flight).await {
         Prepared::Settled(probe) => probe,
         Prepared::Ask(prober) => match prober.doubted() {
             Some(held) => {
-                let checked = look_at(inner, held, prober.limit).await;
+                let checked = look_at(inner, held, prober.limit, call.options.strict).await;
                 match prober.confirmed(checked) {
                     Some(probe) => probe,
-                    None => prober.ask(None, true).await,
+                    None => prober.ask(None, None, true).await,
                 }
             }
-            None => prober.ask(None, true).await,
+            None => prober.ask(None, None, true).await,
         },
     }
 }
@@ -148,9 +153,10 @@ pub(super) async fn prepare<'a, T: Value, C: Codec<T>>(
             return settled(Probe::Hit(entry, Source::L1));
         }
         Local::Fresh(entry, _) => (Some(entry), Verdict::Fresh),
-        Local::Throttled(entry, _) => return settled(Probe::Stand(entry)),
+        Local::Throttled(entry, _) => return settled(Probe::Stand(entry, Pause::Throttled)),
         Local::Nothing(why) => {
             flight.because(why);
+            drop_dead(inner, call.hash);
             (None, Verdict::Fresh)
         }
         Local::Candidate(entry, verdict) => {
@@ -162,38 +168,61 @@ pub(super) async fn prepare<'a, T: Value, C: Codec<T>>(
     let usable = |e: &Arc<Entry<T>>| may_stand_in(&e.meta, verdict, options, inner.now());
     let has_fallback = local.as_ref().is_some_and(usable);
     let limit = if has_fallback { options.l2_soft_timeout } else { options.l2_hard_timeout };
-    if l2.is_open() || !synced(inner, limit).await {
-        return settled(Probe::Load(Base::Dark, local));
+    flight.asks_l2(limit);
+    if l2.is_open(&call.key) || !synced(inner, limit).await {
+        return settled(without_l2(inner, call, local));
     }
     let when_stale = options.skip_l2_read_when_stale && matches!(verdict, Verdict::Stale(_));
     let ignore = options.skip_l2_read || when_stale;
     if !l2.holds_records() || (ignore && options.skip_l2_write) {
         return settled(Probe::Load(Base::Alone, local.filter(|entry| is_known(inner, entry))));
     }
-    let id = inner.entropy.version();
-    Prepared::Ask(Prober { inner, call, flight, local, limit, ignore, id })
+    Prepared::Ask(Prober { inner, call, flight, local, limit, ignore })
 }
 
-/// Waits until records can be judged: the first `SYNC`, or the end of a doubt about the ledger.
+/// Waits until records can be read and judged: the ledger is known, and L2 has answered since the subscription was made.
 pub(crate) async fn synced<C: Sync>(inner: &Inner<C>, limit: Duration) -> bool {
-    if inner.node.is_synced() {
+    settled(inner, limit, || inner.node.is_synced() && inner.node.is_confirmed()).await
+}
+
+/// Waits until the ledger is known: the first `SYNC`, or the end of a doubt about it.
+pub(crate) async fn ledger_known<C: Sync>(inner: &Inner<C>, limit: Duration) -> bool {
+    settled(inner, limit, || inner.node.is_synced()).await
+}
+
+async fn settled<C: Sync>(
+    inner: &Inner<C>,
+    limit: Duration,
+    is_settled: impl Fn() -> bool + Send + Sync,
+) -> bool {
+    if is_settled() {
         return true;
+    }
+    if inner.l2.as_ref().is_some_and(Access::is_ledger_open) {
+        // The next poll finds out whether its server is back; nobody waits for that.
+        return false;
     }
     let mut link = inner.link.reader();
     let failures = link.read().failures;
     inner.node.sync_wanted.notify_one();
     // A poll that fails is an answer too: nobody waits for the next.
-    let settled = link.wait_for(|l| inner.node.is_synced() || l.failures != failures);
-    let _ = timeout(limit, settled).await;
-    inner.node.is_synced()
+    let answered = link.wait_for(|l| is_settled() || l.failures != failures);
+    let _ = timeout(limit, answered).await;
+    is_settled()
 }
 
 impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
     /// What to ask for; `None` for a call that is not to leave anything in L2.
-    pub(super) fn first_ask(&self) -> Option<LeaseAsk> {
+    pub(super) fn first_ask(&self, id: Version) -> Option<LeaseAsk> {
         let ttl_ms = crate::clock::millis(self.inner.settings.lease);
-        let ask = LeaseAsk { id: self.id, ttl_ms, replace: None, hidden: self.call.refresh };
+        let ask = LeaseAsk { id, ttl_ms, replace: None, hidden: self.hidden() };
         (!self.call.options.skip_l2_write).then_some(ask)
+    }
+
+    /// The fresh record to be loaded anew; none if the copy stands beside a record of others.
+    pub(super) fn hidden(&self) -> Option<Version> {
+        let beside = self.local.as_ref().is_some_and(|local| local.meta.beside);
+        self.call.refresh.filter(|_| !beside)
     }
 
     /// The copy, if a look at the head of its record is enough to make it the answer.
@@ -206,7 +235,7 @@ impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
     pub(super) fn confirmed(&self, checked: Checked) -> Option<Probe<T>> {
         match (checked, &self.local) {
             (Checked::Same, Some(entry)) => Some(Probe::Hit(Arc::clone(entry), Source::L1)),
-            (Checked::Failed, local) => Some(Probe::Load(Base::Dark, local.clone())),
+            (Checked::Failed, local) => Some(without_l2(self.inner, self.call, local.clone())),
             (Checked::Same | Checked::Other, _) => None,
         }
     }
@@ -219,186 +248,102 @@ impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
         self.limit
     }
 
-    /// Reads until there is a value, a lease, or a reason to do without. `sent` is a first READ that
-    /// was made already; without patience, nobody else's load is waited for.
-    pub(super) async fn ask(&self, sent: Option<Sent>, patient: bool) -> Probe<T> {
-        match &self.inner.l2 {
-            Some(l2) => self.ask_on(l2, sent, patient).await,
-            None => None,
-        }
-        .unwrap_or_else(|| Probe::Load(Base::Dark, self.local.clone()))
+    pub(super) fn is_strict(&self) -> bool {
+        self.call.options.strict
     }
 
-    /// `None` if L2 failed.
-    async fn ask_on(&self, l2: &Access, sent: Option<Sent>, patient: bool) -> Option<Probe<T>> {
+    /// Whether the ledger is asked how far it is: a strict read needs that, and a load may follow.
+    pub(super) fn asks_ledger(&self, l2: &Access) -> bool {
+        self.call.options.strict || l2.is_ledger_near(&self.call.key)
+    }
+
+    /// Reads until there is a value, a lease, or a reason to do without. `asked` is the id of the lease that
+    /// a first READ has asked for, `sent` what was answered; without patience, nobody else's load is
+    /// waited for.
+    pub(super) async fn ask(
+        &self,
+        asked: Option<Version>,
+        sent: Option<Sent>,
+        patient: bool,
+    ) -> Probe<T> {
         if sent.is_none()
             && !self.ignore
             && let Some((entry, _)) =
                 replica::read(self.inner, self.call, self.local.as_ref(), self.limit).await
         {
-            return Some(self.hit(entry));
+            return self.hit(entry);
         }
-        let (id, first) = (self.id, self.first_ask());
-        let (leasing, mut sent) = (first.is_some(), sent);
-        let ttl_ms = crate::clock::millis(self.inner.settings.lease);
-        let mut ask = LeaseAsk { id, ttl_ms, replace: None, hidden: self.call.refresh };
-        let (mut patience, mut waited_for) = (Instant::now(), None);
-        let mut pause = Duration::from_millis(20);
-        loop {
-            let asked = leasing.then_some(ask);
-            let Seen { judged, version, lease } = self.read(l2, asked, sent.take()).await?;
-            let known = match judged {
-                Some((entry, Verdict::Fresh | Verdict::Unverified)) => {
-                    if self.call.refresh != Some(entry.meta.version) {
-                        return Some(self.hit(entry));
-                    }
-                    if let Lease::HeldBy(_) = lease {
-                        // Another node refreshes it, and will say so.
-                        entry.meta.rearm(self.inner.now() + self.inner.settings.lease);
-                        return Some(self.hit(entry));
-                    }
-                    Some(entry)
-                }
-                Some((_, Verdict::Hidden(_))) if !sabotaged!(FailSafeIgnoresHard) => None,
-                Some((entry, Verdict::Hidden(_) | Verdict::Stale(_))) => Some(entry),
-                None => self.unopposed(version),
-            };
-            if !leasing {
-                return Some(Probe::Load(Base::Alone, known));
-            }
-            if let Lease::HeldBy(by) = lease
-                && waited_for.replace(by) != Some(by)
-            {
-                // Another holder gets the same time, or waiters would rob each other in turn.
-                let wait = self.call.options.lease_wait.min(LONGEST_WAIT);
-                patience = Instant::now() + wait;
-            }
-            match lease {
-                Lease::Granted => {
-                    let expected = version.unwrap_or(id);
-                    return Some(Probe::Load(Base::Over { expected, lease: Some(id) }, known));
-                }
-                Lease::None if version.is_some() && ask.hidden != version => ask.hidden = version,
-                Lease::None => return Some(Probe::Load(over(version), known)),
-                Lease::HeldBy(by) if !self.call.options.lease || ask.replace == Some(by) => {
-                    return Some(Probe::Load(over(version.or(Some(by))), known));
-                }
-                Lease::HeldBy(_) if !patient => return Some(Probe::Held),
-                Lease::HeldBy(by) if Instant::now() >= patience => match self.usable(known) {
-                    Some(entry) => return Some(Probe::Stand(entry)),
-                    None => ask.replace = Some(by),
-                },
-                Lease::HeldBy(_) => self.wait_for_fill(patience, &mut pause).await,
+        // A READ that had no answer may run late: it must not bring back a lease that was voided.
+        let answered = sent.is_some() || sabotaged!(LeaseAskedTwice);
+        let id = asked.filter(|_| answered).unwrap_or_else(|| self.inner.entropy.version());
+        match &self.inner.l2 {
+            Some(l2) => self.ask_on(l2, id, sent, patient).await,
+            None => None,
+        }
+        .unwrap_or_else(|| Probe::Load(Base::Dark, self.local.clone()))
+    }
+
+    /// What L2 says, unless a caller gives up on it first.
+    pub(super) async fn until_given_up(
+        &self,
+        asking: impl Future<Output = Probe<T>> + Send,
+    ) -> Probe<T> {
+        tokio::select! {
+            biased;
+            probe = asking => probe,
+            limit = self.flight.l2_given_up() => {
+                note_given_up(self.inner, [self.key()], limit);
+                self.given_up()
             }
         }
     }
 
-    /// What L1 has, if L2 says nothing against it: it was never there, or the record that the call makes
-    /// no use of is the same. (An `expire` leaves the copy and gives the record another version.)
-    fn unopposed(&self, version: Option<Version>) -> Option<Arc<Entry<T>>> {
-        let session = self.inner.node.session();
-        let same = |meta: &Meta| {
-            let marked = meta.is_expired() && meta.facts().session == session;
-            version.is_some_and(|version| version == meta.version || marked)
-        };
-        let local = self.local.clone()?;
-        let unopposed = local.meta.own || (self.ignore && same(&local.meta));
-        unopposed.then_some(local)
+    pub(super) fn given_up(&self) -> Probe<T> {
+        given_up(self.inner, self.call)
     }
 
-    fn hit(&self, entry: Arc<Entry<T>>) -> Probe<T> {
+    /// L2 is asked for it, along with others.
+    pub(super) fn asks(&self, limit: Duration) {
+        self.flight.asks_l2(limit);
+    }
+
+    pub(super) fn hit(&self, entry: Arc<Entry<T>>) -> Probe<T> {
         let same = self.local.as_ref().is_some_and(|local| Arc::ptr_eq(local, &entry));
         Probe::Hit(entry, if same { Source::L1 } else { Source::L2 })
     }
+}
 
-    /// Reads, and again if what was found came into doubt on its way; `None` if L2 failed.
-    async fn read(
-        &self,
-        l2: &Access,
-        ask: Option<LeaseAsk>,
-        mut sent: Option<Sent>,
-    ) -> Option<Seen<T>> {
-        let inner = self.inner;
-        for attempt in 0.. {
-            let (asked, read) = match sent.take() {
-                Some(sent) => sent,
-                None => self.read_once(l2, ask).await?,
-            };
-            let (judged, version) = self.see(&read, asked);
-            let doubted = matches!(judged, Some((_, Verdict::Unverified)));
-            if !doubted || attempt == REREADS || !synced(inner, self.limit).await {
-                return Some(Seen { judged, version, lease: read.lease });
-            }
-        }
-        None
-    }
-
-    async fn read_once(&self, l2: &Access, ask: Option<LeaseAsk>) -> Option<Sent> {
-        let (inner, key) = (self.inner, &self.call.key);
-        let asked = Asked::now(inner, key);
-        match l2.on(key, self.limit, |store, key| store.read(key, ask)).await {
-            Ok(read) => Some((asked, read)),
-            Err(error) => {
-                inner.counters.l2_errors.add();
-                tracing::debug!(%error, "L2 read failed; loading without it");
-                None
-            }
-        }
-    }
-
-    /// Decodes and judges what a READ found, and says which version a fill would replace.
-    fn see(&self, read: &Read, asked: Asked) -> (Option<Judged<T>>, Option<Version>) {
-        let Some(found) = &read.found else { return (None, None) };
-        let (inner, key) = (self.inner, &*self.call.key);
-        if self.ignore {
-            return (None, head(&found.bytes).map(Head::version));
-        }
-        match decode(inner, self.call, found, asked.stamp, self.local.as_ref()) {
-            ReadInto::Unusable(version) => {
-                self.flight.because(MissReason::Unusable);
-                (None, version)
-            }
-            ReadInto::OtherType(version) => {
-                self.flight.because(MissReason::Unusable);
-                (None, Some(version))
-            }
-            ReadInto::Entry(entry) => {
-                let verdict = asked.judge(inner, key, &entry.meta);
-                self.flight.because(MissReason::of(verdict));
-                inner.found(verdict);
-                let version = entry.meta.version;
-                (Some((entry, verdict)), Some(version))
-            }
-        }
-    }
-
-    /// What may be answered in place of another node's load.
-    fn usable(&self, known: Option<Arc<Entry<T>>>) -> Option<Arc<Entry<T>>> {
-        let (inner, options) = (self.inner, &self.call.options);
-        known.filter(|entry| {
-            let verdict = judge_record(inner, &self.call.key, &entry.meta);
-            may_stand_in(&entry.meta, verdict, options, inner.now())
-        })
-    }
-
-    /// Waits for the news that the key was filled, or a while with jitter, whichever is first.
-    async fn wait_for_fill(&self, patience: Instant, pause: &mut Duration) {
-        self.inner.counters.lease_waits.add();
-        let jitter = self.inner.entropy.below(crate::clock::nanos(*pause));
-        let nap = (*pause + Duration::from_nanos(jitter))
-            .min(patience.saturating_duration_since(Instant::now()));
-        *pause = (*pause * 2).min(Duration::from_millis(500));
-        tokio::select! {
-            biased;
-            () = self.flight.news.notified() => {}
-            () = sleep(nap) => {}
-        }
+/// An operation of L2 on these keys was given up after so long.
+pub(super) fn note_given_up<'k, C>(
+    inner: &Inner<C>,
+    keys: impl IntoIterator<Item = &'k str>,
+    limit: Duration,
+) {
+    if let Some(l2) = &inner.l2 {
+        l2.given_up(keys, limit);
     }
 }
 
-/// A fill without a lease: over what was seen, or nowhere.
-fn over(version: Option<Version>) -> Base {
-    version.map_or(Base::Dark, |expected| Base::Over { expected, lease: None })
+/// A caller does not wait for L2 any longer: what is not fresh by now is loaded. The caller that leads may
+/// have more time, so it is not answered with anything stale.
+pub(super) fn given_up<T: Value, C>(inner: &Inner<C>, call: &Call) -> Probe<T> {
+    match lookup::<T, C>(inner, call) {
+        Local::Fresh(entry, _) if call.refresh != Some(entry.meta.version) => {
+            Probe::Hit(entry, Source::L1)
+        }
+        Local::Fresh(entry, _) | Local::Throttled(entry, _) | Local::Candidate(entry, _) => {
+            Probe::Load(Base::Dark, Some(entry))
+        }
+        Local::Nothing(_) => Probe::Load(Base::Dark, None),
+    }
+}
+
+/// L2 does not answer: what L1 has goes on for as long as it may, else it is loaded.
+fn without_l2<T, C>(inner: &Inner<C>, call: &Call, local: Option<Arc<Entry<T>>>) -> Probe<T> {
+    match local {
+        Some(entry) if goes_on(inner, call, &entry) => Probe::GoOn(entry),
+        local => Probe::Load(Base::Dark, local),
+    }
 }
 
 /// Judges a record of L2: what waits in the recovery queue, or is on its way, counts as well.
@@ -407,7 +352,7 @@ pub(crate) fn judge_record<C>(inner: &Inner<C>, key: &str, meta: &Meta) -> Verdi
 }
 
 fn judge_waiting<C>(inner: &Inner<C>, waiting: Option<Strength>, meta: &Meta) -> Verdict {
-    match waiting {
+    match waiting.max(inner.recovery.own.strength(meta)) {
         Some(Strength::Hard) => return Verdict::Hidden(Why::Expired),
         Some(Strength::Soft) => meta.expire(),
         None => {}

@@ -27,7 +27,8 @@ pub(super) async fn read<T: Value, C: Codec<T>>(
         return None;
     }
     let deaf = inner.bus.is_some() && !inner.node.is_coherent(inner.now());
-    if deaf || !inner.node.is_synced() || inner.recovery.strength(&call.key).is_some() {
+    let synced = inner.node.is_synced() && inner.node.is_confirmed();
+    if deaf || !synced || inner.recovery.strength(&call.key).is_some() {
         return None;
     }
     let mut asked = Asked::now(inner, &call.key);

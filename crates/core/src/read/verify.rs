@@ -7,13 +7,15 @@ use dashmap::DashMap;
 use foldhash::fast::RandomState;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, WeakShared};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::Call;
 use super::probe::{Asked, judge_record, synced};
 use crate::cache::Inner;
+use crate::coherence::{Mark, beside, catch_up};
 use crate::entry::{Entry, Held, Value};
 use crate::flight::Fence;
+use crate::options::EntryOptions;
 use crate::protocol::record::Head;
 use crate::protocol::validity::Verdict;
 use crate::protocol::{KeyHash, Version};
@@ -29,7 +31,8 @@ pub(super) enum Checked {
     Failed,
 }
 
-type Running = WeakShared<BoxFuture<'static, Checked>>;
+/// A check that all wait for who ask meanwhile, and the limit that it has.
+type Running = (WeakShared<BoxFuture<'static, Checked>>, Duration);
 
 /// The checks under way. A copy is known by its key and version.
 #[derive(Debug, Default)]
@@ -50,6 +53,21 @@ pub(super) fn doubted<T: Value, C>(
     doubted.then(|| Arc::clone(entry) as Held)
 }
 
+/// Whether a copy in doubt is answered, marked stale, though L2 has not said that it is right: it does
+/// not answer, the coherence lease would still cover the copy, and the call asks for no more.
+pub(super) fn goes_on<T, C>(inner: &Inner<C>, call: &Call, entry: &Entry<T>) -> bool {
+    let doubted = inner.records().is_some() && !entry.meta.own && call.refresh.is_none();
+    doubted
+        && takes_unverified(&call.options)
+        && inner.recovery.strength(&call.key).is_none()
+        && inner.node.is_covered(&entry.meta, inner.now())
+}
+
+/// Whether a call may be answered with what L2 could not verify, marked stale.
+pub(super) fn takes_unverified(options: &EntryOptions) -> bool {
+    !options.strict && !options.require_l2 && !options.skip_l2_read
+}
+
 /// Checks a copy, once for all who ask meanwhile. A strict caller takes only what began after it came.
 pub(super) async fn check<C: Send + Sync + 'static>(
     inner: &Arc<Inner<C>>,
@@ -58,22 +76,34 @@ pub(super) async fn check<C: Send + Sync + 'static>(
     limit: Duration,
 ) -> Checked {
     if call.options.strict {
-        return look_at(inner, held, limit).await;
+        return look_at(inner, held, limit, true).await;
     }
     let id = (call.hash, held.meta().version);
-    let shared = {
+    let (shared, given) = {
         let (held, mut running) = (Arc::clone(&held), inner.checks.0.entry(id).or_default());
-        running.as_ref().and_then(WeakShared::upgrade).unwrap_or_else(|| {
+        let joined = running.as_ref().and_then(|(weak, given)| Some((weak.upgrade()?, *given)));
+        joined.unwrap_or_else(|| {
             let under_way = UnderWay { inner: Arc::clone(inner), id };
             // Who comes later may have more time than who began; each waits no longer than it has.
             let longest = limit.max(inner.l2_limit());
-            let look = async move { look_at(&under_way.inner, held, longest).await };
+            let look = async move {
+                // Another caller may go on with it, from another runtime.
+                let Ok(runtime) = under_way.inner.runtime() else { return Checked::Failed };
+                let look = look_at(&under_way.inner, held, longest, false);
+                runtime.keep(look).await.unwrap_or(Checked::Failed)
+            };
             let shared = look.boxed().shared();
-            *running = shared.downgrade();
-            shared
+            *running = shared.downgrade().map(|weak| (weak, longest));
+            (shared, longest)
         })
     };
-    let checked = timeout(limit, shared).await.unwrap_or(Checked::Failed);
+    let came = Instant::now();
+    let mut checked = timeout(limit, shared).await.unwrap_or(Checked::Failed);
+    let left = limit.saturating_sub(came.elapsed());
+    if checked == Checked::Failed && given < limit && !left.is_zero() {
+        // That was the limit of another caller.
+        checked = look_at(inner, Arc::clone(&held), left, false).await;
+    }
     // Who joined between the verdict and its end may come after the session it was given in (S4).
     let is_fresh = || judge_record(inner, &held.meta().key, held.meta()) == Verdict::Fresh;
     if checked == Checked::Same && !is_fresh() { Checked::Other } else { checked }
@@ -92,38 +122,54 @@ impl<C> Drop for UnderWay<C> {
 }
 
 /// Checks one copy.
-pub(super) async fn look_at<C: Sync>(inner: &Inner<C>, held: Held, limit: Duration) -> Checked {
-    look(inner, &[held], limit).await.pop().unwrap_or(Checked::Failed)
+pub(super) async fn look_at<C: Sync>(
+    inner: &Inner<C>,
+    held: Held,
+    limit: Duration,
+    strict: bool,
+) -> Checked {
+    look(inner, &[held], limit, strict).await.pop().unwrap_or(Checked::Failed)
 }
 
-/// Checks many copies in one round trip.
+/// Checks many copies in one round trip; strictly, by the ledger as it is now.
 pub(super) async fn look<C: Sync>(
     inner: &Inner<C>,
     held: &[Held],
     limit: Duration,
+    strict: bool,
 ) -> Vec<Checked> {
     if held.is_empty() {
         return Vec::new();
     }
     let failed = || vec![Checked::Failed; held.len()];
     let Some(l2) = inner.records() else { return failed() };
-    if l2.is_open() || !synced(inner, limit).await {
+    let left_alone = |held: &Held| l2.is_open(&held.meta().key);
+    if held.iter().all(left_alone) || !synced(inner, limit).await {
         return failed();
     }
     let keys = || held.iter().map(|held| &*held.meta().key);
     let fences: Vec<_> =
         keys().map(|key| Fence::begin(inner, KeyHash::of(key), None, || ())).collect();
     let asked: Vec<_> = keys().map(|key| Asked::now(inner, key)).collect();
-    let heads = match l2.read_heads(keys(), limit).await {
-        Ok(heads) => heads,
-        Err(error) => {
-            inner.counters.l2_errors.add();
-            tracing::debug!(%error, "L2 could not be asked whether copies are still right");
-            return failed();
-        }
-    };
+    let (heads, mark) = beside(inner, l2, strict, limit, l2.read_heads(keys(), limit)).await;
+    if let Some(error) = heads.iter().find_map(|head| head.as_ref().err()) {
+        tracing::debug!(%error, "L2 could not be asked whether copies are still right");
+    }
+    if heads.iter().all(Result::is_err) || !is_caught_up(inner, mark, limit).await {
+        return failed();
+    }
     let each = held.iter().zip(fences).zip(asked).zip(heads);
-    each.map(|(((held, fence), asked), head)| settle(inner, held, fence, asked, head)).collect()
+    let checked = each.map(|(((held, fence), asked), head)| match head {
+        Ok(head) => settle(inner, held, fence, asked, head),
+        Err(_) => Checked::Failed,
+    });
+    checked.collect()
+}
+
+/// Whether this node knows what the ledger held when L2 was asked, or has learnt it now. A strict read
+/// without that is one without an answer (S16).
+pub(super) async fn is_caught_up<C: Sync>(inner: &Inner<C>, mark: Mark, limit: Duration) -> bool {
+    sabotaged!(StrictIgnoresLedger) || catch_up(inner, mark, limit).await
 }
 
 /// Verifies a copy that L2 still has, if nothing was heard against it meanwhile.

@@ -1,83 +1,60 @@
-//! Waiting for a flight, and the law of joining at its end.
+//! Waiting for a flight, within the limits of the caller that waits. They all count from the start of its
+//! call, whatever it waits for and however often it arrives.
 
-use std::sync::atomic::Ordering;
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::Call;
+use super::caller::{Answer, Arrived, Caller, give_up};
 use super::lookup::stand_in;
-use crate::cache::Inner;
-use crate::entry::{Cached, Held, Source, Value, typed};
-use crate::error::{Error, ErrorKind};
-use crate::events::Event;
-use crate::fail_safe::may_stand_in;
-use crate::flight::{Flight, Landed, Progress, Standing};
-use crate::protocol::flight::FlightId;
-
-/// What became of waiting.
-#[derive(Debug)]
-pub(crate) enum Answer<T> {
-    /// The answer.
-    Take(Result<Cached<T>, Error>),
-    /// That result is not for this caller: arrive again.
-    Again,
-}
-
-/// When a caller arrived, in the two orders that matter.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Arrived {
-    generation: u64,
-    horizon: FlightId,
-}
-
-impl Arrived {
-    pub(crate) fn now<C>(inner: &Inner<C>) -> Self {
-        Self { generation: inner.node.generation(), horizon: inner.flights.horizon() }
-    }
-
-    /// Whether the flight began after the caller came.
-    pub(crate) fn is_before(self, flight: &Flight) -> bool {
-        flight.id >= self.horizon
-    }
-
-    /// Whether a result that was overtaken on its way is still for this caller (R4).
-    fn may_take(self, flight: &Flight, standing: Standing) -> bool {
-        let before_it_began = self.is_before(flight);
-        match standing {
-            _ if sabotaged!(UncheckedJoin) => true,
-            Standing::Fresh | Standing::Fallback => true,
-            Standing::Refused => before_it_began,
-            Standing::Overtaken => before_it_began || flight.stamp.generation == self.generation,
-        }
-    }
-}
+use crate::cache::{Inner, attend_on};
+use crate::entry::Value;
+use crate::flight::{Flight, Progress, Waiting};
 
 /// Why waiting ended before the flight did.
-enum Over {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Over {
     Soft,
     Hard,
     Flight,
+    Lease,
+    /// L2 has had so long.
+    L2(Duration),
+}
+
+/// What a flight is doing, as far as limits are concerned.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Probing,
+    Waiting { hurried: bool },
+    Loading,
 }
 
 /// The caller that leads takes whatever its flight brings.
-pub(crate) async fn for_own<T: Value, C: Sync>(
-    inner: &Inner<C>,
-    flight: &Flight,
+pub(crate) async fn for_own<T: Value, C: Send + Sync + 'static>(
+    inner: &Arc<Inner<C>>,
+    flight: &Arc<Flight>,
     call: &Call,
+    waiting: Waiting,
 ) -> Answer<T> {
-    wait(inner, flight, call, true, |_| true).await
+    let caller = Caller { inner, flight, call, joined: None, since: Instant::now() };
+    attended(inner, wait(&caller, waiting)).await
 }
 
 /// A caller that joined takes what the law of joining allows.
-pub(crate) async fn for_other<T: Value, C: Sync>(
-    inner: &Inner<C>,
-    flight: &Flight,
+pub(crate) async fn for_other<T: Value, C: Send + Sync + 'static>(
+    inner: &Arc<Inner<C>>,
+    flight: &Arc<Flight>,
     call: &Call,
     arrived: Arrived,
 ) -> Answer<T> {
     inner.counters.joined.add();
-    let answer = wait(inner, flight, call, false, |s| arrived.may_take(flight, s)).await;
+    let since = Instant::now();
+    let caller = Caller { inner, flight, call, joined: Some(arrived), since };
+    let answer = attended(inner, wait(&caller, Waiting::joined(flight))).await;
     if matches!(answer, Answer::Again) {
         inner.counters.join_refused.add();
     }
@@ -85,132 +62,201 @@ pub(crate) async fn for_other<T: Value, C: Sync>(
 }
 
 /// A caller that may not join waits for the flight's end and arrives again.
-pub(crate) async fn for_end<T: Value, C: Sync>(
+pub(crate) async fn for_end<T: Value, C: Send + Sync + 'static>(
+    inner: &Arc<Inner<C>>,
+    flight: &Flight,
+    call: &Call,
+) -> Answer<T> {
+    attended(inner, wait_for_end(inner, flight, call)).await
+}
+
+async fn wait_for_end<T: Value, C: Sync>(
     inner: &Inner<C>,
     flight: &Flight,
     call: &Call,
 ) -> Answer<T> {
     let mut progress = flight.progress.reader();
-    let end = progress.wait_for(|progress| matches!(progress, Progress::Done(_)));
-    let options = &call.options;
-    let limits =
-        [options.flight_timeout, options.factory_soft_timeout, options.factory_hard_timeout];
-    let limit = limits.into_iter().flatten().min().unwrap_or(Duration::MAX);
-    match timeout(limit, end).await {
-        Ok(()) => Answer::Again,
-        Err(_) => {
-            let fallback = stand_in::<T, C>(inner, call);
-            give_up(inner, flight, call, Over::Flight, false, fallback)
+    let mut asking = flight.progress.reader();
+    let mut end = pin!(progress.wait_for(|progress| matches!(progress, Progress::Done(_))));
+    let patience = Patience { flight, call, since: Instant::now() };
+    loop {
+        let has_fallback = stand_in::<T, C>(inner, call).is_some();
+        let soft = call.options.factory_soft_timeout.filter(|_| has_fallback);
+        let limits = [
+            (soft, Over::Soft),
+            (call.options.factory_hard_timeout, Over::Hard),
+            (call.options.flight_timeout, Over::Flight),
+        ];
+        let asks = !matches!(asking.read(), Progress::Loading(_) | Progress::Done(_));
+        let l2 = patience.with_l2(has_fallback).filter(|_| asks);
+        let Some((at, over)) = first(earliest(call, limits), l2) else {
+            end.await;
+            return Answer::Again;
+        };
+        if timeout_at(at, end.as_mut()).await.is_ok() {
+            return Answer::Again;
+        }
+        if let Over::L2(limit) = over {
+            // The load that it waits for waits for L2. Its own will ask anew.
+            if patience.is_over(limit) {
+                flight.give_up_l2(limit);
+            }
+            continue;
+        }
+        let fallback = stand_in::<T, C>(inner, call);
+        if fallback.is_some() || over != Over::Soft {
+            return give_up(inner, call, over, fallback);
         }
     }
 }
 
-async fn wait<T: Value, C: Sync>(
-    inner: &Inner<C>,
-    flight: &Flight,
-    call: &Call,
-    own: bool,
-    may_take: impl Fn(Standing) -> bool + Send,
-) -> Answer<T> {
+/// Waits for a load, which ends whatever becomes of the runtime that it runs on.
+async fn attended<R, C: Send + Sync + 'static>(
+    inner: &Arc<Inner<C>>,
+    wait: impl Future<Output = R>,
+) -> R {
+    tokio::select! {
+        biased;
+        answer = wait => answer,
+        () = attend_on(inner) => unreachable!("it is attended until the wait ends"),
+    }
+}
+
+/// The answer of a caller that would arrive again, but has no time left for it.
+pub(crate) fn too_late<T: Value, C>(inner: &Inner<C>, call: &Call) -> Answer<T> {
+    let limits = [(call.options.factory_hard_timeout, Over::Hard)];
+    match earliest(call, limits).filter(|(at, _)| *at <= Instant::now()) {
+        Some((_, over)) => give_up(inner, call, over, stand_in::<T, C>(inner, call)),
+        None => Answer::Again,
+    }
+}
+
+async fn wait<T: Value, C: Sync>(caller: &Caller<'_, C>, waiting: Waiting) -> Answer<T> {
+    let Caller { inner, flight, call, .. } = *caller;
     let mut progress = flight.progress.reader();
-    let came = Instant::now();
-    let flight_timeout = call.options.flight_timeout.filter(|_| !own);
-    let patience = flight_timeout.and_then(|limit| came.checked_add(limit));
-    let mut loading_since = None;
+    let mut hurried = false;
     loop {
-        let now = progress.read();
-        let (fallback, limit) = match now {
-            Progress::Done(Ok(landed)) if may_take(landed.standing) => {
-                return take(inner, landed);
+        let (fallback, stage) = match progress.read() {
+            Progress::Done(outcome) => return caller.answer(outcome),
+            Progress::Probing => (stand_in::<T, C>(inner, call), Stage::Probing),
+            Progress::Waiting(stale) => (stale, Stage::Waiting { hurried }),
+            Progress::Loading(_)
+                if caller.has_to_do_without_l2() && !caller.is_more_patient_with_l2() =>
+            {
+                return caller.l2_required();
             }
-            Progress::Done(Ok(_)) => return Answer::Again,
-            Progress::Done(Err(error)) => return Answer::Take(Err(error)),
-            Progress::Probing => (stand_in::<T, C>(inner, call), None),
-            Progress::Loading(fallback) => {
-                let since = *loading_since.get_or_insert_with(Instant::now);
-                let fallback = fallback.filter(|held| stands(inner, flight, held, call));
-                let limit = factory_limit(call, since, fallback.is_some());
-                (fallback, limit)
-            }
+            Progress::Loading(stale) => (stale, Stage::Loading),
         };
-        let limit = earliest(limit, patience.map(|at| (at, Over::Flight)));
-        let Some((at, over)) = limit else {
+        let fallback = fallback.filter(|held| caller.may_have(held));
+        let Some((at, over)) = limit(caller, stage, fallback.is_some()) else {
             progress.changed().await;
             continue;
         };
         tokio::select! {
             biased;
             () = progress.changed() => {}
-            () = sleep_until(at) => return give_up(inner, flight, call, over, own, fallback),
-        }
-    }
-}
-
-/// When waiting for the factory ends, and how.
-fn factory_limit(call: &Call, since: Instant, has_fallback: bool) -> Option<(Instant, Over)> {
-    let options = &call.options;
-    let soft = options.factory_soft_timeout.filter(|_| has_fallback);
-    let at = |limit: Duration| since.checked_add(limit);
-    let soft = soft.and_then(at).map(|at| (at, Over::Soft));
-    earliest(soft, options.factory_hard_timeout.and_then(at).map(|at| (at, Over::Hard)))
-}
-
-fn earliest(a: Option<(Instant, Over)>, b: Option<(Instant, Over)>) -> Option<(Instant, Over)> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(if b.0 < a.0 { b } else { a }),
-        (a, b) => a.or(b),
-    }
-}
-
-/// Answers before the flight has ended: stale if something stands in, else with an error.
-fn give_up<T: Value, C>(
-    inner: &Inner<C>,
-    flight: &Flight,
-    call: &Call,
-    over: Over,
-    own: bool,
-    fallback: Option<Held>,
-) -> Answer<T> {
-    let kind = match over {
-        Over::Flight => ErrorKind::LockTimeout,
-        Over::Soft | Over::Hard => {
-            // Only the caller whose factory runs may stop it.
-            if own && !call.options.background_completion {
-                flight.stop.notify_one();
+            () = sleep_until(at) => {
+                let may_have = fallback.as_ref().is_some_and(|held| caller.may_have(held));
+                if fallback.is_some() && !may_have && matches!(over, Over::Soft | Over::Lease) {
+                    // Removed while this caller waited: no limit that counts for who has a fallback.
+                    continue;
+                }
+                if let Over::L2(limit) = over {
+                    if caller.joined.is_none() {
+                        return caller.l2_required();
+                    }
+                    if caller.patience().is_over(limit)
+                        && let Some(answer) = caller.give_up_l2(limit)
+                    {
+                        return answer;
+                    }
+                    continue;
+                }
+                if over == Over::Lease && (fallback.is_none() || !call.options.lease) {
+                    flight.hurry();
+                    hurried = true;
+                    continue;
+                }
+                if matches!(over, Over::Soft | Over::Hard) {
+                    waiting.give_up(call.options.background_completion);
+                }
+                return caller.give_up(over, fallback);
             }
-            ErrorKind::FactoryTimeout
         }
-    };
-    // Once more: it may have been removed while this caller waited.
-    let fallback = fallback.filter(|held| stands(inner, flight, held, call));
-    if kind == ErrorKind::FactoryTimeout {
-        let stale = fallback.is_some();
-        let event = |key| Event::FactoryTimeout { key, stale };
-        inner.note(&inner.counters.factory_timeouts, &call.key, event);
     }
-    let Some(entry) = fallback.and_then(typed::<T>) else {
-        return Answer::Take(Err(inner.error(kind, &call.key, "nothing could stand in")));
-    };
-    let now = inner.now();
-    if let Some(fail_safe) = call.options.fail_safe {
-        entry.meta.throttle(now + fail_safe.throttle);
-    }
-    inner.stale_hit(&call.key, Source::FailSafe);
-    Answer::Take(Ok(Cached::new(entry, now, Source::FailSafe, true)))
 }
 
-/// Turns what a flight brought into an answer; a value of another type is none.
-fn take<T: Value, C>(inner: &Inner<C>, landed: Landed) -> Answer<T> {
-    let Some(entry) = typed(landed.held) else { return Answer::Again };
-    let stale = landed.standing != Standing::Fresh;
-    if stale {
-        inner.stale_hit(&entry.meta.key, landed.source);
-    }
-    Answer::Take(Ok(Cached::new(entry, inner.now(), landed.source, stale)))
+/// When this caller stops waiting, and why.
+fn limit<C>(caller: &Caller<'_, C>, stage: Stage, has_fallback: bool) -> Option<(Instant, Over)> {
+    let options = &caller.call.options;
+    let joined = caller.joined.is_some();
+    let soft = has_fallback && stage != Stage::Probing;
+    // The caller that leads has its patience in the load itself.
+    let lease = joined && stage == (Stage::Waiting { hurried: false });
+    let limits = [
+        (options.factory_soft_timeout.filter(|_| soft), Over::Soft),
+        (options.factory_hard_timeout, Over::Hard),
+        (lease.then(|| caller.call.lease_wait()), Over::Lease),
+        (options.flight_timeout.filter(|_| joined), Over::Flight),
+    ];
+    let l2 = match stage {
+        Stage::Probing | Stage::Waiting { .. } if joined => caller.patience().with_l2(has_fallback),
+        // It led, requires L2, and the load is for another caller that does not wait for L2 any longer.
+        Stage::Loading if !joined && caller.has_to_do_without_l2() => {
+            let limit = options.l2_hard_timeout;
+            caller.call.came.checked_add(limit).map(|at| (at, Over::L2(limit)))
+        }
+        _ => None,
+    };
+    first(earliest(caller.call, limits), l2)
 }
 
-fn stands<C>(inner: &Inner<C>, flight: &Flight, held: &Held, call: &Call) -> bool {
-    let now = inner.now();
-    !flight.removed.load(Ordering::Acquire)
-        && may_stand_in(held.meta(), inner.node.judge(held.meta(), now), &call.options, now)
+/// How long a caller that does not lead waits for L2 in somebody else's flight: each time it is asked, for
+/// as long as this caller would if it asked itself.
+struct Patience<'a> {
+    flight: &'a Flight,
+    call: &'a Call,
+    since: Instant,
+}
+
+impl<C> Caller<'_, C> {
+    fn patience(&self) -> Patience<'_> {
+        Patience { flight: self.flight, call: self.call, since: self.since }
+    }
+}
+
+impl Patience<'_> {
+    /// When it is over. While L2 is not asked, this is when to look again.
+    fn with_l2(&self, has_fallback: bool) -> Option<(Instant, Over)> {
+        let options = &self.call.options;
+        let limit = if has_fallback { options.l2_soft_timeout } else { options.l2_hard_timeout };
+        let from = self.asked().unwrap_or_else(Instant::now);
+        // Once is enough.
+        let waits = self.flight.given_up().is_none();
+        from.checked_add(limit).filter(|_| waits).map(|at| (at, Over::L2(limit)))
+    }
+
+    fn is_over(&self, limit: Duration) -> bool {
+        self.asked().is_some_and(|asked| asked.elapsed() >= limit)
+    }
+
+    /// Since when L2 has been asked, as far as this caller is concerned.
+    fn asked(&self) -> Option<Instant> {
+        self.flight.asked_l2().map(|asked| asked.max(self.since))
+    }
+}
+
+type Limit = Option<(Instant, Over)>;
+
+fn first(one: Limit, other: Limit) -> Limit {
+    one.into_iter().chain(other).min_by_key(|(at, _)| *at)
+}
+
+/// The first of these limits, from the start of the call.
+fn earliest<const N: usize>(
+    call: &Call,
+    limits: [(Option<Duration>, Over); N],
+) -> Option<(Instant, Over)> {
+    let at = |(limit, over): (Option<Duration>, Over)| Some((call.came.checked_add(limit?)?, over));
+    limits.into_iter().filter_map(at).min_by_key(|(at, _)| *at)
 }

@@ -6,18 +6,24 @@
 //! of the kind of what it held.
 
 mod going;
+mod lately;
+mod own;
 pub(crate) mod reassert;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use crate::clock::Moment;
-use crate::protocol::Version;
 use crate::protocol::ledger::Strength;
+use crate::protocol::{TagHash, Version};
 use crate::sync::{AtomicUsize, DashMap, Mutex};
 use going::Going;
 pub(crate) use going::Turn;
-use reassert::Lately;
+use lately::Lately;
+use own::Own;
+
+/// How many names of tags are remembered for messages.
+const MAX_TAG_NAMES: usize = 64;
 
 /// The queue. A removal of tags waits in the ledger replica instead.
 #[derive(Debug)]
@@ -30,6 +36,10 @@ pub(crate) struct Recovery {
     /// How many writes that is: mostly none, and then nobody looks.
     under_way: AtomicUsize,
     pub(crate) lately: Lately,
+    /// The names of tags whose removals wait, for messages.
+    tag_names: Mutex<BTreeMap<TagHash, Box<str>>>,
+    /// What calls have kept from L2.
+    pub(crate) own: Own,
 }
 
 /// One key that waits.
@@ -45,7 +55,9 @@ impl Recovery {
     pub(crate) fn new(cap: usize) -> Self {
         let (keys, len) = (Mutex::default(), AtomicUsize::new(0));
         let under_way = AtomicUsize::new(0);
-        Self { keys, len, cap, going: DashMap::new(), under_way, lately: Lately::new() }
+        let (lately, own) = (Lately::new(), Own::default());
+        let (going, tag_names) = (DashMap::new(), Mutex::default());
+        Self { keys, len, cap, going, under_way, lately, tag_names, own }
     }
 
     /// Queues an invalidation. `Some` if the queue was full and has been emptied: the strength of the
@@ -71,6 +83,29 @@ impl Recovery {
             return None;
         }
         self.keys.lock().get(key).copied()
+    }
+
+    /// The first keys that wait, in the order of their names.
+    pub(crate) fn first(&self, most: usize) -> Vec<Box<str>> {
+        self.keys.lock().keys().take(most).cloned().collect()
+    }
+
+    /// Remembers what a tag is called whose removal waits.
+    pub(crate) fn name_tag(&self, hash: TagHash, name: &str) {
+        let mut names = self.tag_names.lock();
+        if names.len() < MAX_TAG_NAMES {
+            names.insert(hash, name.into());
+        }
+    }
+
+    /// What it is called, if that is remembered.
+    pub(crate) fn tag_name(&self, hash: TagHash) -> Option<Box<str>> {
+        self.tag_names.lock().get(&hash).cloned()
+    }
+
+    /// No removal waits any more.
+    pub(crate) fn forget_tag_names(&self) {
+        self.tag_names.lock().clear();
     }
 
     /// A write of the key goes on in the background: until it ends, the record in L2 is not what the

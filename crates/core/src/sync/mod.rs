@@ -40,6 +40,8 @@ pub(crate) enum Step {
     LengthUnlocked,
     /// A leader is put back whoever has joined meanwhile.
     PutBackBlindly,
+    /// A hit prolongs a life whatever has become of it meanwhile.
+    SlideBlindly,
 }
 
 #[cfg(not(crinkle_shuttle))]

@@ -12,6 +12,7 @@
 mod export;
 #[cfg(feature = "metrics")]
 mod facade;
+mod faults;
 mod meters;
 mod observed;
 #[cfg(feature = "otel")]
@@ -23,10 +24,12 @@ mod striped;
 mod tell;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use parking_lot::Mutex;
 
 pub(crate) use export::begin;
+pub(crate) use faults::{Fault, Faults};
 pub(crate) use meters::Meters;
 pub(crate) use observed::Observed;
 use series::Series;
@@ -41,7 +44,7 @@ use crate::backplane::BackplaneError;
 use crate::clock::{Clock, Moment};
 use crate::entry::Meta;
 use crate::events::{Event, EventKey, Notice, Stage};
-use crate::l2::L2Error;
+use crate::l2::{BusId, L2Error, L2ErrorKind};
 
 /// What the parts of a cache tell into. Shared by all that have something to tell.
 #[derive(Debug)]
@@ -54,6 +57,14 @@ pub(crate) struct Telemetry {
     pub(crate) evictions: Counter,
     pub(crate) published: Counter,
     pub(crate) trouble: Mutex<Trouble>,
+    pub(crate) faults: Faults,
+    /// What operations of L2 failed of, by [`FailureKind`].
+    pub(crate) l2_errors: [Counter; FailureKind::ALL],
+    /// Where L2 and the backplane are, as logs name them.
+    pub(crate) l2_server: Option<Arc<str>>,
+    pub(crate) bus_server: Option<Arc<str>>,
+    /// L2 has answered a poll.
+    met: AtomicBool,
     redact: bool,
     #[cfg(feature = "metrics")]
     facade: std::sync::OnceLock<facade::Exported>,
@@ -68,6 +79,30 @@ pub(crate) struct Trouble {
     pub(crate) coherent: (bool, Moment),
 }
 
+/// What operations of L2 fail of, as metrics tell it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum FailureKind {
+    Unreachable,
+    Timeout,
+    Denied,
+    Full,
+    Other,
+}
+
+impl FailureKind {
+    const ALL: usize = Self::Other as usize + 1;
+
+    fn of(kind: L2ErrorKind) -> Self {
+        match kind {
+            L2ErrorKind::Disconnected => Self::Unreachable,
+            L2ErrorKind::Timeout => Self::Timeout,
+            L2ErrorKind::Denied => Self::Denied,
+            L2ErrorKind::Full => Self::Full,
+            L2ErrorKind::Foreign | L2ErrorKind::Late | L2ErrorKind::Other => Self::Other,
+        }
+    }
+}
+
 impl Telemetry {
     pub(crate) fn new(cache: Arc<str>, clock: Arc<dyn Clock>, redact: bool) -> Self {
         let coherent = (false, clock.now());
@@ -80,10 +115,22 @@ impl Telemetry {
             evictions: Counter::default(),
             published: Counter::default(),
             trouble: Mutex::new(Trouble { l2: None, backplane: None, coherent }),
+            faults: Faults::default(),
+            l2_errors: Default::default(),
+            l2_server: None,
+            bus_server: None,
+            met: AtomicBool::new(false),
             redact,
             #[cfg(feature = "metrics")]
             facade: std::sync::OnceLock::new(),
         }
+    }
+
+    /// Where L2 and the backplane are.
+    pub(crate) fn at(mut self, l2: Option<&BusId>, bus: Option<&BusId>) -> Self {
+        let named = |at: &BusId| at.to_string().into();
+        (self.l2_server, self.bus_server) = (l2.map(named), bus.map(named));
+        self
     }
 
     /// Tells an event, if anybody listens.
@@ -119,6 +166,7 @@ impl Telemetry {
     }
 
     pub(crate) fn l2_failed(&self, error: &L2Error) {
+        self.l2_errors[FailureKind::of(error.kind()) as usize].add();
         self.trouble.lock().l2 = Some((error.to_string().into(), self.clock.now()));
         self.tell(|| Event::L2Failed { error: error.clone() });
     }

@@ -9,10 +9,13 @@ use tracing::Instrument;
 use super::meters::Op;
 use super::{Telemetry, spans};
 use crate::events::Notice;
-use crate::l2::{Announce, AnnounceRemoval, Atomicity, BusId, Found, L2, L2Error, Read, Record};
-use crate::protocol::Version;
+use crate::l2::{
+    Announce, AnnounceRemoval, Atomicity, BusId, Deadline, Found, L2, L2Error, L2ErrorKind, Read,
+    Record,
+};
 use crate::protocol::ledger::{Advance, Advanced, SyncAsk, SyncReply};
-use crate::protocol::record::{Head, LeaseAsk, Put};
+use crate::protocol::record::{Head, Lease, LeaseAsk, Put};
+use crate::protocol::{Epoch, Version};
 
 /// A store that is looked at.
 #[derive(Debug)]
@@ -39,10 +42,36 @@ impl Observed {
         let _timing = self.telemetry.meters.l2(op).time(&*self.telemetry.clock);
         let span = spans::l2(&self.telemetry.cache, op);
         let result = call.instrument(span.clone()).await;
-        if let Err(error) = &result {
-            span.record("error", tracing::field::display(error));
+        match &result {
+            Ok(_) => self.telemetry.l2_succeeded(op, matches!(op, Op::Put | Op::Set)),
+            Err(error) => {
+                span.record("error", tracing::field::display(error));
+                self.telemetry.l2_refused(op, error);
+            }
         }
         result
+    }
+
+    /// Reads that asked for the lock of a load. A store that is full answers without one, so that hits go on;
+    /// that is an operation that failed.
+    fn leased<'r>(
+        &self,
+        op: Op,
+        reads: impl IntoIterator<Item = (Option<LeaseAsk>, Option<&'r Read>)>,
+    ) {
+        let (mut granted, mut refused) = (false, false);
+        for (ask, read) in reads {
+            let (Some(_), Some(read)) = (ask, read) else { continue };
+            granted |= read.lease == Lease::Granted;
+            refused |= read.lease == Lease::None && read.found.is_none();
+        }
+        if refused {
+            let error = L2Error::new(L2ErrorKind::Full, "it did not store the lock of a load");
+            self.telemetry.l2_failed(&error);
+            self.telemetry.l2_refused(op, &error);
+        } else if granted {
+            self.telemetry.l2_succeeded(op, true);
+        }
     }
 
     /// The message that went out with a write that was done.
@@ -65,11 +94,17 @@ impl L2 for Observed {
     }
 
     async fn read(&self, key: &str, ask: Option<LeaseAsk>) -> Result<Read, L2Error> {
-        self.look(Op::Read, self.store().read(key, ask)).await
+        let read = self.look(Op::Read, self.store().read(key, ask)).await;
+        self.leased(Op::Read, [(ask, read.as_ref().ok())]);
+        read
     }
 
     async fn read_many(&self, asks: &[(String, Option<LeaseAsk>)]) -> Result<Vec<Read>, L2Error> {
-        self.look(Op::ReadMany, self.store().read_many(asks)).await
+        let reads = self.look(Op::ReadMany, self.store().read_many(asks)).await;
+        if let Ok(reads) = &reads {
+            self.leased(Op::ReadMany, asks.iter().map(|(_, ask)| *ask).zip(reads.iter().map(Some)));
+        }
+        reads
     }
 
     fn replica_lag(&self) -> Option<Duration> {
@@ -101,11 +136,11 @@ impl L2 for Observed {
         &self,
         key: &str,
         record: Record,
-        latest_us: Option<u64>,
+        deadline: Option<Deadline>,
         announce: Option<Announce>,
     ) -> Result<(), L2Error> {
         let fused = announce.is_some();
-        let set = self.look(Op::Set, self.store().set(key, record, latest_us, announce)).await;
+        let set = self.look(Op::Set, self.store().set(key, record, deadline, announce)).await;
         self.announced(Notice::Written, fused, set.is_ok());
         set
     }
@@ -153,7 +188,23 @@ impl L2 for Observed {
         self.look(Op::Sync, self.store().sync(ledger, ask)).await
     }
 
-    async fn lineage(&self) -> Result<Option<u64>, L2Error> {
-        self.store.lineage().await
+    async fn frontier(&self, ledger: &str, epoch: Epoch) -> Result<Option<u64>, L2Error> {
+        self.store.frontier(ledger, epoch).await
+    }
+
+    fn is_ledger_near(&self, ledger: &str, key: &str) -> bool {
+        self.store.is_ledger_near(ledger, key)
+    }
+
+    async fn lineage(&self, server: Option<&str>) -> Result<Option<u64>, L2Error> {
+        self.store.lineage(server).await
+    }
+
+    fn server_of(&self, key: &str) -> Option<Arc<str>> {
+        self.store.server_of(key)
+    }
+
+    fn servers(&self) -> Vec<Arc<str>> {
+        self.store.servers()
     }
 }

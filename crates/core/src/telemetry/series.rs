@@ -43,14 +43,14 @@ pub fn metric_names() -> impl Iterator<Item = &'static str> {
 pub(crate) const GAUGES: &[Series<Health, f64>] = &[
     gauge("crinkle_entries", |h| Some(count(h.entries))),
     gauge("crinkle_in_flight", |h| Some(count(h.in_flight as u64))),
-    gauge("crinkle_l2_up", |h| h.l2_up.map(flag)),
-    gauge("crinkle_subscribed", |h| h.subscribed.map(flag)),
+    gauge("crinkle_l2_up", |h| h.has_l2.then(|| flag(h.l2_up))),
+    gauge("crinkle_subscribed", |h| h.has_backplane.then(|| flag(h.subscribed))),
     gauge("crinkle_coherent", |h| Some(flag(h.coherent))),
-    gauge("crinkle_peers", |h| h.subscribed.map(|_| count(h.peers as u64))),
+    gauge("crinkle_peers", |h| h.has_backplane.then(|| count(h.peers as u64))),
     gauge("crinkle_ledger_tags", |h| Some(count(h.ledger_size as u64))),
     gauge("crinkle_ledger_lag_seconds", |h| h.ledger_lag.map(|lag| lag.as_secs_f64())),
-    gauge("crinkle_pending_removals", |h| h.l2_up.map(|_| count(h.pending_removals as u64))),
-    gauge("crinkle_recovery_backlog", |h| h.l2_up.map(|_| count(h.recovery_backlog as u64))),
+    gauge("crinkle_pending_removals", |h| h.has_l2.then(|| count(h.pending_removals as u64))),
+    gauge("crinkle_recovery_backlog", |h| h.has_l2.then(|| count(h.recovery_backlog as u64))),
 ];
 
 const fn gauge(metric: &'static str, read: fn(&Health) -> Option<f64>) -> Series<Health, f64> {

@@ -98,7 +98,17 @@ stats! {
     /// Times another node's load was waited for.
     lease_waits => "crinkle_lease_waits_total",
     /// L2 operations that failed or timed out.
-    l2_errors => "crinkle_l2_errors_total",
+    l2_errors,
+    /// Of those: L2 could not be reached.
+    l2_errors_unreachable => "crinkle_l2_errors_total" {kind: "unreachable"},
+    /// Of those: no answer in time.
+    l2_errors_timeout => "crinkle_l2_errors_total" {kind: "timeout"},
+    /// Of those: L2 refused the login or the command.
+    l2_errors_denied => "crinkle_l2_errors_total" {kind: "denied"},
+    /// Of those: L2 was out of memory.
+    l2_errors_full => "crinkle_l2_errors_total" {kind: "full"},
+    /// Of those: anything else.
+    l2_errors_other => "crinkle_l2_errors_total" {kind: "other"},
     /// Records that could not be decoded, or were not ours.
     l2_undecodable => "crinkle_undecodable_total" {what: "record"},
     /// Values that could not be encoded, or were too large, and did not go to L2.
@@ -119,6 +129,8 @@ stats! {
     doubts_unconfirmed => "crinkle_session_changes_total" {cause: "unconfirmed"},
     /// Of those: the own heartbeat did not come back.
     doubts_deaf => "crinkle_session_changes_total" {cause: "deaf"},
+    /// Of those: another node could not announce what it wrote, and said so in the ledger.
+    doubts_owed => "crinkle_session_changes_total" {cause: "owed"},
     /// Of those: L2 answers again.
     doubts_l2_back => "crinkle_session_changes_total" {cause: "l2_back"},
     /// Hits of L1 that were compared with L2 (`shadow_verify`).
@@ -140,6 +152,8 @@ stats! {
     /// Writes of this node that were not in L2 any more after its primary may have changed; the keys are
     /// invalidated.
     reasserted => "crinkle_reasserted_total",
+    /// Writes of this node that could not be compared then, because more were written than are remembered.
+    reassert_forgotten => "crinkle_reassert_forgotten_total",
     /// Times the recovery queue overflowed into a clear.
     recovery_overflows => "crinkle_recovery_overflows_total",
 }
@@ -151,6 +165,10 @@ pub(crate) struct Counter(AtomicU64);
 impl Counter {
     pub(crate) fn add(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn add_many(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
     }
 
     pub(crate) fn get(&self) -> u64 {

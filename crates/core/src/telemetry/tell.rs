@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Counter, Nth, Stats, spans};
+use super::{Counter, FailureKind, Fault, Nth, Stats, spans};
 use crate::cache::Inner;
 use crate::clock::Moment;
 use crate::entry::{Meta, Source};
@@ -17,6 +17,7 @@ const SAMPLE: u64 = 64;
 impl<C> Inner<C> {
     pub(crate) fn stats(&self) -> Stats {
         let (l1_hits, checks_judged) = (self.telemetry.l1_hits.get(), self.node.judged.get());
+        let failed = |kind: FailureKind| self.telemetry.l2_errors[kind as usize].get();
         Stats {
             l1_hits,
             checks_judged,
@@ -24,6 +25,12 @@ impl<C> Inner<C> {
             checks_memo: self.counters.checks_memo.raise(l1_hits.saturating_sub(checks_judged)),
             evictions: self.telemetry.evictions.get(),
             messages_published: self.telemetry.published.get(),
+            l2_errors: self.telemetry.l2_errors.iter().map(Counter::get).sum(),
+            l2_errors_unreachable: failed(FailureKind::Unreachable),
+            l2_errors_timeout: failed(FailureKind::Timeout),
+            l2_errors_denied: failed(FailureKind::Denied),
+            l2_errors_full: failed(FailureKind::Full),
+            l2_errors_other: failed(FailureKind::Other),
             ..self.counters.snapshot()
         }
     }
@@ -137,6 +144,7 @@ impl<C> Inner<C> {
             Doubt::MessageLost => counters.doubts_message_lost.add(),
             Doubt::Unconfirmed => counters.doubts_unconfirmed.add(),
             Doubt::Deaf => counters.doubts_deaf.add(),
+            Doubt::Owed => counters.doubts_owed.add(),
             Doubt::L2Back => counters.doubts_l2_back.add(),
             // A lost subscription is a doubt when it is back.
             Doubt::Disconnected => {}
@@ -152,6 +160,21 @@ impl<C> Inner<C> {
         self.telemetry.tell(|| Event::Ledger { trouble });
     }
 
+    /// What the coherence lease lacks.
+    fn why_incoherent(&self, now: Moment) -> &'static str {
+        let lease = &self.node.lease;
+        let is_old = |at: Moment| now.since(at) > self.settings.coherence_lease;
+        if self.node.known().suspect {
+            "the ledger is in doubt until L2 answers a poll"
+        } else if is_old(lease.synced_at()) {
+            "L2 has answered no poll within the coherence lease"
+        } else if is_old(lease.heard_at()) {
+            "no heartbeat of this node has come back over the backplane within the coherence lease"
+        } else {
+            "the coherence lease has run out"
+        }
+    }
+
     /// Looks whether this node is coherent now, and tells if that has changed.
     pub(crate) fn watch_coherence(&self) {
         let now = self.now();
@@ -162,8 +185,9 @@ impl<C> Inner<C> {
         }
         trouble.coherent = (coherent, now);
         drop(trouble);
-        if !coherent {
-            tracing::warn!("no longer in step with the other nodes; entries are verified with L2");
+        match coherent {
+            true => self.telemetry.fault_over(Fault::NotCoherent),
+            false => self.telemetry.fault(Fault::NotCoherent, self.why_incoherent(now)),
         }
         self.telemetry.tell(|| Event::Coherence { coherent });
     }

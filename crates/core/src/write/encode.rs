@@ -13,14 +13,15 @@ use crate::events::Event;
 use crate::l2::record::Envelope;
 use crate::l2::{Codec, Record};
 
-/// Encodes an entry, or says why it cannot go to L2.
+/// Encodes an entry, or says why it cannot go to L2. It `displaces` a record that is of no use here.
 pub(crate) fn encode<T, C: Codec<T>>(
     inner: &Inner<C>,
     entry: &Entry<T>,
     lives: RecordLives,
     took: Duration,
+    displaces: bool,
 ) -> Result<Record, Error> {
-    try_encode(inner, entry, lives, took).inspect_err(|error| {
+    try_encode(inner, entry, lives, took, displaces).inspect_err(|error| {
         let event = |key| Event::Unencodable { key, error: error.clone() };
         inner.note(&inner.counters.l2_unencodable, &entry.meta.key, event);
     })
@@ -31,6 +32,7 @@ fn try_encode<T, C: Codec<T>>(
     entry: &Entry<T>,
     lives: RecordLives,
     took: Duration,
+    displaces: bool,
 ) -> Result<Record, Error> {
     let meta = &entry.meta;
     let place = || inner.place(Some(&meta.key));
@@ -63,6 +65,7 @@ fn try_encode<T, C: Codec<T>>(
         last_modified: validators.and_then(|v| v.last_modified.as_deref()),
         took_us: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
         tags: meta.tags.iter().map(|tag| tag.name()).collect(),
+        displaced: displaces,
         payload: &payload,
     };
     Ok(Record { bytes: envelope.encode(), ttl_ms: physical_ms })

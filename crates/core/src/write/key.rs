@@ -8,21 +8,24 @@ use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::encode::encode;
+use super::hidden::{is_hidden, set_again};
 use super::send::{Sent, Write};
 use super::{Reach, Receipt};
 use crate::backplane::message::KeyOp;
 use crate::cache::{Inner, Relayed};
+use crate::coherence::{Mark, beside};
 use crate::entry::{Entry, Shared, Value};
 use crate::error::{Error, ErrorKind};
 use crate::events::Event;
 use crate::factory::Choices;
 use crate::flight::Fence;
-use crate::l2::{Codec, L2Error, Record};
+use crate::l2::{Codec, L2Error, L2ErrorKind, Record};
 use crate::options::EntryOptions;
-use crate::protocol::KeyHash;
 use crate::protocol::ledger::Strength;
-use crate::read::{Make, synced};
+use crate::protocol::{KeyHash, Version};
+use crate::read::{Make, ledger_known};
 use crate::recovery::Turn;
+use crate::sweep;
 use crate::telemetry::spans;
 
 /// Stores a value, whatever is there.
@@ -35,10 +38,11 @@ pub(crate) async fn set<T: Value, C: Codec<T>>(
 ) -> Result<Receipt, Error> {
     options.validate(&inner.place(Some(key)))?;
     inner.check_tags(key, &tags)?;
+    sweep::ensure(inner);
     let came = Instant::now();
-    if inner.l2.as_ref().is_some_and(|l2| !l2.is_open()) {
+    if inner.l2.as_ref().is_some_and(|l2| !l2.is_open(key)) {
         // A record stamped before the ledger was met would be valid nowhere.
-        synced(inner, options.l2_hard_timeout).await;
+        ledger_known(inner, options.l2_hard_timeout).await;
     }
     let shares = Shares::of(inner, &options);
     let dark = shares != Shares::Nothing && !inner.node.is_synced();
@@ -51,10 +55,13 @@ pub(crate) async fn set<T: Value, C: Codec<T>>(
     let entry = Arc::new(Entry { meta, value: Shared::Own(value) });
     let options = choices.options;
     let record = match shares {
-        Shares::Records => Some(encode(inner, &entry, lives, make.took)?),
+        Shares::Records => Some(encode(inner, &entry, lives, make.took, false)?),
         Shares::Notices | Shares::Nothing => None,
     };
     inner.note(&inner.counters.sets, key, |key| Event::Set { key, filled: false });
+    if shares != Shares::Records {
+        inner.check_kept(key)?;
+    }
     if shares == Shares::Nothing {
         store_here(inner, entry);
         return Ok(Receipt::local());
@@ -79,7 +86,7 @@ fn store_here<T: Value, C>(inner: &Inner<C>, entry: Arc<Entry<T>>) {
 }
 
 /// Stores an entry here and in L2.
-async fn store<T: Value, C: Send + Sync + 'static>(
+async fn store<T: Value, C: Codec<T>>(
     inner: &Arc<Inner<C>>,
     key: &str,
     entry: Arc<Entry<T>>,
@@ -97,37 +104,55 @@ async fn store<T: Value, C: Send + Sync + 'static>(
     let waiting = inner.recovery.get(key);
     #[cfg(feature = "sabotage")]
     let replayed = record.clone();
-    let result = match write.turn(turn).await {
-        Err(sent) => sent,
+    let (result, mark) = match write.turn(turn).await {
+        Err(sent) => (sent, Mark::Unasked),
         Ok((write, _turn)) => match (record, inner.records()) {
-            (Some(record), Some(l2)) => match write.latest(l2) {
-                // Without a latest moment it could run at any time; nobody would vouch for it anyway.
-                None => write.refuse(L2Error::unmet()),
-                at => write.send(l2, |store, key, ann| store.set(key, record, at, ann)).await,
+            (Some(record), Some(l2)) => match write.deadline(l2) {
+                // Without a deadline it could run at any time; nobody would vouch for it anyway.
+                None => (write.refuse(unmet(inner)), Mark::Unasked),
+                at => {
+                    let set = write.send(l2, |store, key, ann| store.set(key, record, at, ann));
+                    beside(inner, l2, l2.is_ledger_near(key), limit, set).await
+                }
             },
-            _ => write.notify().await,
+            _ => (write.notify().await, Mark::Unasked),
         },
     };
+    let hidden = result.l2.is_ok() && is_hidden(inner, &entry.meta, mark, limit).await;
     #[cfg(feature = "sabotage")]
     if sabotaged!(RecoveryReplaysValue) && result.l2.is_err() {
         replay(inner, key, replayed);
     }
-    let superseded = fence.end(|heard| {
+    // L2 has taken it, one after the other with whatever was heard meanwhile: only L2 knows what was last.
+    let kept = fence.end(|heard| {
         if result.l2.is_err() {
             entry.meta.shorten_to_lease(inner.settings.coherence_lease);
         }
         let keep = heard.allows(version);
-        if keep {
-            inner.l1.insert(hash, entry);
+        if keep && !hidden {
+            inner.l1.insert(hash, Arc::<Entry<T>>::clone(&entry));
         } else {
             inner.l1.keep_only(hash, version);
         }
-        !keep
+        keep
     });
-    if let (Ok(()), Some(waiting)) = (&result.l2, waiting) {
+    if result.l2.is_ok() {
+        inner.recovery.own.replaced(hash);
+    }
+    let late = |error: &L2Error| error.kind() == L2ErrorKind::Late;
+    if let (true, Some(waiting)) = (result.l2.as_ref().map_or_else(late, |()| true), waiting) {
         inner.recovery.settle(key, waiting.version, inner.now());
     }
-    conclude(inner, key, result, superseded, options)
+    match inner.records().filter(|_| hidden && kept) {
+        Some(l2) => set_again(inner, l2, &entry, options, limit).await,
+        None => conclude(inner, key, result, hidden, options),
+    }
+}
+
+/// L2 has not answered a first time: why, as far as is known.
+fn unmet<C>(inner: &Inner<C>) -> L2Error {
+    let trouble = inner.telemetry.trouble.lock();
+    L2Error::unmet(inner.link.read().l2_refused, trouble.l2.as_ref().map(|(last, _)| &**last))
 }
 
 /// What recovery must never do: send a value again.
@@ -180,17 +205,36 @@ async fn invalidate<C: Send + Sync + 'static>(
         return invalidate_everywhere(inner, key, strength, options, turn).await;
     }
     let going = (shares != Shares::Nothing).then(|| Going::new(inner, key, strength));
-    let hash = KeyHash::of(key);
-    inner.flights.hear(hash, inner.entropy.version(), || inner.l1.weaken(hash, strength));
+    let (hash, mut known) = (KeyHash::of(key), None);
+    inner.flights.hear(hash, inner.entropy.version(), || {
+        known = inner.l1.version(hash);
+        inner.l1.weaken(hash, strength);
+    });
     if strength == Strength::Hard {
         inner.flights.removed(hash);
     }
-    let Some((going, turn)) = going else { return Ok(Receipt::local()) };
+    let Some((going, turn)) = going else {
+        hide_here(inner, hash, strength, known);
+        return Ok(Receipt::local());
+    };
     let options = options.clone();
     in_background(inner, async move {
         let Going { inner, key } = &going;
         drop(invalidate_everywhere(inner, key, strength, &options, Some(turn)).await);
     })
+}
+
+/// L2 is left as it is: what it holds of the key does not count on this node until it is replaced.
+pub(super) fn hide_here<C>(
+    inner: &Inner<C>,
+    hash: KeyHash,
+    strength: Strength,
+    version: Option<Version>,
+) {
+    if inner.records().is_some() {
+        let bounds = (inner.settings.max_lifetime, inner.settings.recovery_keys);
+        inner.recovery.own.hide(hash, strength, version, inner.now(), bounds);
+    }
 }
 
 async fn invalidate_everywhere<C: Send + Sync + 'static>(
@@ -252,7 +296,7 @@ impl Shares {
 }
 
 /// Whether the caller is not to wait for L2.
-fn goes_on(options: &EntryOptions) -> bool {
+pub(super) fn goes_on(options: &EntryOptions) -> bool {
     options.background_l2 && !options.require_propagation
 }
 
@@ -277,14 +321,14 @@ impl<C> Drop for Going<C> {
 
 /// Goes on with a write that holds here already. It begins before the call returns: it is in line, and
 /// its fence hears what is called after it.
-fn in_background<C>(
+pub(super) fn in_background<C>(
     inner: &Inner<C>,
     write: impl Future<Output = ()> + Send + 'static,
 ) -> Result<Receipt, Error> {
-    let _ = inner.runtime()?;
+    let runtime = inner.runtime()?;
     let mut write = Box::pin(write.instrument(spans::write_behind(&inner.name)));
-    if (&mut write).now_or_never().is_none() {
-        inner.spawn(write)?;
+    if runtime.within(|| (&mut write).now_or_never()).is_none() {
+        inner.tasks.spawn_on(write, runtime.handle());
     }
     let backplane = if inner.bus.is_some() { Reach::Queued } else { Reach::Skipped };
     Ok(Receipt::new(Reach::Queued, backplane))
@@ -300,6 +344,9 @@ pub(super) fn conclude<C, R>(
 ) -> Result<Receipt, Error> {
     let reach = if superseded && sent.l2.is_ok() { Reach::Superseded } else { sent.reach };
     let receipt = Receipt::new(reach, sent.backplane);
+    if reach == Reach::Superseded {
+        return overtaken(inner, key, receipt, options);
+    }
     if !receipt.is_propagated() && inner.closing.is_cancelled() {
         let what = "the write holds here, but nobody is left to tell L2";
         return Err(inner.error(ErrorKind::Closed, key, what));
@@ -309,9 +356,27 @@ pub(super) fn conclude<C, R>(
     }
     let place = inner.place(Some(key));
     let Err(error) = sent.l2 else {
-        let what = "L2 has it, but its notification may be lost";
+        let what = "it holds on this node and L2 has it, but its notification may be lost";
         return Err(Error::new(ErrorKind::NotPropagated, place, what));
     };
-    let what = "it is queued as an invalidation and holds on this node";
+    let what = match error.kind() {
+        L2ErrorKind::Late => "L2 has removed the key instead, and nothing is queued: set it again",
+        _ => "it is queued as an invalidation and holds on this node",
+    };
     Err(Error::with_source(ErrorKind::NotPropagated, place, what, error))
+}
+
+/// Nothing was stored, which is an error for who insists on being propagated.
+pub(super) fn overtaken<C>(
+    inner: &Inner<C>,
+    key: &str,
+    receipt: Receipt,
+    options: &EntryOptions,
+) -> Result<Receipt, Error> {
+    if !options.require_propagation {
+        return Ok(receipt);
+    }
+    let what = "the write was overtaken: the key, one of its tags or the whole cache was changed since, \
+                and nobody gets the value; read the source again, and set it if it is still right";
+    Err(inner.error(ErrorKind::NotPropagated, key, what))
 }

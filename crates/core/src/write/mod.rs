@@ -5,15 +5,18 @@
 //! | `set` | fence, drop the old copy | announce, store at a new version | insert if nothing else was heard |
 //! | `remove` | fence, drop | announce, delete | fence again |
 //! | `expire` | fence, mark | announce, mark at a new version | fence again |
+//! | `remove`, `and_tags` | both | both, at the same time | both |
 //! | `remove_by_tag`, `clear` | pending: hidden here | number, store, announce | the number replaces the pending mark |
 //!
 //! Invariants:
 //!
 //! - **W1** What is invalidated is invalid on this node before the call first awaits.
 //! - **W2** A write that L2 has not confirmed is queued as an invalidation, never as a value.
-//! - **W3** A receipt says `Done` only for what was acknowledged (S15).
+//! - **W3** A receipt says `Done` only for what was acknowledged (S15), and not for what is born hidden (S17).
 
+mod both;
 pub(crate) mod encode;
+mod hidden;
 mod key;
 mod receipt;
 pub(crate) mod removal;
@@ -21,6 +24,7 @@ mod reserve;
 mod send;
 mod unsent;
 
+pub(crate) use both::remove_and_tags;
 pub(crate) use key::{expire, remove, set};
 pub use receipt::{Barrier, Reach, Receipt};
 pub use reserve::Reservation;

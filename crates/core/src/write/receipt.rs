@@ -13,8 +13,12 @@ pub enum Reach {
     Unknown,
     /// There is nothing to do: no such level, or the call left it out.
     Skipped,
-    /// Another change of the same key came in between.
+    /// The write was overtaken: something newer replaced or invalidated the key first, or a removal by tag or
+    /// a clear hides what was stored. Nobody gets the value.
     Superseded,
+    /// A `set` reached L2 after its deadline and has removed the key there instead: the value is on this
+    /// node alone, and nothing is under way any more.
+    Late,
 }
 
 /// How far a write got. The local part always holds when the call returns.
@@ -36,11 +40,32 @@ pub struct Receipt {
     l2: Reach,
     backplane: Reach,
     barrier: Option<Barrier>,
+    parts: Option<[Part; 2]>,
+}
+
+/// What became of the keys, or of the tags, of a call that removes both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Part {
+    l2: Reach,
+    backplane: Reach,
+    barrier: Option<Barrier>,
+}
+
+impl From<Part> for Receipt {
+    fn from(Part { l2, backplane, barrier }: Part) -> Self {
+        Self { l2, backplane, barrier, parts: None }
+    }
+}
+
+impl From<Receipt> for Part {
+    fn from(Receipt { l2, backplane, barrier, .. }: Receipt) -> Self {
+        Self { l2, backplane, barrier }
+    }
 }
 
 impl Receipt {
     pub(crate) fn new(l2: Reach, backplane: Reach) -> Self {
-        Self { l2, backplane, barrier: None }
+        Self { l2, backplane, barrier: None, parts: None }
     }
 
     pub(crate) fn local() -> Self {
@@ -64,15 +89,45 @@ impl Receipt {
         self.backplane
     }
 
-    /// Whether every other node can know: nothing is queued or unknown.
+    /// Whether every other node can know, and get what was written: nothing is queued, unknown, late or
+    /// [superseded](Reach::Superseded).
     #[must_use]
     pub fn is_propagated(&self) -> bool {
-        [self.l2, self.backplane]
-            .iter()
-            .all(|reach| matches!(reach, Reach::Done | Reach::Skipped | Reach::Superseded))
+        [self.l2, self.backplane].iter().all(|reach| matches!(reach, Reach::Done | Reach::Skipped))
     }
 
-    /// The number of a removal by tag or clear; `None` for other writes and while queued.
+    /// What became of the keys, of a call that removes keys and tags
+    /// ([`and_tags`](crate::Remove::and_tags)); `None` for other calls.
+    ///
+    /// [`l2`](Self::l2) and [`backplane`](Self::backplane) of the whole are those of the part that got less far.
+    ///
+    /// ```
+    /// # use crinkle_core::Cache;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), crinkle_core::Error> {
+    /// # let cache = Cache::builder("shop").build()?;
+    /// let receipt = cache.remove("product:42").and_tags(["products"]).await?;
+    /// for (what, part) in [("key", receipt.keys_part()), ("tags", receipt.tags_part())] {
+    ///     if part.is_some_and(|part| !part.is_propagated()) {
+    ///         println!("other nodes hear of the {what} later");
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn keys_part(&self) -> Option<Self> {
+        self.parts.map(|[keys, _]| keys.into())
+    }
+
+    /// What became of the tags, of a call that removes keys and tags; `None` for other calls.
+    #[must_use]
+    pub fn tags_part(&self) -> Option<Self> {
+        self.parts.map(|[_, tags]| tags.into())
+    }
+
+    /// The number of a removal by tag or clear; `None` for other writes and while queued. Of a call that
+    /// removes keys and tags it is the number of the tags.
     #[must_use]
     pub fn barrier(&self) -> Option<Barrier> {
         self.barrier
@@ -84,8 +139,18 @@ impl Receipt {
         Self {
             l2: worse(self.l2, other.l2),
             backplane: worse(self.backplane, other.backplane),
-            barrier: other.barrier.or(self.barrier),
+            barrier: Barrier::later(self.barrier, other.barrier),
+            parts: None,
         }
+    }
+
+    pub(super) fn without_barrier(self) -> Self {
+        Self { barrier: None, ..self }
+    }
+
+    /// The parts of a call that removes keys and tags.
+    pub(super) fn both(keys: Self, tags: Self) -> Self {
+        Self { parts: Some([keys.into(), tags.into()]), ..keys.and(tags) }
     }
 }
 
@@ -94,8 +159,9 @@ fn rank(reach: Reach) -> u8 {
         Reach::Skipped => 0,
         Reach::Done => 1,
         Reach::Superseded => 2,
-        Reach::Queued => 3,
-        Reach::Unknown => 4,
+        Reach::Late => 3,
+        Reach::Queued => 4,
+        Reach::Unknown => 5,
     }
 }
 
@@ -107,6 +173,16 @@ pub struct Barrier {
 }
 
 impl Barrier {
+    /// Of two numbers of one call, the one that covers both.
+    fn later(one: Option<Self>, other: Option<Self>) -> Option<Self> {
+        match (one, other) {
+            (Some(one), Some(other)) if one.epoch == other.epoch && one.seq > other.seq => {
+                Some(one)
+            }
+            (one, other) => other.or(one),
+        }
+    }
+
     /// The token as bytes.
     #[must_use]
     pub fn to_bytes(self) -> [u8; 16] {

@@ -1,7 +1,16 @@
 //! Removals by tag, and clears: one number each, whatever they hide.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures_util::stream::{self, StreamExt};
+use tokio::time::Instant;
+
+use super::key::in_background;
 use super::{Barrier, Reach, Receipt};
 use crate::cache::{Inner, Relayed};
+use crate::coherence::{AT_ONCE, Sending};
 use crate::error::{Error, ErrorKind};
 use crate::events::Event;
 use crate::l2::L2Error;
@@ -16,8 +25,8 @@ use crate::protocol::ledger::{
 const SLACK: usize = 4096;
 
 /// Hides every entry that carries one of the tags.
-pub(crate) async fn by_tags<C: Sync>(
-    inner: &Inner<C>,
+pub(crate) async fn by_tags<C: Send + Sync + 'static>(
+    inner: &Arc<Inner<C>>,
     strength: Strength,
     tags: &[String],
     options: &EntryOptions,
@@ -27,19 +36,51 @@ pub(crate) async fn by_tags<C: Sync>(
     let hard = strength == Strength::Hard;
     inner.telemetry.tell(|| Event::RemoveByTag { tags: inner.telemetry.tags(tags), hard });
     inner.relay(|| Relayed::Tags(tags.to_vec(), strength));
-    targets_of(inner, strength, &targets(tags), options).await
+    let all = targets(tags);
+    if !goes_on(inner, options) {
+        return named(inner, tags, targets_of(inner, strength, &all, options)).await;
+    }
+    let (inner, tags, options) = (Arc::clone(inner), tags.to_vec(), options.clone());
+    in_background(&Arc::clone(&inner), async move {
+        drop(named(&inner, &tags, targets_of(&inner, strength, &all, &options)).await);
+    })
+}
+
+/// Remembers what the tags are called if their removal waits, for messages.
+async fn named<C: Sync>(
+    inner: &Inner<C>,
+    tags: &[String],
+    removal: impl Future<Output = Result<Receipt, Error>> + Send,
+) -> Result<Receipt, Error> {
+    let receipt = removal.await;
+    if !matches!(&receipt, Ok(receipt) if receipt.barrier().is_some()) {
+        tags.iter().for_each(|tag| inner.recovery.name_tag(TagHash::of(tag), tag));
+    }
+    receipt
+}
+
+/// Whether the caller is not to wait for the number. A cache that is closing has nobody else to wait for it.
+fn goes_on<C>(inner: &Inner<C>, options: &EntryOptions) -> bool {
+    super::key::goes_on(options) && inner.l2.is_some() && !inner.closing.is_cancelled()
 }
 
 /// Hides every entry of the cache.
-pub(crate) async fn clear<C: Sync>(
-    inner: &Inner<C>,
+pub(crate) async fn clear<C: Send + Sync + 'static>(
+    inner: &Arc<Inner<C>>,
     strength: Strength,
     options: &EntryOptions,
 ) -> Result<Receipt, Error> {
     inner.counters.clears.add();
     inner.telemetry.tell(|| Event::Clear { hard: strength == Strength::Hard });
     inner.relay(|| Relayed::Everything(strength));
-    let receipt = targets_of(inner, strength, &[Target::Everything], options).await;
+    let receipt = if goes_on(inner, options) {
+        let (owner, options) = (Arc::clone(inner), options.clone());
+        in_background(inner, async move {
+            drop(targets_of(&owner, strength, &[Target::Everything], &options).await);
+        })
+    } else {
+        targets_of(inner, strength, &[Target::Everything], options).await
+    };
     if strength == Strength::Hard {
         // Nothing in L1 is valid any more; give the memory back.
         inner.l1.clear();
@@ -59,8 +100,16 @@ pub(crate) fn new<C>(inner: &Inner<C>, strength: Strength, targets: Vec<Target>)
 
 /// Removals that hold here from now on, and that a poll has numbered if nobody does before.
 pub(crate) fn begin<C>(inner: &Inner<C>, strength: Strength, targets: &[Target]) -> Vec<Removal> {
-    let begin = |part: &[Target]| inner.node.begin(new(inner, strength, part.to_vec()));
-    targets.chunks(MAX_TARGETS).map(begin).collect()
+    begin_all(inner, parts(inner, strength, targets))
+}
+
+fn parts<C>(inner: &Inner<C>, strength: Strength, targets: &[Target]) -> Vec<Removal> {
+    let part = |part: &[Target]| new(inner, strength, part.to_vec());
+    targets.chunks(MAX_TARGETS).map(part).collect()
+}
+
+fn begin_all<C>(inner: &Inner<C>, parts: Vec<Removal>) -> Vec<Removal> {
+    parts.into_iter().map(|part| inner.node.begin(part)).collect()
 }
 
 async fn targets_of<C: Sync>(
@@ -73,28 +122,45 @@ async fn targets_of<C: Sync>(
         return Ok(Receipt::local());
     }
     // All of them hold here before the first is sent.
-    let mut receipt = Receipt::local();
-    for removal in begin(inner, strength, targets) {
-        receipt = receipt.and(commit(inner, removal, options).await?);
+    let parts = parts(inner, strength, targets);
+    let nonces = parts.iter().map(|part| part.nonce).collect();
+    let limit = options.l2_hard_timeout;
+    let _sending = inner.l2.as_ref().map(|_| Sending::begin(inner, nonces, limit));
+    // Side by side: a server that does not answer costs one timeout, however many they are.
+    let in_vain = AtomicBool::new(false);
+    let removals = begin_all(inner, parts).into_iter();
+    let commits = removals.map(|removal| commit(inner, removal, options, &in_vain));
+    let mut results = stream::iter(commits).buffered(AT_ONCE);
+    let (mut all, mut numbered) = (Ok(Receipt::local()), true);
+    while let Some(one) = results.next().await {
+        numbered &= one.as_ref().is_ok_and(|receipt| receipt.barrier().is_some());
+        all = all.and_then(|all| Ok(all.and(one?)));
     }
-    Ok(receipt)
+    // A token covers all parts, or there is none.
+    all.map(|all| if numbered { all } else { all.without_barrier() })
 }
 
+/// Commits one part. `in_vain`: another part has waited for the backplane for as long as the call may.
 async fn commit<C: Sync>(
     inner: &Inner<C>,
     removal: Removal,
     options: &EntryOptions,
+    in_vain: &AtomicBool,
 ) -> Result<Receipt, Error> {
     let Some(l2) = &inner.l2 else { return Ok(commit_locally(inner, removal)) };
-    let left_alone = l2.is_open();
-    match number(inner, l2, removal, options.l2_hard_timeout).await {
+    let (left_alone, limit) = (l2.is_ledger_open(), options.l2_hard_timeout);
+    let mut patience = if in_vain.load(Ordering::Relaxed) { Duration::ZERO } else { limit };
+    let numbered = number(inner, l2, removal, limit, &mut patience).await;
+    if patience.is_zero() {
+        in_vain.store(true, Ordering::Relaxed);
+    }
+    match numbered {
         Ok(receipt) if options.require_propagation && !receipt.is_propagated() => {
-            let what = "L2 has it, but its notification may be lost";
+            let what = "it holds on this node and L2 has it, but its notification may be lost";
             Err(Error::new(ErrorKind::NotPropagated, inner.place(None), what))
         }
         Ok(receipt) => Ok(receipt),
         Err(error) => {
-            inner.counters.l2_errors.add();
             inner.counters.queued.add();
             if inner.closing.is_cancelled() {
                 let what = "the removal holds here, but nobody is left to tell L2";
@@ -112,26 +178,47 @@ async fn commit<C: Sync>(
     }
 }
 
-/// Has the ledger number a removal that has begun here; safe to repeat.
+/// Has the ledger number a removal that has begun here. What has failed may have its number all the same: another
+/// attempt needs another nonce. `patience` is how long the bus may take, and what it takes comes off.
 pub(crate) async fn number<C: Sync>(
     inner: &Inner<C>,
     l2: &Access,
     removal: Removal,
-    limit: std::time::Duration,
+    limit: Duration,
+    patience: &mut Duration,
 ) -> Result<Receipt, L2Error> {
     let ask = advance(inner, removal.clone());
-    let announce = inner.bus.as_ref().and_then(|bus| bus.announce_removal(&removal));
-    let numbers = l2.advance(&ask, announce, limit).await?;
+    // While L2 is left alone nothing is sent, so nothing may take a number in the sequence.
+    let bus = inner.bus.as_ref().filter(|_| !l2.is_ledger_open());
+    let (seq, announce) = bus.and_then(|bus| bus.announce_removal(&removal)).unzip();
+    let numbers = l2.advance(&ask, announce, limit).await;
+    if let (Err(error), Some(bus), Some(seq)) = (&numbers, bus, seq)
+        && !error.is_unknown()
+    {
+        spend(patience, |left| bus.void(seq, left)).await;
+    }
+    let numbers = numbers?;
     inner.node.committed(removal.clone(), numbers);
     let backplane = match &inner.bus {
         None => Reach::Skipped,
-        Some(bus) => match bus.publish_removal(&removal, numbers, limit).await {
-            Ok(()) => Reach::Done,
-            Err(_) => Reach::Unknown,
-        },
+        Some(bus) => {
+            let publish = |left| bus.publish_removal(&removal, seq, numbers, left);
+            if spend(patience, publish).await.is_ok() { Reach::Done } else { Reach::Unknown }
+        }
     };
     let barrier = Barrier { epoch: numbers.epoch, seq: numbers.seq };
     Ok(Receipt::new(Reach::Done, backplane).with_barrier(barrier))
+}
+
+/// Takes what a call takes off what is left for it and others.
+async fn spend<R, F: Future<Output = R>>(
+    left: &mut Duration,
+    call: impl FnOnce(Duration) -> F,
+) -> R {
+    let began = Instant::now();
+    let result = call(*left).await;
+    *left = left.saturating_sub(began.elapsed());
+    result
 }
 
 fn commit_locally<C>(inner: &Inner<C>, removal: Removal) -> Receipt {
@@ -161,7 +248,7 @@ fn compare_locally<C>(inner: &Inner<C>, ledger: &mut Authority) {
     let _ = inner.node.synced(&reply, || inner.entropy.nonce());
 }
 
-fn advance<C>(inner: &Inner<C>, removal: Removal) -> Advance {
+pub(crate) fn advance<C>(inner: &Inner<C>, removal: Removal) -> Advance {
     let known = inner.node.known();
     Advance {
         removal,

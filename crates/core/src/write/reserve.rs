@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::encode::encode;
-use super::key::{Shares, conclude};
+use super::hidden::is_hidden;
+use super::key::{Shares, conclude, overtaken};
 use super::send::Write;
 use super::{Reach, Receipt};
 use crate::backplane::message::KeyOp;
 use crate::cache::{Inner, Relayed};
+use crate::coherence::{beside, catch_up};
 use crate::entry::{Entry, Shared, Stamp, Value};
 use crate::error::{Error, ErrorKind};
 use crate::factory::Choices;
@@ -19,7 +21,7 @@ use crate::protocol::ledger::Strength;
 use crate::protocol::record::{Lease, LeaseAsk, Put};
 use crate::protocol::validity::Verdict;
 use crate::protocol::{KeyHash, Version};
-use crate::read::{Make, synced};
+use crate::read::{Make, ledger_known};
 
 /// What a `set` may replace: what the key held, and what this node knew, when
 /// [`Cache::reserve`](crate::Cache::reserve) looked. Given up when dropped.
@@ -75,10 +77,11 @@ pub(crate) async fn reserve<C: Send + Sync + 'static>(
     inner: &Arc<Inner<C>>,
     key: &str,
 ) -> Result<Reservation<C>, Error> {
+    inner.check_open(Some(key))?;
     let (hash, limit) = (KeyHash::of(key), inner.options_for(key).l2_hard_timeout);
     let missed = |what: &str| Err(inner.error(ErrorKind::L2, key, what));
     if let Some(l2) = &inner.l2
-        && (l2.is_open() || !synced(inner, limit).await)
+        && (l2.is_open(key) || !ledger_known(inner, limit).await)
     {
         return missed("it does not answer, so there is nothing to compare with later");
     }
@@ -97,14 +100,19 @@ pub(crate) async fn reserve<C: Send + Sync + 'static>(
     let id = inner.entropy.version();
     let ttl_ms = crate::clock::millis(inner.settings.lease);
     let ask = LeaseAsk { id, ttl_ms, replace: None, hidden: None };
-    let read = match l2.on(key, limit, |store, key| store.read(key, Some(ask))).await {
+    let read = l2.on(key, limit, |store, key| store.read(key, Some(ask)));
+    let (read, mark) = beside(inner, l2, true, limit, read).await;
+    let read = match read {
         Ok(read) => read,
         Err(error) => {
-            inner.counters.l2_errors.add();
             let place = inner.place(Some(key));
             return Err(Error::with_source(ErrorKind::L2, place, "", error));
         }
     };
+    // What this node knows before the caller reads from the source: all that was removed before the call.
+    if catch_up(inner, mark, limit).await {
+        reservation.stamp = inner.node.stamp(inner.now());
+    }
     let found = read.found.as_ref().and_then(|found| crate::l2::record::head(&found.bytes));
     reservation.lease = (read.lease == Lease::Granted).then_some(id);
     reservation.expected = match (found, read.lease) {
@@ -137,35 +145,40 @@ pub(crate) async fn set_reserved<T: Value, C: Codec<T>>(
     let (meta, lives) = make.meta(&inner, key, &choices);
     let entry = Arc::new(Entry { meta, value: Shared::Own(value) });
     let (version, limit) = (entry.meta.version, choices.options.l2_hard_timeout);
+    let nowhere = Receipt::new(Reach::Superseded, Reach::Skipped);
     let (Some(l2), Some(expected), true) = (inner.records(), reservation.expected, shared) else {
+        inner.check_kept(key)?;
         let kept = keep(&mut reservation, entry);
-        let reach = if kept { Reach::Skipped } else { Reach::Superseded };
         return match shares {
-            Shares::Notices if kept => {
+            _ if !kept => overtaken(&inner, key, nowhere, &choices.options),
+            Shares::Notices => {
                 inner.relay(|| Relayed::Key(key.into(), Strength::Hard));
                 let write =
                     Write::new(&inner, key, version, KeyOp::Written, limit, &choices.options);
                 conclude(&inner, key, write.notify().await, false, &choices.options)
             }
-            _ => Ok(Receipt::new(reach, Reach::Skipped)),
+            _ => Ok(Receipt::local()),
         };
     };
     if inner.node.judge(&entry.meta, inner.now()) != Verdict::Fresh {
-        return Ok(Receipt::new(Reach::Superseded, Reach::Skipped));
+        return overtaken(&inner, key, nowhere, &choices.options);
     }
-    let record = encode(&inner, &entry, lives, make.took)?;
+    let record = encode(&inner, &entry, lives, make.took, false)?;
     inner.relay(|| Relayed::Key(key.into(), Strength::Hard));
     let write = Write::new(&inner, key, version, KeyOp::Written, limit, &choices.options);
     let waiting = inner.recovery.get(key);
-    let sent = write.send(l2, |store, key, ann| store.put(key, expected, record, ann)).await;
+    let put = write.send(l2, |store, key, ann| store.put(key, expected, record, ann));
+    let (sent, mark) = beside(&inner, l2, true, limit, put).await;
     let stored = matches!(sent.l2, Ok(Put::Stored));
     let mut superseded = false;
     if stored {
         reservation.lease = None;
         // L2 holds this now: no copy of anything else may stay, whatever becomes of this one.
         let hash = reservation.hash;
+        inner.recovery.own.replaced(hash);
         inner.flights.hear(hash, version, || inner.l1.keep_only(hash, version));
-        superseded = !keep(&mut reservation, entry);
+        let hidden = is_hidden(&inner, &entry.meta, mark, limit).await;
+        superseded = !keep(&mut reservation, entry) || hidden;
         if let Some(waiting) = waiting.filter(|_| !superseded) {
             inner.recovery.settle(key, waiting.version, inner.now());
         }

@@ -8,20 +8,18 @@ use tokio::time::{Instant, timeout};
 
 use super::Reach;
 use crate::backplane::message::KeyOp;
-use crate::backplane::publish::Bus;
+use crate::backplane::outgoing::{Answered, Outgoing};
 use crate::cache::Inner;
+use crate::clock::Moment;
 use crate::events::Event;
 use crate::l2::access::{Access, Call};
-use crate::l2::{Announce, L2, L2Error, L2ErrorKind};
+use crate::l2::deadline::settles_after;
+use crate::l2::{Announce, Deadline, L2, L2Error, L2ErrorKind};
 use crate::options::EntryOptions;
 use crate::protocol::ledger::{Strength, Target};
-use crate::protocol::record::Put;
 use crate::protocol::{KeyHash, Version};
 use crate::recovery::{Queued, Turn};
-
-/// How long, beyond the limit of its call, a `set` of unknown outcome may still run. Until then nothing
-/// settles the invalidation that follows it.
-const STRAGGLING: Duration = Duration::from_secs(2);
+use crate::telemetry::TARGET;
 
 /// One write of one key. Dropped before L2 has answered, it is queued: what its caller began holds,
 /// whether the caller waits or not (W2).
@@ -32,6 +30,8 @@ pub(super) struct Write<'a, C> {
     op: KeyOp,
     limit: Duration,
     options: &'a EntryOptions,
+    /// Until when what was sent may still run.
+    settled: Option<Moment>,
     answered: bool,
 }
 
@@ -42,21 +42,10 @@ pub(super) struct Sent<R = ()> {
     pub(super) backplane: Reach,
 }
 
-/// What L2 answers to a write.
-pub(super) trait Answered: Send + Sync {
-    /// Whether L2 has taken it.
-    fn is_taken(&self) -> bool;
-}
-
-impl Answered for () {
-    fn is_taken(&self) -> bool {
-        true
-    }
-}
-
-impl Answered for Put {
-    fn is_taken(&self) -> bool {
-        *self == Self::Stored
+impl Sent {
+    /// Nothing was sent.
+    pub(super) fn nowhere() -> Self {
+        Self { l2: Ok(()), reach: Reach::Skipped, backplane: Reach::Skipped }
     }
 }
 
@@ -69,7 +58,7 @@ impl<'a, C: Send + Sync + 'static> Write<'a, C> {
         limit: Duration,
         options: &'a EntryOptions,
     ) -> Self {
-        Self { inner, key, version, op, limit, options, answered: false }
+        Self { inner, key, version, op, limit, options, settled: None, answered: false }
     }
 
     /// Waits for the writes of the key that were called before and go on. A write that waits in vain is
@@ -97,14 +86,16 @@ impl<'a, C: Send + Sync + 'static> Write<'a, C> {
         Ok((self, Some(held)))
     }
 
-    /// The latest moment at which a `set` may run.
-    pub(super) fn latest(&self, l2: &Access) -> Option<u64> {
-        l2.latest(self.limit)
+    /// Until when a `set` that is sent now may run.
+    pub(super) fn deadline(&self, l2: &Access) -> Option<Deadline> {
+        l2.deadline(self.limit)
     }
 
-    /// The backplane, if there is one and the call does not leave it out.
-    fn bus(&self) -> Option<&'a Bus> {
-        self.inner.bus.as_ref().filter(|_| !self.options.skip_backplane)
+    /// What the others are told, if there is a backplane and the call does not leave it out.
+    fn outgoing(&self) -> Option<Outgoing<'a, C>> {
+        let hash = KeyHash::of(self.key);
+        Outgoing::new(self.inner, self.op, self.version, hash, self.limit)
+            .filter(|_| !self.options.skip_backplane)
     }
 
     /// Writes and announces: in one step if L2 can, else saying before and after. What L2 has not
@@ -114,87 +105,65 @@ impl<'a, C: Send + Sync + 'static> Write<'a, C> {
         l2: &Access,
         write: impl for<'x> FnOnce(&'x dyn L2, &'x str, Option<Announce>) -> Call<'x, R> + Send,
     ) -> Sent<R> {
-        let (hash, left_alone) = (KeyHash::of(self.key), l2.is_open());
-        let limit = self.limit;
-        let Some(bus) = self.bus() else {
+        let (limit, left_alone) = (self.limit, l2.is_open(self.key));
+        self.settled = Some(self.inner.now() + settles_after(limit));
+        let Some(mut told) = self.outgoing() else {
             let l2 = l2.on(self.key, limit, |store, key| write(store, key, None)).await;
             let reach = self.answer(&l2, left_alone);
             return Sent { l2, reach, backplane: Reach::Skipped };
         };
         // While L2 is left alone nothing is sent, so nothing may take a number in the sequence; and what
         // is not announced is not sent, even if L2 is found to answer in the meantime.
-        let announce = || bus.announce(self.op, self.version, hash);
-        let (seq, announce) = if left_alone { None } else { announce() }.unzip();
-        let before = bus.publish_key(KeyOp::Before, self.version, hash, limit).await;
-        let l2 = match left_alone && !sabotaged!(LeftAloneIsSent) {
-            true => Err(L2Error::left_alone()),
-            false => l2.on(self.key, limit, |store, key| write(store, key, announce)).await,
+        let announce = if left_alone { None } else { told.announce() };
+        let before = told.before(left_alone).await;
+        let l2 = match (left_alone && !sabotaged!(LeftAloneIsSent), before) {
+            (true, _) => Err(L2Error::left_alone()),
+            (false, Err(error)) => Err(error),
+            (false, Ok(())) => {
+                l2.on(self.key, limit, |store, key| write(store, key, announce)).await
+            }
         };
         let reach = self.answer(&l2, left_alone);
-        let backplane = match (&l2, before) {
-            (Err(error), _) => {
-                if let Some(seq) = seq.filter(|_| !error.is_unknown()) {
-                    bus.void(seq, limit).await;
-                }
-                reach
-            }
-            (Ok(answer), _) if !answer.is_taken() => {
-                match seq {
-                    Some(seq) => bus.void(seq, limit).await,
-                    None => drop(bus.publish_key(self.op, self.version, hash, limit).await),
-                }
-                Reach::Superseded
-            }
-            (Ok(_), Ok(())) => self.confirm(bus, hash).await,
-            // The gap in this node's sequence tells the others that they missed something.
-            (Ok(_), Err(_)) => {
-                let _ = bus.publish_key(self.op, self.version, hash, limit).await;
-                Reach::Unknown
-            }
+        told.answered(&l2).await;
+        let backplane = match &l2 {
+            Err(_) => reach,
+            Ok(answer) if !answer.is_taken() => Reach::Superseded,
+            Ok(_) => self.confirm(told).await,
         };
         Sent { l2, reach, backplane }
     }
 
     /// Says that what was said before is done; where L2 has said so itself, nothing.
-    async fn confirm(&self, bus: &Bus, hash: KeyHash) -> Reach {
-        let (op, version, limit) = (self.op, self.version, self.limit);
+    async fn confirm(&self, mut told: Outgoing<'a, C>) -> Reach {
         let waits = self.options.require_propagation || !self.options.background_backplane;
-        if !bus.is_fused() && !waits {
-            let inner = Arc::clone(self.inner);
+        if !told.is_by_l2() && told.is_announced() && !waits {
+            let (inner, op, version) = (Arc::clone(self.inner), self.op, self.version);
+            let (hash, limit) = (KeyHash::of(self.key), self.limit);
             let confirm = async move {
-                if let Some(bus) = &inner.bus {
-                    let _ = bus.publish_key(op, version, hash, limit).await;
+                if let Some(mut told) = Outgoing::new(&*inner, op, version, hash, limit) {
+                    told.confirm().await;
                 }
             };
             if self.inner.spawn(confirm).is_ok() {
                 return Reach::Queued;
             }
         }
-        match bus.publish_key(op, version, hash, limit).await {
-            Ok(()) => Reach::Done,
-            Err(_) => Reach::Unknown,
-        }
+        told.confirm().await
     }
 
     /// There is no record to write: the others drop theirs.
     pub(super) async fn notify(mut self) -> Sent {
-        let Some(bus) = self.bus() else {
+        let Some(mut told) = self.outgoing() else {
             self.answered = true;
             return Sent { l2: Ok(()), reach: Reach::Skipped, backplane: Reach::Skipped };
         };
-        let hash = KeyHash::of(self.key);
-        match bus.publish_key(self.op, self.version, hash, self.limit).await {
-            Ok(()) => {
-                self.answered = true;
-                Sent { l2: Ok(()), reach: Reach::Skipped, backplane: Reach::Done }
-            }
-            Err(error) => {
-                let l2: Result<(), _> =
-                    Err(L2Error::new(L2ErrorKind::Disconnected, error.to_string()));
-                let backplane = self.answer(&l2, false);
-                Sent { l2, reach: Reach::Skipped, backplane }
-            }
+        if told.confirm().await == Reach::Done {
+            self.answered = true;
+            return Sent { l2: Ok(()), reach: Reach::Skipped, backplane: Reach::Done };
         }
+        let l2: Result<(), _> = Err(L2Error::untold());
+        let backplane = self.answer(&l2, false);
+        Sent { l2, reach: Reach::Skipped, backplane }
     }
 
     /// Sends nothing, and so tells the breaker nothing.
@@ -216,7 +185,10 @@ impl<'a, C: Send + Sync + 'static> Write<'a, C> {
             Ok(_) => return Reach::Superseded,
             Err(error) => error,
         };
-        self.inner.counters.l2_errors.add();
+        if error.kind() == L2ErrorKind::Late {
+            // Answered: nothing of it is under way, and whatever is there now is newer.
+            return Reach::Late;
+        }
         let unknown = error.is_unknown() && !left_alone;
         self.queue(unknown);
         if unknown { Reach::Unknown } else { Reach::Queued }
@@ -236,9 +208,9 @@ impl<C> Write<'_, C> {
         let (now, strength) = (self.inner.now(), self.strength());
         let mut not_before = now;
         if unknown {
-            self.inner.hearsay.straggle(now);
-            if self.op == KeyOp::Written {
-                not_before = now + self.limit + STRAGGLING;
+            self.inner.hearsay.straggle(now, self.limit);
+            if self.op == KeyOp::Written && !sabotaged!(SetSettledAtOnce) {
+                not_before = self.settled.unwrap_or(now).max(now);
             }
         }
         self.inner.queue(self.key, Queued { strength, version: self.version, not_before });
@@ -263,7 +235,10 @@ impl<C> Inner<C> {
         if let Some(strength) = self.recovery.queue(key, queued) {
             self.counters.recovery_overflows.add();
             self.telemetry.tell(|| Event::RecoveryOverflow);
-            tracing::warn!("the recovery queue is full; it becomes a clear of this cache");
+            tracing::warn!(
+                target: TARGET, cache = &*self.name, server = self.telemetry.l2_server.as_deref(),
+                "more invalidations wait for L2 than `recovery_keys` allows; they become a clear of the cache"
+            );
             if !sabotaged!(OverflowDropsSilently) {
                 self.node.begin(super::removal::new(self, strength, vec![Target::Everything]));
             }

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::key::Shares;
+use super::key::{Shares, hide_here};
 use crate::cache::{Inner, Relayed};
 use crate::protocol::ledger::Strength;
 use crate::read::Call;
@@ -19,9 +19,16 @@ pub(crate) struct Unsent<'a, C> {
 impl<'a, C> Unsent<'a, C> {
     /// The local part of a removal of each key.
     pub(crate) fn hide(inner: &'a Arc<Inner<C>>, calls: &[Call]) -> Self {
-        for Call { hash, .. } in calls {
-            inner.flights.hear(*hash, inner.entropy.version(), || inner.l1.invalidate(*hash));
+        for Call { hash, options, .. } in calls {
+            let mut known = None;
+            inner.flights.hear(*hash, inner.entropy.version(), || {
+                known = inner.l1.version(*hash);
+                inner.l1.invalidate(*hash);
+            });
             inner.flights.removed(*hash);
+            if Shares::of(inner, options) == Shares::Nothing {
+                hide_here(inner, *hash, Strength::Hard, known);
+            }
         }
         let shared = |call: &&Call| Shares::of(inner, &call.options) != Shares::Nothing;
         let keys = calls.iter().filter(shared).map(|call| call.key.clone());

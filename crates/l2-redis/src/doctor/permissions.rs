@@ -5,7 +5,7 @@ use redis::{RedisError, RedisResult};
 
 use super::{Report, Severity};
 use crate::client::RedisClient;
-use crate::error::{is_answer, l2_error};
+use crate::error::{is_answer, is_without_code, l2_error};
 use crate::rights::{Missing, Use, uses};
 
 pub(super) async fn examine(
@@ -16,6 +16,7 @@ pub(super) async fn examine(
     report: &mut Report,
 ) -> Result<(), L2Error> {
     let (mut needed, mut useful) = (Missing::default(), Missing::default());
+    let mut unknown = Vec::new();
     let channel = format!("{prefix}v1:doctor");
     let on_channel = |right| Use { right, words: vec![right.to_owned(), channel.clone()] };
     let mut all = uses(prefix, in_cluster);
@@ -23,23 +24,34 @@ pub(super) async fn examine(
     for used in &all {
         let missing = if used.is_needed() { &mut needed } else { &mut useful };
         let Some(user) = user else {
-            missing.heard(used, try_oneself(client, used, &channel).await)?;
+            let answer = try_oneself(client, used, &channel).await;
+            if used.is_needed() && answer.as_ref().is_err_and(is_without_code) {
+                unknown.push(used.right);
+            }
+            missing.heard(used, answer)?;
             continue;
         };
         match dry_run(client, user, used).await {
             Ok(said) if said == "OK" => {}
             Ok(no) => missing.note(used, &no),
             Err(error) if !is_answer(&error) => return Err(l2_error(&error)),
+            Err(error) if said(&error).starts_with("Command ") => {
+                if used.is_needed() {
+                    unknown.push(used.right);
+                }
+            }
             Err(error) => {
                 cannot_dry_run(user, &error, report);
                 return Ok(());
             }
         }
     }
+    tell_unknown(&unknown, report);
     let own = client.user();
     let user = user.unwrap_or(&own);
-    tell(&needed.grants(prefix), Severity::Problem, user, report);
-    tell(&useful.grants(prefix), Severity::Note, user, report);
+    let of_prefix = needed.is_of_the_prefix().then_some(prefix);
+    tell(&needed.grants(prefix), Severity::Problem, user, of_prefix, report);
+    tell(&useful.grants(prefix), Severity::Note, user, None, report);
     Ok(())
 }
 
@@ -62,9 +74,37 @@ async fn dry_run(client: &RedisClient, user: &str, used: &Use) -> RedisResult<St
     dry.query_async(&mut client.clone()).await
 }
 
+fn said(error: &RedisError) -> &str {
+    error.detail().unwrap_or_default()
+}
+
+/// What is tried is answered by every server that knows the command; a failure without a code means that it does
+/// not.
+fn tell_unknown(commands: &[&str], report: &mut Report) {
+    if commands.is_empty() {
+        return;
+    }
+    let has_no_lua = commands.iter().any(|command| ["evalsha", "script|load"].contains(command));
+    let (follows, fix) = if has_no_lua {
+        (
+            "a cache writes and invalidates by Lua scripts: it stores nothing in this server, reads no ledger there \
+             and runs on its L1 alone",
+            "use a server that runs Lua scripts (Redis 6.2 or newer, Valkey); where `rename-command` has taken the \
+             commands away, give them back; in a Valkey without Lua, load its Lua engine",
+        )
+    } else {
+        (
+            "what a cache does with these commands fails, and it runs on its L1 alone",
+            "upgrade to Redis 6.2 at least, or Valkey; where `rename-command` has taken the commands away, give \
+             them back",
+        )
+    };
+    let what = format!("the server does not offer {}", commands.join(", "));
+    report.add(Severity::Problem, "commands", [&*what, follows, fix]);
+}
+
 fn cannot_dry_run(user: &str, error: &RedisError, report: &mut Report) {
-    let said = error.detail().unwrap_or_default();
-    if said.contains("not found") {
+    if said(error).contains("not found") {
         report.add(
             Severity::Problem,
             "permissions",
@@ -88,7 +128,8 @@ fn cannot_dry_run(user: &str, error: &RedisError, report: &mut Report) {
     );
 }
 
-fn tell(grants: &str, severity: Severity, user: &str, report: &mut Report) {
+/// `prefix`: keys or channels under it are what is lacking, and it may be mistyped.
+fn tell(grants: &str, severity: Severity, user: &str, prefix: Option<&str>, report: &mut Report) {
     if grants.is_empty() {
         return;
     }
@@ -104,13 +145,14 @@ fn tell(grants: &str, severity: Severity, user: &str, report: &mut Report) {
              without readonly none of a cluster is; without client|setname the connection has no name",
         )
     };
-    report.add(
-        severity,
-        check,
-        [
-            format!("user {user:?} lacks {grants}"),
-            follows.to_owned(),
-            format!("ACL SETUSER {user} {grants}  (then ACL SAVE, or the same in the ACL file)"),
-        ],
-    );
+    let grant =
+        format!("ACL SETUSER {user} {grants}  (then ACL SAVE, or the same in the ACL file)");
+    let fix = match prefix {
+        Some(prefix) => format!(
+            "first make sure that {prefix:?} is the key prefix of the cache (its name and a colon, unless it has a \
+             key_prefix); only then {grant}"
+        ),
+        None => grant,
+    };
+    report.add(severity, check, [format!("user {user:?} lacks {grants}"), follows.to_owned(), fix]);
 }

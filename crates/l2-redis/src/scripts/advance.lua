@@ -1,5 +1,5 @@
 -- ADVANCE: numbers a removal; the same nonce twice gets the same number twice.
--- ARGV: 3 nonce, 4 caller's epoch or '', 5 its frontier, 6 retention in us, 7 most barriers kept,
+-- ARGV: 3 nonce, 4 caller's epoch or '', 5 its frontier, 6 retention in ms, 7 most barriers kept,
 -- 8 most ids kept, 9 channel or '', 10 and 11 the message around the numbers, 12.. what is removed.
 -- Written first, announced after: a lost announcement is healed by the poll, whereas an announced
 -- number that is then refused would set every node to repairing.
@@ -14,6 +14,8 @@ if not known[1] or not frontier or frontier > now + DRIFT_US then
   epoch, frontier = current_life(now)
   known = { true, true, redis.call('ZSCORE', K, id) }
 end
+
+keep_for(tonumber(ARGV[6]))
 
 -- The oldest barriers of a range of numbers: members and numbers, less than 256, no number in part.
 local function oldest(from, to)
@@ -44,7 +46,8 @@ local function trim(card)
   local most_ids = tonumber(ARGV[8])
   local ids = card > most_ids and redis.call('ZCOUNT', K, '-inf', '(-1') or 0
   if ids > most_ids then redis.call('ZREMRANGEBYRANK', K, most_ids, ids - 1) end
-  local members, numbers = oldest('(0', '(' .. text(math.max(now - ARGV[6], 0)))
+  if held == 0 then return end
+  local members, numbers = oldest('(0', '(' .. text(math.max(now - held * 1000, 0)))
   local raised = {}
   for i, member in ipairs(members) do
     raised['F' .. string.upper(string.sub(member, 1, 1))], raised.T = numbers[i], numbers[i]

@@ -1,5 +1,6 @@
 -- SYNC: what a replica does not know.
--- ARGV: 3 its epoch or '', 4 from, 5 its frontier, 6 the newest id it knows or '', 7 page.
+-- ARGV: 3 its epoch or '', 4 from, 5 its frontier, 6 the newest id it knows or '', 7 page, 8 retention
+-- in ms.
 -- The standing is 0 current, 1 reload, 2 new epoch. Rows are cut to the page by the caller. That
 -- takes one barrier more than the page, or all of a number (64), and five that are not barriers.
 local CURRENT, RELOAD, NEW_EPOCH = 0, 1, 2
@@ -13,6 +14,8 @@ if any('(' .. text(frontier), '+inf') or any('-inf', '(' .. text(-frontier)) the
   redis.call('DEL', K)
   epoch, frontier = current_life(now)
 end
+
+keep_for(tonumber(ARGV[8]))
 
 local caller, from = tonumber(ARGV[5]), tonumber(ARGV[4])
 

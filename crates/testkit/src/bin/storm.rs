@@ -1,23 +1,27 @@
 //! Real servers in trouble:
 //! `cargo run --release -p crinkle-testkit --bin storm -- [--topology standalone|sentinel|cluster] [--minutes M] [--json]`.
 //!
-//! Exit code 1 on a violation, 2 if it could not be run. With `--mutant NAME` the bug of that name is planted,
-//! and 1 means that nothing was found.
+//! Exit code 1 on a violation, or if a fault struck less than twice in ten minutes; 2 if it could not be run.
+//! With `--mutant NAME` the bug of that name is planted, and 1 means that nothing was found. `--mutants` plants
+//! each that is known to show, for as long at most, and prints the rows of a table for `docs/verification.md`.
 
 use std::collections::BTreeSet;
-use std::process::ExitCode;
+use std::fmt::Display;
+use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use crinkle_core::sabotage::Sabotage;
-use crinkle_testkit::storm::{self, Job, Report, Topology};
+use crinkle_testkit::storm::{self, Ahead, Job, Report, Topology};
 use serde_json::json;
 use tokio::runtime::Builder;
 
-const USAGE: &str = "storm [--topology standalone|sentinel|cluster] [--minutes M] [--json] [--seed S] [--mutant NAME]";
+const USAGE: &str = "storm [--topology standalone|sentinel|cluster] [--minutes M] [--json] [--seed S] \
+     [--skew-ms N[,N...]] [--mutant NAME | --mutants]";
 
 struct Arguments {
     job: Job,
     json: bool,
+    mutants: bool,
 }
 
 fn main() -> ExitCode {
@@ -27,12 +31,16 @@ fn main() -> ExitCode {
             Err(error) => failed(&error.to_string()),
         };
     }
-    let Some(Arguments { job, json }) = arguments() else { return failed(USAGE) };
+    let Some(Arguments { job, json, mutants }) = arguments() else { return failed(USAGE) };
     let runtime = match Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error.to_string()),
     };
-    let report = match runtime.block_on(storm::run(job, |line| eprintln!("{line}"))) {
+    let run = |job| runtime.block_on(storm::run(job, |line| eprintln!("{line}")));
+    if mutants {
+        return plant_each(job, run);
+    }
+    let report = match run(job) {
         Ok(report) => report,
         Err(error) => return failed(&error.to_string()),
     };
@@ -42,11 +50,51 @@ fn main() -> ExitCode {
     } else {
         print(&report);
     }
-    if report.violations.is_empty() == job.bug.is_none() {
+    let seldom = job.bug.is_none() && job.lasting >= storm::LONG && !report.rare().is_empty();
+    if seldom {
+        eprintln!("struck less than {} times: {}", storm::TWICE, report.rare().join("; "));
+    }
+    if report.violations.is_empty() == job.bug.is_none() && !seldom {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     }
+}
+
+/// Plants each bug in turn, and prints in which round it was noticed, by which rule.
+fn plant_each<E: Display>(job: Job, run: impl Fn(Job) -> Result<Report, E>) -> ExitCode {
+    let mut survived = false;
+    let began = today();
+    println!("| planted bug | noticed in round | by |\n|---|---|---|");
+    for name in storm::MUTANTS {
+        let Some(bug) = Sabotage::ALL.iter().find(|bug| bug.name() == name) else {
+            return failed(&format!("there is no planted bug `{name}`"));
+        };
+        eprintln!("planted: {name}");
+        let report = match run(Job { bug: Some(*bug), ..job }) {
+            Ok(report) => report,
+            Err(error) => return failed(&error.to_string()),
+        };
+        survived |= report.violations.is_empty();
+        println!("{}", row(name, &report, job));
+    }
+    println!("\n`storm -- --mutants --topology {}`, {began} to {}.", job.topology.name(), today());
+    if survived { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// Rounds are counted from 1 here.
+fn row(name: &str, report: &Report, job: Job) -> String {
+    match report.violations.first() {
+        Some(first) => format!("| {name} | {} | {} |", first.round + 1, first.rule),
+        None => format!("| {name} | not within {} minutes | |", job.lasting.as_secs() / 60),
+    }
+}
+
+/// The date in UTC, or nothing where there is no `date`.
+fn today() -> String {
+    let output = Command::new("date").args(["-u", "+%F %R"]).output();
+    let written = output.ok().and_then(|output| String::from_utf8(output.stdout).ok());
+    written.unwrap_or_default().trim().to_owned()
 }
 
 fn failed(why: &str) -> ExitCode {
@@ -57,15 +105,16 @@ fn failed(why: &str) -> ExitCode {
 fn arguments() -> Option<Arguments> {
     let topology = Topology::Standalone;
     let seed = rand::random();
-    let job = Job { topology, lasting: Duration::from_secs(60), bug: None, seed };
-    let mut found = Arguments { job, json: false };
+    let job = Job { topology, lasting: Duration::from_secs(60), bug: None, ahead: None, seed };
+    let mut found = Arguments { job, json: false, mutants: false };
+    let mut minutes = None;
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--topology" => found.job.topology = arguments.next()?.parse().ok()?,
             "--minutes" => {
-                let minutes: f64 = arguments.next()?.parse().ok()?;
-                found.job.lasting = Duration::try_from_secs_f64(minutes * 60.0).ok()?;
+                let given: f64 = arguments.next()?.parse().ok()?;
+                minutes = Some(Duration::try_from_secs_f64(given * 60.0).ok()?);
             }
             "--seed" => found.job.seed = arguments.next()?.parse().ok()?,
             "--mutant" => {
@@ -73,11 +122,27 @@ fn arguments() -> Option<Arguments> {
                 let bug = Sabotage::ALL.iter().find(|bug| bug.name() == name)?;
                 found.job.bug = Some(*bug);
             }
+            "--skew-ms" => found.job.ahead = Some(ahead(&arguments.next()?)?),
+            "--mutants" => found.mutants = true,
             "--json" => found.json = true,
             _ => return None,
         }
     }
+    // A planted bug shows within the first rounds, or after many.
+    let usual = if found.mutants { 600 } else { 60 };
+    found.job.lasting = minutes.unwrap_or_else(|| Duration::from_secs(usual));
     Some(found)
+}
+
+/// The clocks of the servers. One number is dealt out so that no two primaries have the same clock, and no
+/// replica that of its primary; of several, each server takes the next, from the first again after the last.
+fn ahead(list: &str) -> Option<Ahead> {
+    let list: Vec<i64> = list.split(',').map(|ms| ms.parse().ok()).collect::<Option<_>>()?;
+    let by_turns = |at: usize| match list[..] {
+        [ms] => [ms, 0, -ms][(at + at / 3) % 3],
+        _ => list[at % list.len()],
+    };
+    Some(std::array::from_fn(by_turns))
 }
 
 /// The story of the first violation of each rule.

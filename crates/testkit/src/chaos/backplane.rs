@@ -41,6 +41,7 @@ struct State {
     life: u64,
     refuse: bool,
     fail_publish: bool,
+    deny_publish: bool,
     hang_publish: bool,
     hang_reply: bool,
     mute: bool,
@@ -126,6 +127,11 @@ impl BusHandle {
         self.change(|state| state.fail_publish = on);
     }
 
+    /// From now on, whether this node may not publish.
+    pub fn deny_publish(&self, on: bool) {
+        self.change(|state| state.deny_publish = on);
+    }
+
     /// From now on, whether what this node publishes hangs.
     pub fn hang_publish(&self, on: bool) {
         self.change(|state| state.hang_publish = on);
@@ -186,12 +192,15 @@ impl Backplane for ChaosBackplane {
     }
 
     async fn publish(&self, channel: &str, message: Bytes) -> Result<(), BackplaneError> {
-        let (fail, hang) = {
+        let (fail, deny, hang) = {
             let state = self.shared.state.lock();
-            (state.fail_publish, state.hang_publish)
+            (state.fail_publish, state.deny_publish, state.hang_publish)
         };
         if hang {
             std::future::pending::<()>().await;
+        }
+        if deny {
+            return Err(BackplaneError::refused("the test says so"));
         }
         if fail {
             return Err(BackplaneError::new("the test says so"));

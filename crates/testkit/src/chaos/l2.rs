@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use crinkle_core::l2::{
-    Announce, AnnounceRemoval, Atomicity, BusId, Found, L2, L2Error, L2ErrorKind, Read, Record,
+    Announce, AnnounceRemoval, Atomicity, BusId, Deadline, Found, L2, L2Error, L2ErrorKind, Read,
+    Record,
 };
-use crinkle_core::protocol::Version;
 use crinkle_core::protocol::ledger::{Advance, Advanced, SyncAsk, SyncReply};
 use crinkle_core::protocol::record::{Head, LeaseAsk, Put};
+use crinkle_core::protocol::{Epoch, Version};
 use parking_lot::Mutex;
 use tokio::time::sleep;
 
@@ -44,13 +45,15 @@ pub enum L2Op {
     Advance,
     /// The poll.
     Sync,
+    /// How far the ledger is, asked beside another call.
+    Frontier,
     /// Whose writes the store holds.
     Lineage,
 }
 
 impl L2Op {
     /// Every operation.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Look,
         Self::Read,
         Self::ReadMany,
@@ -64,12 +67,17 @@ impl L2Op {
         Self::Renew,
         Self::Advance,
         Self::Sync,
+        Self::Frontier,
+        Self::Lineage,
     ];
 
     /// Whether it can change what the store holds.
     #[must_use]
     pub fn writes(self) -> bool {
-        !matches!(self, Self::Look | Self::Replica | Self::Heads | Self::Sync | Self::Lineage)
+        !matches!(
+            self,
+            Self::Look | Self::Replica | Self::Heads | Self::Sync | Self::Frontier | Self::Lineage
+        )
     }
 }
 
@@ -91,6 +99,15 @@ pub enum Fate {
     Delay(Duration),
     /// It never ends.
     Hang,
+    /// It never ends for its caller, and happens after this long, whether its caller is still there or not. A
+    /// `set` happens whatever its deadline is: the test says what the store's clock shows. Of anything else
+    /// this is [`Delay`](Fate::Delay).
+    RunLate(Duration),
+    /// Of a `set`: it never ends for its caller, and happens after this long, by its deadline as always.
+    Late(Duration),
+    /// It never ends for its caller, and happens once the gate opens: bytes that were stuck on their way.
+    /// Of a read of several; any other just hangs.
+    RunLateBehind(Gate),
 }
 
 /// One call that was made.
@@ -109,6 +126,11 @@ struct Script {
     always: HashMap<L2Op, Fate>,
     calls: Vec<Call>,
     replica: Option<(Duration, Arc<dyn L2>)>,
+    ledger_far: bool,
+    servers: Vec<&'static str>,
+    server_of: Option<fn(&str) -> &'static str>,
+    /// The fates of all calls on the keys of a server.
+    of_server: HashMap<&'static str, Fate>,
 }
 
 /// A store that is in the test's hands. Made by [`l2()`].
@@ -135,6 +157,32 @@ impl L2Handle {
     /// A replica, and how far it may be behind. Before the store is given to a cache.
     pub fn replica(&self, lag: Duration, store: Arc<dyn L2>) {
         self.script.lock().replica = Some((lag, store));
+    }
+
+    /// The ledger is on another server than the records, as in a cluster.
+    pub fn ledger_far(&self) {
+        self.script.lock().ledger_far = true;
+    }
+
+    /// The store is several servers, and this one says which of them holds a key. Before the store is given
+    /// to a cache.
+    pub fn servers(&self, all: &[&'static str], server_of: fn(&str) -> &'static str) {
+        let mut script = self.script.lock();
+        (script.servers, script.server_of) = (all.to_vec(), Some(server_of));
+    }
+
+    /// The fate of all calls on keys of one server, and of batches that begin with one.
+    pub fn server(&self, name: &'static str, fate: Fate) {
+        self.script.lock().of_server.insert(name, fate);
+    }
+
+    /// How many calls there were on the keys of one server.
+    #[must_use]
+    pub fn count_on(&self, name: &str) -> usize {
+        let script = self.script.lock();
+        let Some(server_of) = script.server_of else { return 0 };
+        let keys = script.calls.iter().map(|call| &*call.key);
+        keys.filter(|key| !key.is_empty() && server_of(key) == name).count()
     }
 
     /// The fate of the next call of this kind that has none yet.
@@ -166,6 +214,7 @@ impl L2Handle {
         let mut script = self.script.lock();
         script.next.clear();
         script.always.clear();
+        script.of_server.clear();
     }
 
     /// Every call so far, in order.
@@ -193,18 +242,39 @@ impl L2Handle {
 }
 
 impl ChaosL2 {
+    /// The gate, if the next call of this kind is to run late.
+    fn runs_late_behind(&self, op: L2Op) -> Option<Gate> {
+        match self.script.lock().next.get(&op)?.front()? {
+            Fate::RunLateBehind(gate) => Some(gate.clone()),
+            _ => None,
+        }
+    }
+
     async fn call<R>(
         &self,
         op: L2Op,
         key: &str,
         run: impl Future<Output = Result<R, L2Error>> + Send,
     ) -> Result<R, L2Error> {
-        let fate = {
-            let mut script = self.script.lock();
-            script.calls.push(Call { op, key: key.to_owned() });
-            let next = script.next.get_mut(&op).and_then(VecDeque::pop_front);
-            next.or_else(|| script.always.get(&op).cloned()).unwrap_or(Fate::Pass)
-        };
+        self.meet(self.fate(op, key), run).await
+    }
+
+    fn fate(&self, op: L2Op, key: &str) -> Fate {
+        let mut script = self.script.lock();
+        script.calls.push(Call { op, key: key.to_owned() });
+        let server = script.server_of.filter(|_| !key.is_empty()).map(|server_of| server_of(key));
+        if let Some(fate) = server.and_then(|name| script.of_server.get(name)) {
+            return fate.clone();
+        }
+        let next = script.next.get_mut(&op).and_then(VecDeque::pop_front);
+        next.or_else(|| script.always.get(&op).cloned()).unwrap_or(Fate::Pass)
+    }
+
+    async fn meet<R>(
+        &self,
+        fate: Fate,
+        run: impl Future<Output = Result<R, L2Error>> + Send,
+    ) -> Result<R, L2Error> {
         match fate {
             Fate::Pass => run.await,
             Fate::Fail(kind) => Err(L2Error::new(kind, "the test says so")),
@@ -221,11 +291,11 @@ impl ChaosL2 {
                 gate.pass().await;
                 result
             }
-            Fate::Delay(by) => {
+            Fate::Delay(by) | Fate::RunLate(by) => {
                 sleep(by).await;
                 run.await
             }
-            Fate::Hang => std::future::pending().await,
+            Fate::Hang | Fate::Late(_) | Fate::RunLateBehind(_) => std::future::pending().await,
         }
     }
 }
@@ -247,6 +317,13 @@ impl L2 for ChaosL2 {
 
     async fn read_many(&self, asks: &[(String, Option<LeaseAsk>)]) -> Result<Vec<Read>, L2Error> {
         let first = asks.first().map_or("", |(key, _)| key);
+        if let Some(gate) = self.runs_late_behind(L2Op::ReadMany) {
+            let (inner, asks) = (Arc::clone(&self.inner), asks.to_vec());
+            drop(tokio::spawn(async move {
+                gate.pass().await;
+                inner.read_many(&asks).await
+            }));
+        }
         self.call(L2Op::ReadMany, first, self.inner.read_many(asks)).await
     }
 
@@ -278,10 +355,21 @@ impl L2 for ChaosL2 {
         &self,
         key: &str,
         record: Record,
-        latest_us: Option<u64>,
+        deadline: Option<Deadline>,
         announce: Option<Announce>,
     ) -> Result<(), L2Error> {
-        self.call(L2Op::Set, key, self.inner.set(key, record, latest_us, announce)).await
+        let fate = self.fate(L2Op::Set, key);
+        let (by, deadline) = match fate {
+            Fate::RunLate(by) => (by, None),
+            Fate::Late(by) => (by, deadline),
+            fate => return self.meet(fate, self.inner.set(key, record, deadline, announce)).await,
+        };
+        let (inner, key) = (Arc::clone(&self.inner), key.to_owned());
+        drop(tokio::spawn(async move {
+            sleep(by).await;
+            inner.set(&key, record, deadline, announce).await
+        }));
+        std::future::pending().await
     }
 
     async fn remove(&self, key: &str, announce: Option<Announce>) -> Result<(), L2Error> {
@@ -318,7 +406,28 @@ impl L2 for ChaosL2 {
         self.call(L2Op::Sync, ledger, self.inner.sync(ledger, ask)).await
     }
 
-    async fn lineage(&self) -> Result<Option<u64>, L2Error> {
-        self.call(L2Op::Lineage, "", self.inner.lineage()).await
+    async fn frontier(&self, ledger: &str, epoch: Epoch) -> Result<Option<u64>, L2Error> {
+        self.call(L2Op::Frontier, ledger, self.inner.frontier(ledger, epoch)).await
+    }
+
+    fn is_ledger_near(&self, ledger: &str, key: &str) -> bool {
+        !self.script.lock().ledger_far && self.inner.is_ledger_near(ledger, key)
+    }
+
+    async fn lineage(&self, server: Option<&str>) -> Result<Option<u64>, L2Error> {
+        let fate = server.and_then(|name| self.script.lock().of_server.get(name).cloned());
+        let fate = fate.unwrap_or_else(|| self.fate(L2Op::Lineage, ""));
+        self.meet(fate, self.inner.lineage(server)).await
+    }
+
+    fn server_of(&self, key: &str) -> Option<Arc<str>> {
+        let name = self.script.lock().server_of.map(|server_of| server_of(key));
+        name.map_or_else(|| self.inner.server_of(key), |name| Some(name.into()))
+    }
+
+    fn servers(&self) -> Vec<Arc<str>> {
+        let script = self.script.lock();
+        let names = script.servers.iter().map(|name| Arc::from(*name)).collect();
+        if script.server_of.is_some() { names } else { self.inner.servers() }
     }
 }

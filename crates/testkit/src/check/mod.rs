@@ -7,12 +7,20 @@
 //! change of a key's record *supersedes* a value that was stamped before it and not stored after it.
 //! What a failover took back supersedes nothing from then on.
 
+mod changes;
 mod deeds;
+mod excuse;
+mod liveness;
 mod staleness;
+mod strict;
+#[cfg(test)]
+mod tests;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
-use crate::history::{Answer, Applied, At, Call, Deed, Log, Outcome, Said, Scope, What};
+use crate::history::{Answer, Applied, At, Call, Deed, Log, Outcome, Pace, Scope, What};
+pub(crate) use excuse::Excuse;
+use excuse::Excuses;
 
 pub(crate) use staleness::staleness;
 
@@ -36,6 +44,15 @@ pub(crate) struct Terms {
     pub(crate) fused: bool,
     /// Whether the store fails over; if not, it may be wiped.
     pub(crate) fails_over: bool,
+    /// What a round trip takes at most while L2 is well, if that is known: then how long calls take is
+    /// judged, and the history ends when everything has healed.
+    pub(crate) trip_ms: Option<u64>,
+    /// Whether S16, S17 and S18 are judged.
+    pub(crate) strict: bool,
+    pub(crate) written: bool,
+    pub(crate) options: bool,
+    /// Whether nodes are of different wire versions.
+    pub(crate) mixed: bool,
 }
 
 /// Something that must not be.
@@ -66,10 +83,20 @@ pub(crate) struct Judge<'a> {
     /// By barrier and node: when the node was told, and when its `SYNC` covered it.
     known: Vec<Vec<(u32, u32)>>,
     found: Vec<Violation>,
+    excuses: Excuses,
+}
+
+/// What the judge says of a history.
+#[derive(Debug)]
+pub(crate) struct Verdict {
+    /// What must not be, in the order of the history.
+    pub(crate) violations: Vec<Violation>,
+    /// How often each excuse was used.
+    pub(crate) excuses: BTreeMap<&'static str, u64>,
 }
 
 /// Judges a history.
-pub(crate) fn check(log: &Log, terms: &Terms) -> Vec<Violation> {
+pub(crate) fn check(log: &Log, terms: &Terms) -> Verdict {
     let barriers: Vec<_> = (0..log.applied.len())
         .filter(|at| match log.applied[*at].deed {
             Deed::Advance { .. } => log.applied[*at].sure,
@@ -78,14 +105,22 @@ pub(crate) fn check(log: &Log, terms: &Terms) -> Vec<Violation> {
         })
         .collect();
     let known = barriers.iter().map(|at| knowledge(log, *at)).collect();
-    let seen = log.seen.iter().map(|(rule, what, key, at)| Violation {
+    let excuses = Excuses::default();
+    let excused = |rule: &str| {
+        let owing = rule == "L8" && died_owing(log) && excuses.holds(Excuse::DiedOwing);
+        let mixed = terms.mixed && matches!(rule, "L4" | "L8");
+        owing || mixed && excuses.holds(Excuse::OtherVersion)
+    };
+    let seen = log.seen.iter().filter(|(rule, ..)| !excused(rule));
+    let seen = seen.map(|(rule, what, key, at)| Violation {
         rule,
         what: what.clone(),
         key: *key,
         at: *at,
     });
     let (words, of_key) = (words(log), of_key(log));
-    let mut judge = Judge { log, terms, words, of_key, barriers, known, found: seen.collect() };
+    let found = seen.collect();
+    let mut judge = Judge { log, terms, words, of_key, barriers, known, found, excuses };
     for call in &log.calls {
         for answer in &call.answers {
             if let Some(end) = call.end {
@@ -95,9 +130,21 @@ pub(crate) fn check(log: &Log, terms: &Terms) -> Vec<Violation> {
         judge.call(call);
     }
     judge.store();
+    judge.written();
     judge.factories();
+    judge.recovery();
+    judge.latency();
     judge.found.sort_by_key(|violation| violation.at);
-    judge.found
+    Verdict { violations: judge.found, excuses: judge.excuses.into_counts() }
+}
+
+/// Whether a node is dead that owes announcements, or has said in a ledger that is lost that it does no more.
+fn died_owing(log: &Log) -> bool {
+    let lost = |a: &Applied| matches!(a.deed, Deed::Wipe | Deed::LedgerLost | Deed::Failover(_));
+    log.owing.iter().any(|(node, paid)| {
+        let owes = paid.is_none_or(|paid| log.applied[paid..].iter().any(lost));
+        owes && log.lives[*node].died.is_some()
+    })
 }
 
 /// The calls of each node after which something must not be: writes that returned, and invalidations
@@ -168,9 +215,14 @@ impl Judge<'_> {
     fn stamp(&self, load: usize, until: u32) -> u32 {
         let load = &self.log.loads[load];
         let set = || {
-            let first = load.stored.first().map(|at| self.log.applied[*at].at.order);
             let ended = self.log.calls[load.call].end.map(|at| at.order);
-            first.or(ended).unwrap_or(u32::MAX)
+            // A value that a removal of another node hides is sent again before the call ends; it may arrive
+            // later.
+            let end = ended.unwrap_or(u32::MAX);
+            let stored = || load.stored.iter().map(|at| &self.log.applied[*at]);
+            let last = stored().rfind(|applied| applied.sent <= end);
+            let order = last.or_else(|| stored().next()).map(|applied| applied.at.order);
+            order.map_or(end, |order| order.min(end))
         };
         let began = if load.is_set { set() } else { load.began.order };
         let confirmed = load.confirmed.iter().filter(|(_, ended)| *ended <= until);
@@ -213,6 +265,7 @@ impl Judge<'_> {
         if !answer.stale {
             self.changes(reading);
             self.unsure(reading);
+            self.strict(reading);
         }
     }
 
@@ -230,7 +283,7 @@ impl Judge<'_> {
             let Some(end) = call.end.filter(|end| end.order < reading.call.start.order) else {
                 continue;
             };
-            if self.overlapped(call, load, end.order) {
+            if self.overlapped(at, load, end.order) {
                 return self.report("S6", reading, "it was loaded while this node invalidated it");
             }
             if stamp >= call.start.order {
@@ -242,7 +295,7 @@ impl Judge<'_> {
             if !covers || (reading.answer.stale && (!hard || matches!(call.what, What::Set(_)))) {
                 continue;
             }
-            if is_key && self.undone(at, load, reading.end) {
+            if is_key && (log.loads[load].call == at || self.undone(at, load, reading.end)) {
                 continue;
             }
             let rule = match (reading.answer.stale, is_key) {
@@ -260,27 +313,29 @@ impl Judge<'_> {
 
     /// Whether a load that is in no store overlapped a key's invalidation on its node, so that it is for
     /// nobody who came later, fresh or stale.
-    fn overlapped(&self, call: &Call, load: usize, end: u32) -> bool {
+    fn overlapped(&self, at: usize, load: usize, end: u32) -> bool {
+        let call = &self.log.calls[at];
         let load = &self.log.loads[load];
         let loading = load.began.order < end && load.ended.is_none_or(|at| at > call.start);
         let mine = load.node == call.node && !load.is_set && load.stored.is_empty();
-        // Of several keys, each has its own end.
-        mine && loading && load.confirmed.is_empty() && call.scopes == [Scope::Key(load.key)]
+        // Of several keys, or of a key and tags, each has its own end.
+        let alone = call.scopes == [Scope::Key(load.key)] && !self.log.companions.contains_key(&at);
+        mine && loading && load.confirmed.is_empty() && alone
     }
 
     /// Whether a key's invalidation was taken back by a failover, or the value stored after it.
     fn undone(&self, call: usize, load: usize, until: u32) -> bool {
         let log = self.log;
-        if log.loads[load].call == call {
-            return true;
-        }
         let key = Some(log.loads[load].key);
         let mut applied = log.applied.iter().filter(|a| a.call == Some(call) && a.key == key);
         let first = applied.next();
         let lost = first.is_some_and(|a| a.lost.is_some_and(|lost| lost.order < until));
         // A `set` that overlapped it at L2 may have come later; a fill may not.
         let from = first.map_or(log.calls[call].start.order, |a| a.not_before);
-        lost || (log.loads[load].is_set && self.stored_after(load, from)) || self.failed_over(call)
+        let later = log.loads[load].is_set && self.stored_after(load, from);
+        (lost && self.excuses.holds(Excuse::TakenBack))
+            || (later && self.excuses.holds(Excuse::WrittenLater))
+            || self.failed_over(call) && self.excuses.holds(Excuse::QueuedBeforeFailover)
     }
 
     /// Whether a failover came after a call: what it queued may have been sent before, and lost.
@@ -305,12 +360,12 @@ impl Judge<'_> {
                 continue;
             }
             let (told, covered) = known[node];
-            let late = applied.at.ms + self.terms.lease_ms < start.ms;
+            let late = applied.at.ms + self.pace(node).lease_ms < start.ms;
             let rule = if reading.answer.stale {
                 (hard && covered < start.order).then_some("S9")
             } else if told.min(covered) < start.order {
                 Some(if matches!(applied.deed, Deed::Advance { .. }) { "S2" } else { "S8" })
-            } else if late && applied.lost.is_none() {
+            } else if late && (applied.lost.is_none() || !self.excuses.holds(Excuse::TakenBack)) {
                 Some("S3")
             } else {
                 let last = matches!(reading.call.what, What::LastLook);
@@ -324,116 +379,22 @@ impl Judge<'_> {
         }
     }
 
+    /// The settings of a node.
+    fn pace(&self, node: usize) -> Pace {
+        let Terms { poll_ms, lease_ms, hard_ms, .. } = *self.terms;
+        self.log.lives[node].pace.unwrap_or(Pace { poll_ms, lease_ms, hard_ms, soft_ms: hard_ms })
+    }
+
+    /// Whether a node gives L2 less time than so many round trips take, where there is a fallback.
+    fn is_impatient(&self, node: usize, trips: u64) -> bool {
+        let trip_ms = self.terms.trip_ms.unwrap_or(0);
+        self.pace(node).soft_ms <= trips * trip_ms
+    }
+
     /// Whether somebody who issued a barrier lives to the end, so that a failover cannot lose it.
     fn survives(&self, applied: &Applied) -> bool {
         let issuer = applied.node.map(|node| &self.log.lives[node]);
-        applied.lost.is_none() || issuer.is_some_and(|life| life.died.is_none())
-    }
-
-    /// **S4**: what a change superseded before a node subscribed is not fresh there without a look at
-    /// L2. **S6**: what a node has heard of is not served. **S3**: a change that L2 holds is known
-    /// everywhere within the coherence lease; within 3 polls and a round trip while L2 answers and
-    /// no message is singled out to be lost. **L2**: in the end, everywhere.
-    fn changes(&mut self, reading: &Reading<'_>) {
-        let log = self.log;
-        let (node, start) = (reading.call.node, reading.call.start);
-        let subscribed = log.subscribed.iter().rev().find(|(n, at)| *n == node && *at < start);
-        let subscribed = subscribed.map_or(0, |(_, at)| at.order);
-        for at in self.of_key.get(&reading.answer.key).into_iter().flatten().copied() {
-            let change = &log.applied[at];
-            if change.at >= start || !self.supersedes(change, reading) {
-                continue;
-            }
-            if let Some(lost) = change.lost.filter(|lost| lost.order <= reading.end) {
-                let last = matches!(reading.call.what, What::LastLook);
-                if last && self.asserted_again(change, lost) {
-                    let (order, ms) = (change.at.order, change.at.ms);
-                    let why =
-                        format!("{:?} at {ms} ms (#{order}) is not asserted again", change.deed);
-                    return self.report("L5", reading, &why);
-                }
-                continue;
-            }
-            let heard = log.heard.iter().any(|h| h.applied == at && h.node == node && h.at < start);
-            let foreign = change.node != Some(node);
-            let rule = if heard && foreign {
-                Some("S6")
-            } else if change.at.order < subscribed && foreign {
-                Some("S4")
-            } else if matches!(reading.call.what, What::Strict { .. }) {
-                Some("strict")
-            } else if matches!(reading.call.what, What::LastLook) {
-                (!self.is_orphan(change)).then_some("L2")
-            } else {
-                let passed = start.ms - change.at.ms;
-                let overdue = passed > self.bound(node, change, start);
-                (overdue && !self.is_orphan(change)).then_some("S3")
-            };
-            if let Some(rule) = rule {
-                let (order, ms) = (change.at.order, change.at.ms);
-                let why = format!("superseded at {ms} ms (#{order}) by {:?}", change.deed);
-                return self.report(rule, reading, &why);
-            }
-        }
-    }
-
-    /// **S10**: a `set` whose receipt says that it was queued, or may have happened, becomes an
-    /// invalidation: in the end its value is nowhere; on its own node, as soon as L2 has answered it for
-    /// long enough that recovery is through.
-    fn unsure(&mut self, reading: &Reading<'_>) {
-        let load = &self.log.loads[reading.answer.load];
-        let call = &self.log.calls[load.call];
-        let unsure = matches!(call.said, Said::Unknown | Said::Queued) && call.scopes.len() == 1;
-        let lives = self.log.lives[call.node].died.is_none();
-        if !load.is_set || !unsure || !lives || self.failed_over(load.call) {
-            return;
-        }
-        let own = reading.call.node == call.node;
-        let since = call.end.map_or(u64::MAX, |end| end.ms);
-        let recovered =
-            since.saturating_add(2000 + 2 * self.terms.hard_ms + 4 * self.terms.poll_ms);
-        let well = !self.log.faults.iter().any(|fault| {
-            let sick =
-                ["L2", "reply", "command", "publish"].iter().any(|s| fault.name.starts_with(s));
-            let mine = fault.node.is_none_or(|node| node == call.node);
-            sick && mine
-                && fault.from.ms < reading.call.start.ms
-                && fault.until_ms + self.terms.heals_ms > since
-        });
-        let over = own && well && reading.call.start.ms > recovered;
-        if load.confirmed.is_empty() && (over || matches!(reading.call.what, What::LastLook)) {
-            self.report(
-                "S10",
-                reading,
-                "its `set` was not acknowledged, so recovery invalidates it",
-            );
-        }
-    }
-
-    /// Whether who made a change died before it could say how many messages it had sent. Not judged:
-    /// nobody can know that its last message was lost.
-    fn is_orphan(&self, change: &Applied) -> bool {
-        let died = change.node.and_then(|node| self.log.lives[node].died);
-        died.is_some_and(|died| died.ms < change.at.ms + 12 * self.terms.poll_ms + 2000)
-    }
-
-    /// How long a node may go without a change that L2 holds, in milliseconds.
-    fn bound(&self, node: usize, change: &Applied, until: At) -> u64 {
-        let from = change.at.ms.saturating_sub(2000);
-        let ill = self.log.faults.iter().any(|fault| {
-            let concerns = fault.node.is_none_or(|n| n == node || Some(n) == change.node);
-            let kind = fault.name.starts_with("L2")
-                || fault.name.starts_with("publish")
-                || ["messages dropped", "reply lost", "command runs late", "failover", "wipe"]
-                    .contains(&fault.name);
-            concerns
-                && kind
-                && fault.from.ms < until.ms
-                && fault.until_ms + self.terms.heals_ms > from
-        });
-        if ill || change.node.is_none() {
-            return self.terms.lease_ms;
-        }
-        3 * self.terms.poll_ms + self.terms.late_ms + self.terms.hard_ms + self.terms.poll_ms / 10
+        let lives = issuer.is_some_and(|life| life.died.is_none());
+        applied.lost.is_none() || lives || !self.excuses.holds(Excuse::IssuerDied)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::excuse::Excuses;
 use super::{Judge, Terms};
 use crate::history::{At, Call, Deed, Log, Said};
 
@@ -17,6 +18,7 @@ pub(crate) fn staleness(log: &Log, terms: &Terms) -> u64 {
         barriers: Vec::new(),
         known: Vec::new(),
         found: Vec::new(),
+        excuses: Excuses::default(),
     };
     let acknowledged = log.calls.iter().enumerate().filter(|(_, call)| call.said == Said::Done);
     let mut writes: Vec<_> =

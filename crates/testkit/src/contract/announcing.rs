@@ -1,5 +1,9 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use crinkle_core::SystemClock;
 use crinkle_core::backplane::{Backplane, Subscription, message};
-use crinkle_core::l2::{Announce, L2};
+use crinkle_core::l2::{Announce, Deadline, L2};
 use crinkle_core::protocol::ledger::{Advance, Removal, Strength, Target};
 use crinkle_core::protocol::record::Put;
 use crinkle_core::protocol::{Epoch, Nonce, PublisherId, TagHash, Version};
@@ -32,7 +36,8 @@ async fn records<S: L2 + ?Sized>(
     let stored = store.put(&key, Version(3), value(4, "put"), say("put")).await.expect("put");
     assert_eq!(stored, Put::Stored, "a put replaces the version it expects");
     assert_eq!(next(heard).await, "put", "a put that stores announces");
-    let late = store.set(&key, value(5, "late"), Some(0), say("late")).await;
+    let over = Some(Deadline::after(Arc::new(SystemClock), Duration::ZERO));
+    let late = store.set(&key, value(5, "late"), over, say("late")).await;
     late.expect_err("a set that came too late says so");
     assert_eq!(next(heard).await, "late", "a set that came too late announces its removal");
     store.expire(&key, Version(6), say("expire")).await.expect("expire");

@@ -16,7 +16,12 @@ async fn hears_itself<B: Backplane + ?Sized>(bus: &B) {
     bus.publish(&channel, Bytes::from_static(b"before")).await.expect("publishing to nobody");
     let mut heard = bus.subscribe(std::slice::from_ref(&channel)).await.expect("subscribing");
     bus.publish(&channel, Bytes::from_static(b"after")).await.expect("publishing");
-    assert_eq!(next(&mut *heard).await, "after", "what is published after subscribing arrives");
+    // Between the servers of a cluster, a message may be on its way for longer than subscribing takes.
+    let mut first = next(&mut *heard).await;
+    if first == "before" {
+        first = next(&mut *heard).await;
+    }
+    assert_eq!(first, "after", "what is published after subscribing arrives");
 }
 
 async fn keeps_bytes_and_order<B: Backplane + ?Sized>(bus: &B) {

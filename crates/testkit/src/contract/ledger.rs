@@ -12,6 +12,7 @@ pub(super) async fn check<S: L2 + ?Sized>(store: &S, prefix: &str) {
     let key = |what| fresh(prefix, what);
     numbers(store, &key("numbers")).await;
     begins(store, &key("begins")).await;
+    tells_how_far_it_is(store, &key("frontier")).await;
     tells_what_is_new(store, &key("delta")).await;
     notices_lost_history(store, &key("lost")).await;
     pages(store, &key("pages")).await;
@@ -69,6 +70,21 @@ async fn begins<S: L2 + ?Sized>(store: &S, ledger: &str) {
     let begun = sync(store, ledger, begun).await;
     let fresh = (Standing::NewEpoch, Epoch(6));
     assert_eq!((begun.standing, begun.epoch), fresh, "numbers hours ahead begin a new epoch");
+}
+
+/// A store may leave this to SYNC; what it says must be true.
+async fn tells_how_far_it_is<S: L2 + ?Sized>(store: &S, ledger: &str) {
+    let none = store.frontier(ledger, EPOCH).await.expect("a healthy store");
+    assert_eq!(none, None, "where there is no ledger, there is no number");
+    let first = advance(store, ledger, removal(1, &[1])).await;
+    let told = store.frontier(ledger, EPOCH).await.expect("a healthy store");
+    assert!(told.is_none_or(|told| told == first.seq), "the last number issued: {told:?}");
+    let foreign = store.frontier(ledger, Epoch(9)).await.expect("a healthy store");
+    assert_eq!(foreign, None, "another epoch has other numbers");
+    let ahead = first.seq + 60_000_000;
+    let lifted = sync(store, ledger, ask(Some(EPOCH), ahead, None)).await.frontier;
+    let told = store.frontier(ledger, EPOCH).await.expect("a healthy store");
+    assert!(told.is_none_or(|told| told == lifted), "or lifted to: {told:?}");
 }
 
 async fn tells_what_is_new<S: L2 + ?Sized>(store: &S, ledger: &str) {

@@ -18,10 +18,13 @@
 mod announcing;
 mod backplane;
 mod cas;
+mod codec;
 mod keys;
 mod ledger;
 mod races;
 mod records;
+
+pub use codec::codec;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -141,6 +144,7 @@ fn envelope(version: u64, payload: &str, logical_ms: u64) -> Envelope<'_> {
         etag: None,
         last_modified: None,
         took_us: 0,
+        displaced: false,
         tags: vec!["tag"],
         payload: payload.as_bytes(),
     }

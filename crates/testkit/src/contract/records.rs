@@ -1,7 +1,9 @@
+use std::sync::Arc;
 use std::time::Duration;
 
+use crinkle_core::SystemClock;
 use crinkle_core::l2::record::{self, Envelope};
-use crinkle_core::l2::{Found, L2, Read, Record};
+use crinkle_core::l2::{Deadline, Found, L2, L2ErrorKind, Read, Record};
 use crinkle_core::protocol::Version;
 use crinkle_core::protocol::record::{Head, Lease, LeaseAsk, Put};
 
@@ -193,10 +195,13 @@ async fn renews<S: L2 + ?Sized>(store: &S, key: &str) {
 }
 
 async fn comes_late<S: L2 + ?Sized>(store: &S, key: &str) {
-    store.set(key, value(1, "in time"), Some(u64::MAX), None).await.expect("set");
+    let within = |limit| Some(Deadline::after(Arc::new(SystemClock), limit));
+    let in_time = within(Duration::from_secs(60));
+    store.set(key, value(1, "in time"), in_time, None).await.expect("set");
     assert_eq!(version(store, key).await, 1, "a set that is in time stores");
-    let late = store.set(key, value(2, "late"), Some(1), None).await;
-    late.expect_err("a set that came too late says so");
+    let late = store.set(key, value(2, "late"), within(Duration::ZERO), None).await;
+    let late = late.expect_err("a set that came too late says so");
+    assert_eq!(late.kind(), L2ErrorKind::Late, "a set that came too late is no outage");
     let read = read(store, key, None).await;
     assert_eq!(read.found, None, "a set that was stuck on its way removes the record instead");
 }

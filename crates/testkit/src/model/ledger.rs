@@ -93,6 +93,8 @@ pub struct State {
     pub(super) flushes: u8,
     pub(super) epochs: u64,
     pub(super) nonces: u64,
+    /// How many of them were for another attempt.
+    pub(super) resent: u64,
     /// Whether no server has ever issued a number that a node had passed.
     pub(super) monotonic: bool,
     pub(super) bad: Option<&'static str>,
@@ -142,6 +144,7 @@ pub enum Sabotage {
     IgnoreSuspect,
     SoftForHard,
     NoFold,
+    NonceSentTwice,
 }
 
 /// A configuration.
@@ -234,7 +237,7 @@ impl Ledger {
         state.monotonic
             || state.nodes.iter().all(|node| {
                 node.synced
-                    && node.replica.pending().is_empty()
+                    && node.replica.pending().len() == 0
                     && node.reply.is_none()
                     && node.queue.is_empty()
             })
@@ -275,14 +278,14 @@ impl Ledger {
 impl Hash for State {
     fn hash<H: Hasher>(&self, to: &mut H) {
         let Self { source, now, issued, server, copy, nodes, ghosts, step, has_loaded, .. } = self;
-        let Self { drops, failovers, flushes, nonces, monotonic, bad, .. } = self;
+        let Self { drops, failovers, flushes, nonces, resent, monotonic, bad, .. } = self;
         // The first removal is always of node 0.
         let views = if *step > 0 { &[0, 1][..] } else { &[0] };
         same::hash(to, views, |first, names| {
             (server, copy, &nodes[first], &nodes[1 - first]).hash(names);
             names.unordered(ghosts.iter().map(|(nonce, ghost)| (nonce.0, ghost)));
             (source, now, issued, step, has_loaded, drops, failovers, flushes).hash(names);
-            (nonces, monotonic, bad).hash(names);
+            (nonces, resent, monotonic, bad).hash(names);
         });
     }
 }
@@ -320,7 +323,7 @@ impl Node {
         self.replica.take_changed();
         self.synced &= !monotonic;
         // Origins are compared with what is pending, and with what will be, which is later than all.
-        if self.replica.pending().is_empty() {
+        if self.replica.pending().len() == 0 {
             self.generation = 0;
             let flying = self.flight.iter_mut().map(|flight| &mut flight.entry);
             flying.chain(&mut self.l1).for_each(|entry| entry.origin = 0);
@@ -366,8 +369,8 @@ impl Model for Ledger {
         let mut state = last.clone();
         self.step(&mut state, action);
         state.forget();
-        let pruned =
-            state.nonces > self.max_nonces || state.nodes.iter().any(|node| node.queue.len() > 2);
+        let pruned = state.nonces > self.max_nonces + state.resent
+            || state.nodes.iter().any(|node| node.queue.len() > 2);
         (!pruned).then_some(state)
     }
 

@@ -146,7 +146,34 @@ fn large(both: Ledger, issuer: Ledger, peer: Ledger) -> Vec<(&'static str, Ledge
             "Z two tags, slow SYNC, reordering, two losses",
             Ledger { script: tags, slow_sync: true, reorder: true, drops: 2, page: 1, ..peer },
         ),
+        ("M three removals, two losses, a failover, clock behind, replicas only", resent()),
+        (
+            "N two tags, a loss, two failovers, clock behind, replicas only",
+            Ledger {
+                script: tags,
+                drops: 1,
+                failovers: 2,
+                clock_ahead: false,
+                max_nonces: 4,
+                loaders: [false, false],
+                ..both
+            },
+        ),
     ]
+}
+
+/// Two removals are lost by a failover, one of them without a reply; a third is made, then the one without a
+/// reply is sent again.
+fn resent() -> Ledger {
+    Ledger {
+        script: &[HARD, NOISE, NOISE],
+        drops: 2,
+        failovers: 1,
+        clock_ahead: false,
+        max_nonces: 4,
+        loaders: [false, false],
+        ..Ledger::base(&[HARD])
+    }
 }
 
 fn sabotaged() -> Vec<(Sabotage, Ledger)> {
@@ -167,5 +194,6 @@ fn sabotaged() -> Vec<(Sabotage, Ledger)> {
         (Sabotage::IgnoreSuspect, Ledger { flushes: 1, ..one }),
         (Sabotage::SoftForHard, one),
         (Sabotage::NoFold, Ledger { cap: 0, drops: 1, ..one }),
+        (Sabotage::NonceSentTwice, resent()),
     ]
 }

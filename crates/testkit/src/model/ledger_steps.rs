@@ -33,6 +33,7 @@ impl Ledger {
             flushes: self.flushes,
             epochs: 1,
             nonces: 1,
+            resent: 0,
             monotonic: true,
             bad: None,
         };
@@ -72,7 +73,7 @@ impl Ledger {
             if state.drops > 0 {
                 actions.push(Action::LoseReply(i));
             }
-        } else if !node.replica.pending().is_empty() && !node.replica.is_suspect() {
+        } else if node.replica.pending().len() > 0 && !node.replica.is_suspect() {
             actions.push(Action::Advance(i));
         }
         if !node.queue.is_empty() {
@@ -122,7 +123,9 @@ impl Ledger {
             }
             Action::LoseReply(i) => {
                 state.drops -= 1;
-                state.node(i).reply = None;
+                if let Some((removal, _)) = state.node(i).reply.take() {
+                    self.resend(state, i, removal.nonce);
+                }
             }
             Action::Deliver(i) => {
                 let (epoch, item) = state.node(i).queue.remove(0);
@@ -184,7 +187,7 @@ impl Ledger {
     }
 
     pub(super) fn advance(&self, state: &mut State, i: usize) {
-        let Some(removal) = state.nodes[i].replica.pending().first().map(|p| p.removal.clone())
+        let Some(removal) = state.nodes[i].replica.pending().next().map(|p| p.removal.clone())
         else {
             return;
         };
@@ -195,6 +198,23 @@ impl Ledger {
         if !state.monotonic {
             state.doubt();
         }
+    }
+
+    /// Another attempt at a removal, whose reply was lost, will carry a new nonce.
+    fn resend(&self, state: &mut State, i: usize, lost: Nonce) {
+        let unsent = nonce(state);
+        if self.sabotage == Sabotage::NonceSentTwice
+            || state.node(i).replica.resend(lost, unsent).is_none()
+        {
+            return;
+        }
+        state.nonces += 1;
+        state.resent += 1;
+        let ghosts = Arc::make_mut(&mut state.ghosts);
+        if let Some(ghost) = ghosts.get(&lost).copied() {
+            ghosts.insert(unsent, ghost);
+        }
+        state.node(i).known.insert(unsent);
     }
 
     fn hear(&self, state: &mut State, i: usize, source: Source, mut item: Item) {

@@ -90,7 +90,7 @@ impl Ledger {
             for i in 0..2 {
                 self.sync(&mut state, i);
                 for _ in 0..MAX_ROUNDS {
-                    if state.nodes[i].replica.pending().is_empty() {
+                    if state.nodes[i].replica.pending().len() == 0 {
                         break;
                     }
                     self.advance(&mut state, i);

@@ -4,136 +4,55 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crinkle_core::{Cached, EntryOptions, Error, ErrorKind, Reach, Receipt, Source};
+use futures_util::future::BoxFuture;
 use rand::Rng;
 use rand::rngs::StdRng;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use super::plan::options;
-use super::source::{Run, batch, factory, run, tags};
+use super::plan::{Chosen, chosen};
+use super::source::{Run, batch, factory, tags};
+pub(super) use super::wish::Wish;
+use super::wish::wish;
 use super::world::{CALL, Node, World, name, read_value, write_value};
-use crate::history::{Answer, Outcome, Said, Scope, What};
-
-/// What a caller wants.
-#[derive(Clone, Debug)]
-pub(super) enum Wish {
-    Load {
-        key: u8,
-        run: Run,
-    },
-    LoadMany {
-        keys: Vec<u8>,
-        run: Run,
-    },
-    Get {
-        key: u8,
-        stale: bool,
-    },
-    GetMany {
-        keys: Vec<u8>,
-    },
-    /// As a type that nothing is stored as.
-    GetOther {
-        key: u8,
-    },
-    /// Once everything has healed.
-    LastLook {
-        key: u8,
-    },
-    Set {
-        keys: Vec<u8>,
-    },
-    Remove {
-        keys: Vec<u8>,
-    },
-    Expire {
-        key: u8,
-    },
-    RemoveTags {
-        tags: u8,
-    },
-    ExpireTag {
-        tag: u8,
-    },
-    Clear {
-        hard: bool,
-    },
-}
-
-/// A random wish.
-pub(super) fn wish(rng: &mut StdRng, keys: u8) -> Wish {
-    let key = rng.random_range(0..keys);
-    let several = |rng: &mut StdRng| {
-        let from = rng.random_range(0..keys);
-        (from..keys).collect::<Vec<_>>()
-    };
-    match rng.random_range(0..100) {
-        0..46 => Wish::Load { key, run: run(rng) },
-        46..56 => Wish::Get { key, stale: rng.random_bool(0.5) },
-        56..60 => Wish::LoadMany { keys: several(rng), run: run(rng) },
-        60..62 => Wish::GetMany { keys: several(rng) },
-        62..63 => Wish::GetOther { key },
-        63..71 => Wish::Remove { keys: vec![key] },
-        71..80 => Wish::Set { keys: vec![key] },
-        80..84 => Wish::Expire { key },
-        84..93 => Wish::RemoveTags { tags: 1 << rng.random_range(0..3_u8) },
-        93..94 => Wish::RemoveTags { tags: rng.random_range(1..8) },
-        94..96 => Wish::ExpireTag { tag: 1 << rng.random_range(0..3_u8) },
-        96..97 => Wish::Clear { hard: false },
-        97..98 => Wish::Clear { hard: true },
-        98..99 => Wish::Set { keys: several(rng) },
-        _ => Wish::Remove { keys: several(rng) },
-    }
-}
-
-impl Wish {
-    fn what(&self) -> What {
-        match self {
-            Self::Load { .. } | Self::LoadMany { .. } => What::Load,
-            Self::Get { .. } | Self::GetMany { .. } | Self::GetOther { .. } => What::Get,
-            Self::LastLook { .. } => What::LastLook,
-            Self::Set { .. } => What::Set(usize::MAX),
-            Self::Remove { .. } | Self::RemoveTags { .. } | Self::Clear { hard: true } => {
-                What::Invalidate { hard: true }
-            }
-            Self::Expire { .. } | Self::ExpireTag { .. } | Self::Clear { hard: false } => {
-                What::Invalidate { hard: false }
-            }
-        }
-    }
-
-    fn scopes(&self) -> Vec<Scope> {
-        match self {
-            Self::Load { key, .. }
-            | Self::Get { key, .. }
-            | Self::GetOther { key }
-            | Self::LastLook { key }
-            | Self::Expire { key } => vec![Scope::Key(*key)],
-            Self::LoadMany { keys, .. }
-            | Self::GetMany { keys }
-            | Self::Set { keys }
-            | Self::Remove { keys } => keys.iter().map(|key| Scope::Key(*key)).collect(),
-            Self::RemoveTags { tags } => vec![Scope::Tags(*tags)],
-            Self::ExpireTag { tag } => vec![Scope::Tags(*tag)],
-            Self::Clear { .. } => vec![Scope::All],
-        }
-    }
-
-    fn writes(&self) -> bool {
-        matches!(self.what(), What::Set(_) | What::Invalidate { .. })
-    }
-}
+use crate::history::{Answer, Heard, Outcome, Said, Scope, What};
 
 /// A caller with a task of its own.
 pub(super) fn spawn(
     world: Arc<World>,
     node: Arc<Node>,
     wish: Wish,
-    options: EntryOptions,
+    options: impl Into<Chosen>,
     gives_up: Option<u64>,
 ) -> JoinHandle<usize> {
     // Large, and moved several times on its way into a task.
+    let options: Chosen = options.into();
     tokio::spawn(Box::pin(grant(world, node, wish, options, gives_up)))
+}
+
+/// A call within a factory; if that is dropped, so is the call.
+pub(super) fn nested(
+    world: Arc<World>,
+    node: Arc<Node>,
+    wish: Wish,
+    options: Chosen,
+) -> BoxFuture<'static, usize> {
+    Box::pin(grant(world, node, wish, options, None))
+}
+
+/// Ends a call that is dropped.
+struct Ends<'a> {
+    world: &'a World,
+    call: usize,
+}
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        let call = self.world.log.lock().calls.get(self.call).map(|call| call.outcome);
+        if call == Some(Outcome::Open) {
+            self.world.end_call(self.call, Outcome::Cancelled);
+        }
+    }
 }
 
 /// Makes a wish come true on a node, and writes down what came of it. A caller may give up.
@@ -141,12 +60,12 @@ pub(super) async fn grant(
     world: Arc<World>,
     node: Arc<Node>,
     wish: Wish,
-    options: EntryOptions,
+    options: impl Into<Chosen>,
     gives_up: Option<u64>,
 ) -> usize {
     if wish.writes() {
         // First the source, then the cache.
-        for scope in wish.scopes() {
+        for scope in wish.scopes().into_iter().chain(wish.beside()) {
             for key in 0..world.plan.keys {
                 let tagged =
                     matches!(scope, Scope::Tags(t) if t & world.plan.tags[usize::from(key)] != 0);
@@ -157,6 +76,14 @@ pub(super) async fn grant(
         }
     }
     let call = world.begin_call(node.id, wish.what(), wish.scopes());
+    if let Some(tags) = wish.beside() {
+        let companion = world.begin_call(node.id, wish.what(), vec![tags]);
+        world.log.lock().companions.insert(call, companion);
+    }
+    let _ends = Ends { world: &world, call };
+    let Chosen { options, allows } = options.into();
+    let options = node.pace.limits(options);
+    world.log.lock().calls[call].allows = allows;
     let mut down = node.link.down.subscribe();
     let work = CALL.scope(call, Box::pin(perform(&world, &node, call, wish, options)));
     let limited = async {
@@ -172,7 +99,11 @@ pub(super) async fn grant(
             None => Outcome::Cancelled,
             Some(Ok(())) => Outcome::Done,
             Some(Err(error)) => {
-                world.log.lock().calls[call].error = format!("{:?}", error.kind());
+                let mut log = world.log.lock();
+                let companion = log.companions.get(&call).copied();
+                for part in [Some(call), companion].into_iter().flatten() {
+                    log.calls[part].error = format!("{:?}", error.kind());
+                }
                 Outcome::Failed
             }
         },
@@ -215,6 +146,11 @@ async fn perform(
                 cached.iter().for_each(|cached| answered(world, call, key, cached));
             }
         }
+        Wish::Strict { key, run } => {
+            let options = options.strict(true);
+            Box::pin(perform(world, node, call, plain(key, run), options)).await?;
+        }
+        Wish::After => after(world, node).await,
         Wish::GetOther { key } => get_other(world, node, key).await?,
         Wish::LastLook { key } => {
             let got = cache.get::<String>(name(key)).await?;
@@ -228,18 +164,62 @@ async fn perform(
             };
             said(world, call, receipt);
         }
+        Wish::RemoveAndTags { keys, tags: bits } => {
+            remove_and_tags(world, node, call, &keys, bits).await?;
+        }
         Wish::Expire { key } => said(world, call, cache.expire(name(key)).await?),
         Wish::RemoveTags { tags: bits } => {
             said(world, call, cache.remove_by_tags(tags(bits)).await?);
         }
-        Wish::ExpireTag { tag } => {
-            let tag = tags(tag)[0];
-            said(world, call, cache.expire_by_tag(tag).await?);
-        }
+        Wish::ExpireTag { tag } => said(world, call, cache.expire_by_tag(tags(tag)[0]).await?),
         Wish::Clear { hard: true } => said(world, call, cache.clear_hard().await?),
         Wish::Clear { hard: false } => said(world, call, cache.clear().await?),
     }
     Ok(())
+}
+
+async fn remove_and_tags(
+    world: &World,
+    node: &Node,
+    call: usize,
+    keys: &[u8],
+    bits: u8,
+) -> Result<(), Error> {
+    world.log.lock().count("keys and tags");
+    let receipt = match keys {
+        [key] => node.cache.remove(name(*key)).and_tags(tags(bits)).await?,
+        _ => {
+            let names = keys.iter().map(|key| name(*key));
+            node.cache.remove_many(names).and_tags(tags(bits)).await?
+        }
+    };
+    said_of_both(world, call, receipt);
+    Ok(())
+}
+
+/// The same, not strict.
+fn plain(key: u8, run: Option<Run>) -> Wish {
+    match run {
+        Some(run) => Wish::Load { key, run },
+        None => Wish::Get { key, stale: false },
+    }
+}
+
+/// Waits for the newest removal that anybody has a token of; who has waited knows of it.
+async fn after(world: &World, node: &Node) {
+    let Some(token) = *world.token.lock() else { return };
+    let Ok(()) = node.cache.after(token).await else { return };
+    let at = world.at();
+    let mut log = world.log.lock();
+    let number = u128::from_be_bytes(token.to_bytes());
+    let [epoch, seq] =
+        [number >> 64, number & u128::from(u64::MAX)].map(|n| u64::try_from(n).unwrap_or(0));
+    let numbered = log.numbers.get(&(epoch, seq)).copied();
+    // Nothing is promised of a token whose removal a failover took back.
+    if let Some(applied) = numbered.filter(|at| log.applied[*at].lost.is_none()) {
+        log.count("token");
+        log.heard.push(Heard { node: node.id, applied, at });
+    }
 }
 
 /// **S12**: nothing is ever answered as another type than it was stored as.
@@ -285,6 +265,25 @@ async fn set(
 }
 
 fn said(world: &World, call: usize, receipt: Receipt) {
+    if let Some(token) = receipt.barrier() {
+        *world.token.lock() = Some(token);
+    }
+    note(world, call, receipt);
+}
+
+fn said_of_both(world: &World, call: usize, receipt: Receipt) {
+    if let Some(token) = receipt.barrier() {
+        *world.token.lock() = Some(token);
+    }
+    let tags = world.log.lock().companions.get(&call).copied().unwrap_or(call);
+    for (part, receipt) in [(call, receipt.keys_part()), (tags, receipt.tags_part())] {
+        if let Some(receipt) = receipt {
+            note(world, part, receipt);
+        }
+    }
+}
+
+fn note(world: &World, call: usize, receipt: Receipt) {
     let call = &mut world.log.lock().calls[call];
     call.has_barrier = receipt.barrier().is_some();
     call.said = match receipt.l2() {
@@ -314,6 +313,9 @@ fn answered(world: &World, call: usize, key: u8, cached: &Cached<String>) {
 /// Callers, one after the other, each on a task of its own.
 pub(super) async fn act(world: Arc<World>) -> Vec<JoinHandle<usize>> {
     let mut rng = super::plan::rng(world.plan.seed, 2);
+    // Of its own, so that the other calls stay what they were.
+    let mut newer = super::plan::rng(world.plan.seed, 11);
+    let together = |rng: &mut StdRng| world.plan.switches.together && rng.random_bool(0.3);
     let mut callers = Vec::with_capacity(world.plan.ops);
     for at in 0..world.plan.ops {
         if world.plan.ends_deaf && at + 3 == world.plan.ops {
@@ -329,9 +331,14 @@ pub(super) async fn act(world: Arc<World>) -> Vec<JoinHandle<usize>> {
         };
         sleep(Duration::from_millis(pause)).await;
         let node = world.node(rng.random_range(0..world.plan.nodes));
-        let wish = wish(&mut rng, world.plan.keys);
+        let wish = match wish(&mut rng, world.plan.keys) {
+            Wish::Remove { keys } if together(&mut newer) => {
+                Wish::RemoveAndTags { keys, tags: newer.random_range(1..8) }
+            }
+            wish => wish,
+        };
         let gives_up = rng.random_bool(0.08).then(|| rng.random_range(0..60));
-        let options = options(&mut rng);
+        let options = chosen(&mut rng);
         callers.push(spawn(Arc::clone(&world), node, wish, options, gives_up));
     }
     callers

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use crinkle_core::backplane::message::{self, Body, KeyOp, Message};
+use crinkle_core::backplane::message::{self, Body, KeyOp};
 use crinkle_core::backplane::{Backplane, BackplaneError, Incoming, Subscription};
 use crinkle_core::l2::BusId;
 use crinkle_core::protocol::KeyHash;
@@ -16,6 +16,7 @@ use tokio::sync::futures::OwnedNotified;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::plan::{KEYS, LATE_MESSAGE_MS, PROBES};
+use super::wire::Wire;
 use super::world::{Link, World};
 use crate::history::{Deed, Heard, Log};
 
@@ -47,28 +48,29 @@ impl SimBus {
     }
 
     /// Notes which change a message tells of that the store did not send itself.
-    fn note(&self, bytes: &Bytes) {
+    fn note(&self, bytes: &Bytes, sent: &Bytes) {
         let Some(message) = message::decode(bytes) else { return };
         let mut log = self.world.log.lock();
-        if let Some(applied) = applied_by(&log, self.link.node, &message) {
+        if let Some(applied) = applied_by(&log, self.link.node, &message.body) {
             log.applied[applied].told = true;
-            log.told_by.insert(bytes.clone(), applied);
+            log.told_by.insert(sent.clone(), applied);
         }
     }
 }
 
 /// Whether it is a heartbeat to oneself.
 fn is_own(incoming: &Incoming) -> bool {
-    let Incoming::Message(bytes) = incoming else { return false };
-    let body = message::decode(bytes).map(|message| message.body);
+    let Incoming::Message(bytes) = Wire::Next.takes(incoming.clone()) else { return false };
+    let body = message::decode(&bytes).map(|message| message.body);
     matches!(body, Some(Body::Heartbeat { beat, .. }) if beat != 0)
 }
 
-/// The oldest such change that nobody was told of: of two writes at a time either may be told of first.
-fn applied_by(log: &Log, node: usize, message: &Message) -> Option<usize> {
-    match &message.body {
+/// Which change that is. What was stored is known by its version, for of two writes at a time either may be
+/// told of first. Removals have none: the oldest that nobody was told of, since each has the same effect.
+fn applied_by(log: &Log, node: usize, body: &Body) -> Option<usize> {
+    match body {
         Body::Removal { epoch, item } => log.numbers.get(&(epoch.0, item.seq)).copied(),
-        Body::Key { op, key, .. } => {
+        Body::Key { op, key, version, .. } => {
             let name = KEYS.iter().chain(&PROBES).position(|name| KeyHash::of(name) == *key)?;
             let name = u8::try_from(name).ok();
             log.applied.iter().position(|applied| {
@@ -78,7 +80,9 @@ fn applied_by(log: &Log, node: usize, message: &Message) -> Option<usize> {
                     KeyOp::Expired => applied.deed == Deed::Expire,
                     _ => false,
                 };
-                same && !applied.told && applied.node == Some(node) && applied.key == name
+                let version = applied.version.is_none_or(|of| of == version.0);
+                let mine = applied.node == Some(node) && applied.key == name;
+                same && version && !applied.told && mine
             })
         }
         _ => None,
@@ -93,10 +97,12 @@ impl Backplane for SimBus {
 
     async fn publish(&self, channel: &str, bytes: Bytes) -> Result<(), BackplaneError> {
         let now = self.world.ms();
-        let (fails, hangs) = {
+        let (fails, hangs, swallows, arrives) = {
             let trouble = self.link.trouble.lock();
-            (trouble.publish_fails > now, trouble.publish_hangs > now)
+            let (fails, hangs) = (trouble.publish_fails > now, trouble.publish_hangs > now);
+            (fails, hangs, trouble.swallows > now, trouble.arrives)
         };
+        let hangs = hangs || (swallows && !arrives);
         if hangs || *self.link.down.borrow() {
             std::future::pending::<()>().await;
         }
@@ -107,8 +113,14 @@ impl Backplane for SimBus {
         if delay > 4 {
             sleep(Duration::from_millis(delay)).await;
         }
-        self.note(&bytes);
-        self.world.bus.publish(channel, bytes).await
+        let sent = self.link.wire.sends(bytes.clone());
+        self.note(&bytes, &sent);
+        self.link.publishes(&self.world, &sent);
+        let published = self.world.bus.publish(channel, sent).await;
+        if swallows {
+            std::future::pending::<()>().await;
+        }
+        published
     }
 
     async fn subscribe(
@@ -116,8 +128,15 @@ impl Backplane for SimBus {
         channels: &[String],
     ) -> Result<Box<dyn Subscription>, BackplaneError> {
         let now = self.world.ms();
-        if self.link.trouble.lock().refuses > now {
+        let (refuses, swallows) = {
+            let trouble = self.link.trouble.lock();
+            (trouble.refuses > now, trouble.swallows > now)
+        };
+        if refuses {
             return Err(BackplaneError::new("the plan says so"));
+        }
+        if swallows {
+            std::future::pending::<()>().await;
         }
         let inner = self.world.bus.subscribe(channels).await?;
         let life = self.link.trouble.lock().life;
@@ -136,9 +155,15 @@ impl SimSubscription {
         let (now, ms) = (Instant::now(), self.world.ms());
         let (mute, drops, repeats, reorders) = {
             let trouble = self.link.trouble.lock();
-            let mute = trouble.mute > ms || (trouble.hears_itself > ms && !is_own(&incoming));
+            let mute = trouble.mute > ms || trouble.swallows > ms;
+            let mute = mute || (trouble.hears_itself > ms && !is_own(&incoming));
             (mute, trouble.drops > ms, trouble.repeats > ms, trouble.reorders > ms)
         };
+        let heard = match &incoming {
+            Incoming::Message(bytes) => self.link.hears(&self.world, bytes),
+            _ => true,
+        };
+        let mute = mute || !heard;
         let (lost, late, usual) = {
             let mut rng = self.link.rng.lock();
             let lost = drops && rng.random_bool(0.5);
@@ -170,12 +195,16 @@ impl SimSubscription {
         let incoming = first.remove();
         if let Incoming::Message(bytes) = &incoming {
             let applied = self.world.log.lock().told_by.get(bytes).copied();
-            if let Some(applied) = applied {
+            let understands = self.link.wire.understands(bytes);
+            if !understands {
+                self.world.log.lock().count("message of the next version");
+            }
+            if let Some(applied) = applied.filter(|_| understands) {
                 let at = self.world.at();
                 self.world.log.lock().heard.push(Heard { node: self.link.node, applied, at });
             }
         }
-        Some(incoming)
+        Some(self.link.wire.takes(incoming))
     }
 
     /// What the plan has in store for it: the end of the subscription, or something that nobody sent.
@@ -228,5 +257,43 @@ impl Subscription for SimSubscription {
                 () = arrives => {}
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::Applied;
+    use crinkle_core::protocol::Version;
+
+    /// Two `set`s of one node overlap, and the second is told of first: a message is of the write whose
+    /// version it carries, not of the oldest that nobody was told of.
+    #[test]
+    fn a_message_is_of_the_write_whose_version_it_carries() {
+        let mut log = Log::default();
+        for version in [11, 12] {
+            let at = log.at(5779);
+            let (sent, not_before) = (at.order, at.order);
+            log.applied.push(Applied {
+                at,
+                sent,
+                not_before,
+                sure: true,
+                node: Some(1),
+                key: Some(0),
+                deed: Deed::Set(0),
+                call: None,
+                version: Some(version),
+                stamp: None,
+                told: false,
+                lost: None,
+            });
+        }
+        let of = |version| {
+            let key = KeyHash::of(KEYS[0]);
+            Body::Key { op: KeyOp::Written, version: Version(version), key }
+        };
+        let places = [12, 11, 13].map(|version| applied_by(&log, 1, &of(version)));
+        assert_eq!(places, [Some(1), Some(0), None]);
     }
 }

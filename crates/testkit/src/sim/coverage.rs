@@ -48,6 +48,10 @@ const EXPECTED: &[&str] = &[
     "junk record",
     "record evicted",
     "failover",
+    "L2 demoted",
+    "keys and tags",
+    "READONLY",
+    "read of a demoted server",
     "wipe",
     "ledger lost",
     "restart",
@@ -78,6 +82,13 @@ const EXPECTED: &[&str] = &[
     "confirmed",
     "panicked",
     "cancelled",
+    "several servers",
+    "quiet tag lost",
+    "read after reconnect",
+    "L2 swallows",
+    "replica read",
+    "nested",
+    "message of the next version",
 ];
 
 /// Counts by name.
@@ -285,7 +296,7 @@ fn change_races(
     let unheard =
         || in_force(&faults.disconnects, change, None) || in_force(&faults.deaf, change, None);
     add("T5", clears && unheard());
-    add("T10", barrier && plan.max_lifetime.as_secs() < 60 && change.at.ms > 5000);
+    add("T10", barrier && plan.max_lifetime().as_secs() < 60 && change.at.ms > 5000);
     add("T12", change.key.is_some() && in_force(&faults.disconnects, change, None));
     add("T13", matches!(change.deed, Deed::Wipe | Deed::LedgerLost));
     add("T14", barrier && change.lost.is_some());

@@ -9,22 +9,43 @@ use rand::rngs::StdRng;
 use tokio::time::sleep;
 
 use super::actors::{Wish, grant, spawn};
+use super::demotion::leave_behind;
 use super::plan::Plan;
 use super::source::{Ends, Run};
 use super::trouble;
 use super::world::{Node, Sick, World};
 
-/// Plays one episode, or none. All was well before; nothing is afterwards.
+/// Writes of so long ago are no longer asserted again, in milliseconds.
+const REASSERTED_MS: u64 = 10_000;
+
+/// Plays one episode, or some. All was well before; nothing is afterwards.
 pub(super) async fn play(world: &Arc<World>) {
+    if world.plan.switches.episodes {
+        let mut rng = super::plan::rng(world.plan.seed, 7);
+        match rng.random_range(0..20) {
+            0 => between_subscriptions(world).await,
+            1..3 if world.plan.fails_over => lost_tag(world).await,
+            3..6 if world.plan.fails_over && world.plan.switches.readonly => {
+                left_behind(world).await
+            }
+            _ => {}
+        }
+    }
     let mut rng = super::plan::rng(world.plan.seed, 4);
     match rng.random_range(0..10) {
-        0..3 => two_removals(world, &mut rng).await,
+        0..2 => {
+            two_removals(world, &mut rng).await;
+            if !world.plan.fused {
+                unheard(world).await;
+            }
+        }
+        2 => deaf(world).await,
         3..6 if world.plan.fails_over => lost_removal(world, &mut rng).await,
         3..6 => answered_late(world, &mut rng).await,
         6..7 => cut_off(world).await,
         7..8 => unsure_set(world, &mut rng).await,
         8..9 if !world.plan.fused => back_by_then(world).await,
-        8..9 => {}
+        8..9 => late_read(world).await,
         _ => last_word(world).await,
     }
 }
@@ -76,12 +97,74 @@ async fn lost_removal(world: &Arc<World>, rng: &mut StdRng) {
     sleep(Duration::from_millis(60)).await;
     two.link.trouble.lock().mute = world.ms() + 400;
     world.fault("deaf", Some(two.id), 400);
-    let (snapshot, order) = (world.store.snapshot(), world.at().order);
+    let (snapshot, order) = (world.snapshot(), world.at().order);
     let by_tag = Wish::RemoveTags { tags: world.plan.tags[0] };
     let wish = if rng.random_bool(0.5) { by_tag } else { Wish::Remove { keys: vec![0] } };
     call(world, &one, wish, long()).await;
     sleep(Duration::from_millis(rng.random_range(0..60))).await;
     trouble::fail_over(world, snapshot, order);
+}
+
+/// A failover takes back the removal of a tag of which one node has not heard, long after anything else was
+/// written: nothing but the removal itself is asserted again.
+async fn lost_tag(world: &Arc<World>) {
+    let tagged = (0..world.plan.keys).find(|key| world.plan.tags[usize::from(*key)] != 0);
+    let Some(key) = tagged else { return };
+    sleep(Duration::from_millis(REASSERTED_MS + 2 * world.plan.poll_ms)).await;
+    world.log.lock().count("quiet tag lost");
+    let (one, two) = (world.node(0), world.node(1));
+    let run = Run { before: 0, after: 1, ends: Ends::Well, adds: 0 };
+    call(world, &two, Wish::Load { key, run }, long()).await;
+    sleep(Duration::from_millis(60)).await;
+    two.link.trouble.lock().mute = world.ms() + 400;
+    world.fault("deaf", Some(two.id), 400);
+    let (snapshot, order) = (world.snapshot(), world.at().order);
+    let tags = world.plan.tags[usize::from(key)];
+    call(world, &one, Wish::RemoveTags { tags }, long()).await;
+    trouble::fail_over(world, snapshot, order);
+}
+
+/// What a node's subscription missed, as it broke and was made again at once, is asked for as soon as it is there.
+async fn between_subscriptions(world: &Arc<World>) {
+    world.log.lock().count("read after reconnect");
+    let (one, two) = (world.node(0), world.node(1));
+    for _ in 0..3 {
+        call(world, &two, load(), long()).await;
+        sleep(Duration::from_millis(60)).await;
+        {
+            let mut trouble = two.link.trouble.lock();
+            trouble.life += 1;
+            trouble.refuses = world.ms() + 60;
+        }
+        world.fault("disconnect", Some(two.id), 60);
+        two.link.moved.notify_one();
+        sleep(Duration::from_millis(1)).await;
+        call(world, &one, Wish::Remove { keys: vec![0] }, long()).await;
+        for _ in 0..20 {
+            call(world, &two, get(), long()).await;
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+/// A failover leaves a node with the server that was the primary, where it subscribes anew and asks for what has
+/// changed on the other meanwhile.
+async fn left_behind(world: &Arc<World>) {
+    let (one, two) = (world.node(0), world.node(1));
+    for _ in 0..3 {
+        call(world, &two, load(), long()).await;
+        sleep(Duration::from_millis(60)).await;
+        leave_behind(world, &two, 400);
+        sleep(Duration::from_millis(30)).await;
+        call(world, &one, Wish::Remove { keys: vec![0] }, long()).await;
+        two.link.trouble.lock().life += 1;
+        two.link.moved.notify_one();
+        for _ in 0..20 {
+            call(world, &two, get(), long()).await;
+            sleep(Duration::from_millis(10)).await;
+        }
+        sleep(Duration::from_millis(400)).await;
+    }
 }
 
 /// A node misses the last message of another before a silence, and the first news of how many there were.
@@ -95,6 +178,56 @@ async fn last_word(world: &Arc<World>) {
     world.fault("messages dropped", Some(two.id), lasts);
     call(world, &one, Wish::Set { keys: vec![0] }, long()).await;
     sleep(Duration::from_millis(lasts)).await;
+}
+
+/// A node writes that cannot say so, while L2 takes it and the others are well.
+async fn unheard(world: &Arc<World>) {
+    let terms = world.plan.terms();
+    sleep(Duration::from_millis(terms.heals_ms + 2500)).await;
+    let (one, two) = (world.node(0), world.node(1));
+    call(world, &two, load(), long()).await;
+    let lasts = world.plan.lease_ms + 2000;
+    one.link.trouble.lock().publish_fails = world.ms() + lasts;
+    world.fault("publish fails", Some(one.id), lasts);
+    call(world, &one, Wish::Remove { keys: vec![0] }, long()).await;
+    let bound = 3 * terms.poll_ms + terms.late_ms + 3 * terms.hard_ms + terms.poll_ms / 10;
+    sleep(Duration::from_millis(bound + 20)).await;
+    call(world, &two, get(), long()).await;
+}
+
+/// A node hears nothing, and L2 is well: what changes meanwhile is known after three polls.
+async fn deaf(world: &Arc<World>) {
+    let (one, two) = (world.node(0), world.node(1));
+    call(world, &two, load(), long()).await;
+    sleep(Duration::from_millis(100)).await;
+    let terms = world.plan.terms();
+    let bound = 3 * terms.poll_ms + terms.late_ms + 3 * terms.hard_ms + terms.poll_ms / 10;
+    two.link.trouble.lock().mute = world.ms() + bound + 500;
+    world.fault("deaf", Some(two.id), bound + 500);
+    call(world, &one, Wish::Set { keys: vec![0] }, long()).await;
+    sleep(Duration::from_millis(bound + 20)).await;
+    call(world, &two, get(), long()).await;
+}
+
+/// The multi-read of a batch runs late: after its keys were read one by one, and one was removed.
+async fn late_read(world: &Arc<World>) {
+    let (one, two) = (world.node(0), world.node(1));
+    call(world, &two, Wish::Remove { keys: vec![0] }, long()).await;
+    sleep(Duration::from_millis(100)).await;
+    let hard = one.pace.hard_ms;
+    {
+        let mut trouble = one.link.trouble.lock();
+        trouble.sick = Some((Sick::RunsLateBy(hard + 150), world.ms() + 1));
+        trouble.mute = world.ms() + hard + 600;
+    }
+    world.fault("command runs late", Some(one.id), 1);
+    world.fault("deaf", Some(one.id), hard + 600);
+    let run = Run { before: 1, after: 300, ends: Ends::Well, adds: 0 };
+    let batch = Wish::LoadMany { keys: vec![0], run };
+    let caller = spawn(Arc::clone(world), Arc::clone(&one), batch, long(), None);
+    sleep(Duration::from_millis(hard + 80)).await;
+    call(world, &two, Wish::Remove { keys: vec![0] }, long()).await;
+    let _ = caller.await;
 }
 
 /// A node hears nothing and nobody, for longer than its coherence lease.

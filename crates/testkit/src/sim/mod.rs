@@ -9,20 +9,27 @@
 //! ```
 //! use crinkle_testkit::sim;
 //!
-//! let report = sim::run(sim::Job { first: 1, seeds: 2, bug: None });
-//! assert!(report.violations.is_empty(), "{}", sim::timeline(report.violations[0].seed));
+//! let report = sim::run(sim::Job { first: 1, seeds: 2, jobs: None, switches: sim::Switches::ON, bug: None });
+//! assert!(report.violations.is_empty(), "{}", sim::timeline(report.violations[0].seed, sim::Switches::ON));
 //! ```
 
 mod actors;
 mod bus;
 mod coverage;
+mod demotion;
 mod episodes;
 mod finale;
+mod pace;
 mod plan;
+mod replica;
+mod scribe;
 mod source;
 mod store;
+mod switches;
 mod timeline;
 mod trouble;
+mod wire;
+mod wish;
 mod world;
 
 use std::collections::BTreeMap;
@@ -43,6 +50,13 @@ pub(crate) use plan::{HARD_MS, KEYS as ODD_KEYS, Plan as SimPlan, TAGS, options,
 pub(crate) use source::{Ends, PLANNED, Run, run as draw_run, tags};
 
 pub use coverage::Coverage;
+pub use switches::Switches;
+
+/// Every reason for which the judge lets something pass, whether it was used or not.
+pub fn excuses() -> impl Iterator<Item = &'static str> {
+    check::Excuse::ALL.iter().map(|excuse| excuse.name())
+}
+
 pub(crate) use timeline::story;
 pub use timeline::{timeline, timeline_with};
 
@@ -54,6 +68,10 @@ pub struct Job {
     pub first: u64,
     /// How many, one after the other.
     pub seeds: u64,
+    /// How many threads simulate; `None` for one on every core.
+    pub jobs: Option<usize>,
+    /// What is on.
+    pub switches: Switches,
     /// The bug to plant; the job ends with the first violation.
     pub bug: Option<Sabotage>,
 }
@@ -82,6 +100,8 @@ pub struct Report {
     pub violations: Vec<Violation>,
     /// How often each fault, race and path occurred.
     pub coverage: Coverage,
+    /// How often the judge let something pass that looks like a violation, by the reason.
+    pub excuses: BTreeMap<&'static str, u64>,
 }
 
 /// One universe that is over.
@@ -91,10 +111,11 @@ struct Ended {
     coverage: Coverage,
 }
 
-/// Simulates on every core.
+/// Simulates, one universe per thread at a time.
 #[must_use]
 pub fn run(job: Job) -> Report {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    let cores = job.jobs.unwrap_or_else(cores).max(1);
     let (next, stop) = (AtomicU64::new(0), AtomicBool::new(false));
     let report = Mutex::new(Report::default());
     std::thread::scope(|scope| {
@@ -106,7 +127,7 @@ pub fn run(job: Job) -> Report {
                     if at >= job.seeds || stop.load(Ordering::Relaxed) {
                         break;
                     }
-                    one(job.first.wrapping_add(at), job.bug, &mut mine);
+                    one(job, job.first.wrapping_add(at), &mut mine);
                     stop.fetch_or(
                         job.bug.is_some() && !mine.violations.is_empty(),
                         Ordering::Relaxed,
@@ -127,18 +148,27 @@ impl Report {
         self.ops += other.ops;
         self.violations.extend(other.violations);
         self.coverage.merge(&other.coverage);
+        for (excuse, count) in other.excuses {
+            *self.excuses.entry(excuse).or_default() += count;
+        }
     }
 }
 
 /// One in this many universes is run twice.
 const TWICE: u64 = 64;
 
-fn one(seed: u64, bug: Option<Sabotage>, report: &mut Report) {
-    let ended = universe(seed, bug, 0);
-    let mut violations = check::check(&ended.log, &ended.plan.terms());
+fn one(job: Job, seed: u64, report: &mut Report) {
+    let Job { switches, bug, .. } = job;
+    let mut run = Universe { seed, switches, bug, skew_s: 0, told: false };
+    let ended = universe(run);
+    let check::Verdict { mut violations, excuses } = check::check(&ended.log, &ended.plan.terms());
+    for (excuse, count) in excuses {
+        *report.excuses.entry(excuse).or_default() += count;
+    }
     if seed.is_multiple_of(TWICE) && bug.is_none() {
         // S11: with clocks that are hours apart, the same happens.
-        let again = universe(seed, bug, 7200);
+        run.skew_s = 7200;
+        let again = universe(run);
         if again.log.digest() != ended.log.digest() {
             let what = "another history with the same seed and other clocks".to_owned();
             violations.push(check::Violation { rule: "S11", what, key: None, at: At::default() });
@@ -151,8 +181,20 @@ fn one(seed: u64, bug: Option<Sabotage>, report: &mut Report) {
     report.violations.extend(told);
 }
 
-/// Runs a universe to its end.
-fn universe(seed: u64, bug: Option<Sabotage>, skew_s: u64) -> Ended {
+/// Which universe to run.
+#[derive(Clone, Copy, Debug)]
+struct Universe {
+    seed: u64,
+    switches: Switches,
+    bug: Option<Sabotage>,
+    /// Added to the origin of the clocks of nodes.
+    skew_s: u64,
+    told: bool,
+}
+
+/// Runs a universe to its end; more is written down if its story is `told`.
+fn universe(run: Universe) -> Ended {
+    let Universe { seed, switches, bug, skew_s, told } = run;
     plant(bug);
     let runtime = Builder::new_current_thread()
         .enable_time()
@@ -160,11 +202,13 @@ fn universe(seed: u64, bug: Option<Sabotage>, skew_s: u64) -> Ended {
         .build()
         .expect("a runtime without input and output");
     let ended = runtime.block_on(async {
-        let world = World::new(Plan::new(seed, skew_s));
+        let world = World::new(Plan::new(seed, skew_s, switches), told);
         tokio::time::sleep(Duration::from_millis(40)).await;
         let trouble = tokio::spawn(trouble::make(Arc::clone(&world)));
+        let more = tokio::spawn(trouble::make_more(Arc::clone(&world)));
+        drop(tokio::spawn(replica::follow(Arc::clone(&world))));
         let callers = actors::act(Arc::clone(&world)).await;
-        let _ = trouble.await;
+        let _ = (trouble.await, more.await);
         if world.plan.ends_deaf {
             tokio::time::sleep(Duration::from_millis(world.plan.poll_ms + 100)).await;
         } else {

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use crinkle_core::{EagerRefresh, EntryOptions, FailSafe, Settings};
+use crinkle_core::{EagerRefresh, EntryOptions, FailSafe};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
+use super::Switches;
+use super::pace::Pace;
 use crate::check::Terms;
+use crate::history::Allows;
 
 /// Keys that the actors use. Some look like what the cache uses inside.
 pub(crate) const KEYS: [&str; 4] = ["a", "v1:e:a", "b*\n", "v1:L"];
@@ -19,6 +22,9 @@ pub(crate) const TAGS: [&str; 3] = ["t", "v1:L", "*"];
 
 /// The limit of every L2 call, in milliseconds.
 pub(crate) const HARD_MS: u64 = 400;
+
+/// What a round trip takes at most while all is well, in milliseconds.
+pub(super) const TRIP_MS: u64 = 30;
 
 /// The longest that a message is kept back, in milliseconds.
 pub(super) const LATE_MESSAGE_MS: u64 = 800;
@@ -36,16 +42,22 @@ pub(crate) struct Plan {
     pub(super) tags: [u8; 4],
     /// Whether the store announces by itself.
     pub(super) fused: bool,
+    /// The slowest node's poll and coherence lease.
     pub(super) poll_ms: u64,
     pub(super) lease_ms: u64,
+    /// The settings of each slot.
+    pub(super) paces: [Pace; 4],
+    pub(super) switches: Switches,
+    /// The slots whose nodes are of the next wire version, as bits.
+    pub(super) next: u8,
+    /// How far replicas may be behind, if they are read.
+    pub(super) replica_lag_ms: Option<u64>,
     pub(super) ops: usize,
     /// The mean time between two calls.
     pub(super) gap_ms: u64,
     pub(super) faults: usize,
     /// Whether the store fails over; if not, it may be wiped.
     pub(super) fails_over: bool,
-    pub(super) recovery_keys: usize,
-    pub(super) max_lifetime: Duration,
     /// Added to the origin of every node's clock: nothing may depend on it.
     pub(super) skew_s: u64,
     /// Whether a node is deaf while the last calls are made, and a little longer.
@@ -60,11 +72,21 @@ pub(crate) fn rng(seed: u64, part: u64) -> StdRng {
 }
 
 impl Plan {
-    pub(crate) fn new(seed: u64, skew_s: u64) -> Self {
+    pub(crate) fn new(seed: u64, skew_s: u64, switches: Switches) -> Self {
         let mut rng = rng(seed, 1);
-        let poll_ms = if rng.random_bool(0.8) { 500 } else { 1000 };
+        let usual = Pace::usual(&mut rng);
+        // In the others every node has settings of its own.
+        let alike = rng.random_bool(0.5);
+        let paces =
+            [usual; 4].map(|pace| if alike { pace } else { pace.drawn(&mut rng, switches) });
         let tags =
             [0; 4].map(|_: u8| if rng.random_bool(0.8) { rng.random_range(0..8) } else { 0 });
+        // Of its own, so that older seeds mean what they meant.
+        let mut newer = self::rng(seed, 10);
+        let lag = newer.random_range(100..2000);
+        let replica_lag_ms = (switches.replicas && newer.random_bool(0.2)).then_some(lag);
+        let mixed = switches.versions && newer.random_bool(0.15);
+        let next = if mixed { newer.random_range(1..4) } else { 0 };
         // Some universes have few calls and last long.
         let calm = rng.random_bool(0.15);
         Self {
@@ -77,28 +99,32 @@ impl Plan {
             keys: rng.random_range(1..=4),
             tags,
             fused: rng.random_bool(0.65),
-            poll_ms,
-            lease_ms: 5000 + 10 * poll_ms,
+            poll_ms: paces.iter().map(|pace| pace.poll_ms).max().unwrap_or(0),
+            lease_ms: paces.iter().map(|pace| pace.lease_ms).max().unwrap_or(0),
+            paces,
+            switches,
+            next,
+            replica_lag_ms,
             ops: rng.random_range(60..120),
             gap_ms: if calm { rng.random_range(300..500) } else { rng.random_range(20..140) },
             faults: if rng.random_bool(0.1) { 0 } else { rng.random_range(3..14) },
             fails_over: rng.random_bool(0.5),
-            recovery_keys: if rng.random_bool(0.2) { 1 } else { 10_000 },
-            max_lifetime: Duration::from_secs(if rng.random_bool(0.2) { 5 } else { 3600 }),
             skew_s,
             ends_deaf: rng.random_bool(0.2),
         }
     }
 
-    pub(super) fn settings(&self) -> Settings {
-        Settings::default()
-            .capacity(1000)
-            .poll(Duration::from_millis(self.poll_ms))
-            .coherence_lease(Duration::from_millis(self.lease_ms))
-            .lease(Duration::from_secs(3))
-            .breaker_failures(3)
-            .recovery_keys(self.recovery_keys)
-            .max_lifetime(self.max_lifetime)
+    /// The shortest of the longest lives.
+    pub(super) fn max_lifetime(&self) -> Duration {
+        self.paces.iter().map(|pace| pace.lifetime()).min().unwrap_or_default()
+    }
+
+    /// How long everything needs to settle once all is well: a sequence is told every ten polls, a
+    /// straggling `set` holds recovery back for its limit and two seconds, locks of the dead end.
+    pub(super) fn settles_ms(&self) -> u64 {
+        let most = |of: fn(&Pace) -> u64| self.paces.iter().map(of).max().unwrap_or(0);
+        let straggling = 2500 + 2 * most(|pace| pace.hard_ms);
+        12 * self.poll_ms + straggling.max(most(|pace| pace.lock_ms))
     }
 
     /// The options of calls that choose none.
@@ -110,27 +136,58 @@ impl Plan {
             .factory_deadline(Duration::from_secs(4))
     }
 
+    /// Whether nodes are of different wire versions.
+    pub(super) fn is_mixed(&self) -> bool {
+        self.next != 0
+    }
+
     /// What the judge has to know.
     pub(super) fn terms(&self) -> Terms {
         Terms {
             poll_ms: self.poll_ms,
             lease_ms: self.lease_ms + self.lease_ms / 25 + 500,
-            hard_ms: HARD_MS,
+            hard_ms: self.paces.iter().map(|pace| pace.hard_ms).max().unwrap_or(HARD_MS),
             late_ms: LATE_MESSAGE_MS,
             heals_ms: 500,
             straggles_ms: 1000,
             fused: self.fused,
             fails_over: self.fails_over,
+            trip_ms: Some(TRIP_MS),
+            strict: self.switches.strict,
+            written: self.switches.written,
+            options: self.switches.options,
+            mixed: self.is_mixed(),
         }
+    }
+}
+
+/// The options of one call, and what they allow.
+#[derive(Clone, Debug)]
+pub(super) struct Chosen {
+    pub(super) options: EntryOptions,
+    pub(super) allows: Allows,
+}
+
+impl From<EntryOptions> for Chosen {
+    /// Of options without fail-safe and without a limit for the loads of others.
+    fn from(options: EntryOptions) -> Self {
+        Self { options, allows: Allows::default() }
     }
 }
 
 /// The options of one call.
 pub(crate) fn options(rng: &mut StdRng) -> EntryOptions {
+    chosen(rng).options
+}
+
+/// The options of one call, and what they allow.
+pub(super) fn chosen(rng: &mut StdRng) -> Chosen {
+    let mut allows = Allows::default();
     let life = [300, 2_000, 10_000, 60_000, 60_000][rng.random_range(0..5)];
     let ms = Duration::from_millis;
     let mut options = Plan::defaults().duration(ms(life));
     if rng.random_bool(0.5) {
+        allows.fail_safe = true;
         let throttle = ms([300, 2_000][rng.random_range(0..2)]);
         options = options.fail_safe(FailSafe::for_up_to(ms(60_000)).throttle(throttle));
     }
@@ -144,6 +201,7 @@ pub(crate) fn options(rng: &mut StdRng) -> EntryOptions {
         options = options.factory_hard_timeout(ms(150)).background_completion(rng.random_bool(0.7));
     }
     if rng.random_bool(0.1) {
+        allows.flight_timeout = true;
         options = options.flight_timeout(ms(100));
     }
     if rng.random_bool(0.15) {
@@ -152,5 +210,5 @@ pub(crate) fn options(rng: &mut StdRng) -> EntryOptions {
     if rng.random_bool(0.1) {
         options = options.jitter(ms(500));
     }
-    options
+    Chosen { options, allows }
 }

@@ -9,7 +9,8 @@ use rand::Rng;
 use rand::rngs::StdRng;
 use tokio::time::sleep;
 
-use super::plan::TAGS;
+use super::actors::{Wish, nested};
+use super::plan::{TAGS, chosen};
 use super::world::{Node, World, key_of, read_value, write_value};
 
 /// How a factory goes.
@@ -74,6 +75,21 @@ impl Drop for Running {
 
 type Made<T> = BoxFuture<'static, Result<T, BoxError>>;
 
+/// Some factories ask the cache for another key: of two, never each for the other.
+async fn ask_for_another(world: &Arc<World>, node: &Arc<Node>, key: u8, call: usize, run: Run) {
+    // Those of episodes and of the last looks are quick.
+    if !world.plan.switches.nested || run.before < 2 || key + 1 >= world.plan.keys {
+        return;
+    }
+    let mut rng = super::plan::rng(world.plan.seed, 1000 + call as u64);
+    if rng.random_bool(0.2) {
+        let key = rng.random_range(key + 1..world.plan.keys);
+        world.log.lock().count("nested");
+        let wish = Wish::Load { key, run: self::run(&mut rng) };
+        nested(Arc::clone(world), Arc::clone(node), wish, chosen(&mut rng)).await;
+    }
+}
+
 /// A factory that loads one key.
 pub(super) fn factory(
     world: &Arc<World>,
@@ -82,14 +98,15 @@ pub(super) fn factory(
     call: usize,
     run: Run,
 ) -> impl FnOnce(FactoryContext<String>) -> Made<String> + Send + use<> {
-    let (world, node) = (Arc::clone(world), node.id);
+    let (world, node) = (Arc::clone(world), Arc::clone(node));
     move |context| {
         let tags = world.plan.tags.get(usize::from(key)).copied().unwrap_or(0);
-        let load = world.begin_load(node, key, call, tags | run.adds, false);
+        let load = world.begin_load(node.id, key, call, tags | run.adds, false);
         Box::pin(async move {
             let running = Running { world, load };
             let world = &running.world;
             sleep(Duration::from_millis(run.before)).await;
+            ask_for_another(world, &node, key, call, run).await;
             let version = world.read_source(key);
             world.log.lock().loads[load].version = version;
             sleep(Duration::from_millis(run.after)).await;

@@ -4,29 +4,34 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use crinkle_core::backplane::message;
 use crinkle_core::l2::{
-    Announce, AnnounceRemoval, Atomicity, BusId, L2, L2Error, L2ErrorKind, MemoryL2, Read, Record,
+    Announce, AnnounceRemoval, Atomicity, BusId, Deadline, Found, L2, L2Error, L2ErrorKind, Read,
+    Record,
 };
-use crinkle_core::protocol::ledger::{Advance, Advanced, Strength, SyncAsk, SyncReply, Target};
+use crinkle_core::protocol::ledger::{Advance, Advanced, SyncAsk, SyncReply};
 use crinkle_core::protocol::record::{Head, LeaseAsk, Put};
-use crinkle_core::protocol::{TagHash, Version};
+use crinkle_core::protocol::{Epoch, Version};
 use futures_util::FutureExt;
 use rand::Rng;
 use tokio::time::sleep;
 
-use super::plan::TAGS;
-use super::world::{CALL, Link, Sick, World, key_of, read_value};
-use crate::history::{Applied, At, Deed, Scope, Synced};
+use super::demotion::Kind;
+use super::scribe::{Copies, Scribe, Written, load_of, shown};
+use super::world::{CALL, Link, Sick, World};
+use crate::history::{At, Deed, Synced};
 
 /// What becomes of a call.
 enum Fate {
-    Pass { before: u64, after: u64 },
+    Pass {
+        before: u64,
+        after: u64,
+    },
     Fail(L2ErrorKind),
     LoseReply,
     Hang,
     RunLate(u64),
+    /// It runs, and nobody is told.
+    Swallow,
 }
 
 /// The store, as one node reaches it.
@@ -46,7 +51,14 @@ impl SimL2 {
             return Fate::Hang;
         }
         let now = self.world.ms();
-        let sick = self.link.trouble.lock().sick.filter(|(_, until)| *until > now);
+        let (sick, swallows, arrives) = {
+            let trouble = self.link.trouble.lock();
+            let sick = trouble.sick.filter(|(_, until)| *until > now);
+            (sick, trouble.swallows > now, trouble.arrives)
+        };
+        if swallows {
+            return if arrives { Fate::Swallow } else { Fate::Hang };
+        }
         let mut rng = self.link.rng.lock();
         let mut sick = sick.map(|(sick, _)| sick);
         if sick == Some(Sick::Flaky) {
@@ -79,14 +91,47 @@ impl SimL2 {
         }
     }
 
-    /// Runs one operation, as its fate wills. `effect` does it and writes it down.
+    /// Runs one operation that writes, as its fate wills. `effect` does it and writes it down.
     async fn go<R: Send + 'static>(
         &self,
         effect: impl FnOnce(&Scribe) -> Result<R, L2Error> + Send + 'static,
     ) -> Result<R, L2Error> {
+        let (link, world) = (Arc::clone(&self.link), Arc::clone(&self.world));
+        // On its way, the server may have become one that refuses it.
+        let effect = move |scribe: &Scribe| {
+            link.answers(&world, Kind::Writes)?;
+            effect(scribe)
+        };
+        match self.link.answers(&self.world, Kind::Writes) {
+            Ok(other) => self.run(other, effect).await,
+            Err(refused) => {
+                nap(1).await;
+                Err(refused)
+            }
+        }
+    }
+
+    /// The same of one that only reads.
+    async fn look<R: Send + 'static>(
+        &self,
+        effect: impl FnOnce(&Scribe) -> Result<R, L2Error> + Send + 'static,
+    ) -> Result<R, L2Error> {
+        let other = self.link.answers(&self.world, Kind::Reads)?;
+        self.run(other, effect).await
+    }
+
+    async fn run<R: Send + 'static>(
+        &self,
+        other: Option<Arc<Copies>>,
+        effect: impl FnOnce(&Scribe) -> Result<R, L2Error> + Send + 'static,
+    ) -> Result<R, L2Error> {
         let call = CALL.try_with(|call| *call).ok();
         let sent = self.world.at().order;
-        let scribe = Scribe { world: Arc::clone(&self.world), node: self.link.node, call, sent };
+        if let Some(call) = call {
+            self.world.log.lock().calls[call].asked += 1;
+        }
+        let (world, node) = (Arc::clone(&self.world), self.link.node);
+        let scribe = Scribe { world, node, call, sent, other };
         match self.fate() {
             Fate::Pass { before, after } => {
                 nap(before).await;
@@ -104,6 +149,11 @@ impl SimL2 {
                 Err(L2Error::new(L2ErrorKind::Disconnected, "the reply was lost"))
             }
             Fate::Hang => std::future::pending().await,
+            Fate::Swallow => {
+                nap(1).await;
+                let _ = effect(&scribe);
+                std::future::pending().await
+            }
             Fate::RunLate(by) => {
                 let late = async move {
                     nap(by).await;
@@ -122,66 +172,12 @@ async fn nap(ms: u64) {
     }
 }
 
-/// Does things to the store and writes them down.
-struct Scribe {
-    world: Arc<World>,
-    node: usize,
-    call: Option<usize>,
-    sent: u32,
-}
-
-impl Scribe {
-    fn store(&self) -> &MemoryL2 {
-        &self.world.store
-    }
-
-    fn note(&self, key: &str, deed: Deed, message: Option<Bytes>) {
-        let at = self.world.at();
-        let key = key.split_once("v1:e:").and_then(|(_, name)| key_of(name));
-        let mut log = self.world.log.lock();
-        let index = log.apply(Applied {
-            at,
-            sent: self.sent,
-            not_before: at.order,
-            sure: true,
-            node: Some(self.node),
-            key,
-            deed,
-            call: self.call,
-            told: false,
-            lost: None,
-        });
-        if let Some(message) = message {
-            log.told_by.insert(message, index);
-        }
-    }
-
-    fn numbered(&self, ask: &Advance, announce: Option<&AnnounceRemoval>, advanced: Advanced) {
-        let known = (advanced.epoch.0, advanced.seq);
-        if self.world.log.lock().numbers.contains_key(&known) {
-            return;
-        }
-        let mut tags = 0;
-        for (at, tag) in TAGS.iter().enumerate() {
-            if ask.removal.targets.contains(&Target::Tag(TagHash::of(tag))) {
-                tags |= 1 << at;
-            }
-        }
-        let all = ask.removal.targets.contains(&Target::Everything);
-        let scope = if all { Scope::All } else { Scope::Tags(tags) };
-        let hard = ask.removal.strength == Strength::Hard;
-        let deed = Deed::Advance { scope, hard, number: advanced.seq };
-        let message = announce.map(|announce| message::numbered(announce, advanced));
-        self.note("", deed, message);
-        let mut log = self.world.log.lock();
-        let index = log.applied.len() - 1;
-        log.numbers.insert(known, index);
-    }
-}
-
-/// The load that a record carries.
-fn load_of(record: &Record) -> Option<usize> {
-    read_value(&record.bytes).map(|(_, load)| load)
+fn heads(scribe: &Scribe, keys: &[String]) -> Result<Vec<Option<Head>>, L2Error> {
+    let each = keys.iter().map(|key| {
+        let heads = now(scribe.store(key).read_heads(std::slice::from_ref(key)))?;
+        Ok(heads.into_iter().next().flatten())
+    });
+    each.collect()
 }
 
 fn now<R>(ready: impl Future<Output = R>) -> R {
@@ -191,7 +187,7 @@ fn now<R>(ready: impl Future<Output = R>) -> R {
 #[async_trait]
 impl L2 for SimL2 {
     fn bus(&self) -> Option<BusId> {
-        self.world.store.bus()
+        self.world.first().bus()
     }
 
     fn atomicity(&self) -> Atomicity {
@@ -200,17 +196,69 @@ impl L2 for SimL2 {
 
     async fn read(&self, key: &str, ask: Option<LeaseAsk>) -> Result<Read, L2Error> {
         let key = key.to_owned();
-        self.go(move |scribe| now(scribe.store().read(&key, ask))).await
+        // Without a lock to ask for, it is two commands: how long the record lives, and what it is. Others
+        // may stand between.
+        let apart = ask.is_none() && self.link.rng.lock().random_bool(0.3);
+        if apart {
+            let first = key.clone();
+            let lives =
+                self.look(move |scribe| now(scribe.store(&first).read(&first, None))).await?;
+            let mut read =
+                self.look(move |scribe| now(scribe.store(&key).read(&key, None))).await?;
+            if let Some(found) = &mut read.found {
+                found.ttl_ms = lives.found.map_or(0, |found| found.ttl_ms);
+            }
+            return Ok(read);
+        }
+        let writes = ask.is_some();
+        let effect = move |scribe: &Scribe| {
+            let read = now(scribe.store(&key).read(&key, ask));
+            scribe.tell(&key, || format!("READ {} {ask:?}", shown(&read)));
+            read
+        };
+        if writes { self.go(effect).await } else { self.look(effect).await }
     }
 
     async fn read_many(&self, asks: &[(String, Option<LeaseAsk>)]) -> Result<Vec<Read>, L2Error> {
         let asks = asks.to_vec();
-        self.go(move |scribe| now(scribe.store().read_many(&asks))).await
+        let writes = asks.iter().any(|(_, ask)| ask.is_some());
+        let effect = move |scribe: &Scribe| {
+            let reads = asks
+                .iter()
+                .map(|(key, ask)| now(scribe.store(key).read(key, *ask)))
+                .collect::<Result<Vec<_>, _>>();
+            for ((key, ask), read) in asks.iter().zip(reads.iter().flatten()) {
+                scribe.tell(key, || format!("READ {:?} {ask:?}", read.lease));
+            }
+            reads
+        };
+        if writes { self.go(effect).await } else { self.look(effect).await }
+    }
+
+    fn replica_lag(&self) -> Option<Duration> {
+        self.world.plan.replica_lag_ms.map(Duration::from_millis)
+    }
+
+    async fn read_replica(&self, key: &str) -> Option<Found> {
+        // How far it is behind, the node measures by its own clock.
+        let jumped = self.world.log.lock().lives[self.link.node].jumped_ms.is_some();
+        let copies = self.world.replica.lock().in_step(self.world.ms()).filter(|_| !jumped)?;
+        let key = key.to_owned();
+        let read = self.run(Some(copies), move |scribe| {
+            let read = now(scribe.store(&key).read(&key, None));
+            scribe.tell(&key, || format!("READ of a replica {}", shown(&read)));
+            read
+        });
+        let found = read.await.ok()?.found;
+        if found.is_some() {
+            self.world.log.lock().count("replica read");
+        }
+        found
     }
 
     async fn read_heads(&self, keys: &[String]) -> Result<Vec<Option<Head>>, L2Error> {
         let keys = keys.to_vec();
-        self.go(move |scribe| now(scribe.store().read_heads(&keys))).await
+        self.look(move |scribe| heads(scribe, &keys)).await
     }
 
     async fn put(
@@ -220,12 +268,15 @@ impl L2 for SimL2 {
         record: Record,
         announce: Option<Announce>,
     ) -> Result<Put, L2Error> {
+        let announce = self.link.wire.announces(announce);
         let key = key.to_owned();
         self.go(move |scribe| {
             let (load, message) = (load_of(&record), announce.as_ref().map(|a| a.message.clone()));
-            let put = now(scribe.store().put(&key, expected, record, announce));
+            let written = scribe.written(&key, &record);
+            let put = now(scribe.store(&key).put(&key, expected, record, announce));
+            scribe.tell(&key, || format!("PUT over {expected:?}: {put:?}"));
             if let (Ok(Put::Stored), Some(load)) = (&put, load) {
-                scribe.note(&key, Deed::Put(load), message);
+                scribe.note(&key, Deed::Put(load), written, message);
             }
             put
         })
@@ -236,29 +287,32 @@ impl L2 for SimL2 {
         &self,
         key: &str,
         record: Record,
-        latest_us: Option<u64>,
+        deadline: Option<Deadline>,
         announce: Option<Announce>,
     ) -> Result<(), L2Error> {
+        let announce = self.link.wire.announces(announce);
         let key = key.to_owned();
         self.go(move |scribe| {
             let (load, message) = (load_of(&record), announce.as_ref().map(|a| a.message.clone()));
-            let set = now(scribe.store().set(&key, record, latest_us, announce));
+            let written = scribe.written(&key, &record);
+            let set = now(scribe.store(&key).set(&key, record, deadline, announce));
             let deed = match (&set, load) {
                 (Ok(()), Some(load)) => Deed::Set(load),
                 _ => Deed::Remove,
             };
-            scribe.note(&key, deed, message);
+            scribe.note(&key, deed, written, message);
             set
         })
         .await
     }
 
     async fn remove(&self, key: &str, announce: Option<Announce>) -> Result<(), L2Error> {
+        let announce = self.link.wire.announces(announce);
         let key = key.to_owned();
         self.go(move |scribe| {
             let message = announce.as_ref().map(|a| a.message.clone());
-            let removed = now(scribe.store().remove(&key, announce));
-            scribe.note(&key, Deed::Remove, message);
+            let removed = now(scribe.store(&key).remove(&key, announce));
+            scribe.note(&key, Deed::Remove, Written::default(), message);
             removed
         })
         .await
@@ -270,11 +324,13 @@ impl L2 for SimL2 {
         version: Version,
         announce: Option<Announce>,
     ) -> Result<(), L2Error> {
+        let announce = self.link.wire.announces(announce);
         let key = key.to_owned();
         self.go(move |scribe| {
             let message = announce.as_ref().map(|a| a.message.clone());
-            let expired = now(scribe.store().expire(&key, version, announce));
-            scribe.note(&key, Deed::Expire, message);
+            let expired = now(scribe.store(&key).expire(&key, version, announce));
+            let written = Written { version: Some(version.0), stamp: None };
+            scribe.note(&key, Deed::Expire, written, message);
             expired
         })
         .await
@@ -282,12 +338,21 @@ impl L2 for SimL2 {
 
     async fn release(&self, key: &str, lease: Version) -> Result<(), L2Error> {
         let key = key.to_owned();
-        self.go(move |scribe| now(scribe.store().release(&key, lease))).await
+        self.go(move |scribe| {
+            scribe.tell(&key, || format!("RELEASE {lease:?}"));
+            now(scribe.store(&key).release(&key, lease))
+        })
+        .await
     }
 
     async fn renew(&self, key: &str, lease: Version, ttl_ms: u64) -> Result<bool, L2Error> {
         let key = key.to_owned();
-        self.go(move |scribe| now(scribe.store().renew(&key, lease, ttl_ms))).await
+        self.go(move |scribe| {
+            let renewed = now(scribe.store(&key).renew(&key, lease, ttl_ms));
+            scribe.tell(&key, || format!("RENEW {lease:?}: {renewed:?}"));
+            renewed
+        })
+        .await
     }
 
     async fn advance(
@@ -296,10 +361,11 @@ impl L2 for SimL2 {
         ask: &Advance,
         announce: Option<AnnounceRemoval>,
     ) -> Result<Advanced, L2Error> {
+        let announce = self.link.wire.numbers(announce);
         let (ledger, ask) = (ledger.to_owned(), ask.clone());
         self.go(move |scribe| {
             let told = announce.clone();
-            let advanced = now(scribe.store().advance(&ledger, &ask, announce));
+            let advanced = now(scribe.first().advance(&ledger, &ask, announce));
             if let Ok(advanced) = &advanced {
                 scribe.numbered(&ask, told.as_ref(), *advanced);
             }
@@ -309,18 +375,32 @@ impl L2 for SimL2 {
     }
 
     async fn sync(&self, ledger: &str, ask: &SyncAsk) -> Result<SyncReply, L2Error> {
-        let (ledger, ask) = (ledger.to_owned(), ask.clone());
+        let (known, ledger, ask) = ((ask.epoch, ask.frontier), ledger.to_owned(), ask.clone());
         let answered = self.go(move |scribe| {
-            let reply = now(scribe.store().sync(&ledger, &ask))?;
+            let reply = now(scribe.first().sync(&ledger, &ask))?;
             Ok((reply, scribe.world.at()))
         });
         let (reply, applied): (SyncReply, At) = answered.await?;
         let at = self.world.at();
-        self.world.log.lock().synced.push(Synced { node: self.link.node, applied, at });
+        let is_equal = known == (Some(reply.epoch), reply.frontier);
+        let synced = Synced { node: self.link.node, applied, at, is_equal };
+        self.world.log.lock().synced.push(synced);
         Ok(reply)
     }
 
-    async fn lineage(&self) -> Result<Option<u64>, L2Error> {
-        self.go(move |scribe| now(scribe.store().lineage())).await
+    async fn frontier(&self, ledger: &str, epoch: Epoch) -> Result<Option<u64>, L2Error> {
+        let ledger = ledger.to_owned();
+        self.go(move |scribe| now(scribe.first().frontier(&ledger, epoch))).await
+    }
+
+    fn is_ledger_near(&self, ledger: &str, key: &str) -> bool {
+        let (first, of_key) = (self.world.first(), self.world.store(key));
+        std::ptr::eq(first, of_key) && first.is_ledger_near(ledger, key)
+    }
+
+    async fn lineage(&self, _server: Option<&str>) -> Result<Option<u64>, L2Error> {
+        let of_another = self.link.lineage(self.world.ms());
+        self.look(move |scribe| Ok(Some(of_another.unwrap_or_else(|| scribe.world.lineage()))))
+            .await
     }
 }

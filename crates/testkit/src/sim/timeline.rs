@@ -2,21 +2,24 @@
 
 use std::fmt::Write as _;
 
+use crinkle_core::sabotage::Sabotage;
+
+use super::{Switches, Universe};
 use crate::check;
 use crate::history::{At, Call, Log, Scope, What};
 
 /// Everything that happened in the universe of a seed and has to do with its first violation; all of
 /// it, if there is none. One line per event, in order.
 #[must_use]
-pub fn timeline(seed: u64) -> String {
-    timeline_with(seed, None)
+pub fn timeline(seed: u64, switches: Switches) -> String {
+    timeline_with(seed, switches, None)
 }
 
 /// The same with a bug planted.
 #[must_use]
-pub fn timeline_with(seed: u64, bug: Option<crinkle_core::sabotage::Sabotage>) -> String {
-    let ended = super::universe(seed, bug, 0);
-    let violations = check::check(&ended.log, &ended.plan.terms());
+pub fn timeline_with(seed: u64, switches: Switches, bug: Option<Sabotage>) -> String {
+    let ended = super::universe(Universe { seed, switches, bug, skew_s: 0, told: true });
+    let violations = check::check(&ended.log, &ended.plan.terms()).violations;
     let first = violations.first();
     let mut text = format!("seed {seed}: {:?}\n", ended.plan);
     let mut lines = lines(&ended.log, first.and_then(|violation| violation.key));
@@ -93,6 +96,9 @@ fn lines(log: &Log, key: Option<u8>) -> Vec<Line> {
             let what = format!("node {} hears of change {}", heard.node, heard.applied);
             lines.push((heard.at.order, heard.at.ms, what));
         }
+    }
+    for (at, of, what) in log.told.iter().filter(|(_, of, _)| key.is_none() || *of == key) {
+        lines.push((at.order, at.ms, format!("{what} (key {of:?})")));
     }
     rest(log, &mut lines);
     lines

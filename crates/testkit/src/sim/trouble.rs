@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crinkle_core::l2::MemorySnapshot;
+use crinkle_core::l2::{MemoryL2, MemorySnapshot};
 use rand::Rng;
 use rand::rngs::StdRng;
 use tokio::time::sleep;
 
+use super::demotion::demote;
 use super::plan::KEYS;
 use super::world::{Node, Sick, World};
 use crate::history::{Applied, Deed};
@@ -29,11 +30,46 @@ pub(super) async fn make(world: Arc<World>) {
                 node.clock.jump(by);
                 world.fault("clock jump", Some(node.id), 0);
                 let ms = world.ms();
-                world.log.lock().lives[node.id].jumped_ms = Some(ms);
+                world.log.lock().lives[node.id].jumped_ms.get_or_insert(ms);
             }
             _ => lose(&world, &mut rng).await,
         }
     }
+}
+
+/// Makes the trouble that came later, beside the other.
+pub(super) async fn make_more(world: Arc<World>) {
+    let mut rng = super::plan::rng(world.plan.seed, 8);
+    let span = world.plan.ops as u64 * (world.plan.gap_ms + 80);
+    let switches = world.plan.switches;
+    for _ in 0..rng.random_range(0..3) {
+        sleep(Duration::from_millis(rng.random_range(0..=span / 2))).await;
+        let demotes = rng.random_bool(0.5);
+        if demotes && switches.readonly && world.plan.fails_over {
+            demote(&world, &mut rng).await;
+        } else if switches.swallows && !demotes && rng.random_bool(0.5) {
+            swallow(&world, &mut rng);
+        }
+    }
+}
+
+/// The connections of a node take bytes and answer nothing; new ones are made and do the same. What they take
+/// may arrive all the same.
+fn swallow(world: &World, rng: &mut StdRng) {
+    let node = world.node(rng.random_range(0..world.plan.nodes));
+    let for_ms =
+        if rng.random_bool(0.2) { world.plan.lease_ms + 3000 } else { rng.random_range(500..6000) };
+    {
+        let mut trouble = node.link.trouble.lock();
+        trouble.swallows = world.ms() + for_ms;
+        trouble.arrives = rng.random_bool(0.5);
+        if rng.random_bool(0.5) {
+            // The subscription as well is a new one.
+            trouble.life += 1;
+        }
+    }
+    world.fault("L2 swallows", Some(node.id), for_ms);
+    node.link.moved.notify_one();
 }
 
 /// The store does not answer a node as it should.
@@ -54,7 +90,7 @@ fn sicken(world: &World, node: &Node, rng: &mut StdRng) {
     let for_ms = if sick == Sick::RunsLate { for_ms.min(2000) } else { for_ms };
     world.fault(name, Some(node.id), for_ms);
     let everyone = rng.random_bool(0.2);
-    let nodes = if everyone { world.living() } else { vec![world.node(world_slot(world, node))] };
+    let nodes = if everyone { world.living() } else { vec![world.node(slot_of(world, node))] };
     for node in nodes {
         node.link.trouble.lock().sick = Some((sick, world.ms() + for_ms));
         if everyone {
@@ -63,7 +99,7 @@ fn sicken(world: &World, node: &Node, rng: &mut StdRng) {
     }
 }
 
-fn world_slot(world: &World, node: &Node) -> usize {
+pub(super) fn slot_of(world: &World, node: &Node) -> usize {
     world.log.lock().lives[node.id].slot
 }
 
@@ -75,6 +111,11 @@ fn deafen(world: &World, node: &Node, rng: &mut StdRng) {
     let (name, for_ms) = {
         let mut trouble = node.link.trouble.lock();
         match rng.random_range(0..18) {
+            // It can tell nobody, and hears everything.
+            14 if world.plan.switches.bus => {
+                trouble.publish_hangs = now + long;
+                ("bus lost", long)
+            }
             16.. if rng.random_bool(if world.plan.gap_ms < 200 { 0.3 } else { 1.0 }) => {
                 let whole = world.plan.lease_ms + 4000;
                 drop(trouble);
@@ -124,7 +165,7 @@ fn deafen(world: &World, node: &Node, rng: &mut StdRng) {
 
 /// A node goes down, with or without a word, and another life begins in its place.
 async fn restart(world: &Arc<World>, node: &Arc<Node>, rng: &mut StdRng) {
-    let slot = world_slot(world, node);
+    let slot = slot_of(world, node);
     let at = world.at();
     {
         let mut log = world.log.lock();
@@ -147,28 +188,28 @@ async fn lose(world: &Arc<World>, rng: &mut StdRng) {
         let key = rng.random_range(0..world.plan.keys);
         let name = format!("sim:v1:e:{}", KEYS[usize::from(key)]);
         if rng.random_bool(0.3) {
-            world.store.plant(&name, &b"junk"[..], Duration::from_secs(60));
+            world.store(&name).plant(&name, &b"junk"[..], Duration::from_secs(60));
             note(world, "junk record", Some(key), Deed::Evict);
         } else {
-            world.store.evict(&name);
+            world.store(&name).evict(&name);
             note(world, "record evicted", Some(key), Deed::Evict);
         }
     } else if world.plan.fails_over {
-        let (snapshot, order) = (world.store.snapshot(), world.at().order);
+        let (snapshot, order) = (world.snapshot(), world.at().order);
         sleep(Duration::from_millis(rng.random_range(50..2500))).await;
         fail_over(world, snapshot, order);
     } else if rng.random_bool(0.5) {
-        world.store.wipe();
+        world.servers().for_each(MemoryL2::wipe);
         note(world, "wipe", None, Deed::Wipe);
     } else {
-        world.store.evict_ledgers();
+        world.first().evict_ledgers();
         note(world, "ledger lost", None, Deed::LedgerLost);
     }
 }
 
 /// The store goes back to a snapshot, and everybody has to connect anew.
-pub(super) fn fail_over(world: &World, snapshot: MemorySnapshot, order: u32) {
-    world.store.restore(snapshot);
+pub(super) fn fail_over(world: &World, snapshots: Vec<MemorySnapshot>, order: u32) {
+    world.restore(snapshots);
     note(world, "failover", None, Deed::Failover(order));
     world.bus.disconnect_all();
 }
@@ -181,7 +222,7 @@ pub(super) fn cut_off(world: &World, node: &Node, for_ms: u64) {
     (trouble.mute, trouble.publish_hangs) = (until, until);
 }
 
-fn note(world: &World, name: &'static str, key: Option<u8>, deed: Deed) {
+pub(super) fn note(world: &World, name: &'static str, key: Option<u8>, deed: Deed) {
     world.fault(name, None, 0);
     let at = world.at();
     world.log.lock().apply(Applied {
@@ -193,6 +234,8 @@ fn note(world: &World, name: &'static str, key: Option<u8>, deed: Deed) {
         key,
         deed,
         call: None,
+        version: None,
+        stamp: None,
         told: false,
         lost: None,
     });
@@ -202,7 +245,7 @@ fn note(world: &World, name: &'static str, key: Option<u8>, deed: Deed) {
 pub(super) fn heal(world: &World) {
     for node in world.living() {
         let mut trouble = node.link.trouble.lock();
-        let life = trouble.life;
+        let life = trouble.life + u64::from(trouble.demoted.is_some());
         *trouble = super::world::Trouble { life, ..Default::default() };
         drop(trouble);
         node.link.moved.notify_one();

@@ -1,12 +1,15 @@
 //! A universe: its time, its source of truth, its nodes and their troubles.
 
+use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use crinkle_core::backplane::MemoryBackplane;
-use crinkle_core::l2::MemoryL2;
-use crinkle_core::{Cache, Clock, Moment};
+use crinkle_core::l2::{L2, MemoryL2, MemorySnapshot};
+use crinkle_core::{Barrier, Cache, Clock, Moment};
+use futures_util::FutureExt;
 use parking_lot::Mutex;
 use rand::Rng;
 use rand::rngs::StdRng;
@@ -14,9 +17,16 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::bus::SimBus;
+use super::demotion::Demoted;
+use super::pace::Pace;
 use super::plan::{DRIFT_PPM, KEYS, PROBES, Plan, rng};
+use super::replica::Replica;
+use super::scribe::Copies;
 use super::store::SimL2;
-use crate::history::{Answer, At, Call, Fault, Life, Load, Log, Outcome, Said, Scope, What};
+use super::wire::Wire;
+use crate::history::{
+    self, Allows, Answer, At, Call, Fault, Life, Load, Log, Outcome, Said, Scope, What,
+};
 
 tokio::task_local! {
     /// The call on whose behalf the store is asked.
@@ -27,13 +37,21 @@ tokio::task_local! {
 #[derive(Debug)]
 pub(super) struct World {
     pub(super) plan: Plan,
+    /// Whether its story is told.
+    pub(super) told: bool,
     origin: Instant,
     pub(super) log: Mutex<Log>,
     source: Mutex<[u32; 8]>,
-    pub(super) store: MemoryL2,
+    /// The servers; the first holds the ledger.
+    stores: Vec<(MemoryL2, Arc<SimClock>)>,
     pub(super) bus: MemoryBackplane,
     nodes: Mutex<Vec<Arc<Node>>>,
     slots: Mutex<Vec<usize>>,
+    /// The token of the newest removal.
+    pub(super) token: Mutex<Option<Barrier>>,
+    /// Messages that were published on a server that is not the primary.
+    pub(super) elsewhere: Mutex<HashSet<Bytes>>,
+    pub(super) replica: Mutex<Replica>,
 }
 
 /// One life of a node.
@@ -43,12 +61,14 @@ pub(super) struct Node {
     pub(super) cache: Cache,
     pub(super) link: Arc<Link>,
     pub(super) clock: Arc<SimClock>,
+    pub(super) pace: Pace,
 }
 
 /// A node's way to the store and the bus, and what is wrong with it.
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) node: usize,
+    pub(super) wire: Wire,
     pub(super) rng: Mutex<StdRng>,
     pub(super) trouble: Mutex<Trouble>,
     /// Something changed that a subscription must look at.
@@ -85,19 +105,24 @@ pub(super) struct Trouble {
     pub(super) refuses: u64,
     pub(super) publish_fails: u64,
     pub(super) publish_hangs: u64,
+    /// Connections take bytes and answer nothing.
+    pub(super) swallows: u64,
+    /// Whether what they take arrives.
+    pub(super) arrives: bool,
+    pub(super) demoted: Option<Demoted>,
     /// The life of the subscription.
     pub(super) life: u64,
     pub(super) junk: u32,
     pub(super) lags: u32,
 }
 
-/// A node's clock: offset, drift, jumps forward.
+/// A clock: offset, drift, jumps.
 #[derive(Debug)]
 pub(super) struct SimClock {
     origin: Instant,
     offset: u64,
     ppm: i64,
-    jumped: AtomicU64,
+    jumped: AtomicI64,
 }
 
 impl Clock for SimClock {
@@ -105,29 +130,66 @@ impl Clock for SimClock {
         let elapsed = u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let drift = i64::try_from(elapsed / 1_000_000).unwrap_or(0) * self.ppm;
         let jumped = self.jumped.load(Ordering::Relaxed);
-        Moment::from_nanos((self.offset + elapsed + jumped).saturating_add_signed(drift))
+        Moment::from_nanos((self.offset + elapsed).saturating_add_signed(drift + jumped))
     }
 }
 
 impl SimClock {
+    /// Another that shows the same.
+    fn fork(&self) -> Self {
+        let (Self { origin, offset, ppm, .. }, now) = (self, self.jumped.load(Ordering::Relaxed));
+        Self { origin: *origin, offset: *offset, ppm: *ppm, jumped: AtomicI64::new(now) }
+    }
+
     pub(super) fn jump(&self, by: Duration) {
-        self.jumped.fetch_add(u64::try_from(by.as_nanos()).unwrap_or(0), Ordering::Relaxed);
+        self.step(i64::try_from(by.as_nanos()).unwrap_or(0));
+    }
+
+    /// Forward or back.
+    pub(super) fn step(&self, by_ns: i64) {
+        self.jumped.fetch_add(by_ns, Ordering::Relaxed);
     }
 }
 
 impl World {
-    pub(super) fn new(plan: Plan) -> Arc<Self> {
+    pub(super) fn new(plan: Plan, told: bool) -> Arc<Self> {
         let origin = Instant::now();
-        let clock =
-            SimClock { origin, offset: 3_600_000_000_000, ppm: 0, jumped: AtomicU64::new(0) };
-        let (clock, bus) = (Arc::new(clock), MemoryBackplane::with_backlog(256));
-        let store = match plan.fused {
-            true => MemoryL2::announcing(clock, bus.clone()),
-            false => MemoryL2::with_clock(clock),
+        let bus = MemoryBackplane::with_backlog(256);
+        let mut rng = rng(plan.seed, 5);
+        let servers = if plan.switches.clocks && rng.random_bool(0.5) { 3 } else { 1 };
+        let server = |place: u64| {
+            // The others are ahead of the first or behind it, by a little or by much.
+            let most: i64 = if rng.random_bool(0.5) { 3_000 } else { 40_000 };
+            let off = if place == 0 { 0 } else { rng.random_range(-most..=most) };
+            let ppm = if place == 0 { 0 } else { rng.random_range(-200..=200) };
+            let jumped = AtomicI64::new(off * 1_000_000);
+            let clock = Arc::new(SimClock { origin, offset: 3_600_000_000_000, ppm, jumped });
+            let store = match plan.fused {
+                true => MemoryL2::announcing(Arc::clone(&clock) as _, bus.clone()),
+                false => MemoryL2::with_clock(Arc::clone(&clock) as _),
+            };
+            (store, clock)
         };
+        let stores = (0..servers).map(server).collect();
         let slots = Mutex::new(vec![0; plan.nodes]);
         let (log, source, nodes) = (Mutex::default(), Mutex::default(), Mutex::default());
-        let world = Arc::new(Self { plan, origin, log, source, store, bus, nodes, slots });
+        let world = Arc::new(Self {
+            plan,
+            told,
+            origin,
+            log,
+            source,
+            stores,
+            bus,
+            nodes,
+            slots,
+            token: Mutex::default(),
+            elsewhere: Mutex::default(),
+            replica: Mutex::default(),
+        });
+        if servers > 1 {
+            world.log.lock().count("several servers");
+        }
         for slot in 0..world.plan.nodes {
             world.start(slot);
         }
@@ -137,6 +199,58 @@ impl World {
     /// Virtual milliseconds since the beginning.
     pub(super) fn ms(&self) -> u64 {
         u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// The server that holds the ledger.
+    pub(super) fn first(&self) -> &MemoryL2 {
+        &self.stores[0].0
+    }
+
+    /// The server that holds a record.
+    pub(super) fn store(&self, key: &str) -> &MemoryL2 {
+        &self.stores[self.place(key)].0
+    }
+
+    /// Which server that is.
+    pub(super) fn place(&self, key: &str) -> usize {
+        let sum: usize = key.bytes().map(usize::from).sum();
+        sum % self.stores.len()
+    }
+
+    /// Which history the servers are in: of several, any that fails over makes another.
+    pub(super) fn lineage(&self) -> u64 {
+        let each = self.servers().map(|store| store.lineage(None).now_or_never());
+        each.map(|lineage| lineage.and_then(Result::ok).flatten().unwrap_or(0)).sum()
+    }
+
+    /// Servers of their own that hold this.
+    pub(super) fn copies(&self, snapshots: Vec<MemorySnapshot>) -> Copies {
+        let each = self.stores.iter().zip(snapshots);
+        each.map(|((_, clock), snapshot)| {
+            let store = MemoryL2::with_clock(Arc::new(clock.fork()));
+            store.restore(snapshot);
+            store
+        })
+        .collect()
+    }
+
+    pub(super) fn servers(&self) -> impl Iterator<Item = &MemoryL2> {
+        self.stores.iter().map(|(store, _)| store)
+    }
+
+    pub(super) fn snapshot(&self) -> Vec<MemorySnapshot> {
+        self.servers().map(MemoryL2::snapshot).collect()
+    }
+
+    /// Another server takes the place of each, with another clock if there are several clocks.
+    pub(super) fn restore(&self, snapshots: Vec<MemorySnapshot>) {
+        let mut rng = rng(self.plan.seed, 6 + self.ms());
+        for ((store, clock), snapshot) in self.stores.iter().zip(snapshots) {
+            store.restore(snapshot);
+            if self.plan.switches.clocks && rng.random_bool(0.5) {
+                clock.step(rng.random_range(-3_000..=3_000) * 1_000_000);
+            }
+        }
     }
 
     /// The next place in the order of events.
@@ -154,27 +268,37 @@ impl World {
             offset: (3600 + self.plan.skew_s * (id as u64 + 1) + rng.random_range(0..7200))
                 * 1_000_000_000,
             ppm: rng.random_range(-DRIFT_PPM..=DRIFT_PPM),
-            jumped: AtomicU64::new(0),
+            jumped: AtomicI64::new(0),
         });
         let link = Arc::new(Link {
             node: id,
+            wire: if self.plan.next & (1 << slot) != 0 { Wire::Next } else { Wire::This },
             trouble: Mutex::default(),
             moved: Arc::default(),
             down: watch::Sender::new(false),
             rng: Mutex::new(rng),
         });
+        let pace = self.plan.paces[slot];
         let cache = Cache::builder("sim")
             .clock(Arc::clone(&clock))
             .seed(self.plan.seed.wrapping_mul(64).wrapping_add(id as u64))
-            .settings(self.plan.settings())
-            .default_options(Plan::defaults())
+            .settings(pace.settings())
+            .default_options(pace.limits(Plan::defaults()))
             .l2(SimL2::new(Arc::clone(self), Arc::clone(&link)))
             .backplane(SimBus::new(Arc::clone(self), Arc::clone(&link)))
             .build()
             .expect("sound settings");
         let born = self.at();
-        self.log.lock().lives.push(Life { slot, born, died: None, jumped_ms: None });
-        self.nodes.lock().push(Arc::new(Node { id, cache, link, clock }));
+        let lease_ms = pace.lease_ms + pace.lease_ms / 25 + 500;
+        let of = history::Pace {
+            poll_ms: pace.poll_ms,
+            lease_ms,
+            hard_ms: pace.hard_ms,
+            soft_ms: pace.soft_ms,
+        };
+        let life = Life { slot, born, died: None, jumped_ms: None, pace: Some(of) };
+        self.log.lock().lives.push(life);
+        self.nodes.lock().push(Arc::new(Node { id, cache, link, clock, pace }));
         self.slots.lock()[slot] = id;
     }
 
@@ -231,14 +355,19 @@ impl World {
             said: Said::Nothing,
             has_barrier: false,
             error: String::new(),
+            asked: 0,
+            allows: Allows::default(),
         });
         log.calls.len() - 1
     }
 
     pub(super) fn end_call(&self, call: usize, outcome: Outcome) {
         let end = self.at();
-        let call = &mut self.log.lock().calls[call];
-        (call.end, call.outcome) = (Some(end), outcome);
+        let mut log = self.log.lock();
+        let companion = log.companions.get(&call).copied();
+        for part in [Some(call), companion].into_iter().flatten() {
+            (log.calls[part].end, log.calls[part].outcome) = (Some(end), outcome);
+        }
     }
 
     /// A value begins to come to be.

@@ -51,6 +51,9 @@ impl FromStr for Topology {
     }
 }
 
+/// How far the clock of each server is ahead, in milliseconds; below zero, behind.
+pub type Ahead = [i64; SERVERS];
+
 /// The servers that run.
 #[derive(Debug)]
 pub(super) enum Cluster {
@@ -75,16 +78,24 @@ pub(super) enum Cluster {
 const SETTLES: Duration = Duration::from_secs(40);
 
 impl Cluster {
-    pub(super) async fn start(topology: Topology) -> Outcome<Self> {
+    /// Starts them, each with a clock that is ahead by so many milliseconds if that is said.
+    pub(super) async fn start(topology: Topology, ahead: Option<Ahead>) -> Outcome<Self> {
         match topology {
             Topology::Standalone => {
                 let durable = ["--appendonly", "yes", "--appendfsync", "always"];
-                let server = RedisServer::start_with(&durable);
+                let server = match ahead {
+                    Some(ms) => RedisServer::start_ahead(ms[0], &durable),
+                    None => RedisServer::start_with(&durable),
+                };
                 let proxy = Proxy::start(server.port()).await?;
                 Ok(Self::Standalone { server, proxy })
             }
             Topology::Sentinel => {
-                let cluster = Self::Sentinel { servers: SentinelServers::start(), primary: 0 };
+                let servers = match ahead {
+                    Some(ms) => SentinelServers::start_ahead([ms[0], ms[1]]),
+                    None => SentinelServers::start(),
+                };
+                let cluster = Self::Sentinel { servers, primary: 0 };
                 cluster.replicated().await?;
                 Ok(cluster)
             }
@@ -94,7 +105,10 @@ impl Cluster {
                 let user = ["--user", "replica", "on", ">secret", "+psync", "+replconf", "+ping"];
                 let access = ["--masteruser", "replica", "--masterauth", "secret"];
                 let args = [&partly[..], &patient, &user, &access].concat();
-                let servers = ClusterServers::start_with(&args);
+                let servers = match ahead {
+                    Some(ms) => ClusterServers::start_ahead(ms, &args),
+                    None => ClusterServers::start_with(&args),
+                };
                 Ok(Self::Sharded { primaries: servers.primaries(0)?, servers, primary: 0 })
             }
         }

@@ -1,5 +1,6 @@
 //! What befalls the servers and the processes, and how it ends.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::process::Command;
 use std::time::Duration;
@@ -194,6 +195,18 @@ impl Deck {
         // What is late arrives, and is read, before the next one.
         let pause = if servers.is_empty() { 6000..7000 } else { 200..1400 };
         Self { servers, processes, fails_over, pause }
+    }
+
+    /// Everything that befalls servers set up like this.
+    pub(super) fn names(topology: Topology) -> BTreeSet<&'static str> {
+        let decks: [&[Kind]; 3] = match topology {
+            Topology::Standalone => [STANDALONE, OF_A_PROCESS, OF_A_PROCESS_ALONE],
+            Topology::Sentinel => [FAILING_OVER, NOT_FAILING_OVER, &OF_A_PROCESS[..1]],
+            Topology::Cluster => {
+                [FAILING_OVER_IN_CLUSTER, NOT_FAILING_OVER_IN_CLUSTER, &OF_A_PROCESS[..1]]
+            }
+        };
+        decks.into_iter().flatten().map(|kind| kind.name()).collect()
     }
 
     /// Whether the servers are left alone: then what is late shows, unless it is overwritten.

@@ -6,7 +6,7 @@ use super::WORKERS;
 use super::event::{Event, Ns, Told};
 use super::faults::{Blow, Trouble};
 use crate::history::{
-    Answer, Applied, At, Call, Deed, Fault, Heard, Life, Load, Log, Outcome, Said, Synced,
+    Allows, Answer, Applied, At, Call, Deed, Fault, Heard, Life, Load, Log, Outcome, Said, Synced,
 };
 use crate::sim::HARD_MS;
 
@@ -113,6 +113,8 @@ impl Merged {
                     said: Said::Nothing,
                     has_barrier: false,
                     error: String::new(),
+                    asked: 0,
+                    allows: Allows::default(),
                 });
             }
             Event::Load { at, id, key, call, tags, is_set } => {
@@ -180,7 +182,7 @@ impl Merged {
             Event::Waited { at, token } => self.waited.push((node, *token, order.at(*at))),
             Event::Synced { sent, at } => {
                 let (applied, at) = (order.at(*sent), order.at(*at));
-                self.log.synced.push(Synced { node, applied, at });
+                self.log.synced.push(Synced { node, applied, at, is_equal: true });
             }
             Event::Subscribed { at } => self.log.subscribed.push((node, order.at(*at))),
             Event::Seen { at, rule, what } => {
@@ -218,6 +220,8 @@ impl Merged {
             key: *key,
             deed,
             call: call.and_then(|call| self.calls.get(&call).copied()),
+            version: None,
+            stamp: None,
             told: false,
             lost: None,
         };
@@ -247,6 +251,8 @@ impl Merged {
             key: None,
             deed,
             call: None,
+            version: None,
+            stamp: None,
             told: false,
             lost: None,
         };
@@ -279,8 +285,9 @@ impl Merged {
         }
         log.subscribed.sort_by_key(|(_, at)| *at);
         let born = At { order: 1, ms: 0 };
-        log.lives =
-            (0..WORKERS).map(|slot| Life { slot, born, died: None, jumped_ms: None }).collect();
+        log.lives = (0..WORKERS)
+            .map(|slot| Life { slot, born, died: None, jumped_ms: None, pace: None })
+            .collect();
         for struck in &trouble.struck {
             let (name, node) = struck.judged();
             let until_ms = self.order.at(struck.until).ms;

@@ -19,9 +19,23 @@ mod worker;
 
 use std::time::Duration;
 
-pub use cluster::Topology;
-pub use rounds::{Job, Report, Violation, run};
+pub use cluster::{Ahead, Topology};
+pub use rounds::{Job, LONG, Report, TWICE, Violation, run};
 pub use worker::work;
+
+/// The planted bugs that real servers show, by name; `storm --mutants` plants each.
+pub const MUTANTS: [&str; 10] = [
+    "fail-safe ignores hard",
+    "epoch ignored",
+    "a notification leaves the copy",
+    "no fence on set",
+    "reconnect keeps the session",
+    "verify skipped",
+    "recovery forgets",
+    "coherence lease never ends",
+    "deafness unnoticed",
+    "a delayed set runs late",
+];
 
 /// How many processes use the cache.
 const WORKERS: usize = 3;

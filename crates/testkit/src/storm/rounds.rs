@@ -12,7 +12,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::cluster::{Cluster, Outcome, Topology};
+use super::cluster::{Ahead, Cluster, Outcome, Topology};
 use super::event::{Order, Round, Told, Word};
 use super::faults::{Deck, Scene, Stage, Trouble};
 use super::merge::merge;
@@ -31,6 +31,8 @@ pub struct Job {
     pub lasting: Duration,
     /// The bug to plant; the job ends with the first violation.
     pub bug: Option<Sabotage>,
+    /// How far the wall clock of each server is ahead, if it is to be another than this machine's.
+    pub ahead: Option<Ahead>,
     /// What the dice begin with. The same seed deals the same faults, but nothing else repeats itself.
     pub seed: u64,
 }
@@ -53,7 +55,7 @@ pub struct Violation {
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Report {
-    /// How often each fault struck.
+    /// How often each fault struck, in rounds that were judged; those that did not are there with a 0.
     pub faults: BTreeMap<&'static str, u64>,
     /// How many calls were made.
     pub ops: u64,
@@ -62,6 +64,24 @@ pub struct Report {
     /// The longest time for which a fresh answer was older than an acknowledged write.
     pub worst_staleness_ms: u64,
 }
+
+impl Report {
+    /// The faults that struck less than [`TWICE`].
+    #[must_use]
+    pub fn rare(&self) -> Vec<&'static str> {
+        let rare = self.faults.iter().filter(|(_, count)| **count < TWICE);
+        rare.map(|(name, _)| *name).collect()
+    }
+}
+
+/// From this long on, a job goes on until every fault has struck [`TWICE`].
+pub const LONG: Duration = Duration::from_secs(600);
+
+/// How often a fault has to strike: what comes after the first must not find what the first has left.
+pub const TWICE: u64 = 2;
+
+/// How many rounds are added to a long job for what struck too seldom.
+const MORE_ROUNDS: u32 = 6;
 
 /// How long an end takes: a sequence is told every ten polls, and a `set` on its way holds recovery back.
 fn ends_after() -> Duration {
@@ -124,15 +144,26 @@ struct Storm {
 /// If the servers or the processes cannot be run.
 pub async fn run(job: Job, tell: impl Fn(&str) + Sync + Send) -> Outcome<Report> {
     let workers = (0..WORKERS).map(|_| Worker::start()).collect::<Outcome<Vec<_>>>()?;
-    let (cluster, dir) = (Cluster::start(job.topology).await?, tempfile::tempdir()?);
+    let (cluster, dir) = (Cluster::start(job.topology, job.ahead).await?, tempfile::tempdir()?);
     let rng = sim::rng(job.seed, 0);
-    let mut storm = Storm { job, cluster, workers, dir, rng, report: Report::default() };
-    let over = Instant::now() + job.lasting;
+    let names = Deck::names(job.topology);
+    let report =
+        Report { faults: names.into_iter().map(|n| (n, 0)).collect(), ..Report::default() };
+    let mut storm = Storm { job, cluster, workers, dir, rng, report };
+    let (mut over, mut more) = (Instant::now() + job.lasting, 0);
     for round in 0.. {
         storm.round(round, over, &tell).await?;
-        let caught = job.bug.is_some() && !storm.report.violations.is_empty();
-        if caught || Instant::now() + END > over {
+        if job.bug.is_some() && !storm.report.violations.is_empty() {
             break;
+        }
+        if Instant::now() + END > over {
+            let rare = storm.report.rare();
+            if job.bug.is_some() || job.lasting < LONG || rare.is_empty() || more == MORE_ROUNDS {
+                break;
+            }
+            tell(&format!("goes on: {} struck less than twice", rare.join("; ")));
+            more += 1;
+            over = Instant::now() + LONGEST_ROUND + END;
         }
     }
     Ok(storm.report)
@@ -271,7 +302,7 @@ impl Storm {
 
     fn judge(&mut self, round: u64, told: &[Told], trouble: &Trouble, terms: Terms) {
         let log = merge(told, trouble);
-        let mut found = check::check(&log, &terms);
+        let mut found = check::check(&log, &terms).violations;
         let frontiers: Vec<_> = told.iter().map(|told| told.frontier).collect();
         if frontiers.iter().any(|frontier| *frontier != frontiers[0]) {
             let what = format!("the ledgers differ: {frontiers:?}");
@@ -305,5 +336,10 @@ fn terms(fails_over: bool) -> Terms {
         straggles_ms: 2000,
         fused: true,
         fails_over,
+        trip_ms: None,
+        strict: true,
+        written: true,
+        options: false,
+        mixed: false,
     }
 }

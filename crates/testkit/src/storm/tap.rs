@@ -2,6 +2,7 @@
 //! what nobody knows.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -10,11 +11,12 @@ use crinkle_backplane::RedisBackplane;
 use crinkle_core::backplane::message::{self, Body};
 use crinkle_core::backplane::{Backplane, BackplaneError, Incoming, Subscription};
 use crinkle_core::l2::{
-    Announce, AnnounceRemoval, Atomicity, BusId, Found, L2, L2Error, Read, Record,
+    Announce, AnnounceRemoval, Atomicity, BusId, Deadline, Found, L2, L2Error, L2ErrorKind, Read,
+    Record,
 };
 use crinkle_core::protocol::ledger::{Advance, Advanced, Strength, SyncAsk, SyncReply, Target};
 use crinkle_core::protocol::record::{Head, LeaseAsk, Put};
-use crinkle_core::protocol::{TagHash, Version};
+use crinkle_core::protocol::{Epoch, TagHash, Version};
 use crinkle_l2_redis::RedisL2;
 use parking_lot::Mutex;
 
@@ -170,15 +172,15 @@ impl L2 for TappedL2 {
         &self,
         key: &str,
         record: Record,
-        latest_us: Option<u64>,
+        deadline: Option<Deadline>,
         announce: Option<Announce>,
     ) -> Result<(), L2Error> {
         let deed = load_of(&record).map_or(Deed::Remove, Deed::Set);
         let sent = self.sending(key_in(key), deed, announce.as_ref().map(|a| &a.message));
-        let set = self.inner.set(key, record, latest_us, announce).await;
+        let set = self.inner.set(key, record, deadline, announce).await;
         match &set {
             Ok(()) => sent.answered(Some(deed)),
-            Err(error) if error.to_string() == L2Error::late().to_string() => {
+            Err(error) if error.kind() == L2ErrorKind::Late => {
                 sent.answered(Some(Deed::Remove));
             }
             Err(error) => sent.failed(error),
@@ -229,7 +231,7 @@ impl L2 for TappedL2 {
     ) -> Result<Advanced, L2Error> {
         let (scope, hard) = (scope_of(ask), ask.removal.strength == Strength::Hard);
         let nonce = ask.removal.nonce.0;
-        let deed = Deed::Advance { scope, hard, number: 0 };
+        let deed = Deed::Advance { scope, hard, epoch: 0, number: 0 };
         let mut sent = self.sending(None, deed, None);
         sent.sent = *self.removals.lock().entry(nonce).or_insert(sent.sent);
         let told = announce.clone();
@@ -238,7 +240,7 @@ impl L2 for TappedL2 {
             Ok(advanced) => {
                 sent.id = Some((advanced.epoch.0, nonce));
                 sent.message = told.map(|told| hash(&message::numbered(&told, *advanced)));
-                sent.answered(Some(Deed::Advance { scope, hard, number: advanced.seq }));
+                sent.answered(Some(Deed::Advance { scope, hard, epoch: 0, number: advanced.seq }));
             }
             Err(error) => sent.failed(error),
         }
@@ -253,8 +255,24 @@ impl L2 for TappedL2 {
         Ok(reply)
     }
 
-    async fn lineage(&self) -> Result<Option<u64>, L2Error> {
-        self.inner.lineage().await
+    async fn frontier(&self, ledger: &str, epoch: Epoch) -> Result<Option<u64>, L2Error> {
+        self.inner.frontier(ledger, epoch).await
+    }
+
+    fn is_ledger_near(&self, ledger: &str, key: &str) -> bool {
+        self.inner.is_ledger_near(ledger, key)
+    }
+
+    async fn lineage(&self, server: Option<&str>) -> Result<Option<u64>, L2Error> {
+        self.inner.lineage(server).await
+    }
+
+    fn server_of(&self, key: &str) -> Option<Arc<str>> {
+        self.inner.server_of(key)
+    }
+
+    fn servers(&self) -> Vec<Arc<str>> {
+        self.inner.servers()
     }
 }
 

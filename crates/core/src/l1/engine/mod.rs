@@ -57,6 +57,19 @@ impl Engine {
         on!(self, engine => engine.all())
     }
 
+    /// Those that are there from now until it ends. No lock is held in between.
+    pub(super) fn scan(&self) -> Box<dyn Iterator<Item = (KeyHash, Held)> + Send + '_> {
+        on!(self, engine => Box::new(engine.scan()))
+    }
+
+    /// Drops what was removed, if the engine has put that off. True if there may be more to do.
+    pub(super) fn settle(&self) -> bool {
+        match self {
+            Self::Quick(_) => false,
+            Self::Moka(engine) => engine.settle(),
+        }
+    }
+
     /// How many there are, at no cost, a little less exactly.
     pub(super) fn about_len(&self) -> u64 {
         on!(self, engine => engine.about_len())

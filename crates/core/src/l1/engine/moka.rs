@@ -11,6 +11,9 @@ use crate::options::{Eviction, Settings};
 use crate::protocol::KeyHash;
 use crate::telemetry::Telemetry;
 
+/// How often what moka has let go is collected in a row: each time about 500 of it.
+const FLUSHES: usize = 32;
+
 /// moka, of which only `get`, `insert` and `invalidate` are used, and never its loader: an older load
 /// would overwrite a newer `invalidate`.
 pub(in crate::l1) struct Moka(Cache<KeyHash, Held, RandomState>);
@@ -49,10 +52,26 @@ impl Moka {
 
     pub(super) fn clear(&self) {
         self.0.invalidate_all();
+        self.settle();
     }
 
     pub(super) fn all(&self) -> Vec<Held> {
-        self.0.iter().map(|(_, held)| held).collect()
+        self.scan().map(|(_, held)| held).collect()
+    }
+
+    pub(super) fn scan(&self) -> impl Iterator<Item = (KeyHash, Held)> + Send {
+        self.0.iter().map(|(hash, held)| (*hash, held))
+    }
+
+    /// moka only marks what is removed, and drops it as part of later work; what it drops then goes once no
+    /// thread is in the map that could still see it. True if there may be more to do.
+    pub(super) fn settle(&self) -> bool {
+        let before = self.0.entry_count();
+        self.0.run_pending_tasks();
+        for _ in 0..FLUSHES {
+            crossbeam_epoch::pin().flush();
+        }
+        self.0.entry_count() < before
     }
 
     pub(super) fn about_len(&self) -> u64 {

@@ -56,7 +56,11 @@ impl Quick {
     }
 
     pub(super) fn all(&self) -> Vec<Held> {
-        self.0.iter().map(|(_, held)| held).collect()
+        self.scan().map(|(_, held)| held).collect()
+    }
+
+    pub(super) fn scan(&self) -> impl Iterator<Item = (KeyHash, Held)> + Send {
+        self.0.iter()
     }
 
     pub(super) fn about_len(&self) -> u64 {

@@ -11,6 +11,8 @@
 //! - **C3** A chunk that is gone or old folds into the floor of its kind: entries stamped before its end
 //!   are hidden, whatever their tags. It can hide more, never less.
 //! - **C4** Barriers beyond the cap fold into registers. These are barriers like others, and the oldest.
+//! - **C5** A chunk lives for twice the ledger's retention. Before a root with a longer retention is written,
+//!   the chunks that it names are written again, under new names.
 
 use std::collections::BTreeMap;
 
@@ -19,6 +21,7 @@ use futures_util::future::try_join_all;
 use super::pieces::{Barrier, ChunkRef, Root, decode_chunk, encode_chunk};
 use super::{CasL2, CasStore, Stored};
 use crate::l2::L2Error;
+use crate::protocol::Epoch;
 use crate::protocol::ledger::{
     Advance, Advanced, Authority, Levels, Snapshot, Standing, Strength, SyncAsk, SyncReply, Target,
 };
@@ -36,6 +39,9 @@ const DAY_MS: u64 = 86_400_000;
 /// A ledger must not end between two polls, however short the retention.
 const MIN_LIFE_MS: u64 = 60_000;
 
+/// By the name of a chunk, its copy that lives longer: written once, however often the root is tried.
+type Copies = BTreeMap<u64, ChunkRef>;
+
 /// A root and the state it was read in; no root where there is none, or none that makes sense.
 struct Seen<T> {
     root: Option<Root>,
@@ -45,14 +51,16 @@ struct Seen<T> {
 impl<S: CasStore> CasL2<S> {
     pub(super) async fn number(&self, ledger: &str, ask: &Advance) -> Result<Advanced, L2Error> {
         let _alone = self.changing.lock().await;
-        let mut tries = 0;
+        let (mut tries, mut copies) = (0, Copies::new());
         loop {
             let Seen { root, token } = self.root(ledger).await?;
             let now = self.store.now_us();
             let mut chunks = root.as_ref().map_or_else(Vec::new, |root| root.chunks.clone());
             let mut life = root.map(|root| root.life);
+            let lived_ms = life.as_ref().map(|life| life_ms(life.retention_ms));
             if let Some(life) = &mut life {
-                drop_old(life, &mut chunks, now, ask.retention_ms);
+                life.retention_ms = life.retention_ms.max(ask.retention_ms);
+                drop_old(life, &mut chunks, now);
             }
             let epoch = life.as_ref().map(|life| life.epoch);
             let mut authority = authority(life);
@@ -62,7 +70,10 @@ impl<S: CasStore> CasL2<S> {
             }
             let Some(life) = authority.snapshot() else { return Ok(advanced) };
             let mut root = Root { life, chunks, written_us: now };
-            let ttl_ms = life_ms(ask.retention_ms);
+            let ttl_ms = life_ms(root.life.retention_ms);
+            if lived_ms.is_some_and(|lived| ttl_ms > lived) {
+                self.lengthen(ledger, &mut root.chunks, ttl_ms, &mut copies).await?;
+            }
             if root.life.levels.len() > IN_ROOT {
                 self.move_out(ledger, &mut root, ttl_ms).await?;
             }
@@ -74,7 +85,7 @@ impl<S: CasStore> CasL2<S> {
     }
 
     pub(super) async fn compare(&self, ledger: &str, ask: &SyncAsk) -> Result<SyncReply, L2Error> {
-        let mut tries = 0;
+        let (mut tries, mut copies) = (0, Copies::new());
         loop {
             let Seen { root, token } = self.root(ledger).await?;
             let now = self.store.now_us();
@@ -84,11 +95,14 @@ impl<S: CasStore> CasL2<S> {
             };
             let mut authority = authority(part);
             let reply = authority.sync(now, ask);
-            let ttl_ms = life_ms(ask.retention_ms);
-            let life = match (&root, authority.snapshot()) {
+            let life = authority.snapshot();
+            let retention_ms = life.as_ref().map_or(ask.retention_ms, |life| life.retention_ms);
+            let ttl_ms = life_ms(retention_ms);
+            let life = match (&root, life) {
                 (Some(root), Some(life))
                     if root.life.epoch == life.epoch
                         && root.life.frontier == life.frontier
+                        && root.life.retention_ms == retention_ms
                         && !is_due(root, now, ttl_ms) =>
                 {
                     return Ok(reply);
@@ -99,7 +113,11 @@ impl<S: CasStore> CasL2<S> {
             let root = match root {
                 // The authority has a part of the barriers, the root names all.
                 Some(mut root) if root.life.epoch == life.epoch => {
+                    if ttl_ms > life_ms(root.life.retention_ms) {
+                        self.lengthen(ledger, &mut root.chunks, ttl_ms, &mut copies).await?;
+                    }
                     root.life.frontier = life.frontier;
+                    root.life.retention_ms = retention_ms;
                     Root { written_us: now, ..root }
                 }
                 _ => Root { life, chunks: Vec::new(), written_us: now },
@@ -109,6 +127,12 @@ impl<S: CasStore> CasL2<S> {
             }
             self.again(&mut tries).await?;
         }
+    }
+
+    /// The last number issued in this epoch.
+    pub(super) async fn issued(&self, ledger: &str, epoch: Epoch) -> Result<Option<u64>, L2Error> {
+        let life = self.root(ledger).await?.root.map(|root| root.life);
+        Ok(life.filter(|life| life.epoch == epoch).map(|life| life.frontier))
     }
 
     async fn root(&self, ledger: &str) -> Result<Seen<S::Token>, L2Error> {
@@ -165,6 +189,33 @@ impl<S: CasStore> CasL2<S> {
             .into_iter()
             .map(|(key, stored)| async move { self.store.swap(&key, None, stored).await });
         try_join_all(writes).await?;
+        Ok(())
+    }
+
+    /// Has these chunks live for so long from now on (C5). One that another node writes again at the same
+    /// time, for less, is not the one that the root will name. A chunk that is gone stays so (C3).
+    async fn lengthen(
+        &self,
+        ledger: &str,
+        chunks: &mut [ChunkRef],
+        ttl_ms: u64,
+        copies: &mut Copies,
+    ) -> Result<(), L2Error> {
+        let missing = chunks.iter().filter(|chunk| !copies.contains_key(&chunk.name)).copied();
+        let missing: Vec<_> = missing.collect();
+        let keys: Vec<_> = missing.iter().map(|chunk| chunk_key(ledger, *chunk)).collect();
+        let held = if keys.is_empty() { Vec::new() } else { self.store.get_many(&keys).await? };
+        let writes = missing.iter().zip(held).filter_map(|(chunk, held)| Some((chunk, held?)));
+        let writes = writes.map(|(chunk, held)| async move {
+            let copy = ChunkRef { name: self.entropy.version().0, ..*chunk };
+            let stored = Stored { bytes: held.bytes, ttl_ms, lasting: false };
+            let written = self.store.swap(&chunk_key(ledger, copy), None, stored).await?;
+            Ok::<_, L2Error>((chunk.name, if written { copy } else { *chunk }))
+        });
+        copies.extend(try_join_all(writes).await?);
+        for chunk in chunks {
+            *chunk = copies.get(&chunk.name).copied().unwrap_or(*chunk);
+        }
         Ok(())
     }
 
@@ -262,8 +313,11 @@ fn whole_numbers(barriers: &[Barrier], most: usize) -> usize {
 }
 
 /// Drops chunks that hide nothing any more.
-fn drop_old(life: &mut Snapshot, chunks: &mut Vec<ChunkRef>, now_us: u64, retention_ms: u64) {
-    let oldest_kept = now_us.saturating_sub(retention_ms.saturating_mul(1000));
+fn drop_old(life: &mut Snapshot, chunks: &mut Vec<ChunkRef>, now_us: u64) {
+    if life.retention_ms == 0 {
+        return;
+    }
+    let oldest_kept = now_us.saturating_sub(life.retention_ms.saturating_mul(1000));
     chunks.retain(|chunk| {
         let keep = chunk.end() >= oldest_kept;
         if !keep {

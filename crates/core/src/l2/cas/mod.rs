@@ -12,11 +12,13 @@ use bytes::Bytes;
 use tokio::sync::Mutex;
 use tokio::time::sleep;
 
-use super::{Announce, AnnounceRemoval, Atomicity, BusId, L2, L2Error, L2ErrorKind, Read, Record};
+use super::{
+    Announce, AnnounceRemoval, Atomicity, BusId, Deadline, L2, L2Error, L2ErrorKind, Read, Record,
+};
 use crate::entropy::Entropy;
-use crate::protocol::Version;
 use crate::protocol::ledger::{Advance, Advanced, SyncAsk, SyncReply};
 use crate::protocol::record::{LeaseAsk, Put};
+use crate::protocol::{Epoch, Version};
 
 /// How often in a row others may be faster before a call gives up.
 const TRIES: u32 = 16;
@@ -225,13 +227,12 @@ impl<S: CasStore> L2 for CasL2<S> {
         &self,
         key: &str,
         record: Record,
-        latest_us: Option<u64>,
+        deadline: Option<Deadline>,
         _: Option<Announce>,
     ) -> Result<(), L2Error> {
-        let store = &self.store;
-        let is_late = || latest_us.is_some_and(|latest| store.now_us() > latest);
         let stored = self.update(key, true, |slot, now| {
-            let late = is_late();
+            // What is stuck from here on finds that its token does not fit any more.
+            let late = deadline.as_ref().is_some_and(Deadline::is_over);
             if late {
                 slot.remove()
             } else {
@@ -274,5 +275,9 @@ impl<S: CasStore> L2 for CasL2<S> {
 
     async fn sync(&self, ledger: &str, ask: &SyncAsk) -> Result<SyncReply, L2Error> {
         self.compare(ledger, ask).await
+    }
+
+    async fn frontier(&self, ledger: &str, epoch: Epoch) -> Result<Option<u64>, L2Error> {
+        self.issued(ledger, epoch).await
     }
 }

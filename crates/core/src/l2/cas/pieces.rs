@@ -10,7 +10,8 @@
 //!
 //! A chunk is `CRC` 1, its barriers as above, and its crc32c. All numbers are big-endian. Chunks and what
 //! the root has of barriers are ascending; the ends are the newest number of each strength. A register
-//! is written like a tag.
+//! is written like a tag. An id with the number 0 is none, but the retention in milliseconds, so that
+//! nodes of an earlier version, which know of no such thing, read the rest.
 
 use std::collections::BTreeSet;
 
@@ -71,8 +72,9 @@ impl Root {
         for number in marks.into_iter().chain([soft, hard, self.written_us]) {
             out.put_u64(number);
         }
-        put_count(&mut out, life.ids.len());
-        for (seq, id) in &life.ids {
+        let retention = (life.retention_ms != 0).then_some((0, Nonce(life.retention_ms)));
+        put_count(&mut out, life.ids.len() + retention.iter().len());
+        for (seq, id) in retention.iter().chain(&life.ids) {
             out.put_u64(*seq);
             out.put_u64(id.0);
         }
@@ -94,14 +96,16 @@ impl Root {
         let (frontier, trim, folded) = (r.u64()?, r.u64()?, r.u64()?);
         let floor = Levels { soft: r.u64()?, hard: r.u64()? };
         let written_us = r.u64()?;
-        let ids = r.list(16, |r| Some((r.u64()?, Nonce(r.u64()?))))?;
+        let mut ids = r.list(16, |r| Some((r.u64()?, Nonce(r.u64()?))))?;
+        let retention_ms = ids.iter().find(|(seq, _)| *seq == 0).map_or(0, |(_, ms)| ms.0);
+        ids.retain(|(seq, _)| *seq != 0);
         let levels = r.list(25, Reader::barrier)?;
         let chunks = r.list(28, |r| {
             let name = r.u64()?;
             let ends = Levels { soft: r.u64()?, hard: r.u64()? };
             Some(ChunkRef { name, ends, len: u32::from_be_bytes(r.take()?) })
         })?;
-        let life = Snapshot { epoch, frontier, trim, folded, floor, ids, levels };
+        let life = Snapshot { epoch, frontier, trim, folded, floor, retention_ms, ids, levels };
         // One that names a chunk twice could make a little into a lot.
         let names: BTreeSet<_> = chunks.iter().map(|chunk| chunk.name).collect();
         (r.0.is_empty() && names.len() == chunks.len()).then_some(Self { life, chunks, written_us })
@@ -212,6 +216,7 @@ mod tests {
             trim: 1,
             folded: 4,
             floor,
+            retention_ms: 7,
             ids: vec![(5, Nonce(50)), (6, Nonce(60))],
             levels: barriers.clone(),
         };

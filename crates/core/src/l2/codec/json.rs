@@ -2,10 +2,13 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Codec, Wire};
+use super::{Codec, Wire, check_round_trip};
 use crate::error::BoxError;
 
 /// JSON, for records that people read. Its id is 2.
+///
+/// What it would write as it writes `None` (`Some(())`, `Some(None)`, `NaN` and the infinities) is
+/// refused: see [`Codec`].
 #[derive(Clone, Copy, Debug, Default)]
 #[expect(clippy::exhaustive_structs, reason = "a value that callers write down")]
 pub struct Json;
@@ -18,7 +21,9 @@ impl Wire for Json {
 
 impl<T: Serialize + DeserializeOwned> Codec<T> for Json {
     fn encode(&self, value: &T) -> Result<Bytes, BoxError> {
-        Ok(serde_json::to_vec(value)?.into())
+        let bytes = serde_json::to_vec(value)?.into();
+        check_round_trip(value, self.decode(&bytes), true)?;
+        Ok(bytes)
     }
 
     fn decode(&self, bytes: &Bytes) -> Result<T, BoxError> {

@@ -2,7 +2,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Codec, Wire};
+use super::{Codec, Wire, check_round_trip};
 use crate::error::BoxError;
 
 /// How deep a value may nest, as in JSON: the default overflows the stack of a small thread.
@@ -10,7 +10,8 @@ const MAX_DEPTH: usize = 128;
 
 /// `MessagePack` with named fields, so that fields can be added. The default. Its id is 1.
 ///
-/// A value that nests deeper than 128 levels is encoded and then not read.
+/// `Some(())`, `Some(None)` and whatever else it would write as it writes `None` is refused, and so is
+/// a value that nests deeper than 128 levels: see [`Codec`].
 #[derive(Clone, Copy, Debug, Default)]
 #[expect(clippy::exhaustive_structs, reason = "a value that callers write down")]
 pub struct MessagePack;
@@ -23,7 +24,9 @@ impl Wire for MessagePack {
 
 impl<T: Serialize + DeserializeOwned> Codec<T> for MessagePack {
     fn encode(&self, value: &T) -> Result<Bytes, BoxError> {
-        Ok(rmp_serde::to_vec_named(value)?.into())
+        let bytes = rmp_serde::to_vec_named(value)?.into();
+        check_round_trip(value, self.decode(&bytes), false)?;
+        Ok(bytes)
     }
 
     fn decode(&self, bytes: &Bytes) -> Result<T, BoxError> {

@@ -10,6 +10,8 @@ mod postcard;
 #[cfg(feature = "prost")]
 mod prost;
 mod raw;
+#[cfg(any(feature = "json", feature = "messagepack", feature = "postcard"))]
+mod trace;
 
 use std::any::type_name;
 
@@ -26,6 +28,8 @@ pub use postcard::Postcard;
 #[cfg(feature = "prost")]
 pub use prost::Prost;
 pub use raw::Raw;
+#[cfg(any(feature = "json", feature = "messagepack", feature = "postcard"))]
+pub use trace::check_round_trip;
 
 use crate::error::BoxError;
 
@@ -34,8 +38,15 @@ use crate::error::BoxError;
 ///
 /// # Contract
 ///
-/// `decode` must survive any bytes: an error is a counted miss that refills. It runs only on bytes
-/// whose record names the same codec [`id`](Wire::id) and [`schema`](Codec::schema).
+/// - `encode` refuses what `decode` would not give back: a value that comes back as another one is a
+///   wrong answer on every other node, one that does not come back is loaded by each node for itself.
+///   The codecs of this crate decode what they have encoded and compare; codecs that are made of
+///   another serde format call `check_round_trip` for that. Refused is an error of `set`; of a load,
+///   the value stays in L1.
+/// - `decode` survives any bytes: an error, or a panic, is a counted miss. It runs only on bytes whose
+///   record names the same codec [`id`](Wire::id) and [`schema`](Codec::schema).
+/// - `schema` is the same for a type on every node, and differs between types that do not read each
+///   other's bytes.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -64,7 +75,7 @@ pub trait Codec<T>: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// Whatever makes the value impossible to encode; it then stays in L1.
+    /// Whatever makes the value impossible to encode, or to decode again; it then stays in L1.
     fn encode(&self, value: &T) -> Result<Bytes, BoxError>;
 
     /// Decodes a value.

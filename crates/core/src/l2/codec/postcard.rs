@@ -3,7 +3,7 @@ use postcard::{take_from_bytes, to_allocvec};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Codec, Wire};
+use super::{Codec, Wire, check_round_trip};
 use crate::error::BoxError;
 
 /// Postcard: the smallest records of the serde codecs, and the fastest to read. Its id is 4.
@@ -11,7 +11,8 @@ use crate::error::BoxError;
 /// The bytes name no fields: what changes the fields of a type must also change its name (or the
 /// cache's key prefix), or old bytes may be read as values that nobody wrote. It does not limit how
 /// deep a value nests: for types that contain themselves choose another codec, since forged bytes
-/// could exhaust the stack.
+/// could exhaust the stack. Types that ask the bytes what they are (`untagged`, `tag`, `flatten`,
+/// `skip_serializing_if`) are refused: see [`Codec`].
 ///
 /// ```
 /// use crinkle_core::l2::{Codec, Postcard};
@@ -34,7 +35,9 @@ impl Wire for Postcard {
 
 impl<T: Serialize + DeserializeOwned> Codec<T> for Postcard {
     fn encode(&self, value: &T) -> Result<Bytes, BoxError> {
-        Ok(to_allocvec(value)?.into())
+        let bytes = to_allocvec(value)?.into();
+        check_round_trip(value, self.decode(&bytes), false)?;
+        Ok(bytes)
     }
 
     fn decode(&self, bytes: &Bytes) -> Result<T, BoxError> {

@@ -7,7 +7,8 @@ use crate::error::BoxError;
 /// Protocol Buffers, for messages that `prost` generates or derives. Its id is 5.
 ///
 /// Fields go by number: one that was added reads as its default from old bytes, one that was removed
-/// is skipped. Never give a number another meaning.
+/// is skipped. Never give a number another meaning. A message that nests deeper than 100 levels is
+/// refused: see [`Codec`].
 ///
 /// ```
 /// use crinkle_core::l2::{Codec, Prost};
@@ -34,7 +35,10 @@ impl Wire for Prost {
 
 impl<T: Message + Default + 'static> Codec<T> for Prost {
     fn encode(&self, value: &T) -> Result<Bytes, BoxError> {
-        Ok(value.encode_to_vec().into())
+        let bytes = Bytes::from(value.encode_to_vec());
+        T::decode(bytes.clone())
+            .map_err(|_| "the message cannot be decoded again; does it nest too deep?")?;
+        Ok(bytes)
     }
 
     fn decode(&self, bytes: &Bytes) -> Result<T, BoxError> {

@@ -31,6 +31,8 @@ pub struct Snapshot {
     pub folded: u64,
     /// The floors.
     pub floor: Levels,
+    /// How long barriers are kept, in milliseconds: the longest that anybody has asked for (B8).
+    pub retention_ms: u64,
     /// The newest ids, ascending.
     pub ids: Vec<(u64, Nonce)>,
     /// The barriers of tags and registers, ascending.
@@ -58,6 +60,7 @@ struct Life {
     trim: u64,
     folded: u64,
     floor: Levels,
+    retention_ms: u64,
     ids: BTreeMap<u64, Nonce>,
     by_target: BTreeMap<(Target, Strength), u64>,
     by_seq: BTreeSet<(u64, Target, Strength)>,
@@ -82,9 +85,10 @@ impl Authority {
     /// The ledger that `snapshot` was taken of, or of which it is a part.
     #[must_use]
     pub fn restore(snapshot: Snapshot, cap: usize) -> Self {
-        let Snapshot { epoch, frontier, trim, folded, floor, ids, levels } = snapshot;
+        let Snapshot { epoch, frontier, trim, folded, floor, retention_ms, ids, levels } = snapshot;
         let ids = ids.into_iter().collect();
-        let mut life = Life { frontier, trim, folded, floor, ids, ..Life::begin(epoch, 0) };
+        let life = Life::begin(epoch, 0);
+        let mut life = Life { frontier, trim, folded, floor, retention_ms, ids, ..life };
         for (seq, target, strength) in levels {
             life.raise(target, strength, seq);
         }
@@ -101,6 +105,7 @@ impl Authority {
             trim: life.trim,
             folded: life.folded,
             floor: life.floor,
+            retention_ms: life.retention_ms,
             ids: life.ids.iter().map(|(seq, id)| (*seq, *id)).collect(),
             levels: life.by_seq.iter().copied().collect(),
         })
@@ -110,6 +115,7 @@ impl Authority {
     pub fn advance(&mut self, now_us: u64, ask: &Advance) -> Advanced {
         let cap = self.cap;
         let life = self.life(now_us, ask.new_epoch);
+        life.keep_for(ask.retention_ms);
         let caller = if ask.epoch == Some(life.epoch) { ask.frontier } else { 0 };
         if let Some((seq, prev)) = life.find(ask.removal.nonce) {
             return Advanced { epoch: life.epoch, prev, seq, announced: false };
@@ -129,6 +135,7 @@ impl Authority {
     /// Answers what lies above the asker's frontier, or says why it must load everything.
     pub fn sync(&mut self, now_us: u64, ask: &SyncAsk) -> SyncReply {
         let life = self.life(now_us, ask.new_epoch);
+        life.keep_for(ask.retention_ms);
         let standing = life.standing(ask);
         if ask.epoch == Some(life.epoch) {
             life.frontier = life.frontier.max(ask.frontier);
@@ -148,6 +155,12 @@ impl Authority {
             complete,
             now_us,
         }
+    }
+
+    /// The last number issued, if its epoch is this one.
+    #[must_use]
+    pub fn frontier(&self, epoch: Epoch) -> Option<u64> {
+        self.life.as_ref().filter(|life| life.epoch == epoch).map(|life| life.frontier)
     }
 
     /// How many barriers are kept, of tags and of registers.
@@ -183,11 +196,17 @@ impl Life {
             trim: 0,
             folded: 0,
             floor: Levels::default(),
+            retention_ms: 0,
             ids: BTreeMap::new(),
             by_target: BTreeMap::new(),
             by_seq: BTreeSet::new(),
             exact: 0,
         }
+    }
+
+    /// Barriers are kept as long as the one who asks for most needs them, whoever calls (B8).
+    fn keep_for(&mut self, retention_ms: u64) {
+        self.retention_ms = self.retention_ms.max(retention_ms);
     }
 
     fn last(&self) -> Option<Nonce> {
@@ -242,12 +261,18 @@ impl Life {
     ///
     /// What is dropped raises the floor of its kind. That costs nothing, as it outlived everything
     /// it could hide; unless the clock has jumped ahead, and then only the floor still hides it.
-    fn trim(&mut self, now_us: u64, retention_ms: u64) {
+    fn trim(&mut self, now_us: u64, asked_ms: u64) {
         while self.ids.len() > RECENT_IDS {
             self.ids.pop_first();
         }
         let forgets = sabotaged!(RetentionBelowLife);
-        let retention_ms = if forgets { 0 } else { retention_ms };
+        let retention_ms = match self.retention_ms {
+            _ if forgets => 0,
+            _ if sabotaged!(RetentionOfTheCaller) => asked_ms,
+            // Nobody has said how long.
+            0 => return,
+            kept_ms => kept_ms,
+        };
         let oldest_kept = now_us.saturating_sub(retention_ms.saturating_mul(1000));
         while let Some(&(seq, target, strength)) = self.by_seq.first()
             && seq < oldest_kept

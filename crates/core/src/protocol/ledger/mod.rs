@@ -26,13 +26,23 @@
 //!   by hash, hard and soft apart: whoever folds them hides more, never less. A register's number is
 //!   the newest that was folded into it, so what lies above a frontier includes every register that
 //!   changed above it, and a replica folds what it knows by itself.
+//! - **B8** The retention belongs to the ledger: the longest that anybody has asked for since the epoch
+//!   began. A caller with a shorter one trims by the ledger's.
+//! - **B9** A nonce is sent once. A promoted copy whose clock is behind issues numbers again; so that a number
+//!   and the nonce beside it name one history only, what must be sent again is sent under a new nonce. Any of
+//!   its nonces, in an announcement or in a `SYNC`, says that it has a number.
 
 mod authority;
+mod owed;
+mod pending;
 mod replica;
 mod sync;
 
 pub use authority::{Authority, Snapshot};
-pub use replica::{Hearing, Pending, Replica, Synced};
+pub(crate) use owed::short;
+pub use owed::{Mark, owed, paid};
+pub use pending::Pending;
+pub use replica::{Hearing, Replica, Synced};
 
 use super::{Epoch, Nonce, TagHash};
 
@@ -41,6 +51,10 @@ pub const RECENT_IDS: usize = 1024;
 
 /// How many removals of one node may wait for a number; one more folds them into a clear.
 pub const MAX_PENDING: usize = 10_000;
+
+/// How many earlier nonces of a pending removal a replica remembers. One that is forgotten costs at most a
+/// second number, which hides more (B9).
+pub const MAX_ATTEMPTS: usize = 8;
 
 /// How many removals beyond a gap a replica keeps one by one. Of more it keeps what they hide, folded
 /// (B7), and is suspect until a full `SYNC` (B5).
@@ -114,7 +128,7 @@ impl Levels {
 /// One removal as its issuer asks for it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Removal {
-    /// Chosen by the issuer; a retry carries the same one.
+    /// Chosen by the issuer, another one for each attempt (B9).
     pub nonce: Nonce,
     /// Hard or soft.
     pub strength: Strength,
@@ -155,7 +169,7 @@ pub struct Advance {
     pub frontier: u64,
     /// The epoch to begin if there is no ledger.
     pub new_epoch: Epoch,
-    /// How long barriers must be kept, in milliseconds.
+    /// How long barriers must be kept, in milliseconds; 0 for as long as others need them (B8).
     pub retention_ms: u64,
 }
 
@@ -189,7 +203,7 @@ pub struct SyncAsk {
     pub new_epoch: Epoch,
     /// How many items an answer may hold at most.
     pub page: usize,
-    /// How long barriers must be kept, in milliseconds.
+    /// How long barriers must be kept, in milliseconds; 0 for as long as others need them (B8).
     pub retention_ms: u64,
 }
 

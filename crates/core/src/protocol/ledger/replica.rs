@@ -1,5 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use super::pending::{Pending, Unnumbered};
 use super::sync::Cycle;
 use super::{
     Advanced, Item, Levels, MAX_AHEAD, MAX_BARRIERS, MAX_PENDING, RECENT_IDS, Removal, Strength,
@@ -35,15 +36,6 @@ pub struct Synced {
     pub reissue: Vec<(Strength, Target)>,
 }
 
-/// A removal of this node that has no number yet.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Pending {
-    /// What it removes.
-    pub removal: Removal,
-    /// The node's generation when it began: only factories begun at or after it on this node pass.
-    pub born: u64,
-}
-
 /// One node's copy of the ledger.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Replica {
@@ -59,7 +51,7 @@ pub struct Replica {
     pub(super) sketch: BTreeMap<u16, Levels>,
     pub(super) floor: Levels,
     pub(super) ahead: BTreeMap<Nonce, Item>,
-    pub(super) pending: Vec<Pending>,
+    pub(super) pending: Unnumbered,
     pub(super) suspect: bool,
     pub(super) trimmed: u64,
     pub(super) folded: u64,
@@ -78,6 +70,12 @@ impl Replica {
         self.epoch
     }
 
+    /// Whether it has left this epoch for another.
+    #[must_use]
+    pub fn has_left(&self, epoch: Epoch) -> bool {
+        self.epoch != Some(epoch) && self.former.contains(&epoch)
+    }
+
     /// The number at or below which every removal is known (B1). This is what a stamp is.
     #[must_use]
     pub fn frontier(&self) -> u64 {
@@ -89,6 +87,12 @@ impl Replica {
     #[must_use]
     pub fn highest(&self) -> u64 {
         self.highest
+    }
+
+    /// The number at or below which barriers of tags are in registers (B7).
+    #[must_use]
+    pub fn folded(&self) -> u64 {
+        self.folded
     }
 
     /// Whether nothing may be called fresh until a `SYNC` (B5). A node that has never met a ledger
@@ -139,23 +143,17 @@ impl Replica {
 
     /// Removals of this node that wait for a number, oldest first.
     #[must_use]
-    pub fn pending(&self) -> &[Pending] {
-        &self.pending
+    pub fn pending(&self) -> impl ExactSizeIterator<Item = &Pending> + '_ {
+        self.pending.iter()
     }
 
     /// For each strength, the youngest pending removal of a target, as its `born` generation.
     #[must_use]
     pub fn pending_levels(&self, target: Target) -> Levels {
-        let mut born = Levels::default();
         if sabotaged!(PendingIgnored) {
-            return born;
+            return Levels::default();
         }
-        for pending in &self.pending {
-            if pending.removal.targets.contains(&target) {
-                born.raise(pending.removal.strength, pending.born);
-            }
-        }
-        born
+        self.pending.born(target)
     }
 
     /// Targets whose levels, floors or pending marks moved since the last call.
@@ -169,16 +167,21 @@ impl Replica {
     /// everything in the place of all, as hard as the hardest of them.
     pub fn begin(&mut self, mut removal: Removal, born: u64) -> Removal {
         if self.pending.len() >= MAX_PENDING {
-            let waiting = std::mem::take(&mut self.pending);
-            for pending in waiting {
+            for pending in self.pending.take() {
                 removal.strength = removal.strength.max(pending.removal.strength);
                 self.changed.extend(pending.removal.targets);
             }
             removal.targets = vec![Target::Everything];
         }
         self.changed.extend(removal.targets.iter().copied());
-        self.pending.push(Pending { removal: removal.clone(), born });
+        self.pending.push(removal.clone(), born);
         removal
+    }
+
+    /// What to send for another attempt at a pending removal: the same under a nonce that was never sent
+    /// (B9). `None` if it has its number meanwhile.
+    pub fn resend(&mut self, nonce: Nonce, unsent: Nonce) -> Option<Removal> {
+        self.pending.renew(nonce, unsent)
     }
 
     /// The authority numbered a removal of this node.
@@ -220,8 +223,8 @@ impl Replica {
         hearing
     }
 
-    /// Whether this removal is known under this number or a later one. A retry after a failover
-    /// gets another number, and that one counts.
+    /// Whether this removal is known under this number or a later one. Where a store repeats a command
+    /// by itself after a failover, it gets another number, and that one counts.
     fn knows(&self, nonce: Nonce, seq: u64) -> bool {
         self.ahead.get(&nonce).is_some_and(|item| item.seq >= seq)
             || self.recent.iter().any(|(known, id)| *id == nonce && *known >= seq)
@@ -308,15 +311,10 @@ impl Replica {
         moved
     }
 
-    /// A pending removal of this node has its number.
+    /// A pending removal of this node has its number, under the nonce of whichever attempt.
     pub(super) fn settle(&mut self, nonce: Nonce) {
-        let changed = &mut self.changed;
-        self.pending.retain(|pending| {
-            let done = pending.removal.nonce == nonce;
-            if done {
-                changed.extend(pending.removal.targets.iter().copied());
-            }
-            !done
-        });
+        for pending in self.pending.settle(nonce) {
+            self.changed.extend(pending.removal.targets);
+        }
     }
 }

@@ -52,7 +52,8 @@ impl Cycle {
 impl Replica {
     /// What to ask the authority; the next page if a `SYNC` is under way.
     pub fn ask(&mut self, new_epoch: Epoch, page: usize, retention_ms: u64) -> SyncAsk {
-        let full = self.suspect || self.epoch.is_none();
+        // Without a newest id there is nothing to compare the frontier by, and next to nothing to load.
+        let full = self.suspect || self.epoch.is_none() || self.last.is_none();
         let from = if full { 0 } else { self.frontier };
         let asked_ahead = self.ahead.keys().copied().collect();
         let cycle = self.cycle.get_or_insert_with(|| Cycle {

@@ -1,0 +1,160 @@
+//! Announces one write of one key to the other nodes.
+//!
+//! ```text
+//!  L2 announces     announce ──▶ write, with the message ──▶ answered: void what was never sent
+//!  it does not      before ────▶ write ──▶ answered ──▶ confirm
+//!                     └─ failed ─▶ mark in the ledger, or no write      └─ failed ─▶ mark
+//! ```
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::message::KeyOp;
+use super::publish::Bus;
+use crate::cache::Inner;
+use crate::coherence::Unannounced;
+use crate::l2::{Announce, L2Error, L2ErrorKind};
+use crate::protocol::record::Put;
+use crate::protocol::{KeyHash, Version};
+use crate::write::Reach;
+
+/// What L2 answers to a write.
+pub(crate) trait Answered: Send + Sync {
+    /// Whether L2 has taken it.
+    fn is_taken(&self) -> bool;
+}
+
+impl Answered for () {
+    fn is_taken(&self) -> bool {
+        true
+    }
+}
+
+impl Answered for Put {
+    fn is_taken(&self) -> bool {
+        *self == Self::Stored
+    }
+}
+
+/// Announces a write. Every path that writes a key uses it, so that no path takes a sequence number that is
+/// never sent, or leaves a write unannounced.
+#[derive(Debug)]
+pub(crate) struct Outgoing<'a, C> {
+    inner: &'a Inner<C>,
+    bus: &'a Bus,
+    op: KeyOp,
+    version: Version,
+    hash: KeyHash,
+    limit: Duration,
+    /// The time spent waiting for the bus. All messages of one write share one limit.
+    spent: Duration,
+    /// Of the message that L2 is to publish.
+    seq: Option<u64>,
+    unannounced: Option<Unannounced<'a>>,
+}
+
+impl<'a, C: Sync> Outgoing<'a, C> {
+    /// `None` without a backplane.
+    pub(crate) fn new(
+        inner: &'a Inner<C>,
+        op: KeyOp,
+        version: Version,
+        hash: KeyHash,
+        limit: Duration,
+    ) -> Option<Self> {
+        let bus = inner.bus.as_ref()?;
+        let spent = Duration::ZERO;
+        Some(Self { inner, bus, op, version, hash, limit, spent, seq: None, unannounced: None })
+    }
+
+    /// What L2 is to publish as it writes, if it can. Only what is about to be sent takes a number.
+    pub(crate) fn announce(&mut self) -> Option<Announce> {
+        let (seq, announce) = self.bus.announce(self.op, self.version, self.hash)?;
+        self.seq = Some(seq);
+        Some(announce)
+    }
+
+    /// Says that a write begins, where L2 does not say so itself. If it cannot be said, the ledger says
+    /// that something is owed.
+    ///
+    /// # Errors
+    ///
+    /// If the ledger cannot either: then the write must not be sent. `left_alone` is one that is not.
+    pub(crate) async fn before(&mut self, left_alone: bool) -> Result<(), L2Error> {
+        if self.say(KeyOp::Before).await || left_alone {
+            return Ok(());
+        }
+        self.unannounced = Some(self.inner.owed.begin());
+        self.inner.owe(self.limit).await.map_err(|error| {
+            let what =
+                format!("not sent, as neither the backplane nor the ledger tells of it: {error}");
+            L2Error::new(L2ErrorKind::Denied, what)
+        })
+    }
+
+    /// Whether L2 says itself what it writes.
+    pub(crate) fn is_by_l2(&self) -> bool {
+        self.bus.is_fused()
+    }
+
+    /// Whether the write was announced before, by whoever does that.
+    pub(crate) fn is_announced(&self) -> bool {
+        self.unannounced.is_none()
+    }
+
+    /// L2 has answered, or was not asked: what was certainly not said, and not written, is made up for.
+    pub(crate) async fn answered<R: Answered>(&mut self, l2: &Result<R, L2Error>) {
+        match l2 {
+            Ok(answer) if answer.is_taken() => {}
+            // It has changed the record. A store that announces has told the others.
+            Err(error) if error.kind() == L2ErrorKind::Late => {
+                if self.seq.is_none() {
+                    self.publish().await;
+                }
+            }
+            Err(error) if error.is_unknown() => {}
+            Ok(_) | Err(_) if self.seq.is_some() => {
+                if let Some(seq) = self.seq.take() {
+                    self.bus.void(seq, self.left()).await;
+                }
+            }
+            Ok(_) => drop(self.publish().await),
+            Err(_) => {}
+        }
+    }
+
+    /// Says that the write is done, where L2 has not said so itself.
+    pub(crate) async fn confirm(&mut self) -> Reach {
+        let told = self.publish().await;
+        if told && self.is_announced() {
+            return Reach::Done;
+        }
+        // Beyond this point nobody else would make the others look.
+        if !told && let Err(error) = self.inner.owe(self.limit).await {
+            tracing::debug!(%error, "the mark of an announcement that is owed waits for the next poll");
+        }
+        Reach::Unknown
+    }
+
+    /// Says what is done. True if the bus took it.
+    pub(crate) async fn publish(&mut self) -> bool {
+        let told = self.say(self.op).await;
+        if told && !self.bus.is_fused() {
+            self.inner.owed.announced(self.inner.now());
+        }
+        told
+    }
+
+    /// Publishes one message. Once the limit is spent it is sent all the same, and not waited for.
+    async fn say(&mut self, op: KeyOp) -> bool {
+        let began = Instant::now();
+        let said = self.bus.publish_key(op, self.version, self.hash, self.left()).await;
+        self.spent += began.elapsed();
+        said.is_ok()
+    }
+
+    fn left(&self) -> Duration {
+        self.limit.saturating_sub(self.spent)
+    }
+}

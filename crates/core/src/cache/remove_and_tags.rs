@@ -1,0 +1,143 @@
+use std::fmt;
+use std::future::IntoFuture;
+use std::pin::Pin;
+
+use futures_util::future::join;
+
+use super::batch::{Keys, calls, remove_all};
+use super::requests::{entry_options, setters, write_options};
+use super::{Cache, Remove, RemoveMany, attend};
+use crate::error::Error;
+use crate::options::Choices;
+use crate::telemetry::spans;
+use crate::write::{self, Receipt};
+
+/// A removal of keys and tags that runs when awaited.
+///
+/// Everything that `remove` and `remove_by_tags` promise holds for its parts. Both go out at the same time: one round
+/// trip, and a server that does not answer costs one timeout.
+#[must_use = "a request does nothing until awaited"]
+pub struct RemoveAndTags<'a, C> {
+    cache: &'a Cache<C>,
+    keys: Keys,
+    options: Choices,
+    tags: Vec<String>,
+}
+
+impl<'a, C: Send + Sync + 'static> RemoveAndTags<'a, C> {
+    fn new<S: Into<String>>(
+        cache: &'a Cache<C>,
+        keys: Keys,
+        options: Choices,
+        tags: impl IntoIterator<Item = S>,
+    ) -> Self {
+        Self { cache, keys, options, tags: tags.into_iter().map(Into::into).collect() }
+    }
+
+    write_options!();
+    entry_options!();
+    setters! {
+        /// Whether not to wait for L2.
+        background_l2(bool);
+        /// Whether not to wait for the confirmation to other nodes.
+        background_backplane(bool);
+        /// Whether to leave the records in L2 as they are. The removal of the tags is still sent to L2.
+        skip_l2_write(bool);
+        /// Whether to tell the other nodes nothing of the keys. They still hear of the tags.
+        skip_backplane(bool);
+    }
+}
+
+impl<'a, C: Send + Sync + 'static> Remove<'a, C> {
+    /// Removes every entry that carries one of the tags as well, as
+    /// [`remove_by_tags`](Cache::remove_by_tags) does, at the same time. With Redis both go out together, so this
+    /// is one round trip, and a server that does not answer costs one timeout instead of two.
+    ///
+    /// The receipt tells of both: [`keys_part`](Receipt::keys_part) and [`tags_part`](Receipt::tags_part). Its
+    /// [`barrier`](Receipt::barrier) is the number of the tags, as a removal of a key has none.
+    ///
+    /// # Errors
+    ///
+    /// As [`remove`](Cache::remove) and [`remove_by_tags`](Cache::remove_by_tags); that of the key if both fail.
+    /// An invalid key or tag fails before anything is removed.
+    ///
+    /// # Cancel safety
+    ///
+    /// From the first poll both hold on this node, and are repeated until L2 has them.
+    ///
+    /// ```
+    /// # use crinkle_core::Cache;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), crinkle_core::Error> {
+    /// # let cache = Cache::builder("shop").build()?;
+    /// cache.set("product:42", 1_999_u32).await?;
+    /// cache.set("list:7", 12_u32).tags(["lists"]).await?;
+    /// cache.remove("product:42").and_tags(["lists", "search"]).await?;
+    /// assert!(cache.get::<u32>("product:42").await?.is_none());
+    /// assert!(cache.get::<u32>("list:7").await?.is_none());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn and_tags<S: Into<String>>(
+        self,
+        tags: impl IntoIterator<Item = S>,
+    ) -> RemoveAndTags<'a, C> {
+        let (cache, key, options) = self.into_parts();
+        RemoveAndTags::new(cache, Keys::of([key]), options, tags)
+    }
+}
+
+impl<'a, C: Send + Sync + 'static> RemoveMany<'a, C> {
+    /// Removes every entry that carries one of the tags as well; see [`Remove::and_tags`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Remove::and_tags`]; the first of any key.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Remove::and_tags`].
+    pub fn and_tags<S: Into<String>>(
+        self,
+        tags: impl IntoIterator<Item = S>,
+    ) -> RemoveAndTags<'a, C> {
+        let (cache, keys, options) = self.into_parts();
+        RemoveAndTags::new(cache, keys, options, tags)
+    }
+}
+
+impl<'a, C: Send + Sync + 'static> IntoFuture for RemoveAndTags<'a, C> {
+    type Output = Result<Receipt, Error>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Result<Receipt, Error>> + Send + 'a>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        let Self { cache, keys, options: chosen, tags } = self;
+        Box::pin(async move {
+            let inner = cache.inner();
+            let calls = calls(cache, keys.iter(), &chosen, &[])?;
+            tags.iter().try_for_each(|tag| inner.check_tag(tag))?;
+            let options = chosen.over(inner.defaults.clone());
+            options.validate(&inner.place(None))?;
+            for call in &calls {
+                call.options.validate(&inner.place(Some(&call.key)))?;
+            }
+            let span = match &calls[..] {
+                [call] => spans::remove(&inner.telemetry, &call.key),
+                _ => spans::remove_many(&inner.telemetry, calls.len()),
+            };
+            let remove = Box::pin(remove_all(inner, calls));
+            let remove = write::remove_and_tags(inner, remove, &tags, &options);
+            let remove = Box::pin(remove);
+            join(spans::call(span, remove), attend(inner)).await.0
+        })
+    }
+}
+
+impl<C> fmt::Debug for RemoveAndTags<'_, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RemoveAndTags")
+            .field("keys", &self.keys.len())
+            .field("tags", &self.tags)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,113 @@
+//! Removals that a call of this node is sending: no poll sends them too, or they would have two numbers, and
+//! the later would hide what was written after the call returned.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use crate::cache::Inner;
+use crate::clock::Moment;
+use crate::protocol::Nonce;
+use crate::protocol::ledger::MAX_PENDING;
+use crate::sync::Mutex;
+
+/// How many parts of one removal a call sends at the same time.
+pub(crate) const AT_ONCE: usize = 256;
+
+/// For each, the end of its call, or the latest moment it can end at.
+#[derive(Debug, Default)]
+pub(crate) struct InFlight(Mutex<Calls>);
+
+#[derive(Debug, Default)]
+struct Calls {
+    ends: HashMap<Nonce, Moment>,
+    /// Once there are so many, those that have ended are looked for: twice as many as were left the last time,
+    /// so that it costs each call the same however many there are.
+    sweep_at: usize,
+}
+
+impl InFlight {
+    /// Calls that send these removals end at `latest`, or before.
+    pub(super) fn begin(&self, nonces: &[Nonce], now: Moment, latest: Moment) {
+        let mut calls = self.0.lock();
+        if calls.ends.len() >= calls.sweep_at.max(MAX_PENDING) {
+            calls.ends.retain(|_, end| *end > now);
+            calls.sweep_at = calls.ends.len() * 2;
+        }
+        calls.ends.extend(nonces.iter().map(|nonce| (*nonce, latest)));
+    }
+
+    /// They have ended.
+    fn end(&self, nonces: &[Nonce], now: Moment) {
+        let mut calls = self.0.lock();
+        for nonce in nonces {
+            if let Some(end) = calls.ends.get_mut(nonce) {
+                *end = now.min(*end);
+            }
+        }
+    }
+
+    /// Keeps the removals that no call may have had numbered after the ledger was asked (of the others, only the
+    /// answer to a later question says whether it has), and forgets calls that ended before.
+    pub(super) fn keep_ended(&self, nonces: &mut Vec<Nonce>, asked: Moment) {
+        let mut calls = self.0.lock();
+        calls.ends.retain(|_, end| *end > asked);
+        nonces.retain(|nonce| !calls.ends.contains_key(nonce));
+    }
+}
+
+/// A call that sends removals. It is over when this is dropped.
+pub(crate) struct Sending<'a, C> {
+    inner: &'a Inner<C>,
+    nonces: Vec<Nonce>,
+}
+
+impl<'a, C> Sending<'a, C> {
+    /// Begins a call that sends these, many at once, each for `limit` at most, and gives the bus as long for each.
+    pub(crate) fn begin(inner: &'a Inner<C>, nonces: Vec<Nonce>, limit: Duration) -> Self {
+        let now = inner.now();
+        inner.node.in_flight.begin(&nonces, now, now + longest(nonces.len(), limit));
+        Self { inner, nonces }
+    }
+}
+
+/// How long a call can take that sends so many: L2 and the bus take a limit each, and one more is to spare.
+fn longest(parts: usize, limit: Duration) -> Duration {
+    let rounds = u32::try_from(parts.div_ceil(AT_ONCE)).unwrap_or(u32::MAX);
+    limit.saturating_mul(rounds.saturating_mul(2).saturating_add(1))
+}
+
+impl<C> Drop for Sending<'_, C> {
+    fn drop(&mut self) {
+        self.inner.node.in_flight.end(&self.nonces, self.inner.now());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// In an outage with more callers than that, none of them looks through the calls of all the others.
+    #[test]
+    fn calls_that_have_ended_are_looked_for_once_in_as_many_calls() {
+        let (calls, most) = (InFlight::default(), MAX_PENDING as u64);
+        let at = Moment::from_nanos;
+        let begin = |from: u64, to: u64, now| {
+            (from..to).for_each(|n| calls.begin(&[Nonce(n)], at(now), at(now + 10)));
+            let calls = calls.0.lock();
+            (calls.ends.len() as u64, calls.sweep_at as u64)
+        };
+        assert_eq!(begin(0, most, 0), (most, 0));
+        assert_eq!(begin(most, most * 2, 1), (most * 2, most * 2));
+        assert_eq!(begin(most * 2, most * 2 + 1, 20), (1, 0), "all of them have ended");
+    }
+
+    /// A call that was stopped half-way, and whose end nobody says, does not keep its parts from the poll for
+    /// as long as one after the other would have taken.
+    #[test]
+    fn a_call_ends_when_its_parts_sent_at_once_would() {
+        let limit = Duration::from_secs(1);
+        let longest = [0, 1, 256, 257, 1024].map(|parts| longest(parts, limit).as_secs());
+        assert_eq!(longest, [1, 3, 3, 5, 9]);
+        assert_eq!(super::longest(usize::MAX, Duration::MAX), Duration::MAX);
+    }
+}

@@ -1,0 +1,50 @@
+//! How long the callers of a batch wait for L2.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::Notify;
+
+use super::many::Led;
+use super::probe::note_given_up;
+use crate::cache::Inner;
+
+/// Ends the requests that a batch makes for all its keys together as soon as one caller of one of its flights
+/// gives up on L2: all keys go on without, as what they wait for is the same.
+pub(super) struct Patience<'a, C> {
+    inner: &'a Inner<C>,
+    led: &'a [Led],
+    over: Arc<Notify>,
+    noted: AtomicBool,
+}
+
+impl<'a, C: Sync> Patience<'a, C> {
+    pub(super) fn of(inner: &'a Inner<C>, led: &'a [Led]) -> Self {
+        let over = Arc::default();
+        led.iter().for_each(|(flight, _)| flight.led_by(&over));
+        Self { inner, led, over, noted: AtomicBool::new(false) }
+    }
+
+    /// What L2 is asked for; `None` if a caller has given up on it.
+    pub(super) async fn lasts<R>(&self, asking: impl Future<Output = R> + Send) -> Option<R> {
+        tokio::select! {
+            biased;
+            () = self.is_over() => None,
+            result = asking => Some(result),
+        }
+    }
+
+    async fn is_over(&self) {
+        let given_up = || self.led.iter().find_map(|(flight, _)| flight.given_up());
+        let limit = loop {
+            if let Some(limit) = given_up() {
+                break limit;
+            }
+            self.over.notified().await;
+        };
+        self.led.iter().for_each(|(flight, _)| flight.give_up_l2(limit));
+        if !self.noted.swap(true, Ordering::Relaxed) {
+            note_given_up(self.inner, self.led.iter().map(|(_, call)| &*call.key), limit);
+        }
+    }
+}

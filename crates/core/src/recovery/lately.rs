@@ -1,0 +1,329 @@
+//! The writes of the last seconds, and which of them are to be compared with what L2 holds.
+//!
+//! - **R1** All are compared once a server says that it is in another history of writes, or is gone.
+//! - **R2** What a server holds that does not answer is set aside, whatever its age, and compared once it
+//!   answers, or another has its keys. The others are compared meanwhile.
+//! - **R3** What there is no room for is counted: it is compared with nothing.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::{Moment, nanos};
+use crate::l2::access::Lineage;
+use crate::l2::breaker::Server;
+use crate::protocol::Version;
+use crate::protocol::commits::{Commit, Commits};
+use crate::protocol::ledger::Strength;
+use crate::sync::Mutex;
+
+/// How far back a failover may reach: the writes of so long before the old primary was last asked.
+const REACH: Duration = Duration::from_secs(10);
+
+/// How many writes are remembered; of more, the newest.
+const MOST: usize = 65_536;
+
+/// How many bytes they may take: so many writes of keys of 150 bytes. A key may have 32 KiB, and 65,536 of
+/// those would be 2 GiB.
+pub(super) const MOST_BYTES: usize = 16 << 20;
+
+/// How often everything is compared: a reply of the old primary may be read after the new one has answered.
+const ROUNDS: u8 = 2;
+
+/// What this node wrote lately, and to whom.
+#[derive(Debug)]
+pub(crate) struct Lately(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
+    commits: Commits,
+    fallen: Fallen,
+    /// The history of writes that each server is in, if it tells.
+    lineages: BTreeMap<Server, u64>,
+    /// Servers that were asked last for theirs, and did not answer.
+    silent: BTreeSet<Server>,
+    /// How often everything is still to be compared, what is being compared aside.
+    rounds: u8,
+    /// What is still to be compared of this round.
+    todo: Vec<Deeds>,
+    /// What is to be compared with servers that do not answer (R2).
+    aside: BTreeMap<Server, Aside>,
+}
+
+/// How many writes of the last seconds fell out for want of room: of each second, so many.
+#[derive(Debug, Default)]
+struct Fallen(VecDeque<(u64, u64)>);
+
+impl Fallen {
+    fn note(&mut self, count: u64, now: Moment) {
+        let second = Duration::from_nanos(now.as_nanos()).as_secs();
+        self.forget(now);
+        match self.0.back_mut() {
+            Some((newest, sum)) if *newest >= second => *sum += count,
+            _ => self.0.push_back((second, count)),
+        }
+    }
+
+    /// Forgets what no failover reaches any more.
+    fn forget(&mut self, now: Moment) {
+        let oldest = Duration::from_nanos(now.as_nanos()).saturating_sub(REACH).as_secs();
+        while self.0.front().is_some_and(|(second, _)| *second < oldest) {
+            self.0.pop_front();
+        }
+    }
+
+    fn take(&mut self) -> u64 {
+        self.0.drain(..).map(|(_, count)| count).sum()
+    }
+}
+
+/// What is to be compared with a server that does not answer: each write once, however often it comes.
+#[derive(Debug)]
+struct Aside {
+    commits: Commits,
+    known: HashSet<Version>,
+}
+
+impl Default for Aside {
+    fn default() -> Self {
+        // Whoever notes sees to the bounds, over all servers.
+        Self { commits: Commits::new(usize::MAX, usize::MAX), known: HashSet::new() }
+    }
+}
+
+/// A key and what this node did to it.
+pub(super) type Deeds = (Arc<str>, Vec<Commit>);
+
+/// What follows from what the servers said.
+#[derive(Debug, Default)]
+pub(super) struct Met {
+    /// Writes out of reach, but for those that a silent server holds.
+    pub(super) forgotten: Vec<(Arc<str>, Commit)>,
+    /// How many writes should be compared, and are not remembered.
+    pub(super) missed: u64,
+}
+
+impl State {
+    /// Whether one of the servers may lack what was written (R1).
+    fn learn(&mut self, told: Vec<Lineage>) -> bool {
+        let known = std::mem::take(&mut self.lineages);
+        let names: BTreeSet<_> = told.iter().map(|(server, _)| server.clone()).collect();
+        self.silent.clear();
+        for (server, lineage) in told {
+            if lineage.is_err() {
+                self.silent.insert(server.clone());
+            }
+            let before = known.get(&server).copied();
+            if let Some(lineage) = lineage.ok().flatten().or(before) {
+                self.lineages.insert(server, lineage);
+            }
+        }
+        let of = |all: &BTreeMap<Server, u64>| all.values().copied().collect::<BTreeSet<_>>();
+        let (before, after) = (of(&known), of(&self.lineages));
+        let is_gone = |(server, lineage)| !names.contains(server) && !after.contains(lineage);
+        !known.is_empty() && (!after.is_subset(&before) || known.iter().any(is_gone))
+    }
+
+    fn begin_round(&mut self) -> u64 {
+        let missed = if self.rounds == ROUNDS { self.fallen.take() } else { 0 };
+        self.rounds -= 1;
+        self.todo.extend(self.commits.by_key());
+        missed
+    }
+
+    /// What had been set aside is compared as soon as its server is not silent (R2).
+    fn take_back(&mut self) {
+        let (silent, todo) = (&self.silent, &mut self.todo);
+        self.aside.retain(|server, aside| {
+            let stays = silent.contains(server);
+            if !stays {
+                todo.extend(aside.commits.by_key());
+            }
+            stays
+        });
+    }
+}
+
+impl Lately {
+    pub(super) fn new() -> Self {
+        Self(Mutex::new(State {
+            commits: Commits::new(MOST, MOST_BYTES),
+            fallen: Fallen::default(),
+            lineages: BTreeMap::new(),
+            silent: BTreeSet::new(),
+            rounds: 0,
+            todo: Vec::new(),
+            aside: BTreeMap::new(),
+        }))
+    }
+
+    /// L2 has acknowledged a write.
+    pub(crate) fn note(&self, key: &str, version: Version, strength: Strength, now: Moment) {
+        let mut state = self.0.lock();
+        let fallen = state.commits.note(key, Commit { version, strength }, now.as_nanos());
+        if fallen > 0 {
+            state.fallen.note(fallen, now);
+        }
+    }
+
+    /// L2 has lost something, so it may have lost more.
+    pub(crate) fn suspect(&self) {
+        self.0.lock().rounds = ROUNDS;
+    }
+
+    /// Whether it matters who answers.
+    pub(super) fn wants_lineages(&self) -> bool {
+        let state = self.0.lock();
+        let nothing = state.commits.is_empty() && state.todo.is_empty() && state.aside.is_empty();
+        state.lineages.is_empty() || !nothing
+    }
+
+    /// The servers were asked who they are. If one is another than it was, everything is to be compared; if
+    /// nothing is, what is out of reach is forgotten. Without any answer nothing is, and the next poll asks again.
+    pub(super) fn meet(&self, told: Vec<Lineage>, now: Moment) -> Option<Met> {
+        if told.iter().all(|(_, lineage)| lineage.is_err()) {
+            return None;
+        }
+        let mut state = self.0.lock();
+        let state = &mut *state;
+        if state.learn(told) {
+            state.rounds = ROUNDS;
+        }
+        let mut met = Met::default();
+        if state.todo.is_empty() && state.rounds > 0 {
+            met.missed = state.begin_round();
+        }
+        // What was set aside is remembered apart, so it keeps nothing from being forgotten.
+        let is_comparing = !state.todo.is_empty();
+        state.take_back();
+        if !is_comparing {
+            met.forgotten = state.commits.forget(now.as_nanos().saturating_sub(nanos(REACH)));
+            state.fallen.forget(now);
+        }
+        Some(met)
+    }
+
+    /// Whether this server did not answer when it was last asked.
+    pub(super) fn is_silent(&self, server: &Server) -> bool {
+        self.0.lock().silent.contains(server)
+    }
+
+    /// Whether any did not.
+    pub(super) fn any_is_silent(&self) -> bool {
+        !self.0.lock().silent.is_empty()
+    }
+
+    /// Keeps what is to be compared with a server once it answers (R2): each write once, however often it comes.
+    /// Answers how many writes there was no room for.
+    pub(super) fn set_aside(&self, server: Server, (key, commits): &Deeds) -> u64 {
+        let mut state = self.0.lock();
+        let all = state.aside.values();
+        let (mut count, mut bytes) =
+            all.fold((0, 0), |(n, b), aside| (n + aside.known.len(), b + aside.commits.bytes()));
+        let aside = state.aside.entry(server).or_default();
+        let mut refused = 0;
+        for commit in commits {
+            if aside.known.contains(&commit.version) {
+                continue;
+            }
+            // As much as may be remembered, and no more of all servers together.
+            if count >= MOST || bytes >= MOST_BYTES {
+                refused += 1;
+                continue;
+            }
+            let before = aside.commits.bytes();
+            aside.commits.note(key, *commit, 0);
+            (count, bytes) = (count + 1, bytes + aside.commits.bytes() - before);
+            aside.known.insert(commit.version);
+        }
+        refused
+    }
+
+    /// So much of what is to be compared.
+    pub(super) fn take(&self, most: usize) -> Vec<Deeds> {
+        let mut state = self.0.lock();
+        let rest = state.todo.len().saturating_sub(most);
+        state.todo.split_off(rest)
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.0.lock().todo.is_empty()
+    }
+
+    /// Whether nothing was written here since, as far as is remembered.
+    pub(super) fn is_newest(&self, (key, commits): &Deeds) -> bool {
+        let newest = self.0.lock().commits.newest(key);
+        newest.is_none() || newest == commits.last().copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_is_new_or_gone_or_another_is_noticed_and_a_silent_one_is_not_taken_for_that() {
+        let server = |name: &str| Some(Arc::from(name));
+        let silent = || Err(crate::l2::L2Error::left_alone());
+        let lately = Lately::new();
+        let learn = |told: Vec<Lineage>| lately.0.lock().learn(told);
+        assert!(!learn(vec![(server("a"), Ok(Some(1))), (server("b"), Ok(Some(2)))]), "the first");
+        assert!(!learn(vec![(server("a"), Ok(Some(1))), (server("b"), silent())]));
+        assert!(lately.is_silent(&server("b")) && !lately.is_silent(&server("a")));
+        assert!(learn(vec![(server("a"), Ok(Some(3))), (server("b"), silent())]), "another");
+        assert!(!learn(vec![(server("a"), Ok(Some(3))), (server("b"), Ok(Some(2)))]));
+        assert!(learn(vec![(server("a"), Ok(Some(3)))]), "its keys are elsewhere");
+        assert!(!learn(vec![(server("a"), Ok(None))]), "nobody may ask");
+        assert!(!learn(vec![(server("moved"), Ok(Some(3)))]), "the same by another name");
+        assert!(learn(vec![(server("moved"), Ok(Some(3))), (server("c"), Ok(Some(4)))]), "new");
+    }
+
+    fn at(seconds: u64) -> Moment {
+        Moment::default() + Duration::from_secs(seconds)
+    }
+
+    fn commit(version: u64) -> Commit {
+        Commit { version: Version(version), strength: Strength::Hard }
+    }
+
+    /// A node that writes more than it remembers all day has not lost a day's writes.
+    #[test]
+    fn of_what_fell_out_only_the_last_seconds_count() {
+        let mut fallen = Fallen::default();
+        (0..86_400).for_each(|second| fallen.note(10, at(second)));
+        assert_eq!(fallen.0.len(), 11);
+        assert_eq!(fallen.take(), 110);
+        fallen.note(10, at(86_400));
+        fallen.forget(at(86_410));
+        assert_eq!(fallen.0.len(), 1, "still in reach");
+        fallen.forget(at(86_411));
+        assert_eq!(fallen.take(), 0);
+    }
+
+    #[test]
+    fn what_comes_again_is_set_aside_once_and_in_its_order() {
+        let (lately, server) = (Lately::new(), Some(Arc::from("b")));
+        let set_aside = |commits: &[u64]| {
+            let commits = commits.iter().copied().map(commit).collect();
+            assert_eq!(lately.set_aside(server.clone(), &("key".into(), commits)), 0);
+        };
+        [&[1, 2][..], &[1, 2, 3], &[1], &[4]].into_iter().for_each(set_aside);
+        lately.0.lock().take_back();
+        assert_eq!(lately.take(9), [("key".into(), [1, 2, 3, 4].map(commit).to_vec())]);
+        let more = (0..MOST as u64 + 5).map(commit).collect();
+        assert_eq!(lately.set_aside(server.clone(), &("key".into(), more)), 5, "no room");
+    }
+
+    /// What fails again and again at a server that answers comes back with every poll.
+    #[test]
+    fn what_was_set_aside_keeps_nothing_from_being_forgotten() {
+        let lately = Lately::new();
+        let told = || vec![(None, Ok(Some(1)))];
+        lately.meet(told(), at(0)).expect("an answer");
+        lately.note("key", Version(1), Strength::Hard, at(0));
+        let _ = lately.set_aside(None, &("other".into(), vec![commit(2)]));
+        let met = lately.meet(told(), at(20)).expect("an answer");
+        assert_eq!(met.forgotten, [("key".into(), commit(1))]);
+        assert!(!lately.is_done(), "the other is compared");
+    }
+}

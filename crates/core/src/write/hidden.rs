@@ -1,0 +1,112 @@
+//! A `set` that a removal hides before it is there.
+//!
+//! The removal of another node may have returned before the `set` was called, and this node may learn of it
+//! only by the `set`'s own reply. Then the value is stored again, over exactly the version that was stored
+//! first and with what is known by now: it counts as written after the removal (S17). A removal that began
+//! on *this* node after the call is none of these: it hides the value for good (S1).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::encode::encode;
+use super::key::conclude;
+use super::send::{Sent, Write};
+use super::{Reach, Receipt};
+use crate::backplane::message::KeyOp;
+use crate::cache::Inner;
+use crate::clock::Moment;
+use crate::coherence::{Mark, beside, catch_up};
+use crate::entry::{Entry, Meta, Shared, Value};
+use crate::error::Error;
+use crate::factory::Choices;
+use crate::flight::Fence;
+use crate::l2::Codec;
+use crate::l2::access::Access;
+use crate::options::EntryOptions;
+use crate::protocol::KeyHash;
+use crate::protocol::record::Put;
+use crate::protocol::validity::{Verdict, Why};
+use crate::read::Make;
+
+/// How often a value is stored again.
+const TIMES: usize = 3;
+
+/// Whether a value that was stored is born hidden: by what this node knows, once it knows what the ledger
+/// held meanwhile. A node that cannot learn that does not vouch for the value.
+pub(super) async fn is_hidden<C: Sync>(
+    inner: &Inner<C>,
+    meta: &Meta,
+    mark: Mark,
+    limit: Duration,
+) -> bool {
+    if sabotaged!(HiddenSetIsDone) {
+        return false;
+    }
+    !catch_up(inner, mark, limit).await || is_behind(inner, meta)
+}
+
+/// Whether a removal hides it, or makes it stale. Its TTL does not count: one that has expired meanwhile was
+/// hidden all the same, and its receipt says so.
+fn is_behind<C>(inner: &Inner<C>, meta: &Meta) -> bool {
+    match inner.node.judge(meta, Moment::from_nanos(0)) {
+        Verdict::Hidden(why) | Verdict::Stale(why) => {
+            matches!(why, Why::Tag | Why::Clear | Why::Epoch)
+        }
+        Verdict::Fresh | Verdict::Unverified => false,
+    }
+}
+
+/// Stores a value that is hidden again, unless a removal of this node hides it.
+pub(super) async fn set_again<T: Value, C: Codec<T>>(
+    inner: &Arc<Inner<C>>,
+    l2: &Access,
+    first: &Arc<Entry<T>>,
+    options: &EntryOptions,
+    limit: Duration,
+) -> Result<Receipt, Error> {
+    let (key, called) = (&*first.meta.key, first.meta.facts().origin);
+    let hash = KeyHash::of(key);
+    let mut before = first.meta.version;
+    let mut superseded = None;
+    for _ in 0..TIMES {
+        // Before the look at the own removals: what begins after it hides this value by itself.
+        let stamp = inner.node.stamp(inner.now());
+        if inner.node.has_removed_since(called, &first.meta.tags) {
+            break;
+        }
+        let tags = first.meta.tags.iter().map(|tag| tag.name().to_owned()).collect();
+        let make = Make { stamp, took: Duration::ZERO, dark: false, shared: true };
+        let (meta, lives) = make.meta(inner, key, &Choices::new(options.clone(), tags));
+        let entry = Arc::new(Entry { meta, value: Shared::of(first) });
+        let record = encode(inner, &entry, lives, make.took, false)?;
+        let version = entry.meta.version;
+        let fence = Fence::begin(inner, hash, Some(version), || inner.l1.keep_only(hash, version));
+        let write = Write::new(inner, key, version, KeyOp::Written, limit, options);
+        let put = write.send(l2, |store, key, ann| store.put(key, before, record, ann));
+        let (mut sent, mark) = beside(inner, l2, l2.is_ledger_near(key), limit, put).await;
+        let stored = matches!(sent.l2, Ok(Put::Stored));
+        let hidden = stored && is_hidden(inner, &entry.meta, mark, limit).await;
+        let kept = fence.end(|heard| {
+            let keep = stored && !hidden && heard.allows(version);
+            if keep {
+                inner.l1.insert(hash, entry);
+            } else {
+                inner.l1.keep_only(hash, version);
+            }
+            keep
+        });
+        if sent.l2.is_err() {
+            // L2 has taken it once, and what is queued now takes it back.
+            sent.reach = Reach::Unknown;
+        }
+        if kept || !stored {
+            return conclude(inner, key, sent, stored && !kept, options);
+        }
+        (before, superseded) = (version, Some(sent));
+        if !hidden {
+            break;
+        }
+    }
+    let backplane = superseded.map_or(Reach::Skipped, |sent| sent.backplane);
+    conclude(inner, key, Sent { backplane, ..Sent::nowhere() }, true, options)
+}

@@ -1,0 +1,63 @@
+//! Whom to believe when the servers of a cluster disagree on who holds what.
+//!
+//! A primary that its peers do not reach, or a replica that has not heard of a failover, names an old owner of
+//! its slots. While the server whose turn it is says what is known already, it alone is asked. What is new is put to
+//! the others, and for each slot the owner that most of them name is believed; of as many, the one that is known already.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::time::{Instant, timeout_at};
+
+use crate::cluster::Cluster;
+use crate::connection::CONNECT_TIMEOUT;
+use crate::slots::{Address, Slots};
+
+/// How many servers are asked at most.
+const MOST_ASKED: usize = 15;
+
+impl Cluster {
+    /// What to believe now that `from` says this; `others` may know better.
+    pub(crate) async fn believed(
+        &self,
+        from: &Address,
+        says: Arc<Slots>,
+        others: &[Address],
+    ) -> Arc<Slots> {
+        let known = self.known_slots();
+        if known.as_ref().is_some_and(|known| known.has_owners_of(&says)) {
+            return says;
+        }
+        let mut asked = BTreeSet::from([from.clone()]);
+        let mut wanted = [says.servers(), others.to_vec()].concat();
+        let (mut views, mut answers) = (vec![says], FuturesUnordered::new());
+        let deadline = Instant::now() + CONNECT_TIMEOUT;
+        loop {
+            for server in wanted.drain(..) {
+                if asked.len() < MOST_ASKED && asked.insert(server.clone()) {
+                    answers.push(async move { self.ask(&server).await });
+                }
+            }
+            let most_agree = views.len() * 2 > asked.len();
+            if most_agree && views.iter().all(|view| view.has_owners_of(&views[0])) {
+                break;
+            }
+            match timeout_at(deadline, answers.next()).await {
+                Ok(Some(Ok(view))) => {
+                    wanted = view.servers();
+                    views.push(view);
+                }
+                Ok(Some(Err(_))) => {}
+                Ok(None) | Err(_) => break,
+            }
+        }
+        let believed = Slots::of_most(&views, known.as_deref());
+        let minority = views.iter().filter(|view| !view.has_owners_of(&believed)).count();
+        if minority > 0 {
+            let servers = views.len();
+            tracing::debug!(minority, servers, "the servers of the cluster disagree on the slots");
+        }
+        Arc::new(believed)
+    }
+}

@@ -1,0 +1,175 @@
+//! `SET` with its deadline, told in the time of the very server that gets it.
+//!
+//! Servers of a cluster, and the one that takes over from another, have clocks of their own. So what a
+//! server's clock shows is learnt from that server, over the connection that the command takes, and goes
+//! with the connection.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crinkle_core::l2::{Announce, Deadline, Record, ServerTime};
+use crinkle_core::{Clock, SystemClock};
+use redis::aio::MultiplexedConnection;
+use redis::{
+    Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value, cmd, from_redis_value, pipe,
+};
+use tokio::time::timeout;
+
+use crate::client::RedisClient;
+use crate::ledger::life;
+use crate::scripts;
+
+/// How long nobody waits for the time of a server that was not asked for a write.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// One `SET`, for whichever server it goes to.
+pub(crate) struct Set<'a> {
+    pub(crate) key: &'a str,
+    record: &'a Record,
+    deadline: Option<Deadline>,
+    channel: Cow<'a, str>,
+    message: &'a [u8],
+}
+
+/// How a server is to take a command.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Hop {
+    /// It is about to get the slot.
+    pub(crate) asking: bool,
+    /// It does not know the script.
+    pub(crate) whole: bool,
+}
+
+impl<'a> Set<'a> {
+    pub(crate) fn new(
+        client: &RedisClient,
+        key: &'a str,
+        record: &'a Record,
+        deadline: Option<Deadline>,
+        announce: Option<&'a Announce>,
+    ) -> Self {
+        let (channel, message) = match announce {
+            Some(to) => (client.channel(&to.channel), &to.message[..]),
+            None => (Cow::Borrowed(""), &[][..]),
+        };
+        Self { key, record, deadline, channel, message }
+    }
+
+    fn cmd(&self, latest_us: Option<u64>, whole: bool) -> Cmd {
+        let hash = scripts::SET.get_hash();
+        let code = scripts::code(hash.as_bytes()).filter(|_| whole);
+        let mut call = cmd(if code.is_some() { "EVAL" } else { "EVALSHA" });
+        call.arg(code.unwrap_or(hash)).arg(1).arg(self.key);
+        call.arg(&self.record.bytes[..]).arg(life(self.record.ttl_ms));
+        call.arg(latest_us.map_or_else(String::new, |us| us.to_string()));
+        call.arg(&*self.channel).arg(self.message);
+        call
+    }
+}
+
+pub(crate) fn is_unknown_script(error: &RedisError) -> bool {
+    error.kind() == ServerErrorKind::NoScript.into()
+}
+
+/// What is known of the clock at the other end of one connection.
+#[derive(Clone, Default)]
+pub(crate) struct Known {
+    time: Arc<ServerTime>,
+    /// A reply is on its way.
+    asking: Arc<AtomicBool>,
+    /// There has been a `SET`.
+    used: Arc<AtomicBool>,
+}
+
+impl Known {
+    /// Sends a `SET`; false if it came late. One that was late though its deadline is not over tells that the
+    /// server's clock has been set forward: it is sent again, by what the clock shows now.
+    pub(crate) async fn set(
+        &self,
+        commands: &mut MultiplexedConnection,
+        set: &Set<'_>,
+        hop: Hop,
+    ) -> RedisResult<bool> {
+        let in_time = || set.deadline.as_ref().is_some_and(|deadline| !deadline.is_over());
+        if self.set_once(commands, set, hop).await? {
+            return Ok(true);
+        }
+        if in_time() { self.set_once(commands, set, hop).await } else { Ok(false) }
+    }
+
+    async fn set_once(
+        &self,
+        commands: &mut MultiplexedConnection,
+        set: &Set<'_>,
+        hop: Hop,
+    ) -> RedisResult<bool> {
+        let latest = match &set.deadline {
+            None => None,
+            Some(deadline) => Some(self.latest_us(commands, deadline).await?),
+        };
+        let (call, asked) = (set.cmd(latest, hop.whole), SystemClock.now());
+        let reply = if hop.asking {
+            // Together, so that nobody else's command comes in between.
+            let both = pipe().cmd("ASKING").add_command(call).clone();
+            commands.send_packed_commands(&both, 0, 2).await?.pop().unwrap_or(Value::Nil)
+        } else {
+            commands.send_packed_command(&call).await?
+        };
+        let (stored, time_us): (bool, u64) = from_redis_value(reply.extract_error()?)?;
+        if !stored {
+            self.time.forget();
+        }
+        self.time.learn(time_us, asked, SystemClock.now());
+        self.used.store(true, Ordering::Relaxed);
+        Ok(stored)
+    }
+
+    async fn latest_us(
+        &self,
+        commands: &mut MultiplexedConnection,
+        deadline: &Deadline,
+    ) -> RedisResult<u64> {
+        if let Some(latest) = self.time.latest_us(deadline, &SystemClock) {
+            return Ok(latest);
+        }
+        self.ask(commands).await?;
+        let latest = self.time.latest_us(deadline, &SystemClock);
+        latest.ok_or_else(|| {
+            RedisError::from((ErrorKind::Io, "the server took too long to tell its time"))
+        })
+    }
+
+    async fn ask(&self, commands: &mut MultiplexedConnection) -> RedisResult<()> {
+        let asked = SystemClock.now();
+        let reply = commands.send_packed_command(&cmd("TIME")).await?.extract_error()?;
+        let (s, us): (u64, u64) = from_redis_value(reply)?;
+        self.time.learn(s.saturating_mul(1_000_000).saturating_add(us), asked, SystemClock.now());
+        Ok(())
+    }
+
+    /// Asks again in the background, so that the next `SET` need not.
+    pub(crate) fn refresh(&self, commands: &MultiplexedConnection) {
+        let due = self.used.load(Ordering::Relaxed) && self.time.is_due(SystemClock.now());
+        if !due || self.asking.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (known, mut commands) = (self.clone(), commands.clone());
+        let asked = Asked(Arc::clone(&self.asking));
+        tokio::spawn(async move {
+            let _asked = asked;
+            // Without an answer the next `SET` asks itself.
+            drop(timeout(PATIENCE, known.ask(&mut commands)).await);
+        });
+    }
+}
+
+/// The clock was asked for, also if the task ended with its runtime.
+struct Asked(Arc<AtomicBool>);
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}

@@ -1,0 +1,58 @@
+//! Notices a server that accepts commands and answers none of them.
+//!
+//! The kernel cannot: a frozen process, a sidecar or a half-dead proxy still acknowledges every byte.
+
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+/// Since when a connection owes an answer.
+#[derive(Debug, Default)]
+pub(crate) struct Silence(Mutex<Option<Instant>>);
+
+impl Silence {
+    /// How long a connection may owe an answer without giving any. A few polls of the cache.
+    pub(crate) const LIMIT: Duration = Duration::from_secs(3);
+
+    /// A command is about to be sent.
+    pub(crate) fn asked(&self) {
+        self.0.lock().get_or_insert_with(Instant::now);
+    }
+
+    /// Something was answered. Commands that still wait count again from the next one that is sent.
+    pub(crate) fn answered(&self) {
+        *self.0.lock() = None;
+    }
+
+    /// Whether nothing was answered for [`LIMIT`](Self::LIMIT) although something is owed.
+    pub(crate) fn is_over_limit(&self) -> bool {
+        self.0.lock().is_some_and(|since| since.elapsed() > Self::LIMIT)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::advance;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_connection_owes_nothing() {
+        let silence = Silence::default();
+        silence.asked();
+        silence.answered();
+        advance(Silence::LIMIT * 2).await;
+        assert!(!silence.is_over_limit());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn later_commands_do_not_prolong_the_limit() {
+        let silence = Silence::default();
+        silence.asked();
+        advance(Silence::LIMIT / 2).await;
+        silence.asked();
+        assert!(!silence.is_over_limit());
+        advance(Silence::LIMIT / 2 + Duration::from_millis(1)).await;
+        assert!(silence.is_over_limit());
+    }
+}

@@ -1,0 +1,145 @@
+//! What became of a key's changes: who must know of them, and by when.
+
+use super::{Excuse, Judge, Reading};
+use crate::history::{Applied, At, Said, What};
+
+impl Judge<'_> {
+    /// **S4**: what a change superseded before a node subscribed is not fresh there without a look at
+    /// L2. **S6**: what a node has heard of is not served. **S3**: a change that L2 holds is known
+    /// everywhere within the coherence lease; within 3 polls and a round trip while L2 answers and
+    /// no message is singled out to be lost. **L2**: in the end, everywhere.
+    pub(super) fn changes(&mut self, reading: &Reading<'_>) {
+        let log = self.log;
+        let (node, start) = (reading.call.node, reading.call.start);
+        let subscribed = log.subscribed.iter().rev().find(|(n, at)| *n == node && *at < start);
+        let subscribed = subscribed.map_or(0, |(_, at)| at.order);
+        for at in self.of_key.get(&reading.answer.key).into_iter().flatten().copied() {
+            let change = &log.applied[at];
+            if change.at >= start || !self.supersedes(change, reading) {
+                continue;
+            }
+            if let Some(lost) = change.lost.filter(|lost| lost.order <= reading.end) {
+                let last = matches!(reading.call.what, What::LastLook);
+                if last && self.asserted_again(change, lost) {
+                    let (order, ms) = (change.at.order, change.at.ms);
+                    let why =
+                        format!("{:?} at {ms} ms (#{order}) is not asserted again", change.deed);
+                    return self.report("L5", reading, &why);
+                }
+                self.excuses.holds(Excuse::TakenBack);
+                continue;
+            }
+            let heard = log.heard.iter().any(|h| h.applied == at && h.node == node && h.at < start);
+            let foreign = change.node != Some(node);
+            let rule = if heard && foreign {
+                Some("S6")
+            } else if change.at.order < subscribed && foreign {
+                Some("S4")
+            } else if matches!(reading.call.what, What::Strict { .. }) {
+                Some("S16")
+            } else if matches!(reading.call.what, What::LastLook) {
+                (!self.is_orphan(change)).then_some("L2")
+            } else {
+                let overdue = self.is_overdue(node, change, start);
+                (overdue && !self.is_orphan(change)).then_some("S3")
+            };
+            if let Some(rule) = rule {
+                let (order, ms) = (change.at.order, change.at.ms);
+                let why = format!("superseded at {ms} ms (#{order}) by {:?}", change.deed);
+                return self.report(rule, reading, &why);
+            }
+        }
+    }
+
+    /// **S10**: a `set` whose receipt says that it was queued, or may have happened, becomes an
+    /// invalidation: in the end its value is nowhere; on its own node, as soon as L2 has answered it for
+    /// long enough that recovery is through.
+    pub(super) fn unsure(&mut self, reading: &Reading<'_>) {
+        let load = &self.log.loads[reading.answer.load];
+        let call = &self.log.calls[load.call];
+        let unsure = matches!(call.said, Said::Unknown | Said::Queued) && call.scopes.len() == 1;
+        if !load.is_set || !unsure {
+            return;
+        }
+        let own = reading.call.node == call.node;
+        let since = call.end.map_or(u64::MAX, |end| end.ms);
+        let pace = self.pace(call.node);
+        let recovered = since.saturating_add(2000 + 2 * pace.hard_ms + 4 * pace.poll_ms);
+        let over = own && reading.call.start.ms > recovered;
+        if !over && !matches!(reading.call.what, What::LastLook) {
+            return;
+        }
+        if !self.unsure_is_excused(reading, since) {
+            let why = "its `set` was not acknowledged, so recovery invalidates it";
+            self.report("S10", reading, why);
+        }
+    }
+
+    /// Whether recovery could not do what it promises of such a `set`, or not yet.
+    fn unsure_is_excused(&self, reading: &Reading<'_>, since: u64) -> bool {
+        let load = &self.log.loads[reading.answer.load];
+        let call = &self.log.calls[load.call];
+        let holds = |excuse| self.excuses.holds(excuse);
+        let ill = self.log.faults.iter().any(|fault| {
+            let sick =
+                ["L2", "reply", "command", "publish"].iter().any(|s| fault.name.starts_with(s));
+            let mine = fault.node.is_none_or(|node| node == call.node);
+            sick && mine
+                && fault.from.ms < reading.call.start.ms
+                && fault.until_ms + self.terms.heals_ms > since
+        });
+        let last = matches!(reading.call.what, What::LastLook);
+        let dead = self.log.lives[call.node].died.is_some();
+        let latest = call.start.ms + self.pace(call.node).hard_ms + self.terms.straggles_ms;
+        let stored = load.stored.iter().map(|at| self.log.applied[*at].at.ms);
+        let late = stored.max().is_some_and(|ms| ms > latest);
+        (!load.confirmed.is_empty() && holds(Excuse::Confirmed))
+            || (dead && holds(Excuse::NobodyToRecover))
+            || (!last && ill && holds(Excuse::RecoveryBusy))
+            || (self.failed_over(load.call) && holds(Excuse::QueuedBeforeFailover))
+            // It ran after recovery had invalidated it, as its latest moment was wrong.
+            || (late && self.jumped(call.node) && holds(Excuse::ClockJumped))
+    }
+
+    /// Whether who made a change died before it could say how many messages it had sent. Not judged:
+    /// nobody can know that its last message was lost.
+    fn is_orphan(&self, change: &Applied) -> bool {
+        let died = change.node.and_then(|node| self.log.lives[node].died);
+        let tells = 12 * change.node.map_or(0, |node| self.pace(node).poll_ms) + 2000;
+        died.is_some_and(|died| died.ms < change.at.ms + tells)
+            && self.excuses.holds(Excuse::LastWord)
+    }
+
+    /// Whether a node has gone too long without a change that L2 holds: three polls and what the change took,
+    /// or the coherence lease if something was wrong meanwhile. What the bus does not take is tried before the
+    /// write and after it, and then the ledger tells.
+    fn is_overdue(&self, node: usize, change: &Applied, until: At) -> bool {
+        let passed = until.ms - change.at.ms;
+        let pace = self.pace(node);
+        // How many messages there were is told every poll of who sent them.
+        let maker = change.node.map_or(pace, |node| self.pace(node));
+        let (poll_ms, hard_ms) = (pace.poll_ms.max(maker.poll_ms), pace.hard_ms.max(maker.hard_ms));
+        let bound = 3 * poll_ms + self.terms.late_ms + 3 * hard_ms + poll_ms / 10;
+        if passed <= bound {
+            return false;
+        }
+        let excused = self.is_ill(node, change, until) && self.excuses.holds(Excuse::Trouble);
+        !excused || passed > pace.lease_ms
+    }
+
+    /// Whether L2 was in trouble, or messages were lost, for the node or for who made the change.
+    fn is_ill(&self, node: usize, change: &Applied, until: At) -> bool {
+        let from = change.at.ms.saturating_sub(2000);
+        let ill = self.log.faults.iter().any(|fault| {
+            let concerns = fault.node.is_none_or(|n| n == node || Some(n) == change.node);
+            let kind = fault.name.starts_with("L2")
+                || ["messages dropped", "reply lost", "command runs late", "failover", "wipe"]
+                    .contains(&fault.name);
+            concerns
+                && kind
+                && fault.from.ms < until.ms
+                && fault.until_ms + self.terms.heals_ms > from
+        });
+        ill || change.node.is_none()
+    }
+}

@@ -1,0 +1,113 @@
+//! **S16**: what a strict read answers as fresh was replaced by nothing that L2 held before the read began.
+//! What changed the key's record is judged with the other changes; this is about the ledger. **S17**: what is
+//! written after a removal was numbered is not stamped below it, or its receipt does not say that it is done.
+
+use super::{Excuse, Judge, Reading, Violation, extent};
+use crate::history::{Applied, At, Call, Deed, Load, Said, Scope, What};
+
+impl Judge<'_> {
+    /// A barrier that was numbered before a strict read began, and that no failover has taken back, hides
+    /// what was stamped before it was sent.
+    pub(super) fn strict(&mut self, reading: &Reading<'_>) {
+        let What::Strict { .. } = reading.call.what else { return };
+        if !self.terms.strict {
+            return;
+        }
+        let (log, load) = (self.log, reading.answer.load);
+        let stamp = self.stamp(load, reading.end);
+        for at in self.barriers.clone() {
+            let barrier = &log.applied[at];
+            let (scope, _) = extent(barrier);
+            let before = barrier.at < reading.call.start && stamp < barrier.sent;
+            let lost = barrier.lost.is_some_and(|lost| lost.order <= reading.end);
+            if before && !lost && scope.covers(&log.loads[load]) {
+                let (order, ms) = (barrier.at.order, barrier.at.ms);
+                let why = format!("hidden at {ms} ms (#{order}) by {:?}", barrier.deed);
+                return self.report("S16", reading, &why);
+            }
+        }
+    }
+
+    /// What a `set` left that says it is done, and what loads stored while nothing was wrong with L2.
+    pub(super) fn written(&mut self) {
+        if !self.terms.written {
+            return;
+        }
+        let log = self.log;
+        for (at, load) in log.loads.iter().enumerate() {
+            let call = &log.calls[load.call];
+            let ended = call.end.map_or(u32::MAX, |end| end.order);
+            let done = !load.is_set || call.said == Said::Done;
+            let during = |at: &&usize| !load.is_set || log.applied[**at].at.order <= ended;
+            let Some(stored) = load.stored.iter().rfind(during).filter(|_| done) else { continue };
+            let applied = &log.applied[*stored];
+            let judged = load.is_set || self.is_well(load, applied);
+            let Some((epoch, stamp)) = applied.stamp.filter(|_| judged) else {
+                continue;
+            };
+            let newer = log.numbers.iter().find(|((of, number), place)| {
+                let barrier = &log.applied[**place];
+                let Deed::Advance { scope, .. } = barrier.deed else { return false };
+                let missed = *of == epoch && *number > stamp && barrier.lost.is_none();
+                let newer = missed && barrier.at < call.start && scope.covers(load);
+                newer
+                    && self.has_returned(barrier, call.start)
+                    && !self.is_of_lost(barrier, applied)
+                    && !self.is_unanswered(**place, load)
+            });
+            if let Some(((_, number), _)) = newer {
+                let what =
+                    format!("load {at} is stamped {stamp}, below {number} from before its call");
+                let found = Violation { rule: "S17", what, key: Some(load.key), at: call.start };
+                self.found.push(found);
+            }
+        }
+    }
+
+    /// Whether the call that numbered a removal had returned by then: of one that has not, nothing is promised.
+    /// If nobody knows which it was, no call of its node may be open that removes by tag, or clears.
+    fn has_returned(&self, barrier: &Applied, by: At) -> bool {
+        let is_open = |call: &Call| call.end.is_none_or(|end| end >= by);
+        let may_be = |call: &&Call| {
+            let removes = matches!(call.what, What::Invalidate { .. });
+            let by_tag = !matches!(call.scopes[..], [Scope::Key(_), ..]);
+            removes && by_tag && Some(call.node) == barrier.node && call.start < barrier.at
+        };
+        match barrier.call {
+            Some(call) => !is_open(&self.log.calls[call]),
+            None => !self.log.calls.iter().filter(may_be).any(is_open),
+        }
+    }
+
+    /// Whether the ledger that numbered a removal was lost before a write: nobody can learn of it any more, and
+    /// the write is of an epoch that is over.
+    fn is_of_lost(&self, barrier: &Applied, stored: &Applied) -> bool {
+        let lost = |a: &Applied| matches!(a.deed, Deed::LedgerLost | Deed::Wipe);
+        let between = |a: &Applied| a.at > barrier.at && a.at < stored.at;
+        let gone = self.log.applied.iter().any(|a| lost(a) && between(a));
+        gone && self.excuses.holds(Excuse::LedgerLost)
+    }
+
+    /// Whether a load began though the ledger had not told its node of a removal, since its node does not wait
+    /// for so long: there was a fallback. What is known of a `set` is asked for without one.
+    fn is_unanswered(&self, barrier: usize, load: &Load) -> bool {
+        let known = self.barriers.iter().zip(&self.known).find(|(at, _)| **at == barrier);
+        let unknown = known.is_some_and(|(_, known)| known[load.node].1 > load.began.order);
+        // The one that compares may wait for the one that polls.
+        !load.is_set
+            && unknown
+            && self.is_impatient(load.node, 2)
+            && self.excuses.holds(Excuse::Unanswered)
+    }
+
+    /// Whether nothing was wrong for the node from the call that a load belongs to until L2 took it, and no
+    /// `SYNC` of before may still be on its way.
+    fn is_well(&self, load: &Load, stored: &Applied) -> bool {
+        let lately = self.pace(load.node).hard_ms + self.terms.heals_ms;
+        let from = self.log.calls[load.call].start.ms.saturating_sub(lately);
+        !self.log.faults.iter().any(|fault| {
+            let mine = fault.node.is_none_or(|node| node == load.node);
+            mine && fault.from.ms <= stored.at.ms && from <= fault.until_ms
+        })
+    }
+}

@@ -1,0 +1,252 @@
+//! The judge itself: a history in, a verdict out.
+
+mod quiet;
+mod written;
+
+use super::{Excuse, Terms, check};
+use crate::history::{
+    Allows, Answer, Applied, At, Call, Deed, Fault, Life, Load, Log, Outcome, STOPPED, Said, Scope,
+    What,
+};
+
+fn terms() -> Terms {
+    Terms {
+        poll_ms: 500,
+        lease_ms: 10_900,
+        hard_ms: 400,
+        late_ms: 800,
+        heals_ms: 500,
+        straggles_ms: 1000,
+        fused: true,
+        fails_over: true,
+        trip_ms: None,
+        strict: true,
+        written: true,
+        options: false,
+        mixed: false,
+    }
+}
+
+/// A history that is written by hand: two nodes, one key.
+#[derive(Default)]
+struct Story(Log);
+
+impl Story {
+    fn new() -> Self {
+        let mut story = Self::default();
+        let born = story.0.at(0);
+        let life = |slot| Life { slot, born, died: None, jumped_ms: None, pace: None };
+        story.0.lives = vec![life(0), life(1)];
+        story
+    }
+
+    fn call(&mut self, node: usize, what: What, (from, to): (u64, u64), said: Said) -> usize {
+        let start = self.0.at(from);
+        let end = Some(At { order: start.order, ms: to });
+        self.0.calls.push(Call {
+            node,
+            what,
+            scopes: vec![Scope::Key(0)],
+            start,
+            end,
+            outcome: Outcome::Done,
+            answers: Vec::new(),
+            said,
+            has_barrier: false,
+            error: String::new(),
+            asked: 0,
+            allows: Allows::default(),
+        });
+        self.0.calls.len() - 1
+    }
+
+    fn end(&mut self, call: usize) {
+        let ms = self.0.calls[call].end.map_or(0, |at| at.ms);
+        self.0.calls[call].end = Some(self.0.at(ms));
+    }
+
+    fn load(&mut self, node: usize, call: usize, ms: u64, is_set: bool) -> usize {
+        let began = self.0.at(ms);
+        self.0.loads.push(Load {
+            node,
+            key: 0,
+            call,
+            began,
+            ended: None,
+            version: 0,
+            tags: 0,
+            is_set,
+            in_batch: false,
+            confirmed: Vec::new(),
+            stored: Vec::new(),
+        });
+        self.0.loads.len() - 1
+    }
+
+    /// The store does something; its place in the list of changes.
+    fn deed(&mut self, deed: Deed, node: Option<usize>, call: Option<usize>, ms: u64) -> usize {
+        let at = self.0.at(ms);
+        let of_key =
+            matches!(deed, Deed::Put(_) | Deed::Set(_) | Deed::Remove | Deed::Expire | Deed::Evict);
+        let key = of_key.then_some(0);
+        let (sent, not_before) = (at.order, at.order);
+        self.0.apply(Applied {
+            at,
+            sent,
+            not_before,
+            sure: true,
+            node,
+            key,
+            deed,
+            call,
+            version: None,
+            stamp: None,
+            told: false,
+            lost: None,
+        })
+    }
+
+    fn answer(&mut self, call: usize, load: usize) {
+        self.0.calls[call].answers.push(Answer {
+            key: 0,
+            load,
+            says_key: 0,
+            stale: false,
+            source: "L2",
+        });
+        self.end(call);
+    }
+
+    fn rules(&self) -> Vec<&'static str> {
+        self.rules_by(&terms())
+    }
+
+    fn rules_by(&self, terms: &Terms) -> Vec<&'static str> {
+        let mut rules: Vec<_> =
+            check(&self.0, terms).violations.iter().map(|found| found.rule).collect();
+        rules.dedup();
+        rules
+    }
+
+    fn excused(&self, excuse: Excuse) -> u64 {
+        self.excused_by(&terms(), excuse)
+    }
+
+    fn excused_by(&self, terms: &Terms, excuse: Excuse) -> u64 {
+        check(&self.0, terms).excuses.get(excuse.name()).copied().unwrap_or(0)
+    }
+}
+
+/// A `set` is not answered, recovery invalidates the key, and then the `set` runs after all.
+fn set_after_recovery() -> Story {
+    let mut story = Story::new();
+    let set = story.call(0, What::Set(0), (2500, 2900), Said::Unknown);
+    let load = story.load(0, set, 2500, true);
+    story.end(set);
+    story.deed(Deed::Remove, Some(0), None, 3900);
+    story.deed(Deed::Set(load), Some(0), Some(set), 4300);
+    let look = story.call(1, What::LastLook, (24_000, 24_000), Said::Nothing);
+    story.answer(look, load);
+    story
+}
+
+#[test]
+fn a_set_that_runs_after_its_limit_is_reported_twice() {
+    assert_eq!(set_after_recovery().rules(), ["S10"]);
+    assert_eq!(check(&set_after_recovery().0, &terms()).violations.len(), 2);
+}
+
+/// The clock of the node has jumped, so the latest moment that it gave L2 was wrong: nobody promises
+/// anything of clocks that jump while no time passes.
+#[test]
+fn a_set_of_a_node_whose_clock_jumped_may_run_after_recovery() {
+    let mut story = set_after_recovery();
+    story.0.lives[0].jumped_ms = Some(1466);
+    assert_eq!(story.rules(), [""; 0]);
+    assert_eq!(story.excused(Excuse::ClockJumped), 2);
+}
+
+/// A value of a `set` without a receipt that ran in time is not excused by a clock.
+#[test]
+fn a_set_in_time_that_is_still_there_is_reported_whatever_the_clock_does() {
+    let mut story = Story::new();
+    let set = story.call(0, What::Set(0), (2500, 2900), Said::Unknown);
+    let load = story.load(0, set, 2500, true);
+    story.end(set);
+    story.deed(Deed::Set(load), Some(0), Some(set), 2950);
+    let look = story.call(1, What::LastLook, (24_000, 24_000), Said::Nothing);
+    story.answer(look, load);
+    story.0.lives[0].jumped_ms = Some(1466);
+    assert_eq!(story.rules(), ["S10"]);
+}
+
+/// Of real servers, when a `set` ran is no later than its answer was read: a process that did not run
+/// reads it late, and accuses nobody.
+#[test]
+fn a_process_that_was_stopped_reads_the_answer_of_its_set_late() {
+    let story = |stopped: bool| {
+        let mut story = Story::new();
+        let set = story.call(0, What::Set(0), (2500, 8600), Said::Done);
+        let load = story.load(0, set, 2500, true);
+        if stopped {
+            let from = story.0.at(2550);
+            story.0.faults.push(Fault { name: STOPPED, node: Some(0), from, until_ms: 8550 });
+        }
+        story.deed(Deed::Set(load), Some(0), Some(set), 8600);
+        story.end(set);
+        story
+    };
+    assert_eq!(story(true).rules(), [""; 0]);
+    assert_eq!(story(true).excused(Excuse::Stopped), 1);
+    assert_eq!(story(false).rules(), ["S10"]);
+}
+
+/// A store that fails over is not wiped as well, or its ledger counts for nothing; what is stored across
+/// a `FLUSHALL` is accused unless a failover lies between.
+#[test]
+fn what_is_stored_across_a_flush_is_accused_unless_a_failover_lies_between() {
+    let story = |fails_over: bool| {
+        let mut story = Story::new();
+        let call = story.call(0, What::Load, (1000, 1300), Said::Nothing);
+        let load = story.load(0, call, 1000, false);
+        story.deed(Deed::Wipe, None, None, 1100);
+        if fails_over {
+            let since = story.0.at(1150).order;
+            story.deed(Deed::Failover(since), None, None, 1200);
+        }
+        story.deed(Deed::Put(load), Some(0), Some(call), 1300);
+        story.end(call);
+        story
+    };
+    assert_eq!(story(false).rules(), ["S5"]);
+    assert_eq!(story(true).rules(), [""; 0]);
+    assert_eq!(story(true).excused(Excuse::FailoverBetween), 1);
+}
+
+/// A number issued again after a failover is another removal, not the same one sent twice.
+#[test]
+fn a_number_that_a_failover_took_back_may_be_issued_again() {
+    let mut story = Story::new();
+    let deed = Deed::Advance { scope: Scope::All, hard: true, epoch: 7, number: 5 };
+    let since = story.0.at(900).order;
+    let first = story.deed(deed, Some(0), None, 1000);
+    story.0.numbers.insert((7, 5), first);
+    assert!(story.0.is_numbered((7, 5)), "sent twice, it is one removal");
+    assert!(!story.0.is_numbered((7, 6)) && !story.0.is_numbered((8, 5)));
+    story.deed(Deed::Failover(since), None, None, 1200);
+    assert!(!story.0.is_numbered((7, 5)), "the new primary has issued it to nobody");
+}
+
+/// What a node of one wire version does not understand of the other keeps it in doubt.
+#[test]
+fn nodes_of_two_wire_versions_may_be_in_doubt() {
+    for rule in ["L4", "L8"] {
+        let mut story = Story::new();
+        let at = story.0.at(20_000);
+        story.0.seen.push((rule, "node 0 is in doubt".to_owned(), None, at));
+        assert_eq!(story.rules(), [rule]);
+        let mixed = Terms { mixed: true, ..terms() };
+        assert_eq!(story.rules_by(&mixed), [""; 0]);
+        assert_eq!(story.excused_by(&mixed, Excuse::OtherVersion), 1);
+    }
+}

@@ -1,0 +1,101 @@
+//! What must not be while all is well: waiting for nothing (L9), and doubt (L8).
+
+use super::{Story, terms};
+use crate::check::{Excuse, Terms};
+use crate::history::{Deed, Life, Pace, Said, Synced, What};
+
+fn quiet() -> Terms {
+    Terms { trip_ms: Some(30), ..terms() }
+}
+
+fn pace(soft_ms: u64) -> Pace {
+    Pace { poll_ms: 500, lease_ms: 10_900, hard_ms: 400, soft_ms }
+}
+
+/// A call of node 0 that takes 546 ms, for 110 of which a factory of another node runs.
+fn long_wait() -> Story {
+    let mut story = Story::new();
+    let call = story.call(1, What::Load, (16_043, 16_201), Said::Nothing);
+    let load = story.load(1, call, 16_067, false);
+    let waits = story.call(0, What::Load, (16_046, 16_592), Said::Nothing);
+    story.0.loads[load].ended = Some(story.0.at(16_177));
+    story.end(call);
+    story.end(waits);
+    story
+}
+
+#[test]
+fn a_call_that_waits_for_nothing_is_accused() {
+    assert_eq!(long_wait().rules_by(&quiet()), ["L9"]);
+    let mut patient = long_wait();
+    patient.0.lives.iter_mut().for_each(|life| life.pace = Some(pace(31)));
+    assert_eq!(patient.rules_by(&quiet()), ["L9"]);
+}
+
+/// A factory that runs is something to wait for.
+#[test]
+fn a_call_that_waits_for_a_factory_is_not_accused() {
+    let mut story = long_wait();
+    story.0.loads[0].ended.as_mut().unwrap().ms = 16_500;
+    assert_eq!(story.rules_by(&quiet()), [""; 0]);
+}
+
+/// A node that gives L2 less time than a trip takes may keep the others waiting; one that has never lived
+/// keeps nobody.
+#[test]
+fn a_node_that_is_impatient_with_l2_may_keep_others_waiting() {
+    let mut story = long_wait();
+    story.0.lives[1].pace = Some(pace(30));
+    assert_eq!(story.rules_by(&quiet()), [""; 0]);
+    assert_eq!(story.excused_by(&quiet(), Excuse::Impatient), 1);
+}
+
+/// Two nodes that live, and one that dies at 5000 ms.
+fn doubtful() -> Story {
+    let mut story = Story::new();
+    let (born, died) = (story.0.at(0), story.0.at(5000));
+    story.0.lives.push(Life { slot: 1, born, died: Some(died), jumped_ms: None, pace: None });
+    story
+}
+
+fn doubt(mut story: Story) -> Story {
+    let at = story.0.at(20_000);
+    story.0.seen.push(("L8", "node 0 is in doubt".to_owned(), None, at));
+    story
+}
+
+/// A poll that was answered meanwhile is no reason to be in doubt.
+#[test]
+fn a_node_that_is_in_doubt_though_all_is_well_is_accused() {
+    let mut story = doubtful();
+    let call = story.call(0, What::Load, (19_980, 19_990), Said::Nothing);
+    let (applied, at) = (story.0.at(19_985), story.0.at(19_986));
+    story.0.synced.push(Synced { node: 0, applied, at, is_equal: true });
+    story.end(call);
+    let second = story.call(0, What::Load, (19_990, 20_000), Said::Nothing);
+    story.end(second);
+    assert_eq!(doubt(story).rules(), ["L8"]);
+}
+
+/// The mark of a dead node is believed for a minute. Of one that lives, or has taken it back, it is not.
+#[test]
+fn only_the_mark_of_a_dead_node_leaves_others_in_doubt() {
+    let owing = |node, paid: bool, then: Option<Deed>| {
+        let mut story = doubtful();
+        story.0.owes(node, true);
+        if paid {
+            story.0.owes(node, false);
+        }
+        if let Some(deed) = then {
+            story.deed(deed, None, None, 4000);
+        }
+        doubt(story)
+    };
+    let story = owing(2, false, None);
+    assert_eq!(story.rules(), [""; 0]);
+    assert_eq!(story.excused(Excuse::DiedOwing), 1);
+    assert_eq!(owing(1, false, None).rules(), ["L8"], "it lives, and takes its mark back");
+    assert_eq!(owing(2, true, None).rules(), ["L8"], "it has taken its mark back");
+    let lost = owing(2, true, Some(Deed::LedgerLost));
+    assert_eq!(lost.rules(), [""; 0], "nobody may have seen that it took its mark back");
+}

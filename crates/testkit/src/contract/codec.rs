@@ -1,0 +1,47 @@
+use std::fmt::Debug;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use bytes::Bytes;
+use crinkle_core::l2::Codec;
+
+/// Checks a codec against the contract of [`Codec`] with values of yours: give it the odd ones, too,
+/// such as empty, nested and missing ones.
+///
+/// ```
+/// use crinkle_core::l2::MessagePack;
+/// use crinkle_testkit::contract;
+///
+/// contract::codec(&MessagePack, &[Some(1), None]);
+/// // Refused, since it would come back as `None`; that is in order.
+/// contract::codec(&MessagePack, &[Some(()), None]);
+/// ```
+///
+/// # Panics
+///
+/// If the codec breaks the contract, with the sentence it breaks.
+pub fn codec<T: PartialEq + Debug>(codec: &impl Codec<T>, values: &[T]) {
+    assert_eq!(codec.schema(), codec.schema(), "a type has one schema");
+    for value in values {
+        let Ok(bytes) = codec.encode(value) else { continue };
+        let back = codec.decode(&bytes);
+        let back = back.unwrap_or_else(|error| {
+            panic!("encode refuses what decode would not give back, not so {value:?}: {error}")
+        });
+        assert_eq!(&back, value, "encode refuses what decode would give back as another value");
+        for broken in broken(&bytes) {
+            let decoded = catch_unwind(AssertUnwindSafe(|| drop(codec.decode(&broken))));
+            assert!(decoded.is_ok(), "decode survives any bytes, not so {broken:?}");
+        }
+    }
+}
+
+/// Every beginning, every byte changed, and something added.
+fn broken(bytes: &Bytes) -> impl Iterator<Item = Bytes> {
+    let cut = (0..bytes.len()).map(|len| bytes.slice(..len));
+    let flipped = (0..bytes.len()).map(|at| {
+        let mut bytes = bytes.to_vec();
+        bytes[at] ^= 0x81;
+        Bytes::from(bytes)
+    });
+    cut.chain(flipped).chain([Bytes::from([&bytes[..], b"\xff"].concat())])
+}

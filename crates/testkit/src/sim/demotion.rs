@@ -1,0 +1,147 @@
+//! A failover that closes no connection: some nodes go on talking to the server that was the primary.
+//!
+//! It answers reads with what it has, and refuses writes (`READONLY`). Until it follows the new primary it hears
+//! nothing of that; afterwards it has all of it. What is published there only its own subscribers hear.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use crinkle_core::l2::{L2Error, L2ErrorKind};
+use rand::Rng;
+use rand::rngs::StdRng;
+use tokio::time::sleep;
+
+use super::scribe::Copies;
+use super::trouble::{note, slot_of};
+use super::world::{Link, Node, World};
+use crate::history::Deed;
+
+/// What a node has to do with a server that was the primary.
+#[derive(Clone, Debug)]
+pub(super) struct Demoted {
+    /// What that server had when it was demoted.
+    had: Arc<Copies>,
+    lineage: u64,
+    /// From when on it has what the new primary has.
+    follows_ms: u64,
+    until_ms: u64,
+    /// Whether the node connects anew as soon as it is refused something.
+    leaves: bool,
+}
+
+/// What a command does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Reads,
+    Writes,
+}
+
+impl Link {
+    /// The server that was the primary, if the node is still connected to it.
+    fn demoted(&self, now_ms: u64) -> Option<Demoted> {
+        let trouble = self.trouble.lock();
+        trouble.demoted.as_ref().filter(|demoted| now_ms < demoted.until_ms).cloned()
+    }
+
+    /// What answers a command: the primary, or what another server had.
+    pub(super) fn answers(
+        &self,
+        world: &World,
+        kind: Kind,
+    ) -> Result<Option<Arc<Copies>>, L2Error> {
+        let Some(demoted) = self.demoted(world.ms()) else { return Ok(None) };
+        if kind == Kind::Reads {
+            world.log.lock().count("read of a demoted server");
+            return Ok((world.ms() < demoted.follows_ms).then_some(demoted.had));
+        }
+        world.log.lock().count("READONLY");
+        if demoted.leaves {
+            self.connect_anew();
+        }
+        Err(L2Error::new(L2ErrorKind::Disconnected, "READONLY"))
+    }
+
+    /// Which history the server tells of that was the primary.
+    pub(super) fn lineage(&self, now_ms: u64) -> Option<u64> {
+        let demoted = self.demoted(now_ms).filter(|demoted| now_ms < demoted.follows_ms);
+        demoted.map(|demoted| demoted.lineage)
+    }
+
+    /// Whether a message is to be heard; those that were published on another server are not.
+    pub(super) fn hears(&self, world: &World, message: &Bytes) -> bool {
+        let now = world.ms();
+        let elsewhere = world.elsewhere.lock().contains(message);
+        match self.demoted(now) {
+            Some(demoted) => elsewhere || demoted.follows_ms <= now,
+            None => !elsewhere,
+        }
+    }
+
+    /// A message is published where the node is connected to.
+    pub(super) fn publishes(&self, world: &World, message: &Bytes) {
+        if self.demoted(world.ms()).is_some() {
+            world.elsewhere.lock().insert(message.clone());
+        }
+    }
+
+    /// Every connection is closed and made again, to whoever is the primary.
+    pub(super) fn connect_anew(&self) {
+        let mut trouble = self.trouble.lock();
+        trouble.demoted = None;
+        trouble.life += 1;
+        drop(trouble);
+        self.moved.notify_one();
+    }
+}
+
+/// Another server becomes the primary, and some nodes do not notice.
+pub(super) async fn demote(world: &Arc<World>, rng: &mut StdRng) {
+    let (snapshots, order) = (world.snapshot(), world.at().order);
+    sleep(Duration::from_millis(rng.random_range(50..1500))).await;
+    let had = Arc::new(world.copies(world.snapshot()));
+    let lineage = world.lineage();
+    let first = rng.random_range(0..world.plan.nodes);
+    let everyone = rng.random_bool(0.2);
+    let now = world.ms();
+    world.restore(snapshots);
+    note(world, "failover", None, Deed::Failover(order));
+    for node in world.living() {
+        let stays = everyone || slot_of(world, &node) == first;
+        if !stays {
+            node.link.connect_anew();
+            continue;
+        }
+        let follows_ms = now + rng.random_range(0..1500);
+        let for_ms = rng.random_range(200..5000);
+        let (until_ms, leaves) = (now + for_ms, rng.random_bool(0.6));
+        let had = Arc::clone(&had);
+        leave(world, &node, Demoted { had, lineage, follows_ms, until_ms, leaves });
+    }
+}
+
+/// Another server becomes the primary with all that this one had, and one node does not notice.
+pub(super) fn leave_behind(world: &Arc<World>, node: &Node, for_ms: u64) {
+    let (had, lineage) = (Arc::new(world.copies(world.snapshot())), world.lineage());
+    let (now, order) = (world.ms(), world.at().order);
+    world.restore(world.snapshot());
+    note(world, "failover", None, Deed::Failover(order));
+    for other in world.living().iter().filter(|other| other.id != node.id) {
+        other.link.connect_anew();
+    }
+    let until_ms = now + for_ms;
+    leave(world, node, Demoted { had, lineage, follows_ms: until_ms, until_ms, leaves: false });
+}
+
+fn leave(world: &World, node: &Node, demoted: Demoted) {
+    let (link, until_ms) = (Arc::clone(&node.link), demoted.until_ms);
+    let for_ms = until_ms.saturating_sub(world.ms());
+    link.trouble.lock().demoted = Some(demoted);
+    world.fault("L2 demoted", Some(node.id), for_ms);
+    drop(tokio::spawn(async move {
+        sleep(Duration::from_millis(for_ms)).await;
+        if link.trouble.lock().demoted.as_ref().is_some_and(|d| d.until_ms == until_ms) {
+            link.connect_anew();
+        }
+    }));
+}

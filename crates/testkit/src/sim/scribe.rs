@@ -1,0 +1,157 @@
+//! What one command does to the store, written down.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use crinkle_core::backplane::message;
+use crinkle_core::l2::record::Envelope;
+use crinkle_core::l2::{AnnounceRemoval, L2Error, MemoryL2, Read, Record};
+use crinkle_core::protocol::TagHash;
+use crinkle_core::protocol::ledger::{Advance, Advanced, Strength, Target};
+
+use super::plan::TAGS;
+use super::world::{World, key_of, read_value};
+use crate::history::{Applied, Deed, Scope};
+
+/// The servers as they were, for who reaches another than the primary.
+pub(super) type Copies = Vec<MemoryL2>;
+
+/// Does things to the store and writes them down.
+pub(super) struct Scribe {
+    pub(super) world: Arc<World>,
+    pub(super) node: usize,
+    pub(super) call: Option<usize>,
+    pub(super) sent: u32,
+    /// What the server has that answers, if that is not the primary.
+    pub(super) other: Option<Arc<Copies>>,
+}
+
+impl Scribe {
+    pub(super) fn store(&self, key: &str) -> &MemoryL2 {
+        match &self.other {
+            Some(copies) => &copies[self.world.place(key)],
+            None => self.world.store(key),
+        }
+    }
+
+    /// The server that holds the ledger.
+    pub(super) fn first(&self) -> &MemoryL2 {
+        match &self.other {
+            Some(copies) => &copies[0],
+            None => self.world.first(),
+        }
+    }
+
+    /// What a record says of itself. Of one that is not beside the ledger, no stamp: its node need not know
+    /// how far the ledger is.
+    pub(super) fn written(&self, key: &str, record: &Record) -> Written {
+        let near = std::ptr::eq(self.store(key), self.world.first());
+        let written = Written::of(record);
+        Written { stamp: written.stamp.filter(|_| near), ..written }
+    }
+
+    pub(super) fn note(&self, key: &str, deed: Deed, written: Written, message: Option<Bytes>) {
+        let at = self.world.at();
+        let key = key.split_once("v1:e:").and_then(|(_, name)| key_of(name));
+        let mut log = self.world.log.lock();
+        let call = match deed {
+            Deed::Advance { .. } => {
+                self.call.map(|call| log.companions.get(&call).copied().unwrap_or(call))
+            }
+            _ => self.call,
+        };
+        let index = log.apply(Applied {
+            at,
+            sent: self.sent,
+            not_before: at.order,
+            sure: true,
+            node: Some(self.node),
+            key,
+            deed,
+            call,
+            version: written.version,
+            stamp: written.stamp,
+            told: false,
+            lost: None,
+        });
+        if let Some(message) = message {
+            log.told_by.insert(message, index);
+        }
+    }
+
+    /// For the story of a universe: what changes no value, but decides who may load.
+    pub(super) fn tell(&self, key: &str, what: impl FnOnce() -> String) {
+        if !self.world.told {
+            return;
+        }
+        let key = key.split_once("v1:e:").and_then(|(_, name)| key_of(name));
+        let (at, node, sent) = (self.world.at(), self.node, self.sent);
+        let what = format!("L2 answers node {node}, asked at #{sent}: {}", what());
+        self.world.log.lock().told.push((at, key, what));
+    }
+
+    pub(super) fn numbered(
+        &self,
+        ask: &Advance,
+        announce: Option<&AnnounceRemoval>,
+        advanced: Advanced,
+    ) {
+        if let [Target::Tag(tag)] = ask.removal.targets[..]
+            && tag.is_reserved()
+        {
+            self.world.log.lock().owes(self.node, tag.0 & 1 == 0);
+            self.tell("", || format!("ADVANCE {tag:?}"));
+            return;
+        }
+        let known = (advanced.epoch.0, advanced.seq);
+        if self.world.log.lock().is_numbered(known) {
+            return;
+        }
+        let mut tags = 0;
+        for (at, tag) in TAGS.iter().enumerate() {
+            if ask.removal.targets.contains(&Target::Tag(TagHash::of(tag))) {
+                tags |= 1 << at;
+            }
+        }
+        let all = ask.removal.targets.contains(&Target::Everything);
+        let scope = if all { Scope::All } else { Scope::Tags(tags) };
+        let hard = ask.removal.strength == Strength::Hard;
+        let deed = Deed::Advance { scope, hard, epoch: advanced.epoch.0, number: advanced.seq };
+        let message = announce.map(|announce| message::numbered(announce, advanced));
+        self.note("", deed, Written::default(), message);
+        let mut log = self.world.log.lock();
+        let index = log.applied.len() - 1;
+        log.numbers.insert(known, index);
+    }
+}
+
+/// What a record says of itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Written {
+    pub(super) version: Option<u64>,
+    pub(super) stamp: Option<(u64, u64)>,
+}
+
+impl Written {
+    fn of(record: &Record) -> Self {
+        let envelope = Envelope::decode(&record.bytes);
+        let version = envelope.as_ref().map(|envelope| envelope.version.0);
+        let stamp = envelope.and_then(|envelope| Some((envelope.epoch?.0, envelope.stamp)));
+        Self { version, stamp }
+    }
+}
+
+/// The load that a record carries.
+pub(super) fn load_of(record: &Record) -> Option<usize> {
+    read_value(&record.bytes).map(|(_, load)| load)
+}
+
+pub(super) fn shown(read: &Result<Read, L2Error>) -> String {
+    match read {
+        Ok(read) => {
+            let load = read.found.as_ref().and_then(|found| read_value(&found.bytes));
+            format!("load {:?}, lease {:?},", load.map(|(_, load)| load), read.lease)
+        }
+        Err(error) => format!("{error:?}"),
+    }
+}

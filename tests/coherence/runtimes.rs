@@ -1,0 +1,362 @@
+//! Several runtimes: each test has one, a thread brings its own, and they end before the cache does. In real time.
+
+use std::future::IntoFuture;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use crinkle_core::backplane::MemoryBackplane;
+use crinkle_core::l2::MemoryL2;
+use crinkle_core::{
+    Barrier, Cache, CacheBuilder, EntryOptions, Error, ErrorKind, Settings, SystemClock, blocking,
+    ok,
+};
+use crinkle_testkit::chaos::{self, Fate, Gate, L2Handle, L2Op};
+use crinkle_tests::redis::{DEADLINE, comes_true};
+use crinkle_tests::{Loads, gated};
+use futures_util::FutureExt;
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::yield_now;
+use tokio::time::timeout;
+
+fn current_thread() -> Runtime {
+    Builder::new_current_thread().enable_all().build().expect("a runtime")
+}
+
+fn multi_thread() -> Runtime {
+    Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a thread")
+}
+
+const KINDS: [fn() -> Runtime; 2] = [current_thread, multi_thread];
+
+/// What two nodes share.
+struct Shared {
+    store: MemoryL2,
+    bus: MemoryBackplane,
+}
+
+impl Shared {
+    fn new() -> Self {
+        let bus = MemoryBackplane::new();
+        Self { store: MemoryL2::announcing(Arc::new(SystemClock), bus.clone()), bus }
+    }
+
+    /// A node that trusts what it holds for an hour, unless it hears of something.
+    fn node(&self, l2_timeout: Duration) -> (Cache, L2Handle) {
+        let (store, l2) = chaos::l2(Arc::new(self.store.clone()));
+        let hour = Duration::from_secs(3600);
+        let settings = Settings::default().poll(Duration::from_millis(50)).coherence_lease(hour);
+        let options = EntryOptions::new(hour).l2_hard_timeout(l2_timeout);
+        let builder = Cache::builder("shop").settings(settings).default_options(options);
+        (builder.l2(store).backplane(self.bus.clone()).build().expect("sound settings"), l2)
+    }
+
+    async fn ready(&self) -> (Cache, L2Handle) {
+        let (cache, l2) = self.node(Duration::from_secs(1));
+        within(cache.ready()).await.expect("ready");
+        (cache, l2)
+    }
+}
+
+async fn within<R>(call: impl IntoFuture<Output = R>) -> R {
+    timeout(DEADLINE, call.into_future()).await.expect("in time")
+}
+
+#[test]
+fn a_node_hears_of_changes_after_the_runtime_of_its_build_has_ended() {
+    for runtime in KINDS {
+        let (shared, first, second) = (Shared::new(), runtime(), runtime());
+        let (cache, _) = first.block_on(shared.ready());
+        second.block_on(async {
+            let (peer, _) = shared.ready().await;
+            for key in ["a", "b", "c"] {
+                let _ = within(cache.set(key, 1).tags(["t"])).await.unwrap();
+            }
+            thread::spawn(move || drop(first)).join().unwrap();
+            let _ = within(peer.remove("a")).await.unwrap();
+            let _ = within(peer.set("b", 2)).await.unwrap();
+            comes_true("a is gone", async || cache.peek::<i32>("a").is_none()).await;
+            comes_true("b is the new one", async || {
+                within(cache.get::<i32>("b")).await.unwrap().as_deref() == Some(&2)
+            })
+            .await;
+            let _ = within(peer.remove_by_tag("t")).await.unwrap();
+            comes_true("c is gone", async || cache.peek::<i32>("c").is_none()).await;
+            comes_true("it is in step", async || cache.health().coherent).await;
+        });
+    }
+}
+
+#[test]
+fn what_is_queued_leaves_after_the_runtime_of_the_build_has_ended() {
+    for runtime in KINDS {
+        let (shared, first, second) = (Shared::new(), runtime(), runtime());
+        let (cache, l2) = first.block_on(async {
+            let (cache, l2) = shared.ready().await;
+            let _ = within(cache.set("key", 1).tags(["t"])).await.unwrap();
+            l2.down();
+            let _ = within(cache.remove("key")).await.unwrap();
+            let _ = within(cache.remove_by_tag("t")).await.unwrap();
+            (cache, l2)
+        });
+        drop(first);
+        assert_eq!(cache.health().recovery_backlog, 1);
+        l2.heal();
+        second.block_on(comes_true("everything is sent", async || {
+            let health = cache.health();
+            health.recovery_backlog == 0 && health.pending_removals == 0
+        }));
+    }
+}
+
+/// Where its task goes, the load goes; who joined it loads himself.
+#[test]
+fn a_load_whose_runtime_ends_keeps_nobody_waiting() {
+    for runtime in KINDS {
+        for with_l2 in [false, true] {
+            let (shared, first, second) = (Shared::new(), runtime(), multi_thread());
+            let cache = first.block_on(async {
+                if with_l2 { shared.ready().await.0 } else { Cache::builder("a").build().unwrap() }
+            });
+            let gate = Gate::new();
+            let end = Gate::new();
+            let driven = thread::spawn({
+                let (leader, load, end) = (cache.clone(), gated(&gate, 1), end.clone());
+                move || {
+                    first.block_on(async {
+                        tokio::spawn(async move { leader.get_or_set("key", load).await });
+                        end.pass().await;
+                    });
+                    first.shutdown_background();
+                }
+            });
+            second.block_on(async {
+                within(gate.reached()).await;
+                let (joiner, many) = (cache.clone(), cache.clone());
+                let joiner = tokio::spawn(async move {
+                    *joiner.get_or_set("key", Loads::new().value(2)).await.unwrap()
+                });
+                let many = tokio::spawn(async move {
+                    let load = |keys: Vec<String>| async { ok(keys.into_iter().map(|k| (k, 2))) };
+                    *many.get_or_set_many(["key"], load).await.unwrap()[0]
+                });
+                comes_true("they have joined", async || cache.stats().joined >= 2).await;
+                end.open();
+                assert_eq!(within(joiner).await.unwrap(), 2);
+                assert_eq!(within(many).await.unwrap(), 2);
+                assert_eq!(cache.health().in_flight, 0);
+                let next = within(cache.get_or_set("next", Loads::new().value(3))).await;
+                assert_eq!(*next.unwrap(), 3);
+            });
+            driven.join().unwrap();
+        }
+    }
+}
+
+/// The same if the runtime has not ended, but nobody drives it any more.
+#[test]
+fn a_load_whose_runtime_is_not_driven_keeps_nobody_waiting() {
+    for with_l2 in [false, true] {
+        let (shared, first, second) = (Shared::new(), current_thread(), multi_thread());
+        let (cache, gate) = first.block_on(async {
+            let cache =
+                if with_l2 { shared.ready().await.0 } else { Cache::builder("a").build().unwrap() };
+            let gate = Gate::new();
+            let load = cache.get_or_set("key", gated(&gate, 1));
+            let mut load = Box::pin(load.into_future());
+            assert!((&mut load).now_or_never().is_none());
+            drop(load);
+            within(gate.reached()).await;
+            let _ = within(cache.set("other", 1)).await.unwrap();
+            (cache, gate)
+        });
+        second.block_on(async {
+            let read = cache.get_or_set("key", Loads::new().value(2));
+            assert_eq!(*within(read).await.unwrap(), 2);
+            if with_l2 {
+                let (peer, _) = shared.ready().await;
+                let _ = within(peer.remove("other")).await.unwrap();
+                comes_true("it is heard", async || cache.peek::<i32>("other").is_none()).await;
+            }
+        });
+        // What is left there does no harm if it is driven again after all.
+        gate.open();
+        first.block_on(async {
+            for _ in 0..1000 {
+                yield_now().await;
+            }
+        });
+        assert_eq!(cache.peek::<i32>("key").as_deref(), Some(&2));
+        assert_eq!(cache.health().in_flight, 0);
+    }
+}
+
+/// Its caller drives a load as far as L2 goes, with timers that must outlive the caller's runtime.
+#[test]
+fn a_load_survives_the_runtime_of_the_caller_that_leads_it() {
+    for answers in [true, false] {
+        let (shared, home, other) = (Shared::new(), multi_thread(), current_thread());
+        let (cache, l2) = home.block_on(async { shared.node(Duration::from_millis(500)) });
+        home.block_on(within(cache.ready())).unwrap();
+        let gate = Gate::new();
+        l2.next(L2Op::Read, Fate::Hold(gate.clone()));
+        other.block_on(async {
+            let (leader, load) = (cache.clone(), Loads::new().value(1));
+            tokio::spawn(async move { leader.get_or_set("key", load).await });
+            within(gate.reached()).await;
+        });
+        drop(other);
+        if answers {
+            gate.open();
+        }
+        home.block_on(async {
+            let read = within(cache.get_or_set("key", Loads::new().value(2))).await.unwrap();
+            assert_eq!(*read, 1, "the load went on");
+        });
+    }
+}
+
+/// A background write begins with its caller and goes on with the cache.
+#[test]
+fn a_write_behind_survives_the_runtime_of_its_caller() {
+    let (shared, home) = (Shared::new(), multi_thread());
+    let (cache, l2) = home.block_on(shared.ready());
+    let gate = Gate::new();
+    l2.next(L2Op::Set, Fate::Hold(gate.clone()));
+    let other = current_thread();
+    let _ = other.block_on(within(cache.set("key", 1).background_l2(true))).unwrap();
+    drop(other);
+    gate.open();
+    home.block_on(async {
+        let (peer, _) = shared.ready().await;
+        comes_true("L2 has it", async || peer.get::<i32>("key").await.unwrap().is_some()).await;
+    });
+}
+
+/// A cache in a `static`, built before there is any runtime, and used by one after the other.
+#[test]
+fn a_cache_without_l2_loads_on_any_runtime() {
+    let cache = Cache::builder("shop").build().unwrap();
+    for (at, runtime) in KINDS.into_iter().cycle().take(6).enumerate() {
+        let (key, value) = (at.to_string(), i32::try_from(at).unwrap());
+        runtime().block_on(async {
+            let read = within(cache.get_or_set(&key, Loads::new().value(value))).await.unwrap();
+            assert_eq!(*read, value);
+            let _ = within(cache.remove("0")).await.unwrap();
+        });
+    }
+}
+
+/// The caller whose own load ended with a runtime cannot load again: its factory is used.
+#[test]
+fn the_caller_of_a_load_that_ended_with_its_runtime_is_told() {
+    let (first, second) = (current_thread(), multi_thread());
+    let cache = first.block_on(async { Cache::builder("shop").build().unwrap() });
+    let gate = Gate::new();
+    let (leader, load) = (cache.clone(), gated::<_, i32>(&gate, 1));
+    let driven = thread::spawn(move || {
+        // Driven for as long as the load takes to begin.
+        first.block_on(async { within(gate.reached()).await });
+    });
+    let error = second.block_on(async {
+        within(leader.get_or_set("key", load)).await.expect_err("its load is gone")
+    });
+    driven.join().unwrap();
+    assert_eq!(error.kind(), ErrorKind::NoRuntime);
+    assert!(error.to_string().contains("call again"), "{error}");
+    let again = second.block_on(within(cache.get_or_set("key", Loads::new().value(2)))).unwrap();
+    assert_eq!(*again, 2);
+}
+
+type Call = Box<dyn FnOnce(&Cache) -> Option<Result<(), Error>>>;
+
+/// Every call that may wait, polled once.
+fn calls(barrier: Barrier) -> Vec<(&'static str, Call)> {
+    macro_rules! calls {
+        ($($name:literal: |$cache:ident| $call:expr;)*) => {
+            vec![$(($name, {
+                let call: Call = Box::new(move |$cache| {
+                    $call.into_future().now_or_never().map(|result| result.map(|_| ()))
+                });
+                call
+            })),*]
+        };
+    }
+    let many = |keys: Vec<String>| async { ok(keys.into_iter().map(|key| (key, 1))) };
+    calls! {
+        "get": |cache| cache.get::<i32>("key");
+        "get_or": |cache| cache.get_or("key", 1);
+        "get_many": |cache| cache.get_many::<i32>(["key"]);
+        "get_or_set": |cache| cache.get_or_set("key", |_| async { ok(1) });
+        "get_or_set_many": |cache| cache.get_or_set_many(["key"], many);
+        "contains": |cache| cache.contains("key");
+        "warm": |cache| cache.warm::<i32>(["key"]);
+        "set": |cache| cache.set("key", 1);
+        "set, behind": |cache| cache.set("key", 1).background_l2(true);
+        "set_many": |cache| cache.set_many([("key", 1)]);
+        "remove": |cache| cache.remove("key");
+        "remove, behind": |cache| cache.remove("key").background_l2(true);
+        "remove_many": |cache| cache.remove_many(["key"]);
+        "expire": |cache| cache.expire("key");
+        "remove_by_tag": |cache| cache.remove_by_tag("tag");
+        "remove_by_tags": |cache| cache.remove_by_tags(["tag", "other"]);
+        "expire_by_tag": |cache| cache.expire_by_tag("tag");
+        "clear": |cache| cache.clear();
+        "clear_hard": |cache| cache.clear_hard();
+        "reserve": |cache| cache.reserve("key");
+        "after": |cache| cache.after(barrier);
+        "ready": |cache| cache.ready();
+        "close": |cache| cache.close();
+    }
+}
+
+#[test]
+fn every_call_outside_of_a_runtime_is_an_error_that_says_what_to_do() {
+    let (shared, runtime) = (Shared::new(), multi_thread());
+    let (with_l2, _) = runtime.block_on(shared.ready());
+    let removed = runtime.block_on(within(with_l2.remove_by_tag("tag"))).unwrap();
+    let barrier = removed.barrier().expect("a number");
+    for cache in [Cache::builder("shop").build().unwrap(), with_l2] {
+        for (name, call) in calls(barrier) {
+            let error = call(&cache).unwrap_or_else(|| panic!("{name} waits")).expect_err(name);
+            assert_eq!(error.kind(), ErrorKind::NoRuntime, "{name}: {error}");
+            assert!(error.to_string().contains("`block_on`"), "{name}: {error}");
+        }
+    }
+}
+
+#[test]
+fn a_fresh_value_of_l1_needs_no_runtime() {
+    let cache = Cache::builder("shop").build().unwrap();
+    let _ = multi_thread().block_on(within(cache.set("key", 1))).unwrap();
+    let read = cache.get::<i32>("key").into_future().now_or_never().expect("at once");
+    assert_eq!(read.unwrap().as_deref(), Some(&1));
+    let load = cache.get_or_set("key", Loads::new().value(2)).into_future().now_or_never();
+    assert_eq!(*load.expect("at once").unwrap(), 1);
+    let many = cache.get_many::<i32>(["key"]).into_future().now_or_never().expect("at once");
+    assert!(many.unwrap()[0].is_some());
+}
+
+#[test]
+fn a_cache_with_an_l2_is_not_built_outside_of_a_runtime() {
+    let build = |builder: CacheBuilder| builder.build().map(|_| ()).map_err(|e| e.kind());
+    let builder = || Cache::builder("shop");
+    assert_eq!(build(builder()), Ok(()));
+    assert_eq!(build(builder().l2(MemoryL2::new())), Err(ErrorKind::NoRuntime));
+    assert_eq!(build(builder().ledger(MemoryL2::new())), Err(ErrorKind::NoRuntime));
+}
+
+#[test]
+fn blocking_calls_outlive_the_runtime_they_were_given() {
+    for with_l2 in [false, true] {
+        let (shared, runtime) = (Shared::new(), multi_thread());
+        let cache = runtime.block_on(async {
+            if with_l2 { shared.ready().await.0 } else { Cache::builder("a").build().unwrap() }
+        });
+        let cache = blocking::Cache::on(cache, runtime.handle().clone());
+        let _ = cache.set("key", 1).unwrap();
+        drop(runtime);
+        assert_eq!(*cache.get_or_set("other", |_| ok(2)).unwrap(), 2);
+        let _ = cache.remove("key").unwrap();
+    }
+}
