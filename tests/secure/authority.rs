@@ -2,9 +2,8 @@
 //! Debian's is.
 
 use std::fs;
-use std::net::TcpListener;
 
-use crinkle_testkit::redis::RedisServer;
+use crinkle_testkit::redis::{RedisServer, free_port};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use tempfile::TempDir;
 
@@ -67,10 +66,6 @@ impl Server {
     pub(crate) fn url(&self) -> String {
         format!("rediss://app:any@127.0.0.1:{}", self.port)
     }
-}
-
-pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// The certificates as a server takes them, and where they lie.

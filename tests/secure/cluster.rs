@@ -5,9 +5,10 @@ use crinkle::redis::{RedisBackplane, RedisClient, RedisClientBuilder, RedisL2, a
 use crinkle_testkit::ability::Ability;
 use crinkle_testkit::cluster::{ClusterServers, SERVERS};
 use crinkle_testkit::contract;
+use crinkle_testkit::redis::free_port;
 use tempfile::TempDir;
 
-use super::authority::{Authority, arguments, free_port};
+use super::authority::{Authority, arguments};
 use super::{keeps_in_step, ready, rule_without};
 
 struct TlsCluster {

@@ -2,10 +2,10 @@
 
 use crinkle::redis::{Credentials, RedisClient, RedisClientBuilder};
 use crinkle_testkit::ability::Ability;
-use crinkle_testkit::redis::RedisServer;
+use crinkle_testkit::redis::{RedisServer, free_port};
 use tokio::process::Command;
 
-use super::authority::{Authority, Identity, Server, arguments, free_port};
+use super::authority::{Authority, Identity, Server, arguments};
 use super::{cache_named, keeps_in_step, ready, until};
 
 /// Trusts the authority.

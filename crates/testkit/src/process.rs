@@ -2,25 +2,45 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::ops::Range;
 use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
-const TRIES: u32 = 2_000;
+/// A server may take this many pauses, half a minute, on a busy machine.
+const TRIES: u32 = 6_000;
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// A port of the loopback that nobody listens on.
+/// Where the servers listen. A system gives no connection a port down here, nor a listener that takes any: one that a
+/// server has left to come back to would not be free then, and a client that tries it could connect to itself.
+const PORTS: Range<u16> = 10_000..20_000;
+
+/// A port of the loopback that nobody listens on. The same process gets it again only after all the others, so it is
+/// still free when its server comes up, or comes back.
 pub(crate) fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    listener.local_addr().expect("an address").port()
+    free(is_free)
 }
 
 /// A port of the loopback that nobody listens on, nor on the one that is so far above it.
 pub(crate) fn free_port_below(distance: u16) -> u16 {
-    let is_free = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
-    let pairs = || free_port().checked_add(distance).filter(|above| is_free(*above));
-    let above = (0..TRIES).find_map(|_| pairs()).expect("two free ports");
-    above - distance
+    free(|port| is_free(port) && port.checked_add(distance).is_some_and(is_free))
+}
+
+fn free(is: impl Fn(u16) -> bool) -> u16 {
+    // Processes that run at the same time begin far from each other.
+    static NEXT: LazyLock<AtomicU32> =
+        LazyLock::new(|| AtomicU32::new(std::process::id().wrapping_mul(7919) % (1 << 20)));
+    let mut ports = PORTS.map(|_| {
+        let next = NEXT.fetch_add(1, Ordering::Relaxed) % u32::from(PORTS.end - PORTS.start);
+        PORTS.start + u16::try_from(next).expect("as many as there are ports")
+    });
+    ports.find(|port| is(*port)).expect("a free port")
+}
+
+fn is_free(port: u16) -> bool {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
 }
 
 /// Looks until something is so; false if it is not in time.

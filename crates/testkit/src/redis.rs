@@ -9,7 +9,7 @@ use crinkle_l2_redis::acl_rule;
 use tempfile::TempDir;
 
 use crate::ability::Ability;
-use crate::process::{Process, free_port, free_port_below, happens};
+use crate::process::{self, Process, free_port_below, happens};
 use crate::skew;
 
 /// The user of [`RedisServer::app_url`].
@@ -284,6 +284,16 @@ impl RedisServer {
         }
         Err(fs::read_to_string(self.dir.path().join("log")).unwrap_or_default())
     }
+}
+
+/// A port of the loopback that nobody listens on, for whatever a test starts beside a server.
+///
+/// # Panics
+///
+/// If none is free.
+#[must_use]
+pub fn free_port() -> u16 {
+    process::free_port()
 }
 
 /// The arguments that make the user.
