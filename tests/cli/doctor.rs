@@ -1,5 +1,7 @@
 //! A badly configured server each: the doctor names the problem and its fix.
 
+use std::time::Duration;
+
 use crinkle_testkit::ability::{self, Ability};
 use crinkle_testkit::redis::RedisServer;
 use serde_json::Value;
@@ -219,6 +221,21 @@ fn a_replica_with_another_clock_is_found() {
         info.contains(&format!("port={announced},"))
     });
     finds(&primary.url(), "replica_clock", "problem", "NTP");
+}
+
+/// By itself the client gives an answer half a second.
+#[test]
+fn the_clock_of_a_replica_that_is_slow_is_looked_at() {
+    let primary = server(&["--repl-diskless-sync-delay", "0"]);
+    let replica = server(&["--repl-diskless-sync-delay", "0"]);
+    let slow = liar::before(replica.port(), Lie::SlowClock(Duration::from_millis(700)));
+    raw(&replica.url(), &["CONFIG", "SET", "replica-announce-port", &slow.to_string()]);
+    raw(&replica.url(), &["REPLICAOF", "127.0.0.1", &primary.port().to_string()]);
+    until("the replica is there", || {
+        let info: String = redis::from_redis_value(raw(&primary.url(), &["INFO"])).unwrap();
+        info.contains(&format!("port={slow},"))
+    });
+    assert_eq!(finding(&examined(&primary.url()), "replica_clock"), None);
 }
 
 #[test]

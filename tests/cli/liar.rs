@@ -4,6 +4,10 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
+
+/// How the answer to TIME begins: an array of two, the first of ten digits.
+const TIME: &[u8] = b"*2\r\n$10\r\n";
 
 /// What is changed.
 #[derive(Clone, Copy, Debug)]
@@ -14,6 +18,8 @@ pub(crate) enum Lie {
     Info(&'static str, &'static str),
     /// What a script that writes answers is lost.
     LostAnswers,
+    /// What time it is, it tells after so long.
+    SlowClock(Duration),
 }
 
 /// Listens on a port of its own, for as long as the test runs.
@@ -54,10 +60,13 @@ fn copy(mut from: &TcpStream, mut to: &TcpStream, mut pass: impl FnMut(&mut [u8]
 fn told(bytes: &mut [u8], lie: Lie) -> bool {
     match lie {
         Lie::LostAnswers => {}
+        Lie::SlowClock(wait) => {
+            if find(bytes, TIME).is_some() {
+                thread::park_timeout(wait);
+            }
+        }
         Lie::Clock(ahead) => {
-            // The answer to TIME: an array of two, the first of ten digits.
-            let head = b"*2\r\n$10\r\n";
-            if let Some(from) = find(bytes, head).map(|at| at + head.len())
+            if let Some(from) = find(bytes, TIME).map(|at| at + TIME.len())
                 && let Some(digits) = bytes.get_mut(from..from + 10)
             {
                 let seconds: i64 = str::from_utf8(digits).unwrap().parse().unwrap();

@@ -4,13 +4,19 @@ use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
 use crinkle_core::l2::L2Error;
+use futures_util::future::join_all;
 use redis::aio::ConnectionLike;
-use redis::{Client, Cmd, ConnectionAddr, FromRedisValue, InfoDict, RedisError, RedisResult};
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, FromRedisValue, InfoDict, RedisError,
+    RedisResult,
+};
 use tokio::time::timeout;
 
 use crate::client::RedisClient;
-use crate::connection::CONNECT_TIMEOUT;
 use crate::error::{is_answer, l2_error};
+
+/// How long a replica may take to tell its time.
+const REPLICA_LIMIT: Duration = Duration::from_secs(3);
 
 const SETTINGS: [&str; 7] = [
     "client-output-buffer-limit",
@@ -76,16 +82,17 @@ impl Facts {
             return Ok(());
         }
         let primary = client.server().await.map_err(|error| l2_error(&error))?;
-        for place in places {
-            let Some((host, port)) = address(&place) else { continue };
-            let theirs = timeout(CONNECT_TIMEOUT, ahead_at(&primary, host, port)).await;
-            let theirs = theirs.ok().and_then(Result::ok).zip(self.ahead);
+        let ours = self.ahead;
+        let asked = places.iter().filter_map(|place| address(place)).map(async |(host, port)| {
+            let theirs = timeout(REPLICA_LIMIT, ahead_at(&primary, host, port)).await;
+            let theirs = theirs.ok().and_then(Result::ok).zip(ours);
             let ahead = theirs.map(|(theirs, ours)| Ahead {
                 ms: theirs.ms - ours.ms,
                 give_or_take: theirs.give_or_take + ours.give_or_take,
             });
-            self.replicas.push((format!("{host}:{port}"), ahead));
-        }
+            (format!("{host}:{port}"), ahead)
+        });
+        self.replicas = join_all(asked).await;
         Ok(())
     }
 }
@@ -117,7 +124,10 @@ async fn ahead_at(primary: &Client, host: &str, port: u16) -> RedisResult<Ahead>
         other => *other = ConnectionAddr::Tcp(host.to_owned(), port),
     }
     let replica = Client::open(info.set_addr(at))?;
-    ahead(&mut replica.get_multiplexed_async_connection().await?).await
+    let patient = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(REPLICA_LIMIT))
+        .set_response_timeout(Some(REPLICA_LIMIT));
+    ahead(&mut replica.get_multiplexed_async_connection_with_config(&patient).await?).await
 }
 
 /// How far the clock over there is ahead. The middle of the round trip is when it was read.
