@@ -31,7 +31,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 /// Nothing may take this long.
-const DEADLINE: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = Duration::from_secs(60);
 
 /// How a run ended.
 #[derive(Debug)]
@@ -107,8 +107,11 @@ async fn node(server: &RedisServer) -> Cache {
 
 async fn node_over(client: RedisClient) -> Cache {
     let hour = Duration::from_secs(3600);
+    let options = EntryOptions::new(hour).fail_safe(FailSafe::for_up_to(hour * 24));
+    // What a busy machine may take.
+    let limit = Duration::from_secs(5);
     let cache = Cache::builder("shop")
-        .default_options(EntryOptions::new(hour).fail_safe(FailSafe::for_up_to(hour * 24)))
+        .default_options(options.l2_soft_timeout(limit).l2_hard_timeout(limit))
         .l2(RedisL2::new(client.clone()))
         .backplane(RedisBackplane::new(client))
         .build()

@@ -2,13 +2,20 @@
 
 use std::time::Duration;
 
-use ::redis::FromRedisValue;
+use ::redis::aio::MultiplexedConnection;
+use ::redis::{AsyncConnectionConfig, Client, FromRedisValue, RedisResult};
 use crinkle::redis::{RedisBackplane, RedisClient, RedisL2};
 use crinkle::{Cache, CacheBuilder, EntryOptions};
 use tokio::time::{Instant, sleep, timeout};
 
 /// Nothing over a real server may take this long; a failover takes a few seconds.
 pub const DEADLINE: Duration = Duration::from_secs(60);
+
+/// What an answer may take on a busy machine. Where a server does not answer, a test may want [less](HASTE).
+pub const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What a caller waits at most who does not say how long, for tests of what a call costs that is not answered.
+pub const HASTE: Duration = Duration::from_secs(1);
 
 /// A cache named `shop`, whose entries live for ten minutes, not built yet.
 pub fn over(client: &RedisClient) -> CacheBuilder {
@@ -18,9 +25,15 @@ pub fn over(client: &RedisClient) -> CacheBuilder {
 /// The same under another name.
 pub fn named(name: &str, client: &RedisClient) -> CacheBuilder {
     Cache::builder(name)
-        .default_options(EntryOptions::new(Duration::from_secs(600)))
+        .default_options(within(PATIENCE))
         .l2(RedisL2::new(client.clone()))
         .backplane(RedisBackplane::new(client.clone()))
+}
+
+/// Entries live for ten minutes, and no call waits for L2 for longer than this.
+#[must_use]
+pub fn within(limit: Duration) -> EntryOptions {
+    EntryOptions::new(Duration::from_secs(600)).l2_soft_timeout(limit).l2_hard_timeout(limit)
 }
 
 /// A client for a server.
@@ -65,9 +78,20 @@ pub async fn comes_true(what: &str, condition: impl AsyncFn() -> bool) {
     }
 }
 
+/// A connection past the cache. By itself the client gives an answer half a second.
+///
+/// # Errors
+///
+/// If the URL makes no sense, or the server does not answer.
+pub async fn raw(url: &str) -> RedisResult<MultiplexedConnection> {
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(PATIENCE))
+        .set_response_timeout(Some(PATIENCE));
+    Client::open(url)?.get_multiplexed_async_connection_with_config(&config).await
+}
+
 /// Asks a server; `None` if it does not answer, or says no.
 pub async fn ask<T: FromRedisValue>(url: &str, words: &[&str]) -> Option<T> {
-    let client = ::redis::Client::open(url).ok()?;
-    let mut connection = client.get_multiplexed_async_connection().await.ok()?;
+    let mut connection = raw(url).await.ok()?;
     ::redis::cmd(words[0]).arg(&words[1..]).query_async(&mut connection).await.ok()
 }

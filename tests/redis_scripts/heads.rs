@@ -6,6 +6,7 @@ use crinkle_core::l2::{L2, Record};
 use crinkle_core::protocol::Version;
 use crinkle_l2_redis::RedisL2;
 use crinkle_testkit::redis::RedisServer;
+use crinkle_tests::redis::raw;
 use redis::AsyncCommands;
 
 fn large(version: u64) -> Record {
@@ -33,8 +34,7 @@ fn large(version: u64) -> Record {
 }
 
 async fn stat(url: &str, section: &str, name: &str) -> u64 {
-    let client = redis::Client::open(url).unwrap();
-    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let mut connection = raw(url).await.unwrap();
     let info: String = redis::cmd("INFO").arg(section).query_async(&mut connection).await.unwrap();
     let line = info.lines().find_map(|line| line.strip_prefix(name)).unwrap_or(":0");
     let number = line.trim_start_matches(":calls=").trim_start_matches(':');
@@ -64,8 +64,7 @@ async fn heads_of_large_values_travel_without_them() {
 async fn nothing_a_lease_and_junk_have_the_head_that_they_have() {
     let server = RedisServer::start();
     let store = RedisL2::connect(&server.url()).await.unwrap();
-    let client = redis::Client::open(server.url()).unwrap();
-    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let mut connection = raw(&server.url()).await.unwrap();
     let lease: Bytes = record::lease(Version(7));
     let _: () = connection.set("lease", &lease[..]).await.unwrap();
     let _: () = connection.set("junk", "of another program").await.unwrap();

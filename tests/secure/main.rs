@@ -14,7 +14,7 @@ mod ways;
 use crinkle::Cache;
 use crinkle::redis::{RedisClient, acl_rule};
 use crinkle_testkit::redis::RedisServer;
-use crinkle_tests::redis::{DEADLINE, comes_true as until, named, over};
+use crinkle_tests::redis::{DEADLINE, comes_true as until, named, over, raw};
 
 const ADMIN: &str = "user default on nopass ~* &* +@all";
 
@@ -36,8 +36,7 @@ async fn ready(client: &RedisClient) -> Cache {
 
 /// Asks the server as its administrator.
 async fn admin<T: redis::FromRedisValue>(server: &RedisServer, words: &[&str]) -> T {
-    let client = redis::Client::open(server.url()).unwrap();
-    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let mut connection = raw(&server.url()).await.unwrap();
     redis::cmd(words[0]).arg(&words[1..]).query_async(&mut connection).await.unwrap()
 }
 

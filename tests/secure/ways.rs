@@ -56,6 +56,7 @@ async fn databases_of_one_server_do_not_hear_each_other() {
     keeps_in_step(&one, &also_one).await;
     assert_eq!(one.peek::<u64>("key").as_deref(), Some(&1));
     assert!(zero.peek::<u64>("key").is_none());
+    until("it hears of its peer", async || one.health().peers > 0).await;
     assert_eq!(one.health().peers, 1, "of the nodes of its database alone");
 }
 

@@ -3,7 +3,8 @@
 use crinkle::redis::RedisClient;
 use crinkle::{Cache, Reach, Source};
 use crinkle_testkit::cluster::ClusterServers;
-use crinkle_tests::redis::{comes_true as until, over, ready};
+use crinkle_tests::redis::{HASTE, PATIENCE, comes_true as until, over, ready, within};
+use tokio::time::Instant;
 
 /// Nobody takes over, and slots without a primary are no reason to refuse the others.
 fn without_failover() -> ClusterServers {
@@ -40,24 +41,39 @@ fn keys(servers: &ClusterServers, of: usize) -> (Vec<String>, Vec<String>) {
     (0..60).map(|key| format!("key{key}")).partition(|key| owner(servers, key) == of)
 }
 
+/// A node that does not wait for long for a server that is gone.
+async fn hasty(client: &RedisClient) -> Cache {
+    ready(over(client).default_options(within(HASTE))).await
+}
+
 /// Each of `there` is asked for until its server is left alone; each of `elsewhere` is written meanwhile, and
 /// read from L2.
 async fn works_elsewhere(cache: &Cache, there: &[String], elsewhere: &[String], name: &str) {
+    let mut slow = 0;
     for (n, (dead, key)) in (0_u32..).zip(there.iter().cycle().zip(elsewhere)) {
         let read = cache.get::<u32>(dead).skip_l1_read(true).await.expect("no error");
         assert!(read.is_none_or(|read| read.source() == Source::L1));
-        assert_eq!(cache.set(key, n).await.expect("a receipt").l2(), Reach::Done, "{key}");
-        let read = cache.get::<u32>(key).skip_l1_read(true).await.expect("no error");
-        let read = read.expect("it was written");
+        let began = Instant::now();
+        let receipt = cache.set(key, n).l2_hard_timeout(PATIENCE).await.expect("a receipt");
+        assert_eq!(receipt.l2(), Reach::Done, "{key}");
+        let read = cache.get::<u32>(key).skip_l1_read(true);
+        let read = read.l2_soft_timeout(PATIENCE).l2_hard_timeout(PATIENCE);
+        let read = read.await.expect("no error").expect("it was written");
         assert_eq!((*read, read.source()), (n, Source::L2), "{key}");
+        slow += usize::from(began.elapsed() > HASTE / 2);
     }
+    // A busy machine holds one up now and then.
+    assert!(slow <= elsewhere.len() / 10, "{slow} of {} were slow", elsewhere.len());
     assert_eq!(left_alone(cache), [name.to_owned()]);
-    let before = cache.stats().l2_errors;
+    let (before, began) = (cache.stats().l2_errors, Instant::now());
     for key in there.iter().take(5) {
         assert_eq!(cache.set(key, 0_u32).await.expect("a receipt").l2(), Reach::Queued);
     }
     let failed = cache.stats().l2_errors - before;
-    assert!(failed <= 5 + 3, "nothing waits for it: {failed} errors");
+    // The polls go on, and each finds it gone.
+    let polls = began.elapsed().as_secs() + 1;
+    assert!(failed <= 5 + 3 * polls, "nothing waits for it: {failed} errors");
+    assert!(began.elapsed() < HASTE * 5, "nothing waits for it: {:?}", began.elapsed());
 }
 
 async fn used_again(cache: &Cache, there: &[String]) {
@@ -76,7 +92,7 @@ async fn a_frozen_primary_costs_keys_of_the_others_nothing() {
     let ledger = servers.owner(0, "shop:v1:L").expect("an owner");
     for victim in [(ledger + 1) % 3, ledger] {
         let client = RedisClient::cluster(servers.app_urls()).await.expect("sound URLs");
-        let cache = ready(over(&client)).await;
+        let cache = hasty(&client).await;
         let names: Vec<_> = cache.health().l2_servers.into_iter().map(|s| s.name).collect();
         assert_eq!(names.len(), 3, "{names:?}");
         let (there, elsewhere) = keys(&servers, victim);
@@ -100,7 +116,7 @@ async fn a_killed_primary_costs_keys_of_the_others_nothing() {
     let ledger = servers.owner(0, "shop:v1:L").expect("an owner");
     let victim = (ledger + 1) % 3;
     let client = RedisClient::cluster(servers.app_urls()).await.expect("sound URLs");
-    let cache = ready(over(&client)).await;
+    let cache = hasty(&client).await;
     let (there, elsewhere) = keys(&servers, victim);
     let name = format!("127.0.0.1:{}", servers.port(victim));
     servers.server(victim).kill();

@@ -9,7 +9,7 @@ use crinkle::{Cache, Reach};
 use crinkle_testkit::ability;
 use crinkle_testkit::cluster::{ClusterServers, SERVERS};
 use crinkle_testkit::contract;
-use crinkle_tests::redis::{DEADLINE, comes_true as until, over, ready};
+use crinkle_tests::redis::{DEADLINE, HASTE, comes_true as until, over, ready, within};
 use parking_lot::Mutex;
 use tokio::runtime::Builder;
 use tokio::time::{Instant, sleep};
@@ -20,6 +20,11 @@ async fn client(servers: &ClusterServers) -> RedisClient {
 
 async fn node(servers: &ClusterServers) -> Cache {
     ready(over(&client(servers).await)).await
+}
+
+/// A node whose calls do not wait for long for a server that is gone.
+async fn hasty(servers: &ClusterServers) -> Cache {
+    ready(over(&client(servers).await).default_options(within(HASTE))).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -238,7 +243,7 @@ async fn write_elsewhere(
 /// server of the ledger meanwhile.
 async fn writing_through(strike: impl FnOnce(&mut ClusterServers, usize) + Send + 'static) {
     let mut servers = ClusterServers::start();
-    let (one, two) = (node(&servers).await, node(&servers).await);
+    let (one, two) = (hasty(&servers).await, hasty(&servers).await);
     let keys: Vec<_> = (0..12).map(|key| format!("key{key}")).collect();
     both_are_in_step(&one, &two, &keys, 1).await;
     let over = Arc::new(AtomicBool::new(false));
@@ -327,7 +332,8 @@ fn passed_on(servers: &ClusterServers, kind: &str) -> u64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_announcement_is_passed_on_to_every_other_server_once() {
     const WRITES: u64 = 500;
-    let servers = ClusterServers::start();
+    // A link between two servers that is given up meanwhile would carry none.
+    let servers = ClusterServers::start_with(&["--cluster-node-timeout", "30000"]);
     let cache = node(&servers).await;
     let (idle, polls) = (passed_on(&servers, "publish"), cache.stats().syncs);
     until("some polls have passed", async || cache.stats().syncs >= polls + 5).await;

@@ -7,11 +7,14 @@ use crinkle::{Cache, Source};
 use crinkle_testkit::cluster::ClusterServers;
 use crinkle_testkit::redis::RedisServer;
 use crinkle_testkit::sentinel::{NAME, SentinelServers, USER};
-use crinkle_tests::redis::{ask, client, comes_true, over, ready};
+use crinkle_tests::redis::{PATIENCE, ask, client, comes_true, over, ready};
 use tokio::time::{Instant, sleep};
 
-/// How far a replica may be behind.
-const LAG: Duration = Duration::from_millis(1500);
+/// How far a replica may be behind. One that a loaded machine holds up for longer is not read from.
+const LAG: Duration = Duration::from_secs(3);
+
+/// After so long, a replica is asked for what was written or heard of before.
+const SETTLED: Duration = Duration::from_secs(4);
 
 /// What goes to primaries alone.
 const OF_PRIMARIES: [&str; 6] = ["set", "getrange", "evalsha", "eval", "del", "zscore"];
@@ -107,7 +110,7 @@ async fn plain_reads_alone_go_to(cache: &Cache, writer: &Cache, replicas: &[Stri
         writer.set(key, value).tags(["tag"]).await.expect("stored");
     }
     // What was heard of is asked of the primary for so long.
-    sleep(LAG + Duration::from_millis(300)).await;
+    sleep(SETTLED).await;
     let before: u64 = reads_of(replicas).await.iter().sum();
     for (key, value) in keys.iter().zip(0_u64..) {
         let load = cache.get_or_set(key, |_| async { crinkle::ok(99_u64) });
@@ -174,7 +177,7 @@ async fn a_replica_that_lags_never_undoes_what_its_reader_knows() {
         writer.set(key, 1_u64).tags([key]).await.expect("stored");
         comes_true("it is copied", async || pair.has_copied(key).await).await;
     }
-    sleep(LAG + Duration::from_millis(300)).await;
+    sleep(SETTLED).await;
     // Lags from now on: it answers, and hears of nothing.
     let () = ask(&pair.replica.url(), &["REPLICAOF", "127.0.0.1", "1"]).await.expect("cut off");
     reader.remove("written").await.expect("removed");
@@ -216,7 +219,7 @@ async fn a_replica_that_dies_or_hangs_costs_no_read_and_is_used_again_when_it_is
     for key in 0..40_u64 {
         writer.set(&format!("key{key}"), key).await.expect("stored");
     }
-    sleep(LAG + Duration::from_millis(300)).await;
+    sleep(SETTLED).await;
     let read = async |keys: std::ops::Range<u64>| {
         let began = Instant::now();
         for key in keys {
@@ -233,7 +236,8 @@ async fn a_replica_that_dies_or_hangs_costs_no_read_and_is_used_again_when_it_is
     read(10..20).await;
     pair.replica.stop_process();
     let took = read(20..30).await;
-    assert!(took < Duration::from_secs(2), "{took:?}: it is waited for once");
+    // A quarter of what a call may take, and not for each of ten keys.
+    assert!(took < PATIENCE, "{took:?}: it is waited for once");
     pair.replica.cont_process();
     reads_from(&reader, &[pair.replica.url()]).await;
 }

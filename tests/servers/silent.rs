@@ -6,7 +6,7 @@ use crinkle::redis::{RedisBackplane, RedisL2};
 use crinkle::{Cache, EntryOptions, Reach, Settings};
 use crinkle_testkit::redis::RedisServer;
 use crinkle_tests::proxy::Proxy;
-use crinkle_tests::redis::{ask, client, comes_true as until, over, ready};
+use crinkle_tests::redis::{HASTE, ask, client, comes_true as until, over, ready, within};
 
 /// Written by one node and read by another: the path of commands and the subscription both work.
 async fn is_in_step(writer: &Cache, reader: &Cache, value: u32) {
@@ -27,7 +27,8 @@ async fn is_in_step(writer: &Cache, reader: &Cache, value: u32) {
 async fn a_connection_that_falls_silent_is_replaced() {
     let server = RedisServer::start();
     let proxy = Proxy::start(server.port()).await;
-    let node = ready(over(&client(&proxy.url()).await)).await;
+    let client_of_proxy = client(&proxy.url()).await;
+    let node = ready(over(&client_of_proxy).default_options(within(HASTE))).await;
     let other = ready(over(&client(&server.url()).await)).await;
     is_in_step(&other, &node, 1).await;
     let before = proxy.accepted();

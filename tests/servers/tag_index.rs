@@ -17,8 +17,7 @@ async fn indexed(url: &str, most: usize) -> Cache {
 }
 
 async fn raw(url: &str) -> MultiplexedConnection {
-    let client = redis::Client::open(url).expect("a sound URL");
-    client.get_multiplexed_async_connection().await.expect("a connection")
+    crinkle_tests::redis::raw(url).await.expect("a connection")
 }
 
 /// Waits until there are so many records, and so many keys in all sets of tags together.

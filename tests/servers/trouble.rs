@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use crinkle::{Cache, EntryOptions, ErrorKind, Reach, Source};
 use crinkle_testkit::redis::RedisServer;
-use crinkle_tests::redis::{DEADLINE, client, comes_true as until, is_ready as ready, over};
+use crinkle_tests::redis::{
+    DEADLINE, PATIENCE, client, comes_true as until, is_ready as ready, over, within,
+};
 use tokio::time::timeout;
 
 fn options() -> EntryOptions {
@@ -19,9 +21,7 @@ async fn cache_at(url: &str) -> Cache {
 
 /// For tests of what is answered, not of how long that may take.
 async fn patient_at(url: &str) -> Cache {
-    let limit = Duration::from_secs(5);
-    let patient = options().l2_soft_timeout(limit).l2_hard_timeout(limit);
-    cache_with(url, patient).await
+    cache_with(url, within(PATIENCE)).await
 }
 
 async fn cache_with(url: &str, options: EntryOptions) -> Cache {
@@ -34,8 +34,7 @@ async fn load(cache: &Cache, key: &str, value: u64) -> crinkle::Cached<u64> {
 }
 
 async fn raw(server: &RedisServer) -> redis::aio::MultiplexedConnection {
-    let client = redis::Client::open(server.url()).expect("a sound URL");
-    client.get_multiplexed_async_connection().await.expect("a connection")
+    crinkle_tests::redis::raw(&server.url()).await.expect("a connection")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -84,7 +83,7 @@ async fn a_hung_server_costs_each_call_at_most_its_timeout_and_then_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_restarted_empty_hides_everything_from_before() {
     let mut server = RedisServer::start();
-    let (one, two) = (cache_at(&server.app_url()).await, cache_at(&server.app_url()).await);
+    let (one, two) = (patient_at(&server.app_url()).await, patient_at(&server.app_url()).await);
     ready(&one).await;
     ready(&two).await;
     load(&one, "key", 1).await;
@@ -107,7 +106,7 @@ async fn a_user_without_permission_runs_on_l1_and_is_told() {
         "user guest on >secret ~* &* -@all +ping +hello +client|setname +subscribe",
     ];
     let server = RedisServer::start_with_users(&users);
-    let cache = cache_at(&server.url_for("guest", "secret")).await;
+    let cache = patient_at(&server.url_for("guest", "secret")).await;
     assert_eq!(*load(&cache, "key", 1).await, 1);
     let receipt = cache.set("key", 2_u64).await.expect("held here");
     assert_eq!(receipt.l2(), Reach::Queued);
@@ -129,7 +128,7 @@ async fn another_type_at_a_key_is_a_counted_miss_and_is_left_alone() {
         .query_async(&mut raw)
         .await
         .expect("planted");
-    let cache = cache_at(&server.app_url()).await;
+    let cache = patient_at(&server.app_url()).await;
     ready(&cache).await;
     let before = cache.stats().l2_errors;
     assert_eq!(*load(&cache, "list", 5).await, 5);
@@ -169,7 +168,7 @@ async fn foreign_and_corrupt_bytes_at_a_key_are_counted_misses_that_refill() {
 async fn junk_on_the_channel_is_counted_and_harms_nobody() {
     let server = RedisServer::start();
     let mut raw = raw(&server).await;
-    let cache = cache_at(&server.app_url()).await;
+    let cache = patient_at(&server.app_url()).await;
     ready(&cache).await;
     load(&cache, "key", 1).await;
     for junk in [&b""[..], b"hello", b"CB\x01K", &[0xff; 4096]] {
@@ -188,7 +187,7 @@ async fn junk_on_the_channel_is_counted_and_harms_nobody() {
 async fn a_full_server_still_answers_hits_and_takes_removals() {
     let server =
         RedisServer::start_with(&["--maxmemory", "8mb", "--maxmemory-policy", "noeviction"]);
-    let cache = cache_at(&server.app_url()).await;
+    let cache = patient_at(&server.app_url()).await;
     ready(&cache).await;
     assert_eq!(cache.set("kept", 1_u64).await.expect("stored").l2(), Reach::Done);
     let mut raw = raw(&server).await;
@@ -204,7 +203,7 @@ async fn a_full_server_still_answers_hits_and_takes_removals() {
     }
     let receipt = cache.set("refused", 2_u64).await.expect("held here");
     assert_eq!(receipt.l2(), Reach::Queued);
-    let other = cache_at(&server.app_url()).await;
+    let other = patient_at(&server.app_url()).await;
     ready(&other).await;
     assert_eq!(load(&other, "kept", 9).await.source(), Source::L2);
     assert_eq!(cache.remove("kept").await.expect("removed").l2(), Reach::Done);

@@ -17,7 +17,10 @@ fn store(server: &MemcachedServer) -> CasL2<Memcached> {
 
 async fn node(server: &MemcachedServer, bus: &MemoryBackplane) -> Cache {
     let settings = Settings::default().poll(Duration::from_millis(100));
+    // What a busy machine may take.
+    let limit = Duration::from_secs(5);
     let options = EntryOptions::new(Duration::from_secs(3600));
+    let options = options.l2_soft_timeout(limit).l2_hard_timeout(limit);
     let builder = Cache::builder("shop").settings(settings).default_options(options);
     let cache = builder.l2(store(server)).backplane(bus.clone()).build().unwrap();
     cache.ready().await.unwrap();
