@@ -16,7 +16,11 @@ fn server(servers: &ClusterServers, at: usize) -> String {
 
 /// A cluster of well-kept servers that all tell of each other: of a replica they do once it has copied something.
 fn well_kept() -> ClusterServers {
-    let servers = ClusterServers::start_with(&WELL_KEPT);
+    well_kept_with(&[])
+}
+
+fn well_kept_with(args: &[&str]) -> ClusterServers {
+    let servers = ClusterServers::start_with(&[&WELL_KEPT[..], args].concat());
     for key in (0..50).map(|key| format!("key{key}")) {
         let owner = servers.owner(0, &key).unwrap();
         let _: redis::Value = servers.ask(owner, &["SET", &key, "", "PX", "1"]).unwrap();
@@ -99,7 +103,8 @@ fn a_well_kept_cluster_is_healthy_and_a_problem_of_one_server_is_named_with_it()
 
 #[test]
 fn a_server_of_a_cluster_that_is_gone_is_named_and_who_lacks_it() {
-    let mut servers = well_kept();
+    // The others go on telling of a server that hangs, for longer than a doctor takes.
+    let mut servers = well_kept_with(&["--cluster-node-timeout", "30000"]);
     let urls = servers.urls();
     let found = |check: &str, node: &str| {
         let found = findings(&at(&urls[0], &["doctor", "--json"]));

@@ -8,8 +8,8 @@ use crinkle_testkit::redis::RedisServer;
 use crinkle_tests::redis::{DEADLINE, ask, client, comes_true, ready};
 use tokio::time::{Instant, sleep, timeout};
 
-/// Three polls and a round trip, and what a loaded machine may add.
-const BOUND: Duration = Duration::from_millis(4500);
+/// Three polls and a round trip, and what a loaded machine may add. Without the rule it is an hour.
+const BOUND: Duration = Duration::from_secs(9);
 
 /// A user of the bus who can be switched off.
 const WRITER: [&str; 8] =
@@ -31,14 +31,14 @@ async fn fresh(cache: &Cache) -> Option<i64> {
 async fn right_within(reader: &Cache, old: i64) {
     let began = Instant::now();
     let mut last = Duration::ZERO;
-    while began.elapsed() < BOUND * 2 {
+    while began.elapsed() < BOUND + Duration::from_secs(1) {
         if fresh(reader).await == Some(old) {
             last = began.elapsed();
         }
         sleep(Duration::from_millis(20)).await;
     }
     assert!(last < BOUND, "the old value was answered as fresh for {last:?}");
-    assert!(reader.health().coherent);
+    comes_true("the reader is in step", async || reader.health().coherent).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
