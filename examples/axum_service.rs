@@ -78,8 +78,8 @@ async fn demonstrate() -> anyhow::Result<()> {
         "a and b have it loaded anew",
     );
 
-    let health = b.get("/health").await?;
-    show.expect(health.contains("coherent: true"), "/health says that b is in step");
+    let in_step = eventually(b, "/health", "coherent: true").await?;
+    show.expect(in_step, "/health says that b is in step");
     let page = b.get("/metrics").await?;
     let hits = page.lines().filter(|line| line.starts_with("crinkle_")).count();
     println!("  /metrics has {hits} series of the cache");

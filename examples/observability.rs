@@ -40,7 +40,7 @@ fn cache() -> anyhow::Result<(Cache, L2Handle)> {
     let clock = Arc::new(crinkle::SystemClock);
     let (store, handle) = chaos::l2(Arc::new(MemoryL2::announcing(clock, bus.clone())));
     let settings = Settings::default().poll(Duration::from_millis(50)).breaker_failures(3);
-    let options = EntryOptions::new(Duration::from_millis(100)).fail_safe(FailSafe::default());
+    let options = EntryOptions::new(Duration::from_secs(1)).fail_safe(FailSafe::default());
     let builder = Cache::builder("shop").settings(settings).default_options(options);
     Ok((builder.l2(store).backplane(bus).build()?, handle))
 }
@@ -53,7 +53,7 @@ async fn loads(show: &mut Show) -> anyhow::Result<()> {
     for _ in 0..1_000 {
         cache.get::<i32>("price:1").await?;
     }
-    sleep(Duration::from_millis(150)).await;
+    sleep(Duration::from_millis(1100)).await;
     let down = |_| async { Err::<i32, _>(io::Error::other("the database is down")) };
     let stale = cache.get_or_set("price:1", down).await?;
     show.expectations.expect(stale.is_stale() && *stale == *price, "the stale price stood in");
