@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use crinkle::redis::{RedisBackplane, RedisClient, RedisL2};
-use crinkle::{Cache, EntryOptions};
+use crinkle::{Cache, EntryOptions, Settings};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
@@ -17,11 +17,13 @@ use tokio::time::{Instant, sleep};
 async fn main() -> Result<()> {
     let url = std::env::args().nth(1).context("usage: node REDIS_URL")?;
     let client = RedisClient::connect(&url).await?;
+    // Far beyond what a loaded machine needs: here a call that gives up proves nothing, nor does one that no longer
+    // waits for the load of another node.
+    let (limit, load) = (Duration::from_secs(10), Duration::from_secs(60));
+    let options = EntryOptions::new(Duration::from_secs(600));
     let cache = Cache::builder("cluster")
-        // Far beyond what a loaded machine needs: here a call that gives up proves nothing.
-        .default_options(
-            EntryOptions::new(Duration::from_secs(600)).l2_hard_timeout(Duration::from_secs(10)),
-        )
+        .default_options(options.l2_hard_timeout(limit).lease_wait(load))
+        .settings(Settings::default().lease(load))
         .l2(RedisL2::new(client.clone()))
         .backplane(RedisBackplane::new(client))
         .build()?;
