@@ -15,7 +15,7 @@ use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -36,6 +36,9 @@ use crate::rights;
 /// How many messages may wait for one subscriber.
 const QUEUE: usize = 4096;
 
+/// How many bytes of messages may wait for one subscriber: a hostile publisher may send 512 MB at a time.
+const QUEUE_BYTES: usize = 8 << 20;
+
 /// How many subscribers that have left are remembered per connection.
 const MOST_LEFT: usize = 4096;
 
@@ -53,6 +56,15 @@ pub enum Delivery {
     },
     /// The subscriber has not kept up: messages were dropped.
     Lagged,
+}
+
+impl Delivery {
+    fn size(&self) -> usize {
+        match self {
+            Self::Message { payload, .. } => payload.len(),
+            Self::Lagged => 0,
+        }
+    }
 }
 
 /// The channels of one subscriber.
@@ -170,14 +182,25 @@ struct Routes {
 struct Route {
     id: u64,
     queue: mpsc::Sender<Delivery>,
-    lagged: Arc<AtomicBool>,
+    backlog: Arc<Backlog>,
+}
+
+/// What waits for one subscriber.
+#[derive(Debug, Default)]
+struct Backlog {
+    bytes: AtomicUsize,
+    lagged: AtomicBool,
 }
 
 impl Route {
     /// Never waits: one slow subscriber must not keep the others waiting.
     fn send(&self, delivery: Delivery) {
-        if self.queue.try_send(delivery).is_err() {
-            self.lagged.store(true, Ordering::Release);
+        let Backlog { bytes, lagged } = &*self.backlog;
+        let size = delivery.size();
+        let has_room = bytes.fetch_add(size, Ordering::AcqRel) + size <= QUEUE_BYTES;
+        if !has_room || self.queue.try_send(delivery).is_err() {
+            bytes.fetch_sub(size, Ordering::AcqRel);
+            lagged.store(true, Ordering::Release);
         }
     }
 }
@@ -237,13 +260,13 @@ impl Line {
     fn route(self: &Arc<Self>, routes: &mut Routes, channels: Channels) -> Subscriber {
         routes.next += 1;
         routes.subscribers += 1;
-        let (id, lagged) = (routes.next, Arc::new(AtomicBool::new(false)));
+        let (id, backlog) = (routes.next, Arc::<Backlog>::default());
         let (sender, queue) = mpsc::channel(QUEUE);
         for channel in &*channels {
-            let route = Route { id, queue: sender.clone(), lagged: Arc::clone(&lagged) };
+            let route = Route { id, queue: sender.clone(), backlog: Arc::clone(&backlog) };
             routes.by_channel.entry(Arc::clone(channel)).or_default().push(route);
         }
-        Subscriber { line: Arc::clone(self), id, channels, queue, lagged, next: None }
+        Subscriber { line: Arc::clone(self), id, channels, queue, backlog, next: None }
     }
 
     fn sink(&self) -> RedisResult<PubSubSink> {
@@ -329,7 +352,7 @@ pub struct Subscriber {
     id: u64,
     channels: Channels,
     queue: mpsc::Receiver<Delivery>,
-    lagged: Arc<AtomicBool>,
+    backlog: Arc<Backlog>,
     next: Option<Delivery>,
 }
 
@@ -341,12 +364,14 @@ impl Stream for Subscriber {
         if let Some(next) = this.next.take() {
             return Poll::Ready(Some(next));
         }
-        let delivery = ready!(this.queue.poll_recv(cx));
-        if delivery.is_some() && this.lagged.swap(false, Ordering::AcqRel) {
-            this.next = delivery;
+        let Some(delivery) = ready!(this.queue.poll_recv(cx)) else { return Poll::Ready(None) };
+        let Backlog { bytes, lagged } = &*this.backlog;
+        bytes.fetch_sub(delivery.size(), Ordering::AcqRel);
+        if lagged.swap(false, Ordering::AcqRel) {
+            this.next = Some(delivery);
             return Poll::Ready(Some(Delivery::Lagged));
         }
-        Poll::Ready(delivery)
+        Poll::Ready(Some(delivery))
     }
 }
 

@@ -1,8 +1,12 @@
 use super::*;
 
 fn message(channel: &str) -> Msg {
-    let words = ["message", channel, "payload"];
-    let words = words.map(|word| redis::Value::BulkString(word.as_bytes().to_vec()));
+    message_of(channel, b"payload")
+}
+
+fn message_of(channel: &str, payload: &[u8]) -> Msg {
+    let words = [b"message".as_slice(), channel.as_bytes(), payload];
+    let words = words.map(|word| redis::Value::BulkString(word.to_vec()));
     Msg::from_owned_value(redis::Value::Array(words.to_vec())).expect("it is one")
 }
 
@@ -52,6 +56,23 @@ fn a_subscriber_that_does_not_keep_up_is_told_so() {
     assert_eq!(drain(&mut slow), (QUEUE, 1));
     line.deliver(&message("a"));
     assert_eq!(drain(&mut slow), (1, 0));
+}
+
+/// What waits is bounded in bytes as well, and what was read makes room.
+#[test]
+fn large_messages_that_wait_are_bounded() {
+    let line = line();
+    let mut slow = listen(&line, &["a"]);
+    let large = vec![0; QUEUE_BYTES / 4];
+    for _ in 0..2 {
+        for _ in 0..6 {
+            line.deliver(&message_of("a", &large));
+        }
+        assert_eq!(drain(&mut slow), (4, 1));
+    }
+    line.deliver(&message_of("a", &vec![0; QUEUE_BYTES + 1]));
+    line.deliver(&message("a"));
+    assert_eq!(drain(&mut slow), (1, 1), "one that is larger than all that may wait is lost");
 }
 
 #[tokio::test]
