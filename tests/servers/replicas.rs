@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crinkle::redis::{Credentials, RedisClient, RedisClientBuilder, RedisL2};
-use crinkle::{Cache, Source};
+use crinkle::{Cache, ServerHealth, Source};
 use crinkle_testkit::cluster::ClusterServers;
 use crinkle_testkit::redis::RedisServer;
 use crinkle_testkit::sentinel::{NAME, SentinelServers, USER};
@@ -228,11 +228,16 @@ async fn a_replica_that_dies_or_hangs_costs_no_read_and_is_used_again_when_it_is
         assert!(reader.health().l2_up);
         began.elapsed()
     };
+    let name = format!("127.0.0.1:{}", pair.replica.port());
+    let known = |up| reader.health().l2_replicas == [ServerHealth::new(name.as_str().into(), up)];
+    comes_true("it is said to be read from", async || known(true)).await;
     pair.replica.kill();
     read(0..10).await;
+    comes_true("it is said not to be read from", async || known(false)).await;
     pair.replica.restart_empty();
     comes_true("it follows", async || pair.has_copied("key39").await).await;
     reads_from(&reader, &[pair.replica.url()]).await;
+    comes_true("it is said to be read from again", async || known(true)).await;
     read(10..20).await;
     pair.replica.stop_process();
     let took = read(20..30).await;

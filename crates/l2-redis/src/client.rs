@@ -322,7 +322,10 @@ impl RedisClient {
     }
 
     /// A connection of its own to a replica of one of them.
-    pub(crate) async fn replica_of(&self, primary: &Address) -> RedisResult<MultiplexedConnection> {
+    pub(crate) async fn replica_of(
+        &self,
+        primary: &Address,
+    ) -> RedisResult<(Arc<str>, MultiplexedConnection)> {
         match &self.shared.server {
             Server::One(connection) => connection.replica().await,
             Server::Many(cluster) => cluster.replica_of(primary).await,

@@ -25,6 +25,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::builder::AskCredentials;
 use crate::connection::{CONNECT_TIMEOUT, Connection, To, Way, any_number, spawn};
 use crate::doctor::Part;
+use crate::primary::named;
 use crate::routes::{is_astray, key, redirected, without_script};
 use crate::set::{Hop, Set, is_unknown_script};
 use crate::slots::{Address, Slots, slot};
@@ -187,13 +188,16 @@ impl Cluster {
     }
 
     /// A connection to a replica of a primary, another one each time.
-    pub(crate) async fn replica_of(&self, primary: &Address) -> RedisResult<MultiplexedConnection> {
+    pub(crate) async fn replica_of(
+        &self,
+        primary: &Address,
+    ) -> RedisResult<(Arc<str>, MultiplexedConnection)> {
         let replicas = self.slots().await?.replicas(primary);
         let at = replicas.get(self.turn() % replicas.len().max(1));
         let at = at.ok_or_else(|| failed("the primary has no replica"))?;
         let mut replica = self.way(at)?.connection().await?;
         let () = redis::cmd("READONLY").query_async(&mut replica).await?;
-        Ok(replica)
+        Ok((named(at), replica))
     }
 
     /// Every server, and how to reach it alone.

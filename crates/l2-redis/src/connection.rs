@@ -174,7 +174,7 @@ impl Connection {
     }
 
     /// A connection of its own to one of the server's replicas, any of them.
-    pub(crate) async fn replica(&self) -> RedisResult<MultiplexedConnection> {
+    pub(crate) async fn replica(&self) -> RedisResult<(Arc<str>, MultiplexedConnection)> {
         let way = &*self.way;
         let client = match &way.to {
             To::Server(_) => {
@@ -189,7 +189,8 @@ impl Connection {
                 named.map_err(|_| failed("no sentinel has named a replica in time"))??
             }
         };
-        Ok(way.open(&client).await?.0)
+        let name = client.get_connection_info().addr().to_string();
+        Ok((name.into(), way.open(&client).await?.0))
     }
 
     /// Whom the present connection, or else the next, belongs to; `None` for the default user.

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use crinkle_core::l2::Found;
-use crinkle_core::{Clock, Moment, SystemClock};
+use crinkle_core::{Clock, Moment, ServerHealth, SystemClock};
 use futures_util::future::join_all;
 use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
@@ -47,6 +47,8 @@ struct Link {
     /// How long the primary's history was when it was asked, the newest last.
     marks: VecDeque<Mark>,
     connection: Option<(Moment, MultiplexedConnection)>,
+    /// The one that is read from, or was last.
+    name: Option<Arc<str>>,
     /// The replica has all that was acknowledged before this moment.
     in_step: Option<Moment>,
 }
@@ -90,6 +92,18 @@ impl Replicas {
         link.in_step.is_some_and(|at| self.clock.now().since(at) < self.lag)
     }
 
+    /// Each replica that is read from or was last, and whether it is now.
+    pub(crate) fn health(&self) -> Vec<ServerHealth> {
+        let links = self.links.lock();
+        let health = |link: &Link| {
+            let up = link.connection.is_some() && self.may_be_read(link);
+            Some(ServerHealth::new(link.name.clone()?, up))
+        };
+        let mut health: Vec<_> = links.values().filter_map(health).collect();
+        health.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+        health
+    }
+
     /// Has somebody look after the replicas, for as long as there is a store.
     fn keep(self: &Arc<Self>, client: &RedisClient) {
         let mut keeper = self.keeper.lock();
@@ -123,7 +137,11 @@ impl Replicas {
         let known = self.links.lock().get(primary).and_then(|link| link.connection.clone());
         let (since, mut replica) = match known {
             Some(known) => known,
-            None => (self.clock.now(), client.replica_of(primary).await?),
+            None => {
+                let (name, replica) = client.replica_of(primary).await?;
+                self.links.lock().entry(primary.clone()).or_default().name = Some(name);
+                (self.clock.now(), replica)
+            }
         };
         let info: InfoDict = ask.query_async(&mut replica).await?;
         let mut links = self.links.lock();

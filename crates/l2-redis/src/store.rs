@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use crinkle_core::ServerHealth;
 use crinkle_core::l2::{
     Announce, AnnounceRemoval, Atomicity, BusId, Deadline, Found, L2, L2Error, L2ErrorKind, Read,
     Record, record,
@@ -379,6 +380,10 @@ impl L2 for RedisL2 {
 
     fn servers(&self) -> Vec<Arc<str>> {
         self.client.known_primaries().iter().map(named).collect()
+    }
+
+    fn replicas(&self) -> Vec<ServerHealth> {
+        self.replicas.as_ref().map_or_else(Vec::new, |replicas| replicas.health())
     }
 }
 

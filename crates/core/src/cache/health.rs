@@ -19,6 +19,8 @@ pub struct Health {
     /// The servers of an L2 that has several, such as the primaries of a cluster, in the order of their
     /// names. Keys on a server that is left alone do without L2; the others go on as ever.
     pub l2_servers: Vec<ServerHealth>,
+    /// The replicas that are read from, where the store reads from replicas and knows of some.
+    pub l2_replicas: Vec<ServerHealth>,
     /// Whether the cache has a backplane.
     pub has_backplane: bool,
     /// Whether a subscription to the backplane is in force. False without one.
@@ -66,8 +68,17 @@ pub struct Health {
 pub struct ServerHealth {
     /// Its name, as the store has it: host and port.
     pub name: Arc<str>,
-    /// Whether it is being used. False while it is left alone after failures.
+    /// Whether it is being used. False while it is left alone after failures, and of a replica while it is not
+    /// known to be in step.
     pub up: bool,
+}
+
+impl ServerHealth {
+    /// What a store says of one of its servers.
+    #[must_use]
+    pub const fn new(name: Arc<str>, up: bool) -> Self {
+        Self { name, up }
+    }
 }
 
 /// What went wrong last.
@@ -109,6 +120,7 @@ impl Health {
             has_l2: inner.l2.is_some(),
             l2_up: inner.l2.as_ref().is_some_and(answers),
             l2_servers: inner.l2.as_ref().map_or_else(Vec::new, servers),
+            l2_replicas: inner.l2.as_ref().map_or_else(Vec::new, Access::replicas),
             has_backplane: inner.bus.is_some(),
             subscribed: link.subscribed,
             coherent: is_coherent,

@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use super::breaker::{Breakers, Server};
 use super::recent::Recent;
 use super::{AnnounceRemoval, Atomicity, Deadline, Found, L2, L2Error, L2ErrorKind, Read};
+use crate::cache::ServerHealth;
 use crate::clock::nanos;
 use crate::events::Event;
 use crate::protocol::ledger::{Advance, Advanced, SyncAsk, SyncReply};
@@ -96,6 +97,11 @@ impl Access {
     /// Whether any server is left alone.
     pub(crate) fn any_is_open(&self) -> bool {
         self.breakers.any_is_open()
+    }
+
+    /// The replicas that are read from.
+    pub(crate) fn replicas(&self) -> Vec<ServerHealth> {
+        self.store.replicas()
     }
 
     /// The servers that have names, and whether each is used.

@@ -103,6 +103,9 @@ macro_rules! forward {
             fn servers(&self) -> Vec<Arc<str>> {
                 (**self).servers()
             }
+            fn replicas(&self) -> Vec<crate::ServerHealth> {
+                (**self).replicas()
+            }
         }
     };
 }

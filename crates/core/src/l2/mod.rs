@@ -40,6 +40,7 @@ pub use memory::{MemoryL2, MemorySnapshot};
 pub use plain::{PlainL2, PlainStore};
 pub use slot::Slot;
 
+use crate::cache::ServerHealth;
 use crate::protocol::ledger::{Advance, Advanced, SyncAsk, SyncReply};
 use crate::protocol::record::{Head, Lease, LeaseAsk, Put};
 use crate::protocol::{Epoch, Version};
@@ -218,6 +219,12 @@ pub trait L2: Debug + Send + Sync + 'static {
     /// Every name that [`server_of`](L2::server_of) may give now, for
     /// [`Health::l2_servers`](crate::Health::l2_servers) and [`lineage`](L2::lineage). Default: none.
     fn servers(&self) -> Vec<Arc<str>> {
+        Vec::new()
+    }
+
+    /// The replicas that [`read_replica`](L2::read_replica) reads from, and whether each is in step, for
+    /// [`Health::l2_replicas`](crate::Health::l2_replicas). Must not wait. Default: none.
+    fn replicas(&self) -> Vec<ServerHealth> {
         Vec::new()
     }
 }

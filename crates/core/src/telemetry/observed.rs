@@ -8,6 +8,7 @@ use tracing::Instrument;
 
 use super::meters::Op;
 use super::{Telemetry, spans};
+use crate::cache::ServerHealth;
 use crate::events::Notice;
 use crate::l2::{
     Announce, AnnounceRemoval, Atomicity, BusId, Deadline, Found, L2, L2Error, L2ErrorKind, Read,
@@ -206,5 +207,9 @@ impl L2 for Observed {
 
     fn servers(&self) -> Vec<Arc<str>> {
         self.store.servers()
+    }
+
+    fn replicas(&self) -> Vec<ServerHealth> {
+        self.store.replicas()
     }
 }

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use crinkle_core::ServerHealth;
 use crinkle_core::l2::{
     Announce, AnnounceRemoval, Atomicity, BusId, Deadline, Found, L2, L2Error, L2ErrorKind, Read,
     Record,
@@ -429,5 +430,9 @@ impl L2 for ChaosL2 {
         let script = self.script.lock();
         let names = script.servers.iter().map(|name| Arc::from(*name)).collect();
         if script.server_of.is_some() { names } else { self.inner.servers() }
+    }
+
+    fn replicas(&self) -> Vec<ServerHealth> {
+        self.inner.replicas()
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use crinkle_backplane::RedisBackplane;
+use crinkle_core::ServerHealth;
 use crinkle_core::backplane::message::{self, Body};
 use crinkle_core::backplane::{Backplane, BackplaneError, Incoming, Subscription};
 use crinkle_core::l2::{
@@ -273,6 +274,10 @@ impl L2 for TappedL2 {
 
     fn servers(&self) -> Vec<Arc<str>> {
         self.inner.servers()
+    }
+
+    fn replicas(&self) -> Vec<ServerHealth> {
+        self.inner.replicas()
     }
 }
 
