@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crinkle_core::backplane::{Backplane, message};
+use crinkle_core::l2::L2ErrorKind;
 use crinkle_core::protocol::{KeyHash, PublisherId, Version};
 use crinkle_core::{Cache, EntryOptions, Source};
 use crinkle_testkit::chaos::{Fate, Gate, L2Op};
@@ -111,5 +112,46 @@ async fn a_third_load_of_a_key_waits_for_one_of_two() {
         }
         until("all have ended", || cache.health().in_flight == 0).await;
         assert_eq!(cache.get::<i32>("key").await.unwrap().as_deref(), Some(&3));
+    }
+}
+
+/// S3: that a record is still there proves nothing of the tags of what it holds. If the ledger has not answered for X,
+/// neither a copy that is looked at often nor a record that is read is fresh.
+#[tokio::test(start_paused = true)]
+async fn without_an_answer_of_the_ledger_nothing_is_fresh_for_longer_than_the_coherence_lease() {
+    for silent in [Fate::Hang, Fate::Fail(L2ErrorKind::Disconnected)] {
+        let world = World::new().await;
+        let (one, two) = (world.node().await, world.node().await);
+        for key in ["copy", "record", "unread"] {
+            let _ = one.cache.set(key, 1).tags(["tag"]).options(long()).await.unwrap();
+        }
+        two.cache.get::<i32>("copy").await.unwrap().expect("it is there");
+        two.l2.always(L2Op::Sync, silent.clone());
+        two.bus.cut();
+        let _ = one.cache.remove_by_tag("tag").await.unwrap();
+        for _ in 0..40 {
+            pass(Duration::from_secs(1)).await;
+            two.cache.get::<i32>("copy").await.unwrap();
+        }
+        for key in ["copy", "record"] {
+            assert!(two.cache.get::<i32>(key).await.unwrap().is_none(), "{key}, {silent:?}");
+            let many = two.cache.get_many::<i32>(&[key]).await.unwrap();
+            assert!(many[0].is_none(), "{key}, {silent:?}");
+        }
+        for key in ["copy", "record"] {
+            let loads = Loads::new();
+            let loaded = two.cache.get_or_set(key, loads.value(2)).await.unwrap();
+            assert_eq!((*loaded, loaded.is_stale(), loads.count()), (2, false, 1), "{key}");
+            // It is not loaded by each call: what a factory brings was right when it began.
+            two.cache.get_or_set(key, loads.value(3)).await.unwrap();
+            assert_eq!(loads.count(), 1, "{key}, {silent:?}");
+        }
+        two.l2.heal();
+        two.bus.reconnect();
+        until("it is coherent again", || two.cache.health().coherent).await;
+        assert!(
+            two.cache.get::<i32>("unread").await.unwrap().is_none(),
+            "the ledger is known again"
+        );
     }
 }

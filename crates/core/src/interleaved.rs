@@ -147,7 +147,7 @@ fn l1() -> L1 {
 }
 
 fn stamp() -> Stamp {
-    Stamp { epoch: None, frontier: 0, generation: 0, session: 0, at: NOW }
+    Stamp { epoch: None, frontier: 0, generation: 0, session: 0, at: NOW, known: NOW }
 }
 
 /// S6: what a flight brings is not in L1 after an invalidation that overlaps it.

@@ -141,6 +141,8 @@ mod planted {
         DoubtIsFresh = "what is in doubt is fresh without L2",
         /// L2 is believed in a new session before it has answered as a primary.
         SessionUnconfirmed = "a new session trusts L2 at once",
+        /// What L2 holds is judged by removals as they were known when the ledger last answered, however long ago.
+        LedgerNeverOld = "a ledger that does not answer never gets old",
         /// A READ that is sent again asks for the same lease.
         LeaseAskedTwice = "the same lease is asked for twice",
         /// A lock that a read turns out not to need is kept.

@@ -202,6 +202,13 @@ impl Node {
         self.rounds.are_confirmed() || sabotaged!(SessionUnconfirmed)
     }
 
+    /// Whether the ledger was compared within the coherence lease. What is known of it since then is too old to
+    /// judge what L2 holds (S3).
+    pub(crate) fn is_current(&self, now: Moment) -> bool {
+        let until = self.lease.synced_at().as_nanos().saturating_add(self.lease.length());
+        now.as_nanos() <= until || sabotaged!(LedgerNeverOld)
+    }
+
     /// Whether what this node holds is known to be in step.
     pub(crate) fn is_coherent(&self, now: Moment) -> bool {
         now.as_nanos() <= self.lease.until() && !self.suspect.load(Ordering::Acquire)
@@ -228,6 +235,7 @@ impl Node {
             generation: self.generation.load(Ordering::Acquire),
             session: self.session(),
             at,
+            known: at,
         }
     }
 

@@ -54,7 +54,8 @@ impl<T> Cached<T> {
 
     /// A value that is in no cache.
     pub(crate) fn detached(key: &str, value: T, now: Moment, source: Source) -> Self {
-        let stamp = Stamp { epoch: None, frontier: 0, generation: 0, session: 0, at: now };
+        let stamp =
+            Stamp { epoch: None, frontier: 0, generation: 0, session: 0, at: now, known: now };
         let lives = Lives { created: now, logical: now, physical: now };
         let meta = Meta::new(key, Version(0), Box::default(), stamp, lives, Manner::PLAIN, 1);
         Self::new(Arc::new(Entry { meta, value: Shared::Own(value) }), now, source, false)

@@ -131,6 +131,9 @@ pub(crate) struct Stamp {
     pub(crate) generation: u64,
     pub(crate) session: u64,
     pub(crate) at: Moment,
+    /// Until when what it says is known to be right. Of a load, when that began; of what L2 holds, no later than the
+    /// last comparison with the ledger: L2 does not say which removals hide what it holds.
+    pub(crate) known: Moment,
 }
 
 impl Meta {
@@ -164,7 +167,7 @@ impl Meta {
             size: AtomicU32::new(0),
             logical: AtomicU64::new(lives.logical.as_nanos() & !FINAL),
             slide: manner.slide,
-            verified_at: AtomicU64::new(stamp.at.as_nanos()),
+            verified_at: AtomicU64::new(stamp.known.as_nanos()),
             session: AtomicU64::new(stamp.session),
             checked: AtomicU64::new(0),
             retry_at: AtomicU64::new(0),
@@ -316,7 +319,7 @@ impl Meta {
 
     /// L2 still held this version when a read that began at `stamp` looked.
     pub(crate) fn verify(&self, stamp: Stamp) {
-        self.verified_at.fetch_max(stamp.at.as_nanos(), Ordering::Release);
+        self.verified_at.fetch_max(stamp.known.as_nanos(), Ordering::Release);
         self.session.fetch_max(stamp.session, Ordering::Release);
     }
 

@@ -98,6 +98,9 @@ impl Asked {
         let mut stamp = inner.node.stamp(inner.now());
         // Until L2 has answered as a primary, its answers verify nothing in the coherence session.
         stamp.session -= u64::from(!inner.node.is_confirmed());
+        if !sabotaged!(LedgerNeverOld) {
+            stamp.known = stamp.at.min(inner.node.lease.synced_at());
+        }
         Self { waiting: inner.recovery.strength(key), stamp }
     }
 
@@ -180,9 +183,16 @@ pub(super) async fn prepare<'a, T: Value, C: Codec<T>>(
     Prepared::Ask(Prober { inner, call, flight, local, limit, ignore })
 }
 
-/// Waits until records can be read and judged: the ledger is known, and L2 has answered since the subscription was made.
+/// Waits until records can be read and judged.
 pub(crate) async fn synced<C: Sync>(inner: &Inner<C>, limit: Duration) -> bool {
-    settled(inner, limit, || inner.node.is_synced() && inner.node.is_confirmed()).await
+    settled(inner, limit, || can_judge(inner)).await
+}
+
+/// Whether records can be judged: the ledger is known, and not only of old, and L2 has answered since the subscription
+/// was made.
+pub(super) fn can_judge<C>(inner: &Inner<C>) -> bool {
+    let node = &inner.node;
+    node.is_synced() && node.is_confirmed() && node.is_current(inner.now())
 }
 
 /// Waits until the ledger is known: the first `SYNC`, or the end of a doubt about it.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Call;
 use super::decode::{ReadInto, decode};
-use super::probe::Asked;
+use super::probe::{Asked, can_judge};
 use crate::cache::Inner;
 use crate::clock::{Moment, nanos};
 use crate::entry::{Entry, Held, Value};
@@ -27,8 +27,7 @@ pub(super) async fn read<T: Value, C: Codec<T>>(
         return None;
     }
     let deaf = inner.bus.is_some() && !inner.node.is_coherent(inner.now());
-    let synced = inner.node.is_synced() && inner.node.is_confirmed();
-    if deaf || !synced || inner.recovery.strength(&call.key).is_some() {
+    if deaf || !can_judge(inner) || inner.recovery.strength(&call.key).is_some() {
         return None;
     }
     let mut asked = Asked::now(inner, &call.key);
@@ -36,6 +35,7 @@ pub(super) async fn read<T: Value, C: Codec<T>>(
     // It is known to have been so then.
     let known = asked.stamp.at.as_nanos().saturating_sub(nanos(lag));
     asked.stamp.at = Moment::from_nanos(known);
+    asked.stamp.known = asked.stamp.known.min(asked.stamp.at);
     let ReadInto::Entry(entry) = decode(inner, call, &found, asked.stamp, None) else {
         return None;
     };

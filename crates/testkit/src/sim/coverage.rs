@@ -37,6 +37,7 @@ const EXPECTED: &[&str] = &[
     "L2 flaky",
     "L2 trouble for all",
     "L2 and bus cut off",
+    "L2 silent about its ledger",
     "messages dropped",
     "messages duplicated",
     "messages reordered",

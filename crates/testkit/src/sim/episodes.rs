@@ -28,6 +28,7 @@ pub(super) async fn play(world: &Arc<World>) {
             3..6 if world.plan.fails_over && world.plan.switches.readonly => {
                 left_behind(world).await
             }
+            6..8 => silent_ledger(world).await,
             _ => {}
         }
     }
@@ -164,6 +165,27 @@ async fn left_behind(world: &Arc<World>) {
             sleep(Duration::from_millis(10)).await;
         }
         sleep(Duration::from_millis(400)).await;
+    }
+}
+
+/// The ledger alone does not answer a node that hears nothing, for longer than its coherence lease. That L2 still holds
+/// a record does not say that no tag of it was removed.
+async fn silent_ledger(world: &Arc<World>) {
+    let (one, two) = (world.node(0), world.node(1));
+    call(world, &two, load(), long()).await;
+    sleep(Duration::from_millis(60)).await;
+    let (begun, lasts) = (world.ms(), world.plan.terms().lease_ms + 500);
+    {
+        let mut trouble = two.link.trouble.lock();
+        (trouble.mute, trouble.ledger_silent) = (world.ms() + lasts, world.ms() + lasts);
+    }
+    world.fault("deaf", Some(two.id), lasts);
+    world.fault("L2 silent about its ledger", Some(two.id), lasts);
+    call(world, &one, Wish::Clear { hard: true }, long()).await;
+    // Whoever is answered often does not take L2 for dead.
+    while world.ms() < begun + lasts {
+        sleep(Duration::from_millis(two.pace.poll_ms / 4 + 1)).await;
+        call(world, &two, get(), long().skip_l1_read(true)).await;
     }
 }
 

@@ -111,6 +111,12 @@ impl SimL2 {
         }
     }
 
+    fn ledger_answers(&self) -> Result<(), L2Error> {
+        let silent = self.link.trouble.lock().ledger_silent > self.world.ms();
+        let error = || L2Error::new(L2ErrorKind::Disconnected, "the ledger does not answer");
+        if silent { Err(error()) } else { Ok(()) }
+    }
+
     /// The same of one that only reads.
     async fn look<R: Send + 'static>(
         &self,
@@ -376,6 +382,7 @@ impl L2 for SimL2 {
 
     async fn sync(&self, ledger: &str, ask: &SyncAsk) -> Result<SyncReply, L2Error> {
         let (known, ledger, ask) = ((ask.epoch, ask.frontier), ledger.to_owned(), ask.clone());
+        self.ledger_answers()?;
         let answered = self.go(move |scribe| {
             let reply = now(scribe.first().sync(&ledger, &ask))?;
             Ok((reply, scribe.world.at()))
@@ -390,6 +397,7 @@ impl L2 for SimL2 {
 
     async fn frontier(&self, ledger: &str, epoch: Epoch) -> Result<Option<u64>, L2Error> {
         let ledger = ledger.to_owned();
+        self.ledger_answers()?;
         self.go(move |scribe| now(scribe.first().frontier(&ledger, epoch))).await
     }
 

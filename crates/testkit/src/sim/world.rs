@@ -105,6 +105,8 @@ pub(super) struct Trouble {
     pub(super) refuses: u64,
     pub(super) publish_fails: u64,
     pub(super) publish_hangs: u64,
+    /// The ledger does not answer, and all else does.
+    pub(super) ledger_silent: u64,
     /// Connections take bytes and answer nothing.
     pub(super) swallows: u64,
     /// Whether what they take arrives.
