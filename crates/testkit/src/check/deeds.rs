@@ -20,7 +20,14 @@ impl Judge<'_> {
             writes && call.said == Said::Done && call.end.is_some_and(|end| end < lost)
         });
         let lives = change.node.is_some_and(|node| self.log.lives[node].died.is_none());
-        told && lives && lost.ms - change.at.ms <= REASSERTED_MS
+        let soon = told && lives && lost.ms - change.at.ms <= REASSERTED_MS;
+        // A node whose clock jumps by more than it remembers forgets what it has just written.
+        let forgets = || {
+            let jumped = change.node.and_then(|node| self.log.lives[node].jumped_ms);
+            let since = jumped.is_some_and(|ms| ms >= change.at.ms);
+            since && self.excuses.holds(Excuse::ClockJumped)
+        };
+        soon && !forgets()
     }
 
     /// **L3** every call ends; **S15** receipts are honest: what is done was applied before it

@@ -1,7 +1,7 @@
 //! What must come to be: recovery gets through, and nobody waits for nothing.
 
 use super::{Excuse, Judge, Violation};
-use crate::history::{At, Call, Deed, Outcome, Said, Scope};
+use crate::history::{Applied, At, Call, Deed, Log, Outcome, Said, Scope};
 
 /// Trouble of so long ago may still show: a load lock, or a subscription that is made again.
 const AFTER_TROUBLE_MS: u64 = 5000;
@@ -120,4 +120,19 @@ impl Judge<'_> {
         }
         sum
     }
+}
+
+/// Whether a load was answered with what it could not keep. A record that ends between `READ` and `PUT` refuses the
+/// fill, and the echo of that fill may overtake the load after it.
+pub(crate) fn is_overtaken(log: &Log, load: usize) -> bool {
+    log.calls[load].answers.iter().any(|answer| answer.stale)
+}
+
+/// Whether the second of two calls has asked L2 though nobody else has changed the key since the first began.
+pub(crate) fn is_in_doubt(log: &Log, [first, second]: [usize; 2], key: u8) -> bool {
+    let start = log.calls[first].start;
+    // By another: a refresh that began before.
+    let mine = |a: &Applied| matches!(a.deed, Deed::Put(load) if log.loads[load].call == first);
+    let by_other = |a: &Applied| a.key == Some(key) && a.at > start && !mine(a);
+    log.calls[second].asked > 0 && !log.applied.iter().any(by_other)
 }

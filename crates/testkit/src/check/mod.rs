@@ -18,10 +18,11 @@ mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::history::{Answer, Applied, At, Call, Deed, Log, Outcome, Pace, Scope, What};
+use crate::history::{Answer, Applied, At, Call, Deed, Log, Outcome, Pace, Scope, Synced, What};
 pub(crate) use excuse::Excuse;
 use excuse::Excuses;
 
+pub(crate) use liveness::{is_in_doubt, is_overtaken};
 pub(crate) use staleness::staleness;
 
 /// What the judge has to know about the cluster, in milliseconds.
@@ -298,6 +299,12 @@ impl Judge<'_> {
             if is_key && (log.loads[load].call == at || self.undone(at, load, reading.end)) {
                 continue;
             }
+            let again = |a: &Applied| {
+                a.call == Some(at) && self.is_numbered_again(load, a, reading.call.start)
+            };
+            if !is_key && log.applied.iter().any(again) {
+                continue;
+            }
             let rule = match (reading.answer.stale, is_key) {
                 (true, _) => "S9",
                 (false, true) => "S6",
@@ -327,11 +334,17 @@ impl Judge<'_> {
     fn undone(&self, call: usize, load: usize, until: u32) -> bool {
         let log = self.log;
         let key = Some(log.loads[load].key);
-        let mut applied = log.applied.iter().filter(|a| a.call == Some(call) && a.key == key);
-        let first = applied.next();
+        let (node, start) = (log.calls[call].node, log.calls[call].start);
+        // By recovery, while the call's own command is stuck on its way.
+        let recovery = |a: &Applied| {
+            let again = matches!(a.deed, Deed::Remove | Deed::Expire) && a.call.is_none();
+            again && a.node == Some(node) && a.at > start
+        };
+        let by = |a: &Applied| a.call == Some(call) || recovery(a);
+        let first = log.applied.iter().find(|a| a.at.order < until && a.key == key && by(a));
         let lost = first.is_some_and(|a| a.lost.is_some_and(|lost| lost.order < until));
         // A `set` that overlapped it at L2 may have come later; a fill may not.
-        let from = first.map_or(log.calls[call].start.order, |a| a.not_before);
+        let from = first.map_or(start.order, |a| a.not_before);
         let later = log.loads[load].is_set && self.stored_after(load, from);
         (lost && self.excuses.holds(Excuse::TakenBack))
             || (later && self.excuses.holds(Excuse::WrittenLater))
@@ -371,12 +384,27 @@ impl Judge<'_> {
                 let last = matches!(reading.call.what, What::LastLook);
                 (last && self.survives(applied)).then_some("L5")
             };
-            if let Some(rule) = rule {
+            if let Some(rule) = rule.filter(|_| !self.is_numbered_again(load, applied, start)) {
                 let (order, ms) = (applied.at.order, applied.at.ms);
                 let why = format!("a barrier of {ms} ms (#{order}) hides it: {:?}", applied.deed);
                 return self.report(rule, reading, &why);
             }
         }
+    }
+
+    /// Whether a promoted server has numbered a barrier below what a value from before it is stamped with, as its clock
+    /// is behind. The node that loaded the value notices when it next asks the ledger.
+    fn is_numbered_again(&self, load: usize, barrier: &Applied, until: At) -> bool {
+        let (log, load) = (self.log, &self.log.loads[load]);
+        let Deed::Advance { epoch, number, .. } = barrier.deed else { return false };
+        let stamps = load.stored.iter().filter_map(|at| log.applied[*at].stamp);
+        if !stamps.into_iter().any(|(of, stamp)| of == epoch && stamp >= number) {
+            return false;
+        }
+        let failover = |a: &&Applied| matches!(a.deed, Deed::Failover(_)) && a.at < barrier.at;
+        let Some(failover) = log.applied.iter().rfind(failover) else { return false };
+        let asked = |s: &Synced| s.node == load.node && s.applied > failover.at && s.at < until;
+        !log.synced.iter().any(asked) && self.excuses.holds(Excuse::NumberedAgain)
     }
 
     /// The settings of a node.

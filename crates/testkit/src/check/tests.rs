@@ -156,6 +156,35 @@ fn a_set_that_runs_after_its_limit_is_reported_twice() {
     assert_eq!(check(&set_after_recovery().0, &terms()).violations.len(), 2);
 }
 
+/// The command of a removal is stuck; recovery has removed the key meanwhile, and a `set` that overlapped both
+/// came after that. What becomes of the stuck command later hides nothing from who reads before.
+#[test]
+fn a_set_after_recovery_is_not_hidden_by_a_removal_that_is_still_on_its_way() {
+    let story = |set_at: u64| {
+        let mut story = Story::new();
+        let set = story.call(0, What::Set(0), (2500, 2540), Said::Nothing);
+        let load = story.load(0, set, 2500, true);
+        story.0.calls[set].outcome = Outcome::Cancelled;
+        story.end(set);
+        let removal = story.call(1, What::Invalidate { hard: true }, (2600, 3000), Said::Unknown);
+        let mut deeds = [(Deed::Set(load), Some(set), set_at), (Deed::Remove, None, 3010)];
+        deeds.sort_by_key(|(.., at)| *at);
+        for (deed, call, at) in deeds {
+            let node = if call.is_some() { 0 } else { 1 };
+            story.deed(deed, Some(node), call, at);
+        }
+        story.end(removal);
+        let read = story.call(1, What::Get, (3900, 3910), Said::Nothing);
+        story.answer(read, load);
+        story.0.calls[read].answers[0].stale = true;
+        story.deed(Deed::Remove, Some(1), Some(removal), 4500);
+        story
+    };
+    assert_eq!(story(3200).rules(), [""; 0]);
+    assert_eq!(story(3200).excused(Excuse::WrittenLater), 1);
+    assert_eq!(story(2900).rules(), ["S9"], "recovery has removed it");
+}
+
 /// The clock of the node has jumped, so the latest moment that it gave L2 was wrong: nobody promises
 /// anything of clocks that jump while no time passes.
 #[test]
@@ -164,6 +193,33 @@ fn a_set_of_a_node_whose_clock_jumped_may_run_after_recovery() {
     story.0.lives[0].jumped_ms = Some(1466);
     assert_eq!(story.rules(), [""; 0]);
     assert_eq!(story.excused(Excuse::ClockJumped), 2);
+}
+
+/// A failover takes back a `set` that had replaced a value, and nothing asserts it again.
+#[test]
+fn a_node_forgets_what_it_has_written_if_its_clock_jumps() {
+    let story = |jumped_ms: Option<u64>| {
+        let mut story = Story::new();
+        let mut set = |story: &mut Story, ms| {
+            let set = story.call(0, What::Set(0), (ms, ms + 10), Said::Done);
+            let load = story.load(0, set, ms, true);
+            story.deed(Deed::Set(load), Some(0), Some(set), ms + 5);
+            story.end(set);
+            load
+        };
+        let old = set(&mut story, 1000);
+        let since = story.0.at(1100).order;
+        set(&mut story, 2000);
+        story.deed(Deed::Failover(since), None, None, 3000);
+        story.0.lives[0].jumped_ms = jumped_ms;
+        let look = story.call(1, What::LastLook, (24_000, 24_000), Said::Nothing);
+        story.answer(look, old);
+        story
+    };
+    assert_eq!(story(None).rules(), ["L5"]);
+    assert_eq!(story(Some(2500)).rules(), [""; 0]);
+    assert_eq!(story(Some(2500)).excused(Excuse::ClockJumped), 1);
+    assert_eq!(story(Some(1500)).rules(), ["L5"], "before it has written");
 }
 
 /// A value of a `set` without a receipt that ran in time is not excused by a clock.

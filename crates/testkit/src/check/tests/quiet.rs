@@ -1,7 +1,7 @@
 //! What must not be while all is well: waiting for nothing (L9), and doubt (L8).
 
 use super::{Story, terms};
-use crate::check::{Excuse, Terms};
+use crate::check::{Excuse, Terms, is_in_doubt, is_overtaken};
 use crate::history::{Deed, Life, Pace, Said, Synced, What};
 
 fn quiet() -> Terms {
@@ -98,4 +98,33 @@ fn only_the_mark_of_a_dead_node_leaves_others_in_doubt() {
     assert_eq!(owing(2, true, None).rules(), ["L8"], "it has taken its mark back");
     let lost = owing(2, true, Some(Deed::LedgerLost));
     assert_eq!(lost.rules(), [""; 0], "nobody may have seen that it took its mark back");
+}
+
+/// Two loads of node 0 that end well; the second has asked L2.
+fn two_loads() -> (Story, [usize; 2]) {
+    let mut story = doubtful();
+    let first = story.call(0, What::Load, (20_000, 20_010), Said::Nothing);
+    let load = story.load(0, first, 20_000, false);
+    story.deed(Deed::Put(load), Some(0), Some(first), 20_000);
+    story.answer(first, load);
+    let second = story.call(0, What::Load, (20_010, 20_020), Said::Nothing);
+    story.0.calls[second].asked = 1;
+    (story, [first, second])
+}
+
+#[test]
+fn a_node_that_asks_again_for_what_it_has_kept_is_in_doubt() {
+    let (mut story, calls) = two_loads();
+    assert!(!is_overtaken(&story.0, calls[0]), "it has kept what it loaded");
+    assert!(is_in_doubt(&story.0, calls, 0), "its own fill is no change");
+    story.deed(Deed::Remove, Some(1), None, 20_005);
+    assert!(!is_in_doubt(&story.0, calls, 0), "another node has changed the key");
+}
+
+/// Its record ended between `READ` and `PUT`, for example.
+#[test]
+fn a_load_that_could_not_keep_its_value_is_overtaken() {
+    let (mut story, [first, _]) = two_loads();
+    story.0.calls[first].answers[0].stale = true;
+    assert!(is_overtaken(&story.0, first));
 }

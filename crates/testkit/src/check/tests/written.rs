@@ -209,3 +209,33 @@ fn a_set_that_arrives_late_is_not_stamped_after_its_call() {
     story.answer(read, load);
     assert_eq!(story.rules(), ["S1"]);
 }
+
+/// A promoted server whose clock is behind numbers a removal below what a value from before it is stamped with. Until
+/// the node of the value has asked that server, nobody knows.
+#[test]
+fn a_removal_numbered_again_hides_once_who_knows_better_has_asked() {
+    let story = |fails_over: bool, asks: bool| {
+        let mut story = Story::new();
+        if fails_over {
+            let since = story.0.at(900).order;
+            story.deed(Deed::Failover(since), None, None, 1000);
+        }
+        let call = story.call(0, What::Load, (1010, 1100), Said::Nothing);
+        let load = story.tagged(0, call, 1020, false);
+        let (removal, _) = story.removal(1, 5, 1050);
+        story.stored(Deed::Put(load), call, 9, 1090);
+        story.end(call);
+        story.end(removal);
+        if asks {
+            let (applied, at) = (story.0.at(1110), story.0.at(1120));
+            story.0.synced.push(Synced { node: 0, applied, at, is_equal: true });
+        }
+        let read = story.call(1, What::Get, (1200, 1210), Said::Nothing);
+        story.answer(read, load);
+        story
+    };
+    assert_eq!(story(true, false).rules(), [""; 0]);
+    assert_eq!(story(true, false).excused(Excuse::NumberedAgain), 1);
+    assert_eq!(story(true, true).rules(), ["S1"], "it has cleared");
+    assert_eq!(story(false, false).rules(), ["S1"], "no number is issued again");
+}
