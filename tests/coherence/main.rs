@@ -12,6 +12,7 @@ mod failover;
 mod failover_of_one;
 mod fallbacks;
 mod far_future;
+mod first_poll;
 mod hidden;
 mod honesty;
 mod internal_names;

@@ -287,16 +287,15 @@ where
             let calls = calls(cache, keys.iter(), &options, &tags)?;
             let inner = cache.inner();
             let span = spans::set_many(&inner.telemetry, calls.len());
-            let writes = calls.into_iter().zip(values).filter(|_| inner.enabled);
-            let set =
-                together(
-                    writes.map(|(call, value)| {
-                        let inner = Arc::clone(inner);
-                        async move {
-                            write::set(&inner, &call.key, value, call.options, call.tags).await
-                        }
-                    }),
-                );
+            let unset = write::Unset::begin(inner, &calls, AT_ONCE);
+            let writes = calls.into_iter().zip(values).filter(|_| inner.enabled).enumerate();
+            let set = together(writes.map(|(at, (call, value))| {
+                let unset = &unset;
+                async move {
+                    unset.end(at);
+                    write::set(inner, &call.key, value, call.options, call.tags).await
+                }
+            }));
             join(spans::call(span, set), attend(inner)).await.0
         })
     }
@@ -353,9 +352,8 @@ pub(super) async fn remove_all<C: Send + Sync + 'static>(
     let remove = calls.into_iter().map(|call| {
         let unsent = &unsent;
         async move {
-            let remove = write::remove(inner, &call.key, &call.options);
-            unsent.send(&call.key);
-            remove.await
+            let _attended = unsent.send(&call.key);
+            write::remove(inner, &call.key, &call.options).await
         }
     });
     together(remove).await

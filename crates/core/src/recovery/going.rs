@@ -1,5 +1,7 @@
-//! Writes that go on though their callers have been answered. The writes of a key are sent in the
-//! order of their calls: what was removed after it was set must not be there again.
+//! Writes on their way to L2. While one is, what L2 holds of its key is not what this node was told.
+//!
+//! Those that go on though their callers have been answered are sent in the order of their calls, and so is
+//! what is called after them: what was removed after it was set must not be there again.
 
 use std::sync::Arc;
 
@@ -7,11 +9,14 @@ use tokio::sync::Mutex;
 
 use crate::protocol::ledger::Strength;
 
-/// The writes of one key that go on.
-#[derive(Debug)]
+/// The writes of one key that are on their way.
+#[derive(Debug, Default)]
 pub(super) struct Going {
-    strength: Strength,
-    count: usize,
+    /// How many leave nothing of what was there before, and how many something stale.
+    hard: usize,
+    soft: usize,
+    /// How many of them go on though their callers have been answered.
+    unattended: usize,
     /// How many writes there were that leave nothing of what was there before.
     replaced: u64,
     /// Held by the write that is being sent; the others wait in line.
@@ -27,23 +32,41 @@ pub(crate) struct Turn {
     pub(crate) background: bool,
 }
 
-impl Default for Going {
-    fn default() -> Self {
-        Self { strength: Strength::Soft, count: 0, replaced: 0, line: Arc::default() }
-    }
-}
-
 impl Going {
+    /// One whose caller waits begins.
+    pub(super) fn attend(&mut self, strength: Strength) {
+        *self.count(strength) += 1;
+    }
+
+    /// It has ended. True if it was the last.
+    pub(super) fn leave(&mut self, strength: Strength) -> bool {
+        *self.count(strength) -= 1;
+        self.hard + self.soft == 0
+    }
+
+    /// One whose caller does not wait begins.
     pub(super) fn begin(&mut self, strength: Strength) -> Turn {
-        self.strength = self.strength.max(strength);
-        self.count += 1;
+        self.attend(strength);
+        self.unattended += 1;
         self.turn(strength, true)
     }
 
-    /// True if it was the last.
-    pub(super) fn end(&mut self) -> bool {
-        self.count -= 1;
-        self.count == 0
+    /// It has ended. True if it was the last.
+    pub(super) fn end(&mut self, strength: Strength) -> bool {
+        self.unattended -= 1;
+        self.leave(strength)
+    }
+
+    fn count(&mut self, strength: Strength) -> &mut usize {
+        match strength {
+            Strength::Hard => &mut self.hard,
+            Strength::Soft => &mut self.soft,
+        }
+    }
+
+    /// Whether there is a line: others go on without their callers.
+    pub(super) fn is_unattended(&self) -> bool {
+        self.unattended > 0
     }
 
     pub(super) fn turn(&mut self, strength: Strength, background: bool) -> Turn {
@@ -52,7 +75,7 @@ impl Going {
     }
 
     pub(super) fn strength(&self) -> Strength {
-        self.strength
+        if self.hard > 0 { Strength::Hard } else { Strength::Soft }
     }
 
     pub(super) fn is_past(&self, turn: &Turn) -> bool {

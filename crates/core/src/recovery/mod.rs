@@ -31,7 +31,7 @@ pub(crate) struct Recovery {
     keys: Mutex<BTreeMap<Box<str>, Queued>>,
     len: AtomicUsize,
     cap: usize,
-    /// Writes that go on though their callers have been answered, by key.
+    /// Writes on their way to L2, by key.
     going: DashMap<Box<str>, Going>,
     /// How many writes that is: mostly none, and then nobody looks.
     under_way: AtomicUsize,
@@ -117,14 +117,31 @@ impl Recovery {
     }
 
     /// It has ended: L2 has it, or it waits.
-    pub(crate) fn end(&self, key: &str) {
-        self.going.remove_if_mut(key, |_, going| going.end());
+    pub(crate) fn end(&self, key: &str, strength: Strength) {
+        self.going.remove_if_mut(key, |_, going| going.end(strength));
         self.under_way.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// The turn of a write whose caller waits; `None` if no write of the key goes on.
+    /// An invalidation whose caller waits begins: it holds here until it ends. Nothing waits for its turn
+    /// behind it, as nobody was told that it is done.
+    pub(crate) fn attend(&self, key: &str, strength: Strength) {
+        self.under_way.fetch_add(1, Ordering::AcqRel);
+        self.going.entry(key.into()).or_default().attend(strength);
+    }
+
+    /// It has ended: L2 has it, or it waits.
+    pub(crate) fn leave(&self, key: &str, strength: Strength) {
+        self.going.remove_if_mut(key, |_, going| going.leave(strength));
+        self.under_way.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// The turn of a write whose caller waits; `None` if no write of the key goes on in the background.
     pub(crate) fn turn(&self, key: &str, strength: Strength) -> Option<Turn> {
-        self.going.get_mut(key).map(|mut going| going.turn(strength, false))
+        if self.under_way.load(Ordering::Acquire) == 0 {
+            return None;
+        }
+        let mut going = self.going.get_mut(key).filter(|going| going.is_unattended())?;
+        Some(going.turn(strength, false))
     }
 
     /// Whether a later write leaves nothing of what this one would.
@@ -157,7 +174,7 @@ impl Recovery {
     /// Everything that waits and is due, and not behind a write that goes on.
     pub(crate) fn due(&self, now: Moment) -> Vec<(Box<str>, Queued)> {
         let keys = self.keys.lock();
-        let free = |key: &str| !self.going.contains_key(key);
+        let free = |key: &str| !self.going.get(key).is_some_and(|going| going.is_unattended());
         let due = keys.iter().filter(|(key, queued)| queued.not_before <= now && free(key));
         due.map(|(key, queued)| (key.clone(), *queued)).collect()
     }

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::encode::encode;
+use super::going::{Attended, Going};
 use super::hidden::{is_hidden, set_again};
 use super::send::{Sent, Write};
 use super::{Reach, Receipt};
@@ -71,7 +72,7 @@ pub(crate) async fn set<T: Value, C: Codec<T>>(
         let (going, turn) = Going::new(inner, key, Strength::Hard);
         store_here(inner, Arc::clone(&entry));
         return in_background(inner, async move {
-            let Going { inner, key } = &going;
+            let Going { inner, key, .. } = &going;
             drop(store(inner, key, entry, record, &options, limit, Some(turn)).await);
         });
     }
@@ -201,6 +202,8 @@ async fn invalidate<C: Send + Sync + 'static>(
         inner.relay(|| Relayed::Key(key.into(), strength));
     }
     if shares != Shares::Nothing && !goes_on(options) {
+        // Before the fence: who reads L2 because L1 has nothing must find it.
+        let _attended = Attended::begin(inner, key, strength);
         let turn = inner.recovery.turn(key, strength);
         return invalidate_everywhere(inner, key, strength, options, turn).await;
     }
@@ -219,7 +222,7 @@ async fn invalidate<C: Send + Sync + 'static>(
     };
     let options = options.clone();
     in_background(inner, async move {
-        let Going { inner, key } = &going;
+        let Going { inner, key, .. } = &going;
         drop(invalidate_everywhere(inner, key, strength, &options, Some(turn)).await);
     })
 }
@@ -298,25 +301,6 @@ impl Shares {
 /// Whether the caller is not to wait for L2.
 pub(super) fn goes_on(options: &EntryOptions) -> bool {
     options.background_l2 && !options.require_propagation
-}
-
-/// A write on its way: while it is, what L2 holds of the key does not count on this node.
-struct Going<C> {
-    inner: Arc<Inner<C>>,
-    key: String,
-}
-
-impl<C> Going<C> {
-    fn new(inner: &Arc<Inner<C>>, key: &str, strength: Strength) -> (Self, Turn) {
-        let turn = inner.recovery.begin(key, strength);
-        (Self { inner: Arc::clone(inner), key: key.to_owned() }, turn)
-    }
-}
-
-impl<C> Drop for Going<C> {
-    fn drop(&mut self) {
-        self.inner.recovery.end(&self.key);
-    }
 }
 
 /// Goes on with a write that holds here already. It begins before the call returns: it is in line, and

@@ -10,12 +10,14 @@
 //!
 //! Invariants:
 //!
-//! - **W1** What is invalidated is invalid on this node before the call first awaits.
+//! - **W1** What is invalidated is invalid on this node before the call first awaits: the copy in L1, and what L2
+//!   holds until it has answered. What a `set` replaces is not fresh from then on.
 //! - **W2** A write that L2 has not confirmed is queued as an invalidation, never as a value.
 //! - **W3** A receipt says `Done` only for what was acknowledged (S15), and not for what is born hidden (S17).
 
 mod both;
 pub(crate) mod encode;
+mod going;
 mod hidden;
 mod key;
 mod receipt;
@@ -29,4 +31,4 @@ pub(crate) use key::{expire, remove, set};
 pub use receipt::{Barrier, Reach, Receipt};
 pub use reserve::Reservation;
 pub(crate) use reserve::{reserve, set_reserved};
-pub(crate) use unsent::Unsent;
+pub(crate) use unsent::{Unsent, Unset};

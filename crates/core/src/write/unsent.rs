@@ -3,8 +3,10 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use super::going::Attended;
 use super::key::{Shares, hide_here};
 use crate::cache::{Inner, Relayed};
+use crate::flight::Fence;
 use crate::protocol::ledger::Strength;
 use crate::read::Call;
 use crate::recovery::Queued;
@@ -13,31 +15,41 @@ use crate::recovery::Queued;
 /// dropped are queued: what its caller began holds, whether the caller waits or not (W2).
 pub(crate) struct Unsent<'a, C> {
     inner: &'a Arc<Inner<C>>,
+    /// Until it is sent, what L2 holds of each of them does not count (W1).
     keys: Mutex<BTreeSet<Box<str>>>,
 }
 
 impl<'a, C> Unsent<'a, C> {
     /// The local part of a removal of each key.
     pub(crate) fn hide(inner: &'a Arc<Inner<C>>, calls: &[Call]) -> Self {
-        for Call { hash, options, .. } in calls {
+        let mut keys = BTreeSet::new();
+        for Call { key, hash, options, .. } in calls {
+            let shares = Shares::of(inner, options);
+            if shares != Shares::Nothing && keys.insert(key.clone()) {
+                inner.recovery.attend(key, Strength::Hard);
+            }
             let mut known = None;
             inner.flights.hear(*hash, inner.entropy.version(), || {
                 known = inner.l1.version(*hash);
                 inner.l1.invalidate(*hash);
             });
             inner.flights.removed(*hash);
-            if Shares::of(inner, options) == Shares::Nothing {
+            if shares == Shares::Nothing {
                 hide_here(inner, *hash, Strength::Hard, known);
             }
         }
-        let shared = |call: &&Call| Shares::of(inner, &call.options) != Shares::Nothing;
-        let keys = calls.iter().filter(shared).map(|call| call.key.clone());
-        Self { inner, keys: Mutex::new(keys.collect()) }
+        Self { inner, keys: Mutex::new(keys) }
     }
 
-    /// This one is being sent.
-    pub(crate) fn send(&self, key: &str) {
-        self.keys.lock().remove(key);
+    /// This one is being sent, and what is answered is kept until it has been. (A key that is there twice is
+    /// sent twice.)
+    #[must_use]
+    pub(crate) fn send<'k>(&self, key: &'k str) -> Option<Attended<'k, C>>
+    where
+        'a: 'k,
+    {
+        let is_first = self.keys.lock().remove(key);
+        is_first.then(|| Attended::begun(self.inner, key, Strength::Hard))
     }
 }
 
@@ -49,6 +61,37 @@ impl<C> Drop for Unsent<'_, C> {
             let version = self.inner.entropy.version();
             let queued = Queued { strength: Strength::Hard, version, not_before: now };
             self.inner.queue(&key, queued);
+            self.inner.recovery.leave(&key, Strength::Hard);
+        }
+    }
+}
+
+/// Sets of a batch that are not sent at once: what they replace is in L1 no more, and is not fresh from L2
+/// either. Each ends when its own set begins.
+pub(crate) struct Unset<'a, C> {
+    first: usize,
+    fences: Mutex<Vec<Option<Fence<'a, C>>>>,
+}
+
+impl<'a, C> Unset<'a, C> {
+    /// Of these calls, the `first` are begun at once.
+    pub(crate) fn begin(inner: &'a Inner<C>, calls: &[Call], first: usize) -> Self {
+        let fence = |call: &Call| {
+            let shared = Shares::of(inner, &call.options) != Shares::Nothing;
+            let drop_old = || inner.l1.invalidate(call.hash);
+            let version = inner.entropy.version();
+            shared.then(|| Fence::begin(inner, call.hash, Some(version), drop_old))
+        };
+        let fences = calls.iter().skip(first).map(fence).collect();
+        Self { first, fences: Mutex::new(fences) }
+    }
+
+    /// The set at this place begins.
+    pub(crate) fn end(&self, at: usize) {
+        let Some(at) = at.checked_sub(self.first) else { return };
+        let fence = self.fences.lock().get_mut(at).and_then(Option::take);
+        if let Some(fence) = fence {
+            fence.end(|_| ());
         }
     }
 }

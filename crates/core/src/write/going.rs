@@ -1,0 +1,55 @@
+//! Writes on their way: while one is, what L2 holds of its key does not count on this node (W1).
+
+use std::sync::Arc;
+
+use crate::cache::Inner;
+use crate::protocol::ledger::Strength;
+use crate::recovery::Turn;
+
+/// A write that goes on though its caller has been answered.
+pub(super) struct Going<C> {
+    pub(super) inner: Arc<Inner<C>>,
+    pub(super) key: String,
+    strength: Strength,
+}
+
+impl<C> Going<C> {
+    pub(super) fn new(inner: &Arc<Inner<C>>, key: &str, strength: Strength) -> (Self, Turn) {
+        let turn = inner.recovery.begin(key, strength);
+        (Self { inner: Arc::clone(inner), key: key.to_owned(), strength }, turn)
+    }
+}
+
+impl<C> Drop for Going<C> {
+    fn drop(&mut self) {
+        self.inner.recovery.end(&self.key, self.strength);
+    }
+}
+
+/// An invalidation whose caller waits, from its first poll until it is answered or queued.
+///
+/// A `set` has none: its fence keeps what it replaces from being fresh, and that is stale for no longer
+/// than the new value is on its way, which is no reason to load another.
+pub(crate) struct Attended<'a, C> {
+    inner: &'a Inner<C>,
+    key: &'a str,
+    strength: Strength,
+}
+
+impl<'a, C> Attended<'a, C> {
+    pub(super) fn begin(inner: &'a Inner<C>, key: &'a str, strength: Strength) -> Self {
+        inner.recovery.attend(key, strength);
+        Self::begun(inner, key, strength)
+    }
+
+    /// It has begun before.
+    pub(super) fn begun(inner: &'a Inner<C>, key: &'a str, strength: Strength) -> Self {
+        Self { inner, key, strength }
+    }
+}
+
+impl<C> Drop for Attended<'_, C> {
+    fn drop(&mut self) {
+        self.inner.recovery.leave(self.key, self.strength);
+    }
+}
