@@ -118,3 +118,30 @@ async fn a_removal_after_a_set_in_the_background_stands_without_records() {
         }
     }
 }
+
+/// S3: what is called after it makes nothing of it, but is told to nobody.
+#[tokio::test(start_paused = true)]
+async fn an_invalidation_that_a_quiet_write_replaces_is_told_all_the_same() {
+    for case in 0..8 {
+        let [expires, removes, background] = [1, 2, 4].map(|bit| case & bit != 0);
+        let world = World::new().await;
+        let (one, two) = (world.node().await, world.node().await);
+        let quiet = |background| later().skip_backplane(true).background_l2(background);
+        let _ = one.cache.set("key", 1).options(later().background_l2(false)).await.unwrap();
+        assert_eq!(two.cache.get::<i32>("key").await.unwrap().as_deref(), Some(&1));
+        one.l2.next(L2Op::Set, Fate::Delay(Duration::from_millis(300)));
+        let _ = one.cache.set("key", 2).options(quiet(true)).await.unwrap();
+        let _ = match expires {
+            true => one.cache.expire("key").background_l2(true).await.unwrap(),
+            false => one.cache.remove("key").background_l2(true).await.unwrap(),
+        };
+        let _ = match removes {
+            true => one.cache.remove("key").options(quiet(background)).await.unwrap(),
+            false => one.cache.set("key", 3).options(quiet(background)).await.unwrap(),
+        };
+        pass(Duration::from_secs(3)).await;
+        let read = two.cache.get::<i32>("key").await.unwrap();
+        let last = (!removes).then_some(3);
+        assert_eq!(read.as_deref(), last.as_ref(), "expires {expires}, background {background}");
+    }
+}

@@ -17,8 +17,10 @@ pub(super) struct Going {
     soft: usize,
     /// How many of them go on though their callers have been answered.
     unattended: usize,
-    /// How many writes there were that leave nothing of what was there before.
+    /// How many writes there were that leave nothing of what was there before, and how many of them are told
+    /// to other nodes.
     replaced: u64,
+    told: u64,
     /// Held by the write that is being sent; the others wait in line.
     line: Arc<Mutex<()>>,
 }
@@ -26,7 +28,9 @@ pub(super) struct Going {
 /// The place of a write among those of its key.
 #[derive(Debug)]
 pub(crate) struct Turn {
+    /// How many of those that can replace it there were before, itself included.
     replaced: u64,
+    quiet: bool,
     pub(crate) line: Arc<Mutex<()>>,
     /// Whether nobody waits for it.
     pub(crate) background: bool,
@@ -45,10 +49,10 @@ impl Going {
     }
 
     /// One whose caller does not wait begins.
-    pub(super) fn begin(&mut self, strength: Strength) -> Turn {
+    pub(super) fn begin(&mut self, strength: Strength, quiet: bool) -> Turn {
         self.attend(strength);
         self.unattended += 1;
-        self.turn(strength, true)
+        self.turn(strength, quiet, true)
     }
 
     /// It has ended. True if it was the last.
@@ -69,9 +73,18 @@ impl Going {
         self.unattended > 0
     }
 
-    pub(super) fn turn(&mut self, strength: Strength, background: bool) -> Turn {
-        self.replaced += u64::from(strength == Strength::Hard);
-        Turn { replaced: self.replaced, line: Arc::clone(&self.line), background }
+    /// `quiet`: it is told to nobody.
+    pub(super) fn turn(&mut self, strength: Strength, quiet: bool, background: bool) -> Turn {
+        let hard = strength == Strength::Hard;
+        self.replaced += u64::from(hard);
+        self.told += u64::from(hard && !quiet);
+        Turn { replaced: self.replaced(quiet), quiet, line: Arc::clone(&self.line), background }
+    }
+
+    /// How many writes there were that replace such a one: what other nodes are to hear of, only what they
+    /// hear of as well.
+    fn replaced(&self, quiet: bool) -> u64 {
+        if quiet { self.replaced } else { self.told }
     }
 
     pub(super) fn strength(&self) -> Strength {
@@ -79,6 +92,6 @@ impl Going {
     }
 
     pub(super) fn is_past(&self, turn: &Turn) -> bool {
-        self.replaced > turn.replaced
+        self.replaced(turn.quiet) > turn.replaced
     }
 }

@@ -109,11 +109,11 @@ impl Recovery {
     }
 
     /// A write of the key goes on in the background: until it ends, the record in L2 is not what the
-    /// caller was told. Answers its turn.
-    pub(crate) fn begin(&self, key: &str, strength: Strength) -> Turn {
+    /// caller was told. Answers its turn. `quiet`: no other node is told.
+    pub(crate) fn begin(&self, key: &str, strength: Strength, quiet: bool) -> Turn {
         // Before it is there for those who look, and gone after it is not.
         self.under_way.fetch_add(1, Ordering::AcqRel);
-        self.going.entry(key.into()).or_default().begin(strength)
+        self.going.entry(key.into()).or_default().begin(strength, quiet)
     }
 
     /// It has ended: L2 has it, or it waits.
@@ -136,12 +136,12 @@ impl Recovery {
     }
 
     /// The turn of a write whose caller waits; `None` if no write of the key goes on in the background.
-    pub(crate) fn turn(&self, key: &str, strength: Strength) -> Option<Turn> {
+    pub(crate) fn turn(&self, key: &str, strength: Strength, quiet: bool) -> Option<Turn> {
         if self.under_way.load(Ordering::Acquire) == 0 {
             return None;
         }
         let mut going = self.going.get_mut(key).filter(|going| going.is_unattended())?;
-        Some(going.turn(strength, false))
+        Some(going.turn(strength, quiet, false))
     }
 
     /// Whether a later write leaves nothing of what this one would.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::cache::Inner;
+use crate::options::EntryOptions;
 use crate::protocol::ledger::Strength;
 use crate::recovery::Turn;
 
@@ -14,8 +15,13 @@ pub(super) struct Going<C> {
 }
 
 impl<C> Going<C> {
-    pub(super) fn new(inner: &Arc<Inner<C>>, key: &str, strength: Strength) -> (Self, Turn) {
-        let turn = inner.recovery.begin(key, strength);
+    pub(super) fn new(
+        inner: &Arc<Inner<C>>,
+        key: &str,
+        strength: Strength,
+        options: &EntryOptions,
+    ) -> (Self, Turn) {
+        let turn = inner.recovery.begin(key, strength, options.skip_backplane);
         (Self { inner: Arc::clone(inner), key: key.to_owned(), strength }, turn)
     }
 }

@@ -69,14 +69,14 @@ pub(crate) async fn set<T: Value, C: Codec<T>>(
     }
     inner.relay(|| Relayed::Key(key.into(), Strength::Hard));
     if goes_on(&options) {
-        let (going, turn) = Going::new(inner, key, Strength::Hard);
+        let (going, turn) = Going::new(inner, key, Strength::Hard, &options);
         store_here(inner, Arc::clone(&entry));
         return in_background(inner, async move {
             let Going { inner, key, .. } = &going;
             drop(store(inner, key, entry, record, &options, limit, Some(turn)).await);
         });
     }
-    let turn = inner.recovery.turn(key, Strength::Hard);
+    let turn = inner.recovery.turn(key, Strength::Hard, options.skip_backplane);
     store(inner, key, entry, record, &options, limit, turn).await
 }
 
@@ -204,10 +204,10 @@ async fn invalidate<C: Send + Sync + 'static>(
     if shares != Shares::Nothing && !goes_on(options) {
         // Before the fence: who reads L2 because L1 has nothing must find it.
         let _attended = Attended::begin(inner, key, strength);
-        let turn = inner.recovery.turn(key, strength);
+        let turn = inner.recovery.turn(key, strength, options.skip_backplane);
         return invalidate_everywhere(inner, key, strength, options, turn).await;
     }
-    let going = (shares != Shares::Nothing).then(|| Going::new(inner, key, strength));
+    let going = (shares != Shares::Nothing).then(|| Going::new(inner, key, strength, options));
     let (hash, mut known) = (KeyHash::of(key), None);
     inner.flights.hear(hash, inner.entropy.version(), || {
         known = inner.l1.version(hash);
