@@ -145,3 +145,25 @@ async fn an_invalidation_that_a_quiet_write_replaces_is_told_all_the_same() {
         assert_eq!(read.as_deref(), last.as_ref(), "expires {expires}, background {background}");
     }
 }
+
+/// A cache that is closed has no tasks any more, so the caller waits.
+#[tokio::test(start_paused = true)]
+async fn what_is_written_in_the_background_after_closing_is_sent() {
+    for kind in 0..5 {
+        let world = World::new().await;
+        let (one, two) = (world.node().await, world.node().await);
+        let _ = two.cache.set("key", 1).tags(["tag"]).await.unwrap();
+        one.cache.close().await.unwrap();
+        let receipt = match kind {
+            0 => one.cache.remove("key").background_l2(true).await,
+            1 => one.cache.expire("key").background_l2(true).await,
+            2 => one.cache.remove_many(["key"]).background_l2(true).await,
+            3 => one.cache.set("key", 2).options(later()).await,
+            _ => one.cache.set_many([("key", 2)]).options(later()).await,
+        };
+        assert!(receipt.unwrap().is_propagated(), "{kind}");
+        pass(SHORT).await;
+        let read = two.cache.get::<i32>("key").await.unwrap();
+        assert_eq!(read.as_deref(), (kind > 2).then_some(&2), "{kind}");
+    }
+}

@@ -68,7 +68,7 @@ pub(crate) async fn set<T: Value, C: Codec<T>>(
         return Ok(Receipt::local());
     }
     inner.relay(|| Relayed::Key(key.into(), Strength::Hard));
-    if goes_on(&options) {
+    if goes_on(inner, &options) {
         let (going, turn) = Going::new(inner, key, Strength::Hard, &options);
         store_here(inner, Arc::clone(&entry));
         return in_background(inner, async move {
@@ -201,7 +201,7 @@ async fn invalidate<C: Send + Sync + 'static>(
     if shares != Shares::Nothing {
         inner.relay(|| Relayed::Key(key.into(), strength));
     }
-    if shares != Shares::Nothing && !goes_on(options) {
+    if shares != Shares::Nothing && !goes_on(inner, options) {
         // Before the fence: who reads L2 because L1 has nothing must find it.
         let _attended = Attended::begin(inner, key, strength);
         let turn = inner.recovery.turn(key, strength, options.skip_backplane);
@@ -298,9 +298,9 @@ impl Shares {
     }
 }
 
-/// Whether the caller is not to wait for L2.
-pub(super) fn goes_on(options: &EntryOptions) -> bool {
-    options.background_l2 && !options.require_propagation
+/// Whether the caller is not to wait for L2. A cache that is closing has nobody else to wait for it.
+pub(super) fn goes_on<C>(inner: &Inner<C>, options: &EntryOptions) -> bool {
+    options.background_l2 && !options.require_propagation && !inner.closing.is_cancelled()
 }
 
 /// Goes on with a write that holds here already. It begins before the call returns: it is in line, and

@@ -59,9 +59,9 @@ async fn named<C: Sync>(
     receipt
 }
 
-/// Whether the caller is not to wait for the number. A cache that is closing has nobody else to wait for it.
+/// Whether the caller is not to wait for the number.
 fn goes_on<C>(inner: &Inner<C>, options: &EntryOptions) -> bool {
-    super::key::goes_on(options) && inner.l2.is_some() && !inner.closing.is_cancelled()
+    super::key::goes_on(inner, options) && inner.l2.is_some()
 }
 
 /// Hides every entry of the cache.
