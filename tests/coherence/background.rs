@@ -6,7 +6,7 @@ use crinkle_core::backplane::MemoryBackplane;
 use crinkle_core::l2::MemoryL2;
 use crinkle_core::{Cache, EntryOptions};
 use crinkle_testkit::chaos::{Fate, Gate, L2Op};
-use crinkle_tests::{World, pass};
+use crinkle_tests::{World, pass, until};
 
 const SHORT: Duration = Duration::from_millis(50);
 
@@ -165,5 +165,38 @@ async fn what_is_written_in_the_background_after_closing_is_sent() {
         pass(SHORT).await;
         let read = two.cache.get::<i32>("key").await.unwrap();
         assert_eq!(read.as_deref(), (kind > 2).then_some(&2), "{kind}");
+    }
+}
+
+/// All of them at once would run into their own timeouts, and what fails then fills the queue.
+#[tokio::test(start_paused = true)]
+async fn writes_in_the_background_are_sent_some_at_a_time() {
+    let world = World::new().await;
+    let one = world.node().await;
+    let keys: Vec<_> = (0..1000).map(|at| format!("key:{at}")).collect();
+    for op in [L2Op::Set, L2Op::Remove, L2Op::Expire] {
+        one.l2.always(op, Fate::Delay(SHORT));
+    }
+    for (case, op) in [L2Op::Set, L2Op::Remove, L2Op::Expire].into_iter().enumerate() {
+        one.l2.forget();
+        let _ = match case {
+            0 => one.cache.set_many(keys.iter().map(|key| (key, 1))).options(later()).await,
+            1 => one.cache.remove_many(&keys).background_l2(true).await,
+            _ => {
+                let (last, others) = keys.split_last().unwrap();
+                for key in others {
+                    let _ = one.cache.expire(key).background_l2(true).await.unwrap();
+                }
+                one.cache.expire(last).background_l2(true).await
+            }
+        }
+        .unwrap();
+        for round in 1..=4 {
+            pass(SHORT / 2).await;
+            assert_eq!(one.l2.count(op), keys.len().min(256 * round), "{op:?}");
+            pass(SHORT / 2).await;
+        }
+        until("all are sent", || one.cache.health().in_flight == 0).await;
+        assert_eq!(one.cache.stats().queued, 0, "{op:?}");
     }
 }

@@ -7,6 +7,7 @@ use crinkle::{Cache, EntryOptions, Reach};
 use crinkle_testkit::cluster::ClusterServers;
 use crinkle_testkit::redis::RedisServer;
 use crinkle_tests::redis::{client, over, ready};
+use tokio::time::{Instant, sleep};
 
 const ROUNDS: usize = 100;
 
@@ -109,4 +110,20 @@ async fn what_is_written_after_a_removal_is_readable() {
             assert_eq!((reach, read.as_deref()), (Reach::Done, Some(&7)), "{how}, {round}");
         }
     }
+}
+
+/// One connection answers them later than a call waits, if all are sent at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_removal_in_the_background_clears_nothing_else() {
+    let server = RedisServer::start();
+    let one = ready(over(&client(&server.url()).await)).await;
+    let _ = one.set("other", 1).await.unwrap();
+    let keys: Vec<String> = (0..60_000).map(|at| format!("key:{at}")).collect();
+    let _ = one.remove_many(&keys).background_l2(true).await.unwrap();
+    let began = Instant::now();
+    while one.health().in_flight > 0 && began.elapsed() < Duration::from_secs(120) {
+        sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!((one.stats().recovery_overflows, one.health().in_flight), (0, 0));
+    assert_eq!(one.peek::<i32>("other").as_deref(), Some(&1));
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -19,13 +20,38 @@ use crate::runtime::Place;
 /// The longest that a runtime which only its owner drives may take to run a task.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// How many writes that nobody waits for are on their way at the same time. A server that gets more answers the
+/// last of them later than they wait.
+const AT_ONCE: usize = 256;
+
 /// What becomes of these tasks.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Background {
     /// Cancelled when the tasks restart on another runtime.
     left: Mutex<CancellationToken>,
     /// Whether the tasks have restarted on another runtime.
     moved: AtomicBool,
+    /// What a write in the background needs to be sent.
+    pace: Mutex<Arc<Semaphore>>,
+}
+
+impl Default for Background {
+    fn default() -> Self {
+        let (left, moved) = (Mutex::default(), AtomicBool::default());
+        Self { left, moved, pace: Mutex::new(pace()) }
+    }
+}
+
+fn pace() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(AT_ONCE))
+}
+
+impl<C: Sync> Inner<C> {
+    /// Waits until a write that nobody waits for may be sent; until it ends, it takes the place of another.
+    pub(crate) async fn paced(&self) -> Option<OwnedSemaphorePermit> {
+        let pace = Arc::clone(&self.background.pace.lock());
+        pace.acquire_owned().await.ok()
+    }
 }
 
 /// Starts them: where the cache is built, and once more if that runtime is left before the cache ends.
@@ -81,6 +107,8 @@ fn move_on<C: Send + Sync + 'static>(inner: &Arc<Inner<C>>, from: &Place) {
          Build the cache on a runtime that lives as long as it, or close it before"
     );
     std::mem::take(&mut *inner.background.left.lock()).cancel();
+    // Writes that nobody drives any more keep theirs for ever.
+    *inner.background.pace.lock() = pace();
     let left = inner.flights.all().into_iter().filter(|flight| flight.is_left());
     left.for_each(|flight| lose(inner, &flight));
     if inner.l2.is_none() {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::OwnedMutexGuard;
+use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit};
 use tokio::time::{Instant, timeout};
 
 use super::Reach;
@@ -35,6 +35,12 @@ pub(super) struct Write<'a, C> {
     answered: bool,
 }
 
+/// What a write has while it is sent that has waited for its turn.
+pub(super) struct Place {
+    _line: OwnedMutexGuard<()>,
+    _pace: Option<OwnedSemaphorePermit>,
+}
+
 /// What became of a write.
 pub(super) struct Sent<R = ()> {
     pub(super) l2: Result<R, L2Error>,
@@ -63,27 +69,26 @@ impl<'a, C: Send + Sync + 'static> Write<'a, C> {
 
     /// Waits for the writes of the key that were called before and go on. A write that waits in vain is
     /// queued; one that nobody waits for and that has been overtaken meanwhile is left out.
-    pub(super) async fn turn(
-        mut self,
-        turn: Option<Turn>,
-    ) -> Result<(Self, Option<OwnedMutexGuard<()>>), Sent> {
+    pub(super) async fn turn(mut self, turn: Option<Turn>) -> Result<(Self, Option<Place>), Sent> {
         let Some(turn) = turn else { return Ok((self, None)) };
         let (came, line) = (Instant::now(), Arc::clone(&turn.line).lock_owned());
         if turn.background {
-            let held = line.await;
+            // The line first: whoever sends never waits for one that does not.
+            let _line = line.await;
+            let _pace = self.inner.paced().await;
             if !self.inner.recovery.is_overtaken(self.key, &turn) {
-                return Ok((self, Some(held)));
+                return Ok((self, Some(Place { _line, _pace })));
             }
             self.answered = true;
             let l2 = Err(L2Error::new(L2ErrorKind::Other, "overtaken by a later write"));
             return Err(Sent { l2, reach: Reach::Superseded, backplane: Reach::Skipped });
         }
-        let Ok(held) = timeout(self.limit, line).await else {
+        let Ok(_line) = timeout(self.limit, line).await else {
             let what = "an earlier write of the key is still on its way";
             return Err(self.refuse(L2Error::new(L2ErrorKind::Timeout, what)));
         };
         self.limit = self.limit.saturating_sub(came.elapsed());
-        Ok((self, Some(held)))
+        Ok((self, Some(Place { _line, _pace: None })))
     }
 
     /// Until when a `set` that is sent now may run.
