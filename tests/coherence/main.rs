@@ -36,4 +36,5 @@ mod shadow;
 mod strict;
 mod superseded;
 mod unannounced;
+mod undriven;
 mod verify;

@@ -19,30 +19,30 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
-fn current_thread() -> Runtime {
+pub(super) fn current_thread() -> Runtime {
     Builder::new_current_thread().enable_all().build().expect("a runtime")
 }
 
-fn multi_thread() -> Runtime {
+pub(super) fn multi_thread() -> Runtime {
     Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a thread")
 }
 
 const KINDS: [fn() -> Runtime; 2] = [current_thread, multi_thread];
 
 /// What two nodes share.
-struct Shared {
+pub(super) struct Shared {
     store: MemoryL2,
     bus: MemoryBackplane,
 }
 
 impl Shared {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let bus = MemoryBackplane::new();
         Self { store: MemoryL2::announcing(Arc::new(SystemClock), bus.clone()), bus }
     }
 
     /// A node that trusts what it holds for an hour, unless it hears of something.
-    fn node(&self, l2_timeout: Duration) -> (Cache, L2Handle) {
+    pub(super) fn node(&self, l2_timeout: Duration) -> (Cache, L2Handle) {
         let (store, l2) = chaos::l2(Arc::new(self.store.clone()));
         let hour = Duration::from_secs(3600);
         let settings = Settings::default().poll(Duration::from_millis(50)).coherence_lease(hour);
@@ -51,14 +51,14 @@ impl Shared {
         (builder.l2(store).backplane(self.bus.clone()).build().expect("sound settings"), l2)
     }
 
-    async fn ready(&self) -> (Cache, L2Handle) {
+    pub(super) async fn ready(&self) -> (Cache, L2Handle) {
         let (cache, l2) = self.node(Duration::from_secs(1));
         within(cache.ready()).await.expect("ready");
         (cache, l2)
     }
 }
 
-async fn within<R>(call: impl IntoFuture<Output = R>) -> R {
+pub(super) async fn within<R>(call: impl IntoFuture<Output = R>) -> R {
     timeout(DEADLINE, call.into_future()).await.expect("in time")
 }
 

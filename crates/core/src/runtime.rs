@@ -156,13 +156,18 @@ impl Home {
 
     /// The first runtime, if only its owner drives it and the caller is not there: perhaps nobody does.
     pub(crate) fn elsewhere(&self) -> Option<Place> {
-        if self.shared.left.load(Ordering::Acquire) > 0 {
+        if self.has_left() {
             return None;
         }
         let (handle, number) = self.shared.at.lock().handle.clone()?;
         let place = Place { home: self.clone(), handle, number };
         let driven = place.handle.runtime_flavor() == RuntimeFlavor::CurrentThread;
         (driven && !place.is_here()).then_some(place)
+    }
+
+    /// Whether the first runtime was left.
+    pub(crate) fn has_left(&self) -> bool {
+        self.shared.left.load(Ordering::Acquire) > 0
     }
 
     /// A task that ends with its runtime, or with this home.
@@ -207,6 +212,11 @@ impl Place {
     #[must_use]
     pub fn is_left(&self) -> bool {
         self.number < self.home.shared.left.load(Ordering::Acquire)
+    }
+
+    /// Whether it is the one in which its home began.
+    pub(crate) fn is_first(&self) -> bool {
+        self.number == 0
     }
 
     /// Whether the caller is within this runtime.

@@ -64,10 +64,10 @@ pub(super) fn start<C: Send + Sync + 'static>(inner: &Arc<Inner<C>>) -> Result<(
         let _guard = guard;
         poll.await;
     };
-    inner.tasks.spawn_on(until(left.clone(), poll), place.handle());
-    inner.tasks.spawn_on(until(left.clone(), mend::run(Arc::clone(inner))), place.handle());
-    inner.tasks.spawn_on(until(left.clone(), poll::probe(Arc::clone(inner))), place.handle());
-    inner.tasks.spawn_on(until(left, receive::run(Arc::clone(inner))), place.handle());
+    inner.tasks.spawn_on(until(left.clone(), poll), &place);
+    inner.tasks.spawn_on(until(left.clone(), mend::run(Arc::clone(inner))), &place);
+    inner.tasks.spawn_on(until(left.clone(), poll::probe(Arc::clone(inner))), &place);
+    inner.tasks.spawn_on(until(left, receive::run(Arc::clone(inner))), &place);
     Ok(())
 }
 
@@ -94,11 +94,26 @@ impl<C: Send + Sync + 'static> Drop for Started<C> {
     }
 }
 
-/// Restarts the tasks on another runtime, and compares with the ledger what may have been missed. Callers that wait
-/// for a load of the old runtime load again themselves.
+/// Restarts the tasks on another runtime, unless the cache is closed, and compares with the ledger what may have been
+/// missed. Callers that wait for a load of the old runtime load again themselves.
 fn move_on<C: Send + Sync + 'static>(inner: &Arc<Inner<C>>, from: &Place) {
     from.leave();
     if inner.background.moved.swap(true, Ordering::AcqRel) {
+        return;
+    }
+    // They were built there, too, and nobody calls them.
+    for region in inner.regions.caches() {
+        if let Some(place) = region.home.elsewhere() {
+            move_on(region, &place);
+        }
+    }
+    std::mem::take(&mut *inner.background.left.lock()).cancel();
+    // Writes that nobody drives any more keep theirs for ever.
+    *inner.background.pace.lock() = pace();
+    let left = inner.flights.all().into_iter().filter(|flight| flight.is_left());
+    left.for_each(|flight| lose(inner, &flight));
+    inner.node.abandon_turn();
+    if inner.closing.is_cancelled() {
         return;
     }
     tracing::warn!(
@@ -106,15 +121,9 @@ fn move_on<C: Send + Sync + 'static>(inner: &Arc<Inner<C>>, from: &Place) {
         "the tokio runtime of the cache has ended, or nobody drives it; what it did goes on on a thread of its own. \
          Build the cache on a runtime that lives as long as it, or close it before"
     );
-    std::mem::take(&mut *inner.background.left.lock()).cancel();
-    // Writes that nobody drives any more keep theirs for ever.
-    *inner.background.pace.lock() = pace();
-    let left = inner.flights.all().into_iter().filter(|flight| flight.is_left());
-    left.for_each(|flight| lose(inner, &flight));
     if inner.l2.is_none() {
         return;
     }
-    inner.node.abandon_turn();
     receive::left(inner);
     if let Err(error) = start(inner) {
         tracing::error!(%error, "nothing polls the ledger any more");
@@ -127,7 +136,7 @@ pub(crate) async fn attend<C: Send + Sync + 'static>(inner: &Arc<Inner<C>>) {
     let Some(place) = inner.home.elsewhere() else { return };
     let limit = inner.settings.poll.min(PATIENCE) * 2;
     let ran = timeout(limit, place.handle().spawn(async {})).await;
-    if !matches!(ran, Ok(Ok(()))) && !inner.closing.is_cancelled() {
+    if !matches!(ran, Ok(Ok(()))) {
         move_on(inner, &place);
     }
 }

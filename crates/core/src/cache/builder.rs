@@ -2,7 +2,6 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::background::Background;
 use super::inner::OUTSIDE;
@@ -408,7 +407,7 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
             bus,
             counters: Counters::default(),
             telemetry,
-            tasks: TaskTracker::new(),
+            tasks: super::Tasks::default(),
             background: Background::default(),
             closing: CancellationToken::new(),
             link: Board::new(Link::default()),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::{Cache, Inner};
+use super::{Cache, Inner, attend};
 use crate::coherence::poll::drain;
 use crate::error::{Error, ErrorKind};
 use crate::protocol::ledger::Target;
@@ -74,10 +74,11 @@ impl<C: Send + Sync + 'static> Cache<C> {
         // Also if nobody waits for what is sent before.
         let closing = Closing(inner);
         inner.check_runtime(None)?;
+        // What nobody drives any more would hold up everything below.
+        attend(inner).await;
         drain(inner).await;
         drop(closing);
-        inner.tasks.close();
-        let ended = timeout(LOADS, inner.tasks.wait()).await.is_ok();
+        let ended = timeout(LOADS, inner.tasks.wait(&inner.home)).await.is_ok();
         if inner.waiting() > 0 {
             // Something has been queued since.
             drain(inner).await;

@@ -5,13 +5,12 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::background::Background;
 use crate::backplane::publish::Bus;
 use crate::backplane::receive::Hearsay;
 use crate::board::Board;
-use crate::cache::Regions;
+use crate::cache::{Regions, Tasks};
 use crate::clock::{Clock, Moment};
 use crate::coherence::{Node, Owed, Shadow};
 use crate::entropy::Entropy;
@@ -53,7 +52,7 @@ pub(crate) struct Inner<C> {
     pub(crate) recovery: Recovery,
     pub(crate) counters: Counters,
     pub(crate) telemetry: Arc<Telemetry>,
-    pub(crate) tasks: TaskTracker,
+    pub(crate) tasks: Tasks,
     /// Where they run.
     pub(crate) home: Home,
     /// Those that run from start to end.
@@ -149,8 +148,7 @@ impl<C> Inner<C> {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let runtime = self.runtime()?;
-        self.tasks.spawn_on(task, runtime.handle());
+        self.tasks.spawn_on(task, &self.runtime()?);
         Ok(())
     }
 

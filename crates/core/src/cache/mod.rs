@@ -16,6 +16,7 @@ mod ready;
 mod regions;
 mod remove_and_tags;
 mod requests;
+mod tasks;
 mod warm;
 mod writes;
 
@@ -38,6 +39,7 @@ pub use regions::RegionHealth;
 pub(crate) use regions::{Regions, Relayed};
 pub use remove_and_tags::RemoveAndTags;
 pub use requests::{Get, GetFuture, GetOr};
+pub(crate) use tasks::Tasks;
 pub use warm::{Warm, Warmed};
 pub use writes::{Expire, Remove, RemoveByTag, Set};
 

@@ -1,11 +1,13 @@
 use std::fmt;
 use std::future::IntoFuture;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::join;
 use tokio::time::timeout;
 
-use super::Cache;
+use super::{Cache, attend};
 use crate::error::{Error, ErrorKind};
 use crate::write::{self, Barrier, Reservation};
 
@@ -89,9 +91,11 @@ impl<C: Send + Sync + 'static> Cache<C> {
         &self,
         key: &(impl AsRef<str> + ?Sized + Sync),
     ) -> Result<Reservation<C>, Error> {
-        self.inner().check_key(key.as_ref())?;
-        self.inner().check_runtime(Some(key.as_ref()))?;
-        write::reserve(self.inner(), key.as_ref()).await
+        let (inner, key) = (self.inner(), key.as_ref());
+        inner.check_key(key)?;
+        inner.check_runtime(Some(key))?;
+        attend(inner).await;
+        write::reserve(inner, key).await
     }
 }
 
@@ -113,7 +117,13 @@ impl<'a, C: Send + Sync + 'static> IntoFuture for After<'a, C> {
             inner.check_open(None)?;
             inner.check_runtime(None)?;
             let reached = inner.node.reach(self.barrier.epoch, self.barrier.seq);
-            timeout(self.within, reached).await.map_err(|_| {
+            let mut reached = pin!(timeout(self.within, reached));
+            // What the node knows already is as good as a hit, which asks nobody.
+            let reached = match (&mut reached).now_or_never() {
+                Some(reached) => reached,
+                None => join(reached, attend(inner)).await.0,
+            };
+            reached.map_err(|_| {
                 let what = format!("it was not heard of within {:?}", self.within);
                 Error::new(ErrorKind::Behind, inner.place(None), what)
             })

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Cache, Inner, Link};
+use super::{Cache, Inner, Link, attend, attend_on};
 use crate::error::{Error, ErrorKind};
 
 impl<C: Send + Sync + 'static> Cache<C> {
@@ -30,12 +30,17 @@ impl<C: Send + Sync + 'static> Cache<C> {
         let heard = |l: &Link| l.subscribed && (l.spoken || !l2);
         let is_up = |l: &Link| (!l2 || l.syncs > 0) && (!bus || heard(l));
         let settled = link.wait_for(|l| l.is_refused(l2) || is_up(l));
+        let attended = async {
+            attend(inner).await;
+            attend_on(inner).await;
+        };
         tokio::select! {
             biased;
             () = settled => {}
             () = inner.closing.cancelled() => {
                 return Err(Error::new(ErrorKind::Closed, inner.place(None), ""));
             }
+            () = attended => unreachable!("it is attended until the wait ends"),
         }
         refusal(inner, inner.link.read()).map_or(Ok(()), Err)
     }

@@ -94,6 +94,10 @@ impl Regions {
         self.0.iter().map(health).collect()
     }
 
+    pub(super) fn caches(&self) -> impl Iterator<Item = &Arc<Inner<NoCodec>>> {
+        self.0.iter().map(|region| region.cache.inner())
+    }
+
     /// Closes them; what those have not been told that have not been told everything.
     pub(super) async fn close(&self) -> Vec<String> {
         let close = self.0.iter().map(|region| Box::pin(region.cache.close()));
@@ -120,7 +124,7 @@ impl<C> Inner<C> {
                 continue;
             };
             // Not in the region's own tasks: they end when it is closed, and this comes before.
-            self.tasks.spawn_on(async move { relay(&inner, what).await }, runtime.handle());
+            self.tasks.spawn_on(async move { relay(&inner, what).await }, &runtime);
         }
     }
 }

@@ -25,6 +25,7 @@ mod own;
 pub(crate) mod poll;
 mod rounds;
 mod shadow;
+mod turns;
 
 pub(crate) use catch_up::{Mark, beside, catch_up};
 pub(crate) use in_flight::{AT_ONCE, Sending};

@@ -7,6 +7,7 @@ use super::CoherenceLease;
 use super::in_flight::InFlight;
 use super::own::Own;
 use super::rounds::Rounds;
+use super::turns::Turns;
 use crate::clock::Moment;
 use crate::entry::{Meta, Stamp};
 use crate::protocol::ledger::{
@@ -47,8 +48,7 @@ pub(crate) struct Node {
     ended: Mutex<Ended>,
     /// Checks that the memo did not answer.
     pub(crate) judged: Counter,
-    /// Serializes `SYNC`; concurrent calls would mix up their replies.
-    asking: Mutex<Arc<tokio::sync::Mutex<()>>>,
+    turns: Turns,
     pub(super) rounds: Rounds,
     /// Removals that calls are sending.
     pub(super) in_flight: InFlight,
@@ -98,7 +98,7 @@ impl Node {
             lease,
             ended: Mutex::default(),
             judged: Counter::default(),
-            asking: Mutex::default(),
+            turns: Turns::default(),
             rounds: Rounds::default(),
             in_flight: InFlight::default(),
             own: Mutex::default(),
@@ -110,13 +110,12 @@ impl Node {
 
     /// Waits for its turn to `SYNC`.
     pub(super) async fn turn(&self) -> tokio::sync::OwnedMutexGuard<()> {
-        let asking = Arc::clone(&self.asking.lock());
-        asking.lock_owned().await
+        self.turns.wait().await
     }
 
     /// Whoever has the turn may never be driven again: others need not wait for him.
     pub(crate) fn abandon_turn(&self) {
-        *self.asking.lock() = Arc::default();
+        self.turns.abandon();
     }
 
     /// Judges an entry: one load and compare when nothing has moved since the last time.

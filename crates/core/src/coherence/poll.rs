@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 use tracing::Instrument;
 
 use super::Node;
@@ -247,10 +247,12 @@ fn listen_check<C>(inner: &Inner<C>, ears: &mut Ears, now: Instant) {
     }
 }
 
-/// One more attempt at everything that waits, before the cache closes.
+/// One more attempt at everything that waits, before the cache closes. Who has the turn may hang in L2, or never be
+/// driven again, so one timeout is for that and one for the own question.
 pub(crate) async fn drain<C: Sync>(inner: &Inner<C>) {
+    let limit = inner.l2_limit().saturating_mul(2);
     if let Some(l2) = &inner.l2
-        && sync(inner, l2, inner.now()).await.is_ok()
+        && let Ok(Ok(())) = timeout(limit, sync(inner, l2, inner.now())).await
     {
         repair(inner, l2).await;
     }

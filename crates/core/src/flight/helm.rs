@@ -10,7 +10,6 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use futures_util::future::BoxFuture;
-use tokio_util::task::TaskTracker;
 use tracing::{Instrument, Span};
 
 use crate::runtime::Place as Runtime;
@@ -86,7 +85,7 @@ impl<L> Helm<L> {
 /// The work of a leader, and where it goes on if its caller does not.
 pub(crate) struct Leader {
     pub(crate) work: BoxFuture<'static, ()>,
-    pub(crate) tasks: TaskTracker,
+    pub(crate) tasks: crate::cache::Tasks,
     pub(crate) runtime: Runtime,
     pub(crate) span: Span,
 }
@@ -94,7 +93,7 @@ pub(crate) struct Leader {
 impl Leader {
     /// Lets a task go on.
     pub(crate) fn spawn(self) {
-        self.tasks.spawn_on(self.work.instrument(self.span), self.runtime.handle());
+        self.tasks.spawn_on(self.work.instrument(self.span), &self.runtime);
     }
 }
 

@@ -1,9 +1,11 @@
 //! Whether there is a value, without having it.
 
+use std::sync::Arc;
+
 use super::Call;
 use super::probe::{Asked, REREADS, synced};
 use super::verify::{Checked, is_caught_up, look_at};
-use crate::cache::Inner;
+use crate::cache::{Inner, attend};
 use crate::coherence::beside;
 use crate::error::Error;
 use crate::l2::record::{Envelope, is_stale};
@@ -11,13 +13,23 @@ use crate::protocol::validity::Verdict;
 use crate::sweep::drop_dead;
 
 /// Whether a fresh value of any type is in L1 or L2.
-pub(crate) async fn contains<C: Send + Sync>(inner: &Inner<C>, call: Call) -> Result<bool, Error> {
+pub(crate) async fn contains<C: Send + Sync + 'static>(
+    inner: &Arc<Inner<C>>,
+    call: Call,
+) -> Result<bool, Error> {
     inner.check_open(Some(&call.key))?;
     call.options.validate(&inner.place(Some(&call.key)))?;
-    let held = inner.l1.get(call.hash, &call.key);
+    let judged = || {
+        let held = inner.l1.get(call.hash, &call.key)?;
+        Some((inner.node.judge(held.meta(), inner.now()), held))
+    };
     // Without L2 there is nobody who could know better.
     let strict = call.options.strict && inner.l2.is_some();
-    match held.map(|held| (inner.node.judge(held.meta(), inner.now()), held)) {
+    if !strict && matches!(judged(), Some((Verdict::Fresh, _))) {
+        return Ok(true);
+    }
+    attend(inner).await;
+    match judged() {
         Some((Verdict::Fresh, _)) if !strict => return Ok(true),
         Some((Verdict::Fresh | Verdict::Unverified, held)) => {
             let limit = call.options.l2_hard_timeout;

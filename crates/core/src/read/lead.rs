@@ -31,7 +31,7 @@ pub(super) async fn lead<T: Value, C: Codec<T>>(
 ) -> Result<Answer<T>, Error> {
     let waiting = Waiting::leading(flight, &call.options);
     let leader = leader(inner, flight, call, job)?;
-    let running = inner.tasks.token();
+    let running = inner.tasks.token(&leader.runtime);
     let drive = Drive::new(&flight.helm, leader);
     let answer = for_own(inner, flight, call, waiting);
     let options = &call.options;
@@ -82,7 +82,7 @@ fn leader<T: Value, C: Codec<T>>(
             load.landing.inner.counters.factory_calls.add();
             let tasks = load.landing.inner.tasks.clone();
             let run = Run::of([&load.landing.flight]);
-            tasks.spawn_on(run.scope(load.run(job.factory)).in_current_span(), own.handle());
+            tasks.spawn_on(run.scope(load.run(job.factory)).in_current_span(), &own);
         }
     });
     Ok(Leader { work, tasks: inner.tasks.clone(), runtime, span: Span::current() })

@@ -156,7 +156,7 @@ fn start<T: Value, C: Codec<T>>(
         drop(flight.place.set(runtime.clone()));
     }
     let task = async move { fly(&owner, led, landings, &load).await };
-    inner.tasks.spawn_on(task.in_current_span(), runtime.handle());
+    inner.tasks.spawn_on(task.in_current_span(), &runtime);
     Ok(())
 }
 

@@ -1,0 +1,149 @@
+//! A current-thread runtime that nobody drives any more, and calls from another one. In real time.
+
+use std::time::Duration;
+
+use crinkle_core::{Barrier, Cache};
+use crinkle_testkit::chaos::{Fate, Gate, L2Handle, L2Op};
+use crinkle_tests::gated;
+use futures_util::FutureExt;
+use tokio::time::sleep;
+
+use super::runtimes::{Shared, current_thread, multi_thread, within};
+
+/// A node whose poll is asking while its runtime is left.
+async fn left_while_it_asks(shared: &Shared) -> Cache {
+    let (cache, l2) = shared.ready().await;
+    let gate = Gate::new();
+    l2.next(L2Op::Sync, Fate::Hold(gate.clone()));
+    within(gate.reached()).await;
+    cache
+}
+
+/// Another node has written `there` and removed a tag.
+async fn token(shared: &Shared) -> Barrier {
+    let (peer, _) = shared.ready().await;
+    let _ = within(peer.set("there", 1)).await.expect("no error");
+    let removed = within(peer.remove_by_tag("t")).await.expect("no error");
+    removed.barrier().expect("a number")
+}
+
+fn not_ready(shared: &Shared) -> (Cache, L2Handle) {
+    shared.node(Duration::from_secs(1))
+}
+
+#[test]
+fn closing_ends_though_the_poll_is_never_driven_again() {
+    let (shared, first, second) = (Shared::new(), current_thread(), multi_thread());
+    let cache = first.block_on(left_while_it_asks(&shared));
+    second.block_on(within(cache.close())).unwrap();
+}
+
+/// The caller gave up in the middle of the first attempt.
+#[test]
+fn closing_once_more_ends_though_the_poll_is_never_driven_again() {
+    let (shared, first, second) = (Shared::new(), current_thread(), multi_thread());
+    let cache = first.block_on(async {
+        let cache = left_while_it_asks(&shared).await;
+        assert!(Box::pin(cache.close()).now_or_never().is_none());
+        cache
+    });
+    second.block_on(within(cache.close())).unwrap();
+}
+
+/// A thread of its runtime hangs, which nobody can tell from one that works.
+#[test]
+fn closing_ends_though_the_poll_hangs_with_its_thread() {
+    let (shared, first, second) = (Shared::new(), multi_thread(), multi_thread());
+    let cache = first.block_on(left_while_it_asks(&shared));
+    let (free, hangs) = std::sync::mpsc::channel::<()>();
+    drop(first.spawn(async move { hangs.recv() }));
+    let _ = second.block_on(within(cache.close()));
+    drop(free);
+}
+
+/// `moved`: the tasks have moved on before.
+#[test]
+fn closing_from_elsewhere_tells_of_no_loads_that_there_are_not() {
+    for moved in [false, true] {
+        let (shared, first, second) = (Shared::new(), current_thread(), multi_thread());
+        let (cache, _) = first.block_on(shared.ready());
+        second.block_on(async {
+            if moved {
+                let _ = within(cache.set("key", 1)).await.unwrap();
+            }
+            within(cache.close()).await.unwrap();
+        });
+    }
+}
+
+/// A load that runs nowhere any more is none that still runs.
+#[test]
+fn closing_from_elsewhere_does_not_wait_for_a_load_that_was_left() {
+    for with_l2 in [false, true] {
+        let (shared, first, second) = (Shared::new(), current_thread(), multi_thread());
+        let gate = Gate::new();
+        let cache = first.block_on(async {
+            let cache = if with_l2 {
+                shared.ready().await.0
+            } else {
+                Cache::builder("a").build().expect("sound settings")
+            };
+            let leader = cache.clone();
+            let load = gated::<_, i32>(&gate, 1);
+            drop(tokio::spawn(async move { leader.get_or_set("key", load).await }));
+            within(gate.reached()).await;
+            cache
+        });
+        second.block_on(within(cache.close())).unwrap();
+    }
+}
+
+#[test]
+fn ready_from_elsewhere_ends() {
+    let (shared, first, second) = (Shared::new(), current_thread(), multi_thread());
+    let (cache, _) = first.block_on(async { not_ready(&shared) });
+    second.block_on(within(cache.ready())).unwrap();
+}
+
+/// Driven for as long as it takes to wait.
+#[test]
+fn ready_ends_though_its_runtime_is_left_meanwhile() {
+    let (shared, first, second) = (Shared::new(), current_thread(), multi_thread());
+    let gate = Gate::new();
+    let (cache, _) = first.block_on(async {
+        let (cache, l2) = not_ready(&shared);
+        l2.next(L2Op::Sync, Fate::Hold(gate.clone()));
+        within(gate.reached()).await;
+        (cache, l2)
+    });
+    let ready = second.spawn(async move { cache.ready().await });
+    first.block_on(async { sleep(Duration::from_millis(120)).await });
+    gate.open();
+    second.block_on(within(ready)).unwrap().unwrap();
+}
+
+#[test]
+fn contains_from_elsewhere_asks_l2() {
+    let (shared, first, second) = (Shared::new(), current_thread(), multi_thread());
+    let _ = second.block_on(token(&shared));
+    let (cache, _) = first.block_on(async { not_ready(&shared) });
+    assert!(second.block_on(within(cache.contains("there"))).unwrap());
+}
+
+#[test]
+fn after_from_elsewhere_hears_of_the_removal() {
+    let (shared, first, second) = (Shared::new(), current_thread(), multi_thread());
+    let token = second.block_on(token(&shared));
+    let (cache, _) = first.block_on(async { not_ready(&shared) });
+    second.block_on(within(cache.after(token))).unwrap();
+}
+
+#[test]
+fn a_reservation_from_elsewhere_is_made() {
+    let (shared, first, second) = (Shared::new(), current_thread(), multi_thread());
+    let _ = second.block_on(token(&shared));
+    let (cache, _) = first.block_on(async { not_ready(&shared) });
+    let reservation = second.block_on(within(cache.reserve("there"))).unwrap();
+    let set = cache.set("there", 2).reserved(reservation);
+    assert!(second.block_on(within(set)).unwrap().is_propagated());
+}
