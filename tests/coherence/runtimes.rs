@@ -51,6 +51,15 @@ impl Shared {
         (builder.l2(store).backplane(self.bus.clone()).build().expect("sound settings"), l2)
     }
 
+    /// A node that relays to another region.
+    pub(super) fn with_region(&self, other: &Self) -> Cache {
+        let settings = Settings::default().poll(Duration::from_millis(50));
+        let builder = Cache::builder("shop").settings(settings);
+        let builder = builder.l2(self.store.clone()).backplane(self.bus.clone());
+        let builder = builder.region("other", other.store.clone(), other.bus.clone());
+        builder.build().expect("sound settings")
+    }
+
     pub(super) async fn ready(&self) -> (Cache, L2Handle) {
         let (cache, l2) = self.node(Duration::from_secs(1));
         within(cache.ready()).await.expect("ready");

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crinkle_core::{Barrier, Cache};
 use crinkle_testkit::chaos::{Fate, Gate, L2Handle, L2Op};
 use crinkle_tests::gated;
+use crinkle_tests::redis::comes_true;
 use futures_util::FutureExt;
 use tokio::time::sleep;
 
@@ -96,6 +97,56 @@ fn closing_from_elsewhere_does_not_wait_for_a_load_that_was_left() {
         });
         second.block_on(within(cache.close())).unwrap();
     }
+}
+
+/// What goes on in the background when its runtime is left is queued, and leaves from elsewhere.
+#[test]
+fn a_removal_in_the_background_that_was_left_reaches_l2() {
+    for called_there in [true, false] {
+        let (shared, first, second) = (Shared::new(), current_thread(), multi_thread());
+        let gate = Gate::new();
+        let (cache, l2) = first.block_on(async {
+            let (cache, l2) = shared.ready().await;
+            let _ = within(cache.set("key", 1)).await.unwrap();
+            (cache, l2)
+        });
+        l2.next(L2Op::Remove, Fate::Hold(gate.clone()));
+        let remove = cache.remove("key").background_l2(true);
+        let _ = if called_there { &first } else { &second }.block_on(within(remove)).unwrap();
+        second.block_on(async {
+            let (peer, _) = shared.ready().await;
+            let _ = within(cache.set("other", 1)).await.unwrap();
+            comes_true("L2 has heard of it", async || {
+                peer.get::<i32>("key").await.unwrap().is_none()
+            })
+            .await;
+            comes_true("nothing waits", async || cache.health().recovery_backlog == 0).await;
+            within(cache.close()).await.unwrap();
+        });
+    }
+}
+
+/// A cache for a region that was built on it, and what is relayed there.
+#[test]
+fn other_regions_hear_of_what_is_removed_from_elsewhere() {
+    let (home, there) = (Shared::new(), Shared::new());
+    let (first, second) = (current_thread(), multi_thread());
+    let cache = first.block_on(async {
+        let cache = home.with_region(&there);
+        within(cache.ready()).await.unwrap();
+        cache
+    });
+    second.block_on(async {
+        let (peer, _) = there.ready().await;
+        let _ = within(peer.set("key", 1)).await.unwrap();
+        let _ = within(peer.set("tagged", 1).tags(["t"])).await.unwrap();
+        let _ = within(cache.remove("key").and_tags(["t"])).await.unwrap();
+        for key in ["key", "tagged"] {
+            comes_true("it is gone there", async || peer.get::<i32>(key).await.unwrap().is_none())
+                .await;
+        }
+        within(cache.close()).await.unwrap();
+    });
 }
 
 #[test]

@@ -113,6 +113,8 @@ fn move_on<C: Send + Sync + 'static>(inner: &Arc<Inner<C>>, from: &Place) {
     let left = inner.flights.all().into_iter().filter(|flight| flight.is_left());
     left.for_each(|flight| lose(inner, &flight));
     inner.node.abandon_turn();
+    // What was on its way there is queued, before the tasks begin that send it.
+    inner.tasks.leave();
     if inner.closing.is_cancelled() {
         return;
     }

@@ -143,12 +143,12 @@ impl<C> Inner<C> {
         self.l1.close();
     }
 
-    /// Runs a task of this cache's own.
+    /// Runs a task of this cache's own, which nobody waits for.
     pub(crate) fn spawn<F>(&self, task: F) -> Result<(), Error>
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        self.tasks.spawn_on(task, &self.runtime()?);
+        self.tasks.spawn_behind(Box::pin(task), &self.runtime()?);
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 
 mod background;
 mod batch;
+mod behind;
 mod builder;
 mod change;
 mod close;

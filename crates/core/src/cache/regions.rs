@@ -124,7 +124,31 @@ impl<C> Inner<C> {
                 continue;
             };
             // Not in the region's own tasks: they end when it is closed, and this comes before.
-            self.tasks.spawn_on(async move { relay(&inner, what).await }, &runtime);
+            let relaying = Relaying { inner, what: Some(what) };
+            self.tasks.spawn_behind(Box::pin(relaying.run()), &runtime);
+        }
+    }
+}
+
+/// On its way to another region. If it is dropped before, it is queued there.
+struct Relaying {
+    inner: Arc<Inner<NoCodec>>,
+    what: Option<Relayed>,
+}
+
+impl Relaying {
+    async fn run(mut self) {
+        if let Some(what) = &self.what {
+            relay(&self.inner, what).await;
+        }
+        self.what = None;
+    }
+}
+
+impl Drop for Relaying {
+    fn drop(&mut self) {
+        if let Some(what) = self.what.take() {
+            queue(&self.inner, what);
         }
     }
 }
@@ -145,9 +169,9 @@ fn queue(inner: &Inner<NoCodec>, what: Relayed) {
     }
 }
 
-async fn relay(inner: &Arc<Inner<NoCodec>>, what: Relayed) {
+async fn relay(inner: &Arc<Inner<NoCodec>>, what: &Relayed) {
     let options = EntryOptions::clone(&inner.defaults);
-    let done = match &what {
+    let done = match what {
         Relayed::Key(key, Strength::Hard) => write::remove(inner, key, &options).await,
         Relayed::Key(key, Strength::Soft) => write::expire(inner, key, &options).await,
         Relayed::Tags(tags, strength) => removal::by_tags(inner, *strength, tags, &options).await,

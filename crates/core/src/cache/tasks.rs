@@ -1,8 +1,10 @@
 //! What a cache runs beside its calls, and what `close` waits for.
 
+use tokio::runtime::RuntimeFlavor;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use super::behind::{Behind, Work};
 use crate::runtime::{Home, Place};
 
 /// The tasks of a cache, by the runtime that they run on.
@@ -12,6 +14,8 @@ pub(crate) struct Tasks {
     first: TaskTracker,
     /// On the one that a cache moves to.
     lasting: TaskTracker,
+    /// What nobody waits for, on the first one.
+    behind: Behind,
 }
 
 impl Tasks {
@@ -20,6 +24,20 @@ impl Tasks {
         F: Future<Output = ()> + Send + 'static,
     {
         self.on(place).spawn_on(task, place.handle());
+    }
+
+    /// The same for work that nobody waits for: it is dropped when the runtime is left.
+    pub(crate) fn spawn_behind(&self, work: Work, place: &Place) {
+        if place.is_first() && place.handle().runtime_flavor() == RuntimeFlavor::CurrentThread {
+            self.spawn_on(self.behind.task(work), place);
+        } else {
+            self.spawn_on(work, place);
+        }
+    }
+
+    /// The first runtime has been left.
+    pub(super) fn leave(&self) {
+        self.behind.leave();
     }
 
     /// Counts as a task until it is dropped.

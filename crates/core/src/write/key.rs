@@ -312,7 +312,7 @@ pub(super) fn in_background<C>(
     let runtime = inner.runtime()?;
     let mut write = Box::pin(write.instrument(spans::write_behind(&inner.name)));
     if runtime.within(|| (&mut write).now_or_never()).is_none() {
-        inner.tasks.spawn_on(write, &runtime);
+        inner.tasks.spawn_behind(write, &runtime);
     }
     let backplane = if inner.bus.is_some() { Reach::Queued } else { Reach::Skipped };
     Ok(Receipt::new(Reach::Queued, backplane))
