@@ -299,3 +299,39 @@ async fn a_token_of_an_epoch_that_is_over_is_answered_at_once() {
     }
     assert_eq!(began.elapsed(), Duration::ZERO);
 }
+
+/// The parts of a large removal have numbers of their own, and those of two ledgers have no later one.
+#[tokio::test(start_paused = true)]
+async fn a_token_covers_all_parts_though_the_ledger_is_lost_between_them() {
+    for held in 0..3 {
+        let world = World::new().await;
+        let (one, two) = (world.node().await, world.node().await);
+        let _ = fill(&two, 1).await;
+        let gates: Vec<_> = (0..3).map(|_| Gate::new()).collect();
+        for (at, gate) in gates.iter().enumerate() {
+            one.l2.next(L2Op::Advance, Fate::Hold(gate.clone()));
+            if at != held {
+                gate.open();
+            }
+        }
+        let (cache, tag_at) = (one.cache.clone(), held * 64);
+        let tag = move |at| if at == tag_at { "t".to_owned() } else { format!("t{at}") };
+        let removal = go(async move { cache.remove_by_tags((0..130).map(tag)).await.unwrap() });
+        gates[held].reached().await;
+        pass(Duration::from_millis(20)).await;
+        two.bus.mute(true);
+        world.store.evict_ledgers();
+        gates[held].open();
+        let receipt = removal.await.unwrap();
+        if let Some(token) = receipt.barrier() {
+            two.cache.after(token).await.unwrap();
+            let read = two.cache.get::<i32>("key").await.unwrap();
+            assert!(read.is_none(), "part {held}, after the token: {read:?}");
+        }
+        assert!(
+            receipt.barrier().is_none(),
+            "part {held}: one of the numbers is of a ledger that is gone"
+        );
+        assert!(receipt.is_propagated());
+    }
+}

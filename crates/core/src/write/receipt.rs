@@ -126,8 +126,8 @@ impl Receipt {
         self.parts.map(|[_, tags]| tags.into())
     }
 
-    /// The number of a removal by tag or clear; `None` for other writes and while queued. Of a call that
-    /// removes keys and tags it is the number of the tags.
+    /// The number of a removal by tag or clear; `None` for other writes and while queued, and for one of more than
+    /// 64 tags during which the ledger was lost. Of a call that removes keys and tags it is the number of the tags.
     #[must_use]
     pub fn barrier(&self) -> Option<Barrier> {
         self.barrier
@@ -173,12 +173,11 @@ pub struct Barrier {
 }
 
 impl Barrier {
-    /// Of two numbers of one call, the one that covers both.
+    /// Of two numbers of one call, the one that covers both; none does if they are of two ledgers.
     fn later(one: Option<Self>, other: Option<Self>) -> Option<Self> {
         match (one, other) {
-            (Some(one), Some(other)) if one.epoch == other.epoch && one.seq > other.seq => {
-                Some(one)
-            }
+            (Some(one), Some(other)) if one.epoch != other.epoch => None,
+            (Some(one), Some(other)) if one.seq > other.seq => Some(one),
             (one, other) => other.or(one),
         }
     }

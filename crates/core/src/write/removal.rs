@@ -131,13 +131,15 @@ async fn targets_of<C: Sync>(
     let removals = begin_all(inner, parts).into_iter();
     let commits = removals.map(|removal| commit(inner, removal, options, &in_vain));
     let mut results = stream::iter(commits).buffered(AT_ONCE);
-    let (mut all, mut numbered) = (Ok(Receipt::local()), true);
+    let (mut all, mut covered, mut epoch) = (Ok(Receipt::local()), true, None);
     while let Some(one) = results.next().await {
-        numbered &= one.as_ref().is_ok_and(|receipt| receipt.barrier().is_some());
+        let number = one.as_ref().ok().and_then(Receipt::barrier);
+        // Numbers of two ledgers have no order: the first was lost in between.
+        covered &= number.is_some_and(|number| *epoch.get_or_insert(number.epoch) == number.epoch);
         all = all.and_then(|all| Ok(all.and(one?)));
     }
     // A token covers all parts, or there is none.
-    all.map(|all| if numbered { all } else { all.without_barrier() })
+    all.map(|all| if covered { all } else { all.without_barrier() })
 }
 
 /// Commits one part. `in_vain`: another part has waited for the backplane for as long as the call may.
