@@ -7,6 +7,7 @@ mod backlog;
 mod bounds;
 mod breakers;
 mod clocks;
+mod closing;
 mod delivery;
 mod failover;
 mod failover_of_one;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use futures_util::future::join;
 use tokio::time::timeout;
 
 use super::{Cache, Inner, attend};
@@ -76,17 +77,13 @@ impl<C: Send + Sync + 'static> Cache<C> {
         inner.check_runtime(None)?;
         // What nobody drives any more would hold up everything below.
         attend(inner).await;
-        drain(inner).await;
+        // Other regions beside home at each step: they make nothing longer, and have what is relayed meanwhile.
+        join(drain(inner), inner.regions.drain()).await;
         drop(closing);
-        let ended = timeout(LOADS, inner.tasks.wait(&inner.home)).await.is_ok();
-        if inner.waiting() > 0 {
-            // Something has been queued since.
-            drain(inner).await;
-        }
-        let regions = inner.regions.close().await;
-        if inner.waiting() > 0 || !regions.is_empty() {
-            let (place, unsent) = (inner.place(None), inner.unsent(regions));
-            return Err(Error::with_source(ErrorKind::NotPropagated, place, "", unsent));
+        let ended = join(inner.ended(), inner.regions.end()).await.0;
+        join(inner.drain_rest(), inner.regions.drain_rest()).await;
+        if let Some(lost) = inner.lost(inner.regions.lost()) {
+            return Err(lost);
         }
         if ended {
             return Ok(());
@@ -109,6 +106,33 @@ impl<C> Inner<C> {
     /// How many invalidations wait for L2.
     pub(crate) fn waiting(&self) -> usize {
         self.recovery.len() + self.node.known().pending
+    }
+
+    /// Waits for what runs. False if it goes on for too long.
+    pub(super) async fn ended(&self) -> bool
+    where
+        C: Sync,
+    {
+        timeout(LOADS, self.tasks.wait(&self.home)).await.is_ok()
+    }
+
+    /// What has been queued since the first attempt.
+    pub(super) async fn drain_rest(&self)
+    where
+        C: Sync,
+    {
+        if self.waiting() > 0 {
+            drain(self).await;
+        }
+    }
+
+    /// The error of a cache that could not send something, here or to these regions.
+    pub(super) fn lost(&self, regions: Vec<String>) -> Option<Error> {
+        if self.waiting() == 0 && regions.is_empty() {
+            return None;
+        }
+        let (place, unsent) = (self.place(None), self.unsent(regions));
+        Some(Error::with_source(ErrorKind::NotPropagated, place, "", unsent))
     }
 
     fn unsent(&self, regions: Vec<String>) -> Unsent {

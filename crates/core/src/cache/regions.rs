@@ -6,8 +6,11 @@
 
 use std::sync::Arc;
 
+use futures_util::future::join_all;
+
 use super::{Cache, Health, Inner};
 use crate::backplane::Backplane;
+use crate::coherence::poll::drain;
 use crate::error::{Error, ErrorKind, Place};
 use crate::l2::{L2, NoCodec};
 use crate::options::{EntryOptions, Settings};
@@ -98,11 +101,25 @@ impl Regions {
         self.0.iter().map(|region| region.cache.inner())
     }
 
-    /// Closes them; what those have not been told that have not been told everything.
-    pub(super) async fn close(&self) -> Vec<String> {
-        let close = self.0.iter().map(|region| Box::pin(region.cache.close()));
-        let closed = futures_util::future::join_all(close).await;
-        closed.into_iter().filter_map(|closed| Some(closed.err()?.to_string())).collect()
+    /// The first attempt at what waits for them.
+    pub(super) async fn drain(&self) {
+        join_all(self.caches().map(|inner| drain(inner))).await;
+    }
+
+    /// They begin nothing any more; waits for what they do.
+    pub(super) async fn end(&self) {
+        self.caches().for_each(|inner| inner.shut());
+        join_all(self.caches().map(|inner| inner.ended())).await;
+    }
+
+    /// The last attempt.
+    pub(super) async fn drain_rest(&self) {
+        join_all(self.caches().map(|inner| inner.drain_rest())).await;
+    }
+
+    /// What those have not been told that have not been told everything.
+    pub(super) fn lost(&self) -> Vec<String> {
+        self.caches().filter_map(|inner| Some(inner.lost(Vec::new())?.to_string())).collect()
     }
 }
 

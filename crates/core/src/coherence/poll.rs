@@ -247,13 +247,12 @@ fn listen_check<C>(inner: &Inner<C>, ears: &mut Ears, now: Instant) {
     }
 }
 
-/// One more attempt at everything that waits, before the cache closes. Who has the turn may hang in L2, or never be
-/// driven again, so one timeout is for that and one for the own question.
+/// One more attempt at everything that waits, before the cache closes: for three timeouts of L2 at most. One is for who
+/// has the turn, and may hang or never be driven again; one for the own question, and one for what is sent.
 pub(crate) async fn drain<C: Sync>(inner: &Inner<C>) {
-    let limit = inner.l2_limit().saturating_mul(2);
-    if let Some(l2) = &inner.l2
-        && let Ok(Ok(())) = timeout(limit, sync(inner, l2, inner.now())).await
-    {
-        repair(inner, l2).await;
+    let (Some(l2), limit) = (&inner.l2, inner.l2_limit()) else { return };
+    let asked = sync(inner, l2, inner.now());
+    if let Ok(Ok(())) = timeout(limit.saturating_mul(2), asked).await {
+        let _ = timeout(limit, repair(inner, l2)).await;
     }
 }
