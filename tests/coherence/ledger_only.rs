@@ -166,3 +166,18 @@ async fn with_the_ledger_out_of_reach_values_live_no_longer_than_the_coherence_l
     pass(Duration::from_secs(2)).await;
     assert_eq!(read(&one, 3).await.0, 3);
 }
+
+/// S16: a key that another node has removed is in a message alone, so nobody can be asked whether a copy is right.
+#[tokio::test(start_paused = true)]
+async fn a_strict_read_takes_nothing_of_l1_where_nobody_can_be_asked_about_keys() {
+    let world = World::new().await;
+    let (one, two) = (node(&world, 1).await, node(&world, 2).await);
+    assert_eq!(read(&two, 1).await, (1, Source::Factory));
+    two.bus.mute(true);
+    assert!(one.cache.remove("key").await.unwrap().is_propagated());
+    assert!(two.cache.peek::<Handle>("key").is_some(), "it has not heard of it");
+    assert!(two.cache.get::<Handle>("key").strict().await.unwrap().is_none());
+    let loads = Loads::new();
+    let read = two.cache.get_or_set("key", loads.value(handle(2))).strict().await.unwrap();
+    assert_eq!(((read.0)(), read.source()), (2, Source::Factory));
+}

@@ -173,7 +173,8 @@ options! {
     /// Has a hit in L1 checked against L2 and the ledger first: what is fresh is what L2 held during the
     /// call, and nothing that any node had replaced, removed by tag or cleared before it began (S16). It
     /// costs a round trip, and another if this node has not heard of the newest removal. Without an
-    /// answer of L2, or of the ledger, nothing in L1 is a hit. Default: off.
+    /// answer of L2, or of the ledger, nothing in L1 is a hit; nor where the ledger alone is shared, which knows nothing
+    /// of keys. Default: off.
     strict: Plain<bool> = false;
 
     /// Does not look in L1. Default: off.
