@@ -111,6 +111,10 @@ async fn a_batch_gets_what_the_servers_that_answer_hold() {
     assert!(places.map(|(at, _)| at).eq((0..20).step_by(2)), "{found:?}");
     assert_eq!(asked(&node.l2, L2Op::ReadMany, "a"), 1);
     assert_eq!(asked(&node.l2, L2Op::Look, "a"), 0, "nobody asks twice");
+    assert_eq!(node.l2.count_on("b"), 1, "nor for what has had its time");
+    for _ in 0..4 {
+        let _ = node.cache.get_many::<u32>(&keys).await.unwrap();
+    }
     until("b is left alone", || left_alone(&node.cache) == ["b"]).await;
 
     node.cache.clear().await.unwrap();

@@ -80,6 +80,8 @@ async fn one(change_by: &str, how: &str, bus: Bus, held: bool, far: bool) -> Opt
         reader.l2.ledger_far();
     }
     writer.cache.set("key", 1).tags(["t"]).options(long()).await.expect("no trouble");
+    // A load of another key of the batch would learn of the change, and so help this one.
+    writer.cache.set("other", 1).options(long()).await.expect("no trouble");
     pass(Duration::from_millis(20)).await;
     if held {
         assert_eq!(reader.cache.get::<i32>("key").await.expect("no trouble").as_deref(), Some(&1));

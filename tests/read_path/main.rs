@@ -17,6 +17,7 @@ mod options;
 mod patience;
 mod stampede;
 mod timeouts;
+mod together;
 mod trouble;
 mod waits;
 mod warming;

@@ -60,7 +60,7 @@ impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
         &self,
         l2: &Access,
         id: Version,
-        mut sent: Option<Sent>,
+        (mut sent, mut left): (Option<Sent>, Duration),
         patient: bool,
     ) -> Option<Probe<T>> {
         let leasing = self.first_ask(id).is_some();
@@ -70,7 +70,8 @@ impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
         let (mut pause, mut hidden) = (Duration::from_millis(40), 0);
         loop {
             let asked = leasing.then_some(ask);
-            let seen = self.read(l2, asked, sent.take()).await?;
+            let seen = self.read(l2, asked, sent.take(), left).await?;
+            left = self.limit;
             let Seen { judged, version, fit, lease, mark } = seen;
             let known = match self.found(l2, id, judged, version, lease).await {
                 Ok(known) => known,
@@ -188,13 +189,15 @@ impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
         l2: &Access,
         ask: Option<LeaseAsk>,
         mut sent: Option<Sent>,
+        mut left: Duration,
     ) -> Option<Seen<T>> {
         let inner = self.inner;
         for attempt in 0.. {
             let (asked, read, mark) = match sent.take() {
                 Some(sent) => sent,
-                None => self.read_once(l2, ask).await?,
+                None => self.read_once(l2, ask, left).await?,
             };
+            left = self.limit;
             if self.call.options.strict && !is_caught_up(inner, mark, self.limit).await {
                 return None;
             }
@@ -207,12 +210,18 @@ impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
         None
     }
 
-    async fn read_once(&self, l2: &Access, ask: Option<LeaseAsk>) -> Option<Sent> {
+    async fn read_once(&self, l2: &Access, ask: Option<LeaseAsk>, left: Duration) -> Option<Sent> {
+        if left.is_zero() {
+            return None;
+        }
         let (inner, key) = (self.inner, &self.call.key);
         let asked = Asked::now(inner, key);
-        self.flight.asks_l2(self.limit);
-        let read = l2.on(key, self.limit, |store, key| store.read(key, ask));
-        let (read, mark) = beside(inner, l2, self.asks_ledger(l2), self.limit, read).await;
+        if left == self.limit {
+            // Else it has been asked along with others, and has had the rest already.
+            self.flight.asks_l2(left);
+        }
+        let read = l2.on(key, left, |store, key| store.read(key, ask));
+        let (read, mark) = beside(inner, l2, self.asks_ledger(l2), left, read).await;
         match read {
             Ok(read) => Some((asked, read, mark)),
             Err(error) => {

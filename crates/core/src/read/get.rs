@@ -1,9 +1,11 @@
 //! Plain reads: they run no factory and leave no lease.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::{join, join_all};
+use futures_util::future::{join_all, try_join_all};
+use tokio::time::Instant;
 
 use super::Call;
 use super::decode::{Foreign, ReadInto, decode};
@@ -30,25 +32,33 @@ pub(crate) async fn get<T: Value, C: Codec<T>>(
 ) -> Result<Option<Cached<T>>, Error> {
     attend(inner).await;
     sweep::ensure(inner);
-    let begun = match begin(inner, call)? {
+    get_since(inner, call, call.came).await
+}
+
+/// The same, if L2 has been asked since then.
+async fn get_since<T: Value, C: Codec<T>>(
+    inner: &Arc<Inner<C>>,
+    call: &Call,
+    asked: Instant,
+) -> Result<Option<Cached<T>>, Error> {
+    let begun = match begin(inner, call, asked)? {
         Start::Answer(cached) => return Ok(Some(cached)),
         Start::Ask(begun) => begun,
     };
     if let Some(held) = begun.doubted(inner, call)
-        && let Some(shown) = begun.shown(check(inner, call, held, begun.limit(call)).await)
+        && let Some(shown) = begun.shown(check(inner, call, held, begun.left(call)).await)
     {
         return begun.end(inner, call, shown);
     }
     if begun.asks
-        && let Some(entry) =
-            replica::get(inner, call, begun.local.as_ref(), begun.limit(call)).await
+        && let Some(entry) = replica::get(inner, call, begun.local.as_ref(), begun.left(call)).await
     {
         return begun.end(inner, call, Shown::Entry(entry, Verdict::Fresh, Source::L2));
     }
     let mut found = Shown::NoAnswer;
     for _ in 0..=REREADS {
         let Some(l2) = inner.records().filter(|_| begun.asks) else { break };
-        found = ask(inner, l2, call, begun.local.as_ref()).await?;
+        found = ask(inner, l2, call, &begun).await?;
         // Doubted or overtaken on its way: L2 knows better now.
         if !matches!(found, Shown::Entry(_, Verdict::Unverified, _)) {
             break;
@@ -58,17 +68,18 @@ pub(crate) async fn get<T: Value, C: Codec<T>>(
 }
 
 /// The same for many calls: one look at what is in doubt, and at the same time one multi-read of a page
-/// of what is not there.
+/// of what is not there. A page has as long as one call has.
 pub(crate) async fn get_many<T: Value, C: Codec<T>>(
     inner: &Arc<Inner<C>>,
     calls: &[Call],
 ) -> Result<Vec<Option<Cached<T>>>, Error> {
+    let came = Instant::now();
     attend(inner).await;
     sweep::ensure(inner);
     let mut answers: Vec<Option<Cached<T>>> = Vec::with_capacity(calls.len());
     let mut asking = Vec::new();
     for (at, call) in calls.iter().enumerate() {
-        answers.push(match begin(inner, call)? {
+        answers.push(match begin(inner, call, came)? {
             Start::Answer(cached) => Some(cached),
             Start::Ask(begun) if begun.asks && inner.records().is_some() => {
                 asking.push((at, begun));
@@ -77,34 +88,50 @@ pub(crate) async fn get_many<T: Value, C: Codec<T>>(
             Start::Ask(begun) => begun.end(inner, call, Shown::NoAnswer)?,
         });
     }
+    let mut is_first = true;
     while !asking.is_empty() {
         let rest = asking.split_off(asking.len().min(PAGE));
-        let (doubted, absent): (Vec<_>, Vec<_>) =
-            asking.into_iter().partition(|(at, begun)| begun.doubted(inner, &calls[*at]).is_some());
-        let looked = look_page(inner, calls, doubted);
-        let (looked, page) = join(looked, get_page(inner, calls, absent)).await;
-        let (looked, other) = looked?;
-        let page = looked.into_iter().chain(page?).chain(get_page(inner, calls, other).await?);
-        page.for_each(|(at, answer)| answers[at] = answer);
+        if !std::mem::take(&mut is_first) {
+            asking.iter_mut().for_each(|(_, begun)| begun.asked = Instant::now());
+        }
+        let pages = alike(inner, calls, asking).map(|group| get_alike(inner, calls, group));
+        let pages = try_join_all(pages).await?.into_iter().flatten();
+        pages.for_each(|(at, answer)| answers[at] = answer);
         asking = rest;
     }
     Ok(answers)
 }
 
-/// One look at copies that are in doubt; answers those that need a reading, too.
-async fn look_page<T: Value, C: Codec<T>>(
+/// What is asked for together: in doubt or not, strictly or not, with the same limit. So no key waits for
+/// less long than its own call says, or for a ledger that only others need.
+fn alike<T: Value, C>(
     inner: &Inner<C>,
     calls: &[Call],
-    doubted: Vec<(usize, Begun<T>)>,
-) -> Result<(Page<T>, Vec<(usize, Begun<T>)>), Error> {
+    asking: Vec<(usize, Begun<T>)>,
+) -> impl Iterator<Item = Vec<(usize, Begun<T>)>> {
+    let mut alike = BTreeMap::<_, Vec<_>>::new();
+    for (at, begun) in asking {
+        let call = &calls[at];
+        let doubted = begun.doubted(inner, call).is_some();
+        let kind = (doubted, call.options.strict, begun.limit(call));
+        alike.entry(kind).or_default().push((at, begun));
+    }
+    alike.into_values()
+}
+
+/// One look at copies that are in doubt, and one multi-read of what needs a reading.
+async fn get_alike<T: Value, C: Codec<T>>(
+    inner: &Arc<Inner<C>>,
+    calls: &[Call],
+    asking: Vec<(usize, Begun<T>)>,
+) -> Result<Page<T>, Error> {
     let (mut page, mut other) = (Vec::new(), Vec::new());
     let of = |(at, begun): &(usize, Begun<T>)| begun.doubted(inner, &calls[*at]);
-    let held: Vec<_> = doubted.iter().map(of).collect();
+    let held: Vec<_> = asking.iter().map(of).collect();
     let looked: Vec<_> = held.iter().flatten().cloned().collect();
-    let strict = doubted.iter().any(|(at, _)| calls[*at].options.strict);
-    let limit = least_limit(calls, &doubted);
-    let mut checked = look(inner, &looked, limit, strict).await.into_iter();
-    for ((at, begun), held) in doubted.into_iter().zip(held) {
+    let (left, strict) = shared(calls, &asking);
+    let mut checked = look(inner, &looked, left, strict).await.into_iter();
+    for ((at, begun), held) in asking.into_iter().zip(held) {
         // What has been verified meanwhile is read once more.
         let checked = held.and_then(|_| checked.next()).unwrap_or(Checked::Other);
         match begun.shown(checked) {
@@ -112,11 +139,15 @@ async fn look_page<T: Value, C: Codec<T>>(
             None => other.push((at, begun)),
         }
     }
-    Ok((page, other))
+    page.extend(get_page(inner, calls, other).await?);
+    Ok(page)
 }
 
-fn least_limit<T: Value>(calls: &[Call], asking: &[(usize, Begun<T>)]) -> Duration {
-    asking.iter().map(|(at, begun)| begun.limit(&calls[*at])).min().unwrap_or_default()
+/// How long L2 has left for what is alike, and whether it is asked strictly.
+fn shared<T: Value>(calls: &[Call], alike: &[(usize, Begun<T>)]) -> (Duration, bool) {
+    alike.first().map_or_else(Default::default, |(at, begun)| {
+        (begun.left(&calls[*at]), calls[*at].options.strict)
+    })
 }
 
 /// A page of answers, by their places.
@@ -130,27 +161,27 @@ async fn get_page<T: Value, C: Codec<T>>(
     if asking.is_empty() {
         return Ok(Vec::new());
     }
-    let limit = least_limit(calls, &asking);
+    let (left, strict) = shared(calls, &asking);
     let mut reads = None;
     let fences = asking.iter().map(|(at, _)| Fence::begin(inner, calls[*at].hash, None, || ()));
     let fences: Vec<_> = fences.collect();
     let asked: Vec<_> = asking.iter().map(|(at, _)| Asked::now(inner, &calls[*at].key)).collect();
     if let Some(l2) =
         inner.records().filter(|l2| asking.iter().any(|(at, _)| !l2.is_open(&calls[*at].key)))
-        && synced(inner, limit).await
+        && synced(inner, left).await
     {
         let asks = asking.iter().map(|(at, _)| (&*calls[*at].key, None));
-        let strict = asking.iter().any(|(at, _)| calls[*at].options.strict);
-        let read = l2.read_many(asks, limit);
-        let (read, mark) = beside(inner, l2, strict, limit, read).await;
-        // If the ledger does not answer, each finds out for itself whether it needs it.
+        let left = shared(calls, &asking).0;
+        let read = l2.read_many(asks, left);
+        let (read, mark) = beside(inner, l2, strict, left, read).await;
         let answered = read.iter().any(Result::is_ok);
-        reads = (answered && is_caught_up(inner, mark, limit).await).then_some(read);
+        let left = shared(calls, &asking).0;
+        reads = (answered && is_caught_up(inner, mark, left).await).then_some(read);
     }
     let Some(reads) = reads else {
         drop(fences);
         // Perhaps because of one key alone: each finds out for itself.
-        return get_each(inner, calls, asking.into_iter().map(|(at, _)| at)).await;
+        return get_each(inner, calls, asking).await;
     };
     let (mut page, mut again) = (Vec::with_capacity(asking.len()), Vec::new());
     for ((((at, begun), fence), asked), read) in
@@ -160,7 +191,7 @@ async fn get_page<T: Value, C: Codec<T>>(
         let Ok(read) = read else {
             // Its server has not answered, or it alone cannot be read: it finds out for itself.
             drop(fence);
-            again.push(at);
+            again.push((at, begun));
             continue;
         };
         let found = match read.found {
@@ -168,7 +199,7 @@ async fn get_page<T: Value, C: Codec<T>>(
             None => Shown::Nothing(None),
         };
         match found {
-            Shown::Entry(_, Verdict::Unverified, _) => again.push(at),
+            Shown::Entry(_, Verdict::Unverified, _) => again.push((at, begun)),
             found => page.push((at, begun.end(inner, call, found)?)),
         }
     }
@@ -176,13 +207,15 @@ async fn get_page<T: Value, C: Codec<T>>(
     Ok(page)
 }
 
-/// Some of the calls, each on its own, side by side.
+/// Some of the calls, each on its own, side by side, with what is left of its own limit.
 async fn get_each<T: Value, C: Codec<T>>(
     inner: &Arc<Inner<C>>,
     calls: &[Call],
-    places: impl IntoIterator<Item = usize>,
+    asking: Vec<(usize, Begun<T>)>,
 ) -> Result<Page<T>, Error> {
-    let each = places.into_iter().map(|at| async move { Ok((at, get(inner, &calls[at]).await?)) });
+    let each = asking.into_iter().map(|(at, begun)| async move {
+        Ok((at, get_since(inner, &calls[at], begun.asked).await?))
+    });
     join_all(each).await.into_iter().collect()
 }
 
@@ -196,6 +229,8 @@ enum Start<T> {
 
 /// A read that L1 could not answer.
 struct Begun<T> {
+    /// Since when L2 has been asked for it: its limit counts from here, whatever L2 is asked.
+    asked: Instant,
     local: Option<Arc<Entry<T>>>,
     verdict: Verdict,
     asks: bool,
@@ -203,7 +238,11 @@ struct Begun<T> {
     reason: MissReason,
 }
 
-fn begin<T: Value, C: Codec<T>>(inner: &Inner<C>, call: &Call) -> Result<Start<T>, Error> {
+fn begin<T: Value, C: Codec<T>>(
+    inner: &Inner<C>,
+    call: &Call,
+    asked: Instant,
+) -> Result<Start<T>, Error> {
     inner.check_open(Some(&call.key))?;
     let options = &call.options;
     options.validate(&inner.place(Some(&call.key)))?;
@@ -226,12 +265,19 @@ fn begin<T: Value, C: Codec<T>>(inner: &Inner<C>, call: &Call) -> Result<Start<T
     };
     let when_stale = options.skip_l2_read_when_stale && matches!(verdict, Verdict::Stale(_));
     let asks = inner.enabled && !options.skip_l2_read && !when_stale;
-    Ok(Start::Ask(Begun { local, verdict, asks, reason }))
+    Ok(Start::Ask(Begun { asked, local, verdict, asks, reason }))
 }
 
 impl<T: Value> Begun<T> {
+    /// How long L2 may take, in all: less, if there is something else to answer.
     fn limit(&self, call: &Call) -> Duration {
-        limit(call, self.local.as_ref())
+        let fallback = call.options.allow_stale && self.local.is_some();
+        if fallback { call.options.l2_soft_timeout } else { call.options.l2_hard_timeout }
+    }
+
+    /// What is left of that.
+    fn left(&self, call: &Call) -> Duration {
+        self.limit(call).saturating_sub(self.asked.elapsed())
     }
 
     /// Its copy, if a look at the head of its record is enough to make it the answer.
@@ -293,12 +339,6 @@ impl<T: Value> Begun<T> {
     }
 }
 
-/// How long L2 may take: less, if there is something else to answer.
-fn limit<T>(call: &Call, local: Option<&Arc<Entry<T>>>) -> Duration {
-    let fallback = call.options.allow_stale && local.is_some();
-    if fallback { call.options.l2_soft_timeout } else { call.options.l2_hard_timeout }
-}
-
 /// What L2 said.
 enum Shown<T> {
     /// A value, judged.
@@ -313,10 +353,11 @@ async fn ask<T: Value, C: Codec<T>>(
     inner: &Inner<C>,
     l2: &Access,
     call: &Call,
-    local: Option<&Arc<Entry<T>>>,
+    begun: &Begun<T>,
 ) -> Result<Shown<T>, Error> {
-    let limit = limit(call, local);
-    if l2.is_open(&call.key) || !synced(inner, limit).await {
+    let in_time = !l2.is_open(&call.key) && synced(inner, begun.left(call)).await;
+    let limit = begun.left(call);
+    if !in_time || limit.is_zero() {
         return Ok(Shown::NoAnswer);
     }
     let fence = Fence::begin(inner, call.hash, None, || ());
@@ -324,7 +365,7 @@ async fn ask<T: Value, C: Codec<T>>(
     let read = l2.on(&call.key, limit, |store, key| store.read(key, None));
     let (read, mark) = beside(inner, l2, call.options.strict, limit, read).await;
     let found = match read {
-        Ok(read) if read.found.is_some() && !is_caught_up(inner, mark, limit).await => {
+        Ok(read) if read.found.is_some() && !is_caught_up(inner, mark, begun.left(call)).await => {
             return Ok(Shown::NoAnswer);
         }
         Ok(read) => read.found,
@@ -334,7 +375,7 @@ async fn ask<T: Value, C: Codec<T>>(
         }
     };
     let Some(found) = found else { return Ok(Shown::Nothing(None)) };
-    settle(inner, call, fence, &found, asked, local)
+    settle(inner, call, fence, &found, asked, begun.local.as_ref())
 }
 
 /// Decodes, judges and, if nothing was heard meanwhile, keeps.

@@ -7,7 +7,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::future::{join, join_all};
-use futures_util::stream::{self, FuturesUnordered, Stream, StreamExt};
+use futures_util::stream::{self, FuturesUnordered, Stream, StreamExt, select_all};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, sleep_until};
 use tracing::Instrument;
@@ -160,6 +160,13 @@ fn start<T: Value, C: Codec<T>>(
     Ok(())
 }
 
+/// What came of a first multi-read: the id of the lock that was asked for, and the answer, if there was one.
+struct First {
+    id: Version,
+    sent: Option<Sent>,
+    began: Instant,
+}
+
 /// A key of a batch that L2 is asked for.
 struct Asking<'a, T, C> {
     call: &'a Arc<Call>,
@@ -173,13 +180,13 @@ impl<T: Value, C: Codec<T>> Asking<'_, T, C> {
         settle(self.landing, Arc::clone(self.call), probe)
     }
 
-    /// Goes on from what the multi-read found. A key that another node is loading goes to `held`.
-    async fn ask(
-        self,
-        (id, sent): (Version, Option<Sent>),
-        held: UnboundedSender<Self>,
-    ) -> Option<Load<T, C>> {
-        match self.prober.until_given_up(self.prober.ask(Some(id), sent, false)).await {
+    /// Goes on from what the multi-read found, or asks again with what is left of the limit. A key that
+    /// another node is loading goes to `held`.
+    async fn ask(self, first: First, held: UnboundedSender<Self>) -> Option<Load<T, C>> {
+        let First { id, sent, began } = first;
+        let left = self.prober.limit().saturating_sub(began.elapsed());
+        let asking = self.prober.ask(Some(id), sent, left, false);
+        match self.prober.until_given_up(asking).await {
             Probe::Held => {
                 // Nobody listens if the batch is over; the key then ends as an abandoned load does.
                 drop(held.send(self));
@@ -191,7 +198,8 @@ impl<T: Value, C: Codec<T>> Asking<'_, T, C> {
 
     /// Waits for the load of another node.
     async fn wait(self) -> Option<Load<T, C>> {
-        let probe = self.prober.until_given_up(self.prober.ask(None, None, true)).await;
+        let asking = self.prober.ask(None, None, self.prober.limit(), true);
+        let probe = self.prober.until_given_up(asking).await;
         self.settle(probe)
     }
 
@@ -224,27 +232,54 @@ async fn fly<T: Value, C: Codec<T>>(
             Prepared::Ask(prober) => asking.push(Asking { call, landing, prober }),
         }
     }
-    let looked = patience
-        .lasts(look_all(inner, &asking))
-        .await
-        .unwrap_or_else(|| asking.iter().map(|key| Some(key.prober.given_up())).collect());
-    let mut unanswered = Vec::with_capacity(asking.len());
-    for (key, probe) in asking.into_iter().zip(looked) {
-        match probe {
-            Some(probe) => loads.extend(key.settle(probe)),
-            None => unanswered.push(key),
-        }
-    }
-    let sent = patience.lasts(read_all(inner, &unanswered)).await.unwrap_or_else(|| {
-        loads.extend(unanswered.drain(..).filter_map(Asking::give_up));
-        Vec::new()
-    });
     let (held, waiting) = unbounded_channel();
-    let each = unanswered.into_iter().zip(sent);
-    let asked: FuturesUnordered<_> = each.map(|(key, sent)| key.ask(sent, held.clone())).collect();
+    let asked = alike(asking).map(|keys| ask_alike(inner, &patience, keys, held.clone()));
+    let asked = select_all(asked.map(|asked| stream::once(asked).flatten().boxed()));
     drop(held);
     let waited = wait_all(waiting);
     join(load_found(inner, loads, asked, load), load_found(inner, Vec::new(), waited, load)).await;
+}
+
+/// The keys that L2 is asked for together: in doubt or not, strictly or not, with the same limit. So no key
+/// waits for less long than its own call says, or for a ledger that only others need.
+fn alike<'a, T: Value, C: Codec<T>>(
+    asking: Vec<Asking<'a, T, C>>,
+) -> impl Iterator<Item = Vec<Asking<'a, T, C>>> {
+    let mut alike = BTreeMap::<_, Vec<_>>::new();
+    for key in asking {
+        let prober = &key.prober;
+        let kind = (prober.doubted().is_some(), prober.is_strict(), prober.limit());
+        alike.entry(kind).or_default().push(key);
+    }
+    alike.into_values()
+}
+
+/// Asks L2 for keys that are alike: one look at what is in doubt, one multi-read of what is left.
+async fn ask_alike<'a, T: Value, C: Codec<T>>(
+    inner: &Inner<C>,
+    patience: &Patience<'_, C>,
+    keys: Vec<Asking<'a, T, C>>,
+    held: UnboundedSender<Asking<'a, T, C>>,
+) -> impl Stream<Item = Option<Load<T, C>>> + use<'a, T, C> {
+    let looked = patience
+        .lasts(look_all(inner, &keys))
+        .await
+        .unwrap_or_else(|| keys.iter().map(|key| Some(key.prober.given_up())).collect());
+    let (mut settled, mut unanswered) = (Vec::new(), Vec::with_capacity(keys.len()));
+    for (key, probe) in keys.into_iter().zip(looked) {
+        match probe {
+            Some(probe) => settled.push(key.settle(probe)),
+            None => unanswered.push(key),
+        }
+    }
+    let firsts = patience.lasts(read_all(inner, &unanswered)).await.unwrap_or_else(|| {
+        settled.extend(unanswered.drain(..).map(Asking::give_up));
+        Vec::new()
+    });
+    let each = unanswered.into_iter().zip(firsts);
+    let asked: FuturesUnordered<_> =
+        each.map(|(key, first)| key.ask(first, held.clone())).collect();
+    stream::iter(settled).chain(asked)
 }
 
 /// Waits for the loads of other nodes, of each key from when it comes.
@@ -264,32 +299,32 @@ fn wait_all<'a, T: Value, C: Codec<T>>(
     })
 }
 
-/// One look at all copies that are in doubt.
+/// One look at copies that are in doubt, and alike.
 async fn look_all<T: Value, C: Codec<T>>(
     inner: &Inner<C>,
     asking: &[Asking<'_, T, C>],
 ) -> Vec<Option<Probe<T>>> {
     let held: Vec<_> = asking.iter().map(|key| key.prober.doubted()).collect();
     let looked: Vec<_> = held.iter().flatten().cloned().collect();
-    let limit = asking.iter().map(|key| key.prober.limit()).min().unwrap_or_default();
-    let strict = asking.iter().any(|key| key.prober.is_strict());
+    let first = asking.first().map(|key| (key.prober.limit(), key.prober.is_strict()));
+    let (limit, strict) = first.unwrap_or_default();
     let mut checked = look(inner, &looked, limit, strict).await.into_iter();
     let each = asking.iter().zip(held);
     each.map(|(key, held)| key.prober.confirmed(held.and_then(|_| checked.next())?)).collect()
 }
 
-/// One multi-read per page: the id of the lock that each key has asked for, and what was found.
+/// One multi-read per page of keys that are alike.
 async fn read_all<T: Value, C: Codec<T>>(
     inner: &Inner<C>,
     asking: &[Asking<'_, T, C>],
-) -> Vec<(Version, Option<Sent>)> {
-    let mut sent = Vec::with_capacity(asking.len());
+) -> Vec<First> {
+    let mut firsts = Vec::with_capacity(asking.len());
     for page in asking.chunks(PAGE) {
         let asked: Vec<_> = page.iter().map(|key| Asked::now(inner, key.prober.key())).collect();
         let ids: Vec<_> = page.iter().map(|_| inner.entropy.version()).collect();
         let asks = page.iter().zip(&ids);
         let asks = asks.map(|(key, id)| (key.prober.key(), key.prober.first_ask(*id)));
-        let limit = page.iter().map(|key| key.prober.limit()).min().unwrap_or_default();
+        let (limit, began) = (page[0].prober.limit(), Instant::now());
         // All wait for it, whatever page they are on.
         asking.iter().for_each(|key| key.prober.asks(limit));
         let (reads, mark) = match &inner.l2 {
@@ -305,9 +340,10 @@ async fn read_all<T: Value, C: Codec<T>>(
         // another lease.
         let each = asked.into_iter().zip(reads);
         let reads = each.map(|(asked, read)| Some((asked, read.ok()?, mark)));
-        sent.extend(ids.into_iter().zip(reads.chain(std::iter::repeat_with(|| None))));
+        let each = ids.into_iter().zip(reads.chain(std::iter::repeat_with(|| None)));
+        firsts.extend(each.map(|(id, sent)| First { id, sent, began }));
     }
-    sent
+    firsts
 }
 
 /// One call of the factory for all that is to be loaded, as soon as that is known of every key, or of

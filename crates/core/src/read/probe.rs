@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::lookup::is_known;
 use super::replica;
@@ -136,10 +136,10 @@ async fn ask<T: Value, C: Codec<T>>(inner: &Inner<C>, call: &Call, flight: &Flig
                 let checked = look_at(inner, held, prober.limit, call.options.strict).await;
                 match prober.confirmed(checked) {
                     Some(probe) => probe,
-                    None => prober.ask(None, None, true).await,
+                    None => prober.ask(None, None, prober.limit, true).await,
                 }
             }
-            None => prober.ask(None, None, true).await,
+            None => prober.ask(None, None, prober.limit, true).await,
         },
     }
 }
@@ -268,26 +268,29 @@ impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
     }
 
     /// Reads until there is a value, a lease, or a reason to do without. `asked` is the id of the lease that
-    /// a first READ has asked for, `sent` what was answered; without patience, nobody else's load is
-    /// waited for.
+    /// a first READ has asked for, `sent` what was answered, `left` how long it still has if it was not;
+    /// without patience, nobody else's load is waited for.
     pub(super) async fn ask(
         &self,
         asked: Option<Version>,
         sent: Option<Sent>,
+        left: Duration,
         patient: bool,
     ) -> Probe<T> {
+        let came = Instant::now();
         if sent.is_none()
             && !self.ignore
             && let Some((entry, _)) =
-                replica::read(self.inner, self.call, self.local.as_ref(), self.limit).await
+                replica::read(self.inner, self.call, self.local.as_ref(), left).await
         {
             return self.hit(entry);
         }
+        let left = left.saturating_sub(came.elapsed());
         // A READ that had no answer may run late: it must not bring back a lease that was voided.
         let answered = sent.is_some() || sabotaged!(LeaseAskedTwice);
         let id = asked.filter(|_| answered).unwrap_or_else(|| self.inner.entropy.version());
         match &self.inner.l2 {
-            Some(l2) => self.ask_on(l2, id, sent, patient).await,
+            Some(l2) => self.ask_on(l2, id, (sent, left), patient).await,
             None => None,
         }
         .unwrap_or_else(|| Probe::Load(Base::Dark, self.local.clone()))

@@ -1,0 +1,108 @@
+//! Keys of one batch: whatever is asked together, each key has its own limits, and needs only what its own
+//! options say.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use crinkle_core::l2::L2ErrorKind;
+use crinkle_core::{Cache, EntryOptions, ErrorKind, ok};
+use crinkle_testkit::chaos::{Fate, L2Op};
+use crinkle_tests::{Node, World, pass};
+use tokio::time::Instant;
+
+use crate::joined::ms;
+
+fn long() -> EntryOptions {
+    EntryOptions::new(Duration::from_secs(600))
+}
+
+/// What each key of the name has: `hasty` gives L2 20 ms, `strict` is strict, `plain` is neither, any other
+/// requires L2.
+fn of(key: &str) -> EntryOptions {
+    match key {
+        "hasty" => long().l2_hard_timeout(ms(20)).l2_soft_timeout(ms(20)),
+        "strict" => long().strict(true),
+        "plain" => long(),
+        _ => long().require_l2(true),
+    }
+}
+
+/// L2 answers each read after this long.
+fn slow(node: &Node, by: Duration) {
+    for op in [L2Op::Heads, L2Op::Look, L2Op::ReadMany, L2Op::Read] {
+        node.l2.always(op, Fate::Delay(by));
+    }
+}
+
+/// A node with these keys in L2: its copies of them are in doubt, or it has none.
+async fn node(keys: &[&str], copies: bool) -> Node {
+    let world = World::new().await;
+    let node = world.node_with(|builder| builder.default_options_for(|key| Some(of(key)))).await;
+    let other = world.node().await;
+    let from = if copies { &node.cache } else { &other.cache };
+    for key in keys {
+        let _ = from.set(*key, 1).options(long()).await.expect("no trouble");
+    }
+    pass(ms(10)).await;
+    node.bus.disconnect();
+    pass(ms(50)).await;
+    node
+}
+
+type Answer = Result<(i32, bool), ErrorKind>;
+
+/// The first key of a batch.
+async fn first(cache: &Cache, keys: &[&str], loads: bool) -> Answer {
+    if loads {
+        let load = |keys: Vec<String>| async {
+            ok(keys.into_iter().map(|key| (key, 2)).collect::<HashMap<_, _>>())
+        };
+        let all = cache.get_or_set_many(keys, load).await;
+        return all.map(|all| (*all[0], all[0].is_stale())).map_err(|error| error.kind());
+    }
+    let all = cache.get_many::<i32>(keys).await;
+    let first = |read: Option<_>| {
+        read.map_or((0, false), |read: crinkle_core::Cached<i32>| (*read, read.is_stale()))
+    };
+    all.map(|mut all| first(all.remove(0))).map_err(|error| error.kind())
+}
+
+/// L2 answers after 100 ms: too late for one key, and in time for the others.
+#[tokio::test(start_paused = true)]
+async fn a_key_has_its_own_limit_whatever_that_of_another() {
+    for (of, copies, loads) in [
+        ("needs", true, false),
+        ("needs", true, true),
+        ("plain", true, false),
+        ("plain", true, true),
+        ("needs", false, false),
+        ("needs", false, true),
+        ("plain", false, false),
+        ("plain", false, true),
+    ] {
+        for keys in [&[of][..], &[of, "hasty"]] {
+            let node = node(keys, copies).await;
+            slow(&node, ms(100));
+            let (began, answer) = (Instant::now(), first(&node.cache, keys, loads).await);
+            let case = format!("{keys:?}, copies: {copies}, loads: {loads}");
+            assert_eq!((answer, began.elapsed()), (Ok((1, false)), ms(100)), "{case}");
+        }
+    }
+}
+
+/// The ledger, on another server, does not answer: only the strict key needs it, and waits for it.
+#[tokio::test(start_paused = true)]
+async fn a_key_that_is_not_strict_does_not_need_the_ledger() {
+    for fate in [Fate::Fail(L2ErrorKind::Disconnected), Fate::Hang] {
+        for (copies, loads) in [(true, false), (true, true), (false, false), (false, true)] {
+            for keys in [&["needs"][..], &["needs", "strict"]] {
+                let node = node(keys, copies).await;
+                node.l2.ledger_far();
+                node.l2.always(L2Op::Frontier, fate.clone());
+                let answer = first(&node.cache, keys, loads).await;
+                let case = format!("{keys:?}, copies: {copies}, loads: {loads}, {fate:?}");
+                assert_eq!(answer, Ok((1, false)), "{case}");
+            }
+        }
+    }
+}
