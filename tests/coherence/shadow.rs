@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use crinkle_core::l2::L2ErrorKind;
 use crinkle_core::{EntryOptions, Settings};
+use crinkle_testkit::chaos::{Fate, L2Op};
 use crinkle_tests::{Node, World, pass};
 
 fn long() -> EntryOptions {
@@ -72,4 +74,24 @@ async fn nothing_is_compared_unless_asked_for() {
     node.cache.set("key", 1).options(long()).await.unwrap();
     ask_for(&node, 3).await;
     assert_eq!(node.cache.stats().shadow_checked, 0);
+}
+
+/// A server refuses to look at several keys because of one, where something else is.
+#[tokio::test(start_paused = true)]
+async fn a_key_that_holds_something_else_keeps_no_other_from_being_compared() {
+    let world = World::new().await;
+    let one = watching(&world).await;
+    for key in ["key", "other"] {
+        one.cache.set(key, 1).options(long()).await.unwrap();
+    }
+    pass(Duration::from_millis(1100)).await;
+    let checked = one.cache.stats().shadow_checked;
+    for key in ["key", "other"] {
+        assert_eq!(one.cache.get::<i32>(key).await.unwrap().map(|read| *read), Some(1));
+    }
+    // All together, and one of them alone.
+    one.l2.next(L2Op::Heads, Fate::Fail(L2ErrorKind::Foreign));
+    one.l2.next(L2Op::Heads, Fate::Fail(L2ErrorKind::Foreign));
+    pass(Duration::from_secs(2)).await;
+    assert_eq!(one.cache.stats().shadow_checked, checked + 1);
 }

@@ -106,3 +106,26 @@ async fn a_key_that_is_not_strict_does_not_need_the_ledger() {
         }
     }
 }
+
+/// A server refuses to look at one of many keys, where something else is.
+#[tokio::test(start_paused = true)]
+async fn a_key_that_holds_something_else_keeps_no_copy_of_another_from_being_verified() {
+    for loads in [false, true] {
+        let node = node(&["plain", "other", "another"], true).await;
+        let options = long();
+        // All together, and one of them alone.
+        node.l2.next(L2Op::Heads, Fate::Fail(L2ErrorKind::Foreign));
+        node.l2.next(L2Op::Heads, Fate::Fail(L2ErrorKind::Foreign));
+        let keys = ["plain", "other", "another"];
+        let got: Vec<_> = if loads {
+            let load = |keys: Vec<String>| async { ok(keys.into_iter().map(|key| (key, 2))) };
+            let all = node.cache.get_or_set_many(keys, load).options(options).await.unwrap();
+            all.iter().map(|read| (**read, read.is_stale())).collect()
+        } else {
+            let all = node.cache.get_many::<i32>(keys).options(options).await.unwrap();
+            all.iter().flatten().map(|read| (**read, read.is_stale())).collect()
+        };
+        let count = |stale| got.iter().filter(|read| **read == (1, stale)).count();
+        assert_eq!((count(true), count(false)), (1, 2), "loads: {loads}: {got:?}");
+    }
+}

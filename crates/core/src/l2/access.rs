@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_util::future::{BoxFuture, join_all};
 use tokio::sync::Notify;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::breaker::{Breakers, Server};
 use super::recent::Recent;
@@ -164,12 +164,18 @@ impl Access {
             asks.into_iter().map(|(key, ask)| (key, (self.record_key(key), ask))).unzip();
         let parts = self.by_server(asks, |(key, _)| key);
         let calls: Vec<_> = parts.values().map(|(_, asks)| self.read_part(asks, limit)).collect();
-        let reads = in_order(parts.values().map(|(places, _)| places).zip(join_all(calls).await));
+        let reads = in_order(
+            parts
+                .values()
+                .zip(join_all(calls).await)
+                .map(|((places, _), part)| (places, of_each(part, places.len()))),
+        );
         self.news(|| keys.into_iter().map(KeyHash::of));
         reads
     }
 
-    /// The heads of several records, in one round trip to each server that holds some of them.
+    /// The heads of several records, in one round trip to each server that holds some of them. What one of
+    /// them makes a server refuse, such as a key of another type, is asked for key by key.
     pub(crate) async fn read_heads(
         &self,
         keys: impl IntoIterator<Item = &str>,
@@ -214,11 +220,23 @@ impl Access {
         &self,
         keys: &[String],
         limit: Duration,
-    ) -> Result<Vec<Option<Head>>, L2Error> {
-        let mut heads = self.bounded(&keys[0], limit, self.store.read_heads(keys)).await?;
-        // What was not answered is not known.
-        heads.resize(keys.len(), None);
-        Ok(heads)
+    ) -> Vec<Result<Option<Head>, L2Error>> {
+        let came = Instant::now();
+        let mut all = self.bounded(&keys[0], limit, self.store.read_heads(keys)).await;
+        if let (Err(error), true) = (&all, keys.len() > 1)
+            && matches!(error.kind(), L2ErrorKind::Foreign | L2ErrorKind::Other)
+        {
+            let left = limit.saturating_sub(came.elapsed());
+            let head = |key| self.store.read_heads(std::slice::from_ref(key));
+            let each = keys.iter().map(|key| self.bounded(key, left, head(key)));
+            let each = join_all(each).await.into_iter();
+            return each.map(|head| Ok(head?.first().copied().flatten())).collect();
+        }
+        if let Ok(heads) = &mut all {
+            // What was not answered is not known.
+            heads.resize(keys.len(), None);
+        }
+        of_each(all, keys.len())
     }
 
     /// Has the ledger number a removal.
@@ -403,17 +421,20 @@ impl Access {
 
 /// The answers of all servers, in the order of the batch.
 fn in_order<'a, R>(
-    parts: impl Iterator<Item = (&'a Vec<usize>, Result<Vec<R>, L2Error>)>,
+    parts: impl Iterator<Item = (&'a Vec<usize>, Vec<Result<R, L2Error>>)>,
 ) -> Vec<Result<R, L2Error>> {
-    let mut all: Vec<(usize, Result<R, L2Error>)> = Vec::new();
-    for (places, answer) in parts {
-        match answer {
-            Ok(answers) => all.extend(places.iter().copied().zip(answers.into_iter().map(Ok))),
-            Err(error) => all.extend(places.iter().map(|at| (*at, Err(error.clone())))),
-        }
-    }
+    let all = parts.flat_map(|(places, answers)| places.iter().copied().zip(answers));
+    let mut all: Vec<(usize, Result<R, L2Error>)> = all.collect();
     all.sort_by_key(|(at, _)| *at);
     all.into_iter().map(|(_, answer)| answer).collect()
+}
+
+/// What a server answered to all, for each.
+fn of_each<R>(answer: Result<Vec<R>, L2Error>, count: usize) -> Vec<Result<R, L2Error>> {
+    match answer {
+        Ok(answers) => answers.into_iter().map(Ok).collect(),
+        Err(error) => (0..count).map(|_| Err(error.clone())).collect(),
+    }
 }
 
 fn timed_out(limit: Duration) -> L2Error {

@@ -1,6 +1,5 @@
 //! The writes of the last seconds are compared with L2 once another primary answers.
 
-use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use super::Queued;
@@ -108,26 +107,17 @@ async fn compare<C: Sync>(inner: &Inner<C>, l2: &Access, asked: Moment, page: Ve
     }
 }
 
-/// The heads of these keys. What one of them makes a server refuse, such as a key of another type, is asked for key
-/// by key; where something else is, there is no head.
+/// The heads of these keys; where something else is, there is no head.
 async fn heads<C: Sync>(
     inner: &Inner<C>,
     l2: &Access,
     page: &[Deeds],
 ) -> Vec<Result<Option<Head>, L2Error>> {
     let limit = inner.l2_limit();
-    let is_refused =
-        |error: &L2Error| matches!(error.kind(), L2ErrorKind::Foreign | L2ErrorKind::Other);
-    let heads = l2.read_heads(page.iter().map(|(key, _)| &**key), limit).await;
-    let again = page.iter().zip(heads).map(|((key, _), head)| async move {
-        let head = match head {
-            Err(error) if is_refused(&error) => l2.read_heads([&**key], limit).await.remove(0),
-            head => head,
-        };
-        match head {
-            Err(error) if error.kind() == L2ErrorKind::Foreign => Ok(None),
-            head => head,
-        }
-    });
-    join_all(again).await
+    let heads = l2.read_heads(page.iter().map(|(key, _)| &**key), limit).await.into_iter();
+    let foreign = |error: L2Error| match error.kind() {
+        L2ErrorKind::Foreign => Ok(None),
+        _ => Err(error),
+    };
+    heads.map(|head| head.or_else(foreign)).collect()
 }
