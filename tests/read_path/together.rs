@@ -7,7 +7,7 @@ use std::time::Duration;
 use crinkle_core::l2::L2ErrorKind;
 use crinkle_core::{Cache, EntryOptions, ErrorKind, ok};
 use crinkle_testkit::chaos::{Fate, L2Op};
-use crinkle_tests::{Node, World, pass};
+use crinkle_tests::{Loads, Node, World, pass};
 use tokio::time::Instant;
 
 use crate::joined::ms;
@@ -127,5 +127,50 @@ async fn a_key_that_holds_something_else_keeps_no_copy_of_another_from_being_ver
         };
         let count = |stale| got.iter().filter(|read| **read == (1, stale)).count();
         assert_eq!((count(true), count(false)), (1, 2), "loads: {loads}: {got:?}");
+    }
+}
+
+/// L2 hangs. Whatever it is asked for a key, and however often: that takes one limit.
+#[tokio::test(start_paused = true)]
+async fn a_hanging_l2_costs_a_call_one_limit_whatever_it_asks() {
+    let mut took = Vec::new();
+    for what in ["get", "get_many", "get_or_set", "get_or_set_many", "contains"] {
+        let node = node(&["plain"], true).await;
+        node.l2.hang();
+        let (cache, keys, began) = (&node.cache, ["plain", "absent"], Instant::now());
+        let load = |keys: Vec<String>| async { ok(keys.into_iter().map(|key| (key, 2))) };
+        match what {
+            "get" => drop(cache.get::<i32>("plain").options(long()).await),
+            "get_many" => drop(cache.get_many::<i32>(keys).options(long()).await),
+            "get_or_set" => {
+                drop(cache.get_or_set("absent", Loads::new().value(2)).options(long()).await);
+            }
+            "get_or_set_many" => drop(cache.get_or_set_many(keys, load).options(long()).await),
+            _ => drop(cache.contains("plain").await),
+        }
+        took.push((what, began.elapsed()));
+    }
+    assert!(took.iter().all(|(_, took)| *took == ms(1000)), "{took:?}");
+}
+
+/// It answers some of what a plain read asks, slowly: that is part of the same limit.
+#[tokio::test(start_paused = true)]
+async fn a_plain_read_gives_a_slow_l2_one_limit_in_all() {
+    for what in ["get", "get_many", "contains"] {
+        let world = World::new().await;
+        let (node, other) = (world.node().await, world.node().await);
+        let _ = node.cache.set("key", 1).options(long()).await.unwrap();
+        // The copy is not what L2 holds, so that L2 is asked twice.
+        let _ = other.cache.set("key", 2).options(long().skip_backplane(true)).await.unwrap();
+        node.bus.disconnect();
+        pass(ms(50)).await;
+        slow(&node, ms(600));
+        let (cache, began) = (&node.cache, Instant::now());
+        match what {
+            "get" => drop(cache.get::<i32>("key").await),
+            "get_many" => drop(cache.get_many::<i32>(["key"]).await),
+            _ => drop(cache.contains("key").await),
+        }
+        assert_eq!(began.elapsed(), ms(1000), "{what}");
     }
 }

@@ -1,6 +1,7 @@
 //! Whether there is a value, without having it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Call;
 use super::probe::{Asked, REREADS, synced};
@@ -32,9 +33,10 @@ pub(crate) async fn contains<C: Send + Sync + 'static>(
     match judged() {
         Some((Verdict::Fresh, _)) if !strict => return Ok(true),
         Some((Verdict::Fresh | Verdict::Unverified, held)) => {
-            let limit = call.options.l2_hard_timeout;
-            if look_at(inner, held, limit, strict).await == Checked::Same {
-                return Ok(true);
+            match look_at(inner, held, left(&call), strict).await {
+                Checked::Same => return Ok(true),
+                Checked::Failed => return Ok(false),
+                Checked::Other => {}
             }
         }
         Some((Verdict::Hidden(_), _)) => drop_dead(inner, call.hash),
@@ -52,16 +54,17 @@ pub(crate) async fn contains<C: Send + Sync + 'static>(
 
 /// What the node thinks of the record; `None` if there is none that can be read.
 async fn in_l2<C: Send + Sync>(inner: &Inner<C>, call: &Call) -> Option<Verdict> {
-    let limit = call.options.l2_hard_timeout;
     let l2 = inner.records().filter(|l2| inner.enabled && !l2.is_open(&call.key))?;
-    if !synced(inner, limit).await {
+    let is_synced = synced(inner, left(call)).await;
+    let limit = left(call);
+    if !is_synced || limit.is_zero() {
         return None;
     }
     let asked = Asked::now(inner, &call.key);
     let read = l2.on(&call.key, limit, |store, key| store.read(key, None));
     let (read, mark) = beside(inner, l2, call.options.strict, limit, read).await;
     let found = read.ok()?.found?;
-    if !is_caught_up(inner, mark, limit).await {
+    if !is_caught_up(inner, mark, left(call)).await {
         return None;
     }
     let envelope = Envelope::decode(&found.bytes).filter(|e| e.key == &*call.key)?;
@@ -70,4 +73,9 @@ async fn in_l2<C: Send + Sync>(inner: &Inner<C>, call: &Call) -> Option<Verdict>
     }
     let meta = super::decode::meta(inner, &envelope, found.ttl_ms, asked.stamp, &call.options);
     Some(asked.judge(inner, &call.key, &meta))
+}
+
+/// How long L2 still has, whatever it is asked.
+fn left(call: &Call) -> Duration {
+    call.options.l2_hard_timeout.saturating_sub(call.came.elapsed())
 }

@@ -131,7 +131,7 @@ pub(super) async fn look_at<C: Sync>(
     look(inner, &[held], limit, strict).await.pop().unwrap_or(Checked::Failed)
 }
 
-/// Checks many copies in one round trip; strictly, by the ledger as it is now.
+/// Checks many copies in one round trip, within one limit; strictly, by the ledger as it is now.
 pub(super) async fn look<C: Sync>(
     inner: &Inner<C>,
     held: &[Held],
@@ -141,21 +141,23 @@ pub(super) async fn look<C: Sync>(
     if held.is_empty() {
         return Vec::new();
     }
-    let failed = || vec![Checked::Failed; held.len()];
+    let (came, failed) = (Instant::now(), || vec![Checked::Failed; held.len()]);
+    let left = || limit.saturating_sub(came.elapsed());
     let Some(l2) = inner.records() else { return failed() };
     let left_alone = |held: &Held| l2.is_open(&held.meta().key);
-    if held.iter().all(left_alone) || !synced(inner, limit).await {
+    if held.iter().all(left_alone) || !synced(inner, limit).await || left().is_zero() {
         return failed();
     }
     let keys = || held.iter().map(|held| &*held.meta().key);
     let fences: Vec<_> =
         keys().map(|key| Fence::begin(inner, KeyHash::of(key), None, || ())).collect();
     let asked: Vec<_> = keys().map(|key| Asked::now(inner, key)).collect();
-    let (heads, mark) = beside(inner, l2, strict, limit, l2.read_heads(keys(), limit)).await;
+    let heads = l2.read_heads(keys(), left());
+    let (heads, mark) = beside(inner, l2, strict, left(), heads).await;
     if let Some(error) = heads.iter().find_map(|head| head.as_ref().err()) {
         tracing::debug!(%error, "L2 could not be asked whether copies are still right");
     }
-    if heads.iter().all(Result::is_err) || !is_caught_up(inner, mark, limit).await {
+    if heads.iter().all(Result::is_err) || !is_caught_up(inner, mark, left()).await {
         return failed();
     }
     let each = held.iter().zip(fences).zip(asked).zip(heads);
