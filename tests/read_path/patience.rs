@@ -233,7 +233,7 @@ async fn a_joiner_that_requires_l2_is_not_answered_by_what_a_load_without_it_lef
     gate.open();
     assert_eq!(*leader.await.unwrap().unwrap(), 9);
     assert_eq!(*joiner.await.unwrap().unwrap(), 5);
-    assert_eq!(batch.await.unwrap().unwrap_err().kind(), ErrorKind::L2);
+    assert_eq!(batch.await.unwrap().map(|all| *all[0]).unwrap(), 5);
 }
 
 /// A strict caller may not join, and has to wait for the end of what does not wait for it.
@@ -291,4 +291,57 @@ async fn a_batch_that_is_given_up_is_one_failure() {
     assert_eq!((*joiner.await.unwrap().unwrap(), asked.elapsed()), (1, ms(100)));
     assert_eq!(leader.await.unwrap().unwrap().len(), 100);
     assert!(node.cache.health().l2_up);
+}
+
+/// A hasty joiner has the load do without L2. To a leader that requires it, and gives it more time, that is
+/// nothing: it gets what L2 has, or what is loaded if that is nothing, or an error when its own time is over.
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_requires_l2_asks_it_for_as_long_as_it_says() {
+    let cases = [(true, 600, Ok(5), 750), (false, 600, Ok(9), 750), (true, 3000, Err(()), 1000)];
+    for (batch, load_takes) in [(false, 1), (false, 5000), (true, 1), (true, 5000)] {
+        for (known, l2_takes, expected, after) in cases {
+            let world = World::new().await;
+            let (one, two) = (world.node().await, world.node().await);
+            if known {
+                let _ = two.cache.set("key", 5).options(plain()).await.unwrap();
+            }
+            for op in [L2Op::Look, L2Op::Read, L2Op::ReadMany] {
+                one.l2.always(op, Fate::Delay(ms(l2_takes)));
+            }
+            let (began, gate, requires) = (Instant::now(), Gate::new(), plain().require_l2(true));
+            let leader = if batch {
+                let (cache, gate) = (one.cache.clone(), gate.clone());
+                let load = move |keys: Vec<String>| {
+                    let gate = gate.clone();
+                    async move {
+                        gate.pass().await;
+                        crinkle_core::ok(keys.into_iter().map(|key| (key, 9)))
+                    }
+                };
+                go(async move {
+                    let all = cache.get_or_set_many(["key"], load).options(requires).await;
+                    all.map(|all| *all[0])
+                })
+            } else {
+                let leader = load(&one.cache, "key", &[], requires, gated(&gate, 9));
+                go(async move { leader.await.unwrap().map(|read| *read) })
+            };
+            pass(ms(50)).await;
+            let joiner = load(&one.cache, "key", &[], hasty(), Loads::new().value(7));
+            gate.reached().await;
+            assert_eq!(began.elapsed(), ms(150), "the load is for the joiner");
+            pass(ms(load_takes)).await;
+            gate.open();
+            assert_eq!(*joiner.await.unwrap().unwrap(), 9);
+            let got = leader.await.unwrap();
+            let case = format!("batch: {batch}, known: {known}, {l2_takes} ms, {load_takes} ms");
+            assert_eq!(got.as_ref().copied().map_err(|_| ()), expected, "{case}");
+            if let Err(error) = got {
+                assert_eq!(error.kind(), ErrorKind::L2, "{case}");
+            }
+            if load_takes == 1 {
+                assert_eq!(began.elapsed(), ms(after), "{case}");
+            }
+        }
+    }
 }

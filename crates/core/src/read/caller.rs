@@ -26,7 +26,8 @@ pub(crate) enum Answer<T> {
     Take(Result<Cached<T>, Error>),
     /// That result is not for this caller: arrive again.
     Again,
-    /// The load did without L2, which this caller requires and gives more time: ask L2, whatever L1 has.
+    /// The load does without L2, which this caller requires and gives more time: ask L2, whatever L1 has. If
+    /// this caller led, and L2 has nothing, the load is the answer.
     AskL2,
     /// The load has failed without L2, which this caller, who led, would have given more time: ask again. If
     /// there is nothing in L2, this is the answer.
@@ -80,10 +81,9 @@ impl<C> Caller<'_, C> {
             let failed = matches!(outcome, Outcome::Failed(_));
             match (self.is_more_patient_with_l2(), self.joined) {
                 (false, _) => return self.l2_required(),
-                (true, Some(_)) => return if failed { Answer::Again } else { Answer::AskL2 },
-                // Its factory has run for another caller, and there is none to load with again.
-                (true, None) if !failed => return self.l2_required(),
-                (true, None) => {}
+                (true, Some(_)) if failed => return Answer::Again,
+                (true, _) if !failed => return Answer::AskL2,
+                (true, _) => {}
             }
         }
         match outcome {

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use tracing::{Instrument, Span};
 
 use super::caller::Answer;
+use super::get::get;
 use super::load::Load;
 use super::probe::{Base, Probe, probe};
 use super::wait::for_own;
@@ -130,6 +131,30 @@ pub(super) fn settle<T: Value, C: Codec<T>>(
         // Asked without patience; dropping the landing says that nothing came of it.
         Probe::Held => None,
     }
+}
+
+/// A caller that led requires L2, and gives it more time than another for which the load does without: it asks
+/// L2 itself. If that has nothing, what is loaded is its answer.
+pub(super) async fn ask_l2<T: Value, C: Codec<T>>(
+    inner: &Arc<Inner<C>>,
+    flight: &Arc<Flight>,
+    call: &Arc<Call>,
+) -> Answer<T> {
+    let waiting = Waiting::leading(flight, &call.options);
+    let mut asking = Call::clone(&call.past_l1());
+    let limits = &mut asking.options;
+    (limits.allow_stale, limits.skip_l2_read) = (false, false);
+    if let Some(hard) = limits.factory_hard_timeout {
+        limits.l2_hard_timeout = limits.l2_hard_timeout.min(hard);
+    }
+    match get(inner, &asking).await {
+        Ok(Some(read)) if !call.options.skip_l2_read => return Answer::Take(Ok(read)),
+        Err(error) if error.kind() != ErrorKind::TypeMismatch => return Answer::Take(Err(error)),
+        _ => {}
+    }
+    let mut content = Call::clone(call);
+    content.options.require_l2 = false;
+    for_own(inner, flight, &content, waiting).await
 }
 
 /// A flight that cannot be flown.

@@ -14,7 +14,7 @@ use tracing::Instrument;
 
 use super::caller::{Answer, Arrived};
 use super::fetch::LONGEST_PAUSE;
-use super::lead::{Landing, settle};
+use super::lead::{Landing, ask_l2, settle};
 use super::load::Load;
 use super::patience::Patience;
 use super::probe::{Asked, Prepared, Probe, Prober, Sent, given_up, prepare};
@@ -39,6 +39,9 @@ pub(super) const PAGE: usize = 1000;
 /// factory: for so long at most a key whose lock has ended is not looked at again.
 const GATHERED_FOR: Duration = LONGEST_PAUSE;
 
+/// The calls of a batch that are not answered yet, by their keys.
+type Open<'a> = BTreeMap<&'a str, Arc<Call>>;
+
 /// A flight that this batch leads.
 pub(super) type Led = (Arc<Flight>, Arc<Call>);
 
@@ -58,7 +61,7 @@ pub(crate) async fn run_many<T: Value, C: Codec<T>>(
     let arrived = Arrived::now(inner);
     // By the keys themselves: hashes may collide.
     let mut answers: HashMap<&str, Cached<T>> = HashMap::with_capacity(calls.len());
-    let mut open: BTreeMap<&str, &Arc<Call>> = calls.iter().map(|c| (&*c.key, c)).collect();
+    let mut open: Open<'_> = calls.iter().map(|c| (&*c.key, Arc::clone(c))).collect();
     if !inner.enabled {
         return Ok(in_order(&calls, &uncached(inner, &open, load).await?));
     }
@@ -72,12 +75,13 @@ pub(crate) async fn run_many<T: Value, C: Codec<T>>(
         if open.is_empty() {
             break;
         }
-        let calls = open.values().copied();
-        for (call, answer) in round(inner, calls, &load, arrived, &mut turns).await? {
+        for (call, answer) in round(inner, &open, &load, arrived, &mut turns).await? {
+            if let (Answer::AskL2, Some(open)) = (&answer, open.get_mut(&*call.key)) {
+                *open = call.past_l1();
+            }
             let answer = match answer {
                 Answer::Take(result) => Answer::Take(result),
-                Answer::Again | Answer::AskAgain(_) => too_late(inner, &call),
-                Answer::AskL2 => Answer::Take(Err(inner.l2_required(&call.key))),
+                Answer::Again | Answer::AskAgain(_) | Answer::AskL2 => too_late(inner, &call),
             };
             let Answer::Take(result) = answer else { continue };
             if let Some((key, _)) = open.remove_entry(&*call.key) {
@@ -95,13 +99,13 @@ fn in_order<T>(calls: &[Arc<Call>], answers: &HashMap<&str, Cached<T>>) -> Vec<C
 /// Every open key arrives; those that lead are loaded together, and all are waited for.
 async fn round<'a, T: Value, C: Codec<T>>(
     inner: &'a Arc<Inner<C>>,
-    open: impl Iterator<Item = &'a Arc<Call>>,
+    open: &Open<'a>,
     load: &Loader<T>,
     arrived: Arrived,
     turns: &mut BTreeMap<&'a str, StrictTurn<'a>>,
 ) -> Result<Vec<(Arc<Call>, Answer<T>)>, Error> {
     let (mut seats, mut led, mut nested) = (Vec::new(), Vec::new(), Ok(Vec::new()));
-    for call in open {
+    for (key, call) in open {
         let seat = call.arrive(inner, arrived);
         let mut waiting = None;
         if let Ok(all) = &mut nested {
@@ -115,7 +119,7 @@ async fn round<'a, T: Value, C: Codec<T>>(
             led.push((Arc::clone(flight), call.leading(flight)));
         }
         if let (Seat::Wait(_), true) = (&seat, call.options.strict) {
-            turns.entry(&call.key).or_insert_with(|| inner.flights.strict_turn(call.hash));
+            turns.entry(key).or_insert_with(|| inner.flights.strict_turn(call.hash));
         }
         seats.push((seat, Arc::clone(call), waiting));
     }
@@ -126,7 +130,10 @@ async fn round<'a, T: Value, C: Codec<T>>(
         let answer = match seat {
             Seat::Lead(flight) => {
                 let waiting = waiting.unwrap_or_else(|| Waiting::leading(&flight, &call.options));
-                for_own(inner, &flight, &call, waiting).await
+                match for_own(inner, &flight, &call, waiting).await {
+                    Answer::AskL2 => ask_l2(inner, &flight, &call).await,
+                    answer => answer,
+                }
             }
             Seat::Join(flight) => for_other(inner, &flight, &call, arrived).await,
             Seat::Wait(flight) => for_end(inner, &flight, &call).await,
@@ -403,7 +410,7 @@ async fn load_all<T: Value, C: Codec<T>>(
 /// A cache that is disabled: one call of the factory, and nothing is kept.
 async fn uncached<'a, T: Value, C: Sync>(
     inner: &Inner<C>,
-    calls: &BTreeMap<&'a str, &Arc<Call>>,
+    calls: &Open<'a>,
     load: Loader<T>,
 ) -> Result<HashMap<&'a str, Cached<T>>, Error> {
     let keys = calls.values().map(|call| call.key.to_string()).collect();

@@ -145,6 +145,10 @@ async fn wait<T: Value, C: Sync>(caller: &Caller<'_, C>, waiting: Waiting) -> An
             {
                 return caller.l2_required();
             }
+            // The load is for another caller, that does not wait for L2 any longer.
+            Progress::Loading(_) if caller.has_to_do_without_l2() && caller.joined.is_none() => {
+                return Answer::AskL2;
+            }
             Progress::Loading(stale) => (stale, Stage::Loading),
         };
         let fallback = fallback.filter(|held| caller.may_have(held));
@@ -162,9 +166,6 @@ async fn wait<T: Value, C: Sync>(caller: &Caller<'_, C>, waiting: Waiting) -> An
                     continue;
                 }
                 if let Over::L2(limit) = over {
-                    if caller.joined.is_none() {
-                        return caller.l2_required();
-                    }
                     if caller.patience().is_over(limit)
                         && let Some(answer) = caller.give_up_l2(limit)
                     {
@@ -201,11 +202,6 @@ fn limit<C>(caller: &Caller<'_, C>, stage: Stage, has_fallback: bool) -> Option<
     ];
     let l2 = match stage {
         Stage::Probing | Stage::Waiting { .. } if joined => caller.patience().with_l2(has_fallback),
-        // It led, requires L2, and the load is for another caller that does not wait for L2 any longer.
-        Stage::Loading if !joined && caller.has_to_do_without_l2() => {
-            let limit = options.l2_hard_timeout;
-            caller.call.came.checked_add(limit).map(|at| (at, Over::L2(limit)))
-        }
         _ => None,
     };
     first(earliest(caller.call, limits), l2)
