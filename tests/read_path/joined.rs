@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crinkle_core::l2::L2ErrorKind;
 use crinkle_core::{Cache, Cached, EntryOptions, Error, ErrorKind, Source};
 use crinkle_testkit::chaos::{Fate, Gate, L2Op};
 use crinkle_tests::{
@@ -362,4 +363,56 @@ async fn a_joiner_that_leaves_l2_out_is_not_answered_from_it() {
     gate.open();
     assert_eq!(*leader.await.unwrap().unwrap(), 1);
     assert_eq!(*joiner.await.unwrap().unwrap(), 3);
+}
+
+/// What a caller with a copy in doubt gets, and when, while L2 fails, alone or in the load of a leader.
+async fn in_doubt(
+    leads: Option<EntryOptions>,
+    batch: bool,
+    fate: Fate,
+    takes: Duration,
+) -> (i32, bool, Duration) {
+    let world = World::new().await;
+    let node = world.node().await;
+    let _ = node.cache.set("key", 1).options(plain()).await.expect("no trouble");
+    node.bus.disconnect();
+    pass(ms(50)).await;
+    for op in [L2Op::Heads, L2Op::Look, L2Op::Read, L2Op::ReadMany, L2Op::Frontier] {
+        node.l2.always(op, fate.clone());
+    }
+    let fail = move |_| async move {
+        pass(takes).await;
+        Err::<i32, _>(TestError::new())
+    };
+    let leader = leads.map(|leads| load(&node.cache, "key", &[], leads, fail));
+    pass(ms(100)).await;
+    let began = Instant::now();
+    let read = if batch {
+        many(&node.cache, plain()).await.expect("no panic").map(|mut all| all.remove(0))
+    } else {
+        load(&node.cache, "key", &[], plain(), Loads::new().value(7)).await.expect("no panic")
+    };
+    let (read, took) = (read.expect("a copy"), began.elapsed());
+    if let Some(leader) = leader {
+        assert_eq!(kind_of(leader.await.expect("no panic")), ErrorKind::Factory);
+    }
+    (*read, read.is_stale(), took)
+}
+
+/// L2 does not answer. Who takes a copy in doubt is answered with it as early as if it had come alone: it neither
+/// waits for the factory of a caller that takes none, nor fails with it.
+#[tokio::test(start_paused = true)]
+async fn a_joiner_has_its_copy_in_doubt_though_its_leader_takes_none() {
+    let (down, slow) = (Fate::Fail(L2ErrorKind::Disconnected), ms(5000));
+    for batch in [false, true] {
+        let leaders = [None, Some(plain().strict(true)), Some(plain().skip_l1_read(true))];
+        for leads in leaders {
+            let case = format!("{}, batch: {batch}", leads.is_some());
+            let got = in_doubt(leads.clone(), batch, down.clone(), slow).await;
+            assert_eq!(got, (1, true, ms(0)), "{case}, at once");
+            let (value, stale, took) = in_doubt(leads, batch, Fate::Hang, ms(0)).await;
+            assert_eq!((value, stale), (1, true), "{case}");
+            assert!(took <= ms(1000), "{case}: {took:?}");
+        }
+    }
 }

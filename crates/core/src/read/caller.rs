@@ -139,6 +139,9 @@ impl<C> Caller<'_, C> {
         if self.joined.is_some() && goes_on {
             return Answer::Again;
         }
+        if let Some(answer) = self.goes_on_alone() {
+            return answer;
+        }
         if !error.is_of_a_load() {
             return Answer::Take(Err(error));
         }
@@ -197,18 +200,30 @@ impl<C> Caller<'_, C> {
     /// L2 has not answered within this caller's limit. What it would do if it led: an error if it requires
     /// L2, else what it has in L1, else a load without L2, which then is for all who wait.
     pub(super) fn give_up_l2<T: Value>(&self, limit: Duration) -> Option<Answer<T>> {
-        let Self { inner, flight, call, .. } = *self;
-        if call.options.require_l2 {
+        if self.call.options.require_l2 {
             return Some(self.l2_required());
         }
-        if let Local::Candidate(entry, _) = lookup::<T, C>(inner, call)
-            && !flight.removed.load(Ordering::Acquire)
-            && goes_on(inner, call, &entry)
-        {
-            return Some(stale(inner, call, entry, None, Source::L1));
+        let copy = self.copy_in_doubt();
+        if copy.is_none() {
+            self.flight.give_up_l2(limit);
         }
-        flight.give_up_l2(limit);
-        None
+        copy
+    }
+
+    /// What this caller would be answered at once if it had come alone, where the load does without L2 for a
+    /// caller that takes no copy in doubt.
+    pub(super) fn goes_on_alone<T: Value>(&self) -> Option<Answer<T>> {
+        let of_another = self.joined.is_some() || self.flight.strict != self.call.options.strict;
+        let without_l2 = self.flight.without_l2().is_some() && !self.is_more_patient_with_l2();
+        if of_another && without_l2 { self.copy_in_doubt() } else { None }
+    }
+
+    /// The copy in L1, if it may be answered though L2 has not said that it is right.
+    fn copy_in_doubt<T: Value>(&self) -> Option<Answer<T>> {
+        let Self { inner, flight, call, .. } = *self;
+        let Local::Candidate(entry, _) = lookup::<T, C>(inner, call) else { return None };
+        let may = !flight.removed.load(Ordering::Acquire) && goes_on(inner, call, &entry);
+        may.then(|| stale(inner, call, entry, None, Source::L1))
     }
 }
 

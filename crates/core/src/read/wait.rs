@@ -149,7 +149,10 @@ async fn wait<T: Value, C: Sync>(caller: &Caller<'_, C>, waiting: Waiting) -> An
             Progress::Loading(_) if caller.has_to_do_without_l2() && caller.joined.is_none() => {
                 return Answer::AskL2;
             }
-            Progress::Loading(stale) => (stale, Stage::Loading),
+            Progress::Loading(stale) => match caller.goes_on_alone() {
+                Some(answer) => return answer,
+                None => (stale, Stage::Loading),
+            },
         };
         let fallback = fallback.filter(|held| caller.may_have(held));
         let Some((at, over)) = limit(caller, stage, fallback.is_some()) else {
