@@ -200,7 +200,7 @@ fn a_set_of_a_node_whose_clock_jumped_may_run_after_recovery() {
 fn a_node_forgets_what_it_has_written_if_its_clock_jumps() {
     let story = |jumped_ms: Option<u64>| {
         let mut story = Story::new();
-        let mut set = |story: &mut Story, ms| {
+        let set = |story: &mut Story, ms| {
             let set = story.call(0, What::Set(0), (ms, ms + 10), Said::Done);
             let load = story.load(0, set, ms, true);
             story.deed(Deed::Set(load), Some(0), Some(set), ms + 5);
