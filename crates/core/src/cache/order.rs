@@ -4,7 +4,6 @@ use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use futures_util::future::join;
 use tokio::time::timeout;
 
 use super::{Cache, attend};
@@ -121,7 +120,12 @@ impl<'a, C: Send + Sync + 'static> IntoFuture for After<'a, C> {
             // What the node knows already is as good as a hit, which asks nobody.
             let reached = match (&mut reached).now_or_never() {
                 Some(reached) => reached,
-                None => join(reached, attend(inner)).await.0,
+                // Its limit is the caller's, however long the runtime takes to answer.
+                None => tokio::select! {
+                    biased;
+                    reached = &mut reached => reached,
+                    () = attend(inner) => reached.await,
+                },
             };
             reached.map_err(|_| {
                 let what = format!("it was not heard of within {:?}", self.within);

@@ -247,12 +247,13 @@ fn listen_check<C>(inner: &Inner<C>, ears: &mut Ears, now: Instant) {
     }
 }
 
-/// One more attempt at everything that waits, before the cache closes: for three timeouts of L2 at most. One is for who
-/// has the turn, and may hang or never be driven again; one for the own question, and one for what is sent.
+/// One more attempt at everything that waits, before the cache closes: for three timeouts of L2 and half a poll at most.
+/// One is for who has the turn, and may hang or never be driven again; one for the own question. Sends begin for half a
+/// poll, and each has one.
 pub(crate) async fn drain<C: Sync>(inner: &Inner<C>) {
     let (Some(l2), limit) = (&inner.l2, inner.l2_limit()) else { return };
     let asked = sync(inner, l2, inner.now());
     if let Ok(Ok(())) = timeout(limit.saturating_mul(2), asked).await {
-        let _ = timeout(limit, repair(inner, l2)).await;
+        let _ = timeout(limit.saturating_add(inner.settings.poll / 2), repair(inner, l2)).await;
     }
 }
