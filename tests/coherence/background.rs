@@ -200,3 +200,44 @@ async fn writes_in_the_background_are_sent_some_at_a_time() {
         assert_eq!(one.cache.stats().queued, 0, "{op:?}");
     }
 }
+
+/// L6: what a caller waits for is not held up by the many that nobody waits for.
+#[tokio::test(start_paused = true)]
+async fn a_write_whose_caller_waits_waits_for_no_place_of_those_before_it() {
+    let world = World::new().await;
+    for removed in [true, false] {
+        for way in 0..3 {
+            let (one, two) = (world.node().await, world.node().await);
+            for op in [L2Op::Set, L2Op::Remove, L2Op::Expire] {
+                one.l2.always(op, Fate::Delay(SHORT));
+            }
+            let keys: Vec<_> = (0..10_000).map(|at| format!("key:{removed}:{way}:{at}")).collect();
+            let _ = match removed {
+                true => one.cache.remove_many(&keys).background_l2(true).await.unwrap(),
+                false => {
+                    let entries = keys.iter().map(|key| (key, 1));
+                    one.cache.set_many(entries).options(later()).await.unwrap()
+                }
+            };
+            let last = keys.last().unwrap();
+            let began = tokio::time::Instant::now();
+            let receipt = match way {
+                0 => one.cache.remove(last).await,
+                1 => one.cache.set(last, 2).await,
+                _ => one.cache.expire(last).await,
+            };
+            assert!(receipt.unwrap().is_propagated(), "removed: {removed}, {way}");
+            assert!(
+                began.elapsed() <= SHORT * 3,
+                "removed: {removed}, {way}: {:?}",
+                began.elapsed()
+            );
+            let read = two.cache.get::<i32>(last).await.unwrap();
+            assert_eq!(read.as_deref(), (way == 1).then_some(&2), "removed: {removed}, {way}");
+            until("all are sent", || one.cache.health().in_flight == 0).await;
+            let read = two.cache.get::<i32>(last).skip_l1_read(true).await.unwrap();
+            assert_eq!(read.as_deref(), (way == 1).then_some(&2), "removed: {removed}, {way}");
+            assert_eq!(one.cache.stats().queued, 0, "removed: {removed}, {way}");
+        }
+    }
+}

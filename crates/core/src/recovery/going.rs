@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OwnedMutexGuard, watch};
 
 use crate::protocol::ledger::Strength;
 
@@ -21,8 +21,24 @@ pub(super) struct Going {
     /// to other nodes.
     replaced: u64,
     told: u64,
-    /// Held by the write that is being sent; the others wait in line.
-    line: Arc<Mutex<()>>,
+    /// How many turns there were.
+    turns: u64,
+    line: Option<Line>,
+}
+
+/// The writes of one key that are sent one after the other.
+#[derive(Clone, Debug)]
+struct Line {
+    /// Held by the write that is being sent; the others wait for it.
+    sending: Arc<Mutex<()>>,
+    /// The last turn whose caller waits.
+    awaited: watch::Sender<u64>,
+}
+
+impl Default for Line {
+    fn default() -> Self {
+        Self { sending: Arc::default(), awaited: watch::Sender::new(0) }
+    }
 }
 
 /// The place of a write among those of its key.
@@ -31,9 +47,24 @@ pub(crate) struct Turn {
     /// How many of those that can replace it there were before, itself included.
     replaced: u64,
     quiet: bool,
-    pub(crate) line: Arc<Mutex<()>>,
+    at: u64,
+    line: Line,
     /// Whether nobody waits for it.
     pub(crate) background: bool,
+}
+
+impl Turn {
+    /// Waits for those before it; whoever has this is the one that is sent.
+    pub(crate) async fn come(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.line.sending).lock_owned().await
+    }
+
+    /// Until the caller of a later one waits for it.
+    pub(crate) async fn is_awaited(&self) {
+        let mut awaited = self.line.awaited.subscribe();
+        // There is no error: the sender is here.
+        let _ = awaited.wait_for(|last| *last > self.at).await;
+    }
 }
 
 impl Going {
@@ -78,7 +109,12 @@ impl Going {
         let hard = strength == Strength::Hard;
         self.replaced += u64::from(hard);
         self.told += u64::from(hard && !quiet);
-        Turn { replaced: self.replaced(quiet), quiet, line: Arc::clone(&self.line), background }
+        self.turns += 1;
+        let (at, line) = (self.turns, self.line.get_or_insert_default().clone());
+        if !background {
+            line.awaited.send_replace(at);
+        }
+        Turn { replaced: self.replaced(quiet), quiet, at, line, background }
     }
 
     /// How many writes there were that replace such a one: what other nodes are to hear of, only what they

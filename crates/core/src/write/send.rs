@@ -71,24 +71,38 @@ impl<'a, C: Send + Sync + 'static> Write<'a, C> {
     /// queued; one that nobody waits for and that has been overtaken meanwhile is left out.
     pub(super) async fn turn(mut self, turn: Option<Turn>) -> Result<(Self, Option<Place>), Sent> {
         let Some(turn) = turn else { return Ok((self, None)) };
-        let (came, line) = (Instant::now(), Arc::clone(&turn.line).lock_owned());
         if turn.background {
-            // The line first: whoever sends never waits for one that does not.
-            let _line = line.await;
-            let _pace = self.inner.paced().await;
-            if !self.inner.recovery.is_overtaken(self.key, &turn) {
-                return Ok((self, Some(Place { _line, _pace })));
-            }
-            self.answered = true;
-            let l2 = Err(L2Error::new(L2ErrorKind::Other, "overtaken by a later write"));
-            return Err(Sent { l2, reach: Reach::Superseded, backplane: Reach::Skipped });
+            return self.turn_behind(&turn).await;
         }
-        let Ok(_line) = timeout(self.limit, line).await else {
+        let came = Instant::now();
+        let Ok(_line) = timeout(self.limit, turn.come()).await else {
             let what = "an earlier write of the key is still on its way";
             return Err(self.refuse(L2Error::new(L2ErrorKind::Timeout, what)));
         };
         self.limit = self.limit.saturating_sub(came.elapsed());
         Ok((self, Some(Place { _line, _pace: None })))
+    }
+
+    /// The same for a write that nobody waits for.
+    async fn turn_behind(mut self, turn: &Turn) -> Result<(Self, Option<Place>), Sent> {
+        let overtaken = || self.inner.recovery.is_overtaken(self.key, turn);
+        // The line first: whoever sends never waits for one that does not.
+        let _line = turn.come().await;
+        let mut _pace = None;
+        if !overtaken() {
+            // Nor does one whose caller waits: what is before it goes at once, with a place or without.
+            tokio::select! {
+                biased;
+                () = turn.is_awaited() => {}
+                place = self.inner.paced() => _pace = place,
+            }
+        }
+        if !overtaken() {
+            return Ok((self, Some(Place { _line, _pace })));
+        }
+        self.answered = true;
+        let l2 = Err(L2Error::new(L2ErrorKind::Other, "overtaken by a later write"));
+        Err(Sent { l2, reach: Reach::Superseded, backplane: Reach::Skipped })
     }
 
     /// Until when a `set` that is sent now may run.
