@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crinkle_testkit::chaos::{self, Gate};
+use crinkle_core::{EntryOptions, Unsent};
+use crinkle_testkit::chaos::{self, Fate, Gate, L2Op};
 use crinkle_tests::{World, gated, load, options, pass, until};
 use tokio::time::Instant;
 
@@ -34,4 +35,50 @@ async fn closing_takes_what_its_page_says_while_nothing_answers() {
         worst = worst.max(began.elapsed());
     }
     assert!(worst <= Duration::from_secs(8), "{worst:?}");
+}
+
+/// More than can be sent in 5 s, and one that may take longer: what has not been sent by then is named.
+#[tokio::test(start_paused = true)]
+async fn closing_counts_what_the_background_did_not_get_to() {
+    let keys: Vec<_> = (0..4000).map(|at| format!("key:{at}")).collect();
+    let long = EntryOptions::new(Duration::from_secs(600));
+    for patient in [false, true] {
+        let world = World::new().await;
+        let (one, two) = (world.node().await, world.node().await);
+        let _ = two
+            .cache
+            .set_many(keys.iter().map(|key| (key, 1)))
+            .options(long.clone())
+            .await
+            .unwrap();
+        let sent = if patient { &keys[..1] } else { &keys[..] };
+        let fate =
+            if patient { Fate::Hold(Gate::new()) } else { Fate::Delay(Duration::from_millis(500)) };
+        one.l2.always(L2Op::Remove, fate);
+        let limit = Duration::from_secs(if patient { 60 } else { 1 });
+        let removal = one.cache.remove_many(sent).background_l2(true).l2_hard_timeout(limit);
+        let _ = removal.await.unwrap();
+        let began = Instant::now();
+        let error = one.cache.close().await.unwrap_err();
+        assert!(began.elapsed() <= Duration::from_secs(11), "{:?}", began.elapsed());
+        let unsent = error.downcast_ref::<Unsent>().expect("what is lost");
+        let found = two.cache.get_many::<i32>(sent).skip_l1_read(true).await.unwrap();
+        let left = found.iter().flatten().count();
+        assert!(left > 0 && left <= unsent.keys && unsent.keys < 2000, "{left}: {unsent}");
+        assert_eq!(unsent.removals, 0);
+    }
+}
+
+/// What fails to be sent in time, and is sent with what waits, is no error.
+#[tokio::test(start_paused = true)]
+async fn closing_sends_what_the_background_did_not_get_to() {
+    let world = World::new().await;
+    let (one, two) = (world.node().await, world.node().await);
+    let _ = two.cache.set("key", 1).await.unwrap();
+    one.l2.next(L2Op::Remove, Fate::Hold(Gate::new()));
+    let limit = Duration::from_secs(60);
+    let _ = one.cache.remove("key").background_l2(true).l2_hard_timeout(limit).await.unwrap();
+    one.cache.close().await.unwrap();
+    pass(Duration::from_millis(50)).await;
+    assert!(two.cache.get::<i32>("key").await.unwrap().is_none());
 }

@@ -11,8 +11,11 @@ use crate::coherence::poll::drain;
 use crate::error::{Error, ErrorKind};
 use crate::protocol::ledger::Target;
 
-/// How long running loads may take.
+/// How long running loads may take, and writes in the background.
 const LOADS: Duration = Duration::from_secs(5);
+
+/// How long it may take to drop what was not sent in that time: no longer than a runtime takes to run its tasks.
+const DROPS: Duration = Duration::from_secs(1);
 
 /// How many keys and tags an error names.
 const NAMED: usize = 10;
@@ -56,10 +59,13 @@ impl fmt::Display for Unsent {
 
 impl<C: Send + Sync + 'static> Cache<C> {
     /// Sends what waits for L2, stops the background tasks and waits for running loads, whose callers are
-    /// still answered. From then on every read is [`ErrorKind::Closed`], [`peek`](Cache::peek) answers
-    /// `None`, and L1 is empty: nobody tells a closed cache what changes, so whatever it holds could be
-    /// stale. (So [`export_hot_keys`](Cache::export_hot_keys) comes before it.) Removals are still sent, and
-    /// so is a `set` that goes to L2; what cannot be sent, or would stay on this node, is `Closed`.
+    /// still answered, and for writes in the background. Those that are not done after 5 seconds are queued, and
+    /// sent once more as invalidations.
+    ///
+    /// From then on every read is [`ErrorKind::Closed`], [`peek`](Cache::peek) answers `None`, and L1 is
+    /// empty: nobody tells a closed cache what changes, so whatever it holds could be stale. (So
+    /// [`export_hot_keys`](Cache::export_hot_keys) comes before it.) Removals are still sent, and so is a `set`
+    /// that goes to L2; what cannot be sent, or would stay on this node, is `Closed`.
     ///
     /// # Errors
     ///
@@ -108,12 +114,16 @@ impl<C> Inner<C> {
         self.recovery.len() + self.node.known().pending
     }
 
-    /// Waits for what runs. False if it goes on for too long.
+    /// Waits for what runs. Writes in the background that take too long are queued; false if loads go on.
     pub(super) async fn ended(&self) -> bool
     where
         C: Sync,
     {
-        timeout(LOADS, self.tasks.wait(&self.home)).await.is_ok()
+        if timeout(LOADS, self.tasks.wait(&self.home)).await.is_ok() {
+            return true;
+        }
+        let _ = timeout(DROPS, self.tasks.give_up()).await;
+        self.tasks.have_ended(&self.home)
     }
 
     /// What has been queued since the first attempt.

@@ -1,6 +1,7 @@
 //! What a cache runs beside its calls, and what `close` waits for.
 
 use tokio::runtime::RuntimeFlavor;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
@@ -16,6 +17,10 @@ pub(crate) struct Tasks {
     lasting: TaskTracker,
     /// What nobody waits for, on the first one.
     behind: Behind,
+    /// What nobody waits for, wherever it is.
+    works: TaskTracker,
+    /// Cancelled when that has taken too long.
+    given_up: CancellationToken,
 }
 
 impl Tasks {
@@ -26,12 +31,22 @@ impl Tasks {
         self.on(place).spawn_on(task, place.handle());
     }
 
-    /// The same for work that nobody waits for: it is dropped when the runtime is left.
+    /// The same for work that nobody waits for: it is dropped when the runtime is left, or when it is given up.
     pub(crate) fn spawn_behind(&self, work: Work, place: &Place) {
+        let given_up = self.given_up.clone().cancelled_owned();
+        let work = self.on(place).track_future(async move {
+            tokio::select! {
+                biased;
+                () = given_up => {}
+                () = work => {}
+            }
+        });
+        // Counted here for longer than there: what has been given up is no task any more.
+        let work = Box::pin(self.works.track_future(work));
         if place.is_first() && place.handle().runtime_flavor() == RuntimeFlavor::CurrentThread {
-            self.spawn_on(self.behind.task(work), place);
+            drop(place.handle().spawn(self.behind.task(work)));
         } else {
-            self.spawn_on(work, place);
+            drop(place.handle().spawn(work));
         }
     }
 
@@ -54,6 +69,18 @@ impl Tasks {
             self.first.wait().await;
         }
         self.lasting.wait().await;
+    }
+
+    /// Drops the work that nobody waits for, and waits until it is dropped.
+    pub(super) async fn give_up(&self) {
+        self.given_up.cancel();
+        self.works.close();
+        self.works.wait().await;
+    }
+
+    /// Whether none is left.
+    pub(super) fn have_ended(&self, home: &Home) -> bool {
+        (home.has_left() || self.first.is_empty()) && self.lasting.is_empty()
     }
 
     fn on(&self, place: &Place) -> &TaskTracker {
