@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crinkle_core::{Cache, EntryOptions, FailSafe, Source};
+use crinkle_core::{Cache, EntryOptions, ErrorKind, FailSafe, Source};
 use crinkle_testkit::chaos::{Fate, Gate, L2Op};
 use crinkle_tests::{Loads, Node, World, go, pass, until};
 use tokio::task::JoinHandle;
@@ -157,5 +157,54 @@ async fn what_a_batch_replaces_is_not_fresh_from_the_first_poll() {
     let _ = set.await.unwrap().unwrap();
     for key in [&all[0], &all[599]] {
         assert_eq!(one.cache.peek::<i32>(key).as_deref(), Some(&2), "{key}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_is_refused_takes_nothing_away() {
+    let world = World::new().await;
+    let one = world.node().await;
+    let all = keys();
+    let _ = one.cache.set_many(all.iter().map(|key| (key, 1))).options(long()).await.unwrap();
+    let entries = || all.iter().map(|key| (key, 2));
+    let tagged = one.cache.set_many(entries()).tags([""]).await.unwrap_err();
+    assert_eq!(tagged.kind(), ErrorKind::InvalidTag);
+    let unsound = one.cache.set_many(entries()).l2_hard_timeout(Duration::ZERO).await.unwrap_err();
+    assert_eq!(unsound.kind(), ErrorKind::InvalidOptions);
+    for key in &all {
+        assert_eq!(one.cache.peek::<i32>(key).as_deref(), Some(&1), "{key}");
+    }
+}
+
+/// A value of its own mind, unless it is decoded.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Touchy {
+    #[serde(skip)]
+    armed: bool,
+}
+
+impl Drop for Touchy {
+    fn drop(&mut self) {
+        assert!(!self.armed || std::thread::panicking(), "it is dropped");
+    }
+}
+
+/// W2: what holds here is queued, and hidden for no longer than that.
+#[tokio::test(start_paused = true)]
+async fn a_batch_of_removals_that_panics_is_queued_as_far_as_it_has_begun() {
+    let world = World::new().await;
+    let (one, two) = (world.node().await, world.node().await);
+    let _ = two.cache.set("key:0", 1).options(long()).await.unwrap();
+    let _ = one.cache.set("key:1", Touchy { armed: true }).options(long()).await.unwrap();
+    let cache = one.cache.clone();
+    let removal = go(async move { cache.remove_many(["key:0", "key:1"]).await });
+    assert!(removal.await.unwrap_err().is_panic());
+    assert_eq!(one.cache.health().recovery_backlog, 2);
+    until("both are gone", || one.cache.health().recovery_backlog == 0).await;
+    for key in ["key:0", "key:1"] {
+        assert!(two.cache.get::<i32>(key).await.unwrap().is_none(), "{key}");
+        let _ = one.cache.set(key, 2).skip_l1_write(true).await.unwrap();
+        let read = one.cache.get::<i32>(key).await.unwrap();
+        assert_eq!(read.as_deref(), Some(&2), "{key}: nothing hides it any more");
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crinkle_core::backplane::Backplane;
 use crinkle_core::l2::NoCodec;
-use crinkle_core::{Cache, CacheBuilder, Reach, Source};
+use crinkle_core::{Cache, CacheBuilder, EntryOptions, FailSafe, Reach, Source};
 use crinkle_testkit::chaos::{self, BusHandle, L2Handle, L2Op};
 use crinkle_tests::{Loads, World, pass};
 use futures_util::FutureExt;
@@ -133,6 +133,24 @@ async fn a_batch_of_removals_that_its_caller_gives_up_is_sent_whole() {
     pass(Duration::from_secs(3)).await;
     let found = two.cache.get_many::<Handle>(&keys).await.unwrap();
     assert_eq!(found.iter().flatten().count(), 0);
+}
+
+/// Nobody else has it: it is stale until its set begins, and still there if that never does.
+#[tokio::test(start_paused = true)]
+async fn what_a_batch_of_sets_that_its_caller_gives_up_would_have_replaced_may_stand_in() {
+    let world = World::new().await;
+    let one = node(&world, 1).await;
+    let keys: Vec<_> = (0..300).map(|number| format!("key:{number}")).collect();
+    let values = |number| keys.iter().map(move |key| (key, handle(number)));
+    let kept = EntryOptions::new(Duration::from_secs(600));
+    let kept = kept.fail_safe(FailSafe::for_up_to(Duration::from_secs(3600)));
+    let _ = one.cache.set_many(values(1)).options(kept.clone()).await.unwrap();
+    one.bus.hang_reply(true);
+    assert!(one.cache.set_many(values(2)).options(kept).into_future().now_or_never().is_none());
+    one.bus.hang_reply(false);
+    assert!(one.cache.peek::<Handle>("key:299").is_none());
+    let read = one.cache.get::<Handle>("key:299").allow_stale().await.unwrap();
+    assert_eq!(read.map(|read| ((read.0)(), read.is_stale())), Some((1, true)));
 }
 
 #[tokio::test(start_paused = true)]

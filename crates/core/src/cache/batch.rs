@@ -286,9 +286,17 @@ where
         Box::pin(async move {
             let calls = calls(cache, keys.iter(), &options, &tags)?;
             let inner = cache.inner();
+            if !inner.enabled {
+                return Ok(Receipt::local());
+            }
+            // All of them before the first takes anything away.
+            for call in &calls {
+                call.options.validate(&inner.place(Some(&call.key)))?;
+                inner.check_tags(&call.key, &call.tags)?;
+            }
             let span = spans::set_many(&inner.telemetry, calls.len());
             let unset = write::Unset::begin(inner, &calls, AT_ONCE);
-            let writes = calls.into_iter().zip(values).filter(|_| inner.enabled).enumerate();
+            let writes = calls.into_iter().zip(values).enumerate();
             let set = together(writes.map(|(at, (call, value))| {
                 let unset = &unset;
                 async move {

@@ -22,10 +22,11 @@ pub(crate) struct Unsent<'a, C> {
 impl<'a, C> Unsent<'a, C> {
     /// The local part of a removal of each key.
     pub(crate) fn hide(inner: &'a Arc<Inner<C>>, calls: &[Call]) -> Self {
-        let mut keys = BTreeSet::new();
+        // First of all: what is in it is queued, though a value should panic as it is dropped.
+        let unsent = Self { inner, keys: Mutex::default() };
         for Call { key, hash, options, .. } in calls {
             let shares = Shares::of(inner, options);
-            if shares != Shares::Nothing && keys.insert(key.clone()) {
+            if shares != Shares::Nothing && unsent.keys.lock().insert(key.clone()) {
                 inner.recovery.attend(key, Strength::Hard);
             }
             let mut known = None;
@@ -38,7 +39,7 @@ impl<'a, C> Unsent<'a, C> {
                 hide_here(inner, *hash, Strength::Hard, known);
             }
         }
-        Self { inner, keys: Mutex::new(keys) }
+        unsent
     }
 
     /// This one is being sent, and what is answered is kept until it has been. (A key that is there twice is
@@ -67,7 +68,7 @@ impl<C> Drop for Unsent<'_, C> {
 }
 
 /// Sets of a batch that are not sent at once: what they replace is in L1 no more, and is not fresh from L2
-/// either. Each ends when its own set begins.
+/// either. Where L1 alone has it, it is stale, and lost only with its own set. Each ends when that begins.
 pub(crate) struct Unset<'a, C> {
     first: usize,
     fences: Mutex<Vec<Option<Fence<'a, C>>>>,
@@ -77,10 +78,13 @@ impl<'a, C> Unset<'a, C> {
     /// Of these calls, the `first` are begun at once.
     pub(crate) fn begin(inner: &'a Inner<C>, calls: &[Call], first: usize) -> Self {
         let fence = |call: &Call| {
-            let shared = Shares::of(inner, &call.options) != Shares::Nothing;
-            let drop_old = || inner.l1.invalidate(call.hash);
-            let version = inner.entropy.version();
-            shared.then(|| Fence::begin(inner, call.hash, Some(version), drop_old))
+            let strength = match Shares::of(inner, &call.options) {
+                Shares::Records => Strength::Hard,
+                Shares::Notices => Strength::Soft,
+                Shares::Nothing => return None,
+            };
+            let weaken = || inner.l1.weaken(call.hash, strength);
+            Some(Fence::begin(inner, call.hash, Some(inner.entropy.version()), weaken))
         };
         let fences = calls.iter().skip(first).map(fence).collect();
         Self { first, fences: Mutex::new(fences) }
