@@ -129,6 +129,19 @@ impl Recovery {
         self.going.entry(key.into()).or_default().attend(strength);
     }
 
+    /// The same for one that is sent now. Answers its [turn](Self::turn).
+    pub(crate) fn attend_in_turn(
+        &self,
+        key: &str,
+        strength: Strength,
+        quiet: bool,
+    ) -> Option<Turn> {
+        self.under_way.fetch_add(1, Ordering::AcqRel);
+        let mut going = self.going.entry(key.into()).or_default();
+        going.attend(strength);
+        going.is_unattended().then(|| going.turn(strength, quiet, false))
+    }
+
     /// It has ended: L2 has it, or it waits.
     pub(crate) fn leave(&self, key: &str, strength: Strength) {
         self.going.remove_if_mut(key, |_, going| going.leave(strength));

@@ -43,9 +43,14 @@ pub(crate) struct Attended<'a, C> {
 }
 
 impl<'a, C> Attended<'a, C> {
-    pub(super) fn begin(inner: &'a Inner<C>, key: &'a str, strength: Strength) -> Self {
-        inner.recovery.attend(key, strength);
-        Self::begun(inner, key, strength)
+    pub(super) fn begin(
+        inner: &'a Inner<C>,
+        key: &'a str,
+        strength: Strength,
+        options: &EntryOptions,
+    ) -> (Self, Option<Turn>) {
+        let turn = inner.recovery.attend_in_turn(key, strength, options.skip_backplane);
+        (Self::begun(inner, key, strength), turn)
     }
 
     /// It has begun before.

@@ -203,8 +203,7 @@ async fn invalidate<C: Send + Sync + 'static>(
     }
     if shares != Shares::Nothing && !goes_on(inner, options) {
         // Before the fence: who reads L2 because L1 has nothing must find it.
-        let _attended = Attended::begin(inner, key, strength);
-        let turn = inner.recovery.turn(key, strength, options.skip_backplane);
+        let (_attended, turn) = Attended::begin(inner, key, strength, options);
         return invalidate_everywhere(inner, key, strength, options, turn).await;
     }
     let going = (shares != Shares::Nothing).then(|| Going::new(inner, key, strength, options));
