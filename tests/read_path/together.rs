@@ -174,3 +174,21 @@ async fn a_plain_read_gives_a_slow_l2_one_limit_in_all() {
         assert_eq!(began.elapsed(), ms(1000), "{what}");
     }
 }
+
+/// A server refuses to look at many keys together: what is asked for one by one is not asked all at once, nor when the
+/// limit is over.
+#[tokio::test(start_paused = true)]
+async fn keys_that_are_asked_for_one_by_one_do_not_flood_l2() {
+    let keys: Vec<_> = (0..200).map(|at| format!("plain {at}")).collect();
+    let names: Vec<_> = keys.iter().map(String::as_str).collect();
+    let node = node(&names, true).await;
+    node.l2.forget();
+    node.l2.next(L2Op::Heads, Fate::Fail(L2ErrorKind::Foreign));
+    node.l2.always(L2Op::Heads, Fate::Hang);
+    let began = Instant::now();
+    let limits = long().l2_hard_timeout(ms(300)).l2_soft_timeout(ms(300));
+    drop(node.cache.get_many::<i32>(&keys).options(limits).await);
+    assert_eq!(began.elapsed(), ms(300));
+    let singly = node.l2.count(L2Op::Heads) - 1;
+    assert!((1..=64).contains(&singly), "{singly} at once");
+}

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, join_all};
+use futures_util::stream::{self, StreamExt};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
@@ -226,11 +227,17 @@ impl Access {
         if let (Err(error), true) = (&all, keys.len() > 1)
             && matches!(error.kind(), L2ErrorKind::Foreign | L2ErrorKind::Other)
         {
-            let left = limit.saturating_sub(came.elapsed());
-            let head = |key| self.store.read_heads(std::slice::from_ref(key));
-            let each = keys.iter().map(|key| self.bounded(key, left, head(key)));
-            let each = join_all(each).await.into_iter();
-            return each.map(|head| Ok(head?.first().copied().flatten())).collect();
+            let head = async |key| {
+                let left = limit.saturating_sub(came.elapsed());
+                if left.is_zero() {
+                    return Err(timed_out(limit));
+                }
+                let call = self.store.read_heads(std::slice::from_ref(key));
+                Ok(self.bounded(key, left, call).await?.first().copied().flatten())
+            };
+            let each: Vec<_> = keys.iter().map(head).collect();
+            // So many at the same time.
+            return stream::iter(each).buffered(64).collect().await;
         }
         if let Ok(heads) = &mut all {
             // What was not answered is not known.
