@@ -43,9 +43,13 @@ impl Shared {
 
     /// A node that trusts what it holds for an hour, unless it hears of something.
     pub(super) fn node(&self, l2_timeout: Duration) -> (Cache, L2Handle) {
+        self.polling(Duration::from_millis(50), l2_timeout)
+    }
+
+    pub(super) fn polling(&self, poll: Duration, l2_timeout: Duration) -> (Cache, L2Handle) {
         let (store, l2) = chaos::l2(Arc::new(self.store.clone()));
         let hour = Duration::from_secs(3600);
-        let settings = Settings::default().poll(Duration::from_millis(50)).coherence_lease(hour);
+        let settings = Settings::default().poll(poll).coherence_lease(hour);
         let options = EntryOptions::new(hour).l2_hard_timeout(l2_timeout);
         let builder = Cache::builder("shop").settings(settings).default_options(options);
         (builder.l2(store).backplane(self.bus.clone()).build().expect("sound settings"), l2)

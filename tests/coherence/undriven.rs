@@ -173,12 +173,32 @@ fn ready_ends_though_its_runtime_is_left_meanwhile() {
     second.block_on(within(ready)).unwrap().unwrap();
 }
 
+/// To find out that nobody drives it takes longer than L2 may take, which does not count.
+fn takes_long_to_find_out(shared: &Shared) -> Cache {
+    shared.polling(Duration::from_secs(1), Duration::from_secs(1)).0
+}
+
 #[test]
 fn contains_from_elsewhere_asks_l2() {
     let (shared, first, second) = (Shared::new(), current_thread(), multi_thread());
     let _ = second.block_on(token(&shared));
-    let (cache, _) = first.block_on(async { not_ready(&shared) });
+    let cache = first.block_on(async { takes_long_to_find_out(&shared) });
     assert!(second.block_on(within(cache.contains("there"))).unwrap());
+}
+
+#[test]
+fn reads_from_elsewhere_ask_l2() {
+    for many in [false, true] {
+        let (shared, first, second) = (Shared::new(), current_thread(), multi_thread());
+        let _ = second.block_on(token(&shared));
+        let cache = first.block_on(async { takes_long_to_find_out(&shared) });
+        let found = if many {
+            second.block_on(within(cache.get_many::<i32>(["there"]))).unwrap().remove(0)
+        } else {
+            second.block_on(within(cache.get::<i32>("there").require_l2(true))).unwrap()
+        };
+        assert_eq!(found.as_deref(), Some(&1), "many: {many}");
+    }
 }
 
 #[test]

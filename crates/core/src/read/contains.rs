@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::Call;
 use super::probe::{Asked, REREADS, synced};
 use super::verify::{Checked, is_caught_up, look_at};
@@ -30,10 +32,13 @@ pub(crate) async fn contains<C: Send + Sync + 'static>(
         return Ok(true);
     }
     attend(inner).await;
+    // How long L2 still has, whatever it is asked.
+    let (limit, asked) = (call.options.l2_hard_timeout, Instant::now());
+    let left = || limit.saturating_sub(asked.elapsed());
     match judged() {
         Some((Verdict::Fresh, _)) if !strict => return Ok(true),
         Some((Verdict::Fresh | Verdict::Unverified, held)) => {
-            match look_at(inner, held, left(&call), strict).await {
+            match look_at(inner, held, left(), strict).await {
                 Checked::Same => return Ok(true),
                 Checked::Failed => return Ok(false),
                 Checked::Other => {}
@@ -43,7 +48,7 @@ pub(crate) async fn contains<C: Send + Sync + 'static>(
         _ => {}
     }
     for _ in 0..=REREADS {
-        match in_l2(inner, &call).await {
+        match in_l2(inner, &call, left).await {
             // Doubted on its way: L2 knows better now.
             Some(Verdict::Unverified) => {}
             verdict => return Ok(verdict == Some(Verdict::Fresh)),
@@ -53,10 +58,14 @@ pub(crate) async fn contains<C: Send + Sync + 'static>(
 }
 
 /// What the node thinks of the record; `None` if there is none that can be read.
-async fn in_l2<C: Send + Sync>(inner: &Inner<C>, call: &Call) -> Option<Verdict> {
+async fn in_l2<C: Send + Sync>(
+    inner: &Inner<C>,
+    call: &Call,
+    left: impl Fn() -> Duration + Send + Sync,
+) -> Option<Verdict> {
     let l2 = inner.records().filter(|l2| inner.enabled && !l2.is_open(&call.key))?;
-    let is_synced = synced(inner, left(call)).await;
-    let limit = left(call);
+    let is_synced = synced(inner, left()).await;
+    let limit = left();
     if !is_synced || limit.is_zero() {
         return None;
     }
@@ -64,7 +73,7 @@ async fn in_l2<C: Send + Sync>(inner: &Inner<C>, call: &Call) -> Option<Verdict>
     let read = l2.on(&call.key, limit, |store, key| store.read(key, None));
     let (read, mark) = beside(inner, l2, call.options.strict, limit, read).await;
     let found = read.ok()?.found?;
-    if !is_caught_up(inner, mark, left(call)).await {
+    if !is_caught_up(inner, mark, left()).await {
         return None;
     }
     let envelope = Envelope::decode(&found.bytes).filter(|e| e.key == &*call.key)?;
@@ -73,9 +82,4 @@ async fn in_l2<C: Send + Sync>(inner: &Inner<C>, call: &Call) -> Option<Verdict>
     }
     let meta = super::decode::meta(inner, &envelope, found.ttl_ms, asked.stamp, &call.options);
     Some(asked.judge(inner, &call.key, &meta))
-}
-
-/// How long L2 still has, whatever it is asked.
-fn left(call: &Call) -> Duration {
-    call.options.l2_hard_timeout.saturating_sub(call.came.elapsed())
 }

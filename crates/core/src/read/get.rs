@@ -32,11 +32,11 @@ pub(crate) async fn get<T: Value, C: Codec<T>>(
 ) -> Result<Option<Cached<T>>, Error> {
     attend(inner).await;
     sweep::ensure(inner);
-    get_since(inner, call, call.came).await
+    get_since(inner, call, Instant::now()).await
 }
 
-/// The same, if L2 has been asked since then.
-async fn get_since<T: Value, C: Codec<T>>(
+/// The same, if L2 has been asked since then: its limit counts from there.
+pub(super) async fn get_since<T: Value, C: Codec<T>>(
     inner: &Arc<Inner<C>>,
     call: &Call,
     asked: Instant,
@@ -73,9 +73,9 @@ pub(crate) async fn get_many<T: Value, C: Codec<T>>(
     inner: &Arc<Inner<C>>,
     calls: &[Call],
 ) -> Result<Vec<Option<Cached<T>>>, Error> {
-    let came = Instant::now();
     attend(inner).await;
     sweep::ensure(inner);
+    let came = Instant::now();
     let mut answers: Vec<Option<Cached<T>>> = Vec::with_capacity(calls.len());
     let mut asking = Vec::new();
     for (at, call) in calls.iter().enumerate() {
@@ -169,9 +169,10 @@ async fn get_page<T: Value, C: Codec<T>>(
     if let Some(l2) =
         inner.records().filter(|l2| asking.iter().any(|(at, _)| !l2.is_open(&calls[*at].key)))
         && synced(inner, left).await
+        && let left = shared(calls, &asking).0
+        && !left.is_zero()
     {
         let asks = asking.iter().map(|(at, _)| (&*calls[*at].key, None));
-        let left = shared(calls, &asking).0;
         let read = l2.read_many(asks, left);
         let (read, mark) = beside(inner, l2, strict, left, read).await;
         let answered = read.iter().any(Result::is_ok);
