@@ -345,3 +345,26 @@ async fn a_leader_that_requires_l2_asks_it_for_as_long_as_it_says() {
         }
     }
 }
+
+/// What a load waits for before it reads does not count for a joiner. In real time: between two lines some passes,
+/// which a clock that stands still does not show. A busy machine has a second to spare.
+#[tokio::test(start_paused = true)]
+async fn a_joiner_gives_the_reading_as_long_as_it_says() {
+    let world = World::new().await;
+    let _ = world.node().await.cache.set("key", 5).options(plain()).await.unwrap();
+    tokio::time::resume();
+    let patient = plain().l2_soft_timeout(ms(4000)).l2_hard_timeout(ms(4000));
+    let node = world.cold(
+        |builder| builder.default_options(patient.clone()),
+        |l2, _| {
+            l2.next(L2Op::Sync, Fate::Delay(ms(2400)));
+            l2.always(L2Op::Read, Fate::Delay(ms(2600)));
+        },
+    );
+    let loads = Loads::new();
+    let call = |value| load(&node.cache, "key", &[], patient.clone(), loads.value(value));
+    let (leader, joiner) = (call(8), call(9));
+    assert_eq!(*leader.await.unwrap().unwrap(), 5);
+    assert_eq!(*joiner.await.unwrap().unwrap(), 5);
+    assert_eq!(loads.count(), 0);
+}

@@ -60,18 +60,17 @@ impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
         &self,
         l2: &Access,
         id: Version,
-        (mut sent, mut left): (Option<Sent>, Duration),
+        (mut sent, left): (Option<Sent>, Duration),
         patient: bool,
     ) -> Option<Probe<T>> {
         let leasing = self.first_ask(id).is_some();
         let ttl_ms = crate::clock::millis(self.inner.settings.lease);
         let mut ask = LeaseAsk { id, ttl_ms, replace: None, hidden: self.hidden() };
         let patience = self.call.came + self.call.lease_wait().min(LONGEST_WAIT);
-        let (mut pause, mut hidden) = (Duration::from_millis(40), 0);
+        let (mut pause, mut hidden, mut rest) = (Duration::from_millis(40), 0, Some(left));
         loop {
             let asked = leasing.then_some(ask);
-            let seen = self.read(l2, asked, sent.take(), left).await?;
-            left = self.limit;
+            let seen = self.read(l2, asked, sent.take(), rest.take()).await?;
             let Seen { judged, version, fit, lease, mark } = seen;
             let known = match self.found(l2, id, judged, version, lease).await {
                 Ok(known) => known,
@@ -189,15 +188,15 @@ impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
         l2: &Access,
         ask: Option<LeaseAsk>,
         mut sent: Option<Sent>,
-        mut left: Duration,
+        mut rest: Option<Duration>,
     ) -> Option<Seen<T>> {
         let inner = self.inner;
         for attempt in 0.. {
             let (asked, read, mark) = match sent.take() {
                 Some(sent) => sent,
-                None => self.read_once(l2, ask, left).await?,
+                None => self.read_once(l2, ask, rest).await?,
             };
-            left = self.limit;
+            rest = None;
             if self.call.options.strict && !is_caught_up(inner, mark, self.limit).await {
                 return None;
             }
@@ -210,16 +209,19 @@ impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
         None
     }
 
-    async fn read_once(&self, l2: &Access, ask: Option<LeaseAsk>, left: Duration) -> Option<Sent> {
+    /// `rest` is what is left of a limit that counts already; without, L2 is asked anew.
+    async fn read_once(
+        &self,
+        l2: &Access,
+        ask: Option<LeaseAsk>,
+        rest: Option<Duration>,
+    ) -> Option<Sent> {
+        let left = rest.unwrap_or_else(|| self.asks_anew());
         if left.is_zero() {
             return None;
         }
         let (inner, key) = (self.inner, &self.call.key);
         let asked = Asked::now(inner, key);
-        if left == self.limit {
-            // Else it has been asked along with others, and has had the rest already.
-            self.flight.asks_l2(left);
-        }
         let read = l2.on(key, left, |store, key| store.read(key, ask));
         let (read, mark) = beside(inner, l2, self.asks_ledger(l2), left, read).await;
         match read {

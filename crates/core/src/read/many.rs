@@ -192,7 +192,7 @@ impl<T: Value, C: Codec<T>> Asking<'_, T, C> {
     async fn ask(self, first: First, held: UnboundedSender<Self>) -> Option<Load<T, C>> {
         let First { id, sent, began } = first;
         let left = self.prober.limit().saturating_sub(began.elapsed());
-        let asking = self.prober.ask(Some(id), sent, left, false);
+        let asking = self.prober.ask(Some(id), sent, Some(left), false);
         match self.prober.until_given_up(asking).await {
             Probe::Held => {
                 // Nobody listens if the batch is over; the key then ends as an abandoned load does.
@@ -205,7 +205,7 @@ impl<T: Value, C: Codec<T>> Asking<'_, T, C> {
 
     /// Waits for the load of another node.
     async fn wait(self) -> Option<Load<T, C>> {
-        let asking = self.prober.ask(None, None, self.prober.limit(), true);
+        let asking = self.prober.ask(None, None, None, true);
         let probe = self.prober.until_given_up(asking).await;
         self.settle(probe)
     }
@@ -333,7 +333,9 @@ async fn read_all<T: Value, C: Codec<T>>(
         let asks = asks.map(|(key, id)| (key.prober.key(), key.prober.first_ask(*id)));
         let (limit, began) = (page[0].prober.limit(), Instant::now());
         // All wait for it, whatever page they are on.
-        asking.iter().for_each(|key| key.prober.asks(limit));
+        for key in asking {
+            key.prober.asks_anew();
+        }
         let (reads, mark) = match &inner.l2 {
             Some(l2) => {
                 let asks_ledger = page.iter().any(|key| key.prober.asks_ledger(l2));

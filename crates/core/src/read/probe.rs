@@ -136,10 +136,10 @@ async fn ask<T: Value, C: Codec<T>>(inner: &Inner<C>, call: &Call, flight: &Flig
                 let checked = look_at(inner, held, prober.limit, call.options.strict).await;
                 match prober.confirmed(checked) {
                     Some(probe) => probe,
-                    None => prober.ask(None, None, prober.limit, true).await,
+                    None => prober.ask(None, None, None, true).await,
                 }
             }
-            None => prober.ask(None, None, prober.limit, true).await,
+            None => prober.ask(None, None, None, true).await,
         },
     }
 }
@@ -268,16 +268,16 @@ impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
     }
 
     /// Reads until there is a value, a lease, or a reason to do without. `asked` is the id of the lease that
-    /// a first READ has asked for, `sent` what was answered, `left` how long it still has if it was not;
-    /// without patience, nobody else's load is waited for.
+    /// a first READ has asked for, `sent` what was answered, `rest` what that READ has left of the limit. All are
+    /// `None` if L2 has not been asked along with others. Without patience, nobody else's load is waited for.
     pub(super) async fn ask(
         &self,
         asked: Option<Version>,
         sent: Option<Sent>,
-        left: Duration,
+        rest: Option<Duration>,
         patient: bool,
     ) -> Probe<T> {
-        let came = Instant::now();
+        let (left, came) = (rest.unwrap_or_else(|| self.asks_anew()), Instant::now());
         if sent.is_none()
             && !self.ignore
             && let Some((entry, _)) =
@@ -315,9 +315,11 @@ impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
         given_up(self.inner, self.call)
     }
 
-    /// L2 is asked for it, along with others.
-    pub(super) fn asks(&self, limit: Duration) {
-        self.flight.asks_l2(limit);
+    /// L2 is asked for it, alone or along with others, and has this long. The patience of who waits counts
+    /// from here.
+    pub(super) fn asks_anew(&self) -> Duration {
+        self.flight.asks_l2(self.limit);
+        self.limit
     }
 
     pub(super) fn hit(&self, entry: Arc<Entry<T>>) -> Probe<T> {
