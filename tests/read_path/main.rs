@@ -15,6 +15,7 @@ mod lookups;
 mod nested;
 mod options;
 mod patience;
+mod required;
 mod stampede;
 mod timeouts;
 mod together;

@@ -75,7 +75,7 @@ impl Waiting {
 
     /// It has waited for the factory for as long as it does, and says whether that may finish. The
     /// factory is stopped when the last caller goes, unless one of them has let it finish.
-    pub(crate) fn give_up(mut self, finish: bool) {
+    pub(crate) fn give_up(&mut self, finish: bool) {
         self.flight.callers.0.lock().timed_out = true;
         self.leave(Some(finish));
     }

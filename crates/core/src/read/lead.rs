@@ -6,12 +6,12 @@ use std::sync::atomic::Ordering;
 use tracing::{Instrument, Span};
 
 use super::caller::Answer;
-use super::get::get;
+use super::get::get_since;
 use super::load::Load;
 use super::probe::{Base, Probe, probe};
-use super::wait::for_own;
+use super::wait::{for_own, too_late};
 use super::{Call, Job};
-use crate::cache::Inner;
+use crate::cache::{Inner, attend};
 use crate::entry::{Cached, Entry, Held, Source, Value};
 use crate::error::{Error, ErrorKind};
 use crate::events::{Event, MissReason};
@@ -22,6 +22,7 @@ use crate::flight::{
 };
 use crate::l2::Codec;
 use crate::protocol::validity::Verdict;
+use crate::sweep;
 
 /// Leads a flight as far as L2 goes, or until a task does, and waits for what it brings.
 pub(super) async fn lead<T: Value, C: Codec<T>>(
@@ -34,7 +35,7 @@ pub(super) async fn lead<T: Value, C: Codec<T>>(
     let leader = leader(inner, flight, call, job)?;
     let running = inner.tasks.token(&leader.runtime);
     let drive = Drive::new(&flight.helm, leader);
-    let answer = for_own(inner, flight, call, waiting);
+    let answer = own(inner, flight, call, waiting);
     let options = &call.options;
     if options.factory_hard_timeout.is_none() && options.factory_soft_timeout.is_none() {
         drive.await;
@@ -133,28 +134,53 @@ pub(super) fn settle<T: Value, C: Codec<T>>(
     }
 }
 
-/// A caller that led requires L2, and gives it more time than another for which the load does without: it asks
-/// L2 itself. If that has nothing, what is loaded is its answer.
-pub(super) async fn ask_l2<T: Value, C: Codec<T>>(
+/// The caller that leads takes what its flight brings, unless it has to ask L2 itself. It waits all the while: the
+/// load may be its answer after all.
+pub(super) async fn own<T: Value, C: Codec<T>>(
     inner: &Arc<Inner<C>>,
     flight: &Arc<Flight>,
-    call: &Arc<Call>,
+    call: &Call,
+    mut waiting: Waiting,
 ) -> Answer<T> {
-    let waiting = Waiting::leading(flight, &call.options);
+    match for_own(inner, flight, call, &mut waiting).await {
+        Answer::AskL2 => ask_l2(inner, flight, call, waiting).await,
+        answer => answer,
+    }
+}
+
+/// A caller that led requires L2, and gives it more time than another for which the load does without: it asks
+/// L2 itself. If that has nothing, what is loaded is its answer.
+async fn ask_l2<T: Value, C: Codec<T>>(
+    inner: &Arc<Inner<C>>,
+    flight: &Arc<Flight>,
+    call: &Call,
+    mut waiting: Waiting,
+) -> Answer<T> {
+    attend(inner).await;
+    sweep::ensure(inner);
     let mut asking = Call::clone(&call.past_l1());
     let limits = &mut asking.options;
     (limits.allow_stale, limits.skip_l2_read) = (false, false);
     if let Some(hard) = limits.factory_hard_timeout {
         limits.l2_hard_timeout = limits.l2_hard_timeout.min(hard);
     }
-    match get(inner, &asking).await {
+    match get_since(inner, &asking, call.came).await {
         Ok(Some(read)) if !call.options.skip_l2_read => return Answer::Take(Ok(read)),
-        Err(error) if error.kind() != ErrorKind::TypeMismatch => return Answer::Take(Err(error)),
+        Err(error) if error.kind() != ErrorKind::TypeMismatch => {
+            let answer = too_late(inner, call);
+            if matches!(answer, Answer::Take(_)) {
+                // Its own time was over before that of L2.
+                waiting.give_up(call.options.background_completion);
+                return answer;
+            }
+            return Answer::Take(Err(error));
+        }
         _ => {}
     }
-    let mut content = Call::clone(call);
+    // L2 has nothing of use: what L1 has must not stand in for that.
+    let mut content = Call::clone(&call.past_l1());
     content.options.require_l2 = false;
-    for_own(inner, flight, &content, waiting).await
+    for_own(inner, flight, &content, &mut waiting).await
 }
 
 /// A flight that cannot be flown.

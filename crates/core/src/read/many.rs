@@ -14,12 +14,12 @@ use tracing::Instrument;
 
 use super::caller::{Answer, Arrived};
 use super::fetch::LONGEST_PAUSE;
-use super::lead::{Landing, ask_l2, settle};
+use super::lead::{Landing, own, settle};
 use super::load::Load;
 use super::patience::Patience;
 use super::probe::{Asked, Prepared, Probe, Prober, Sent, given_up, prepare};
 use super::verify::look;
-use super::wait::{for_end, for_other, for_own, too_late};
+use super::wait::{for_end, for_other, too_late};
 use super::{Call, lookup};
 use crate::cache::{Inner, attend};
 use crate::coherence::{Mark, beside};
@@ -130,10 +130,7 @@ async fn round<'a, T: Value, C: Codec<T>>(
         let answer = match seat {
             Seat::Lead(flight) => {
                 let waiting = waiting.unwrap_or_else(|| Waiting::leading(&flight, &call.options));
-                match for_own(inner, &flight, &call, waiting).await {
-                    Answer::AskL2 => ask_l2(inner, &flight, &call).await,
-                    answer => answer,
-                }
+                own(inner, &flight, &call, waiting).await
             }
             Seat::Join(flight) => for_other(inner, &flight, &call, arrived).await,
             Seat::Wait(flight) => for_end(inner, &flight, &call).await,

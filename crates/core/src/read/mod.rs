@@ -187,10 +187,7 @@ async fn answer<T: Value, C: Codec<T>>(
                     lead::abandon(inner, &flight, inner.error(ErrorKind::Closed, &call.key, ""));
                     return Err(inner.error(ErrorKind::Closed, &call.key, "its factory was used"));
                 };
-                match lead::lead(inner, &flight, &call, job).await? {
-                    Answer::AskL2 => lead::ask_l2(inner, &flight, &call).await,
-                    answer => answer,
-                }
+                lead::lead(inner, &flight, &call, job).await?
             }
             Seat::Join(flight) => wait::for_other(inner, &flight, &call, arrived).await,
             Seat::Wait(flight) => {

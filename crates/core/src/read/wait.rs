@@ -38,7 +38,7 @@ pub(crate) async fn for_own<T: Value, C: Send + Sync + 'static>(
     inner: &Arc<Inner<C>>,
     flight: &Arc<Flight>,
     call: &Call,
-    waiting: Waiting,
+    waiting: &mut Waiting,
 ) -> Answer<T> {
     let caller = Caller { inner, flight, call, joined: None, since: Instant::now() };
     attended(inner, wait(&caller, waiting)).await
@@ -54,7 +54,7 @@ pub(crate) async fn for_other<T: Value, C: Send + Sync + 'static>(
     inner.counters.joined.add();
     let since = Instant::now();
     let caller = Caller { inner, flight, call, joined: Some(arrived), since };
-    let answer = attended(inner, wait(&caller, Waiting::joined(flight))).await;
+    let answer = attended(inner, wait(&caller, &mut Waiting::joined(flight))).await;
     if matches!(answer, Answer::Again) {
         inner.counters.join_refused.add();
     }
@@ -131,7 +131,7 @@ pub(crate) fn too_late<T: Value, C>(inner: &Inner<C>, call: &Call) -> Answer<T> 
     }
 }
 
-async fn wait<T: Value, C: Sync>(caller: &Caller<'_, C>, waiting: Waiting) -> Answer<T> {
+async fn wait<T: Value, C: Sync>(caller: &Caller<'_, C>, waiting: &mut Waiting) -> Answer<T> {
     let Caller { inner, flight, call, .. } = *caller;
     let mut progress = flight.progress.reader();
     let mut hurried = false;
