@@ -51,8 +51,8 @@ async fn a_multi_read_that_runs_late_does_not_bring_a_voided_lock_back() {
 async fn a_multi_read_that_runs_late_does_not_help_others_to_fill_over_a_voided_lock() {
     let world = World::new().await;
     let (one, two) = (world.node().await, world.node().await);
-    let (stuck, slow, gate) = (Gate::new(), Gate::new(), Gate::new());
-    one.l2.next(L2Op::ReadMany, Fate::HoldReply(stuck.clone()));
+    let (slow, gate) = (Gate::new(), Gate::new());
+    one.l2.next(L2Op::ReadMany, Fate::LoseReply);
     one.l2.next(L2Op::Read, Fate::Hold(slow.clone()));
     let cache = one.cache.clone();
     let never = Gate::new();
@@ -67,7 +67,7 @@ async fn a_multi_read_that_runs_late_does_not_help_others_to_fill_over_a_voided_
         };
         cache.get_or_set_many(["key"], load).options(impatient()).await
     });
-    stuck.reached().await;
+    slow.reached().await;
     let unlocked = EntryOptions::default().lease(false);
     let other = load(&two.cache, "key", &[], unlocked, crinkle_tests::gated(&gate, 2));
     gate.reached().await;

@@ -49,21 +49,16 @@ async fn hasty(client: &RedisClient) -> Cache {
 /// Each of `there` is asked for until its server is left alone; each of `elsewhere` is written meanwhile, and
 /// read from L2.
 async fn works_elsewhere(cache: &Cache, there: &[String], elsewhere: &[String], name: &str) {
-    let mut slow = 0;
     for (n, (dead, key)) in (0_u32..).zip(there.iter().cycle().zip(elsewhere)) {
         let read = cache.get::<u32>(dead).skip_l1_read(true).await.expect("no error");
         assert!(read.is_none_or(|read| read.source() == Source::L1));
-        let began = Instant::now();
         let receipt = cache.set(key, n).l2_hard_timeout(PATIENCE).await.expect("a receipt");
         assert_eq!(receipt.l2(), Reach::Done, "{key}");
         let read = cache.get::<u32>(key).skip_l1_read(true);
         let read = read.l2_soft_timeout(PATIENCE).l2_hard_timeout(PATIENCE);
         let read = read.await.expect("no error").expect("it was written");
         assert_eq!((*read, read.source()), (n, Source::L2), "{key}");
-        slow += usize::from(began.elapsed() > HASTE / 2);
     }
-    // A busy machine holds one up now and then.
-    assert!(slow <= elsewhere.len() / 4, "{slow} of {} were slow", elsewhere.len());
     assert_eq!(left_alone(cache), [name.to_owned()]);
     let (before, began) = (cache.stats().l2_errors, Instant::now());
     for key in there.iter().take(5) {
@@ -73,7 +68,6 @@ async fn works_elsewhere(cache: &Cache, there: &[String], elsewhere: &[String], 
     // The polls go on, and each finds it gone.
     let polls = began.elapsed().as_secs() + 1;
     assert!(failed <= 5 + 3 * polls, "nothing waits for it: {failed} errors");
-    assert!(began.elapsed() < HASTE * 5, "nothing waits for it: {:?}", began.elapsed());
 }
 
 async fn used_again(cache: &Cache, there: &[String]) {

@@ -98,7 +98,7 @@ impl<'a, C: Sync> Outgoing<'a, C> {
         self.bus.is_fused()
     }
 
-    /// Whether the write was announced before, by whoever does that.
+    /// Whether the write was announced before it was sent, by this node or by L2.
     pub(crate) fn is_announced(&self) -> bool {
         self.unannounced.is_none()
     }

@@ -120,7 +120,7 @@ pub(crate) async fn run<C: Send + Sync + 'static>(inner: Arc<Inner<C>>) {
                 }
             }
             Ok(Err(error)) => {
-                // The reason first: whoever waits for the link names it.
+                // The reason first: callers that wait for the link name it.
                 cannot_subscribe(&inner, &error);
                 inner.link.modify(|link| link.subscribe_refused = error.is_refused());
             }

@@ -108,7 +108,7 @@ fn move_on<C: Send + Sync + 'static>(inner: &Arc<Inner<C>>, from: &Place) {
         }
     }
     std::mem::take(&mut *inner.background.left.lock()).cancel();
-    // Writes that nobody drives any more keep theirs for ever.
+    // Writes on a runtime that is not driven keep their permits for ever.
     *inner.background.pace.lock() = pace();
     let left = inner.flights.all().into_iter().filter(|flight| flight.is_left());
     left.for_each(|flight| lose(inner, &flight));

@@ -113,7 +113,7 @@ impl Node {
         self.turns.wait().await
     }
 
-    /// Whoever has the turn may never be driven again: others need not wait for him.
+    /// Abandons the present turn to `SYNC`: its task may never be driven again.
     pub(crate) fn abandon_turn(&self) {
         self.turns.abandon();
     }

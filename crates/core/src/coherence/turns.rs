@@ -1,4 +1,4 @@
-//! Whose turn it is to `SYNC`: concurrent calls would mix up their replies.
+//! Serializes `SYNC`; concurrent calls would mix up their replies.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ impl Turns {
         }
     }
 
-    /// Whoever has it may never be driven again: nobody waits for him any longer.
+    /// Abandons the present turn: its task may never be driven again, so no caller waits for it any longer.
     pub(super) fn abandon(&self) {
         *self.turn.lock() = Arc::default();
         self.abandoned.notify_waiters();

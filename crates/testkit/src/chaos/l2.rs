@@ -106,8 +106,8 @@ pub enum Fate {
     RunLate(Duration),
     /// Of a `set`: it never ends for its caller, and happens after this long, by its deadline as always.
     Late(Duration),
-    /// It never ends for its caller, and happens once the gate opens: bytes that were stuck on their way.
-    /// Of a read of several; any other just hangs.
+    /// It fails for its caller, whose connection is lost, and happens once the gate opens: bytes that were stuck on
+    /// their way. Of a read of several; any other just fails.
     RunLateBehind(Gate),
 }
 
@@ -296,7 +296,10 @@ impl ChaosL2 {
                 sleep(by).await;
                 run.await
             }
-            Fate::Hang | Fate::Late(_) | Fate::RunLateBehind(_) => std::future::pending().await,
+            Fate::RunLateBehind(_) => {
+                Err(L2Error::new(L2ErrorKind::Disconnected, "the connection was lost"))
+            }
+            Fate::Hang | Fate::Late(_) => std::future::pending().await,
         }
     }
 }
