@@ -249,6 +249,8 @@ pub(crate) struct Log {
     pub(crate) applied: Vec<Applied>,
     pub(crate) heard: Vec<Heard>,
     pub(crate) synced: Vec<Synced>,
+    /// When the ledger took a barrier, a mark of announcements that are owed included.
+    pub(crate) advanced: Vec<At>,
     pub(crate) subscribed: Vec<(usize, At)>,
     pub(crate) faults: Vec<Fault>,
     pub(crate) lives: Vec<Life>,

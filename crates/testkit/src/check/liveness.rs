@@ -122,6 +122,16 @@ impl Judge<'_> {
     }
 }
 
+/// Whether the last `SYNC` of a node said what the ledger did, if it was asked since `due_ms`. What the ledger took
+/// after the one before is what a `SYNC` is for.
+pub(crate) fn is_level(log: &Log, node: usize, due_ms: u64) -> Option<bool> {
+    let mut asked = log.synced.iter().rev().filter(|synced| synced.node == node);
+    let last = asked.next().filter(|last| last.at.ms >= due_ms)?;
+    let before = asked.next().map_or(0, |before| before.applied.order);
+    let is_new = log.advanced.iter().any(|at| at.order > before && at.order < last.applied.order);
+    Some(last.is_equal || is_new)
+}
+
 /// Whether a load was answered with what it could not keep. A record that ends between `READ` and `PUT` refuses the
 /// fill, and the echo of that fill may overtake the load after it.
 pub(crate) fn is_overtaken(log: &Log, load: usize) -> bool {

@@ -22,7 +22,7 @@ use crate::history::{Answer, Applied, At, Call, Deed, Log, Outcome, Pace, Scope,
 pub(crate) use excuse::Excuse;
 use excuse::Excuses;
 
-pub(crate) use liveness::{is_in_doubt, is_overtaken};
+pub(crate) use liveness::{is_in_doubt, is_level, is_overtaken};
 pub(crate) use staleness::staleness;
 
 /// What the judge has to know about the cluster, in milliseconds.

@@ -9,7 +9,7 @@ use super::actors::{Wish, grant};
 use super::plan::Plan;
 use super::source::{Ends, Run};
 use super::world::{Node, World};
-use crate::check::{is_in_doubt, is_overtaken};
+use crate::check::{is_in_doubt, is_level, is_overtaken};
 use crate::history::Outcome;
 
 /// How long a call may take at most, whatever happens.
@@ -59,12 +59,9 @@ async fn call(world: &Arc<World>, node: &Arc<Node>, wish: Wish) -> usize {
 fn equal_ledgers(world: &World) {
     let due = world.ms().saturating_sub(2 * world.plan.poll_ms + 1000);
     for node in world.living() {
-        let log = world.log.lock();
-        let last = log.synced.iter().rev().find(|synced| synced.node == node.id);
-        let last = last.filter(|last| last.at.ms >= due).map(|last| last.is_equal);
-        drop(log);
         let id = node.id;
-        match last {
+        let level = is_level(&world.log.lock(), id, due);
+        match level {
             Some(true) => {}
             Some(false) => violated(world, "L1", format!("node {id} has another ledger than L2")),
             None => violated(world, "L1", format!("node {id} does not poll")),

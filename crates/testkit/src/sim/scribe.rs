@@ -96,6 +96,8 @@ impl Scribe {
         announce: Option<&AnnounceRemoval>,
         advanced: Advanced,
     ) {
+        let at = self.world.at();
+        self.world.log.lock().advanced.push(at);
         if let [Target::Tag(tag)] = ask.removal.targets[..]
             && tag.is_reserved()
         {

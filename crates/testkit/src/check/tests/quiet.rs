@@ -1,7 +1,7 @@
 //! What must not be while all is well: waiting for nothing (L9), and doubt (L8).
 
 use super::{Story, terms};
-use crate::check::{Excuse, Terms, is_in_doubt, is_overtaken};
+use crate::check::{Excuse, Terms, is_in_doubt, is_level, is_overtaken};
 use crate::history::{Deed, Life, Pace, Said, Synced, What};
 
 fn quiet() -> Terms {
@@ -127,4 +127,24 @@ fn a_load_that_could_not_keep_its_value_is_overtaken() {
     let (mut story, [first, _]) = two_loads();
     story.0.calls[first].answers[0].stale = true;
     assert!(is_overtaken(&story.0, first));
+}
+
+/// Two `SYNC`s of node 0, the last of which found the ledger further than the node knew.
+#[test]
+fn a_node_whose_last_look_finds_what_an_earlier_one_should_have_is_behind() {
+    let mut story = Story::new();
+    let sync = |story: &mut Story, ms, is_equal| {
+        let (applied, at) = (story.0.at(ms), story.0.at(ms + 1));
+        story.0.synced.push(Synced { node: 0, applied, at, is_equal });
+    };
+    let removed = story.0.at(100);
+    story.0.advanced.push(removed);
+    sync(&mut story, 200, true);
+    sync(&mut story, 500, false);
+    assert_eq!(is_level(&story.0, 0, 400), Some(false), "the first should have brought it");
+    assert_eq!(is_level(&story.0, 0, 600), None, "it was not asked since");
+    let removed = story.0.at(600);
+    story.0.advanced.push(removed);
+    sync(&mut story, 800, false);
+    assert_eq!(is_level(&story.0, 0, 400), Some(true), "that is what it asks for");
 }
