@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use crinkle::backplane::MemoryBackplane;
-use crinkle::l2::{CasL2, CasStore, Held, L2Error, Stored};
+use crinkle::l2::{CasEntry, CasL2, CasStore, L2Error, Stored};
 use crinkle::{Cache, Clock, SystemClock};
 use crinkle_examples::Expectations;
 use crinkle_testkit::contract;
@@ -18,7 +18,7 @@ struct Map(Mutex<Inside>);
 
 #[derive(Debug, Default)]
 struct Inside {
-    values: HashMap<String, Held<u64>>,
+    values: HashMap<String, CasEntry<u64>>,
     /// One counter for all keys: a token must not fit a key that was deleted and made anew.
     last: u64,
 }
@@ -37,7 +37,7 @@ impl CasStore for Map {
         SystemClock.now().as_nanos() / 1000
     }
 
-    async fn get(&self, key: &str) -> Result<Option<Held<u64>>, L2Error> {
+    async fn get(&self, key: &str) -> Result<Option<CasEntry<u64>>, L2Error> {
         Ok(self.lock().values.get(key).cloned())
     }
 
@@ -47,7 +47,7 @@ impl CasStore for Map {
             return Ok(false);
         }
         inside.last += 1;
-        let held = Held { bytes: value.bytes, token: inside.last };
+        let held = CasEntry { bytes: value.bytes, token: inside.last };
         inside.values.insert(key.to_owned(), held);
         Ok(true)
     }

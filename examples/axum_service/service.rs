@@ -133,7 +133,7 @@ fn key(id: u32) -> String {
 fn answer(error: crinkle::Error) -> (StatusCode, String) {
     let status = match error.kind() {
         ErrorKind::InvalidKey | ErrorKind::InvalidTag => StatusCode::BAD_REQUEST,
-        ErrorKind::FactoryTimeout | ErrorKind::LockTimeout => StatusCode::GATEWAY_TIMEOUT,
+        ErrorKind::FactoryTimeout | ErrorKind::WaitTimeout => StatusCode::GATEWAY_TIMEOUT,
         ErrorKind::Closed => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::BAD_GATEWAY,
     };

@@ -88,7 +88,7 @@ fn plant_ledger(url: &str, ahead_s: i64) {
 
 /// The number that the ledger gave to a removal.
 fn number(receipt: Result<Receipt, crinkle_core::Error>) -> u64 {
-    let barrier = receipt.unwrap().barrier().unwrap();
+    let barrier = receipt.unwrap().token().unwrap();
     u64::from_be_bytes(barrier.to_bytes()[8..].try_into().unwrap())
 }
 

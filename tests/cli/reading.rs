@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crinkle_core::l2::{Compression, L2};
 use crinkle_core::protocol::Version;
-use crinkle_core::protocol::record::LeaseAsk;
+use crinkle_core::protocol::record::LoadLockRequest;
 use crinkle_core::{Cache, Settings};
 use crinkle_l2_redis::RedisL2;
 use crinkle_testkit::redis::RedisServer;
@@ -93,7 +93,7 @@ async fn a_record_whose_ledger_is_gone_is_hidden() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn long_keys_compressed_values_and_leases_are_found() {
+async fn long_keys_compressed_values_and_load_locks_are_found() {
     let server = RedisServer::start();
     let cache = Cache::builder("shop")
         .settings(Settings::default().compression(Compression::lz4().above(1)))
@@ -107,11 +107,11 @@ async fn long_keys_compressed_values_and_leases_are_found() {
     assert_eq!((code, &json["compression"]), (0, &"lz4".into()), "{json:#}");
     assert!(json["redis_key"].as_str().unwrap().starts_with("shop:v1:h:"), "{json:#}");
     let store = RedisL2::connect(&server.url()).await.unwrap();
-    let ask = LeaseAsk { id: Version(7), ttl_ms: 60_000, replace: None, hidden: None };
+    let ask = LoadLockRequest { id: Version(7), ttl_ms: 60_000, replace: None, hidden: None };
     store.read("shop:v1:e:leased", Some(ask)).await.unwrap();
     let (code, json) = inspected(&server, "leased").await;
-    assert_eq!((code, &json["kind"]), (0, &"lease".into()));
-    assert_eq!(json["lease"], "0000000000000007");
+    assert_eq!((code, &json["kind"]), (0, &"load_lock".into()));
+    assert_eq!(json["load_lock"], "0000000000000007");
 }
 
 #[test]
@@ -192,8 +192,8 @@ async fn the_fields_of_json_stay() {
     assert_eq!(
         fields(&json),
         set(
-            "key redis_key kind lease verdict why hidden_by version expired epoch ledger_epoch stamp \
-             age_ms logical_ms physical_ms ttl_ms refresh_lease tags codec codec_name compression \
+            "key redis_key kind load_lock verdict why hidden_by version expired epoch ledger_epoch stamp \
+             age_ms logical_ms physical_ms ttl_ms refresh_lock tags codec codec_name compression \
              schema weight etag last_modified factory_us payload_bytes record_bytes"
         )
     );
@@ -203,7 +203,7 @@ async fn the_fields_of_json_stay() {
     assert_eq!(fields(&stats), set("prefix address ledger subscribers server"));
     assert_eq!(
         fields(&stats["ledger"]),
-        set("epoch frontier barriers ids folded trimmed clear life_ms bytes")
+        set("epoch frontier barriers ids folded trimmed clear ttl_ms bytes")
     );
     assert_eq!(
         fields(&stats["server"]),

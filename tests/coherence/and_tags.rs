@@ -4,7 +4,7 @@ use std::future::IntoFuture;
 use std::time::Duration;
 
 use crinkle_core::l2::L2ErrorKind;
-use crinkle_core::{Cache, EntryOptions, ErrorKind, Reach, Receipt};
+use crinkle_core::{Cache, EntryOptions, ErrorKind, Receipt, WriteStatus};
 use crinkle_testkit::chaos::{Fate, L2Op};
 use crinkle_tests::{Node, World, options, pass, until};
 use futures_util::FutureExt;
@@ -66,8 +66,8 @@ async fn world(kind: usize) -> (World, bool) {
     }
 }
 
-fn reaches(receipt: Receipt) -> (Reach, Reach, bool) {
-    (receipt.l2(), receipt.backplane(), receipt.barrier().is_some())
+fn reaches(receipt: Receipt) -> (WriteStatus, WriteStatus, bool) {
+    (receipt.l2(), receipt.backplane(), receipt.token().is_some())
 }
 
 /// What became of it: the receipts of both parts, what every node answers then and when all is well again, and
@@ -85,7 +85,7 @@ async fn outcome(
         let receipt = call.await.expect("a receipt");
         let [keys, tags] =
             [receipt.keys_part(), receipt.tags_part()].map(|part| part.expect("both"));
-        assert_eq!(receipt.barrier(), tags.barrier(), "a key has no number");
+        assert_eq!(receipt.token(), tags.token(), "a key has no number");
         [keys, tags]
     } else {
         let key = one.cache.remove("key").options(chosen.clone()).await.expect("a receipt");
@@ -154,7 +154,10 @@ async fn a_server_that_hangs_costs_one_timeout() {
         let receipt = one.cache.remove("key").and_tags(["a"]).await.unwrap();
         assert_eq!(asked.elapsed(), limit, "far: {far}");
         for part in [Some(receipt), receipt.keys_part(), receipt.tags_part()] {
-            assert_eq!(part.map(reaches).unwrap(), (Reach::Unknown, Reach::Unknown, false));
+            assert_eq!(
+                part.map(reaches).unwrap(),
+                (WriteStatus::Unknown, WriteStatus::Unknown, false)
+            );
         }
         one.l2.heal();
         until("L2 is back", || one.cache.health().recovery_backlog == 0).await;
@@ -183,7 +186,7 @@ async fn a_removal_of_a_key_and_tags_is_one_round_trip() {
         let asked = Instant::now();
         let receipt = one.cache.remove("key").and_tags(["a", "b"]).await.unwrap();
         assert_eq!(asked.elapsed(), ms(100), "far: {far}");
-        assert_eq!(receipt.l2(), Reach::Done);
+        assert_eq!(receipt.l2(), WriteStatus::Done);
         let asked = Instant::now();
         let _ = one.cache.remove("key").and_tags([] as [&str; 0]).await.unwrap();
         assert_eq!(asked.elapsed(), ms(100), "nothing but the key");
@@ -245,8 +248,8 @@ async fn without_l2_both_hold_here() {
     let cache = world.alone();
     fill(&cache).await;
     let receipt = cache.remove("key").and_tags(["a", "b"]).await.unwrap();
-    assert_eq!(receipt.l2(), Reach::Skipped);
-    assert!(receipt.is_propagated() && receipt.barrier().is_some());
+    assert_eq!(receipt.l2(), WriteStatus::Skipped);
+    assert!(receipt.is_propagated() && receipt.token().is_some());
     assert_eq!(answers(&cache).await, [None, None, None, Some(1)]);
 }
 
@@ -263,7 +266,7 @@ async fn a_bus_that_hangs_costs_many_tags_one_timeout() {
     let asked = Instant::now();
     let receipt = one.cache.remove_by_tags(many_tags()).await.unwrap();
     assert_eq!(asked.elapsed(), Duration::from_secs(1));
-    assert_eq!((receipt.l2(), receipt.backplane()), (Reach::Done, Reach::Unknown));
+    assert_eq!((receipt.l2(), receipt.backplane()), (WriteStatus::Done, WriteStatus::Unknown));
 }
 
 #[tokio::test(start_paused = true)]
@@ -271,8 +274,8 @@ async fn there_is_no_token_that_covers_a_part_of_the_tags() {
     let world = World::new().await;
     let [one, _] = two(&world, false).await;
     let whole = one.cache.remove_by_tags(&many_tags()[..200]).await.unwrap();
-    assert!(whole.barrier().is_some());
+    assert!(whole.token().is_some());
     one.l2.next(L2Op::Advance, Fate::LoseReply);
     let part = one.cache.remove_by_tags(&many_tags()[..200]).await.unwrap();
-    assert_eq!((part.l2(), part.barrier()), (Reach::Unknown, None));
+    assert_eq!((part.l2(), part.token()), (WriteStatus::Unknown, None));
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crinkle_core::{EntryOptions, Reach};
+use crinkle_core::{EntryOptions, WriteStatus};
 use crinkle_testkit::chaos::{Fate, L2Op};
 use crinkle_tests::{Node, World, go, pass, until};
 
@@ -23,7 +23,7 @@ async fn a_removal_that_is_awaited_is_sent_once_whatever_the_polls_do() {
     let tags: Vec<_> = (0..600).map(|n| format!("tag{n}")).collect();
     let polls = node.cache.stats().syncs;
     let receipt = node.cache.remove_by_tags(&tags).await.unwrap();
-    assert_eq!(receipt.l2(), Reach::Done);
+    assert_eq!(receipt.l2(), WriteStatus::Done);
     assert!(node.cache.stats().syncs > polls + 2);
     let sent = node.l2.count(L2Op::Advance);
     pass(Duration::from_secs(10)).await;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crinkle_core::{Cache, EntryOptions, Reach, Source, ok};
+use crinkle_core::{Cache, EntryOptions, Source, WriteStatus, ok};
 use crinkle_testkit::chaos::{Fate, L2Handle, L2Op};
 use crinkle_tests::{Node, World, go, pass, until};
 
@@ -47,7 +47,7 @@ async fn a_server_that_does_not_answer_is_left_alone_and_the_others_are_not() {
             let read = node.cache.get::<u32>(&format!("on-b:{n}")).await.unwrap();
             assert!(read.is_none());
             let key = format!("on-a:{n}");
-            assert_eq!(node.cache.set(&key, n).await.unwrap().l2(), Reach::Done);
+            assert_eq!(node.cache.set(&key, n).await.unwrap().l2(), WriteStatus::Done);
             assert_eq!(node.cache.get::<u32>(&key).await.unwrap().as_deref(), Some(&n));
         }
         assert_eq!(asked(&node.l2, L2Op::Look, "b"), 5, "answers of the others do not count");
@@ -55,19 +55,19 @@ async fn a_server_that_does_not_answer_is_left_alone_and_the_others_are_not() {
         let health = node.cache.health();
         assert_eq!((health.l2_up, health.coherent), (false, true));
         let write = node.cache.set("on-b:0", 1_u32).await.unwrap();
-        assert_eq!((write.l2(), asked(&node.l2, L2Op::Set, "b")), (Reach::Queued, 0));
+        assert_eq!((write.l2(), asked(&node.l2, L2Op::Set, "b")), (WriteStatus::Queued, 0));
         // Nothing is found to be in order again, so nothing is verified again.
         pass(Duration::from_secs(5)).await;
         assert_eq!(left_alone(&node.cache), ["b"], "only its own answer closes a breaker");
-        assert_eq!(node.cache.stats().doubts_l2_back, 0);
+        assert_eq!(node.cache.stats().resyncs_l2_back, 0);
         assert_eq!(asked(&node.l2, L2Op::Heads, "a"), 0);
 
         node.l2.heal();
         until("b is used again", || left_alone(&node.cache).is_empty()).await;
         until("what waited is sent", || node.cache.health().recovery_backlog == 0).await;
-        assert_eq!(node.cache.stats().doubts_l2_back, 1, "an outage costs one resync");
+        assert_eq!(node.cache.stats().resyncs_l2_back, 1, "an outage costs one resync");
         assert!(node.cache.health().l2_up);
-        assert_eq!(node.cache.set("on-b:0", 2_u32).await.unwrap().l2(), Reach::Done);
+        assert_eq!(node.cache.set("on-b:0", 2_u32).await.unwrap().l2(), WriteStatus::Done);
     }
 }
 
@@ -81,18 +81,18 @@ async fn records_are_read_and_written_while_the_server_of_the_ledger_is_left_alo
     node.l2.forget();
     for n in 0..10_u32 {
         let key = format!("on-b:{n}");
-        assert_eq!(node.cache.set(&key, n).await.unwrap().l2(), Reach::Done);
+        assert_eq!(node.cache.set(&key, n).await.unwrap().l2(), WriteStatus::Done);
         let read = node.cache.get::<u32>(&key).skip_l1_read(true).await.unwrap().unwrap();
         assert_eq!((*read, read.source()), (n, Source::L2));
         let read = node.cache.get::<u32>(&format!("on-a:{n}")).await.unwrap();
         assert!(read.is_none());
     }
-    assert_eq!(node.cache.remove_by_tag("tag").await.unwrap().l2(), Reach::Queued);
+    assert_eq!(node.cache.remove_by_tag("tag").await.unwrap().l2(), WriteStatus::Queued);
     assert_eq!(asked(&node.l2, L2Op::Look, "a") + asked(&node.l2, L2Op::Advance, "a"), 0);
     node.l2.heal();
     until("a is used again", || left_alone(&node.cache).is_empty()).await;
     until("the removal is sent", || node.cache.health().pending_removals == 0).await;
-    assert_eq!(node.cache.stats().doubts_l2_back, 1);
+    assert_eq!(node.cache.stats().resyncs_l2_back, 1);
 }
 
 /// What is on healthy servers is answered from there in one round trip, in every kind of batch.
@@ -142,10 +142,10 @@ async fn a_key_that_has_moved_is_not_left_alone() {
     }
     assert_eq!(left_alone(&node.cache), ["b"]);
     node.l2.servers(&["a", "c"], |key| if key.contains("on-b") { "c" } else { "a" });
-    assert_eq!(node.cache.set("on-b:0", 1_u32).await.unwrap().l2(), Reach::Done);
+    assert_eq!(node.cache.set("on-b:0", 1_u32).await.unwrap().l2(), WriteStatus::Done);
     until("b is forgotten", || left_alone(&node.cache).is_empty()).await;
     assert_eq!(node.cache.health().l2_servers.len(), 2);
-    assert_eq!(node.cache.stats().doubts_l2_back, 1);
+    assert_eq!(node.cache.stats().resyncs_l2_back, 1);
 }
 
 /// Callers who do not wait for as long as a call may take are no reason to leave the servers alone that answer.

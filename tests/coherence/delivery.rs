@@ -229,11 +229,11 @@ async fn a_refused_fill_makes_nobody_doubt() {
     gate.open();
     assert_eq!(*slow.await.unwrap().unwrap(), 1);
     assert_eq!(one.cache.stats().fill_refused, 1);
-    let doubts = two.cache.stats().doubts;
+    let doubts = two.cache.stats().resyncs;
     // Its place in the sequence is filled: the next message of its node leaves no hole.
     let _ = one.cache.set("another", 1).await.unwrap();
     pass(Duration::from_secs(15)).await;
-    assert_eq!(two.cache.stats().doubts, doubts);
+    assert_eq!(two.cache.stats().resyncs, doubts);
 }
 
 /// S3: the last message of a publisher is lost, and the news that there was one.
@@ -248,7 +248,11 @@ async fn a_lost_last_notification_is_noticed_within_ten_polls() {
     pass(POLL).await;
     two.bus.mute(false);
     pass(POLL * 12).await;
-    assert_eq!(two.cache.stats().doubts_deaf, 0, "it heard its own heartbeat in time");
+    assert_eq!(
+        two.cache.stats().resyncs_subscription_lost,
+        0,
+        "it heard its own heartbeat in time"
+    );
     assert!(two.cache.get::<i32>("key").await.unwrap().is_none());
 }
 
@@ -304,7 +308,7 @@ async fn junk_on_the_channel_is_counted_and_doubted_and_never_more() {
     pass(POLL).await;
     let after = node.cache.stats();
     assert_eq!(after.messages_undecodable - before.messages_undecodable, junk.len() as u64);
-    assert_eq!(after.doubts - before.doubts, 1, "one doubt for all of it");
+    assert_eq!(after.resyncs - before.resyncs, 1, "one doubt for all of it");
     let verified = after.l1_verified;
     assert!(node.cache.get::<i32>("key").await.unwrap().is_some());
     assert_eq!(node.cache.stats().l1_verified, verified + 1);

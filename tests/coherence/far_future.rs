@@ -117,7 +117,7 @@ async fn messages_with_the_last_number_there_is_cost_a_check() {
     set(&one, "key", "tag").await;
     assert!(has(&two, "key").await);
     pass(POLL).await;
-    let doubts = two.cache.stats().doubts;
+    let doubts = two.cache.stats().resyncs;
     let last = u64::MAX;
     let messages: [Bytes; 3] = [
         message::key(STRANGER, last, KeyOp::Written, Version(last), KeyHash::of("key")),
@@ -129,6 +129,6 @@ async fn messages_with_the_last_number_there_is_cost_a_check() {
         pass(POLL).await;
         assert!(has(&two, "key").await, "it is in L2 as it was");
     }
-    assert_eq!(two.cache.stats().doubts, doubts + 1, "one, for all that it has not heard");
+    assert_eq!(two.cache.stats().resyncs, doubts + 1, "one, for all that it has not heard");
     works(&one, &two).await;
 }

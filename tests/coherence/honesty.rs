@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crinkle_core::l2::L2ErrorKind;
-use crinkle_core::{Cache, EntryOptions, ErrorKind, Reach, Receipt};
+use crinkle_core::{Cache, EntryOptions, ErrorKind, Receipt, WriteStatus};
 use crinkle_testkit::chaos::{Fate, Gate, L2Op};
 use crinkle_tests::{World, go, pass, until};
 
@@ -30,9 +30,12 @@ async fn a_confirmed_write_is_done() {
         for op in OPS {
             for required in [false, true] {
                 let receipt = write(&node.cache, op, required).await.unwrap();
-                assert_eq!((receipt.l2(), receipt.backplane()), (Reach::Done, Reach::Done));
+                assert_eq!(
+                    (receipt.l2(), receipt.backplane()),
+                    (WriteStatus::Done, WriteStatus::Done)
+                );
                 assert!(receipt.is_propagated());
-                assert_eq!(receipt.barrier().is_some(), op == L2Op::Advance);
+                assert_eq!(receipt.token().is_some(), op == L2Op::Advance);
             }
         }
     }
@@ -45,9 +48,9 @@ async fn a_confirmation_in_the_background_is_queued() {
     let node = world.node().await;
     for op in [L2Op::Set, L2Op::Remove, L2Op::Expire] {
         let receipt = write(&node.cache, op, false).await.unwrap();
-        assert_eq!((receipt.l2(), receipt.backplane()), (Reach::Done, Reach::Queued));
+        assert_eq!((receipt.l2(), receipt.backplane()), (WriteStatus::Done, WriteStatus::Queued));
         let receipt = write(&node.cache, op, true).await.unwrap();
-        assert_eq!(receipt.backplane(), Reach::Done);
+        assert_eq!(receipt.backplane(), WriteStatus::Done);
     }
 }
 
@@ -57,7 +60,10 @@ async fn without_l2_there_is_nothing_to_propagate() {
     let cache = world.alone();
     for op in OPS {
         let receipt = write(&cache, op, true).await.unwrap();
-        assert_eq!((receipt.l2(), receipt.backplane()), (Reach::Skipped, Reach::Skipped));
+        assert_eq!(
+            (receipt.l2(), receipt.backplane()),
+            (WriteStatus::Skipped, WriteStatus::Skipped)
+        );
         assert!(receipt.is_propagated());
     }
 }
@@ -66,11 +72,11 @@ async fn without_l2_there_is_nothing_to_propagate() {
 #[tokio::test(start_paused = true)]
 async fn a_write_that_l2_has_not_confirmed_is_queued_or_unknown_or_an_error() {
     let cases = [
-        (Fate::Fail(L2ErrorKind::Full), Reach::Queued),
-        (Fate::Fail(L2ErrorKind::Denied), Reach::Queued),
-        (Fate::Fail(L2ErrorKind::Disconnected), Reach::Unknown),
-        (Fate::LoseReply, Reach::Unknown),
-        (Fate::Hang, Reach::Unknown),
+        (Fate::Fail(L2ErrorKind::Full), WriteStatus::Queued),
+        (Fate::Fail(L2ErrorKind::Denied), WriteStatus::Queued),
+        (Fate::Fail(L2ErrorKind::Disconnected), WriteStatus::Unknown),
+        (Fate::LoseReply, WriteStatus::Unknown),
+        (Fate::Hang, WriteStatus::Unknown),
     ];
     for (fate, reach) in cases {
         for op in OPS {
@@ -79,9 +85,9 @@ async fn a_write_that_l2_has_not_confirmed_is_queued_or_unknown_or_an_error() {
             node.l2.always(op, fate.clone());
             let receipt = write(&node.cache, op, false).await.unwrap();
             assert_eq!(receipt.l2(), reach, "{op:?} {fate:?}");
-            assert_ne!(receipt.backplane(), Reach::Done, "{op:?} {fate:?}");
+            assert_ne!(receipt.backplane(), WriteStatus::Done, "{op:?} {fate:?}");
             assert!(!receipt.is_propagated());
-            assert_eq!(receipt.barrier(), None);
+            assert_eq!(receipt.token(), None);
             let error = write(&node.cache, op, true).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::NotPropagated);
             let health = node.cache.health();
@@ -105,7 +111,7 @@ async fn a_write_while_l2_is_left_alone_is_queued_and_costs_nothing() {
     let before = tokio::time::Instant::now();
     for op in OPS {
         let receipt = write(&node.cache, op, false).await.unwrap();
-        assert_eq!(receipt.l2(), Reach::Queued, "{op:?}");
+        assert_eq!(receipt.l2(), WriteStatus::Queued, "{op:?}");
         let error = write(&node.cache, op, true).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotPropagated);
     }
@@ -122,7 +128,10 @@ async fn a_lost_notification_is_unknown() {
         node.bus.hang_publish(hang);
         for op in OPS {
             let receipt = write(&node.cache, op, false).await.unwrap();
-            assert_eq!((receipt.l2(), receipt.backplane()), (Reach::Done, Reach::Unknown));
+            assert_eq!(
+                (receipt.l2(), receipt.backplane()),
+                (WriteStatus::Done, WriteStatus::Unknown)
+            );
             assert!(!receipt.is_propagated());
             let error = write(&node.cache, op, true).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::NotPropagated, "{op:?}");
@@ -148,7 +157,7 @@ async fn a_set_that_another_write_overlaps_is_done_and_not_kept_here() {
         let _ = two.cache.set("key", 2).await.unwrap();
         pass(Duration::from_millis(50)).await;
         gate.open();
-        assert_eq!(set.await.unwrap().unwrap().l2(), Reach::Done);
+        assert_eq!(set.await.unwrap().unwrap().l2(), WriteStatus::Done);
         assert!(one.cache.peek::<i32>("key").is_none());
         assert_eq!(one.cache.get::<i32>("key").await.unwrap().as_deref(), Some(&2));
     }
@@ -201,5 +210,5 @@ async fn a_write_that_began_while_l2_was_left_alone_is_queued_even_if_l2_answers
     let cache = node.cache.clone();
     let remove = go(async move { cache.remove("key").options(patient).await });
     until("L2 answers again", || node.cache.health().l2_up).await;
-    assert_eq!(remove.await.unwrap().unwrap().l2(), Reach::Queued);
+    assert_eq!(remove.await.unwrap().unwrap().l2(), WriteStatus::Queued);
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crinkle_core::l2::L2ErrorKind;
-use crinkle_core::{EntryOptions, ErrorKind, Reach, Settings};
+use crinkle_core::{EntryOptions, ErrorKind, Settings, WriteStatus};
 use crinkle_testkit::chaos::{Fate, L2Op};
 use crinkle_tests::{Loads, Node, World, options, pass, until};
 
@@ -22,7 +22,7 @@ fn edge(limit: Duration) -> Duration {
 }
 
 async fn pair(world: &World, limit: Duration) -> (Node, Node) {
-    let settings = Settings::default().coherence_lease(Duration::from_secs(60));
+    let settings = Settings::default().coherence_ttl(Duration::from_secs(60));
     let make = |options: EntryOptions| {
         let settings = settings.clone();
         world.node_with(|builder| builder.settings(settings).default_options(options))
@@ -51,11 +51,11 @@ async fn a_set_that_runs_at_the_edge_of_its_deadline_is_followed_up_for_every_li
             let patience = if waits { limit * 2 } else { limit / 2 };
             let receipt = tokio::time::timeout(patience, call.into_future()).await;
             match receipt {
-                Ok(receipt) => assert_eq!(receipt.unwrap().l2(), Reach::Unknown, "{case}"),
+                Ok(receipt) => assert_eq!(receipt.unwrap().l2(), WriteStatus::Unknown, "{case}"),
                 Err(_) => assert!(!waits, "{case}"),
             }
             let newer = two.cache.set("key", 2).await.unwrap();
-            assert_eq!(newer.l2(), Reach::Done, "{case}");
+            assert_eq!(newer.l2(), WriteStatus::Done, "{case}");
             pass(edge(limit) + Duration::from_millis(1)).await;
             until("nothing waits", || one.cache.health().recovery_backlog == 0).await;
             pass(Duration::from_millis(50)).await;
@@ -75,7 +75,7 @@ async fn a_late_set_is_an_answer_that_opens_no_breaker_and_removes_nothing_later
             // The server says so of its own, long before the deadline: its clock is off.
             one.l2.next(L2Op::Set, Fate::Fail(L2ErrorKind::Late));
             let receipt = one.cache.set("key", 2).await.unwrap();
-            assert_eq!(receipt.l2(), Reach::Late);
+            assert_eq!(receipt.l2(), WriteStatus::Late);
             assert!(!receipt.is_propagated());
         }
         let health = one.cache.health();
@@ -125,7 +125,7 @@ async fn what_a_late_set_has_removed_is_told_after_it() {
     pass(Duration::from_millis(50)).await;
     two.bus.hold(true);
     one.l2.next(L2Op::Set, Fate::Fail(L2ErrorKind::Late));
-    assert_eq!(one.cache.set("key", 2).await.unwrap().l2(), Reach::Late);
+    assert_eq!(one.cache.set("key", 2).await.unwrap().l2(), WriteStatus::Late);
     pass(Duration::from_millis(10)).await;
     let told = two.bus.take_held();
     two.bus.hold(false);
@@ -145,9 +145,9 @@ async fn a_late_set_settles_the_invalidation_that_waits() {
     let world = World::new().await;
     let (one, _) = pair(&world, Duration::from_secs(3)).await;
     one.l2.always(L2Op::Remove, Fate::Fail(L2ErrorKind::Full));
-    assert_eq!(one.cache.remove("key").await.unwrap().l2(), Reach::Queued);
+    assert_eq!(one.cache.remove("key").await.unwrap().l2(), WriteStatus::Queued);
     assert_eq!(one.cache.health().recovery_backlog, 1);
     one.l2.next(L2Op::Set, Fate::Fail(L2ErrorKind::Late));
-    assert_eq!(one.cache.set("key", 2).await.unwrap().l2(), Reach::Late);
+    assert_eq!(one.cache.set("key", 2).await.unwrap().l2(), WriteStatus::Late);
     assert_eq!(one.cache.health().recovery_backlog, 0);
 }

@@ -68,7 +68,7 @@ async fn a_multi_read_that_runs_late_does_not_help_others_to_fill_over_a_voided_
         cache.get_or_set_many(["key"], load).options(impatient()).await
     });
     slow.reached().await;
-    let unlocked = EntryOptions::default().lease(false);
+    let unlocked = EntryOptions::default().load_lock(false);
     let other = load(&two.cache, "key", &[], unlocked, crinkle_tests::gated(&gate, 2));
     gate.reached().await;
     two.bus.hold(true);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crinkle_core::{EntryOptions, Reach};
+use crinkle_core::{EntryOptions, WriteStatus};
 use crinkle_testkit::chaos::{Fate, L2Op};
 use crinkle_tests::{World, options, pass};
 
@@ -22,7 +22,7 @@ async fn a_set_that_reaches_the_store_late_makes_nothing_older_visible() {
         let patient = long().l2_hard_timeout(Duration::from_secs(1));
         one.l2.next(L2Op::Set, Fate::Late(Duration::from_millis(late_ms)));
         let stuck = one.cache.set("key", 1).options(patient).await.unwrap();
-        assert_eq!(stuck.l2(), Reach::Unknown);
+        assert_eq!(stuck.l2(), WriteStatus::Unknown);
         let _ = two.cache.set("key", 2).options(long()).await.unwrap();
         pass(Duration::from_millis(late_ms) - Duration::from_millis(990)).await;
         // Now it has arrived: somebody reads what is in L2 before it is invalidated.
@@ -51,9 +51,9 @@ async fn a_set_of_unknown_outcome_is_followed_up_however_many_come_after_it() {
     let node = world.node().await;
     node.l2.always(L2Op::Set, Fate::Hang);
     let receipt = node.cache.set("key", 1).options(long()).await.unwrap();
-    assert_eq!(receipt.l2(), Reach::Unknown);
+    assert_eq!(receipt.l2(), WriteStatus::Unknown);
     node.l2.heal();
-    assert_eq!(node.cache.set("key", 2).options(long()).await.unwrap().l2(), Reach::Done);
+    assert_eq!(node.cache.set("key", 2).options(long()).await.unwrap().l2(), WriteStatus::Done);
     assert_eq!(node.cache.health().recovery_backlog, 1, "the first may still run");
     pass(Duration::from_secs(7)).await;
     assert_eq!(node.cache.health().recovery_backlog, 0);

@@ -139,9 +139,9 @@ async fn a_factory_that_panics_at_once_is_caught_too() {
     }
 }
 
-/// The lease of a panicked or failed load is given back: another node does not wait for it.
+/// The load_lock of a panicked or failed load is given back: another node does not wait for it.
 #[tokio::test(start_paused = true)]
-async fn a_failed_load_gives_its_lease_back() {
+async fn a_failed_load_gives_its_load_lock_back() {
     let world = World::new().await;
     let (one, two) = (world.node().await, world.node().await);
     let read = one.cache.get_or_set("key", Loads::new().fail::<_, i32>()).await;
@@ -150,7 +150,7 @@ async fn a_failed_load_gives_its_lease_back() {
     let before = tokio::time::Instant::now();
     assert_eq!(*two.cache.get_or_set("key", Loads::new().value(2)).await.unwrap(), 2);
     assert_eq!(before.elapsed(), Duration::ZERO);
-    assert_eq!(two.cache.stats().lease_waits, 0);
+    assert_eq!(two.cache.stats().load_lock_waits, 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -248,7 +248,7 @@ async fn a_wait_without_end_is_waited() {
     let gate = Gate::new();
     let first = load(&one.cache, "key", &[], EntryOptions::default(), gated(&gate, 1));
     gate.reached().await;
-    let patient = EntryOptions::default().lease_wait(Duration::MAX);
+    let patient = EntryOptions::default().load_lock_wait(Duration::MAX);
     let second = load(&two.cache, "key", &[], patient, Loads::new().value(2));
     pass(Duration::from_secs(60)).await;
     gate.open();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crinkle_core::backplane::Backplane;
 use crinkle_core::l2::NoCodec;
-use crinkle_core::{Cache, CacheBuilder, EntryOptions, FailSafe, Reach, Source};
+use crinkle_core::{Cache, CacheBuilder, EntryOptions, FailSafe, Source, WriteStatus};
 use crinkle_testkit::chaos::{self, BusHandle, L2Handle, L2Op};
 use crinkle_tests::{Loads, World, pass};
 use futures_util::FutureExt;
@@ -62,7 +62,7 @@ async fn removals_reach_every_node_and_values_stay_where_they_are() {
         pass(Duration::from_millis(10)).await;
         assert_eq!((read(&one, 3).await.0, read(&two, 4).await.0), (3, 4));
         let receipt = one.cache.remove("key").await.unwrap();
-        assert_eq!((receipt.l2(), receipt.backplane()), (Reach::Skipped, Reach::Done));
+        assert_eq!((receipt.l2(), receipt.backplane()), (WriteStatus::Skipped, WriteStatus::Done));
         pass(Duration::from_millis(10)).await;
         assert_eq!((read(&one, 5).await.0, read(&two, 6).await.0), (5, 6));
         one.cache.set("key", handle(7)).await.unwrap();
@@ -111,7 +111,7 @@ async fn a_notice_that_could_not_be_sent_is_sent_later() {
     let _ = (read(&one, 1).await, read(&two, 2).await);
     one.bus.fail_publish(true);
     let receipt = one.cache.remove("key").await.unwrap();
-    assert_ne!(receipt.backplane(), Reach::Done);
+    assert_ne!(receipt.backplane(), WriteStatus::Done);
     assert_eq!(one.cache.health().recovery_backlog, 1);
     one.bus.fail_publish(false);
     pass(Duration::from_secs(5)).await;
@@ -173,7 +173,7 @@ async fn what_is_set_here_is_removed_in_other_regions_reserved_or_not() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_the_ledger_out_of_reach_values_live_no_longer_than_the_coherence_lease() {
+async fn with_the_ledger_out_of_reach_values_live_no_longer_than_the_coherence_load_lock() {
     let world = World::new().await;
     let one = node(&world, 1).await;
     one.l2.down();

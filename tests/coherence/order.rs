@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crinkle_core::{Barrier, Cached, EntryOptions, Error, ErrorKind, Reach, Source};
+use crinkle_core::{Cached, EntryOptions, Error, ErrorKind, Source, Token, WriteStatus};
 use crinkle_testkit::chaos::{Fate, Gate, L2Op};
 use crinkle_tests::{Loads, Node, World, gated, go, load, pass, until};
 
@@ -27,13 +27,13 @@ async fn after_a_token_a_node_that_heard_nothing_sees_nothing_that_was_removed()
     let _ = (fill(&one, 1).await, fill(&two, 1).await);
     two.bus.mute(true);
     let receipt = one.cache.remove_by_tag("t").await.unwrap();
-    let token = Barrier::from_bytes(receipt.barrier().unwrap().to_bytes());
+    let token = Token::from_bytes(receipt.token().unwrap().to_bytes());
     pass(Duration::from_millis(5)).await;
     assert!(two.cache.peek::<i32>("key").is_some(), "it has not heard of it");
-    two.cache.after(token).await.unwrap();
+    two.cache.wait_for(token).await.unwrap();
     assert!(two.cache.peek::<i32>("key").is_none());
-    two.cache.after(token).await.unwrap();
-    one.cache.after(token).await.unwrap();
+    two.cache.wait_for(token).await.unwrap();
+    one.cache.wait_for(token).await.unwrap();
 }
 
 /// T23: the token of a removal that the node cannot learn of is an error in time, and good later.
@@ -43,12 +43,12 @@ async fn a_token_is_waited_for_no_longer_than_its_limit() {
     let (one, two) = (world.node().await, world.node().await);
     two.l2.down();
     two.bus.mute(true);
-    let token = one.cache.remove_by_tag("t").await.unwrap().barrier().unwrap();
-    let short = two.cache.after(token).within(Duration::from_millis(100)).await.unwrap_err();
-    assert_eq!(short.kind(), ErrorKind::Behind);
+    let token = one.cache.remove_by_tag("t").await.unwrap().token().unwrap();
+    let short = two.cache.wait_for(token).within(Duration::from_millis(100)).await.unwrap_err();
+    assert_eq!(short.kind(), ErrorKind::NotCaughtUp);
     assert!(short.to_string().contains("100ms"), "{short}");
     let cache = two.cache.clone();
-    let patient = go(async move { cache.after(token).within(Duration::from_secs(20)).await });
+    let patient = go(async move { cache.wait_for(token).within(Duration::from_secs(20)).await });
     pass(Duration::from_secs(5)).await;
     assert!(!patient.is_finished());
     two.l2.heal();
@@ -61,15 +61,15 @@ async fn a_token_that_nobody_gave_costs_its_caller_the_wait_and_the_ledger_one_p
     let node = world.node().await;
     node.l2.forget();
     let before = node.l2.count(L2Op::Sync);
-    let far = Barrier::from_bytes([0xff; 16]);
+    let far = Token::from_bytes([0xff; 16]);
     let calls: Vec<_> = (0..100)
         .map(|_| {
             let cache = node.cache.clone();
-            go(async move { cache.after(far).within(Duration::from_millis(500)).await })
+            go(async move { cache.wait_for(far).within(Duration::from_millis(500)).await })
         })
         .collect();
     for call in calls {
-        assert_eq!(call.await.unwrap().unwrap_err().kind(), ErrorKind::Behind);
+        assert_eq!(call.await.unwrap().unwrap_err().kind(), ErrorKind::NotCaughtUp);
     }
     assert!(node.l2.count(L2Op::Sync) - before <= 2, "not one poll per caller");
 }
@@ -165,7 +165,7 @@ async fn a_reserved_set_is_stored_if_nothing_happened() {
         let reservation = one.cache.reserve("key").await.unwrap();
         let set = one.cache.set("key", value).tags(["t"]).options(long()).reserved(reservation);
         let receipt = set.await.unwrap();
-        assert_eq!((receipt.l2(), receipt.backplane()), (Reach::Done, Reach::Done));
+        assert_eq!((receipt.l2(), receipt.backplane()), (WriteStatus::Done, WriteStatus::Done));
         assert_eq!(one.cache.peek::<i32>("key").map(|v| *v), Some(value));
         pass(Duration::from_millis(10)).await;
         assert_eq!(two.cache.get::<i32>("key").await.unwrap().map(|v| *v), Some(value));
@@ -191,7 +191,7 @@ async fn a_reserved_set_loses_to_every_invalidation_since() {
                     let set = one.cache.set("key", 7).tags(["t"]).options(long());
                     let receipt = set.reserved(reservation).await.unwrap();
                     let case = (what, here, there_before);
-                    assert_eq!(receipt.l2(), Reach::Superseded, "{case:?}");
+                    assert_eq!(receipt.l2(), WriteStatus::Superseded, "{case:?}");
                     assert!(!receipt.is_propagated(), "{case:?}");
                     pass(Duration::from_secs(2)).await;
                     for node in [&one, &two] {
@@ -223,7 +223,7 @@ async fn a_reserved_set_that_was_overtaken_is_not_propagated() {
                 match set.await {
                     Ok(receipt) => {
                         assert!(!insists, "{what}: {receipt:?}");
-                        assert_eq!(receipt.l2(), Reach::Superseded, "{what}");
+                        assert_eq!(receipt.l2(), WriteStatus::Superseded, "{what}");
                         assert!(!receipt.is_propagated(), "{what}: {receipt:?}");
                     }
                     Err(error) => {
@@ -261,10 +261,10 @@ async fn a_reservation_that_is_dropped_lets_the_others_load() {
     let reservation = one.cache.reserve("key").await.unwrap();
     assert_eq!(one.cache.health().in_flight, 1);
     drop(reservation);
-    until("the lease is given back", || world.store.keys().is_empty()).await;
+    until("the load_lock is given back", || world.store.keys().is_empty()).await;
     let began = tokio::time::Instant::now();
     assert_eq!(*fill(&two, 2).await, 2);
-    assert!(began.elapsed() < Duration::from_millis(100), "nobody waited for a lease");
+    assert!(began.elapsed() < Duration::from_millis(100), "nobody waited for a load_lock");
     assert_eq!(one.cache.health().in_flight, 0);
 }
 
@@ -289,12 +289,12 @@ async fn a_token_of_an_epoch_that_is_over_is_answered_at_once() {
     let world = World::new().await;
     let (one, two) = (world.node().await, world.node().await);
     let _ = fill(&two, 1).await;
-    let token = one.cache.remove_by_tag("t").await.unwrap().barrier().unwrap();
+    let token = one.cache.remove_by_tag("t").await.unwrap().token().unwrap();
     world.store.wipe();
     pass(Duration::from_secs(2)).await;
     let began = tokio::time::Instant::now();
     for node in [&one, &two] {
-        node.cache.after(token).await.unwrap();
+        node.cache.wait_for(token).await.unwrap();
         assert!(node.cache.get::<i32>("key").await.unwrap().is_none());
     }
     assert_eq!(began.elapsed(), Duration::ZERO);
@@ -323,13 +323,13 @@ async fn a_token_covers_all_parts_though_the_ledger_is_lost_between_them() {
         world.store.evict_ledgers();
         gates[held].open();
         let receipt = removal.await.unwrap();
-        if let Some(token) = receipt.barrier() {
-            two.cache.after(token).await.unwrap();
+        if let Some(token) = receipt.token() {
+            two.cache.wait_for(token).await.unwrap();
             let read = two.cache.get::<i32>("key").await.unwrap();
             assert!(read.is_none(), "part {held}, after the token: {read:?}");
         }
         assert!(
-            receipt.barrier().is_none(),
+            receipt.token().is_none(),
             "part {held}: one of the numbers is of a ledger that is gone"
         );
         assert!(receipt.is_propagated());

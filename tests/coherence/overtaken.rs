@@ -51,7 +51,7 @@ async fn a_background_load_is_hidden_by_another_nodes_remove_by_tag() {
     let caller = load(&one.cache, "key", &["tag"], options, gated(&gate, 1));
     gate.reached().await;
     assert_eq!(kind_of(caller.await.unwrap()), ErrorKind::FactoryTimeout);
-    let token = two.cache.remove_by_tag("tag").await.unwrap().barrier();
+    let token = two.cache.remove_by_tag("tag").await.unwrap().token();
     assert!(token.is_some());
     gate.open();
     until("the load has ended", || one.cache.health().in_flight == 0).await;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crinkle_core::Reach;
+use crinkle_core::WriteStatus;
 use crinkle_core::l2::L2ErrorKind;
 use crinkle_testkit::chaos::{Fate, Gate, L2Op};
 use crinkle_tests::{Node, World, go, pass};
@@ -38,9 +38,9 @@ async fn is_told(reader: &Node) {
 /// Nothing makes a reader verify any more.
 async fn is_taken_back(reader: &Node) {
     pass(POLL * 5).await;
-    let doubts = reader.cache.stats().doubts_owed;
+    let doubts = reader.cache.stats().resyncs_owed;
     pass(POLL * 10).await;
-    assert_eq!(reader.cache.stats().doubts_owed, doubts, "the mark was taken back");
+    assert_eq!(reader.cache.stats().resyncs_owed, doubts, "the mark was taken back");
 }
 
 /// A removal that L2 has got and not run yet, though nobody could be told before.
@@ -90,7 +90,7 @@ async fn a_mark_that_was_taken_back_before_it_was_seen_is_believed() {
     pass(POLL * 5 / 2).await;
     reader.l2.heal();
     is_told(&reader).await;
-    assert!(reader.cache.stats().doubts_owed > 0);
+    assert!(reader.cache.stats().resyncs_owed > 0);
 }
 
 /// A mark that was lost with its ledger is none for who has not seen it.
@@ -155,7 +155,7 @@ async fn a_mark_is_taken_back_when_the_ledger_answers() {
     pass(POLL * 3).await;
     writer.l2.heal();
     is_taken_back(&reader).await;
-    assert_eq!(writer.cache.stats().doubts_owed, 0, "an own mark is no news");
+    assert_eq!(writer.cache.stats().resyncs_owed, 0, "an own mark is no news");
 }
 
 /// What fails while a mark is being taken back leaves another, and that is taken back as well.
@@ -214,7 +214,7 @@ async fn a_write_that_was_announced_too_late_is_unknown() {
     writer.bus.fail_publish(false);
     gate.open();
     let receipt = removal.await.unwrap().unwrap();
-    assert_eq!((receipt.l2(), receipt.backplane()), (Reach::Done, Reach::Unknown));
+    assert_eq!((receipt.l2(), receipt.backplane()), (WriteStatus::Done, WriteStatus::Unknown));
 }
 
 /// What a ledger past its cap folds before the others look may have been a mark: they verify what they hold.
@@ -240,7 +240,7 @@ async fn a_mark_without_an_answer_is_taken_back_in_a_new_ledger() {
     let _ = writer.cache.set("other", 1).await.unwrap();
     writer.l2.always(L2Op::Advance, Fate::Fail(L2ErrorKind::Full));
     pass(POLL * 2).await;
-    assert!(reader.cache.stats().doubts_owed > 0, "the reader has seen it");
+    assert!(reader.cache.stats().resyncs_owed > 0, "the reader has seen it");
     world.store.wipe();
     writer.bus.fail_publish(false);
     pass(POLL * 3).await;

@@ -34,7 +34,7 @@ async fn write(nodes: &[Node], count: u32) {
 }
 
 fn resyncs(nodes: &[Node]) -> Vec<u64> {
-    nodes.iter().map(|node| node.cache.stats().doubts).collect()
+    nodes.iter().map(|node| node.cache.stats().resyncs).collect()
 }
 
 fn since(nodes: &[Node], before: &[u64]) -> Vec<u64> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crinkle_core::l2::L2ErrorKind;
-use crinkle_core::{EntryOptions, Reach, Settings};
+use crinkle_core::{EntryOptions, Settings, WriteStatus};
 use crinkle_testkit::chaos::{Fate, Gate, L2Op};
 use crinkle_tests::{Loads, Node, World, go, options, pass, until};
 
@@ -44,7 +44,7 @@ async fn removals_during_an_outage_hold_here_at_once_and_everywhere_afterwards()
         one.cache.expire("expired").await.unwrap(),
         one.cache.remove_by_tag("tag").await.unwrap(),
     ] {
-        assert_eq!(receipt.l2(), Reach::Queued);
+        assert_eq!(receipt.l2(), WriteStatus::Queued);
     }
     for key in ["key", "expired", "tagged"] {
         assert!(one.cache.peek::<i32>(key).is_none());
@@ -135,7 +135,7 @@ async fn a_set_during_an_outage_becomes_an_invalidation() {
 
 /// S3, law Dark: what a set or a factory brought while L2 was away is fresh for X at most.
 #[tokio::test(start_paused = true)]
-async fn what_was_stored_in_the_dark_is_fresh_for_the_coherence_lease() {
+async fn what_was_stored_in_the_dark_is_fresh_for_the_coherence_load_lock() {
     let world = World::new().await;
     let node = world.node().await;
     open_breaker(&node).await;
@@ -156,7 +156,7 @@ async fn what_was_stored_in_the_dark_is_fresh_for_the_coherence_lease() {
 
 /// S3: a node that is cut off from everything answers nothing old after X.
 #[tokio::test(start_paused = true)]
-async fn a_partitioned_node_is_stale_for_the_coherence_lease_at_most() {
+async fn a_partitioned_node_is_stale_for_the_coherence_load_lock_at_most() {
     let world = World::new().await;
     let (one, two) = (world.node().await, world.node().await);
     let _ = two.cache.set("key", 1).options(long()).await.unwrap();
@@ -295,8 +295,8 @@ async fn a_lost_reply_is_repeated_without_harm() {
     let _ = one.cache.set("removed", 1).options(long()).await.unwrap();
     one.l2.next(L2Op::Advance, Fate::LoseReply);
     one.l2.next(L2Op::Remove, Fate::LoseReply);
-    assert_eq!(one.cache.remove_by_tag("tag").await.unwrap().l2(), Reach::Unknown);
-    assert_eq!(one.cache.remove("removed").await.unwrap().l2(), Reach::Unknown);
+    assert_eq!(one.cache.remove_by_tag("tag").await.unwrap().l2(), WriteStatus::Unknown);
+    assert_eq!(one.cache.remove("removed").await.unwrap().l2(), WriteStatus::Unknown);
     pass(SHORT).await;
     for node in [&one, &two] {
         for key in ["tagged", "removed"] {
@@ -336,7 +336,7 @@ async fn a_set_whose_reply_is_lost_leaves_nothing_older() {
     let (one, two) = (world.node().await, world.node().await);
     let _ = two.cache.set("key", 1).options(long()).await.unwrap();
     one.l2.next(L2Op::Set, Fate::LoseReply);
-    assert_eq!(one.cache.set("key", 2).options(long()).await.unwrap().l2(), Reach::Unknown);
+    assert_eq!(one.cache.set("key", 2).options(long()).await.unwrap().l2(), WriteStatus::Unknown);
     assert_eq!(one.cache.get::<i32>("key").await.unwrap().as_deref(), Some(&2), "here at once");
     until("L2 has been told", || one.cache.health().recovery_backlog == 0).await;
     pass(SHORT).await;
@@ -405,7 +405,7 @@ async fn sets_before_the_ledger_was_met_do_not_keep_the_breaker_closed() {
     let world = World::new().await;
     let node = world.cold(|builder| builder, |l2, _| l2.down());
     for _ in 0..100 {
-        assert_ne!(node.cache.set("key", 1).await.unwrap().l2(), Reach::Done);
+        assert_ne!(node.cache.set("key", 1).await.unwrap().l2(), WriteStatus::Done);
         pass(Duration::from_millis(100)).await;
     }
     assert!(!node.cache.health().l2_up);

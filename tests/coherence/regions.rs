@@ -216,7 +216,7 @@ async fn defaults_that_leave_something_out_do_not_hold_for_other_regions() {
 async fn a_region_that_is_slower_than_the_limits_at_home_is_told() {
     let (home, other) = (World::new().await, World::new().await);
     let near = Duration::from_millis(50);
-    let settings = Settings::default().poll(SOON).coherence_lease(SOON * 4);
+    let settings = Settings::default().poll(SOON).coherence_ttl(SOON * 4);
     let (here, l2, _bus) = relaying_with(&home, &other, |builder| {
         builder.settings(settings).default_options(long().l2_hard_timeout(near))
     })

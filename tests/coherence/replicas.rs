@@ -166,9 +166,9 @@ async fn after_a_doubt_replicas_are_left_alone_for_as_long_as_they_may_lag() {
     set(&writer, 2).await;
     pass(Duration::from_millis(5)).await;
     reader.bus.mute(false);
-    let connected = reader.cache.stats().doubts_connected;
+    let connected = reader.cache.stats().resyncs_connected;
     reader.bus.disconnect();
-    let again = || reader.cache.stats().doubts_connected > connected;
+    let again = || reader.cache.stats().resyncs_connected > connected;
     until("it has subscribed again", || again() && reader.cache.health().coherent).await;
     assert_eq!((get(&reader).await, asked(&reader)), (Some(2), [0, 1]));
 }
@@ -177,8 +177,8 @@ async fn after_a_doubt_replicas_are_left_alone_for_as_long_as_they_may_lag() {
 async fn a_removed_tag_hides_what_a_replica_still_has() {
     let (world, writer) = Replicated::written().await;
     let reader = world.reader().await;
-    let token = writer.cache.remove_by_tag("t").await.unwrap().barrier().expect("a number");
-    reader.cache.after(token).await.unwrap();
+    let token = writer.cache.remove_by_tag("t").await.unwrap().token().expect("a number");
+    reader.cache.wait_for(token).await.unwrap();
     assert_eq!((get(&reader).await, load(&reader).await), (None, 99));
 }
 
@@ -196,7 +196,7 @@ async fn strict_reads_and_looks_at_copies_go_to_the_primary() {
     assert_eq!((reader.l2.count(L2Op::Heads), asked(&reader)), (1, [0, 2]));
 }
 
-/// S3: what a replica has said was so as long ago as it may lag, and the coherence lease counts from then.
+/// S3: what a replica has said was so as long ago as it may lag, and the coherence load_lock counts from then.
 #[tokio::test(start_paused = true)]
 async fn without_a_backplane_what_a_replica_has_said_is_trusted_for_that_much_less() {
     let (world, writer) = Replicated::written().await;
@@ -208,9 +208,9 @@ async fn without_a_backplane_what_a_replica_has_said_is_trusted_for_that_much_le
     assert!(cache.get::<i32>("nothing").await.unwrap().is_none());
     pass(LAG + Duration::from_millis(1)).await;
     set(&writer, 2).await;
-    let lease = Duration::from_secs(30);
+    let load_lock = Duration::from_secs(30);
     assert_eq!(cache.get::<i32>("key").await.unwrap().as_deref(), Some(&1));
-    pass(lease.saturating_sub(LAG + Duration::from_millis(50))).await;
+    pass(load_lock.saturating_sub(LAG + Duration::from_millis(50))).await;
     assert_eq!(cache.get::<i32>("key").await.unwrap().as_deref(), Some(&1));
     pass(Duration::from_millis(100)).await;
     assert_eq!(cache.get::<i32>("key").await.unwrap().as_deref(), Some(&2));

@@ -8,8 +8,7 @@ use std::time::Duration;
 use crinkle_core::backplane::MemoryBackplane;
 use crinkle_core::l2::MemoryL2;
 use crinkle_core::{
-    Barrier, Cache, CacheBuilder, EntryOptions, Error, ErrorKind, Settings, SystemClock, blocking,
-    ok,
+    Cache, CacheBuilder, EntryOptions, Error, ErrorKind, Settings, SystemClock, Token, blocking, ok,
 };
 use crinkle_testkit::chaos::{self, Fate, Gate, L2Handle, L2Op};
 use crinkle_tests::redis::{DEADLINE, comes_true};
@@ -49,7 +48,7 @@ impl Shared {
     pub(super) fn polling(&self, poll: Duration, l2_timeout: Duration) -> (Cache, L2Handle) {
         let (store, l2) = chaos::l2(Arc::new(self.store.clone()));
         let hour = Duration::from_secs(3600);
-        let settings = Settings::default().poll(poll).coherence_lease(hour);
+        let settings = Settings::default().poll(poll).coherence_ttl(hour);
         let options = EntryOptions::new(hour).l2_hard_timeout(l2_timeout);
         let builder = Cache::builder("shop").settings(settings).default_options(options);
         (builder.l2(store).backplane(self.bus.clone()).build().expect("sound settings"), l2)
@@ -284,7 +283,7 @@ fn the_caller_of_a_load_that_ended_with_its_runtime_is_told() {
 type Call = Box<dyn FnOnce(&Cache) -> Option<Result<(), Error>>>;
 
 /// Every call that may wait, polled once.
-fn calls(barrier: Barrier) -> Vec<(&'static str, Call)> {
+fn calls(barrier: Token) -> Vec<(&'static str, Call)> {
     macro_rules! calls {
         ($($name:literal: |$cache:ident| $call:expr;)*) => {
             vec![$(($name, {
@@ -317,7 +316,7 @@ fn calls(barrier: Barrier) -> Vec<(&'static str, Call)> {
         "clear": |cache| cache.clear();
         "clear_hard": |cache| cache.clear_hard();
         "reserve": |cache| cache.reserve("key");
-        "after": |cache| cache.after(barrier);
+        "after": |cache| cache.wait_for(barrier);
         "ready": |cache| cache.ready();
         "close": |cache| cache.close();
     }
@@ -328,7 +327,7 @@ fn every_call_outside_of_a_runtime_is_an_error_that_says_what_to_do() {
     let (shared, runtime) = (Shared::new(), multi_thread());
     let (with_l2, _) = runtime.block_on(shared.ready());
     let removed = runtime.block_on(within(with_l2.remove_by_tag("tag"))).unwrap();
-    let barrier = removed.barrier().expect("a number");
+    let barrier = removed.token().expect("a number");
     for cache in [Cache::builder("shop").build().unwrap(), with_l2] {
         for (name, call) in calls(barrier) {
             let error = call(&cache).unwrap_or_else(|| panic!("{name} waits")).expect_err(name);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crinkle_core::sabotage::{Sabotage, plant};
-use crinkle_core::{EntryOptions, ErrorKind, Reach, Receipt};
+use crinkle_core::{EntryOptions, ErrorKind, Receipt, WriteStatus};
 use crinkle_testkit::chaos::{Fate, Gate, L2Op};
 use crinkle_tests::{Loads, Node, World, go, pass};
 
@@ -85,7 +85,7 @@ async fn what_is_written_after_a_removal_returned_is_readable_everywhere() {
                 let (receipt, first, second) = one(what, how, there).await;
                 let case = format!("{what}, {how}, {there}");
                 assert_eq!((first, second), (Some(7), Some(7)), "{case}");
-                assert!(receipt.is_none_or(|receipt| receipt.l2() == Reach::Done), "{case}");
+                assert!(receipt.is_none_or(|receipt| receipt.l2() == WriteStatus::Done), "{case}");
             }
         }
     }
@@ -96,7 +96,7 @@ async fn what_is_written_after_a_removal_returned_is_readable_everywhere() {
 async fn without_the_ledger_a_write_is_lost_and_said_to_be_done() {
     plant(Some(Sabotage::HiddenSetIsDone));
     let (receipt, first, _) = one("tag", "set", true).await;
-    assert_eq!((receipt.map(|r| r.l2()), first), (Some(Reach::Done), None));
+    assert_eq!((receipt.map(|r| r.l2()), first), (Some(WriteStatus::Done), None));
     plant(Some(Sabotage::LoadStaysBehind));
     assert_eq!(one("tag", "get_or_set", false).await.1, None);
     plant(None);
@@ -118,7 +118,7 @@ async fn where_the_ledger_is_far_a_set_learns_of_removals_from_the_poll() {
         assert_eq!((how, readable), (how, how == "reserve"));
         pass(Duration::from_secs(2)).await;
         let receipt = write(&writer, how).await.expect("a receipt");
-        assert_eq!((receipt.l2(), seen(&remover).await), (Reach::Done, Some(7)));
+        assert_eq!((receipt.l2(), seen(&remover).await), (WriteStatus::Done, Some(7)));
     }
 }
 
@@ -136,7 +136,7 @@ async fn a_set_does_not_outlive_a_removal_of_its_own_node_that_began_after_it() 
         remove(&node, what).await;
         gate.open();
         let receipt = set.await.unwrap().unwrap();
-        assert_eq!(receipt.l2(), Reach::Superseded, "{what}");
+        assert_eq!(receipt.l2(), WriteStatus::Superseded, "{what}");
         assert!(!receipt.is_propagated());
         for node in [&node, &other] {
             assert_eq!(seen(node).await, None, "{what}");
@@ -164,7 +164,7 @@ async fn a_reserved_set_that_is_hidden_is_superseded_though_the_node_has_not_hea
                 assert!(error.to_string().contains("was overtaken"), "{error}");
             } else {
                 let receipt = set.unwrap();
-                assert_eq!(receipt.l2(), Reach::Superseded, "{what}");
+                assert_eq!(receipt.l2(), WriteStatus::Superseded, "{what}");
                 assert!(!receipt.is_propagated());
             }
             assert_eq!((seen(&node).await, seen(&other).await), (None, None), "{what}");
@@ -181,7 +181,7 @@ async fn a_set_that_nobody_can_vouch_for_is_not_done() {
     node.l2.always(L2Op::Sync, Fate::Hang);
     remove(&other, "tag").await;
     let receipt = node.cache.set("key", 7).tags(["t"]).options(long()).await.unwrap();
-    assert_eq!(receipt.l2(), Reach::Superseded);
+    assert_eq!(receipt.l2(), WriteStatus::Superseded);
     assert!(!receipt.is_propagated());
 }
 
@@ -199,7 +199,7 @@ async fn a_set_that_is_stored_again_replaces_nothing_but_itself() {
     gate.reached().await;
     other.cache.set("key", 8).tags(["t"]).options(long()).await.unwrap();
     gate.open();
-    assert_eq!(set.await.unwrap().unwrap().l2(), Reach::Superseded);
+    assert_eq!(set.await.unwrap().unwrap().l2(), WriteStatus::Superseded);
     assert_eq!(seen(&other).await, Some(8));
     assert_eq!(node.cache.get::<i32>("key").strict().await.unwrap().as_deref(), Some(&8));
 }
@@ -221,7 +221,7 @@ async fn a_set_is_stored_again_a_few_times_and_then_says_superseded() {
         remove(&other, "tag").await;
         gate.open();
     }
-    assert_eq!(set.await.unwrap().unwrap().l2(), Reach::Superseded);
+    assert_eq!(set.await.unwrap().unwrap().l2(), WriteStatus::Superseded);
     assert_eq!((node.l2.count(L2Op::Set), node.l2.count(L2Op::Put)), (1, 3));
     assert_eq!(seen(&other).await, None);
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crinkle_core::l2::L2ErrorKind;
-use crinkle_core::{EagerRefresh, EntryOptions, ErrorKind, Reach};
+use crinkle_core::{EagerRefresh, EntryOptions, ErrorKind, WriteStatus};
 use crinkle_testkit::chaos::{BusHandle, Fate, L2Op};
 use crinkle_tests::{Loads, Node, World, pass, until};
 
@@ -131,9 +131,9 @@ async fn answers(how: Write, trouble: Trouble, dies: bool) -> Option<i32> {
     if !dies {
         trouble.begin(&writer.bus, false);
         pass(POLL * 10).await;
-        let doubts = reader.cache.stats().doubts_owed;
+        let doubts = reader.cache.stats().resyncs_owed;
         pass(POLL * 10).await;
-        assert_eq!(reader.cache.stats().doubts_owed, doubts, "the mark was taken back");
+        assert_eq!(reader.cache.stats().resyncs_owed, doubts, "the mark was taken back");
     }
     fresh
 }
@@ -163,7 +163,7 @@ async fn what_the_bus_takes_and_brings_to_nobody_the_ledger_tells() {
     let _ = writer.cache.remove("price").await.unwrap();
     pass(BOUND + POLL).await;
     assert!(reader.cache.get::<i32>("price").await.unwrap().is_none());
-    assert!(reader.cache.stats().doubts_owed > 0);
+    assert!(reader.cache.stats().resyncs_owed > 0);
 }
 
 /// What a write says before and after, and what its parts say, has one hard timeout in all.
@@ -206,11 +206,11 @@ async fn an_outage_of_the_bus_is_one_mark() {
     writer.l2.forget();
     for value in 0..100 {
         let receipt = writer.cache.set("price", value).await.unwrap();
-        assert_eq!((receipt.l2(), receipt.backplane()), (Reach::Done, Reach::Unknown));
+        assert_eq!((receipt.l2(), receipt.backplane()), (WriteStatus::Done, WriteStatus::Unknown));
     }
     assert_eq!(writer.l2.count(L2Op::Advance), 1);
     pass(POLL * 3).await;
-    assert!(reader.cache.stats().doubts_owed >= 2, "as long as it stands, with each poll");
+    assert!(reader.cache.stats().resyncs_owed >= 2, "as long as it stands, with each poll");
     // A key whose head is looked at is one round trip a poll, not one a read.
     let _ = reader.cache.get::<i32>("price").await.unwrap();
     reader.l2.forget();
@@ -231,7 +231,7 @@ async fn a_write_that_nobody_can_be_told_of_is_queued() {
     writer.l2.always(L2Op::Advance, Fate::Fail(L2ErrorKind::Full));
     writer.l2.forget();
     let receipt = writer.cache.remove("price").await.unwrap();
-    assert_eq!((receipt.l2(), receipt.backplane()), (Reach::Queued, Reach::Queued));
+    assert_eq!((receipt.l2(), receipt.backplane()), (WriteStatus::Queued, WriteStatus::Queued));
     assert_eq!(writer.l2.count(L2Op::Remove), 0, "it was not sent");
     writer.l2.heal();
     pass(BOUND).await;
@@ -264,7 +264,7 @@ async fn that_nothing_is_owed_any_more_is_said_again_in_a_new_ledger() {
     writer.bus.fail_publish(true);
     let _ = writer.cache.set("price", 1).await.unwrap();
     pass(POLL * 2).await;
-    assert!(reader.cache.stats().doubts_owed > 0, "it has seen the mark");
+    assert!(reader.cache.stats().resyncs_owed > 0, "it has seen the mark");
     reader.l2.always(L2Op::Sync, Fate::Fail(L2ErrorKind::Timeout));
     writer.l2.forget();
     writer.bus.fail_publish(false);
@@ -272,9 +272,9 @@ async fn that_nothing_is_owed_any_more_is_said_again_in_a_new_ledger() {
     world.store.wipe();
     reader.l2.heal();
     pass(POLL * 3).await;
-    let doubts = reader.cache.stats().doubts_owed;
+    let doubts = reader.cache.stats().resyncs_owed;
     pass(POLL * 10).await;
-    assert_eq!(reader.cache.stats().doubts_owed, doubts);
+    assert_eq!(reader.cache.stats().resyncs_owed, doubts);
 }
 
 /// A mark that was left, as far as its owner knows, or not, is taken back all the same.
@@ -287,12 +287,12 @@ async fn a_mark_of_unknown_outcome_is_taken_back() {
     let _ = writer.cache.set("price", 1).await.unwrap();
     writer.bus.fail_publish(false);
     pass(POLL * 3).await;
-    assert!(reader.cache.stats().doubts_owed > 0, "it has seen the mark");
+    assert!(reader.cache.stats().resyncs_owed > 0, "it has seen the mark");
     writer.l2.heal();
     pass(POLL * 3).await;
-    let doubts = reader.cache.stats().doubts_owed;
+    let doubts = reader.cache.stats().resyncs_owed;
     pass(POLL * 10).await;
-    assert_eq!(reader.cache.stats().doubts_owed, doubts);
+    assert_eq!(reader.cache.stats().resyncs_owed, doubts);
 }
 
 /// A failover loses a mark; while it is issued again, its owner takes it back.
@@ -304,15 +304,15 @@ async fn a_mark_that_is_issued_again_is_taken_back_again() {
     writer.bus.fail_publish(true);
     let _ = writer.cache.set("price", 1).await.unwrap();
     pass(POLL * 2).await;
-    assert!(reader.cache.stats().doubts_owed > 0, "it has seen the mark");
+    assert!(reader.cache.stats().resyncs_owed > 0, "it has seen the mark");
     // The heartbeat comes back before the owner knows of the failover.
     writer.l2.always(L2Op::Sync, Fate::Delay(POLL / 20));
     writer.bus.fail_publish(false);
     world.store.restore(before);
     pass(POLL * 5).await;
-    let doubts = reader.cache.stats().doubts_owed;
+    let doubts = reader.cache.stats().resyncs_owed;
     pass(POLL * 10).await;
-    assert_eq!(reader.cache.stats().doubts_owed, doubts);
+    assert_eq!(reader.cache.stats().resyncs_owed, doubts);
 }
 
 /// Nobody takes back the mark of a node that is gone: it is believed for a minute.
@@ -324,10 +324,10 @@ async fn the_mark_of_a_dead_node_ends() {
     let _ = writer.cache.set("price", 1).await.unwrap();
     writer.l2.down();
     pass(Duration::from_secs(62)).await;
-    let doubts = reader.cache.stats().doubts_owed;
+    let doubts = reader.cache.stats().resyncs_owed;
     assert!(doubts >= 59, "{doubts}");
     pass(Duration::from_secs(600)).await;
-    assert_eq!(reader.cache.stats().doubts_owed, doubts);
+    assert_eq!(reader.cache.stats().resyncs_owed, doubts);
 }
 
 /// Where L2 announces what it writes there is nothing to owe.
@@ -340,7 +340,7 @@ async fn a_store_that_announces_needs_no_mark() {
     let _ = writer.cache.set("price", 1).await.unwrap();
     pass(POLL * 5).await;
     assert_eq!(writer.l2.count(L2Op::Advance), 0);
-    assert_eq!(reader.cache.stats().doubts_owed, 0);
+    assert_eq!(reader.cache.stats().resyncs_owed, 0);
 }
 
 /// Numbers of this node's sequence that were taken and not sent are declared void, on every path.
@@ -352,7 +352,7 @@ async fn a_message_that_was_never_sent_is_missed_by_nobody() {
         let (one, two) = (node(&world).await, node(&world).await);
         let _ = one.cache.set("key", 1).await.unwrap();
         pass(POLL * 2).await;
-        let missed = two.cache.stats().doubts_message_lost;
+        let missed = two.cache.stats().resyncs_message_lost;
         let refuses = |op| one.l2.always(op, Fate::Fail(L2ErrorKind::Full));
         let _ = match path {
             "remove_by_tag" => {
@@ -400,7 +400,7 @@ async fn a_message_that_was_never_sent_is_missed_by_nobody() {
         pass(POLL / 10).await;
         one.l2.heal();
         pass(POLL * 15).await;
-        let lost = two.cache.stats().doubts_message_lost;
+        let lost = two.cache.stats().resyncs_message_lost;
         // What the outage itself made unknown is not what this is about.
         let unknown = u64::from(path == "left alone");
         assert!(lost - missed <= unknown, "{path}: {} times", lost - missed);

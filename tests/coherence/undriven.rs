@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crinkle_core::{Barrier, Cache};
+use crinkle_core::{Cache, Token};
 use crinkle_testkit::chaos::{Fate, Gate, L2Handle, L2Op};
 use crinkle_tests::gated;
 use crinkle_tests::redis::comes_true;
@@ -21,11 +21,11 @@ async fn left_while_it_asks(shared: &Shared) -> Cache {
 }
 
 /// Another node has written `there` and removed a tag.
-async fn token(shared: &Shared) -> Barrier {
+async fn token(shared: &Shared) -> Token {
     let (peer, _) = shared.ready().await;
     let _ = within(peer.set("there", 1)).await.expect("no error");
     let removed = within(peer.remove_by_tag("t")).await.expect("no error");
-    removed.barrier().expect("a number")
+    removed.token().expect("a number")
 }
 
 fn not_ready(shared: &Shared) -> (Cache, L2Handle) {
@@ -206,7 +206,7 @@ fn after_from_elsewhere_hears_of_the_removal() {
     let (shared, first, second) = (Shared::new(), current_thread(), multi_thread());
     let token = second.block_on(token(&shared));
     let (cache, _) = first.block_on(async { not_ready(&shared) });
-    second.block_on(within(cache.after(token))).unwrap();
+    second.block_on(within(cache.wait_for(token))).unwrap();
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crinkle_core::sabotage::{Sabotage, plant};
-use crinkle_core::{Cached, Reach, Receipt};
+use crinkle_core::{Cached, Receipt, WriteStatus};
 use crinkle_tests::{Node, TestError, World, pass};
 use parking_lot::Mutex;
 use proptest::prelude::*;
@@ -54,7 +54,7 @@ fn planted_bugs_are_noticed() {
         Sabotage::SoftSoftensHard,
         Sabotage::FailSafeIgnoresHard,
         Sabotage::NotificationIgnored,
-        Sabotage::LeaseNotReleased,
+        Sabotage::LoadLockNotReleased,
     ];
     for bug in bugs {
         plant(Some(bug));
@@ -90,7 +90,7 @@ fn seen(cached: Option<Cached<u32>>) -> Option<Seen> {
 }
 
 fn done(receipt: Receipt) {
-    assert_eq!(receipt.l2(), Reach::Done);
+    assert_eq!(receipt.l2(), WriteStatus::Done);
 }
 
 impl Run {
@@ -297,7 +297,7 @@ impl Run {
         let key_name = name(key);
         let set = cache.set(&key_name, value).reserved(reservation).tags(tags(call.tags));
         let reach = set.options(call.options()).await.expect("no trouble").l2();
-        assert_eq!(reach == Reach::Superseded, superseded, "{meanwhile:?}: {reach:?}");
+        assert_eq!(reach == WriteStatus::Superseded, superseded, "{meanwhile:?}: {reach:?}");
         if !superseded {
             self.model.set(key, value, call);
         }

@@ -22,8 +22,8 @@ async fn main() -> Result<()> {
     let (limit, load) = (Duration::from_secs(10), Duration::from_secs(60));
     let options = EntryOptions::new(Duration::from_secs(600));
     let cache = Cache::builder("cluster")
-        .default_options(options.l2_hard_timeout(limit).lease_wait(load))
-        .settings(Settings::default().lease(load))
+        .default_options(options.l2_hard_timeout(limit).load_lock_wait(load))
+        .settings(Settings::default().load_lock_ttl(load))
         .l2(RedisL2::new(client.clone()))
         .backplane(RedisBackplane::new(client))
         .build()?;
@@ -94,7 +94,7 @@ async fn crowd(cache: &Cache, key: &str, callers: usize, id: u64) -> Result<Stri
 async fn settle(cache: &Cache) -> Result<String> {
     let began = Instant::now();
     loop {
-        let heard = cache.health().last_heard;
+        let heard = cache.health().last_heartbeat;
         if heard.is_some_and(|ago| ago < began.elapsed()) {
             return Ok("settled".to_owned());
         }

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use crinkle_core::l2::{L2, Record};
-use crinkle_core::protocol::session::Doubt;
+use crinkle_core::protocol::session::ResyncReason;
 use crinkle_core::{Event, Events, Notice, ok};
 use crinkle_tests::{Loads, World, pass, until};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -86,10 +86,10 @@ async fn an_outage_of_l2_is_told_from_its_first_failure_to_the_last_recovery() {
     let after = told(&mut events);
     let place = |what: fn(&Event) -> bool| after.iter().position(what).expect("told");
     let closed = place(|e| matches!(e, Event::L2Breaker { open: false, .. }));
-    let session = place(|e| matches!(e, Event::Session { cause: Doubt::L2Back }));
+    let session = place(|e| matches!(e, Event::Session { cause: ResyncReason::L2Back }));
     let recovered = place(|e| matches!(e, Event::Recovered { .. }));
     assert!(closed < session && session < recovered, "{after:?}");
-    assert_eq!(node.cache.stats().doubts_l2_back, 1);
+    assert_eq!(node.cache.stats().resyncs_l2_back, 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -112,7 +112,7 @@ async fn a_lost_subscription_and_the_end_of_coherence_are_told() {
     pass(Duration::from_secs(10)).await;
     let back = told(&mut events);
     assert!(back.iter().any(|e| matches!(e, Event::Subscription { up: true })));
-    assert!(back.iter().any(|e| matches!(e, Event::Session { cause: Doubt::Connected })));
+    assert!(back.iter().any(|e| matches!(e, Event::Session { cause: ResyncReason::Connected })));
     assert!(back.iter().any(|e| matches!(e, Event::Coherence { coherent: true })));
 }
 

@@ -83,7 +83,7 @@ impl Write for Log {
 /// A cache that notices sooner than with the default settings.
 fn brisk(client: &RedisClient) -> CacheBuilder {
     let (poll, limit) = (Duration::from_millis(100), Duration::from_secs(1));
-    let settings = Settings::default().poll(poll).coherence_lease(Duration::from_secs(3));
+    let settings = Settings::default().poll(poll).coherence_ttl(Duration::from_secs(3));
     let options = EntryOptions::new(Duration::from_secs(600));
     over(client)
         .settings(settings)

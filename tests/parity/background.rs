@@ -1,7 +1,7 @@
 //! Writes that do not wait: what holds at once, and what becomes of the rest.
 
 use crinkle_core::l2::L2ErrorKind;
-use crinkle_core::{Cache, EntryOptions, ErrorKind, Reach, Receipt, Unsent};
+use crinkle_core::{Cache, EntryOptions, ErrorKind, Receipt, Unsent, WriteStatus};
 use crinkle_testkit::chaos::{Fate, L2Op};
 use crinkle_tests::{Loads, Node, World, options, pass, until};
 use tokio::time::Instant;
@@ -25,7 +25,7 @@ async fn a_set_in_the_background_holds_here_at_once_and_in_l2_later() {
         pass(SHORT).await;
         let asked = Instant::now();
         let set = one.cache.set("key", 2).options(long().background_l2(true));
-        assert_eq!(set.await.unwrap().l2(), Reach::Queued);
+        assert_eq!(set.await.unwrap().l2(), WriteStatus::Queued);
         assert_eq!(asked.elapsed(), secs(0));
         assert_eq!(one.cache.peek::<i32>("key").as_deref(), Some(&2));
         pass(ms(500) + SHORT).await;
@@ -65,7 +65,7 @@ async fn a_removal_in_the_background_holds_here_at_once() {
             None => one.cache.remove(key).background_l2(true).await.unwrap(),
             Some(_) => one.cache.expire(key).background_l2(true).await.unwrap(),
         };
-        assert_eq!((receipt.l2(), asked.elapsed()), (Reach::Queued, secs(0)));
+        assert_eq!((receipt.l2(), asked.elapsed()), (WriteStatus::Queued, secs(0)));
         assert!(one.cache.peek::<i32>(key).is_none());
         assert_eq!(fresh::<i32>(&one.cache, key).await, None, "{key}: not from L2 either");
         assert_eq!(any(&one.cache, key).await, left);
@@ -135,8 +135,11 @@ async fn a_removal_by_tag_in_the_background_holds_here_at_once_and_in_l2_later()
             assert_eq!(fresh(&one.cache, "key").await, Some(1));
             let asked = Instant::now();
             let receipt = remove(&one.cache, what, true).await;
-            assert_eq!((receipt.l2(), receipt.backplane()), (Reach::Queued, Reach::Queued));
-            assert_eq!((receipt.barrier(), asked.elapsed()), (None, secs(0)), "{what}");
+            assert_eq!(
+                (receipt.l2(), receipt.backplane()),
+                (WriteStatus::Queued, WriteStatus::Queued)
+            );
+            assert_eq!((receipt.token(), asked.elapsed()), (None, secs(0)), "{what}");
             assert!(one.cache.peek::<i32>("key").is_none(), "{what}");
             assert_eq!(fresh::<i32>(&one.cache, "key").await, None, "{what}: not from L2 either");
             assert_eq!(
@@ -202,7 +205,7 @@ async fn closing_waits_for_removals_by_tag_in_the_background() {
         // Of a cache that is closed nobody else would wait for it.
         put(&two.cache, "key", 1, &["tag"]).await;
         let receipt = remove(&one.cache, what, true).await;
-        assert_eq!(receipt.l2(), Reach::Done, "{what}");
+        assert_eq!(receipt.l2(), WriteStatus::Done, "{what}");
     }
 }
 
@@ -213,7 +216,7 @@ async fn a_removal_by_tag_that_requires_propagation_is_waited_for() {
     node.l2.always(L2Op::Advance, Fate::Delay(ms(500)));
     let asked = Instant::now();
     let removal = node.cache.remove_by_tag("tag").background_l2(true).require_propagation();
-    assert_eq!((removal.await.unwrap().l2(), asked.elapsed()), (Reach::Done, ms(500)));
+    assert_eq!((removal.await.unwrap().l2(), asked.elapsed()), (WriteStatus::Done, ms(500)));
 }
 
 /// The default of a cache counts as well, and for a call that removes a key with tags.
@@ -231,7 +234,10 @@ async fn removals_of_keys_and_tags_in_the_background_hold_here_at_once() {
     pass(SHORT).await;
     let asked = Instant::now();
     let receipt = one.cache.remove("key").and_tags(["tag"]).await.unwrap();
-    assert_eq!((receipt.l2(), receipt.barrier(), asked.elapsed()), (Reach::Queued, None, secs(0)));
+    assert_eq!(
+        (receipt.l2(), receipt.token(), asked.elapsed()),
+        (WriteStatus::Queued, None, secs(0))
+    );
     for key in ["key", "tagged"] {
         assert_eq!(fresh::<i32>(&one.cache, key).await, None, "{key}");
     }
@@ -249,7 +255,7 @@ async fn required_propagation_is_waited_for() {
     let sure = long().background_l2(true).require_propagation(true);
     let asked = Instant::now();
     let receipt = node.cache.set("key", 1).options(sure.clone()).await.unwrap();
-    assert_eq!((receipt.l2(), asked.elapsed()), (Reach::Done, ms(500)));
+    assert_eq!((receipt.l2(), asked.elapsed()), (WriteStatus::Done, ms(500)));
     node.l2.next(L2Op::Set, Fate::Fail(L2ErrorKind::Full));
     let error = node.cache.set("key", 2).options(sure).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotPropagated);
@@ -287,9 +293,9 @@ async fn closing_waits_for_writes_in_the_background() {
 async fn the_confirmation_to_others_is_waited_for_if_asked() {
     let world = World::apart().await;
     let node = world.node().await;
-    for (background, reach) in [(true, Reach::Queued), (false, Reach::Done)] {
+    for (background, reach) in [(true, WriteStatus::Queued), (false, WriteStatus::Done)] {
         let chosen = EntryOptions::default().background_backplane(background);
         let receipt = node.cache.set("key", 1).options(chosen).await.unwrap();
-        assert_eq!((receipt.l2(), receipt.backplane()), (Reach::Done, reach));
+        assert_eq!((receipt.l2(), receipt.backplane()), (WriteStatus::Done, reach));
     }
 }

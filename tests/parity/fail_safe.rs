@@ -219,7 +219,7 @@ async fn a_stale_value_is_answered_while_another_node_loads() {
     gate.reached().await;
     let loads = Loads::new();
     let asked = Instant::now();
-    let hasty = options().lease_wait(ms(200));
+    let hasty = options().load_lock_wait(ms(200));
     let read = two.cache.get_or_set("key", loads.value(3)).options(hasty).await.unwrap();
     assert_eq!((*read, read.is_stale(), loads.count()), (1, true, 0));
     assert_eq!(asked.elapsed(), ms(200));

@@ -1,7 +1,7 @@
 //! L2: what is there, what it costs, and what becomes of a call when it goes away in between.
 
 use crinkle_core::l2::{L2, L2ErrorKind};
-use crinkle_core::{Cache, EntryOptions, FailSafe, Reach, Settings, Source};
+use crinkle_core::{Cache, EntryOptions, FailSafe, Settings, Source, WriteStatus};
 use crinkle_testkit::chaos::{Fate, Gate, L2Op};
 use crinkle_tests::{Loads, World, gated, load, options, pass, until};
 use tokio::time::Instant;
@@ -116,7 +116,7 @@ async fn writes_while_l2_is_left_alone_do_not_reach_it_as_values() {
     assert!(!node.cache.health().l2_up);
     node.l2.next(L2Op::Set, Fate::Pass);
     node.l2.forget();
-    assert_eq!(node.cache.set("key", 3).await.unwrap().l2(), Reach::Queued);
+    assert_eq!(node.cache.set("key", 3).await.unwrap().l2(), WriteStatus::Queued);
     assert_eq!(node.l2.count(L2Op::Set), 0, "it is not even asked");
     assert_eq!(fresh(&node.cache, "key").await, Some(3));
     node.l2.heal();
@@ -178,7 +178,7 @@ async fn nodes_take_turns_in_loading_and_share_what_is_loaded() {
     }
 }
 
-/// A stale record of another node is no hit, and its lease is the refresher's.
+/// A stale record of another node is no hit, and its load_lock is the refresher's.
 #[tokio::test(start_paused = true)]
 async fn a_stale_record_is_replaced_and_not_answered() {
     let world = World::new().await;
@@ -235,7 +235,7 @@ async fn a_set_is_in_l2_when_it_returns() {
 async fn a_soft_timeout_of_l2_is_as_long_as_the_call_says() {
     let world = World::new().await;
     let minute = secs(60);
-    let settings = Settings::default().poll(minute).coherence_lease(minute * 5);
+    let settings = Settings::default().poll(minute).coherence_ttl(minute * 5);
     let node = world.node_with(|builder| builder.settings(settings)).await;
     let _ = node.cache.set("key", 1).options(options()).await.unwrap();
     pass(secs(11)).await;

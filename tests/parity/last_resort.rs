@@ -62,7 +62,7 @@ async fn the_default_is_of_this_node_and_of_nobody_who_does_not_load() {
     assert_eq!(*read.fail_safe_default(7).await.unwrap(), 7);
     pass(SHORT).await;
     assert!(one.cache.get::<i32>("key").await.unwrap().is_none());
-    assert!(world.store.keys().is_empty(), "neither a value nor a lease");
+    assert!(world.store.keys().is_empty(), "neither a value nor a load_lock");
     assert_eq!(any(&two.cache, "key").await, None);
 }
 
@@ -76,7 +76,7 @@ async fn the_default_is_answered_for_panics_and_timeouts_too() {
         let gate = Gate::new();
         let slow = cache.get_or_set("slow", gated(&gate, 1)).factory_hard_timeout(ms(100));
         assert_eq!(*slow.fail_safe_default(7).await.unwrap(), 7);
-        let waiter = cache.get_or_set("slow", Loads::new().value(2)).flight_timeout(ms(100));
+        let waiter = cache.get_or_set("slow", Loads::new().value(2)).wait_timeout(ms(100));
         assert_eq!(*waiter.fail_safe_default(8).await.unwrap(), 8, "each has its own");
         gate.open();
         until("it has completed", || cache.peek::<i32>("slow").as_deref() == Some(&1)).await;

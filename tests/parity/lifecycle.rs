@@ -1,6 +1,6 @@
 //! Building, sharing, closing: what a handle is, and what is left when it is gone.
 
-use crinkle_core::{Cache, ErrorKind, Reach, ok};
+use crinkle_core::{Cache, ErrorKind, WriteStatus, ok};
 use crinkle_testkit::chaos::Gate;
 use crinkle_tests::{Loads, World, gated, go, kind_of, load, options, pass, until};
 use tokio::time::{Instant, timeout};
@@ -277,7 +277,11 @@ async fn a_write_that_a_closed_cache_cannot_send_is_an_error() {
     let world = World::new().await;
     let node = world.node().await;
     node.cache.close().await.unwrap();
-    assert_eq!(node.cache.set("key", 1).await.unwrap().l2(), Reach::Done, "L2 still takes it");
+    assert_eq!(
+        node.cache.set("key", 1).await.unwrap().l2(),
+        WriteStatus::Done,
+        "L2 still takes it"
+    );
     node.l2.down();
     let errors = [
         node.cache.set("key", 2).await.unwrap_err(),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crinkle_core::l2::{Codec, MessagePack};
-use crinkle_core::{Cache, EntryOptions, Reach};
+use crinkle_core::{Cache, EntryOptions, WriteStatus};
 use crinkle_tests::{Loads, Node, World};
 
 mod adaptive;
@@ -63,7 +63,7 @@ async fn nodes(world: &World) -> [Node; 3] {
 async fn put(cache: &Cache, key: &str, value: i32, tags: &[&str]) {
     let set = cache.set(key, value).options(long()).tags(tags.iter().copied());
     let reach = set.await.expect("no trouble").l2();
-    assert!(!matches!(reach, Reach::Queued | Reach::Unknown), "{reach:?}");
+    assert!(!matches!(reach, WriteStatus::Queued | WriteStatus::Unknown), "{reach:?}");
 }
 
 /// The fresh value, if there is one.

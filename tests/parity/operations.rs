@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crinkle_core::l2::NoCodec;
-use crinkle_core::{Cache, ErrorKind, FactoryContext, Reach, Source, ok};
+use crinkle_core::{Cache, ErrorKind, FactoryContext, Source, WriteStatus, ok};
 use crinkle_testkit::chaos::L2Op;
 use crinkle_tests::{Loads, World, options, pass};
 
@@ -221,11 +221,11 @@ async fn every_write_costs_one_call_of_l2() {
     let node = world.node().await;
     let cost = |op| (node.l2.count(op), node.l2.writes().len());
     node.l2.forget();
-    assert_eq!(cache_write(&node.cache, L2Op::Set).await, Reach::Done);
+    assert_eq!(cache_write(&node.cache, L2Op::Set).await, WriteStatus::Done);
     assert_eq!(cost(L2Op::Set), (1, 1));
     for op in [L2Op::Expire, L2Op::Remove, L2Op::Advance] {
         node.l2.forget();
-        assert_eq!(cache_write(&node.cache, op).await, Reach::Done);
+        assert_eq!(cache_write(&node.cache, op).await, WriteStatus::Done);
         assert_eq!(cost(op), (1, 1), "{op:?}");
     }
     node.l2.forget();
@@ -233,7 +233,7 @@ async fn every_write_costs_one_call_of_l2() {
     assert_eq!((node.l2.count(L2Op::Read), node.l2.count(L2Op::Put)), (1, 1), "ask, then fill");
 }
 
-async fn cache_write(cache: &Cache, op: L2Op) -> Reach {
+async fn cache_write(cache: &Cache, op: L2Op) -> WriteStatus {
     let receipt = match op {
         L2Op::Set => cache.set("key", 1).await,
         L2Op::Expire => cache.expire("key").await,

@@ -1,6 +1,6 @@
 //! Outages of L2, of the bus, and of both; and what every node answers when they are over.
 
-use crinkle_core::{Reach, Settings};
+use crinkle_core::{Settings, WriteStatus};
 use crinkle_testkit::chaos::{Fate, L2Op};
 use crinkle_tests::{Node, World, pass, until};
 
@@ -54,7 +54,7 @@ async fn a_write_without_l2_is_heard_of_when_l2_is_back() {
     assert_eq!(fresh(&two.cache, "key").await, Some(10));
     one.l2.down();
     pass(secs(6)).await;
-    assert_eq!(one.cache.set("key", 30).await.unwrap().backplane(), Reach::Queued);
+    assert_eq!(one.cache.set("key", 30).await.unwrap().backplane(), WriteStatus::Queued);
     assert_eq!(fresh(&one.cache, "key").await, Some(30));
     assert_eq!(fresh(&two.cache, "key").await, Some(10), "it cannot know");
     one.l2.heal();
@@ -75,7 +75,7 @@ async fn a_write_that_was_not_announced_is_noticed_by_the_gap_it_leaves() {
     assert_eq!(fresh(&two.cache, "key").await, Some(10));
     one.bus.fail_publish(true);
     let receipt = one.cache.set("key", 30).await.unwrap();
-    assert_eq!((receipt.l2(), receipt.backplane()), (Reach::Done, Reach::Unknown));
+    assert_eq!((receipt.l2(), receipt.backplane()), (WriteStatus::Done, WriteStatus::Unknown));
     one.bus.fail_publish(false);
     pass(secs(5)).await;
     for node in [&one, &two] {
@@ -124,7 +124,7 @@ async fn health_tells_of_an_outage_and_of_its_end() {
     let health = node.cache.health();
     assert!(health.coherent && health.peers == 1, "{health:?}");
     assert_eq!((health.l2_up, health.subscribed), (true, true));
-    assert!(health.last_heard.unwrap() <= secs(1) + SHORT);
+    assert!(health.last_heartbeat.unwrap() <= secs(1) + SHORT);
     node.l2.down();
     node.bus.cut();
     until("it is noticed", || !node.cache.health().l2_up).await;
@@ -150,7 +150,7 @@ async fn health_of_a_cache_on_its_own_has_nothing_to_report() {
     let _ = cache.remove_by_tag("tag").await.unwrap();
     pass(secs(100)).await;
     let health = cache.health();
-    assert_eq!((health.has_l2, health.has_backplane, health.last_heard), (false, false, None));
+    assert_eq!((health.has_l2, health.has_backplane, health.last_heartbeat), (false, false, None));
     assert!(health.coherent && !health.ledger_suspect);
     assert_eq!((health.peers, health.in_flight, health.pending_removals), (0, 0, 0));
 }
@@ -177,7 +177,7 @@ async fn removals_by_tag_are_not_held_up_by_keys_that_wait() {
 #[tokio::test(start_paused = true)]
 async fn a_node_that_was_away_when_the_store_was_lost_answers_nothing_of_before() {
     let world = World::new().await;
-    let settings = Settings::default().coherence_lease(secs(10));
+    let settings = Settings::default().coherence_ttl(secs(10));
     let one = world.node_with(|builder| builder.settings(settings.clone())).await;
     let two = world.node_with(|builder| builder.settings(settings)).await;
     put(&one.cache, "key", 1, &["tag"]).await;

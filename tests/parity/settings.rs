@@ -43,9 +43,9 @@ async fn the_poll_is_as_frequent_as_was_set() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_is_cut_off_serves_for_the_coherence_lease_that_was_set() {
+async fn a_node_that_is_cut_off_serves_for_the_coherence_load_lock_that_was_set() {
     let world = World::new().await;
-    let settings = Settings::default().coherence_lease(secs(5));
+    let settings = Settings::default().coherence_ttl(secs(5));
     let short = world.node_with(|builder| builder.settings(settings)).await;
     let usual = world.node().await;
     put(&short.cache, "key", 1, &[]).await;
@@ -63,18 +63,18 @@ async fn a_node_that_is_cut_off_serves_for_the_coherence_lease_that_was_set() {
     assert!(usual.cache.peek::<i32>("key").is_some(), "30 s");
 }
 
-/// The node that loads has died: its lease in L2 ends by itself, and a patient waiter takes over.
+/// The node that loads has died: its load_lock in L2 ends by itself, and a patient waiter takes over.
 #[tokio::test(start_paused = true)]
-async fn a_dead_nodes_lease_ends_when_it_was_set_to() {
+async fn a_dead_nodes_load_lock_ends_when_it_was_set_to() {
     let world = World::new().await;
-    let settings = Settings::default().lease(secs(2));
+    let settings = Settings::default().load_lock_ttl(secs(2));
     let one = world.node_with(|builder| builder.settings(settings)).await;
     let two = world.node().await;
     let dead = load(&one.cache, "key", &[], long(), gated(&Gate::new(), 1));
     pass(SHORT).await;
     one.l2.hang();
     let asked = Instant::now();
-    let patient = long().lease_wait(secs(60));
+    let patient = long().load_lock_wait(secs(60));
     let read = two.cache.get_or_set("key", Loads::new().value(2)).options(patient);
     assert_eq!(*read.await.unwrap(), 2);
     assert!((secs(1)..secs(4)).contains(&asked.elapsed()), "{:?}", asked.elapsed());

@@ -1,6 +1,6 @@
 //! Levels left out of one call: what is read where, what is written where, and who hears of it.
 
-use crinkle_core::{EntryOptions, FactoryContext, Reach, Settings, Source, ok};
+use crinkle_core::{EntryOptions, FactoryContext, Settings, Source, WriteStatus, ok};
 use crinkle_testkit::chaos::L2Op;
 use crinkle_tests::{Loads, Node, World, options, pass};
 
@@ -127,9 +127,9 @@ async fn a_write_that_skips_l2_is_this_nodes_own() {
     let (one, two) = (world.node().await, world.node().await);
     let own = long().skip_l2_write(true);
     let receipt = one.cache.set("set", 1).options(own.clone()).await.unwrap();
-    assert_eq!((receipt.l2(), receipt.backplane()), (Reach::Skipped, Reach::Skipped));
+    assert_eq!((receipt.l2(), receipt.backplane()), (WriteStatus::Skipped, WriteStatus::Skipped));
     one.cache.get_or_set("loaded", Loads::new().value(1)).options(own).await.unwrap();
-    assert!(world.store.keys().is_empty(), "neither a record nor a lease");
+    assert!(world.store.keys().is_empty(), "neither a record nor a load_lock");
     pass(secs(100)).await;
     for key in ["set", "loaded"] {
         assert_eq!(fresh(&one.cache, key).await, Some(1), "{key}");
@@ -179,7 +179,10 @@ async fn a_removal_that_skips_l2_is_this_nodes_own() {
                     _ => cache.remove_many(["key"]).skip_l2_write(true).await,
                 };
                 let receipt = receipt.unwrap();
-                assert_eq!((receipt.l2(), receipt.backplane()), (Reach::Skipped, Reach::Skipped));
+                assert_eq!(
+                    (receipt.l2(), receipt.backplane()),
+                    (WriteStatus::Skipped, WriteStatus::Skipped)
+                );
                 assert!(cache.peek::<i32>("key").is_none());
                 for _ in 0..3 {
                     pass(SHORT).await;
@@ -324,7 +327,7 @@ async fn a_removal_by_tag_takes_no_notice_of_what_is_skipped() {
             "clear" => one.cache.clear(),
             _ => one.cache.clear_hard(),
         };
-        assert_eq!(removal.options(skip.clone()).await.unwrap().l2(), Reach::Done, "{what}");
+        assert_eq!(removal.options(skip.clone()).await.unwrap().l2(), WriteStatus::Done, "{what}");
         pass(SHORT).await;
         for node in [&one, &two, &world.node().await] {
             assert_eq!(fresh::<i32>(&node.cache, "key").await, None, "{what}");
@@ -378,7 +381,7 @@ async fn a_write_that_skips_the_backplane_is_not_heard_of() {
         }
         let quiet = long().skip_backplane(true);
         let receipt = one.cache.set("set", 2).options(quiet).await.unwrap();
-        assert_eq!((receipt.l2(), receipt.backplane()), (Reach::Done, Reach::Skipped));
+        assert_eq!((receipt.l2(), receipt.backplane()), (WriteStatus::Done, WriteStatus::Skipped));
         let _ = one.cache.remove("removed").skip_backplane(true).await.unwrap();
         pass(secs(10)).await;
         for key in ["set", "removed"] {
@@ -418,7 +421,7 @@ async fn a_factory_may_keep_its_value_out_of_a_level() {
     one.cache.get_or_set("l1 only", choose(long().skip_l2_write(true))).await.unwrap();
     one.cache.get_or_set("l2 only", choose(long().skip_l1_write(true))).await.unwrap();
     pass(SHORT).await;
-    assert_eq!(world.store.keys(), [World::record("l2 only")], "and no lease is left");
+    assert_eq!(world.store.keys(), [World::record("l2 only")], "and no load_lock is left");
     let here = ["l1 only", "l2 only"].map(|key| one.cache.peek::<i32>(key).is_some());
     assert_eq!(here, [true, false]);
     assert_eq!(fresh(&two.cache, "l2 only").await, Some(1));

@@ -155,7 +155,7 @@ async fn a_set_ends_the_wait_for_another_nodes_load() {
     gate.reached().await;
     let loads = Loads::new();
     let waiter = load(&two.cache, "key", &[], long(), loads.value(9));
-    until("it waits", || two.cache.stats().lease_waits > 0).await;
+    until("it waits", || two.cache.stats().load_lock_waits > 0).await;
     let asked = Instant::now();
     put(&three.cache, "key", 3, &[]).await;
     let read = waiter.await.unwrap().unwrap();
@@ -166,7 +166,7 @@ async fn a_set_ends_the_wait_for_another_nodes_load() {
     assert_eq!(fresh(&one.cache, "key").await, Some(3));
 }
 
-/// The node that loads fails: a waiting one loads at once, not after `lease_wait`.
+/// The node that loads fails: a waiting one loads at once, not after `load_lock_wait`.
 #[tokio::test(start_paused = true)]
 async fn a_failed_load_hands_over_to_a_node_that_waits() {
     let world = World::new().await;
@@ -178,9 +178,9 @@ async fn a_failed_load_hands_over_to_a_node_that_waits() {
         Err::<i32, _>(TestError::new())
     });
     gate.reached().await;
-    let patient = long().lease_wait(secs(60));
+    let patient = long().load_lock_wait(secs(60));
     let waiter = load(&two.cache, "key", &[], patient, Loads::new().value(2));
-    until("it waits", || two.cache.stats().lease_waits > 0).await;
+    until("it waits", || two.cache.stats().load_lock_waits > 0).await;
     let asked = Instant::now();
     gate.open();
     assert_eq!(kind_of(failing.await.unwrap()), ErrorKind::Factory);

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 /// Far longer than anything here takes.
 fn patient() -> EntryOptions {
-    EntryOptions::new(Duration::from_secs(60)).lease_wait(Duration::from_secs(30))
+    EntryOptions::new(Duration::from_secs(60)).load_lock_wait(Duration::from_secs(30))
 }
 
 /// A batch that loads each key as 3, and what its factory was asked for.

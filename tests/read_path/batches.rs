@@ -7,7 +7,8 @@ use std::time::Duration;
 use crinkle_core::l2::L2ErrorKind;
 use crinkle_core::protocol::KeyHash;
 use crinkle_core::{
-    BoxError, Cache, CacheBuilder, Cached, EntryOptions, Error, ErrorKind, Reach, Settings, Source,
+    BoxError, Cache, CacheBuilder, Cached, EntryOptions, Error, ErrorKind, Settings, Source,
+    WriteStatus,
 };
 use crinkle_testkit::chaos::{Fate, Gate, L2Op};
 use crinkle_tests::{Boxed, TestError, World, gated, go, options, pass};
@@ -116,7 +117,7 @@ async fn keys_that_the_answer_lacks_are_named() {
     assert!(error.to_string().contains("lacks the keys \"lost\""), "{error}");
     assert_eq!(*node.cache.get::<i32>("there").await.unwrap().unwrap(), 1, "the rest is kept");
     pass(Duration::from_millis(10)).await;
-    assert_eq!(world.store.keys(), [World::record("there")], "the other lease is given back");
+    assert_eq!(world.store.keys(), [World::record("there")], "the other load_lock is given back");
 }
 
 #[tokio::test(start_paused = true)]
@@ -275,7 +276,7 @@ async fn many_writes_reach_the_other_nodes() {
     let world = World::new().await;
     let (one, two) = (world.node().await, world.node().await);
     let receipt = one.cache.set_many([("a", 1), ("b", 2)]).tags(["t"]).await.unwrap();
-    assert_eq!((receipt.l2(), receipt.backplane()), (Reach::Done, Reach::Done));
+    assert_eq!((receipt.l2(), receipt.backplane()), (WriteStatus::Done, WriteStatus::Done));
     let found: Vec<Option<Cached<i32>>> = two.cache.get_many(["a", "b"]).await.unwrap();
     assert!(found.iter().all(|f| f.as_ref().is_some_and(|f| f.tags().eq(["t"]))));
     let receipt = one.cache.remove_many(["a", "b"]).await.unwrap();
@@ -287,7 +288,7 @@ async fn many_writes_reach_the_other_nodes() {
     }
     one.l2.next(L2Op::Set, Fate::Fail(L2ErrorKind::Full));
     let receipt = one.cache.set_many([("a", 1), ("b", 2)]).await.unwrap();
-    assert_eq!(receipt.l2(), Reach::Queued, "the weakest of them");
+    assert_eq!(receipt.l2(), WriteStatus::Queued, "the weakest of them");
 }
 
 #[tokio::test(start_paused = true)]

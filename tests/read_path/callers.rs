@@ -91,7 +91,7 @@ impl Caller {
             .require_l2(self.require_l2)
             .factory_soft_timeout(self.soft.map(ms))
             .factory_hard_timeout(self.hard.map(ms))
-            .flight_timeout(self.flight.map(ms))
+            .wait_timeout(self.flight.map(ms))
             .factory_deadline(ms(self.deadline))
             .background_completion(self.background);
         let fail_safe = FailSafe::for_up_to(ms(3_600_000)).throttle(ms(30));
@@ -230,7 +230,7 @@ fn judge(plan: Plan, me: usize, got: &Got, all: &[Got], runs: &[Ran]) -> Result<
                     let cut = runs.iter().any(|run| cut(&run));
                     check(own(caller.hard) || cut, "another caller's timeout")
                 }
-                ErrorKind::LockTimeout => check(own(caller.flight), "another caller's patience"),
+                ErrorKind::WaitTimeout => check(own(caller.flight), "another caller's patience"),
                 _ => Err(format!("{kind:?}")),
             }
         }

@@ -28,7 +28,7 @@ type Choice<T> = (&'static str, fn(T, Duration) -> T);
 fn of_entries() -> Vec<Choice<EntryOptions>> {
     let mut all = choices!(
         EntryOptions: duration, l1_duration, l2_duration, jitter, factory_soft_timeout, factory_hard_timeout,
-        factory_deadline, l2_soft_timeout, l2_hard_timeout, flight_timeout, lease_wait
+        factory_deadline, l2_soft_timeout, l2_hard_timeout, wait_timeout, load_lock_wait
     )
     .to_vec();
     all.push(("fail_safe.max_duration", |of, time| of.fail_safe(FailSafe::for_up_to(time))));
@@ -38,7 +38,7 @@ fn of_entries() -> Vec<Choice<EntryOptions>> {
 
 /// Every setting that is a time.
 fn of_settings() -> Vec<Choice<Settings>> {
-    choices!(Settings: max_lifetime, poll, coherence_lease, lease).to_vec()
+    choices!(Settings: max_lifetime, poll, coherence_ttl, load_lock_ttl).to_vec()
 }
 
 /// A new option belongs into the lists above.
@@ -77,7 +77,7 @@ async fn used(cache: Cache, options: Option<EntryOptions>) -> Result<(), Error> 
         let load = cache.get_or_set(key, load);
         let read = if chosen { load.options(options()).await } else { load.await };
         match read.map_err(|error| error.kind()) {
-            Ok(_) | Err(ErrorKind::FactoryTimeout | ErrorKind::LockTimeout) => {}
+            Ok(_) | Err(ErrorKind::FactoryTimeout | ErrorKind::WaitTimeout) => {}
             Err(kind) => panic!("{kind:?}"),
         }
     }
@@ -173,7 +173,7 @@ async fn no_setting_panics() {
         }
         // Together, as one alone may be refused for the other.
         no_panic("poll", Duration::MAX, async move {
-            let settings = Settings::default().poll(Duration::MAX).coherence_lease(Duration::MAX);
+            let settings = Settings::default().poll(Duration::MAX).coherence_ttl(Duration::MAX);
             used(build().settings(settings).build()?, None).await
         })
         .await;
@@ -186,10 +186,11 @@ async fn no_time_of_a_single_call_panics() {
         let cache = build().build().expect("the defaults are sound");
         cache.ready().await.expect("it is");
         let removed = cache.remove_by_tag("tag").await.expect("it is removed");
-        let barrier = removed.barrier().expect("a number");
+        let barrier = removed.token().expect("a number");
         for time in EXTREMES {
             let (after, adaptive) = (cache.clone(), cache.clone());
-            no_panic("within", time, async move { after.after(barrier).within(time).await }).await;
+            no_panic("within", time, async move { after.wait_for(barrier).within(time).await })
+                .await;
             no_panic("duration", time, async move {
                 let load = move |ctx: crinkle_core::FactoryContext<i32>| async move {
                     ctx.set_duration(time);

@@ -292,8 +292,8 @@ async fn a_soft_timeout_without_a_fallback_never_ends_a_wait() {
     let hasty = load(&cache, "key", &[], hasty, Loads::new().value(3));
     assert_eq!(kind_of(hasty.await.unwrap()), ErrorKind::FactoryTimeout);
     assert_eq!(asked.elapsed(), ms(200));
-    let hasty = load(&cache, "key", &[], strict().flight_timeout(ms(100)), Loads::new().value(3));
-    assert_eq!(kind_of(hasty.await.unwrap()), ErrorKind::LockTimeout);
+    let hasty = load(&cache, "key", &[], strict().wait_timeout(ms(100)), Loads::new().value(3));
+    assert_eq!(kind_of(hasty.await.unwrap()), ErrorKind::WaitTimeout);
     assert_eq!(asked.elapsed(), ms(300));
     assert_eq!(*patient.await.unwrap().unwrap(), 1);
     assert_eq!(*first.await.unwrap().unwrap(), 1);

@@ -255,16 +255,16 @@ async fn what_a_factory_spawns_waits_within_its_limits() {
     let read = cache.get_or_set("a", move |_| async move {
         let own = go(async move {
             let own = inner.get_or_set("a", |_: FactoryContext<bool>| async { ok(false) });
-            own.flight_timeout(Duration::from_secs(1)).await
+            own.wait_timeout(Duration::from_secs(1)).await
         });
-        ok(kind_of(own.await?) == ErrorKind::LockTimeout)
+        ok(kind_of(own.await?) == ErrorKind::WaitTimeout)
     });
     assert!(*read.await.unwrap());
 }
 
-/// Nodes do not know of each other's calls; the lease that stands for the load is waited for as ever.
+/// Nodes do not know of each other's calls; the load_lock that stands for the load is waited for as ever.
 #[tokio::test(start_paused = true)]
-async fn a_circle_over_two_nodes_ends_within_the_lease_wait() {
+async fn a_circle_over_two_nodes_ends_within_the_load_lock_wait() {
     let world = World::new().await;
     let (one, two) = (world.node().await.cache, world.node().await.cache);
     let began = Instant::now();

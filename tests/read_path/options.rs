@@ -49,7 +49,7 @@ async fn a_factory_may_keep_nothing() {
     assert_eq!((*read, read.is_stale()), (1, false));
     assert!(node.cache.peek::<i32>("key").is_none());
     pass(Duration::from_millis(10)).await;
-    assert!(world.store.keys().is_empty(), "the lease is given back");
+    assert!(world.store.keys().is_empty(), "the load_lock is given back");
     assert_eq!(node.l2.count(L2Op::Put), 0);
     assert_eq!(*node.cache.get_or_set("key", loads.value(2)).await.unwrap(), 2);
 }
@@ -82,7 +82,7 @@ async fn options_out_of_range_are_refused_by_name_before_anything_runs() {
         ("l2_hard_timeout", plain().l2_hard_timeout(Duration::from_secs(601))),
         ("factory_soft_timeout", plain().factory_soft_timeout(zero)),
         ("factory_hard_timeout", plain().factory_hard_timeout(zero)),
-        ("flight_timeout", plain().flight_timeout(zero)),
+        ("wait_timeout", plain().wait_timeout(zero)),
         ("fail_safe.max_duration", plain().fail_safe(FailSafe::for_up_to(zero))),
         ("fail_safe.throttle", plain().fail_safe(FailSafe::default().throttle(zero))),
         ("weight", plain().weight(0)),
@@ -118,8 +118,8 @@ fn settings_out_of_range_are_refused_by_name() {
         ("max_value_bytes", Settings::default().max_value_bytes(0)),
         ("breaker_failures", Settings::default().breaker_failures(0)),
         ("poll", Settings::default().poll(zero)),
-        ("coherence_lease", Settings::default().coherence_lease(Duration::from_secs(2))),
-        ("lease", Settings::default().lease(zero)),
+        ("coherence_ttl", Settings::default().coherence_ttl(Duration::from_secs(2))),
+        ("load_lock_ttl", Settings::default().load_lock_ttl(zero)),
         ("max_lifetime", Settings::default().max_lifetime(zero)),
         ("max_lifetime", Settings::default().max_lifetime(day * 1000)),
     ];
@@ -182,8 +182,8 @@ async fn times_without_end_are_no_panic() {
         plain().factory_soft_timeout(max).factory_hard_timeout(max),
         plain().factory_deadline(max),
         plain().l2_soft_timeout(max).l2_hard_timeout(Duration::from_secs(600)),
-        plain().flight_timeout(max),
-        plain().lease_wait(max),
+        plain().wait_timeout(max),
+        plain().load_lock_wait(max),
     ];
     let world = World::new().await;
     let node = world.node().await;

@@ -54,7 +54,7 @@ async fn two_nodes_share_one_load_and_the_waiting_one_is_woken() {
         let leader = load(&one.cache, "key", &[], long(), loads.gated(&gate, 1));
         gate.reached().await;
         let waiter = load(&two.cache, "key", &[], long(), loads.value(2));
-        until("the other node waits", || two.cache.stats().lease_waits >= 5).await;
+        until("the other node waits", || two.cache.stats().load_lock_waits >= 5).await;
         let opened = Instant::now();
         gate.open();
         let read = waiter.await.unwrap().unwrap();
@@ -82,7 +82,7 @@ async fn a_waiting_node_that_hears_nothing_still_finds_the_fill() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dead_lease_holder_delays_the_others_by_lease_wait() {
+async fn a_dead_load_lock_holder_delays_the_others_by_load_lock_wait() {
     let world = World::new().await;
     let (one, two) = (world.node().await, world.node().await);
     let gate = Gate::new();
@@ -90,7 +90,7 @@ async fn a_dead_lease_holder_delays_the_others_by_lease_wait() {
     gate.reached().await;
     one.l2.hang();
     let asked = Instant::now();
-    let options = long().lease_wait(Duration::from_secs(2));
+    let options = long().load_lock_wait(Duration::from_secs(2));
     let read = two.cache.get_or_set("key", Loads::new().value(2)).options(options).await.unwrap();
     assert_eq!((*read, read.source()), (2, Source::Factory));
     let waited = asked.elapsed();
@@ -105,7 +105,7 @@ async fn a_dead_lease_holder_delays_the_others_by_lease_wait() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_is_renewed_as_long_as_its_factory_runs() {
+async fn a_load_lock_is_renewed_as_long_as_its_factory_runs() {
     let world = World::new().await;
     let (one, two) = (world.node().await, world.node().await);
     let (gate, loads) = (Gate::new(), Loads::new());
@@ -113,7 +113,7 @@ async fn a_lease_is_renewed_as_long_as_its_factory_runs() {
     gate.reached().await;
     pass(Duration::from_secs(25)).await;
     assert!(one.l2.count(L2Op::Renew) >= 7);
-    let patient = long().lease_wait(Duration::from_secs(60));
+    let patient = long().load_lock_wait(Duration::from_secs(60));
     let waiter = load(&two.cache, "key", &[], patient, loads.value(2));
     pass(Duration::from_secs(25)).await;
     gate.open();
@@ -122,14 +122,14 @@ async fn a_lease_is_renewed_as_long_as_its_factory_runs() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_a_lease_nobody_waits_for_another_node() {
+async fn without_a_load_lock_nobody_waits_for_another_node() {
     let world = World::new().await;
     let (one, two) = (world.node().await, world.node().await);
     let gate = Gate::new();
     let slow = load(&one.cache, "key", &[], long(), gated(&gate, 1));
     gate.reached().await;
     let asked = Instant::now();
-    let read = two.cache.get_or_set("key", Loads::new().value(2)).options(long().lease(false));
+    let read = two.cache.get_or_set("key", Loads::new().value(2)).options(long().load_lock(false));
     assert_eq!(*read.await.unwrap(), 2);
     assert_eq!(asked.elapsed(), Duration::ZERO);
     gate.open();

@@ -119,8 +119,8 @@ async fn a_waiter_gives_up_after_flight_timeout_and_starts_nothing() {
         let leader = load(&cache, "key", &[], options(), loads.gated(&gate, 1));
         gate.reached().await;
         let asked = Instant::now();
-        let waiter = load(&cache, "key", &[], options().flight_timeout(SOFT), loads.value(2));
-        assert_eq!(kind_of(waiter.await.unwrap()), ErrorKind::LockTimeout);
+        let waiter = load(&cache, "key", &[], options().wait_timeout(SOFT), loads.value(2));
+        assert_eq!(kind_of(waiter.await.unwrap()), ErrorKind::WaitTimeout);
         assert_eq!(asked.elapsed().as_millis(), SOFT.as_millis());
         gate.open();
         assert_eq!((*leader.await.unwrap().unwrap(), loads.count()), (1, 1));
@@ -134,7 +134,7 @@ async fn a_waiter_with_a_fallback_answers_it_after_flight_timeout() {
         let gate = Gate::new();
         let leader = load(&cache, "key", &[], options(), gated(&gate, 2));
         gate.reached().await;
-        let waiter = options().flight_timeout(SOFT);
+        let waiter = options().wait_timeout(SOFT);
         let read = load(&cache, "key", &[], waiter, Loads::new().value(3)).await.unwrap().unwrap();
         assert_eq!((*read, read.is_stale()), (1, true));
         gate.open();

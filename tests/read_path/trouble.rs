@@ -16,7 +16,7 @@ const HARD: u128 = 1000;
 /// Without a poll that opens the breaker meanwhile.
 fn calm() -> Settings {
     let minute = Duration::from_secs(60);
-    Settings::default().poll(minute).coherence_lease(minute * 5)
+    Settings::default().poll(minute).coherence_ttl(minute * 5)
 }
 
 #[tokio::test(start_paused = true)]
@@ -87,7 +87,7 @@ async fn timeouts_of_a_call_are_its_own() {
 async fn after_five_failures_nobody_pays_until_a_poll_is_answered() {
     let world = World::new().await;
     let settings = Settings::default().poll(Duration::from_secs(20));
-    let settings = settings.coherence_lease(Duration::from_secs(120));
+    let settings = settings.coherence_ttl(Duration::from_secs(120));
     let node = world.node_with(|builder| builder.settings(settings)).await;
     node.l2.hang();
     for number in 0..5 {

@@ -11,14 +11,14 @@ use crate::joined::{many, ms, plain, slow};
 
 /// Two other nodes load one after the other: the wait for them does not begin anew.
 #[tokio::test(start_paused = true)]
-async fn lease_wait_is_of_the_call_and_not_of_each_holder() {
+async fn load_lock_wait_is_of_the_call_and_not_of_each_holder() {
     let world = World::new().await;
     let (one, two, three) = (world.node().await, world.node().await, world.node().await);
     let (gate, loads) = (Gate::new(), Loads::new());
     let first = load(&one.cache, "key", &[], plain(), gated(&gate, 1));
     gate.reached().await;
     let asked = Instant::now();
-    let waits = |wait| plain().lease_wait(ms(wait));
+    let waits = |wait| plain().load_lock_wait(ms(wait));
     let second = load(&two.cache, "key", &[], waits(1000), gated(&gate, 2));
     let third = load(&three.cache, "key", &[], waits(1500), loads.value(3));
     assert_eq!(*third.await.unwrap().unwrap(), 3);
@@ -64,14 +64,15 @@ async fn a_joiner_waits_for_another_nodes_load_as_long_as_it_says_itself() {
     let gate = Gate::new();
     let first = load(&one.cache, "key", &[], plain(), gated(&gate, 2));
     gate.reached().await;
-    let leader = load(&two.cache, "key", &[], plain().lease_wait(ms(5000)), Loads::new().value(3));
+    let leader =
+        load(&two.cache, "key", &[], plain().load_lock_wait(ms(5000)), Loads::new().value(3));
     pass(ms(10)).await;
     let asked = Instant::now();
-    let hasty = options().lease_wait(ms(100));
+    let hasty = options().load_lock_wait(ms(100));
     let read = load(&two.cache, "key", &[], hasty, Loads::new().value(4)).await.unwrap().unwrap();
     assert_eq!((*read, read.is_stale(), asked.elapsed()), (1, true, ms(100)));
     // Without a fallback it would load too: so this node does, for whoever waits.
-    let hasty = plain().lease_wait(ms(200));
+    let hasty = plain().load_lock_wait(ms(200));
     let read = load(&two.cache, "key", &[], hasty, Loads::new().value(4)).await.unwrap().unwrap();
     assert_eq!((*read, asked.elapsed()), (3, ms(300)));
     assert_eq!(*leader.await.unwrap().unwrap(), 3);
@@ -89,9 +90,10 @@ async fn a_joiner_loads_though_its_leader_is_content_with_something_stale() {
     let gate = Gate::new();
     let first = load(&one.cache, "key", &[], plain(), gated(&gate, 2));
     gate.reached().await;
-    let content = load(&two.cache, "key", &[], options().lease_wait(ms(200)), gated(&gate, 3));
+    let content = load(&two.cache, "key", &[], options().load_lock_wait(ms(200)), gated(&gate, 3));
     pass(ms(10)).await;
-    let joiner = load(&two.cache, "key", &[], plain().lease_wait(ms(400)), Loads::new().value(4));
+    let joiner =
+        load(&two.cache, "key", &[], plain().load_lock_wait(ms(400)), Loads::new().value(4));
     let read = content.await.unwrap().unwrap();
     assert_eq!((*read, read.is_stale()), (1, true));
     let read = joiner.await.unwrap().unwrap();
@@ -151,10 +153,10 @@ async fn a_caller_whose_fallback_is_removed_meanwhile_waits_for_a_value() {
         let leader = if of_node { &one.cache } else { &two.cache };
         let first = load(leader, "key", &[], plain(), slow(ms(900), 2));
         pass(ms(10)).await;
-        let patient = plain().lease_wait(ms(5000));
+        let patient = plain().load_lock_wait(ms(5000));
         let second = joins.then(|| load(&two.cache, "key", &[], patient, Loads::new().value(3)));
         pass(ms(10)).await;
-        let hasty = options().lease_wait(ms(200)).strict(waits_for == "the end");
+        let hasty = options().load_lock_wait(ms(200)).strict(waits_for == "the end");
         let hasty = hasty.factory_soft_timeout((!joins).then_some(ms(200)));
         let caller = load(&two.cache, "key", &[], hasty, Loads::new().value(3));
         pass(ms(100)).await;

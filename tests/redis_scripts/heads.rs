@@ -61,13 +61,13 @@ async fn heads_of_large_values_travel_without_them() {
 }
 
 #[tokio::test]
-async fn nothing_a_lease_and_junk_have_the_head_that_they_have() {
+async fn nothing_a_load_lock_and_junk_have_the_head_that_they_have() {
     let server = RedisServer::start();
     let store = RedisL2::connect(&server.url()).await.unwrap();
     let mut connection = raw(&server.url()).await.unwrap();
-    let lease: Bytes = record::lease(Version(7));
-    let _: () = connection.set("lease", &lease[..]).await.unwrap();
+    let load_lock: Bytes = record::load_lock(Version(7));
+    let _: () = connection.set("load_lock", &load_lock[..]).await.unwrap();
     let _: () = connection.set("junk", "of another program").await.unwrap();
-    let heads = store.read_heads(&["none", "lease", "junk"].map(str::to_owned)).await.unwrap();
-    assert_eq!(heads, [None, record::head(&lease), None]);
+    let heads = store.read_heads(&["none", "load_lock", "junk"].map(str::to_owned)).await.unwrap();
+    assert_eq!(heads, [None, record::head(&load_lock), None]);
 }

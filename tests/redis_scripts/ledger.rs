@@ -42,7 +42,7 @@ impl Pair {
         while self.now_us().await < end {}
     }
 
-    async fn life_ms(&mut self) -> u64 {
+    async fn ttl_ms(&mut self) -> u64 {
         redis::cmd("PTTL").arg(&self.key).query_async(&mut self.client).await.unwrap()
     }
 
@@ -164,7 +164,7 @@ async fn the_longest_retention_that_was_asked_for_is_the_ledgers() {
     assert_eq!((kept.levels.len(), kept.trim), (2, left.trim), "nothing more goes");
     pair.store = pair.store.clone().visiting();
     pair.advance(&Advance { retention_ms: 0, ..short(4, 4) }, "a visitor").await;
-    let life = pair.life_ms().await;
+    let life = pair.ttl_ms().await;
     assert!(life > 2 * HOUR_MS - 10_000, "{life} ms");
     let score: f64 =
         redis::cmd("ZSCORE").arg("retention").arg("L").query_async(&mut pair.client).await.unwrap();
@@ -188,7 +188,7 @@ async fn a_removal_says_as_well_for_how_long_removals_are_kept() {
         let ask = SyncAsk { retention_ms: then, ..everything(Epoch(1)) };
         let kept = pair.sync(&ask, key).await;
         assert_eq!((kept.levels.len(), kept.trim), (2, 0), "{key}");
-        let life = pair.life_ms().await;
+        let life = pair.ttl_ms().await;
         assert!(life + 10_000 > 2 * first, "{key}: {life} ms");
     }
 }

@@ -8,7 +8,7 @@ use crinkle_core::SystemClock;
 use crinkle_core::l2::record::{self, Envelope};
 use crinkle_core::l2::{Deadline, L2, L2ErrorKind, Read, Record, Slot};
 use crinkle_core::protocol::Version;
-use crinkle_core::protocol::record::{Head, LeaseAsk};
+use crinkle_core::protocol::record::{Head, LoadLockRequest};
 use crinkle_l2_redis::RedisL2;
 use crinkle_testkit::redis::RedisServer;
 use rand::rngs::StdRng;
@@ -19,7 +19,7 @@ const LONG_MS: u64 = 3_600_000;
 
 #[derive(Debug)]
 enum Op {
-    Read(Option<LeaseAsk>),
+    Read(Option<LoadLockRequest>),
     Put(Version, Record),
     Set(Record, Option<Duration>),
     Remove,
@@ -81,7 +81,7 @@ fn mirror(slot: &mut Slot, now: u64, op: &Op) -> String {
     }
 }
 
-/// An answer without what is the clock's: the life that is left, and when a refresh lease ends.
+/// An answer without what is the clock's: the life that is left, and when a refresh load_lock ends.
 fn visible(read: Read) -> (Option<Bytes>, String) {
     let bytes = read.found.map(|found| {
         let mut bytes = found.bytes.to_vec();
@@ -90,7 +90,7 @@ fn visible(read: Read) -> (Option<Bytes>, String) {
         }
         Bytes::from(bytes)
     });
-    (bytes, format!("{:?}", read.lease))
+    (bytes, format!("{:?}", read.load_lock))
 }
 
 fn any_op(rng: &mut StdRng, slot: &Slot) -> Op {
@@ -109,14 +109,14 @@ fn any_op(rng: &mut StdRng, slot: &Slot) -> Op {
     }
 }
 
-fn any_ask(rng: &mut StdRng, slot: &Slot) -> LeaseAsk {
+fn any_ask(rng: &mut StdRng, slot: &Slot) -> LoadLockRequest {
     let stored = slot.clone().into_stored();
     let refreshing =
         matches!(stored.and_then(|(bytes, _)| record::head(&bytes)), Some(Head::Value { .. }));
     let maybe = |rng: &mut StdRng| rng.random_bool(0.4).then(|| any_version(rng));
-    // A refresh lease that has ended when it begins; a lease without a value cannot have no life.
+    // A refresh load_lock that has ended when it begins; a load_lock without a value cannot have no life.
     let ttl_ms = if refreshing && rng.random_bool(0.3) { 0 } else { LONG_MS };
-    LeaseAsk { id: any_version(rng), ttl_ms, replace: maybe(rng), hidden: maybe(rng) }
+    LoadLockRequest { id: any_version(rng), ttl_ms, replace: maybe(rng), hidden: maybe(rng) }
 }
 
 /// Few, so that they meet; the last ones have bytes that collation or signs would get wrong.
@@ -147,7 +147,7 @@ fn any_record(rng: &mut StdRng) -> Record {
     let mut bytes = envelope.encode().to_vec();
     match rng.random_range(0..12) {
         0 => bytes.truncate(rng.random_range(0..90)),
-        1 => bytes = record::lease(any_version(rng)).to_vec(),
+        1 => bytes = record::load_lock(any_version(rng)).to_vec(),
         2 => bytes[rng.random_range(0..8)] ^= 1 << rng.random_range(0..8),
         3 => bytes = b"foreign\r\n\0".to_vec(),
         4 => bytes[6..8].fill(0xFF),

@@ -7,7 +7,7 @@ use crinkle_core::backplane::Backplane;
 use crinkle_core::l2::record::Envelope;
 use crinkle_core::l2::{Announce, AnnounceRemoval, L2, L2Error, L2ErrorKind, Record};
 use crinkle_core::protocol::ledger::{Advance, Removal, Standing, Strength, SyncAsk, Target};
-use crinkle_core::protocol::record::{Lease, LeaseAsk, Put};
+use crinkle_core::protocol::record::{LoadLock, LoadLockRequest, Put};
 use crinkle_core::protocol::{Epoch, Nonce, TagHash, Version};
 use crinkle_l2_redis::{RedisClient, RedisL2};
 use crinkle_testkit::ability::Ability;
@@ -117,7 +117,10 @@ async fn a_record_without_a_life_is_stale() {
     store.set("key", value(1), None, None).await.unwrap();
     command(&client, &["PERSIST", "key"]).await;
     let read = store.read("key", Some(ask(2))).await.unwrap();
-    assert_eq!((read.found.map(|found| found.ttl_ms), read.lease), (Some(0), Lease::Granted));
+    assert_eq!(
+        (read.found.map(|found| found.ttl_ms), read.load_lock),
+        (Some(0), LoadLock::Granted)
+    );
     assert_eq!(store.put("key", Version(1), value(3), None).await.unwrap(), Put::Stored);
 }
 
@@ -152,7 +155,7 @@ async fn a_missing_permission_is_denied() {
         store.read("key", None).await.unwrap().found.is_some(),
         "a hit needs no right to write"
     );
-    assert_eq!(store.read("absent", Some(ask(1))).await.unwrap().lease, Lease::None);
+    assert_eq!(store.read("absent", Some(ask(1))).await.unwrap().load_lock, LoadLock::None);
 
     let (_, store) = open(&server.url_for("silent", "secret")).await;
     assert_eq!(kind(store.set("key", value(2), None, announce()).await), L2ErrorKind::Denied);
@@ -193,8 +196,11 @@ async fn a_full_server_still_serves_hits_and_takes_invalidations() {
     assert_eq!(kind(store.put("hit", Version(1), value(2), None).await), L2ErrorKind::Full);
     assert!(store.read("hit", Some(ask(1))).await.unwrap().found.is_some());
     let read = store.read("stale", Some(ask(1))).await.unwrap();
-    assert!(read.found.is_some() && read.lease == Lease::None, "a hit does not fail for its lease");
-    assert_eq!(store.read("absent", Some(ask(1))).await.unwrap().lease, Lease::None);
+    assert!(
+        read.found.is_some() && read.load_lock == LoadLock::None,
+        "a hit does not fail for its load_lock"
+    );
+    assert_eq!(store.read("absent", Some(ask(1))).await.unwrap().load_lock, LoadLock::None);
     store.expire("expired", Version(2), None).await.unwrap();
     assert_eq!(store.read("expired", None).await.unwrap().found, None, "rather gone than fresh");
     store.remove("removed", None).await.unwrap();
@@ -205,7 +211,7 @@ async fn a_full_server_still_serves_hits_and_takes_invalidations() {
     store.sync("M", &sync(9)).await.unwrap();
 
     command(&client, &["CONFIG", "SET", "maxmemory", "0"]).await;
-    assert_eq!(store.read("stale", Some(ask(1))).await.unwrap().lease, Lease::Granted);
+    assert_eq!(store.read("stale", Some(ask(1))).await.unwrap().load_lock, LoadLock::Granted);
 }
 
 #[tokio::test]
@@ -324,8 +330,8 @@ fn record(version: u64, logical_ms: u64) -> Record {
     Record { bytes: envelope.encode(), ttl_ms: 60_000 }
 }
 
-fn ask(id: u64) -> LeaseAsk {
-    LeaseAsk { id: Version(id), ttl_ms: 60_000, replace: None, hidden: None }
+fn ask(id: u64) -> LoadLockRequest {
+    LoadLockRequest { id: Version(id), ttl_ms: 60_000, replace: None, hidden: None }
 }
 
 fn advance(number: u64) -> Advance {

@@ -75,9 +75,9 @@ async fn a_bus_that_is_stopped_leaves_nobody_with_the_old_value() {
     assert!(began.elapsed() < BOUND);
     bus.cont_process();
     comes_true("the mark is taken back", async || {
-        let before = reader.stats().doubts_owed;
+        let before = reader.stats().resyncs_owed;
         sleep(Duration::from_secs(3)).await;
-        reader.stats().doubts_owed == before && reader.health().coherent
+        reader.stats().resyncs_owed == before && reader.health().coherent
     })
     .await;
 }

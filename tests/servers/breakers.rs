@@ -1,7 +1,7 @@
 //! A cluster one of whose primaries does not answer: keys on the others notice nothing.
 
 use crinkle::redis::RedisClient;
-use crinkle::{Cache, Reach, Source};
+use crinkle::{Cache, Source, WriteStatus};
 use crinkle_testkit::cluster::ClusterServers;
 use crinkle_tests::redis::{HASTE, PATIENCE, comes_true as until, over, ready, within};
 use tokio::time::Instant;
@@ -53,7 +53,7 @@ async fn works_elsewhere(cache: &Cache, there: &[String], elsewhere: &[String], 
         let read = cache.get::<u32>(dead).skip_l1_read(true).await.expect("no error");
         assert!(read.is_none_or(|read| read.source() == Source::L1));
         let receipt = cache.set(key, n).l2_hard_timeout(PATIENCE).await.expect("a receipt");
-        assert_eq!(receipt.l2(), Reach::Done, "{key}");
+        assert_eq!(receipt.l2(), WriteStatus::Done, "{key}");
         let read = cache.get::<u32>(key).skip_l1_read(true);
         let read = read.l2_soft_timeout(PATIENCE).l2_hard_timeout(PATIENCE);
         let read = read.await.expect("no error").expect("it was written");
@@ -62,7 +62,7 @@ async fn works_elsewhere(cache: &Cache, there: &[String], elsewhere: &[String], 
     assert_eq!(left_alone(cache), [name.to_owned()]);
     let (before, began) = (cache.stats().l2_errors, Instant::now());
     for key in there.iter().take(5) {
-        assert_eq!(cache.set(key, 0_u32).await.expect("a receipt").l2(), Reach::Queued);
+        assert_eq!(cache.set(key, 0_u32).await.expect("a receipt").l2(), WriteStatus::Queued);
     }
     let failed = cache.stats().l2_errors - before;
     // The polls go on, and each finds it gone.
@@ -74,7 +74,7 @@ async fn used_again(cache: &Cache, there: &[String]) {
     until("the server is used again", async || left_alone(cache).is_empty()).await;
     for key in there.iter().take(5) {
         until("its keys are written again", async || {
-            cache.set(key, 7_u32).await.is_ok_and(|receipt| receipt.l2() == Reach::Done)
+            cache.set(key, 7_u32).await.is_ok_and(|receipt| receipt.l2() == WriteStatus::Done)
         })
         .await;
     }
@@ -91,14 +91,14 @@ async fn a_frozen_primary_costs_keys_of_the_others_nothing() {
         assert_eq!(names.len(), 3, "{names:?}");
         let (there, elsewhere) = keys(&servers, victim);
         let name = format!("127.0.0.1:{}", servers.port(victim));
-        let doubts = cache.stats().doubts_l2_back;
+        let doubts = cache.stats().resyncs_l2_back;
         servers.server(victim).stop_process();
         works_elsewhere(&cache, &there, &elsewhere, &name).await;
-        assert_eq!(cache.stats().doubts_l2_back, doubts, "nothing came back yet");
+        assert_eq!(cache.stats().resyncs_l2_back, doubts, "nothing came back yet");
         servers.server(victim).cont_process();
         used_again(&cache, &there).await;
         // It may wait for the next subscription.
-        until("it came back", async || cache.stats().doubts_l2_back > doubts).await;
+        until("it came back", async || cache.stats().resyncs_l2_back > doubts).await;
         all_see_all(&servers).await;
         cache.close().await.expect("nothing waits");
     }

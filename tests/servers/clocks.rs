@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crinkle::redis::{Credentials, RedisClient, RedisL2};
-use crinkle::{Cache, EntryOptions, Reach};
+use crinkle::{Cache, EntryOptions, WriteStatus};
 use crinkle_core::SystemClock;
 use crinkle_core::l2::{Deadline, L2, L2ErrorKind, Record};
 use crinkle_testkit::cluster::ClusterServers;
@@ -24,7 +24,7 @@ async fn sets_go_through(case: &str, writer: &Cache, reader: &Cache) {
     for key in 0..60 {
         let (key, value) = (format!("key{key}"), format!("{case} {key}"));
         let receipt = writer.set(&*key, value.clone()).await.expect("it holds here");
-        assert_eq!(receipt.l2(), Reach::Done, "{case}: {key}: {:?}", writer.health());
+        assert_eq!(receipt.l2(), WriteStatus::Done, "{case}: {key}: {:?}", writer.health());
         assert!(receipt.is_propagated(), "{case}: {key}");
         let read = async || reader.get::<String>(&*key).await.expect("no error");
         comes_true("the other node reads it", async || {
@@ -63,7 +63,7 @@ async fn a_promoted_server_with_another_clock_takes_sets_at_once() {
         servers.server(0).kill();
         comes_true("the other server takes writes", async || {
             let receipt = one.set("probe", 1).await.expect("it holds here");
-            receipt.l2() == Reach::Done
+            receipt.l2() == WriteStatus::Done
         })
         .await;
         comes_true("what failed is settled", async || one.health().recovery_backlog == 0).await;
@@ -81,7 +81,7 @@ async fn a_promoted_primary_of_a_cluster_with_another_clock_takes_sets() {
     comes_true("the new primary is known", async || {
         for key in 0..60 {
             let key = format!("key{key}");
-            if one.set(&*key, 0).await.expect("it holds here").l2() != Reach::Done {
+            if one.set(&*key, 0).await.expect("it holds here").l2() != WriteStatus::Done {
                 return false;
             }
         }
@@ -168,10 +168,10 @@ async fn a_set_that_a_proxy_keeps_back_shows_nothing_older_whatever_the_clock() 
         let url = format!("redis://app:any@127.0.0.1:{}", way.port);
         let one = ready(over(&client(&url).await).default_options(options)).await;
         let two = ready(over(&client(&server.app_url()).await)).await;
-        assert_eq!(one.set("key", 0).await.expect("set").l2(), Reach::Done);
+        assert_eq!(one.set("key", 0).await.expect("set").l2(), WriteStatus::Done);
         way.held.send_replace(true);
-        assert_eq!(one.set("key", 1).await.expect("it holds here").l2(), Reach::Unknown);
-        assert_eq!(two.set("key", 2).await.expect("set").l2(), Reach::Done);
+        assert_eq!(one.set("key", 1).await.expect("it holds here").l2(), WriteStatus::Unknown);
+        assert_eq!(two.set("key", 2).await.expect("set").l2(), WriteStatus::Done);
         sleep(limit + Duration::from_millis(600)).await;
         way.held.send_replace(false);
         let seen = Mutex::new(HashSet::new());

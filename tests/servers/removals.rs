@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crinkle::redis::{RedisBackplane, RedisClient, RedisL2};
-use crinkle::{Cache, EntryOptions, Reach};
+use crinkle::{Cache, EntryOptions, WriteStatus};
 use crinkle_testkit::cluster::ClusterServers;
 use crinkle_testkit::redis::RedisServer;
 use crinkle_tests::redis::{client, over, ready};
@@ -33,7 +33,7 @@ async fn remove(cache: &Cache, round: usize) {
         2 => cache.clear().await,
         _ => cache.clear_hard().await,
     };
-    assert_eq!(receipt.expect("no trouble").l2(), Reach::Done);
+    assert_eq!(receipt.expect("no trouble").l2(), WriteStatus::Done);
 }
 
 /// The removed value was answered by no strict read, whether the reader hears, has just lost its
@@ -103,11 +103,11 @@ async fn what_is_written_after_a_removal_is_readable() {
                     let load = writer.get_or_set(&key, |_| async { crinkle::ok(7) });
                     let load = load.tags(["t"]).options(long().skip_l2_read(true));
                     load.await.expect("no trouble");
-                    Reach::Done
+                    WriteStatus::Done
                 }
             };
             let read = remover.get::<i32>(&key).strict().await.expect("no trouble");
-            assert_eq!((reach, read.as_deref()), (Reach::Done, Some(&7)), "{how}, {round}");
+            assert_eq!((reach, read.as_deref()), (WriteStatus::Done, Some(&7)), "{how}, {round}");
         }
     }
 }

@@ -119,7 +119,7 @@ async fn plain_reads_alone_go_to(cache: &Cache, writer: &Cache, replicas: &[Stri
     }
     let reads = reads_of(replicas).await.iter().sum::<u64>() - before;
     assert!(reads >= 50, "{reads} of 60 reads");
-    // Leases and fills, the checks of copies, strict reads, batches, removals, polls.
+    // load locks and fills, the checks of copies, strict reads, batches, removals, polls.
     cache.get_or_set("new", |_| async { crinkle::ok(1_u64) }).await.expect("a value");
     assert_eq!(cache.get::<u64>("key1").strict().await.expect("read").as_deref(), Some(&1));
     assert_eq!(cache.get::<u64>("nothing").strict().await.expect("read").as_deref(), None);
@@ -183,8 +183,8 @@ async fn a_replica_that_lags_never_undoes_what_its_reader_knows() {
     reader.remove("written").await.expect("removed");
     assert_eq!(get(&reader, "written").await, None);
     writer.set("heard", 2_u64).await.expect("stored");
-    let token = writer.remove_by_tag("tagged").await.expect("numbered").barrier();
-    reader.after(token.expect("a number")).await.expect("heard of");
+    let token = writer.remove_by_tag("tagged").await.expect("numbered").token();
+    reader.wait_for(token.expect("a number")).await.expect("heard of");
     assert_eq!((get(&reader, "heard").await, get(&reader, "tagged").await), (Some(2), None));
     let strict = reader.get::<u64>("strict").strict().await.expect("read");
     assert_eq!(strict.as_deref(), Some(&1));

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use crinkle::redis::{Credentials, RedisBackplane, RedisClient};
-use crinkle::{Cache, Reach, Settings};
+use crinkle::{Cache, Settings, WriteStatus};
 use crinkle_core::backplane::Backplane;
 use crinkle_testkit::cluster::ClusterServers;
 use crinkle_testkit::redis::RedisServer;
@@ -29,7 +29,7 @@ const KINDS: [fn() -> Runtime; 2] = [current_thread, multi_thread];
 
 /// A node that trusts what it holds for an hour, unless it hears of something.
 async fn trusting(client: &RedisClient) -> Cache {
-    let settings = Settings::default().coherence_lease(Duration::from_secs(3600));
+    let settings = Settings::default().coherence_ttl(Duration::from_secs(3600));
     ready(over(client).settings(settings)).await
 }
 
@@ -115,7 +115,11 @@ fn a_cache_outlives_the_runtime_that_first_used_it() {
                 let row = cache.get_or_set("row", move |_| async move { crinkle::ok(test) });
                 assert_eq!(*row.await.expect("no error"), test);
                 let receipt = cache.set("row", test).await.expect("stored");
-                assert_eq!(receipt.l2(), Reach::Done, "the first write after a runtime ended");
+                assert_eq!(
+                    receipt.l2(),
+                    WriteStatus::Done,
+                    "the first write after a runtime ended"
+                );
                 let _ = peer.remove("row").await.expect("removed");
             });
         }
@@ -151,7 +155,7 @@ fn a_cache_leaves_a_runtime_that_nobody_drives() {
         let _ = cache.get::<u32>("absent").await.expect("no error");
         until("the removal is heard", async || cache.peek::<u32>("row").is_none()).await;
         until("commands are answered", async || {
-            cache.set("row", 2_u32).await.is_ok_and(|receipt| receipt.l2() == Reach::Done)
+            cache.set("row", 2_u32).await.is_ok_and(|receipt| receipt.l2() == WriteStatus::Done)
         })
         .await;
         until("it is in step", async || cache.health().coherent).await;

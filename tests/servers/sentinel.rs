@@ -1,7 +1,7 @@
 //! A primary behind sentinels: who it is changes, and the clients follow.
 
 use crinkle::redis::{Credentials, RedisClient};
-use crinkle::{Cache, Reach, Source};
+use crinkle::{Cache, Source, WriteStatus};
 use crinkle_testkit::redis::RedisServer;
 use crinkle_testkit::sentinel::{NAME, SentinelServers, USER};
 use crinkle_tests::redis::{comes_true as until, over, ready};
@@ -21,7 +21,7 @@ async fn ask<T: redis::FromRedisValue>(port: u16, words: &[&str]) -> Option<T> {
 /// Both nodes write to the server at this port, and hear each other.
 async fn both_use(port: u16, one: &Cache, two: &Cache) {
     until("the new primary takes writes", async || {
-        one.set("followed", 1_u64).await.is_ok_and(|receipt| receipt.l2() == Reach::Done)
+        one.set("followed", 1_u64).await.is_ok_and(|receipt| receipt.l2() == WriteStatus::Done)
             && ask::<u64>(port, &["EXISTS", "shop:v1:e:followed"]).await == Some(1)
     })
     .await;
@@ -105,7 +105,7 @@ async fn a_sentinel_that_disagrees_with_the_others_is_not_believed() {
     let client = RedisClient::sentinel(servers.urls(), NAME).await.expect("sound URLs");
     let cache = ready(over(&client)).await;
     let receipt = cache.set("key", 1_u64).await.expect("held here");
-    assert_eq!(receipt.l2(), Reach::Done);
+    assert_eq!(receipt.l2(), WriteStatus::Done);
     let there = ask::<u64>(servers.ports()[0], &["EXISTS", "shop:v1:e:key"]).await;
     assert_eq!((there, ask::<u64>(other.port(), &["DBSIZE"]).await), (Some(1), Some(0)));
 }
@@ -124,5 +124,5 @@ async fn a_user_of_the_sentinels_needs_no_more_than_two_commands() {
     let urls = ports.map(|port| format!("redis://asks:secret@127.0.0.1:{port}"));
     let client = RedisClient::sentinel(urls, NAME).await.expect("sound URLs");
     let receipt = ready(over(&client)).await.set("key", 1_u64).await.expect("held here");
-    assert_eq!(receipt.l2(), Reach::Done);
+    assert_eq!(receipt.l2(), WriteStatus::Done);
 }

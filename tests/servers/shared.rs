@@ -43,7 +43,7 @@ async fn all_caches_of_a_client_subscribe_on_one_connection() {
         until("the other has heard", async || two.peek::<usize>("key").is_none()).await;
     }
     let doubts =
-        |caches: &[Cache]| caches.iter().map(|c| c.stats().doubts_message_lost).sum::<u64>();
+        |caches: &[Cache]| caches.iter().map(|c| c.stats().resyncs_message_lost).sum::<u64>();
     assert_eq!((doubts(&here), doubts(&there)), (0, 0));
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crinkle::redis::{RedisBackplane, RedisL2};
-use crinkle::{Cache, EntryOptions, Reach, Settings};
+use crinkle::{Cache, EntryOptions, Settings, WriteStatus};
 use crinkle_testkit::redis::RedisServer;
 use crinkle_tests::proxy::Proxy;
 use crinkle_tests::redis::{HASTE, ask, client, comes_true as until, over, ready, within};
@@ -12,7 +12,7 @@ use crinkle_tests::redis::{HASTE, ask, client, comes_true as until, over, ready,
 async fn is_in_step(writer: &Cache, reader: &Cache, value: u32) {
     until("what one node sets, the other reads", async || {
         let receipt = writer.set("k", value).await;
-        let is_sent = receipt.is_ok_and(|receipt| receipt.l2() == Reach::Done);
+        let is_sent = receipt.is_ok_and(|receipt| receipt.l2() == WriteStatus::Done);
         is_sent
             && reader.get::<u32>("k").await.is_ok_and(|found| found.is_some_and(|v| *v == value))
     })
@@ -81,7 +81,7 @@ async fn a_server_that_was_demoted_answers_no_strict_read() {
     let proxy = Proxy::start(old.port()).await;
     // No poll finds it out first.
     let minute = Duration::from_secs(60);
-    let settings = Settings::default().poll(minute).coherence_lease(4 * minute);
+    let settings = Settings::default().poll(minute).coherence_ttl(4 * minute);
     let node = ready(over(&client(&proxy.url()).await).settings(settings)).await;
     assert!(node.set("k", 1_u32).await.expect("held here").is_propagated());
     let old_port = old.port().to_string();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crinkle::{Cache, EntryOptions, ErrorKind, Reach, Source};
+use crinkle::{Cache, EntryOptions, ErrorKind, Source, WriteStatus};
 use crinkle_testkit::redis::RedisServer;
 use crinkle_tests::redis::{
     DEADLINE, PATIENCE, client, comes_true as until, is_ready as ready, over, within,
@@ -69,7 +69,7 @@ async fn a_hung_server_costs_each_call_at_most_its_timeout_and_then_nothing() {
     }
     assert!(!cache.health().l2_up, "the breaker is open");
     let queued = timeout(DEADLINE, cache.set("warm", 2_u64).into_future()).await;
-    assert_eq!(queued.expect("in time").expect("held here").l2(), Reach::Queued);
+    assert_eq!(queued.expect("in time").expect("held here").l2(), WriteStatus::Queued);
     assert_eq!(cache.peek::<u64>("warm").as_deref(), Some(&2));
     server.cont_process();
     until("the breaker closes", async || cache.health().l2_up).await;
@@ -109,7 +109,7 @@ async fn a_user_without_permission_runs_on_l1_and_is_told() {
     let cache = patient_at(&server.url_for("guest", "secret")).await;
     assert_eq!(*load(&cache, "key", 1).await, 1);
     let receipt = cache.set("key", 2_u64).await.expect("held here");
-    assert_eq!(receipt.l2(), Reach::Queued);
+    assert_eq!(receipt.l2(), WriteStatus::Queued);
     assert_eq!(cache.peek::<u64>("key").as_deref(), Some(&2));
     let error = cache.set("key", 3_u64).require_propagation().await.expect_err("denied");
     assert_eq!(error.kind(), ErrorKind::NotPropagated);
@@ -189,7 +189,7 @@ async fn a_full_server_still_answers_hits_and_takes_removals() {
         RedisServer::start_with(&["--maxmemory", "8mb", "--maxmemory-policy", "noeviction"]);
     let cache = patient_at(&server.app_url()).await;
     ready(&cache).await;
-    assert_eq!(cache.set("kept", 1_u64).await.expect("stored").l2(), Reach::Done);
+    assert_eq!(cache.set("kept", 1_u64).await.expect("stored").l2(), WriteStatus::Done);
     let mut raw = raw(&server).await;
     for size in [100_000, 1_000, 10] {
         for n in 0..20_000 {
@@ -202,11 +202,11 @@ async fn a_full_server_still_answers_hits_and_takes_removals() {
         }
     }
     let receipt = cache.set("refused", 2_u64).await.expect("held here");
-    assert_eq!(receipt.l2(), Reach::Queued);
+    assert_eq!(receipt.l2(), WriteStatus::Queued);
     let other = patient_at(&server.app_url()).await;
     ready(&other).await;
     assert_eq!(load(&other, "kept", 9).await.source(), Source::L2);
-    assert_eq!(cache.remove("kept").await.expect("removed").l2(), Reach::Done);
+    assert_eq!(cache.remove("kept").await.expect("removed").l2(), WriteStatus::Done);
     until("the other node has heard", async || other.peek::<u64>("kept").is_none()).await;
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crinkle_core::SystemClock;
 use crinkle_core::l2::{CasL2, Deadline, L2, MemoryL2, Read, Record};
 use crinkle_core::protocol::ledger::{Advance, Removal, Strength, SyncAsk, Target};
-use crinkle_core::protocol::record::LeaseAsk;
+use crinkle_core::protocol::record::LoadLockRequest;
 use crinkle_core::protocol::{Epoch, Nonce, TagHash, Version};
 use crinkle_testkit::clock::TokioClock;
 use crinkle_tests::pass;
@@ -44,20 +44,20 @@ async fn call(l2: &dyn L2, seed: u64) -> String {
     }
 }
 
-/// A read, but for the end of a refresh lease: the two stores count their time from other origins.
+/// A read, but for the end of a refresh load_lock: the two stores count their time from other origins.
 fn shown(read: &Read) -> String {
     let found = read.found.as_ref().map(|found| {
         let mut bytes = found.bytes.to_vec();
         bytes[24..32].fill(0);
         (bytes, found.ttl_ms)
     });
-    format!("{found:?} {:?}", read.lease)
+    format!("{found:?} {:?}", read.load_lock)
 }
 
-fn ask(dice: &mut StdRng) -> LeaseAsk {
+fn ask(dice: &mut StdRng) -> LoadLockRequest {
     let mut some = || dice.random_bool(0.3).then(|| Version(dice.random_range(1..6)));
     let (replace, hidden) = (some(), some());
-    LeaseAsk { id: Version(dice.random_range(1..6)), ttl_ms: 20, replace, hidden }
+    LoadLockRequest { id: Version(dice.random_range(1..6)), ttl_ms: 20, replace, hidden }
 }
 
 fn value(dice: &mut StdRng) -> Record {

@@ -7,9 +7,9 @@ use std::time::Duration;
 use crinkle_core::backplane::MemoryBackplane;
 use crinkle_core::l2::{CasL2, L2, Record, record};
 use crinkle_core::protocol::ledger::{Advance, Removal, Strength, SyncAsk, Target};
-use crinkle_core::protocol::record::{Head, LeaseAsk, Put};
+use crinkle_core::protocol::record::{Head, LoadLockRequest, Put};
 use crinkle_core::protocol::{Epoch, Nonce, TagHash, Version};
-use crinkle_core::{BoxError, Cache, Reach};
+use crinkle_core::{BoxError, Cache, WriteStatus};
 use crinkle_testkit::chaos::Gate;
 use crinkle_testkit::clock::TokioClock;
 use crinkle_tests::{go, pass};
@@ -19,8 +19,8 @@ use rand::{Rng, SeedableRng};
 
 use crate::shelf::{self, Shelf};
 
-fn ask(id: u64) -> LeaseAsk {
-    LeaseAsk { id: Version(id), ttl_ms: 10_000, replace: None, hidden: None }
+fn ask(id: u64) -> LoadLockRequest {
+    LoadLockRequest { id: Version(id), ttl_ms: 10_000, replace: None, hidden: None }
 }
 
 fn value(version: u64) -> Record {
@@ -68,13 +68,13 @@ impl Worker {
 
     async fn remove(&self, at: usize) {
         let now = self.truth.read();
-        assert_eq!(self.cache.remove(KEYS[at]).await.unwrap().l2(), Reach::Done);
+        assert_eq!(self.cache.remove(KEYS[at]).await.unwrap().l2(), WriteStatus::Done);
         self.truth.removed[at].fetch_max(now, Ordering::SeqCst);
     }
 
     async fn remove_all(&self) {
         let now = self.truth.read();
-        assert_eq!(self.cache.remove_by_tag("t").await.unwrap().l2(), Reach::Done);
+        assert_eq!(self.cache.remove_by_tag("t").await.unwrap().l2(), WriteStatus::Done);
         for removed in &self.truth.removed {
             removed.fetch_max(now, Ordering::SeqCst);
         }
@@ -163,7 +163,7 @@ async fn removals_of_several_processes_at_once_are_all_numbered() {
     assert_eq!(told.len(), 40);
 }
 
-/// A `set` where nothing is takes two writes: a lease, then the value over it. A value written at once
+/// A `set` where nothing is takes two writes: a load_lock, then the value over it. A value written at once
 /// could be stuck while something newer is written and removed, and then find nothing again.
 #[tokio::test(start_paused = true)]
 async fn a_set_that_is_stuck_does_not_bring_back_what_was_removed() {
@@ -202,7 +202,7 @@ async fn a_fill_that_is_stuck_is_refused_after_a_removal() {
     l2.remove("key", None).await.unwrap();
     l2.read("key", Some(ask(8))).await.unwrap();
     gate.open();
-    assert_eq!(fill.await.unwrap(), Put::Refused, "another lease is another version");
+    assert_eq!(fill.await.unwrap(), Put::Refused, "another load_lock is another version");
     assert_eq!(version(&*l2, "key").await, None);
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use crinkle_core::l2::record::Envelope;
-use crinkle_core::l2::{CasStore, Held, L2Error, PlainStore, Record, Stored};
+use crinkle_core::l2::{CasEntry, CasStore, L2Error, PlainStore, Record, Stored};
 use crinkle_core::protocol::Version;
 use crinkle_core::{Clock, Moment};
 use crinkle_testkit::chaos::Gate;
@@ -179,12 +179,12 @@ impl CasStore for Shelf {
         1_700_000_000_000_000 + self.clock.now().as_nanos() / 1000
     }
 
-    async fn get(&self, key: &str) -> Result<Option<Held<u64>>, L2Error> {
+    async fn get(&self, key: &str) -> Result<Option<CasEntry<u64>>, L2Error> {
         self.travel().await;
         let mut state = self.state.lock();
         state.forget(key, self.clock.now());
         let held = state.values.get(key).cloned();
-        Ok(held.map(|(token, bytes)| Held { bytes, token }))
+        Ok(held.map(|(token, bytes)| CasEntry { bytes, token }))
     }
 
     async fn swap(&self, key: &str, seen: Option<u64>, value: Stored) -> Result<bool, L2Error> {

@@ -10,8 +10,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use crinkle_core::backplane::{Backplane, BackplaneError, Incoming, MemoryBackplane, Subscription};
-use crinkle_core::l2::{BusId, CasL2, CasStore, Held, L2Error, Stored};
-use crinkle_core::{BoxError, Cache, EntryOptions, Reach, Source};
+use crinkle_core::l2::{BusId, CasEntry, CasL2, CasStore, L2Error, Stored};
+use crinkle_core::{BoxError, Cache, EntryOptions, Source, WriteStatus};
 use crinkle_testkit::clock::TokioClock;
 use crinkle_tests::{Loads, pass};
 use parking_lot::Mutex;
@@ -56,9 +56,9 @@ impl CasStore for NextStore {
         self.0.now_us()
     }
 
-    async fn get(&self, key: &str) -> Result<Option<Held<u64>>, L2Error> {
+    async fn get(&self, key: &str) -> Result<Option<CasEntry<u64>>, L2Error> {
         let held = self.0.get(key).await?;
-        Ok(held.map(|held| Held { bytes: renumber(&held.bytes, 2, 1), ..held }))
+        Ok(held.map(|held| CasEntry { bytes: renumber(&held.bytes, 2, 1), ..held }))
     }
 
     async fn swap(&self, key: &str, seen: Option<u64>, value: Stored) -> Result<bool, L2Error> {
@@ -169,7 +169,7 @@ async fn removals_reach_the_other_version_in_both_directions() {
                 true => one.remove_by_tag("tag").await.unwrap(),
                 false => one.remove("key").await.unwrap(),
             };
-            assert_eq!(receipt.l2(), Reach::Done);
+            assert_eq!(receipt.l2(), WriteStatus::Done);
             pass(POLL).await;
             assert_eq!(read(two, &loads, value + 1).await, (value + 1, Source::Factory));
         }
@@ -256,7 +256,7 @@ async fn write(
         _ => node.remove_by_tag(tag).await,
     };
     let receipt = receipt.unwrap();
-    assert_eq!(receipt.l2(), Reach::Done);
+    assert_eq!(receipt.l2(), WriteStatus::Done);
     truth.lock().invalidated(slot, &written);
 }
 

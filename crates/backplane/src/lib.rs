@@ -4,7 +4,7 @@
 //! that writes take; a subscription has a connection of its own. Nothing is retried here: the cache
 //! notices what is lost and repairs it.
 
-mod beats;
+mod heartbeats;
 mod redis;
 
 pub use self::redis::RedisBackplane;

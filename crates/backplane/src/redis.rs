@@ -10,7 +10,7 @@ use crinkle_l2_redis::{Delivery, RedisClient, Subscriber, redis};
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 
-use crate::beats::{self, Beats, Heard};
+use crate::heartbeats::{self, Beats, Liveness};
 
 /// A backplane over the pub/sub of a Redis server.
 ///
@@ -106,7 +106,7 @@ impl RedisBackplane {
         let mut primaries = self.client.primaries().await.map_err(BackplaneError::new)?;
         let mut command = redis::cmd("PUBLISH");
         command.arg(channel).arg(&message[..]);
-        if beats::is_beat(&message) {
+        if heartbeats::is_beat(&message) {
             let ways = primaries.iter().map(|primary| format!("{primary:?}")).collect();
             self.beats.sent(channel, message, ways);
         } else {
@@ -132,7 +132,7 @@ impl Backplane for RedisBackplane {
             self.publishes.store(true, Ordering::Relaxed);
         }
         let published = if self.client.is_cluster()
-            && (beats::is_beat(&message) || beats::is_count(&message))
+            && (heartbeats::is_beat(&message) || heartbeats::is_count(&message))
         {
             self.beat(channel, message).await
         } else {
@@ -197,14 +197,16 @@ impl Subscription for Listener {
             else {
                 return Some(Incoming::Lagged);
             };
-            let heard = match &self.counted {
-                Some(counted) if beats::is_beat(&bytes) => counted.beats.heard(&channel, &bytes),
-                _ => Heard::Whole,
+            let liveness = match &self.counted {
+                Some(counted) if heartbeats::is_beat(&bytes) => {
+                    counted.beats.received(&channel, &bytes)
+                }
+                _ => Liveness::Whole,
             };
-            match heard {
-                Heard::Part => {}
-                Heard::Whole => return Some(Incoming::Message(bytes)),
-                Heard::AfterLoss => {
+            match liveness {
+                Liveness::Part => {}
+                Liveness::Whole => return Some(Incoming::Message(bytes)),
+                Liveness::AfterLoss => {
                     self.next = Some(Incoming::Message(bytes));
                     return Some(Incoming::Lagged);
                 }

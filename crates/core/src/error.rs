@@ -11,7 +11,7 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 #[non_exhaustive]
 pub enum ErrorKind {
     /// The node has not learned of a removal in time; see [`Cache::after`](crate::Cache::after).
-    Behind,
+    NotCaughtUp,
     /// The backplane failed and the call asked to know.
     Backplane,
     /// The cache is closed.
@@ -32,8 +32,8 @@ pub enum ErrorKind {
     InvalidTag,
     /// L2 failed and the call asked to know.
     L2,
-    /// Another caller is loading the key and `flight_timeout` is over.
-    LockTimeout,
+    /// Another caller is loading the key and `wait_timeout` is over.
+    WaitTimeout,
     /// There is no tokio runtime here, or the one that a load ran on has ended; the message says what to do.
     NoRuntime,
     /// `require_propagation`: the write holds here, but is not confirmed everywhere.
@@ -106,8 +106,8 @@ impl Error {
 
     /// Whether loading failed, so that a default may stand in.
     pub(crate) fn is_of_a_load(&self) -> bool {
-        use ErrorKind::{Factory, FactoryPanicked, FactoryTimeout, LockTimeout};
-        matches!(self.kind(), Factory | FactoryPanicked | FactoryTimeout | LockTimeout)
+        use ErrorKind::{Factory, FactoryPanicked, FactoryTimeout, WaitTimeout};
+        matches!(self.kind(), Factory | FactoryPanicked | FactoryTimeout | WaitTimeout)
     }
 
     /// The cache it happened in.
@@ -143,7 +143,7 @@ impl fmt::Display for Error {
             ErrorKind::Factory => write!(f, "the factory of {} failed", inner.place)?,
             ErrorKind::FactoryPanicked => write!(f, "the factory of {} panicked", inner.place)?,
             ErrorKind::FactoryTimeout => write!(f, "the factory of {} took too long", inner.place)?,
-            ErrorKind::LockTimeout => write!(f, "another load of {} takes too long", inner.place)?,
+            ErrorKind::WaitTimeout => write!(f, "another load of {} takes too long", inner.place)?,
             ErrorKind::TypeMismatch => write!(f, "{} holds another type", inner.place)?,
             ErrorKind::Codec => write!(f, "the value of {} could not be encoded", inner.place)?,
             ErrorKind::TooLarge => write!(f, "the value of {} is too large", inner.place)?,
@@ -164,7 +164,7 @@ impl fmt::Display for Error {
             ErrorKind::WouldBlock => {
                 write!(f, "a blocking call of {} must not wait on this thread", inner.place)?;
             }
-            ErrorKind::Behind => write!(f, "{} does not know the removal yet", inner.place)?,
+            ErrorKind::NotCaughtUp => write!(f, "{} does not know the removal yet", inner.place)?,
             ErrorKind::Closed => write!(f, "{} is closed", inner.place)?,
             ErrorKind::NoRuntime => write!(f, "no tokio runtime for {}", inner.place)?,
         }

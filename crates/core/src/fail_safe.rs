@@ -7,7 +7,7 @@ use crate::protocol::validity::Verdict;
 
 /// Whether an entry may be answered as a fallback: fail-safe is on for the call, the entry is not
 /// too old for it, and nothing has *removed* it.
-pub(crate) fn may_stand_in(
+pub(crate) fn may_serve_stale(
     meta: &Meta,
     verdict: Verdict,
     options: &EntryOptions,

@@ -16,9 +16,9 @@ use std::time::Duration;
 use shuttle::thread;
 
 use crate::clock::{ManualClock, Moment};
-use crate::coherence::{CoherenceLease, Node};
-use crate::entry::{Entry, Held, Lives, Manner, Meta, Shared, Stamp};
-use crate::flight::{Flights, Helm, Seat};
+use crate::coherence::{CoherenceTtl, Node};
+use crate::entry::{Deadlines, Entry, EntryFlags, ErasedEntry, Meta, Shared, Stamp};
+use crate::flight::{Driver, Flights, Role};
 use crate::l1::L1;
 use crate::options::Settings;
 use crate::protocol::ledger::{Advanced, Authority, Item, Removal, Strength, Target};
@@ -51,7 +51,7 @@ fn holds_but_for(step: Step, test: fn()) {
 
 /// A node that has met its ledger.
 fn node() -> Node {
-    let node = Node::new(CoherenceLease::forever());
+    let node = Node::new(CoherenceTtl::forever());
     let ask = node.ask(EPOCH, 16, 1000);
     let reply = Authority::default().sync(1, &ask);
     node.synced(&reply, || Nonce(1));
@@ -60,23 +60,23 @@ fn node() -> Node {
 
 fn entry(node: &Node, version: Version) -> Meta {
     let until = NOW + Duration::from_secs(60);
-    let lives = Lives { created: NOW, logical: until, physical: until };
+    let lives = Deadlines { created: NOW, logical: until, physical: until };
     let tags = node.intern(["t"].into_iter());
-    Meta::new("key", version, tags, node.stamp(NOW), lives, Manner::PLAIN, 1)
+    Meta::new("key", version, tags, node.stamp(NOW), lives, EntryFlags::PLAIN, 1)
 }
 
 /// A life that is ended for good stays so, whoever hits the entry meanwhile.
 fn sliding() {
     let (node, slide) = (node(), Duration::from_secs(60));
-    let lives = Lives { created: NOW, logical: NOW + slide, physical: NOW + slide * 10 };
-    let manner = Manner { slide: 60_000_000_000, ..Manner::PLAIN };
+    let lives = Deadlines { created: NOW, logical: NOW + slide, physical: NOW + slide * 10 };
+    let flags = EntryFlags { slide: 60_000_000_000, ..EntryFlags::PLAIN };
     let tags = node.intern([].into_iter());
-    let meta = Meta::new("key", Version(1), tags, node.stamp(NOW), lives, manner, 1);
+    let meta = Meta::new("key", Version(1), tags, node.stamp(NOW), lives, flags, 1);
     let (meta, until) = (Arc::new(meta), NOW + slide * 2);
-    let held = Arc::clone(&meta);
+    let erased = Arc::clone(&meta);
     let hits = thread::spawn(move || {
         for at in 1..4 {
-            held.slide(NOW + slide * at);
+            erased.slide(NOW + slide * at);
         }
     });
     meta.shorten(until);
@@ -101,16 +101,16 @@ fn removal() -> Removal {
 fn memo() {
     let node = Arc::new(node());
     let meta = Arc::new(entry(&node, Version(1)));
-    let (other, held) = (Arc::clone(&node), Arc::clone(&meta));
+    let (other, erased) = (Arc::clone(&node), Arc::clone(&meta));
     let reader = thread::spawn(move || {
-        other.judge(&held, NOW);
-        other.judge(&held, NOW);
+        other.judge(&erased, NOW);
+        other.judge(&erased, NOW);
     });
     let item = Item { seq: node.known().frontier + 1, prev: None, removal: removal() };
-    node.heard(EPOCH, item);
-    assert_ne!(node.judge(&meta, NOW), Verdict::Fresh, "it was heard");
+    node.received(EPOCH, item);
+    assert_ne!(node.judge(&meta, NOW), Verdict::Fresh, "it was received");
     reader.join().expect("no trouble");
-    assert_ne!(node.judge(&meta, NOW), Verdict::Fresh, "and stays heard");
+    assert_ne!(node.judge(&meta, NOW), Verdict::Fresh, "and stays received");
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn numbering() {
 
 #[test]
 fn a_removal_hides_while_it_gets_its_number() {
-    holds_but_for(Step::EditionUnchecked, numbering);
+    holds_but_for(Step::SeqlockUnchecked, numbering);
 }
 
 fn l1() -> L1 {
@@ -151,20 +151,20 @@ fn stamp() -> Stamp {
 }
 
 /// S6: what a flight brings is not in L1 after an invalidation that overlaps it.
-fn landing() {
+fn guard() {
     let (flights, l1) = (Arc::new(Flights::new()), Arc::new(l1()));
-    let Seat::Lead(flight) = flights.arrive(HASH, "key", false, stamp) else { panic!("alone") };
+    let Role::Lead(flight) = flights.register(HASH, "key", false, stamp) else { panic!("alone") };
     let (others, shelf) = (Arc::clone(&flights), Arc::clone(&l1));
     let write = thread::spawn(move || {
-        others.hear(HASH, Version(2), || shelf.invalidate(HASH));
+        others.receive(HASH, Version(2), || shelf.invalidate(HASH));
     });
     let meta = entry(&node(), Version(1));
-    let held: Held = Arc::new(Entry { meta, value: Shared::Own(1_u32) });
-    flights.end(HASH, flight.id, |heard| {
-        if heard.allows(Version(1)) {
+    let erased: ErasedEntry = Arc::new(Entry { meta, value: Shared::Own(1_u32) });
+    flights.end(HASH, flight.id, |received| {
+        if received.allows(Version(1)) {
             // What the verdict on the entry reads, in the cache itself.
             thread::yield_now();
-            l1.insert(HASH, held);
+            l1.insert(HASH, erased);
         }
     });
     write.join().expect("no trouble");
@@ -173,7 +173,7 @@ fn landing() {
 
 #[test]
 fn an_insert_and_an_invalidation_do_not_pass_each_other() {
-    holds_but_for(Step::SettleUnlocked, landing);
+    holds_but_for(Step::SettleUnlocked, guard);
 }
 
 /// S14: one of those who come leads, and nobody is left without a flight.
@@ -182,13 +182,13 @@ fn arriving() {
     let came: Vec<_> = (0..3)
         .map(|_| {
             let flights = Arc::clone(&flights);
-            thread::spawn(move || match flights.arrive(HASH, "key", false, stamp) {
-                Seat::Lead(flight) => {
+            thread::spawn(move || match flights.register(HASH, "key", false, stamp) {
+                Role::Lead(flight) => {
                     flights.end(HASH, flight.id, |_| ());
                     true
                 }
-                Seat::Join(_) => false,
-                Seat::Wait(_) => panic!("nothing was fenced"),
+                Role::Join(_) => false,
+                Role::Wait(_) => panic!("nothing was fenced"),
             })
         })
         .collect();
@@ -204,8 +204,8 @@ fn whoever_arrives_leads_or_joins_and_no_key_stays_behind() {
 
 /// A leader that somebody depends on is with a task as soon as its caller does not poll it.
 fn joining() {
-    let helm = Arc::new(Helm::<&str>::default());
-    let driver = Arc::clone(&helm);
+    let driver = Arc::new(Driver::<&str>::default());
+    let driver = Arc::clone(&driver);
     let caller = thread::spawn(move || {
         let mut leader = Some("leader");
         for _ in 0..2 {
@@ -217,10 +217,10 @@ fn joining() {
         }
         0
     });
-    let joined = usize::from(helm.hand_over().is_some());
+    let joined = usize::from(driver.hand_over().is_some());
     let given_up = caller.join().expect("no trouble");
     assert_eq!(joined + given_up, 1, "exactly one task drives");
-    assert!(helm.take().is_none(), "and nobody else");
+    assert!(driver.take().is_none(), "and nobody else");
 }
 
 #[test]

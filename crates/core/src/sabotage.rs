@@ -90,19 +90,19 @@ mod planted {
         /// A failed `set` is sent again with its value.
         RecoveryReplaysValue = "recovery replays the value",
         /// Barriers are dropped before what they hide, and fold into nothing.
-        RetentionBelowLife = "retention below lifetime",
+        RetentionBelowTtl = "retention below lifetime",
         /// A full recovery queue is emptied, and that is all.
         OverflowDropsSilently = "overflow drops silently",
         /// A load is kept although it was overtaken.
         OvertakenIsKept = "a load keeps what was overtaken",
         /// Of several versions heard during a load, the last counts.
-        LastHeardCounts = "the last version heard counts",
+        LastReceivedCounts = "the last version heard counts",
         /// Entries of an older session are served without a check.
         VerifySkipped = "verify skipped",
-        /// The coherence lease has no end.
-        CoherenceForEver = "coherence lease never ends",
-        /// A lease that was not used is not given back.
-        LeaseNotReleased = "lease never released",
+        /// The coherence load_lock has no end.
+        CoherenceForEver = "coherence load_lock never ends",
+        /// A load_lock that was not used is not given back.
+        LoadLockNotReleased = "load_lock never released",
         /// A removal counts only once it has a number.
         PendingIgnored = "pending removal does not count",
         /// What a failover took back is not issued again.
@@ -110,11 +110,11 @@ mod planted {
         /// What a failover took back of a key stays as it is.
         CommitsForgotten = "lost commits not asserted again",
         /// A node does not notice that it hears nothing.
-        DeafnessUnnoticed = "deafness unnoticed",
+        LostSubscriptionUnnoticed = "deafness unnoticed",
         /// A hole in a publisher's sequence is no loss.
         HolesIgnored = "holes in a sequence ignored",
         /// How far a sequence has come is told once.
-        SequenceToldOnce = "a sequence is told once",
+        SequencePublishedOnce = "a sequence is told once",
         /// A delayed `set` runs whenever it arrives.
         SetRunsLate = "a delayed set runs late",
         /// What follows a `set` of unknown outcome is settled while that may still run.
@@ -124,7 +124,7 @@ mod planted {
         /// What waited for L2 when a read was sent is forgotten when it is answered.
         ReadForgetsWaiting = "a read forgets what waited",
         /// What was to be left alone is sent if L2 answers by then.
-        LeftAloneIsSent = "what was left alone is sent",
+        OpenCircuitIsSent = "what was left alone is sent",
         /// A write that the others are not told of leaves no mark in the ledger.
         UnannouncedUnmarked = "an unannounced write leaves no mark",
         /// A mark of announcements that are owed verifies nothing.
@@ -137,16 +137,16 @@ mod planted {
         LoadStaysBehind = "a load does not catch up",
         /// A `set` that a removal hides counts as done.
         HiddenSetIsDone = "a hidden set says done",
-        /// What a new subscription puts in doubt is fresh while L2 does not answer.
-        DoubtIsFresh = "what is in doubt is fresh without L2",
+        /// What a new subscription puts in resync is fresh while L2 does not answer.
+        UnverifiedIsFresh = "what is in resync is fresh without L2",
         /// L2 is believed in a new session before it has answered as a primary.
         SessionUnconfirmed = "a new session trusts L2 at once",
         /// What L2 holds is judged by removals as they were known when the ledger last answered, however long ago.
         LedgerNeverOld = "a ledger that does not answer never gets old",
-        /// A READ that is sent again asks for the same lease.
-        LeaseAskedTwice = "the same lease is asked for twice",
+        /// A READ that is sent again asks for the same load_lock.
+        LoadLockRequestedTwice = "the same load_lock is asked for twice",
         /// A lock that a read turns out not to need is kept.
-        LeaseKeptByHit = "a lock that is not needed is kept",
+        LoadLockKeptByHit = "a lock that is not needed is kept",
         /// A notification leaves the copy in L1.
         NotificationIgnored = "a notification leaves the copy",
         /// A caller that has joined is served stale though its own options do not allow it.

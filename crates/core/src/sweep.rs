@@ -17,7 +17,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::cache::Inner;
-use crate::entry::Held;
+use crate::entry::ErasedEntry;
 use crate::protocol::KeyHash;
 
 /// The time between two passes.
@@ -101,14 +101,14 @@ async fn pass<C: Sync>(inner: &Inner<C>) {
 }
 
 /// Drops the dead ones of these; how many were looked at.
-fn sweep<C>(inner: &Inner<C>, entries: impl Iterator<Item = (KeyHash, Held)>) -> usize {
+fn sweep<C>(inner: &Inner<C>, entries: impl Iterator<Item = (KeyHash, ErasedEntry)>) -> usize {
     let (now, mut looked_at) = (inner.now(), 0);
-    for (hash, held) in entries {
+    for (hash, erased) in entries {
         looked_at += 1;
-        if inner.node.is_dead(held.meta(), now) {
-            inner.flights.locked(hash, || inner.l1.invalidate_this(hash, &held));
+        if inner.node.is_dead(erased.meta(), now) {
+            inner.flights.locked(hash, || inner.l1.invalidate_this(hash, &erased));
             // A value that panics as it is dropped must not end the task.
-            let _ = catch_unwind(AssertUnwindSafe(|| drop(held)));
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(erased)));
         }
     }
     looked_at
@@ -116,8 +116,8 @@ fn sweep<C>(inner: &Inner<C>, entries: impl Iterator<Item = (KeyHash, Held)>) ->
 
 /// A read has found an entry that it cannot answer with: drops it if nobody ever can.
 pub(crate) fn drop_dead<C>(inner: &Inner<C>, hash: KeyHash) {
-    let Some(held) = inner.l1.find(hash) else { return };
-    if inner.node.is_dead(held.meta(), inner.now()) {
-        inner.flights.locked(hash, || inner.l1.invalidate_this(hash, &held));
+    let Some(erased) = inner.l1.find(hash) else { return };
+    if inner.node.is_dead(erased.meta(), inner.now()) {
+        inner.flights.locked(hash, || inner.l1.invalidate_this(hash, &erased));
     }
 }

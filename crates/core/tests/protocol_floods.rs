@@ -1,8 +1,8 @@
 //! What others say, in any amount, takes bounded memory, and what it hides stays hidden.
 
 use crinkle_core::protocol::ledger::{
-    Advance, Authority, Hearing, Item, MAX_AHEAD, MAX_BARRIERS, MAX_TARGETS, Removal, Replica,
-    Strength, Target,
+    Advance, Authority, Item, MAX_AHEAD, MAX_BARRIERS, MAX_TARGETS, ReceiveResult, Removal,
+    Replica, Strength, Target,
 };
 use crinkle_core::protocol::session::Peers;
 use crinkle_core::protocol::{Epoch, Nonce, PublisherId, TagHash};
@@ -53,9 +53,13 @@ fn removals_beyond_a_gap_are_bounded_and_all_hold() {
     let (epoch, begin) = (node.epoch().unwrap(), node.frontier());
     let flood = 5 * MAX_AHEAD as u64;
     for number in 1..=flood {
-        let hearing = node.heard(epoch, forged(number, begin + 100 + number));
+        let hearing = node.received(epoch, forged(number, begin + 100 + number));
         let crowded = number > MAX_AHEAD as u64;
-        assert_eq!(hearing, if crowded { Hearing::Anomaly } else { Hearing::Gap }, "{number}");
+        assert_eq!(
+            hearing,
+            if crowded { ReceiveResult::Anomaly } else { ReceiveResult::Gap },
+            "{number}"
+        );
         assert_eq!(node.is_suspect(), crowded, "no frontier is guessed");
     }
     assert_eq!(node.frontier(), begin);
@@ -96,7 +100,7 @@ fn a_ledger_without_end_is_kept_within_bounds_and_holds() {
 fn holes_of_many_publishers_are_bounded_and_a_doubt() {
     let mut peers = Peers::default();
     for number in 0..20_000_u128 {
-        peers.heard(PublisherId(number), 256, 1000);
+        peers.received(PublisherId(number), 256, 1000);
     }
     assert!(peers.take_loss(0), "what is too much to be kept is a doubt at once");
     assert!(!peers.take_loss(999));

@@ -2,18 +2,18 @@
 
 mod seed;
 
-use crinkle_core::protocol::flight::{Arrival, FlightId, Heard, KeyState};
+use crinkle_core::protocol::flight::{FlightId, KeyState, Received, Registration};
 use crinkle_core::protocol::ledger::Levels;
-use crinkle_core::protocol::record::{self, Head, LeaseAsk, Put, Release};
+use crinkle_core::protocol::record::{self, Head, LoadLockRequest, Put, Release};
 use crinkle_core::protocol::session::Peers;
-use crinkle_core::protocol::validity::{Facts, Knowledge, TagLevels, Verdict, judge};
+use crinkle_core::protocol::validity::{EntryState, Knowledge, TagLevels, Verdict, judge};
 use crinkle_core::protocol::{PublisherId, Version};
 use proptest::prelude::*;
 
 /// The same head under other versions.
 fn renamed(head: Head, name: impl Fn(Version) -> Version) -> Head {
     match head {
-        Head::Lease(by) => Head::Lease(name(by)),
+        Head::LoadLock(by) => Head::LoadLock(name(by)),
         Head::Value { version, expired, refresh } => {
             let refresh = refresh.map(|(by, until)| (name(by), until));
             Head::Value { version: name(version), expired, refresh }
@@ -28,7 +28,7 @@ fn version() -> impl Strategy<Value = Version> {
 fn head() -> impl Strategy<Value = Option<Head>> {
     let value = (version(), any::<bool>(), prop::option::of((version(), 0..4_u64)));
     prop::option::of(prop_oneof![
-        version().prop_map(Head::Lease),
+        version().prop_map(Head::LoadLock),
         value.prop_map(|(version, expired, refresh)| Head::Value { version, expired, refresh }),
     ])
 }
@@ -46,8 +46,8 @@ fn rank(verdict: Verdict) -> u8 {
     }
 }
 
-fn facts(stamp: u64, origin: u64) -> Facts {
-    Facts {
+fn state(stamp: u64, origin: u64) -> EntryState {
+    EntryState {
         epoch: None,
         stamp,
         origin,
@@ -60,7 +60,15 @@ fn facts(stamp: u64, origin: u64) -> Facts {
 }
 
 fn knowledge(floor: Levels, pending: Levels, suspect: bool) -> Knowledge {
-    Knowledge { epoch: None, floor, pending, session: 0, coherent_until: 9, lease: 9, suspect }
+    Knowledge {
+        epoch: None,
+        floor,
+        pending,
+        session: 0,
+        coherent_until: 9,
+        coherence_ttl: 9,
+        suspect,
+    }
 }
 
 proptest! {
@@ -77,17 +85,17 @@ proptest! {
     fn versions_are_compared_for_equality_only(head in head(), expected in version(), stale: bool,
         names in Just((1..=8_u64).collect::<Vec<_>>()).prop_shuffle(), id in 1..8_u64, now in 0..4_u64,
         replace in prop::option::of(version()), hidden in prop::option::of(version()),
-        heard in prop::collection::vec(version(), 0..3)) {
+        received in prop::collection::vec(version(), 0..3)) {
         let name = |version: Version| Version(names[usize::try_from(version.0).map_or(0, |at| at - 1)] << 60);
         let other = head.map(|head| renamed(head, name));
         prop_assert_eq!(record::put(other, name(expected)), record::put(head, expected));
         let (id, new) = (Version(id), Version(8));
-        let ask = LeaseAsk { id, ttl_ms: 1, replace, hidden };
-        let its = LeaseAsk { id: name(id), ttl_ms: 1, replace: replace.map(name), hidden: hidden.map(name) };
+        let ask = LoadLockRequest { id, ttl_ms: 1, replace, hidden };
+        let its = LoadLockRequest { id: name(id), ttl_ms: 1, replace: replace.map(name), hidden: hidden.map(name) };
         let (one, two) = (record::read(head, stale, Some(ask), now), record::read(other, stale, Some(its), now));
         prop_assert_eq!(two.write, one.write.map(|head| renamed(head, name)));
-        prop_assert_eq!(two.lease, match one.lease {
-            record::Lease::HeldBy(by) => record::Lease::HeldBy(name(by)),
+        prop_assert_eq!(two.load_lock, match one.load_lock {
+            record::LoadLock::HeldBy(by) => record::LoadLock::HeldBy(name(by)),
             same => same,
         });
         let expired = record::expire(head, new).map(|head| renamed(head, name));
@@ -100,8 +108,8 @@ proptest! {
         });
         let end = |name: &dyn Fn(Version) -> Version| {
             let mut key = KeyState::default();
-            let _ = key.arrive(FlightId(1));
-            heard.iter().for_each(|version| key.hear(name(*version)));
+            let _ = key.register(FlightId(1));
+            received.iter().for_each(|version| key.receive(name(*version)));
             key.end(FlightId(1)).allows(name(expected))
         };
         prop_assert_eq!(end(&name), end(&|version| version));
@@ -110,14 +118,14 @@ proptest! {
     #[test]
     fn a_read_never_changes_a_version(head in head(), stale: bool, id in 5..7_u64, now in 0..4_u64,
         replace in prop::option::of(version()), hidden in prop::option::of(version())) {
-        let ask = LeaseAsk { id: Version(id), ttl_ms: 1, replace, hidden };
+        let ask = LoadLockRequest { id: Version(id), ttl_ms: 1, replace, hidden };
         let decision = record::read(head, stale, Some(ask), now);
         if let (Some(Head::Value { version, expired, .. }), Some(write)) = (head, decision.write) {
             match write {
                 Head::Value { version: new, expired: mark, .. } => {
                     prop_assert_eq!((new, mark), (version, expired));
                 }
-                Head::Lease(_) => prop_assert!(false, "a value became a lease"),
+                Head::LoadLock(_) => prop_assert!(false, "a value became a load_lock"),
             }
         }
         prop_assert!(record::read(head, stale, None, now).write.is_none());
@@ -126,7 +134,7 @@ proptest! {
     #[test]
     fn only_the_holder_releases_and_renews(head in head(), id in version()) {
         let holds = match head {
-            Some(Head::Lease(by)) => by == id,
+            Some(Head::LoadLock(by)) => by == id,
             Some(Head::Value { refresh, .. }) => refresh.is_some_and(|(by, _)| by == id),
             None => false,
         };
@@ -140,7 +148,7 @@ proptest! {
     #[test]
     fn more_barriers_never_serve_more(stamp in 0..4_u64, origin in 0..4_u64, floor in levels(),
         pending in levels(), tag in levels(), more in levels(), more_pending in levels(), suspect: bool) {
-        let entry = facts(stamp, origin);
+        let entry = state(stamp, origin);
         let few = TagLevels { levels: tag, pending };
         let mut many = few;
         many.levels.soft = many.levels.soft.max(more.soft);
@@ -164,29 +172,29 @@ proptest! {
         for (at, (what, version)) in steps.into_iter().enumerate() {
             let id = at as u64;
             match what {
-                0 | 1 => match key.arrive(FlightId(id)) {
-                    Arrival::Lead => running.push((id, false, Vec::new())),
-                    Arrival::Join(young) => {
+                0 | 1 => match key.register(FlightId(id)) {
+                    Registration::Lead => running.push((id, false, Vec::new())),
+                    Registration::Join(young) => {
                         let fenced = running.iter().any(|(id, fenced, _)| *id == young.0 && *fenced);
                         prop_assert!(!fenced, "F1");
                     }
-                    Arrival::Wait(older) => {
+                    Registration::Wait(older) => {
                         prop_assert!(running.iter().any(|(id, ..)| *id == older.0));
                     }
                 },
                 2 => {
-                    key.hear(version);
-                    for (_, fenced, heard) in &mut running {
+                    key.receive(version);
+                    for (_, fenced, received) in &mut running {
                         *fenced = true;
-                        heard.push(version);
+                        received.push(version);
                     }
                 }
                 _ => {
-                    if let Some((id, _, heard)) = running.pop() {
+                    if let Some((id, _, received)) = running.pop() {
                         let end = key.end(FlightId(id));
-                        let allowed = heard.iter().all(|h| *h == version);
+                        let allowed = received.iter().all(|h| *h == version);
                         prop_assert_eq!(end.allows(version), allowed, "F3");
-                        prop_assert_eq!(key.end(FlightId(id)), Heard::Many);
+                        prop_assert_eq!(key.end(FlightId(id)), Received::Many);
                     }
                 }
             }
@@ -214,7 +222,7 @@ proptest! {
         let middle = order.index(arriving.len() + 1);
         arriving.rotate_left(middle);
         for seq in arriving {
-            peers.heard(PublisherId(1), seq, 10);
+            peers.received(PublisherId(1), seq, 10);
             prop_assert!(!peers.take_loss(9), "within its grace a hole is no loss");
         }
         peers.sent(PublisherId(1), sent + 1, 10);
@@ -229,18 +237,22 @@ proptest! {
 fn the_reply_of_a_write_fences_what_began_during_it() {
     let mut key = KeyState::default();
     key.begin(FlightId(1), Some(Version(7)));
-    assert_eq!(key.arrive(FlightId(2)), Arrival::Lead);
-    assert_eq!(key.arrive(FlightId(3)), Arrival::Join(FlightId(2)), "the write has not returned");
-    assert_eq!(key.end(FlightId(1)), Heard::Nothing);
-    assert_eq!(key.arrive(FlightId(4)), Arrival::Lead, "it came after the write");
-    assert_eq!(key.end(FlightId(2)), Heard::One(Version(7)));
+    assert_eq!(key.register(FlightId(2)), Registration::Lead);
+    assert_eq!(
+        key.register(FlightId(3)),
+        Registration::Join(FlightId(2)),
+        "the write has not returned"
+    );
+    assert_eq!(key.end(FlightId(1)), Received::Nothing);
+    assert_eq!(key.register(FlightId(4)), Registration::Lead, "it came after the write");
+    assert_eq!(key.end(FlightId(2)), Received::One(Version(7)));
 }
 
 #[test]
 fn junk_numbers_do_not_panic_and_are_one_doubt() {
     let mut peers = Peers::default();
     for seq in [u64::MAX, 0, 1, u64::MAX, 300, u64::MAX - 1] {
-        peers.heard(PublisherId(1), seq, 10);
+        peers.received(PublisherId(1), seq, 10);
     }
     assert!(peers.take_loss(0));
     assert!(!peers.take_loss(100));

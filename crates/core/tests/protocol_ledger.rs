@@ -5,7 +5,7 @@ mod seed;
 use std::collections::BTreeMap;
 
 use crinkle_core::protocol::ledger::{
-    Advance, Advanced, Authority, Hearing, Item, Levels, Removal, Replica, Strength, SyncAsk,
+    Advance, Advanced, Authority, Item, Levels, ReceiveResult, Removal, Replica, Strength, SyncAsk,
     Synced, Target,
 };
 use crinkle_core::protocol::{Epoch, Nonce, TagHash};
@@ -107,7 +107,7 @@ fn a_foreign_message_during_a_sync_is_not_forgotten() {
     let question = ask(&mut node, 50, 10);
     let reply = server.sync(1, &question);
     let item = Item { seq: 9, prev: None, removal: removal(1, 1, Strength::Hard) };
-    assert_eq!(node.heard(Epoch(60), item), Hearing::Foreign);
+    assert_eq!(node.received(Epoch(60), item), ReceiveResult::Foreign);
     assert!(node.synced(&reply).again);
     assert!(node.is_suspect());
 }
@@ -149,13 +149,13 @@ fn a_fork_below_everything_remembered_is_seen() {
     for nonce in 1..=4 {
         let (epoch, item) = advance(&mut server, &node, &removal(nonce, 1, Strength::Hard));
         if nonce == 4 {
-            node.heard(epoch, item);
+            node.received(epoch, item);
         }
     }
     sync(&mut server, &mut node, 10);
     let peer = probe(&copy);
     let (epoch, item) = advance(&mut copy, &peer, &removal(9, 2, Strength::Hard));
-    assert_eq!(node.heard(epoch, item), Hearing::Anomaly);
+    assert_eq!(node.received(epoch, item), ReceiveResult::Anomaly);
     assert!(sync(&mut copy, &mut node, 10).forked);
 }
 
@@ -164,7 +164,7 @@ fn a_jump_of_the_server_clock_revives_nothing() {
     let (mut server, mut node) = (Authority::default(), Replica::default());
     sync(&mut server, &mut node, 10);
     let (epoch, item) = advance(&mut server, &node, &removal(1, 1, Strength::Hard));
-    node.heard(epoch, item);
+    node.received(epoch, item);
     let later = Advance {
         removal: removal(2, 2, Strength::Hard),
         epoch: node.epoch(),
@@ -186,11 +186,11 @@ fn a_retry_under_another_number_counts() {
     let (mut server, mut node) = (Authority::default(), Replica::default());
     sync(&mut server, &mut node, 10);
     let (epoch, item) = advance(&mut server, &node, &removal(1, 1, Strength::Hard));
-    node.heard(epoch, item.clone());
+    node.received(epoch, item.clone());
     let again = Item { seq: item.seq + 1, ..item.clone() };
-    assert_eq!(node.heard(epoch, again.clone()), Hearing::Gap);
+    assert_eq!(node.received(epoch, again.clone()), ReceiveResult::Gap);
     assert_eq!(node.levels(TagHash(1)).hard, again.seq);
-    assert_eq!(node.heard(epoch, item), Hearing::Known);
+    assert_eq!(node.received(epoch, item), ReceiveResult::Known);
 }
 
 #[test]
@@ -199,7 +199,7 @@ fn the_end_of_the_numbers_is_no_panic() {
     let mut node = Replica::default();
     sync(&mut server, &mut node, 10);
     let end = Item { seq: u64::MAX, prev: None, removal: removal(1, 1, Strength::Hard) };
-    node.heard(Epoch(50), end);
+    node.received(Epoch(50), end);
     for nonce in 2..5 {
         advance(&mut server, &node, &removal(nonce, 1, Strength::Hard));
         sync(&mut server, &mut node, 10);
@@ -288,7 +288,7 @@ impl World {
                 if !keep {
                     self.queues[*node].remove(at);
                 }
-                self.nodes[*node].heard(epoch, item);
+                self.nodes[*node].received(epoch, item);
             }
             Step::Drop { node, which } if !self.queues[*node].is_empty() => {
                 let at = which.index(self.queues[*node].len());
@@ -393,7 +393,7 @@ proptest! {
                 sync(&mut server, &mut node, page);
                 prop_assert!(node.len() <= cap + 4 && server.len() <= cap + 8);
             } else {
-                node.heard(epoch, item);
+                node.received(epoch, item);
             }
             let newcomer = probe(&server);
             for ((tag, strength), seq) in &exact {

@@ -97,7 +97,7 @@ fn a_removal_sent_again_after_a_failover_does_not_make_two_histories_look_alike(
     let repeated = removal(2, 2, Strength::Hard);
     issuer.begin(repeated.clone(), 1);
     let (first, item) = advance(&mut server, &issuer, &repeated);
-    peer.heard(first.epoch, item);
+    peer.received(first.epoch, item);
     assert_eq!(peer.frontier(), first.seq);
 
     // Both are lost. The issuer removes something else, then sends the other one again.
@@ -109,20 +109,20 @@ fn a_removal_sent_again_after_a_failover_does_not_make_two_histories_look_alike(
     let (second, _) = advance(&mut promoted, &issuer, &repeated);
     assert_eq!(second.seq, first.seq, "the clock stands");
 
-    // The peer heard none of this.
+    // The peer received none of this.
     let synced = sync(&mut promoted, &mut peer);
     assert!(peer.levels(TagHash(3)).hard >= answer.seq, "a removal below its frontier is unknown");
     assert!(synced.forked || !synced.reissue.is_empty(), "what only the peer knows: {synced:?}");
 }
 
-/// A node that has heard of a number which the server then lost has a frontier and no newest id. What a second
+/// A node that has received of a number which the server then lost has a frontier and no newest id. What a second
 /// promoted server issues at or below that frontier is compared all the same.
 #[test]
 fn a_frontier_without_a_newest_id_is_compared() {
     let (mut server, [mut issuer, mut node]) = three();
     let copy = server.clone();
     let (answer, item) = advance(&mut server, &issuer, &removal(1, 1, Strength::Soft));
-    node.heard(answer.epoch, item);
+    node.received(answer.epoch, item);
     sync(&mut copy.clone(), &mut node);
     assert_eq!(node.frontier(), answer.seq, "and there is no removal at or below it");
 
@@ -147,7 +147,7 @@ fn an_announcement_of_an_earlier_attempt_settles_a_removal() {
         let last = issuer.pending().next().expect("it waits").removal.nonce;
         assert!(issuer.resend(last, Nonce(attempt)).is_some());
     }
-    issuer.heard(answer.epoch, item);
+    issuer.received(answer.epoch, item);
     assert_eq!(issuer.pending().len(), 0);
     assert_eq!(issuer.resend(Nonce(3), Nonce(4)), None, "there is nothing to send");
 }

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use bytes::{BufMut, Bytes, BytesMut};
-use crinkle_core::l2::{CasL2, CasStore, Held, L2, L2Error, Stored};
+use crinkle_core::l2::{CasEntry, CasL2, CasStore, L2, L2Error, Stored};
 use crinkle_core::protocol::ledger::{Advance, Removal, Replica, Strength, Target};
 use crinkle_core::protocol::{Epoch, Nonce, TagHash};
 use futures_util::FutureExt;
@@ -25,9 +25,9 @@ impl CasStore for Shelf {
         1_800_000_000_000_000
     }
 
-    async fn get(&self, key: &str) -> Result<Option<Held<()>>, L2Error> {
+    async fn get(&self, key: &str) -> Result<Option<CasEntry<()>>, L2Error> {
         let bytes = if key == LEDGER { &self.root } else { &self.chunk };
-        Ok(Some(Held { bytes: bytes.clone(), token: () }))
+        Ok(Some(CasEntry { bytes: bytes.clone(), token: () }))
     }
 
     async fn swap(&self, _: &str, _: Option<()>, _: Stored) -> Result<bool, L2Error> {

@@ -14,7 +14,7 @@ use crinkle_core::backplane::message;
 use crinkle_core::l2::record::{self, Envelope};
 use crinkle_core::l2::{Record, Slot};
 use crinkle_core::protocol::Version;
-use crinkle_core::protocol::record::LeaseAsk;
+use crinkle_core::protocol::record::LoadLockRequest;
 
 pub use args::args;
 pub use ledger::ledger;
@@ -56,9 +56,10 @@ pub fn record(bytes: &[u8]) -> bool {
 fn store(bytes: &Bytes) {
     let there = || Slot::new(bytes.clone(), 1000);
     let (id, other) = (Version(1), Version(2));
-    let ask = LeaseAsk { id, ttl_ms: 10, replace: None, hidden: None };
+    let ask = LoadLockRequest { id, ttl_ms: 10, replace: None, hidden: None };
     let version = record::head(bytes).map(crinkle_core::protocol::record::Head::version);
-    for ask in [None, Some(ask), Some(LeaseAsk { hidden: version, replace: version, ..ask })] {
+    for ask in [None, Some(ask), Some(LoadLockRequest { hidden: version, replace: version, ..ask })]
+    {
         let (mut slot, mut plain) = (there(), there());
         let read = slot.read(ask, 500);
         let found = read.found.map(|found| found.bytes.len());

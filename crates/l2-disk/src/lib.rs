@@ -18,7 +18,7 @@
 //! another. Every change is one transaction. What a caller wrote (`set`, `expire`, `remove`, removals
 //! by tag, clears) is on the disk when the call returns, at the price of an `fsync`; what a factory
 //! loaded waits for the next one, a second at most while there are writes, and a crash may take it
-//! back, together with leases: a miss, or the record as it was before the load, stale as it was.
+//! back, together with load_locks: a miss, or the record as it was before the load, stale as it was.
 //!
 //! Expired records are dropped as others are written, up to 16 at a time, so that no call pays for a
 //! sweep; the file reuses their place and does not shrink.

@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use crinkle_core::l2::{CasStore, Held, L2Error, L2ErrorKind, Stored};
+use crinkle_core::l2::{CasEntry, CasStore, L2Error, L2ErrorKind, Stored};
 use redb::{
     Database, Durability, ReadableDatabase, ReadableTable, StorageError, Table, TableDefinition,
 };
@@ -107,7 +107,7 @@ impl CasStore for Disk {
         now_us()
     }
 
-    async fn get(&self, key: &str) -> Result<Option<Held<u64>>, L2Error> {
+    async fn get(&self, key: &str) -> Result<Option<CasEntry<u64>>, L2Error> {
         let key = key.to_owned();
         self.run(move |file| {
             let table = file.database.begin_read()?.open_table(VALUES)?;
@@ -116,7 +116,7 @@ impl CasStore for Disk {
         .await
     }
 
-    async fn get_many(&self, keys: &[String]) -> Result<Vec<Option<Held<u64>>>, L2Error> {
+    async fn get_many(&self, keys: &[String]) -> Result<Vec<Option<CasEntry<u64>>>, L2Error> {
         let keys = keys.to_vec();
         self.run(move |file| {
             let table = file.database.begin_read()?.open_table(VALUES)?;
@@ -213,11 +213,11 @@ fn purge(
 fn held(
     table: &impl ReadableTable<&'static str, (u64, u64, &'static [u8])>,
     key: &str,
-) -> Result<Option<Held<u64>>, StorageError> {
+) -> Result<Option<CasEntry<u64>>, StorageError> {
     let row = table.get(key)?;
     Ok(row.map(|row| {
         let (token, _, bytes) = row.value();
-        Held { bytes: Bytes::copy_from_slice(bytes), token }
+        CasEntry { bytes: Bytes::copy_from_slice(bytes), token }
     }))
 }
 

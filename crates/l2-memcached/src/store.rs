@@ -2,7 +2,7 @@ use std::collections::HashMap;
 
 use async_memcached::{Error, MetaProtocol, MetaValue, Status};
 use async_trait::async_trait;
-use crinkle_core::l2::{CasStore, Held, L2Error, L2ErrorKind, Stored};
+use crinkle_core::l2::{CasEntry, CasStore, L2Error, L2ErrorKind, Stored};
 use crinkle_core::protocol::KeyHash;
 
 use crate::error::l2_error;
@@ -62,7 +62,10 @@ impl Memcached {
         error
     }
 
-    async fn get_some(&self, keys: &[String]) -> Result<HashMap<Vec<u8>, Held<Token>>, L2Error> {
+    async fn get_some(
+        &self,
+        keys: &[String],
+    ) -> Result<HashMap<Vec<u8>, CasEntry<Token>>, L2Error> {
         let mut connection = self.pool.connection().await?;
         let server = connection.server();
         let values = connection.client()?.meta_get_multi(keys, Some(&["v", "c"])).await;
@@ -82,7 +85,7 @@ impl CasStore for Memcached {
         self.pool.now_us()
     }
 
-    async fn get(&self, key: &str) -> Result<Option<Held<Token>>, L2Error> {
+    async fn get(&self, key: &str) -> Result<Option<CasEntry<Token>>, L2Error> {
         let mut connection = self.pool.connection().await?;
         let server = connection.server();
         let value = connection.client()?.meta_get(name(key), false, None, Some(&["v", "c"])).await;
@@ -92,7 +95,7 @@ impl CasStore for Memcached {
         }
     }
 
-    async fn get_many(&self, keys: &[String]) -> Result<Vec<Option<Held<Token>>>, L2Error> {
+    async fn get_many(&self, keys: &[String]) -> Result<Vec<Option<CasEntry<Token>>>, L2Error> {
         let mut all = Vec::with_capacity(keys.len());
         for keys in keys.chunks(AT_ONCE) {
             let names: Vec<_> = keys.iter().map(|key| name(key)).collect();
@@ -132,9 +135,9 @@ impl CasStore for Memcached {
     }
 }
 
-fn held(value: MetaValue, server: Server) -> Option<Held<Token>> {
+fn held(value: MetaValue, server: Server) -> Option<CasEntry<Token>> {
     let token = Token { cas: value.cas?, server };
-    Some(Held { bytes: value.data?.into(), token })
+    Some(CasEntry { bytes: value.data?.into(), token })
 }
 
 /// A key as memcached takes it: itself, or `#` and its hash. No other name begins with `#`.

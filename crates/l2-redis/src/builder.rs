@@ -14,7 +14,7 @@ use redis::{
 
 use crate::client::RedisClient;
 use crate::cluster::Cluster;
-use crate::connection::{To, Way};
+use crate::connection::{Endpoint, Target};
 use crate::error::l2_error;
 use crate::refusal;
 use crate::sentinels::Sentinels;
@@ -124,7 +124,7 @@ impl RedisClientBuilder {
     }
 
     /// The user on the server, instead of the one in its URL. The one in the URLs of sentinels is for the
-    /// sentinels, so behind them this is the only way to name one.
+    /// sentinels, so behind them this is the only endpoint to name one.
     pub fn user(mut self, credentials: Credentials) -> Self {
         self.user = Some(credentials);
         self
@@ -207,7 +207,7 @@ impl RedisClientBuilder {
             At::Server(url) => {
                 let info = self.server_at(url)?;
                 let (addr, database) = (info.addr().to_string(), info.redis_settings().db());
-                (To::Server(Client::open(info)?), bus_id(&addr, database), database)
+                (Target::Server(Client::open(info)?), bus_id(&addr, database), database)
             }
             At::Sentinels(urls, primary) => {
                 let sentinels = self.sentinels_at(urls, primary)?;
@@ -234,8 +234,8 @@ impl RedisClientBuilder {
         };
         let replicas = self.replicas.iter().map(|url| Client::open(self.server_at(url)?));
         let replicas = replicas.collect::<RedisResult<_>>()?;
-        let way = Way { to, name: self.name, credentials: self.credentials, replicas };
-        Ok(RedisClient::over(way, bus, database))
+        let endpoint = Endpoint { to, name: self.name, credentials: self.credentials, replicas };
+        Ok(RedisClient::over(endpoint, bus, database))
     }
 
     fn server_at(&self, url: &str) -> RedisResult<ConnectionInfo> {

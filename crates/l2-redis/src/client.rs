@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use crate::builder::{RedisClientBuilder, bus_id};
 use crate::cluster::Cluster;
-use crate::connection::{CONNECT_TIMEOUT, Connection, To, Way, spawn};
+use crate::connection::{CONNECT_TIMEOUT, Connection, Endpoint, Target, spawn};
 use crate::doctor::Part;
 use crate::listening::Listening;
 use crate::primary::Primary;
@@ -127,9 +127,9 @@ impl RedisClient {
     #[must_use]
     pub fn from_sentinel(sentinels: SentinelClient, bus: &str) -> Self {
         let sentinels = tokio::sync::Mutex::new(sentinels);
-        let to = To::Primary { sentinels, named: None };
+        let to = Target::Primary { sentinels, named: None };
         let bus = BusId::new(format!("redis-sentinel:{bus}"));
-        Self::over(Way::plain(to), bus, 0)
+        Self::over(Endpoint::plain(to), bus, 0)
     }
 
     /// A client for the cluster that these servers belong to; one that answers is enough to find the others.
@@ -162,9 +162,9 @@ impl RedisClient {
         RedisClientBuilder::cluster(urls.into_iter().map(|url| url.as_ref().to_owned()).collect())
     }
 
-    pub(crate) fn over(way: Way, bus: BusId, database: i64) -> Self {
+    pub(crate) fn over(endpoint: Endpoint, bus: BusId, database: i64) -> Self {
         let home = Home::here();
-        Self::shared(Server::One(Connection::new(way, home.clone())), home, bus, database)
+        Self::shared(Server::One(Connection::new(endpoint, home.clone())), home, bus, database)
     }
 
     pub(crate) fn many(cluster: Cluster, bus: BusId) -> Self {
@@ -203,7 +203,7 @@ impl RedisClient {
         let info = client.get_connection_info();
         let database = info.redis_settings().db();
         let bus = bus_id(&info.addr().to_string(), database);
-        Self::over(Way::plain(To::Server(client)), bus, database)
+        Self::over(Endpoint::plain(Target::Server(client)), bus, database)
     }
 
     /// The message bus of this server.
@@ -226,7 +226,7 @@ impl RedisClient {
         matches!(self.shared.server, Server::Many(_))
     }
 
-    /// The servers of a cluster that take writes, each a way of its own that a message can take; none if it is
+    /// The servers of a cluster that take writes, each a endpoint of its own that a message can take; none if it is
     /// no cluster. Who they are is looked up again meanwhile, for the next time.
     ///
     /// # Errors
@@ -267,7 +267,7 @@ impl RedisClient {
     /// Every server of a cluster, with a client for it alone.
     pub(crate) async fn members(&self) -> RedisResult<Vec<(Address, Part, Self)>> {
         let Server::Many(cluster) = &self.shared.server else { return Ok(Vec::new()) };
-        let alone = |(at, part, way)| (at, part, Self::over(way, self.bus(), 0));
+        let alone = |(at, part, endpoint)| (at, part, Self::over(endpoint, self.bus(), 0));
         Ok(cluster.members().await?.into_iter().map(alone).collect())
     }
 

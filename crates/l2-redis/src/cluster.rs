@@ -23,7 +23,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::builder::AskCredentials;
-use crate::connection::{CONNECT_TIMEOUT, Connection, To, Way, any_number, spawn};
+use crate::connection::{CONNECT_TIMEOUT, Connection, Endpoint, Target, any_number, spawn};
 use crate::doctor::Part;
 use crate::primary::named;
 use crate::routes::{is_astray, key, redirected, without_script};
@@ -33,7 +33,7 @@ use crate::slots::{Address, Slots, slot};
 /// How often one command is sent on.
 const HOPS: usize = 8;
 
-/// The least time from one look at the slots to the next.
+/// The least time from one refresh at the slots to the next.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// A cluster as far as it is known.
@@ -56,14 +56,14 @@ struct State {
 struct Known {
     slots: Option<Arc<Slots>>,
     nodes: HashMap<Address, Arc<Connection>>,
-    looking: Option<(Look, AbortHandle)>,
+    looking: Option<(TopologyRefresh, AbortHandle)>,
     looked: Option<Instant>,
     /// Whose turn it is where any server will do.
     turn: usize,
 }
 
-/// One look at the slots, shared by everybody who needs it.
-pub(crate) type Look = Shared<BoxFuture<'static, RedisResult<Arc<Slots>>>>;
+/// One refresh at the slots, shared by everybody who needs it.
+pub(crate) type TopologyRefresh = Shared<BoxFuture<'static, RedisResult<Arc<Slots>>>>;
 
 impl Cluster {
     /// A cluster that one of these servers belongs to. The first says how all are spoken to.
@@ -92,7 +92,7 @@ impl Cluster {
                 (Some(next), _) => {
                     asking = error.kind() == ServerErrorKind::Ask.into();
                     if !asking {
-                        drop(self.look());
+                        drop(self.refresh());
                     }
                     address = next;
                 }
@@ -121,7 +121,7 @@ impl Cluster {
                 Some(next) => {
                     hop.asking = error.kind() == ServerErrorKind::Ask.into();
                     if !hop.asking {
-                        drop(self.look());
+                        drop(self.refresh());
                     }
                     address = next;
                 }
@@ -195,19 +195,19 @@ impl Cluster {
         let replicas = self.slots().await?.replicas(primary);
         let at = replicas.get(self.turn() % replicas.len().max(1));
         let at = at.ok_or_else(|| failed("the primary has no replica"))?;
-        let mut replica = self.way(at)?.connection().await?;
+        let mut replica = self.endpoint(at)?.connection().await?;
         let () = redis::cmd("READONLY").query_async(&mut replica).await?;
         Ok((named(at), replica))
     }
 
     /// Every server, and how to reach it alone.
-    pub(crate) async fn members(&self) -> RedisResult<Vec<(Address, Part, Way)>> {
+    pub(crate) async fn members(&self) -> RedisResult<Vec<(Address, Part, Endpoint)>> {
         let slots = self.slots().await?;
         let primaries = slots.primaries();
         let member = |at: Address| {
             let part = if primaries.contains(&at) { Part::Primary } else { Part::Replica };
-            let way = self.way(&at)?;
-            Ok((at, part, way))
+            let endpoint = self.endpoint(&at)?;
+            Ok((at, part, endpoint))
         };
         slots.servers().into_iter().map(member).collect()
     }
@@ -224,18 +224,18 @@ impl Cluster {
     }
 
     /// Asks for the slots, unless somebody is at it.
-    pub(crate) fn look(&self) -> Look {
+    pub(crate) fn refresh(&self) -> TopologyRefresh {
         let mut known = self.shared.known.lock();
         // One that has ended and is still here went down with its runtime.
-        if let Some((look, _)) = known.looking.as_ref().filter(|(_, task)| !task.is_finished()) {
-            return look.clone();
+        if let Some((refresh, _)) = known.looking.as_ref().filter(|(_, task)| !task.is_finished()) {
+            return refresh.clone();
         }
         let running = spawn(&self.shared.runtime, self.clone().ask_around(known.looked));
         let task = running.abort_handle();
-        let look = async { running.await.map_err(|_| failed("the runtime is shutting down"))? };
-        let look = look.boxed().shared();
-        known.looking = Some((look.clone(), task));
-        look
+        let refresh = async { running.await.map_err(|_| failed("the runtime is shutting down"))? };
+        let refresh = refresh.boxed().shared();
+        known.looking = Some((refresh.clone(), task));
+        refresh
     }
 
     /// What was meant for one server. What that will not do is done one by one, in order.
@@ -293,14 +293,14 @@ impl Cluster {
             return Ok(primaries[self.shared.home % primaries.len()].clone());
         };
         slots.owner(slot(key)).cloned().ok_or_else(|| {
-            drop(self.look());
+            drop(self.refresh());
             let nobody = "no server holds the slot of the key";
             RedisError::from((ServerErrorKind::ClusterDown.into(), nobody))
         })
     }
 
     pub(crate) async fn slots(&self) -> RedisResult<Arc<Slots>> {
-        if let Some(slots) = self.known_slots() { Ok(slots) } else { self.look().await }
+        if let Some(slots) = self.known_slots() { Ok(slots) } else { self.refresh().await }
     }
 
     fn turn(&self) -> usize {
@@ -315,15 +315,15 @@ impl Cluster {
         if let Some(node) = known.nodes.get(address) {
             return Ok(Arc::clone(node));
         }
-        let node = Arc::new(Connection::new(self.way(address)?, self.shared.runtime.clone()));
+        let node = Arc::new(Connection::new(self.endpoint(address)?, self.shared.runtime.clone()));
         known.nodes.insert(address.clone(), Arc::clone(&node));
         Ok(node)
     }
 
-    fn way(&self, address: &Address) -> RedisResult<Way> {
-        let to = To::Server(redis::Client::open(self.info(address))?);
+    fn endpoint(&self, address: &Address) -> RedisResult<Endpoint> {
+        let to = Target::Server(redis::Client::open(self.info(address))?);
         let (name, credentials) = (self.shared.name.clone(), self.shared.credentials.clone());
-        Ok(Way { name, credentials, ..Way::plain(to) })
+        Ok(Endpoint { name, credentials, ..Endpoint::plain(to) })
     }
 
     fn info(&self, (host, port): &Address) -> ConnectionInfo {
@@ -403,7 +403,7 @@ pub(crate) struct Watch<'a> {
 impl Drop for Watch<'_> {
     fn drop(&mut self) {
         if !self.answered {
-            drop(self.cluster.look());
+            drop(self.cluster.refresh());
         }
     }
 }

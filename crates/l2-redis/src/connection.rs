@@ -46,7 +46,7 @@ const CHECK_EVERY: Duration = Duration::from_secs(2);
 /// The connection for commands. Whoever finds it lost, or answered by a server that is a replica now or
 /// that the sentinels no longer name, lets go of it, and the next command makes another.
 pub(crate) struct Connection {
-    way: Arc<Way>,
+    endpoint: Arc<Endpoint>,
     current: Arc<Current>,
     /// Where the connection lives.
     home: Home,
@@ -59,8 +59,8 @@ pub(crate) struct Connection {
 type Current = Mutex<Option<(u64, Attempt)>>;
 
 /// Where to connect to, and as whom.
-pub(crate) struct Way {
-    pub(crate) to: To,
+pub(crate) struct Endpoint {
+    pub(crate) to: Target,
     /// What the connection is called in `CLIENT LIST`.
     pub(crate) name: Option<String>,
     /// Whom to ask before each connection is made.
@@ -69,7 +69,7 @@ pub(crate) struct Way {
     pub(crate) replicas: Vec<Client>,
 }
 
-pub(crate) enum To {
+pub(crate) enum Target {
     Server(Client),
     Primary {
         /// As the application has set it up. Used only if it is not known how to ask each sentinel by itself.
@@ -97,10 +97,10 @@ struct Connected {
 }
 
 impl Connection {
-    pub(crate) fn new(way: Way, home: Home) -> Self {
+    pub(crate) fn new(endpoint: Endpoint, home: Home) -> Self {
         Self {
             home,
-            way: Arc::new(way),
+            endpoint: Arc::new(endpoint),
             current: Arc::default(),
             attempts: AtomicU64::new(0),
             silent: watch::Sender::new(0),
@@ -167,30 +167,32 @@ impl Connection {
 
     /// The server that commands go to, for a connection beside this one.
     pub(crate) async fn client(&self) -> RedisResult<Client> {
-        match &self.way.to {
-            To::Server(client) => self.way.logged_in(client).await,
-            To::Primary { .. } => self.way.logged_in(&self.connected().await?.1.client).await,
+        match &self.endpoint.to {
+            Target::Server(client) => self.endpoint.logged_in(client).await,
+            Target::Primary { .. } => {
+                self.endpoint.logged_in(&self.connected().await?.1.client).await
+            }
         }
     }
 
     /// A connection of its own to one of the server's replicas, any of them.
     pub(crate) async fn replica(&self) -> RedisResult<(Arc<str>, MultiplexedConnection)> {
-        let way = &*self.way;
-        let client = match &way.to {
-            To::Server(_) => {
-                let replicas = &way.replicas;
+        let endpoint = &*self.endpoint;
+        let client = match &endpoint.to {
+            Target::Server(_) => {
+                let replicas = &endpoint.replicas;
                 let named = replicas.get(any_number() % replicas.len().max(1));
-                way.logged_in(named.ok_or_else(|| failed("no replica was named"))?).await?
+                endpoint.logged_in(named.ok_or_else(|| failed("no replica was named"))?).await?
             }
-            To::Primary { named, .. } => {
+            Target::Primary { named, .. } => {
                 let named = named.as_ref().ok_or_else(|| failed("no sentinels to ask"))?;
-                let mut sentinels = named.client(way.ask().await?, Kind::Replica)?;
+                let mut sentinels = named.client(endpoint.ask().await?, Kind::Replica)?;
                 let named = timeout(ASK_TIMEOUT, sentinels.async_get_client()).await;
                 named.map_err(|_| failed("no sentinel has named a replica in time"))??
             }
         };
         let name = client.get_connection_info().addr().to_string();
-        Ok((name.into(), way.open(&client).await?.0))
+        Ok((name.into(), endpoint.open(&client).await?.0))
     }
 
     /// Whom the present connection, or else the next, belongs to; `None` for the default user.
@@ -198,10 +200,10 @@ impl Connection {
         let current = self.current.lock();
         let made =
             current.as_ref().and_then(|(_, attempt)| attempt.peek()?.as_ref()?.as_ref().ok());
-        let client = match (made, &self.way.to) {
+        let client = match (made, &self.endpoint.to) {
             (Some(connected), _) => &connected.client,
-            (None, To::Server(client)) => client,
-            (None, To::Primary { .. }) => return None,
+            (None, Target::Server(client)) => client,
+            (None, Target::Primary { .. }) => return None,
         };
         client.get_connection_info().redis_settings().username().map(ToOwned::to_owned)
     }
@@ -241,13 +243,13 @@ impl Connection {
         }
         let begin = || {
             let number = self.attempts.fetch_add(1, Ordering::Relaxed);
-            let (way, place) = (Arc::clone(&self.way), Arc::downgrade(&self.current));
+            let (endpoint, place) = (Arc::clone(&self.endpoint), Arc::downgrade(&self.current));
             let home = self.home.place();
             let running = home.map(|home| {
                 home.handle().clone().spawn(async move {
-                    let connected = way.connect(home).await?;
-                    if let To::Primary { .. } = &way.to {
-                        tokio::spawn(watch(way, connected.client.clone(), place, number));
+                    let connected = endpoint.connect(home).await?;
+                    if let Target::Primary { .. } = &endpoint.to {
+                        tokio::spawn(watch(endpoint, connected.client.clone(), place, number));
                     }
                     Ok(connected)
                 })
@@ -295,7 +297,7 @@ fn leave(current: &Current, attempt: u64) {
 }
 
 /// Leaves the server of an attempt as soon as the sentinels name another one.
-async fn watch(way: Arc<Way>, server: Client, current: Weak<Current>, attempt: u64) {
+async fn watch(endpoint: Arc<Endpoint>, server: Client, current: Weak<Current>, attempt: u64) {
     let is_current = |current: &Current| current.lock().as_ref().is_some_and(|c| c.0 == attempt);
     loop {
         sleep(CHECK_EVERY).await;
@@ -303,9 +305,9 @@ async fn watch(way: Arc<Way>, server: Client, current: Weak<Current>, attempt: u
             return;
         }
         let user = server.get_connection_info().redis_settings().clone();
-        let named = match way.named(user).await {
+        let named = match endpoint.named(user).await {
             // The primary may ask for another password by now.
-            Err(_) => way.find().await,
+            Err(_) => endpoint.find().await,
             named => named,
         };
         // Who names nobody says nothing about the server.
@@ -324,9 +326,9 @@ impl Connected {
     }
 }
 
-impl Way {
+impl Endpoint {
     /// Without a name, and as whoever is in the URL.
-    pub(crate) fn plain(to: To) -> Self {
+    pub(crate) fn plain(to: Target) -> Self {
         Self { to, name: None, credentials: None, replicas: Vec::new() }
     }
 
@@ -354,8 +356,8 @@ impl Way {
     async fn find(&self) -> RedisResult<Client> {
         refusal::choose_cryptography();
         let user = match &self.to {
-            To::Server(client) => return self.logged_in(client).await,
-            To::Primary { named, .. } => named.as_ref().map(|named| named.servers.clone()),
+            Target::Server(client) => return self.logged_in(client).await,
+            Target::Primary { named, .. } => named.as_ref().map(|named| named.servers.clone()),
         };
         let user = user.unwrap_or_default();
         match self.ask().await? {
@@ -368,9 +370,11 @@ impl Way {
     async fn named(&self, user: RedisConnectionInfo) -> RedisResult<Client> {
         let naming = async {
             match &self.to {
-                To::Server(client) => Ok(client.clone()),
-                To::Primary { named: Some(named), .. } => named.agreed(&user).await,
-                To::Primary { sentinels, .. } => sentinels.lock().await.async_get_client().await,
+                Target::Server(client) => Ok(client.clone()),
+                Target::Primary { named: Some(named), .. } => named.agreed(&user).await,
+                Target::Primary { sentinels, .. } => {
+                    sentinels.lock().await.async_get_client().await
+                }
             }
         };
         match timeout(ASK_TIMEOUT, naming).await {
@@ -386,9 +390,9 @@ impl Way {
             .set_response_timeout(Some(RESPONSE_TIMEOUT))
             .set_pipeline_buffer_size(QUEUE);
         if client.get_connection_info().redis_settings().protocol().supports_resp3() {
-            let told = Arc::clone(&lost);
+            let lost_flag = Arc::clone(&lost);
             config = config.set_push_sender(move |push: PushInfo| {
-                told.fetch_or(push.kind == PushKind::Disconnection, Ordering::Relaxed);
+                lost_flag.fetch_or(push.kind == PushKind::Disconnection, Ordering::Relaxed);
                 Ok::<_, std::convert::Infallible>(())
             });
         }
@@ -419,7 +423,7 @@ impl Way {
     }
 }
 
-/// To choose by, not to rely on.
+/// Target choose by, not to rely on.
 pub(crate) fn any_number() -> usize {
     usize::try_from(RandomState::new().hash_one(0) % 1024).unwrap_or_default()
 }

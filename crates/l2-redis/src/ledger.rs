@@ -10,16 +10,16 @@ use crate::error::is_demoted;
 use crate::view::EPOCH_MARK;
 
 /// The longest life a server accepts for sure, in milliseconds (285,000 years).
-const MAX_LIFE_MS: u64 = 1 << 53;
+const MAX_TTL_MS: u64 = 1 << 53;
 
 /// The longest retention that the ledger can note.
 const MAX_RETENTION_MS: u64 = 1 << 51;
 
 /// A ledger must not end between two polls, however short the retention.
-const MIN_LEDGER_LIFE_MS: u64 = 60_000;
+const MIN_LEDGER_TTL_MS: u64 = 60_000;
 
 /// How long a ledger of which nobody knows how long it is needed is kept by a visitor.
-const VISITED_LIFE_MS: u64 = 2 * 366 * 86_400_000;
+const VISITED_TTL_MS: u64 = 2 * 366 * 86_400_000;
 
 /// How long barriers are to be kept.
 #[derive(Clone, Copy, Debug)]
@@ -40,17 +40,17 @@ impl Keeping {
     }
 
     /// A ledger outlives everything it can hide, with a margin.
-    pub(crate) fn ledger_life(self, asked_ms: u64) -> u64 {
+    pub(crate) fn ledger_ttl(self, asked_ms: u64) -> u64 {
         match self {
-            Self::AsAsked => life(asked_ms.saturating_mul(2).max(MIN_LEDGER_LIFE_MS)),
-            Self::AsOthersDo => VISITED_LIFE_MS,
+            Self::AsAsked => ttl(asked_ms.saturating_mul(2).max(MIN_LEDGER_TTL_MS)),
+            Self::AsOthersDo => VISITED_TTL_MS,
         }
     }
 }
 
 /// A life that the server accepts.
-pub(crate) fn life(ms: u64) -> u64 {
-    ms.min(MAX_LIFE_MS)
+pub(crate) fn ttl(ms: u64) -> u64 {
+    ms.min(MAX_TTL_MS)
 }
 
 /// A member of the sorted set and its score.

@@ -16,7 +16,7 @@ pub struct Primary {
 impl Primary {
     pub(crate) async fn all(cluster: &Cluster) -> RedisResult<Vec<Self>> {
         let addresses = cluster.slots().await?.primaries();
-        drop(cluster.look());
+        drop(cluster.refresh());
         let primary = |address| Self { cluster: cluster.clone(), address };
         Ok(addresses.into_iter().map(primary).collect())
     }

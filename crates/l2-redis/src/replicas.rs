@@ -8,7 +8,7 @@
 //! cache's clock, which goes on while the machine sleeps: what the node wrote last counts as known to every
 //! replica once `lag` has passed on it.
 //!
-//! Whatever goes wrong there, the connection is given up, and another replica is looked for at the next look.
+//! Whatever goes wrong there, the connection is given up, and another replica is looked for at the next refresh.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Weak};
@@ -104,7 +104,7 @@ impl Replicas {
         health
     }
 
-    /// Has somebody look after the replicas, for as long as there is a store.
+    /// Has somebody refresh after the replicas, for as long as there is a store.
     fn keep(self: &Arc<Self>, client: &RedisClient) {
         let mut keeper = self.keeper.lock();
         if keeper.as_ref().is_none_or(JoinHandle::is_finished) {
@@ -113,7 +113,7 @@ impl Replicas {
     }
 
     /// Looks once how far each replica is.
-    async fn look(&self, client: &RedisClient) {
+    async fn refresh(&self, client: &RedisClient) {
         let Ok(primaries) = client.places().await else { return };
         self.links.lock().retain(|primary, _| primaries.contains(primary));
         join_all(primaries.iter().map(async |primary| {
@@ -204,7 +204,7 @@ impl Drop for Trust<'_> {
 
 async fn keep(replicas: Weak<Replicas>, client: RedisClient) {
     while let Some(replicas) = replicas.upgrade() {
-        replicas.look(&client).await;
+        replicas.refresh(&client).await;
         let pause = (replicas.lag / 4).clamp(Duration::from_millis(50), Duration::from_secs(1));
         drop(replicas);
         sleep(pause).await;

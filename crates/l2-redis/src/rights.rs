@@ -59,7 +59,7 @@ impl RedisClient {
             Ok(places) => places,
             Err(error) if error.code() == Some("NOPERM") => {
                 missing.commands.insert("cluster|slots".to_owned());
-                return missing.told(self, prefix);
+                return missing.explain(self, prefix);
             }
             Err(error) => return Err(l2_error(&error)),
         };
@@ -68,9 +68,9 @@ impl RedisClient {
         let tried = places.iter().flat_map(|at| needed().map(move |used| (at, used)));
         let tried = tried.map(async |(at, used)| (used, used.try_at(self, at).await));
         for (used, answer) in join_all(tried).await {
-            missing.heard(used, answer)?;
+            missing.note_answer(used, answer)?;
         }
-        missing.told(self, prefix)
+        missing.explain(self, prefix)
     }
 
     /// Tries every right that a backplane with this key prefix needs. Nobody hears it.
@@ -192,7 +192,11 @@ pub(crate) struct Missing {
 
 impl Missing {
     /// Whatever else the server says, it may be said to this user.
-    pub(crate) fn heard<T>(&mut self, used: &Use, answer: RedisResult<T>) -> Result<(), L2Error> {
+    pub(crate) fn note_answer<T>(
+        &mut self,
+        used: &Use,
+        answer: RedisResult<T>,
+    ) -> Result<(), L2Error> {
         match answer {
             Err(error) if error.code() == Some("NOPERM") => self.note(used, &error.to_string()),
             Err(error) if is_unknown_command(&error) => {
@@ -229,7 +233,7 @@ impl Missing {
         let lua =
             if lua { ", with Lua scripts (load the Lua engine of a Valkey without)" } else { "" };
         (!names.is_empty()).then(|| format!(
-            "the server has no {}: a cache cannot do without. Look for `rename-command` in its configuration, or \
+            "the server has no {}: a cache cannot do without. TopologyRefresh for `rename-command` in its configuration, or \
              for a proxy that does not pass them on; it takes Redis 6.2 or newer, or Valkey{lua}",
             names.join(", ")
         ))
@@ -243,7 +247,7 @@ impl Missing {
         commands.chain(keys).chain(channels).collect::<Vec<_>>().join(" ")
     }
 
-    fn told(&self, client: &RedisClient, prefix: &str) -> Result<(), L2Error> {
+    fn explain(&self, client: &RedisClient, prefix: &str) -> Result<(), L2Error> {
         if !self.unknown.is_empty() {
             return Err(L2Error::new(L2ErrorKind::Denied, self.has_not().unwrap_or_default()));
         }
@@ -280,8 +284,9 @@ pub(crate) fn on_channels(
     let prefix = channels.first().map_or("", |channel| prefix_of(channel));
     if is_unknown_command(&error) {
         let unknown = [command.to_uppercase()].into();
-        let told = Missing { unknown, ..Missing::default() }.has_not().unwrap_or_default();
-        return (ErrorKind::Server(ServerErrorKind::NoPerm), "the server refused", told).into();
+        let explained = Missing { unknown, ..Missing::default() }.has_not().unwrap_or_default();
+        return (ErrorKind::Server(ServerErrorKind::NoPerm), "the server refused", explained)
+            .into();
     }
     if error.code() != Some("NOPERM") {
         return error;
@@ -310,7 +315,7 @@ pub(crate) struct Rights {
 }
 
 impl Rights {
-    /// Checks them once: some would be missed only when a record is stale, or a lease given back.
+    /// Checks them once: some would be missed only when a record is stale, or a load_lock given back.
     pub(crate) async fn suffice(&self, client: &RedisClient, ledger: &str) -> Result<(), L2Error> {
         let prefix = prefix_of(ledger);
         if self.sufficient.lock().iter().any(|known| known == prefix) {
@@ -330,20 +335,20 @@ impl Rights {
         key: &str,
         error: &RedisError,
     ) -> L2Error {
-        let (told, prefix) = (l2_error(error), prefix_of(key));
-        let unclear = told.kind() == L2ErrorKind::Other && is_without_code(error);
-        if told.kind() != L2ErrorKind::Denied && !unclear {
-            return told;
+        let (explained, prefix) = (l2_error(error), prefix_of(key));
+        let unclear = explained.kind() == L2ErrorKind::Other && is_without_code(error);
+        if explained.kind() != L2ErrorKind::Denied && !unclear {
+            return explained;
         }
         if let Some((of, at, missing)) = &*self.missing.lock()
             && of == prefix
             && at.elapsed() < AGAIN
         {
-            return missing.clone().unwrap_or(told);
+            return missing.clone().unwrap_or(explained);
         }
         let missing = client.check_store_rights(prefix).await.err();
         let missing = missing.filter(|found| !unclear || found.kind() == L2ErrorKind::Denied);
         *self.missing.lock() = Some((prefix.to_owned(), Instant::now(), missing.clone()));
-        missing.unwrap_or(told)
+        missing.unwrap_or(explained)
     }
 }

@@ -28,7 +28,7 @@ pub(crate) fn redirected(error: &RedisError, from: &Address) -> Option<Address> 
 }
 
 /// The same command with its script in full. Each server knows scripts for itself, and the one that a key
-/// is being moved to can be told of one in no other way.
+/// is being moved to can be told of one in no other endpoint.
 pub(crate) fn without_script(error: &RedisError, cmd: &Cmd) -> Option<Cmd> {
     if error.kind() != ServerErrorKind::NoScript.into() {
         return None;

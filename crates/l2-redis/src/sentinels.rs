@@ -3,7 +3,7 @@ use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType}
 use redis::{ConnectionAddr, RedisConnectionInfo, RedisResult, TlsMode};
 
 use crate::builder::{Credentials, bus_id, tcp_settings};
-use crate::connection::To;
+use crate::connection::Target;
 use crate::sentinels_agree::Asked;
 
 /// Sentinels, and how to speak to the servers that they name.
@@ -27,9 +27,9 @@ impl Sentinels {
         bus_id(&format!("sentinel:{named}"), self.servers.db())
     }
 
-    pub(crate) fn primary(self) -> RedisResult<To> {
+    pub(crate) fn primary(self) -> RedisResult<Target> {
         let sentinels = tokio::sync::Mutex::new(self.client(None, SentinelServerType::Master)?);
-        Ok(To::Primary { sentinels, named: Some(Box::new(self)) })
+        Ok(Target::Primary { sentinels, named: Some(Box::new(self)) })
     }
 
     /// Asks for a server of this kind, with these credentials for it if they change.

@@ -18,7 +18,7 @@ use redis::{
 use tokio::time::timeout;
 
 use crate::client::RedisClient;
-use crate::ledger::life;
+use crate::ledger::ttl;
 use crate::scripts;
 
 /// How long nobody waits for the time of a server that was not asked for a write.
@@ -62,7 +62,7 @@ impl<'a> Set<'a> {
         let code = scripts::code(hash.as_bytes()).filter(|_| whole);
         let mut call = cmd(if code.is_some() { "EVAL" } else { "EVALSHA" });
         call.arg(code.unwrap_or(hash)).arg(1).arg(self.key);
-        call.arg(&self.record.bytes[..]).arg(life(self.record.ttl_ms));
+        call.arg(&self.record.bytes[..]).arg(ttl(self.record.ttl_ms));
         call.arg(latest_us.map_or_else(String::new, |us| us.to_string()));
         call.arg(&*self.channel).arg(self.message);
         call
@@ -77,7 +77,7 @@ pub(crate) fn is_unknown_script(error: &RedisError) -> bool {
 #[derive(Clone, Default)]
 pub(crate) struct Known {
     time: Arc<ServerTime>,
-    /// A reply is on its way.
+    /// A reply is on its endpoint.
     asking: Arc<AtomicBool>,
     /// There has been a `SET`.
     used: Arc<AtomicBool>,

@@ -12,21 +12,21 @@ use crinkle_core::l2::{
     Record, record,
 };
 use crinkle_core::protocol::ledger::{Advance, Advanced, RECENT_IDS, SyncAsk, SyncReply};
-use crinkle_core::protocol::record::{Head, LeaseAsk, Put};
+use crinkle_core::protocol::record::{Head, LoadLockRequest, Put};
 use crinkle_core::protocol::{Epoch, Version};
 use redis::{FromRedisValue, Pipeline, RedisResult, ScriptInvocation};
 
 use crate::client::RedisClient;
 use crate::doctor::Doctor;
 use crate::error::{is_answer, is_demoted, l2_error};
-use crate::ledger::{Keeping, life};
+use crate::ledger::{Keeping, ttl};
 use crate::primary::named;
 use crate::replicas::Replicas;
 use crate::rights::Rights;
 use crate::set::Set;
 use crate::slots::slot;
 use crate::tag_index::TagIndex;
-use crate::{ledger, lineage, reading, scripts};
+use crate::{ledger, reading, replication_id, scripts};
 
 /// How many barriers a ledger keeps exactly, unless told otherwise; older ones fold into registers.
 const MAX_BARRIERS: usize = 200_000;
@@ -50,8 +50,8 @@ pub struct RedisL2 {
     client: RedisClient,
     barriers: usize,
     keeping: Keeping,
-    /// The server is older than Redis 7.0: plain commands make no leases.
-    leases_by_script: Arc<AtomicBool>,
+    /// The server is older than Redis 7.0: plain commands make no load_locks.
+    locks_by_script: Arc<AtomicBool>,
     index: Option<TagIndex>,
     replicas: Option<Arc<Replicas>>,
     rights: Arc<Rights>,
@@ -105,9 +105,9 @@ impl RedisL2 {
     /// A store on a client that others may share.
     #[must_use]
     pub fn new(client: RedisClient) -> Self {
-        let (barriers, leases_by_script, rights) = (MAX_BARRIERS, Arc::default(), Arc::default());
+        let (barriers, locks_by_script, rights) = (MAX_BARRIERS, Arc::default(), Arc::default());
         let keeping = Keeping::AsAsked;
-        Self { client, barriers, keeping, leases_by_script, rights, index: None, replicas: None }
+        Self { client, barriers, keeping, locks_by_script, rights, index: None, replicas: None }
     }
 
     /// Asks the ledger for no retention of its own: barriers are kept as long as the nodes of the cache
@@ -139,7 +139,7 @@ impl RedisL2 {
 
     /// Reads records from replicas, as long as they are known to be behind by no more than `lag`; a second or two
     /// is a good choice. Only what this node knows nothing of that such a replica may lack: a key that it
-    /// has neither written, nor heard of, nor read from the primary for so long. Leases, writes, batches,
+    /// has neither written, nor heard of, nor read from the primary for so long. Load locks, writes, batches,
     /// strict reads, the checks of copies and the ledger stay with the primary. Default: off.
     ///
     /// The user needs `info` there and on the primary, and `readonly` in a cluster. Which replicas there are,
@@ -156,11 +156,11 @@ impl RedisL2 {
         self.client.doctor()
     }
 
-    /// Makes leases by script alone, as with a server older than Redis 7.0. For tests.
+    /// Makes load_locks by script alone, as with a server older than Redis 7.0. For tests.
     #[doc(hidden)]
     #[must_use]
     pub fn leasing_by_script(self) -> Self {
-        self.leases_by_script.store(true, Ordering::Relaxed);
+        self.locks_by_script.store(true, Ordering::Relaxed);
         self
     }
 
@@ -214,7 +214,7 @@ impl L2 for RedisL2 {
         Atomicity::Atomic
     }
 
-    async fn read(&self, key: &str, ask: Option<LeaseAsk>) -> Result<Read, L2Error> {
+    async fn read(&self, key: &str, ask: Option<LoadLockRequest>) -> Result<Read, L2Error> {
         if self.reads_plainly(ask)
             && let Some(read) = self.read_plainly(key, ask).await?
         {
@@ -223,7 +223,10 @@ impl L2 for RedisL2 {
         Ok(reading::found(ask, self.run(key, &reading::by_script(key, ask)).await?))
     }
 
-    async fn read_many(&self, asks: &[(String, Option<LeaseAsk>)]) -> Result<Vec<Read>, L2Error> {
+    async fn read_many(
+        &self,
+        asks: &[(String, Option<LoadLockRequest>)],
+    ) -> Result<Vec<Read>, L2Error> {
         let mut reads = self.read_many_plainly(asks).await?;
         let open: Vec<_> = (0..asks.len()).filter(|at| reads[*at].is_none()).collect();
         let left: Vec<_> = open.iter().map(|at| &asks[*at]).collect();
@@ -261,7 +264,7 @@ impl L2 for RedisL2 {
         announce: Option<Announce>,
     ) -> Result<Put, L2Error> {
         let mut call = scripts::PUT.key(key);
-        call.arg(id(expected.0)).arg(&record.bytes[..]).arg(life(record.ttl_ms));
+        call.arg(id(expected.0)).arg(&record.bytes[..]).arg(ttl(record.ttl_ms));
         let write = self.run(key, self.announcing(&mut call, announce));
         let stored: bool = self.indexed(key, &record, write).await?;
         Ok(if stored { Put::Stored } else { Put::Refused })
@@ -301,12 +304,12 @@ impl L2 for RedisL2 {
         self.run(key, self.announcing(&mut call, announce)).await
     }
 
-    async fn release(&self, key: &str, lease: Version) -> Result<(), L2Error> {
-        self.run(key, scripts::RELEASE.key(key).arg(id(lease.0))).await
+    async fn release(&self, key: &str, load_lock: Version) -> Result<(), L2Error> {
+        self.run(key, scripts::RELEASE.key(key).arg(id(load_lock.0))).await
     }
 
-    async fn renew(&self, key: &str, lease: Version, ttl_ms: u64) -> Result<bool, L2Error> {
-        self.run(key, scripts::RENEW.key(key).arg(id(lease.0)).arg(life(ttl_ms))).await
+    async fn renew(&self, key: &str, load_lock: Version, ttl_ms: u64) -> Result<bool, L2Error> {
+        self.run(key, scripts::RENEW.key(key).arg(id(load_lock.0)).arg(ttl(ttl_ms))).await
     }
 
     async fn advance(
@@ -316,7 +319,7 @@ impl L2 for RedisL2 {
         announce: Option<AnnounceRemoval>,
     ) -> Result<Advanced, L2Error> {
         let mut call = scripts::ADVANCE.key(ledger);
-        call.arg(self.keeping.ledger_life(ask.retention_ms)).arg(id(ask.new_epoch.0));
+        call.arg(self.keeping.ledger_ttl(ask.retention_ms)).arg(id(ask.new_epoch.0));
         call.arg(id(ask.removal.nonce.0)).arg(id_or_none(ask.epoch.map(|e| e.0))).arg(ask.frontier);
         call.arg(self.keeping.retention(ask.retention_ms)).arg(self.barriers).arg(RECENT_IDS);
         match &announce {
@@ -339,7 +342,7 @@ impl L2 for RedisL2 {
         self.rights.suffice(&self.client, ledger).await?;
         self.client.refresh_clocks();
         let mut call = scripts::SYNC.key(ledger);
-        call.arg(self.keeping.ledger_life(ask.retention_ms)).arg(id(ask.new_epoch.0));
+        call.arg(self.keeping.ledger_ttl(ask.retention_ms)).arg(id(ask.new_epoch.0));
         call.arg(id_or_none(ask.epoch.map(|e| e.0))).arg(ask.from).arg(ask.frontier);
         call.arg(id_or_none(ask.last.map(|n| n.0))).arg(ask.page);
         call.arg(self.keeping.retention(ask.retention_ms));
@@ -366,8 +369,8 @@ impl L2 for RedisL2 {
 
     /// The replication id of a primary, which is another after every promotion and every restart. `None` if this
     /// user may not run `INFO`.
-    async fn lineage(&self, server: Option<&str>) -> Result<Option<u64>, L2Error> {
-        lineage::of(&self.client, server).await
+    async fn replication_id(&self, server: Option<&str>) -> Result<Option<u64>, L2Error> {
+        replication_id::of(&self.client, server).await
     }
 
     /// The primary of the key's slot; `None` where there is one server.

@@ -9,7 +9,7 @@ use futures_util::future::try_join_all;
 use redis::RedisResult;
 
 use crate::client::RedisClient;
-use crate::ledger::life;
+use crate::ledger::ttl;
 use crate::scripts;
 
 /// How many keys are freed in one round trip.
@@ -33,7 +33,7 @@ impl TagIndex {
         let notes = envelope.tags.iter().map(|tag| async move {
             let set = set_of(prefix, TagHash::of(tag));
             let mut call = scripts::INDEX.key(set);
-            call.arg(key).arg(self.most).arg(life(record.ttl_ms));
+            call.arg(key).arg(self.most).arg(ttl(record.ttl_ms));
             call.invoke_async::<()>(&mut client.clone()).await
         });
         if let Err(error) = try_join_all(notes).await {
@@ -85,7 +85,7 @@ impl Sweep {
     /// Frees the keys of the set, chunk by chunk, and puts those back whose records are younger.
     async fn run(&self) -> RedisResult<usize> {
         let mut connection = self.client.clone();
-        let life: i64 = redis::cmd("PTTL").arg(&self.set).query_async(&mut connection).await?;
+        let ttl: i64 = redis::cmd("PTTL").arg(&self.set).query_async(&mut connection).await?;
         let (mut freed, mut younger) = (0, Vec::new());
         // Who is this far among what was written since has seen about all that was there before.
         while younger.len() < CHUNK {
@@ -104,15 +104,15 @@ impl Sweep {
             let () =
                 redis::cmd("SADD").arg(&self.set).arg(keys).query_async(&mut connection).await?;
         }
-        self.end_again(life, &mut connection).await?;
+        self.end_again(ttl, &mut connection).await?;
         Ok(freed)
     }
 
     /// A set that was emptied meanwhile has lost its life.
-    async fn end_again(&self, life: i64, connection: &mut RedisClient) -> RedisResult<()> {
+    async fn end_again(&self, ttl: i64, connection: &mut RedisClient) -> RedisResult<()> {
         let now: i64 = redis::cmd("PTTL").arg(&self.set).query_async(connection).await?;
-        if now == -1 && life > 0 {
-            let () = redis::cmd("PEXPIRE").arg(&self.set).arg(life).query_async(connection).await?;
+        if now == -1 && ttl > 0 {
+            let () = redis::cmd("PEXPIRE").arg(&self.set).arg(ttl).query_async(connection).await?;
         }
         Ok(())
     }

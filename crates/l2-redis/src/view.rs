@@ -44,7 +44,7 @@ pub struct LedgerState {
     /// How many removals are remembered by their ids.
     pub ids: u64,
     /// How long the key lives unless it is used, in milliseconds.
-    pub life_ms: u64,
+    pub ttl_ms: u64,
     /// The server's clock.
     pub now_us: u64,
 }
@@ -103,7 +103,7 @@ impl RedisClient {
             floor: Levels { soft: mark(3), hard: mark(4) },
             barriers: above.saturating_sub(set),
             ids,
-            life_ms: u64::try_from(life).unwrap_or(0),
+            ttl_ms: u64::try_from(life).unwrap_or(0),
             now_us: s.saturating_mul(1_000_000).saturating_add(us),
         }))
     }

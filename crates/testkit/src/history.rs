@@ -101,7 +101,7 @@ pub(crate) struct Allows {
     /// A stale value when the load fails.
     pub(crate) fail_safe: bool,
     /// An error when another's load takes too long.
-    pub(crate) flight_timeout: bool,
+    pub(crate) wait_timeout: bool,
 }
 
 /// One value that a reader got.
@@ -138,7 +138,7 @@ pub(crate) struct Load {
 
 /// What the store did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Deed {
+pub(crate) enum Operation {
     Put(usize),
     Set(usize),
     Remove,
@@ -174,7 +174,7 @@ pub(crate) struct Applied {
     /// On whose behalf; faults have none.
     pub(crate) node: Option<usize>,
     pub(crate) key: Option<u8>,
-    pub(crate) deed: Deed,
+    pub(crate) operation: Operation,
     pub(crate) call: Option<usize>,
     /// The version of the record that it wrote, if that is known: what messages tell it by.
     pub(crate) version: Option<u64>,
@@ -230,12 +230,12 @@ pub(crate) struct Life {
     pub(crate) pace: Option<Pace>,
 }
 
-/// What is to be known of a node's settings, in milliseconds: its poll, its coherence lease with what its
+/// What is to be known of a node's settings, in milliseconds: its poll, its coherence TTL with what its
 /// clock may be off, the limit of an L2 call, and that of one whose caller has a fallback.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pace {
     pub(crate) poll_ms: u64,
-    pub(crate) lease_ms: u64,
+    pub(crate) coherence_ms: u64,
     pub(crate) hard_ms: u64,
     pub(crate) soft_ms: u64,
 }
@@ -296,10 +296,10 @@ impl Log {
     /// The store did something; its place in the list.
     pub(crate) fn apply(&mut self, applied: Applied) -> usize {
         let index = self.applied.len();
-        if let Deed::Put(load) | Deed::Set(load) = applied.deed {
+        if let Operation::Put(load) | Operation::Set(load) = applied.operation {
             self.loads[load].stored.push(index);
         }
-        if let Deed::Failover(snapshot) = applied.deed {
+        if let Operation::Failover(snapshot) = applied.operation {
             for before in &mut self.applied {
                 if before.at.order > snapshot && before.lost.is_none() {
                     before.lost = Some(applied.at);

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crinkle_backplane::RedisBackplane;
 use crinkle_core::l2::{L2, Raw};
-use crinkle_core::protocol::record::Lease;
-use crinkle_core::{Barrier, Cache, EntryOptions, Receipt, Settings};
+use crinkle_core::protocol::record::LoadLock;
+use crinkle_core::{Cache, EntryOptions, Receipt, Settings, Token};
 use crinkle_l2_redis::RedisL2;
 use serde::Serialize;
 use tokio::time::timeout;
@@ -75,7 +75,7 @@ pub(crate) async fn run(global: &Global, command: &Command, out: Out) -> Result<
     // Nothing is left to drain: whatever was to be done was waited for.
     drop(cache);
     let receipt = receipt.map_err(|error| Failure::of_change(&server.address, &error))?;
-    if let Some(barrier) = receipt.barrier() {
+    if let Some(barrier) = receipt.token() {
         let [epoch, number] = halves(barrier);
         (done.epoch, done.number) = (Some(Hex(epoch)), Number::of(number));
     }
@@ -88,7 +88,7 @@ async fn found(server: &Server, prefix: &str, key: &str) -> Option<bool> {
     let key = redis_key(prefix, key);
     let store = RedisL2::new(server.client.clone());
     let read = timeout(server.limit, store.read(&key, None)).await.ok()?.ok()?;
-    Some(read.found.is_some() || read.lease != Lease::None)
+    Some(read.found.is_some() || read.load_lock != LoadLock::None)
 }
 
 fn change(command: &Command) -> &'static str {
@@ -109,7 +109,7 @@ fn cache(server: &Server, prefix: &str) -> Result<Cache<Raw>, Failure> {
         EntryOptions::new(Duration::from_secs(1)).l2_soft_timeout(limit).l2_hard_timeout(limit);
     // Room for a poll and its answers, however slow they may be.
     let settings =
-        Settings::default().capacity(1).coherence_lease(limit * 4 + Duration::from_secs(10));
+        Settings::default().capacity(1).coherence_ttl(limit * 4 + Duration::from_secs(10));
     let built = Cache::builder("crinkle-cli")
         .codec(Raw)
         .key_prefix(prefix)
@@ -122,7 +122,7 @@ fn cache(server: &Server, prefix: &str) -> Result<Cache<Raw>, Failure> {
 }
 
 /// Epoch and number.
-fn halves(barrier: Barrier) -> [u64; 2] {
+fn halves(barrier: Token) -> [u64; 2] {
     let both = u128::from_be_bytes(barrier.to_bytes());
     [both >> 64, both & u128::from(u64::MAX)].map(|half| u64::try_from(half).unwrap_or(u64::MAX))
 }

@@ -3,8 +3,8 @@ use std::fmt;
 use crinkle_core::l2::record::{Envelope, head};
 use crinkle_core::l2::{Found, L2};
 use crinkle_core::protocol::ledger::Levels;
-use crinkle_core::protocol::record::{Head, Lease};
-use crinkle_core::protocol::validity::{Facts, Knowledge, TagLevels, Verdict, Why, judge};
+use crinkle_core::protocol::record::{Head, LoadLock};
+use crinkle_core::protocol::validity::{EntryState, Knowledge, TagLevels, Verdict, Why, judge};
 use crinkle_core::protocol::{KeyHash, TagHash};
 use crinkle_l2_redis::{LedgerView, RedisL2, TagBarriers};
 use serde::Serialize;
@@ -22,10 +22,10 @@ const LONGEST_PLAIN_KEY: usize = 512;
 struct Shown<'a> {
     key: &'a str,
     redis_key: String,
-    /// `absent`, `lease`, `value`, `unreadable`.
+    /// `absent`, `load_lock`, `value`, `unreadable`.
     kind: &'static str,
     /// Who may load, while nothing is there.
-    lease: Option<Hex>,
+    load_lock: Option<Hex>,
     #[serde(flatten)]
     value: Option<Value>,
 }
@@ -46,7 +46,7 @@ struct Value {
     logical_ms: u64,
     physical_ms: u64,
     ttl_ms: u64,
-    refresh_lease: Option<Hex>,
+    refresh_lock: Option<Hex>,
     tags: Vec<String>,
     codec: u8,
     codec_name: &'static str,
@@ -77,9 +77,11 @@ pub(crate) async fn run(global: &Global, key: &str, out: Out) -> Result<u8, Fail
     let redis_key = redis_key(&prefix, key);
     let store = RedisL2::new(server.client.clone());
     let read = server.answer(store.read(&redis_key, None)).await?;
-    let mut shown = Shown { key, redis_key, kind: "absent", lease: None, value: None };
-    match (read.found, read.lease) {
-        (None, Lease::HeldBy(by)) => (shown.kind, shown.lease) = ("lease", Some(Hex(by.0))),
+    let mut shown = Shown { key, redis_key, kind: "absent", load_lock: None, value: None };
+    match (read.found, read.load_lock) {
+        (None, LoadLock::HeldBy(by)) => {
+            (shown.kind, shown.load_lock) = ("load_lock", Some(Hex(by.0)))
+        }
         (None, _) => {}
         (Some(found), _) => match Envelope::decode(&found.bytes).filter(|it| it.key == key) {
             Some(record) => {
@@ -120,13 +122,13 @@ async fn judged(
         pending: Levels::default(),
         session: 0,
         coherent_until: u64::MAX,
-        lease: 0,
+        coherence_ttl: 0,
         suspect: false,
     };
     let levels = barriers.iter().flat_map(|tag| [tag.own, tag.register]);
     let levels = levels.map(|levels| TagLevels { levels, pending: Levels::default() });
     let age_ms = record.physical_ms.saturating_sub(found.ttl_ms);
-    let verdict = judge(&facts(record), &node, levels, age_ms);
+    let verdict = judge(&state(record), &node, levels, age_ms);
     let (verdict, why) = named(verdict);
     Ok(Value {
         verdict,
@@ -136,7 +138,7 @@ async fn judged(
         age_ms,
         ttl_ms: found.ttl_ms,
         record_bytes: found.bytes.len(),
-        refresh_lease: match head(&found.bytes) {
+        refresh_lock: match head(&found.bytes) {
             Some(Head::Value { refresh: Some((by, _)), .. }) => Some(Hex(by.0)),
             _ => None,
         },
@@ -145,8 +147,8 @@ async fn judged(
 }
 
 /// On a clock that began with the record.
-fn facts(record: &Envelope<'_>) -> Facts {
-    Facts {
+fn state(record: &Envelope<'_>) -> EntryState {
+    EntryState {
         epoch: record.epoch,
         stamp: record.stamp,
         origin: 0,
@@ -209,7 +211,7 @@ impl Value {
             logical_ms: record.logical_ms,
             physical_ms: record.physical_ms,
             ttl_ms: 0,
-            refresh_lease: None,
+            refresh_lock: None,
             tags: record.tags.iter().map(|tag| (*tag).to_owned()).collect(),
             codec: record.codec,
             codec_name: codec(record.codec),
@@ -248,9 +250,11 @@ fn compression(id: u8) -> &'static str {
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "key           {:?} at {:?}", self.key, self.redis_key)?;
-        match (&self.value, self.lease, self.kind) {
+        match (&self.value, self.load_lock, self.kind) {
             (Some(value), ..) => write!(f, "{value}"),
-            (None, Some(lease), _) => write!(f, "lease         {lease}: a node is loading it"),
+            (None, Some(load_lock), _) => {
+                write!(f, "load lock         {load_lock}: a node is loading it")
+            }
             (None, None, "absent") => write!(f, "nothing is there"),
             (None, None, _) => write!(
                 f,
@@ -297,8 +301,8 @@ impl fmt::Display for Value {
             "life          fresh for {fresh}, kept for {kept}, {} left",
             span(self.ttl_ms)
         )?;
-        if let Some(lease) = self.refresh_lease {
-            writeln!(f, "refreshed by  lease {lease}")?;
+        if let Some(load_lock) = self.refresh_lock {
+            writeln!(f, "refreshed by  load lock {load_lock}")?;
         }
         writeln!(f, "tags          {:?}", self.tags)?;
         writeln!(f, "codec         {} ({}), schema {}", self.codec_name, self.codec, self.schema)?;

@@ -30,7 +30,7 @@ struct Ledger {
     folded: Option<Number>,
     trimmed: Option<Number>,
     clear: Barriers,
-    life_ms: u64,
+    ttl_ms: u64,
     bytes: Option<u64>,
 }
 
@@ -74,7 +74,7 @@ impl Ledger {
             folded: Number::of(state.folded),
             trimmed: Number::of(state.trimmed),
             clear: Barriers::of(state.floor),
-            life_ms: state.life_ms,
+            ttl_ms: state.ttl_ms,
             bytes,
         }
     }
@@ -123,6 +123,6 @@ impl fmt::Display for Ledger {
         writeln!(f, "folded up to  {}", number(&self.folded))?;
         writeln!(f, "trimmed up to {}", number(&self.trimmed))?;
         writeln!(f, "memory        {bytes} bytes")?;
-        write!(f, "ends in       {} unless a node polls it", span(self.life_ms))
+        write!(f, "ends in       {} unless a node polls it", span(self.ttl_ms))
     }
 }

@@ -22,7 +22,7 @@ use crate::l2::BusId;
 ///
 /// # Contract
 ///
-/// - At most once is enough: a lost message is noticed (publishers number their messages, nodes hear
+/// - At most once is enough: a lost message is noticed (publishers number their messages, nodes receive
 ///   their own heartbeat, the ledger is polled) and repaired.
 /// - Duplicates and any order are tolerated; keeping each publisher's order saves work.
 /// - A node hears its own messages.
@@ -72,6 +72,6 @@ pub trait Subscription: Debug + Send {
 pub enum Incoming {
     /// A message.
     Message(Bytes),
-    /// This subscriber was too slow and messages were dropped: a doubt, not an error.
+    /// This subscriber was too slow and messages were dropped: a resync, not an error.
     Lagged,
 }

@@ -17,7 +17,7 @@ use crate::coherence::Unannounced;
 use crate::l2::{Announce, L2Error, L2ErrorKind};
 use crate::protocol::record::Put;
 use crate::protocol::{KeyHash, Version};
-use crate::write::Reach;
+use crate::write::WriteStatus;
 
 /// What L2 answers to a write.
 pub(crate) trait Answered: Send + Sync {
@@ -80,9 +80,9 @@ impl<'a, C: Sync> Outgoing<'a, C> {
     ///
     /// # Errors
     ///
-    /// If the ledger cannot either: then the write must not be sent. `left_alone` is one that is not.
-    pub(crate) async fn before(&mut self, left_alone: bool) -> Result<(), L2Error> {
-        if self.say(KeyOp::Before).await || left_alone {
+    /// If the ledger cannot either: then the write must not be sent. `circuit_open` is one that is not.
+    pub(crate) async fn before(&mut self, circuit_open: bool) -> Result<(), L2Error> {
+        if self.say(KeyOp::Before).await || circuit_open {
             return Ok(());
         }
         self.unannounced = Some(self.inner.owed.begin());
@@ -125,25 +125,25 @@ impl<'a, C: Sync> Outgoing<'a, C> {
     }
 
     /// Says that the write is done, where L2 has not said so itself.
-    pub(crate) async fn confirm(&mut self) -> Reach {
-        let told = self.publish().await;
-        if told && self.is_announced() {
-            return Reach::Done;
+    pub(crate) async fn confirm(&mut self) -> WriteStatus {
+        let published = self.publish().await;
+        if published && self.is_announced() {
+            return WriteStatus::Done;
         }
         // Beyond this point nobody else would make the others look.
-        if !told && let Err(error) = self.inner.owe(self.limit).await {
+        if !published && let Err(error) = self.inner.owe(self.limit).await {
             tracing::debug!(%error, "the mark of an announcement that is owed waits for the next poll");
         }
-        Reach::Unknown
+        WriteStatus::Unknown
     }
 
     /// Says what is done. True if the bus took it.
     pub(crate) async fn publish(&mut self) -> bool {
-        let told = self.say(self.op).await;
-        if told && !self.bus.is_fused() {
+        let published = self.say(self.op).await;
+        if published && !self.bus.is_fused() {
             self.inner.owed.announced(self.inner.now());
         }
-        told
+        published
     }
 
     /// Publishes one message. Once the limit is spent it is sent all the same, and not waited for.

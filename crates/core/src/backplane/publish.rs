@@ -167,7 +167,7 @@ impl Bus {
     }
 
     /// Tells the others how far this node's sequence has come.
-    pub(crate) async fn tell_sequence(&self, limit: Duration) -> Result<(), BackplaneError> {
+    pub(crate) async fn publish_sequence(&self, limit: Duration) -> Result<(), BackplaneError> {
         let message = message::heartbeat(self.me, 0, 0, self.next());
         self.publish(&self.channel, message, limit).await
     }

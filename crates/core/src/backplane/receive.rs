@@ -1,7 +1,7 @@
 //! What this node hears, and what becomes of its subscription.
 //!
 //! One task: subscribe, apply every message in order, and when the subscription ends start over with
-//! back-off and full jitter, which start over only once a subscription has lasted for a while. Coming up is a doubt (what happened before is unknown), not a flush.
+//! back-off and full jitter, which start over only once a subscription has lasted for a while. Coming up is a resync (what happened before is unknown), not a flush.
 
 use std::collections::HashMap;
 use std::pin::pin;
@@ -21,22 +21,22 @@ use crate::cache::Inner;
 use crate::clock::Moment;
 use crate::events::{Event, Notice};
 use crate::l2::deadline::settles_after;
-use crate::protocol::session::{Doubt, Peers};
+use crate::protocol::session::{Peers, ResyncReason};
 use crate::protocol::{KeyHash, PublisherId, Version};
 use crate::telemetry::{Fault, spans};
 
 /// How long a hole in a publisher's sequence may take to fill before it is a loss.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// How long an announced write may take to be confirmed before it is a doubt; two polls at most, as its
+/// How long an announced write may take to be confirmed before it is a resync; two polls at most, as its
 /// publisher may be gone, and what it wrote is to be seen within three.
 const CONFIRMATION: Duration = Duration::from_secs(3);
 
 /// How long the echoes of own writes are news after one whose outcome is unknown, beyond the time for which
 /// it may still run.
-const STRAGGLING: Duration = Duration::from_secs(60);
+const LATE_WINDOW: Duration = Duration::from_secs(60);
 
-/// How many announced writes are remembered; more are one doubt.
+/// How many announced writes are remembered; more are one resync.
 const MAX_UNCONFIRMED: usize = 10_000;
 
 /// The longest pause between two attempts to subscribe.
@@ -48,31 +48,31 @@ const STEADY: Duration = LONGEST_PAUSE;
 
 /// What was heard but is not settled.
 #[derive(Debug, Default)]
-pub(crate) struct Hearsay {
+pub(crate) struct PendingNotices {
     peers: Mutex<Peers>,
     unconfirmed: Mutex<HashMap<(PublisherId, KeyHash, Version), Moment>>,
     /// Until when an own write may still run late on the server.
-    straggling: AtomicU64,
+    late_until: AtomicU64,
     /// The subscription is deaf: make another.
     pub(crate) resubscribe: Notify,
 }
 
-impl Hearsay {
-    /// What has turned into a doubt by `now`.
-    pub(crate) fn doubt(&self, now: Moment) -> Option<Doubt> {
+impl PendingNotices {
+    /// What has turned into a resync by `now`.
+    pub(crate) fn resync(&self, now: Moment) -> Option<ResyncReason> {
         if self.peers.lock().take_loss(now.as_nanos()) {
-            return Some(Doubt::MessageLost);
+            return Some(ResyncReason::MessageLost);
         }
         let mut unconfirmed = self.unconfirmed.lock();
         let before = unconfirmed.len();
         unconfirmed.retain(|_, due| *due > now);
-        (unconfirmed.len() < before).then_some(Doubt::Unconfirmed)
+        (unconfirmed.len() < before).then_some(ResyncReason::Unconfirmed)
     }
 
     /// The outcome of an own write is unknown: its echo will be news.
-    pub(crate) fn straggle(&self, now: Moment, limit: Duration) {
-        let until = now + settles_after(limit) + STRAGGLING;
-        self.straggling.fetch_max(until.as_nanos(), Ordering::Relaxed);
+    pub(crate) fn open_late_window(&self, now: Moment, limit: Duration) {
+        let until = now + settles_after(limit) + LATE_WINDOW;
+        self.late_until.fetch_max(until.as_nanos(), Ordering::Relaxed);
     }
 
     pub(crate) fn peers(&self) -> usize {
@@ -111,7 +111,7 @@ pub(crate) async fn run<C: Send + Sync + 'static>(inner: Arc<Inner<C>>) {
             Ok(Ok(mut subscription)) => {
                 let since = Instant::now();
                 // A request to resubscribe that is left over concerns the subscription before.
-                let _ = inner.hearsay.resubscribe.notified().now_or_never();
+                let _ = inner.notices.resubscribe.notified().now_or_never();
                 connected(&inner);
                 listen(&inner, bus, &mut *subscription).await;
                 disconnected(&inner);
@@ -155,23 +155,23 @@ fn back_off<C>(inner: &Inner<C>, failures: u32) -> Duration {
 }
 
 fn connected<C>(inner: &Inner<C>) {
-    inner.node.lease.listen(inner.now());
+    inner.node.coherence.listen(inner.now());
     if !sabotaged!(ReconnectKeepsSession) {
-        inner.doubt(Doubt::Connected);
+        inner.resync(ResyncReason::Connected);
     }
     inner.link.modify(|link| (link.subscribed, link.subscribe_refused) = (true, false));
     inner.telemetry.fault_over(Fault::Unsubscribed);
-    inner.telemetry.tell(|| Event::Subscription { up: true });
+    inner.telemetry.emit(|| Event::Subscription { up: true });
     inner.node.sync_wanted.notify_one();
     tracing::debug!(cache = &*inner.name, "subscribed to the backplane");
 }
 
-/// No new session yet: what was proven before holds until its lease ends, or until a poll is
-/// answered and shows that only this node's ears are gone. An outage does not switch L1 off.
+/// No new session yet: what was proven before holds until its load_lock ends, or until a poll is
+/// answered and shows that only this node's heartbeats are gone. An outage does not switch L1 off.
 fn disconnected<C>(inner: &Inner<C>) {
-    inner.node.lease.lose();
+    inner.node.coherence.lose();
     inner.link.modify(|link| link.subscribed = false);
-    inner.telemetry.tell(|| Event::Subscription { up: false });
+    inner.telemetry.emit(|| Event::Subscription { up: false });
     if !inner.closing.is_cancelled() {
         inner.telemetry.fault(Fault::Unsubscribed, "the subscription ended");
     }
@@ -186,7 +186,7 @@ pub(crate) fn left<C>(inner: &Inner<C>) {
 
 async fn listen<C: Sync>(inner: &Inner<C>, bus: &Bus, subscription: &mut dyn Subscription) {
     let mut closing = pin!(inner.closing.cancelled());
-    let mut resubscribe = pin!(inner.hearsay.resubscribe.notified());
+    let mut resubscribe = pin!(inner.notices.resubscribe.notified());
     loop {
         let incoming = tokio::select! {
             biased;
@@ -201,13 +201,13 @@ async fn listen<C: Sync>(inner: &Inner<C>, bus: &Bus, subscription: &mut dyn Sub
                     Some(message) => apply(inner, bus, message),
                     None => {
                         inner.counters.messages_undecodable.add();
-                        inner.telemetry.tell(|| Event::Undecodable { key: None });
-                        // A doubt, at the next poll: junk must not keep every node verifying.
-                        inner.hearsay.peers.lock().lose();
+                        inner.telemetry.emit(|| Event::Undecodable { key: None });
+                        // A resync, at the next poll: junk must not keep every node verifying.
+                        inner.notices.peers.lock().lose();
                     }
                 }
             }
-            Some(Incoming::Lagged) => inner.doubt(Doubt::MessageLost),
+            Some(Incoming::Lagged) => inner.resync(ResyncReason::MessageLost),
             None => return,
         }
     }
@@ -224,19 +224,19 @@ fn apply<C>(inner: &Inner<C>, bus: &Bus, message: Message) {
     let _span = spans::receive(&inner.name, notice, own).entered();
     let grace = (now + GRACE.min(inner.settings.poll)).as_nanos();
     if !own && message.seq != 0 {
-        inner.hearsay.peers.lock().heard(message.publisher, message.seq, grace);
+        inner.notices.peers.lock().received(message.publisher, message.seq, grace);
     }
     if let Some(notice) = notice {
-        inner.telemetry.tell(|| Event::Received { notice, own });
+        inner.telemetry.emit(|| Event::Received { notice, own });
     }
     match message.body {
         Body::Removal { epoch, item } => {
-            inner.node.heard(epoch, item);
+            inner.node.received(epoch, item);
         }
         Body::Key { op, version, key } => {
             // An own write has fenced at its begin and its end. Its echo must not fence what began
             // after it, unless the write itself may have run after its call had ended.
-            if own && now.as_nanos() > inner.hearsay.straggling.load(Ordering::Relaxed) {
+            if own && now.as_nanos() > inner.notices.late_until.load(Ordering::Relaxed) {
                 return;
             }
             apply_key(inner, op, version, key);
@@ -245,21 +245,21 @@ fn apply<C>(inner: &Inner<C>, bus: &Bus, message: Message) {
             }
             if op == KeyOp::Before {
                 let due = now + CONFIRMATION.min(inner.settings.poll * 2);
-                if inner.hearsay.expect(message.publisher, key, version, due) {
-                    inner.doubt(Doubt::Unconfirmed);
+                if inner.notices.expect(message.publisher, key, version, due) {
+                    inner.resync(ResyncReason::Unconfirmed);
                 }
             } else {
-                inner.hearsay.confirm(message.publisher, key, version);
+                inner.notices.confirm(message.publisher, key, version);
             }
         }
         Body::Heartbeat { beat, .. } if own => {
             let sent = Moment::from_nanos(beat);
             if beat != 0 && sent <= now {
-                inner.node.lease.heard(sent);
+                inner.node.coherence.heartbeat(sent);
             }
         }
         Body::Heartbeat { next, .. } => {
-            inner.hearsay.peers.lock().sent(message.publisher, next, grace);
+            inner.notices.peers.lock().sent(message.publisher, next, grace);
         }
     }
 }
@@ -269,7 +269,7 @@ fn apply_key<C>(inner: &Inner<C>, op: KeyOp, version: Version, key: KeyHash) {
     if let Some(l2) = &inner.l2 {
         l2.news(|| [key]);
     }
-    inner.flights.hear(key, version, || match op {
+    inner.flights.receive(key, version, || match op {
         _ if sabotaged!(NotificationIgnored) => {}
         KeyOp::Expired => inner.l1.expire_other(key, version),
         KeyOp::Before | KeyOp::Written | KeyOp::Removed => inner.l1.keep_only(key, version),

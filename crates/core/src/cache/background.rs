@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Inner;
 use crate::backplane::receive;
-use crate::coherence::{mend, poll};
+use crate::coherence::{poll, retry};
 use crate::error::Error;
 use crate::read::lose;
 use crate::runtime::Place;
@@ -65,7 +65,7 @@ pub(super) fn start<C: Send + Sync + 'static>(inner: &Arc<Inner<C>>) -> Result<(
         poll.await;
     };
     inner.tasks.spawn_on(until(left.clone(), poll), &place);
-    inner.tasks.spawn_on(until(left.clone(), mend::run(Arc::clone(inner))), &place);
+    inner.tasks.spawn_on(until(left.clone(), retry::run(Arc::clone(inner))), &place);
     inner.tasks.spawn_on(until(left.clone(), poll::probe(Arc::clone(inner))), &place);
     inner.tasks.spawn_on(until(left, receive::run(Arc::clone(inner))), &place);
     Ok(())

@@ -295,7 +295,7 @@ where
                 inner.check_tags(&call.key, &call.tags)?;
             }
             let span = spans::set_many(&inner.telemetry, calls.len());
-            let unset = write::Unset::begin(inner, &calls, AT_ONCE);
+            let unset = write::BatchSet::begin(inner, &calls, AT_ONCE);
             let writes = calls.into_iter().zip(values).enumerate();
             let set = together(writes.map(|(at, (call, value))| {
                 let unset = &unset;
@@ -327,7 +327,7 @@ impl<'a, C: Send + Sync + 'static> RemoveMany<'a, C> {
         background_backplane(bool);
         /// Whether to leave L2 as it is, and so the other nodes.
         skip_l2_write(bool);
-        /// Whether to tell the other nodes nothing.
+        /// Whether to emit the other nodes nothing.
         skip_backplane(bool);
     }
 }
@@ -356,7 +356,7 @@ pub(super) async fn remove_all<C: Send + Sync + 'static>(
     calls: Vec<Call>,
 ) -> Result<Receipt, Error> {
     // All of them hold here before the first is sent.
-    let unsent = write::Unsent::hide(inner, &calls);
+    let unsent = write::BatchRemoval::hide(inner, &calls);
     let remove = calls.into_iter().map(|call| {
         let unsent = &unsent;
         async move {

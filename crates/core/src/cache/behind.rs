@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 pub(crate) type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 #[derive(Clone, Default)]
-pub(super) struct Behind(Arc<Mutex<Works>>);
+pub(super) struct WriteBehind(Arc<Mutex<Works>>);
 
 #[derive(Default)]
 struct Works {
@@ -26,7 +26,7 @@ struct Works {
     works: HashMap<u64, Option<Work>>,
 }
 
-impl Behind {
+impl WriteBehind {
     /// What does the work in a task. If the runtime has been left, it is dropped at once.
     pub(super) fn task(&self, work: Work) -> impl Future<Output = ()> + Send + 'static {
         let mut works = self.0.lock();
@@ -52,7 +52,7 @@ impl Behind {
 }
 
 struct Task {
-    behind: Behind,
+    behind: WriteBehind,
     id: u64,
 }
 
@@ -84,8 +84,10 @@ impl Drop for Task {
     }
 }
 
-impl fmt::Debug for Behind {
+impl fmt::Debug for WriteBehind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Behind").field("works", &self.0.lock().works.len()).finish_non_exhaustive()
+        f.debug_struct("WriteBehind")
+            .field("works", &self.0.lock().works.len())
+            .finish_non_exhaustive()
     }
 }

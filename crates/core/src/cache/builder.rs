@@ -9,10 +9,9 @@ use super::regions::{self, Parts, Region};
 use super::{Cache, DefaultCodec, Inner, Link, Regions, background};
 use crate::backplane::Backplane;
 use crate::backplane::publish::{Bus, Fused};
-use crate::backplane::receive::Hearsay;
-use crate::board::Board;
+use crate::backplane::receive::PendingNotices;
 use crate::clock::{Clock, SystemClock};
-use crate::coherence::{CoherenceLease, Node, Owed, Shadow};
+use crate::coherence::{CoherenceTtl, Node, Owed, Shadow};
 use crate::entropy::Entropy;
 use crate::error::{Error, ErrorKind, Place};
 use crate::flight::Flights;
@@ -26,6 +25,7 @@ use crate::recovery::Recovery;
 use crate::runtime::{Home, Owner};
 use crate::sweep::{self, Sweeper};
 use crate::telemetry::{self, Counters, Observed, Telemetry};
+use crate::watch::Watch;
 use crate::write::removal::begin_locally;
 
 /// The longest key prefix, in bytes.
@@ -346,12 +346,12 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
             let what = format!("an L2 needs background tasks; {OUTSIDE}");
             return Err(Error::new(ErrorKind::NoRuntime, place.clone(), what));
         }
-        let (lease, poll) = (self.settings.coherence_lease, self.settings.poll);
+        let (ttl, poll) = (self.settings.coherence_ttl, self.settings.poll);
         let answer = self.defaults.l2_hard_timeout;
-        if self.l2.is_some() && lease / 2 < poll.saturating_add(answer) {
+        if self.l2.is_some() && ttl / 2 < poll.saturating_add(answer) {
             return Err(refuse(format!(
-                "coherence_lease is {lease:?}, poll {poll:?} and l2_hard_timeout {answer:?}; a poll, \
-                 its heartbeat and their answers do not fit (lease >= 2 poll + 2 l2_hard_timeout)"
+                "coherence_ttl is {ttl:?}, poll {poll:?} and l2_hard_timeout {answer:?}; a poll, \
+                 its heartbeat and their answers do not fit (coherence_ttl >= 2 poll + 2 l2_hard_timeout)"
             )));
         }
         Ok(prefix)
@@ -373,8 +373,8 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
             };
             Bus::new(backplane, prefix, me, fused, Arc::clone(&telemetry))
         });
-        let lease = self.l2.as_ref().map(|_| self.settings.coherence_lease);
-        let lease = lease.map_or_else(CoherenceLease::forever, CoherenceLease::new);
+        let ttl = self.l2.as_ref().map(|_| self.settings.coherence_ttl);
+        let ttl = ttl.map_or_else(CoherenceTtl::forever, CoherenceTtl::new);
         let failures = self.settings.breaker_failures;
         let holds_records = !self.ledger_only;
         let l2 = self.l2.map(|l2| {
@@ -400,7 +400,7 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
             built: self.clock.now(),
             clock: self.clock,
             entropy,
-            node: Node::new(lease),
+            node: Node::new(ttl),
             flights: Flights::new(),
             l2,
             own_ledger: Mutex::new(Authority::default()),
@@ -410,8 +410,8 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
             tasks: super::Tasks::default(),
             background: Background::default(),
             closing: CancellationToken::new(),
-            link: Board::new(Link::default()),
-            hearsay: Hearsay::default(),
+            link: Watch::new(Link::default()),
+            notices: PendingNotices::default(),
             owed: Owed::default(),
             unread: crate::read::Unread::default(),
             shadow: Shadow::default(),

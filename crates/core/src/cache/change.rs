@@ -26,7 +26,7 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// # let cache = Cache::builder("shop").build()?;
     /// let receipt = cache.set("price:42", 1_999_u32).tags(["prices"]).await?;
     /// if !receipt.is_propagated() {
-    ///     println!("other nodes hear of it later: {receipt:?}");
+    ///     println!("other nodes receive of it later: {receipt:?}");
     /// }
     /// assert_eq!(cache.get::<u32>("price:42").await?.as_deref(), Some(&1_999));
     /// # Ok(())

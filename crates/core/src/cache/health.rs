@@ -25,17 +25,17 @@ pub struct Health {
     pub has_backplane: bool,
     /// Whether a subscription to the backplane is in force. False without one.
     pub subscribed: bool,
-    /// Whether entries are known to be in step: within the coherence lease L2 has answered a poll of
+    /// Whether entries are known to be in step: within the coherence load_lock L2 has answered a poll of
     /// the ledger and the own heartbeat was heard. While false, entries are verified one by one.
     pub coherent: bool,
     /// How long ago the last heartbeat that came back was sent; `None` for never.
-    pub last_heard: Option<Duration>,
+    pub last_heartbeat: Option<Duration>,
     /// The newest removal below which this node knows all.
     pub ledger_frontier: u64,
-    /// How many barriers this node keeps: one per tag removed lately, and at most 65,536 registers
+    /// How many barriers this node keeps: one per tag removed recent_writes, and at most 65,536 registers
     /// for all that were removed before.
     pub ledger_size: usize,
-    /// Whether the ledger is in doubt until the next poll.
+    /// Whether the ledger is in resync until the next poll.
     pub ledger_suspect: bool,
     /// Removals by tag or clear that wait for a number.
     pub pending_removals: usize,
@@ -100,7 +100,7 @@ impl<C> Inner<C> {
 impl Health {
     pub(super) fn of<C>(inner: &Inner<C>) -> Self {
         let (known, now) = (inner.node.known(), inner.now());
-        let heard = inner.node.lease.heard_at();
+        let heartbeat = inner.node.coherence.last_heartbeat_at();
         let (l2, backplane, (coherent, since)) = {
             let trouble = inner.telemetry.trouble.lock();
             (trouble.l2.clone(), trouble.backplane.clone(), trouble.coherent)
@@ -124,13 +124,13 @@ impl Health {
             has_backplane: inner.bus.is_some(),
             subscribed: link.subscribed,
             coherent: is_coherent,
-            last_heard: (heard.as_nanos() != 0).then(|| now.since(heard)),
+            last_heartbeat: (heartbeat.as_nanos() != 0).then(|| now.since(heartbeat)),
             ledger_frontier: known.frontier,
             ledger_size: known.barriers,
             ledger_suspect: known.suspect,
             pending_removals: known.pending,
             recovery_backlog: inner.recovery.len(),
-            peers: inner.hearsay.peers(),
+            peers: inner.notices.peers(),
             in_flight: inner.flights.len(),
             entries: inner.l1.about_len(),
             coherent_since: is_coherent.then_some(since),
@@ -138,7 +138,7 @@ impl Health {
             ledger_lag: inner
                 .l2
                 .as_ref()
-                .map(|_| now.since(inner.node.lease.synced_at().max(inner.built))),
+                .map(|_| now.since(inner.node.coherence.synced_at().max(inner.built))),
             last_l2_error: l2.map(last),
             last_backplane_error: backplane.map(last),
             regions: inner.regions.health(),

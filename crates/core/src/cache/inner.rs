@@ -8,8 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::background::Background;
 use crate::backplane::publish::Bus;
-use crate::backplane::receive::Hearsay;
-use crate::board::Board;
+use crate::backplane::receive::PendingNotices;
 use crate::cache::{Regions, Tasks};
 use crate::clock::{Clock, Moment};
 use crate::coherence::{Node, Owed, Shadow};
@@ -25,6 +24,7 @@ use crate::recovery::Recovery;
 use crate::runtime::{Home, Place as Runtime};
 use crate::sweep::Sweeper;
 use crate::telemetry::{Counters, Telemetry};
+use crate::watch::Watch;
 
 #[derive(Debug)]
 pub(crate) struct Inner<C> {
@@ -58,8 +58,8 @@ pub(crate) struct Inner<C> {
     /// Those that run from start to end.
     pub(super) background: Background,
     pub(crate) closing: CancellationToken,
-    pub(crate) link: Board<Link>,
-    pub(crate) hearsay: Hearsay,
+    pub(crate) link: Watch<Link>,
+    pub(crate) notices: PendingNotices,
     pub(crate) owed: Owed,
     pub(crate) shadow: Shadow,
     pub(crate) checks: Checks,

@@ -12,12 +12,12 @@ mod guarantees;
 mod health;
 mod inner;
 mod many;
-mod order;
 mod ready;
 mod regions;
 mod remove_and_tags;
 mod requests;
 mod tasks;
+mod wait_for;
 mod warm;
 mod writes;
 
@@ -35,12 +35,12 @@ pub use get_or_set::{GetOrSet, GetOrSetFuture, NoTags};
 pub use guarantees::{Guarantee, Guarantees};
 pub use health::{Health, LastError, ServerHealth};
 pub(crate) use inner::{Inner, Link};
-pub use order::After;
 pub use regions::RegionHealth;
 pub(crate) use regions::{Regions, Relayed};
 pub use remove_and_tags::RemoveAndTags;
 pub use requests::{Get, GetFuture, GetOr};
 pub(crate) use tasks::Tasks;
+pub use wait_for::WaitFor;
 pub use warm::{Warm, Warmed};
 pub use writes::{Expire, Remove, RemoveByTag, Set};
 
@@ -143,8 +143,8 @@ impl<C: Send + Sync + 'static> Cache<C> {
     ///
     /// What the factory returned ([`ErrorKind::Factory`], shared by every waiter), its panic, or its
     /// timeout, unless fail-safe has a stale value; [`ErrorKind::InvalidKey`],
-    /// [`ErrorKind::InvalidTag`], [`ErrorKind::InvalidOptions`]; [`ErrorKind::LockTimeout`] if
-    /// `flight_timeout` is over; [`ErrorKind::Closed`]; [`ErrorKind::NoRuntime`] outside of a tokio runtime, or
+    /// [`ErrorKind::InvalidTag`], [`ErrorKind::InvalidOptions`]; [`ErrorKind::WaitTimeout`] if
+    /// `wait_timeout` is over; [`ErrorKind::Closed`]; [`ErrorKind::NoRuntime`] outside of a tokio runtime, or
     /// if the one that loaded has ended; [`ErrorKind::Reentrant`] if a factory would wait for itself. Trouble
     /// with L2 is an error ([`ErrorKind::L2`]) only with `require_l2`.
     ///
@@ -278,13 +278,13 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// What the cache does from now on, as a stream; without the fresh answers of L1. A listener that
     /// falls behind loses the oldest events and is told so; the cache never waits for it.
     pub fn events(&self) -> Events {
-        self.inner().telemetry.stage.events(false)
+        self.inner().telemetry.events_bus.events(false)
     }
 
     /// [`events`](Cache::events) with the fresh answers of L1, which then cost some hundred nanoseconds
     /// more.
     pub fn events_with_l1_hits(&self) -> Events {
-        let events = self.inner().telemetry.stage.events(true);
+        let events = self.inner().telemetry.events_bus.events(true);
         self.inner().telemetry.l1_hits.watch();
         events
     }

@@ -34,7 +34,7 @@ impl Parts {
             return Ok(());
         }
         let what = format!(
-            "the L2 of region {:?} names no bus, so nobody can tell whether it is the cache's own; use one \
+            "the L2 of region {:?} names no bus, so nobody can emit whether it is the cache's own; use one \
              that announces what it writes, as Redis does",
             self.name
         );
@@ -53,8 +53,7 @@ pub(super) fn driven_by(settings: &Settings, home: &EntryOptions) -> (Settings, 
     let far = EntryOptions::default().factory_deadline(home.factory_deadline);
     let limit = far.l2_hard_timeout.max(home.l2_hard_timeout);
     let least = settings.poll.saturating_add(limit).saturating_mul(2);
-    let settings =
-        settings.clone().capacity(1).coherence_lease(settings.coherence_lease.max(least));
+    let settings = settings.clone().capacity(1).coherence_ttl(settings.coherence_ttl.max(least));
     (settings, far.l2_hard_timeout(limit))
 }
 

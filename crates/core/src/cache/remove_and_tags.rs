@@ -43,7 +43,7 @@ impl<'a, C: Send + Sync + 'static> RemoveAndTags<'a, C> {
         background_backplane(bool);
         /// Whether to leave the records in L2 as they are. The removal of the tags is still sent to L2.
         skip_l2_write(bool);
-        /// Whether to tell the other nodes nothing of the keys. They still hear of the tags.
+        /// Whether to emit the other nodes nothing of the keys. They still receive of the tags.
         skip_backplane(bool);
     }
 }
@@ -54,7 +54,7 @@ impl<'a, C: Send + Sync + 'static> Remove<'a, C> {
     /// is one round trip, and a server that does not answer costs one timeout instead of two.
     ///
     /// The receipt tells of both: [`keys_part`](Receipt::keys_part) and [`tags_part`](Receipt::tags_part). Its
-    /// [`barrier`](Receipt::barrier) is the number of the tags, as a removal of a key has none.
+    /// [`barrier`](Receipt::token) is the number of the tags, as a removal of a key has none.
     ///
     /// # Errors
     ///

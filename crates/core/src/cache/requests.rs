@@ -160,7 +160,7 @@ macro_rules! store_options {
             background_backplane(bool);
             /// Whether to leave L2 as it is.
             skip_l2_write(bool);
-            /// Whether to tell the other nodes nothing.
+            /// Whether to emit the other nodes nothing.
             skip_backplane(bool);
         }
     };
@@ -181,11 +181,11 @@ macro_rules! load_options {
             /// Whether the factory is stopped when nobody waits for it any more.
             cancel_when_abandoned(bool);
             /// How long to wait for another caller's load.
-            flight_timeout(std::time::Duration);
+            wait_timeout(std::time::Duration);
             /// Whether other nodes wait for this load, and this load for theirs.
-            lease(bool);
+            load_lock(bool);
             /// How long to wait for another node's load.
-            lease_wait(std::time::Duration);
+            load_lock_wait(std::time::Duration);
         }
     };
 }

@@ -5,7 +5,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::behind::{Behind, Work};
+use super::behind::{Work, WriteBehind};
 use crate::runtime::{Home, Place};
 
 /// The tasks of a cache, by the runtime that they run on.
@@ -16,7 +16,7 @@ pub(crate) struct Tasks {
     /// On the one that a cache moves to.
     lasting: TaskTracker,
     /// What nobody waits for, on the first one.
-    behind: Behind,
+    behind: WriteBehind,
     /// What nobody waits for, wherever it is.
     works: TaskTracker,
     /// Cancelled when that has taken too long.

@@ -122,8 +122,8 @@ impl<T, C> Warm<'_, T, C> {
     }
 
     /// Is told after each page how far it has come.
-    pub fn progress(mut self, tell: impl Fn(Warmed) + Send + Sync + 'static) -> Self {
-        self.progress = Arc::new(tell);
+    pub fn progress(mut self, emit: impl Fn(Warmed) + Send + Sync + 'static) -> Self {
+        self.progress = Arc::new(emit);
         self
     }
 }

@@ -125,7 +125,7 @@ macro_rules! key_write {
                 background_backplane(bool);
                 /// Whether to leave L2 as it is, and so the other nodes.
                 skip_l2_write(bool);
-                /// Whether to tell the other nodes nothing.
+                /// Whether to emit the other nodes nothing.
                 skip_backplane(bool);
             }
         }

@@ -3,18 +3,18 @@ use std::sync::atomic::Ordering;
 
 use tokio::sync::Notify;
 
-use super::CoherenceLease;
+use super::CoherenceTtl;
 use super::in_flight::InFlight;
 use super::own::Own;
 use super::rounds::Rounds;
-use super::turns::Turns;
+use super::sync_mutex::SyncMutex;
 use crate::clock::Moment;
 use crate::entry::{Meta, Stamp};
 use crate::protocol::ledger::{
-    Advanced, Hearing, Item, MAX_DRIFT_US, Mark, Removal, Replica, SyncAsk, SyncReply, Synced,
-    Target,
+    Advanced, Item, MAX_DRIFT_US, Mark, ReceiveResult, Removal, Replica, SyncAsk, SyncReply,
+    Synced, Target,
 };
-use crate::protocol::session::Doubt;
+use crate::protocol::session::ResyncReason;
 use crate::protocol::validity::{Knowledge, TagLevels, Verdict, judge};
 use crate::protocol::{Epoch, Nonce, TagHash};
 use crate::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, fence};
@@ -28,14 +28,14 @@ use crate::telemetry::Counter;
 ///   stores the generation it read: a memo never covers a barrier it has not seen.
 /// - **N2** A stamp is taken under the lock, so its epoch, frontier and generation belong together.
 /// - **N3** Only a Fresh verdict is remembered, and the two time checks are never skipped.
-/// - **N4** What a verdict is made of belongs together: `edition` is odd while it is being written, and
+/// - **N4** What a verdict is made of belongs together: `seqlock` is odd while it is being written, and
 ///   a verdict during which it moved is made again under the lock. (A pending mark must not be gone
 ///   before its number is seen, nor a barrier before its epoch.)
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(super) ledger: Mutex<Replica>,
     tags: Tags,
-    edition: AtomicU64,
+    seqlock: AtomicU64,
     generation: AtomicU64,
     session: AtomicU64,
     epoch: AtomicU64,
@@ -43,12 +43,12 @@ pub(crate) struct Node {
     floor: Cells,
     /// How far the ledger's numbers are ahead of this node's clock, in microseconds; it wraps.
     ahead_us: AtomicU64,
-    pub(crate) lease: CoherenceLease,
-    /// How long the lease would have covered the sessions that have ended.
+    pub(crate) coherence: CoherenceTtl,
+    /// How long the ttl would have covered the sessions that have ended.
     ended: Mutex<Ended>,
     /// Checks that the memo did not answer.
     pub(crate) judged: Counter,
-    turns: Turns,
+    sync_mutex: SyncMutex,
     pub(super) rounds: Rounds,
     /// Removals that calls are sending.
     pub(super) in_flight: InFlight,
@@ -67,7 +67,7 @@ pub(crate) struct Node {
 struct Ended {
     /// The first of them; what was verified in older ones is covered by that alone.
     from: u64,
-    /// The end of the lease that covered them, in nanoseconds. Nothing was proven since it began to be this.
+    /// The end of the ttl that covered them, in nanoseconds. Nothing was proven since it began to be this.
     until: u64,
 }
 
@@ -76,7 +76,7 @@ struct Ended {
 pub(crate) struct Known {
     pub(crate) epoch: Option<Epoch>,
     pub(crate) frontier: u64,
-    /// The highest number heard of, contiguous or not.
+    /// The highest number received of, contiguous or not.
     pub(crate) highest: u64,
     pub(crate) barriers: usize,
     pub(crate) pending: usize,
@@ -84,21 +84,21 @@ pub(crate) struct Known {
 }
 
 impl Node {
-    pub(crate) fn new(lease: CoherenceLease) -> Self {
+    pub(crate) fn new(coherence: CoherenceTtl) -> Self {
         Self {
             ledger: Mutex::default(),
             tags: Tags::new(),
-            edition: AtomicU64::new(0),
+            seqlock: AtomicU64::new(0),
             generation: AtomicU64::new(1),
             session: AtomicU64::new(1),
             epoch: AtomicU64::new(0),
             suspect: AtomicBool::new(false),
             floor: Cells::default(),
             ahead_us: AtomicU64::new(0),
-            lease,
+            coherence,
             ended: Mutex::default(),
             judged: Counter::default(),
-            turns: Turns::default(),
+            sync_mutex: SyncMutex::default(),
             rounds: Rounds::default(),
             in_flight: InFlight::default(),
             own: Mutex::default(),
@@ -110,12 +110,12 @@ impl Node {
 
     /// Waits for its turn to `SYNC`.
     pub(super) async fn turn(&self) -> tokio::sync::OwnedMutexGuard<()> {
-        self.turns.wait().await
+        self.sync_mutex.wait().await
     }
 
     /// Abandons the present turn to `SYNC`: its task may never be driven again.
     pub(crate) fn abandon_turn(&self) {
-        self.turns.abandon();
+        self.sync_mutex.abandon();
     }
 
     /// Judges an entry: one load and compare when nothing has moved since the last time.
@@ -124,8 +124,8 @@ impl Node {
         let generation = self.generation.load(Ordering::Acquire);
         if meta.is_checked(generation) && now < meta.logical() && !meta.is_expired() {
             let at = now.as_nanos();
-            let own = meta.verified_at().saturating_add(self.lease.length());
-            if at <= self.lease.until() || at <= own {
+            let own = meta.verified_at().saturating_add(self.coherence.length());
+            if at <= self.coherence.until() || at <= own {
                 return Verdict::Fresh;
             }
         }
@@ -142,9 +142,9 @@ impl Node {
     }
 
     /// Whether an entry can never be answered again in any way: its time is over, or a removal hides it.
-    /// What is stale, expired or in doubt may still be a fallback. Neither counted nor remembered.
+    /// What is stale, expired or in resync may still be a fallback. Neither counted nor remembered.
     pub(crate) fn is_dead(&self, meta: &Meta, now: Moment) -> bool {
-        if meta.is_over(now) {
+        if meta.has_expired(now) {
             return true;
         }
         let checked = meta.is_checked(self.generation());
@@ -161,17 +161,17 @@ impl Node {
         let judge = || {
             let tags = meta.tags.iter().flat_map(|tag| self.tags.levels(tag));
             let knowledge = self.knowledge();
-            match judge(&meta.facts(), &knowledge, tags, now.as_nanos()) {
+            match judge(&meta.state(), &knowledge, tags, now.as_nanos()) {
                 // It was never in L2, so there is nothing to verify it with.
                 Verdict::Unverified if meta.own && !knowledge.suspect => Verdict::Fresh,
                 verdict => verdict,
             }
         };
-        let before = self.edition.load(Ordering::Acquire);
+        let before = self.seqlock.load(Ordering::Acquire);
         let verdict = judge();
         fence(Ordering::Acquire);
-        let is_whole = before.is_multiple_of(2) && self.edition.load(Ordering::Relaxed) == before;
-        if is_whole || misordered!(EditionUnchecked) {
+        let is_whole = before.is_multiple_of(2) && self.seqlock.load(Ordering::Relaxed) == before;
+        if is_whole || misordered!(SeqlockUnchecked) {
             return verdict;
         }
         let _ledger = self.ledger.lock();
@@ -191,7 +191,7 @@ impl Node {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// Whether records of L2 can be judged: an epoch is known, and nothing is in doubt.
+    /// Whether records of L2 can be judged: an epoch is known, and nothing is in resync.
     pub(crate) fn is_synced(&self) -> bool {
         self.epoch.load(Ordering::Acquire) != 0 && !self.suspect.load(Ordering::Acquire)
     }
@@ -201,16 +201,16 @@ impl Node {
         self.rounds.are_confirmed() || sabotaged!(SessionUnconfirmed)
     }
 
-    /// Whether the ledger was compared within the coherence lease. What is known of it since then is too old to
+    /// Whether the ledger was compared within the coherence ttl. What is known of it since then is too old to
     /// judge what L2 holds (S3).
     pub(crate) fn is_current(&self, now: Moment) -> bool {
-        let until = self.lease.synced_at().as_nanos().saturating_add(self.lease.length());
+        let until = self.coherence.synced_at().as_nanos().saturating_add(self.coherence.length());
         now.as_nanos() <= until || sabotaged!(LedgerNeverOld)
     }
 
     /// Whether what this node holds is known to be in step.
     pub(crate) fn is_coherent(&self, now: Moment) -> bool {
-        now.as_nanos() <= self.lease.until() && !self.suspect.load(Ordering::Acquire)
+        now.as_nanos() <= self.coherence.until() && !self.suspect.load(Ordering::Acquire)
     }
 
     pub(crate) fn known(&self) -> Known {
@@ -295,18 +295,18 @@ impl Node {
     /// A removal of this node got its number.
     pub(crate) fn committed(&self, removal: Removal, advanced: Advanced) {
         let mut ledger = self.ledger.lock();
-        let hearing = ledger.committed(removal, advanced);
+        let result = ledger.committed(removal, advanced);
         self.publish(ledger);
-        self.after(hearing);
+        self.after(result);
     }
 
     /// A removal was announced.
-    pub(crate) fn heard(&self, epoch: Epoch, item: Item) -> Hearing {
+    pub(crate) fn received(&self, epoch: Epoch, item: Item) -> ReceiveResult {
         let mut ledger = self.ledger.lock();
-        let hearing = ledger.heard(epoch, item);
+        let result = ledger.received(epoch, item);
         self.publish(ledger);
-        self.after(hearing);
-        hearing
+        self.after(result);
+        result
     }
 
     /// What to ask the ledger.
@@ -328,7 +328,7 @@ impl Node {
     }
 
     /// Whether no ledger that this node has met can have issued this number by `now`.
-    pub(crate) fn is_unheard_of(&self, number: u64, now: Moment) -> bool {
+    pub(crate) fn is_unacknowledged(&self, number: u64, now: Moment) -> bool {
         let newest = self.ahead_us.load(Ordering::Relaxed).wrapping_add(now.as_nanos() / 1000);
         number > newest.saturating_add(MAX_DRIFT_US)
     }
@@ -353,13 +353,14 @@ impl Node {
     }
 
     /// Ends the session: entries verified so far are verified again before they count as fresh.
-    pub(crate) fn doubt(&self, why: Doubt) {
+    pub(crate) fn resync(&self, why: ResyncReason) {
         tracing::debug!(?why, "coherence session ended; entries will be verified as they are read");
         let _ledger = self.ledger.lock();
-        if why == Doubt::Connected {
+        if why == ResyncReason::Connected {
             self.rounds.subscribed();
         }
-        let (session, until) = (self.session.fetch_add(1, Ordering::AcqRel), self.lease.until());
+        let (session, until) =
+            (self.session.fetch_add(1, Ordering::AcqRel), self.coherence.until());
         let mut ended = self.ended.lock();
         if ended.until != until {
             *ended = Ended { from: session, until };
@@ -368,21 +369,21 @@ impl Node {
         self.generation.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Whether the coherence lease would still cover an entry that is in doubt, had its session not ended:
+    /// Whether the coherence ttl would still cover an entry that is in resync, had its session not ended:
     /// it was right at some moment of the last X. For when L2 does not answer who would verify it.
     pub(crate) fn is_covered(&self, meta: &Meta, now: Moment) -> bool {
         if self.judge(meta, now) != Verdict::Unverified || self.suspect.load(Ordering::Acquire) {
             return false;
         }
         let ended = self.ended.lock();
-        let of_its_session = if meta.facts().session >= ended.from { ended.until } else { 0 };
+        let of_its_session = if meta.state().session >= ended.from { ended.until } else { 0 };
         drop(ended);
-        let own = meta.verified_at().saturating_add(self.lease.length());
+        let own = meta.verified_at().saturating_add(self.coherence.length());
         now.as_nanos() <= own.max(of_its_session)
     }
 
-    fn after(&self, hearing: Hearing) {
-        if matches!(hearing, Hearing::Gap | Hearing::Anomaly | Hearing::Foreign) {
+    fn after(&self, result: ReceiveResult) {
+        if matches!(result, ReceiveResult::Gap | ReceiveResult::Anomaly | ReceiveResult::Foreign) {
             self.sync_wanted.notify_one();
         }
     }
@@ -393,8 +394,8 @@ impl Node {
         if misordered!(GenerationFirst) {
             self.generation.fetch_add(1, Ordering::AcqRel);
         }
-        let edition = self.edition.load(Ordering::Relaxed);
-        self.edition.store(edition + 1, Ordering::Relaxed);
+        let seqlock = self.seqlock.load(Ordering::Relaxed);
+        self.seqlock.store(seqlock + 1, Ordering::Relaxed);
         fence(Ordering::Release);
         let suspect = ledger.is_suspect();
         let epoch = ledger.epoch().map_or(0, |epoch| epoch.0);
@@ -406,10 +407,10 @@ impl Node {
                 Target::Everything => self.floor.store(known()),
             }
         }
-        let doubted = self.suspect.swap(suspect, Ordering::AcqRel) != suspect;
+        let unverified = self.suspect.swap(suspect, Ordering::AcqRel) != suspect;
         let reborn = self.epoch.swap(epoch, Ordering::AcqRel) != epoch;
-        self.edition.store(edition + 2, Ordering::Release);
-        let moved = doubted || reborn || !changed.is_empty();
+        self.seqlock.store(seqlock + 2, Ordering::Release);
+        let moved = unverified || reborn || !changed.is_empty();
         if moved && !misordered!(GenerationFirst) {
             self.generation.fetch_add(1, Ordering::AcqRel);
         }
@@ -425,8 +426,8 @@ impl Node {
             floor,
             pending,
             session: self.session(),
-            coherent_until: self.lease.until(),
-            lease: self.lease.length(),
+            coherent_until: self.coherence.until(),
+            coherence_ttl: self.coherence.length(),
             suspect: self.suspect.load(Ordering::Acquire),
         }
     }

@@ -1,6 +1,6 @@
-//! Announcements owed: what a node cannot tell on the backplane, it says in the ledger.
+//! Announcements owed: what a node cannot emit on the backplane, it says in the ledger.
 //!
-//! Where L2 does not announce what it writes, a node can write and be unable to tell: its bus hangs,
+//! Where L2 does not announce what it writes, a node can write and be unable to emit: its bus hangs,
 //! refuses, or is gone. The others are healthy, so nothing else would make them look. So the writer
 //! leaves a [mark](crate::protocol::ledger::Mark) in the ledger, where every node looks with each poll.
 //!
@@ -27,7 +27,7 @@ use crate::clock::Moment;
 use crate::l2::access::Access;
 use crate::l2::{L2Error, L2ErrorKind};
 use crate::protocol::ledger::{Advanced, Mark, Strength, Target, owed, paid, short};
-use crate::protocol::session::Doubt;
+use crate::protocol::session::ResyncReason;
 use crate::protocol::{Epoch, PublisherId};
 use crate::sync::Mutex;
 use crate::write::removal;
@@ -60,7 +60,7 @@ struct Own {
     /// When the bus took an announcement last.
     announced: Moment,
     /// When the newest heartbeat was sent that has ever come back.
-    heard: Moment,
+    last_heartbeat: Moment,
 }
 
 #[derive(Debug, Default)]
@@ -167,17 +167,19 @@ impl<C: Sync> Inner<C> {
         let (now, poll, limit) = (self.now(), self.settings.poll, self.l2_limit());
         let (failed, lost, again) = {
             let mut own = self.owed.own.lock();
-            own.heard = own.heard.max(self.node.lease.heard_at());
+            own.last_heartbeat = own.last_heartbeat.max(self.node.coherence.last_heartbeat_at());
             // The bus takes what this node says, and does not bring it back: perhaps to nobody.
-            let deaf = own.announced > own.heard && now.since(own.heard) >= poll * 3 / 2;
-            if deaf {
+            let is_lost =
+                own.announced > own.last_heartbeat && now.since(own.last_heartbeat) >= poll * 3 / 2;
+            if is_lost {
                 own.failed = Some(now);
                 own.announced = Moment::default();
             }
             let failed = own.failed.filter(|_| !sabotaged!(UnannouncedUnmarked));
-            let again = failed.is_some_and(|failed| own.heard > failed) && own.under_way == 0;
+            let again =
+                failed.is_some_and(|failed| own.last_heartbeat > failed) && own.under_way == 0;
             let epoch = own.marked.map(|(epoch, _)| epoch);
-            (failed, deaf || epoch.is_none() || epoch != self.node.known().epoch, again)
+            (failed, is_lost || epoch.is_none() || epoch != self.node.known().epoch, again)
         };
         let Some(failed) = failed else { return self.clear_again(l2, me, limit).await };
         if !again {
@@ -267,7 +269,7 @@ impl<C: Sync> Inner<C> {
         let stands = others.seen.values().any(stands);
         drop(others);
         if (moved || stands) && !sabotaged!(MarkIgnored) {
-            self.doubt(Doubt::Owed);
+            self.resync(ResyncReason::Owed);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What this node has removed lately, for values that are written again.
+//! What this node has removed recent_writes, for values that are written again.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -9,15 +9,15 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tracing::Instrument;
 
 use super::Node;
-use super::ears::{Ears, Heard};
-use super::mend::repair;
+use super::heartbeat::{HeartbeatMonitor, Liveness};
+use super::retry::retry_pending;
 use crate::backplane::publish::Bus;
 use crate::cache::Inner;
 use crate::clock::Moment;
 use crate::events::LedgerTrouble;
 use crate::l2::access::Access;
 use crate::l2::{L2Error, L2ErrorKind};
-use crate::protocol::session::Doubt;
+use crate::protocol::session::ResyncReason;
 use crate::telemetry::{Fault, TARGET, spans};
 
 /// How many items one `SYNC` answer may hold.
@@ -32,15 +32,18 @@ const ROUNDS: usize = 256;
 /// Polls until the cache closes.
 pub(crate) async fn run<C: Send + Sync + 'static>(inner: Arc<Inner<C>>) {
     let Some(l2) = &inner.l2 else { return };
-    let (mut told, mut ears) = (Told::default(), Ears::new(inner.settings.poll));
+    let (mut published, mut heartbeats) =
+        (Published::default(), HeartbeatMonitor::new(inner.settings.poll));
     let mut closing = pin!(inner.closing.cancelled());
     loop {
         let started = Instant::now();
-        tick(&inner, l2, &mut told, &mut ears).instrument(spans::poll(&inner.name)).await;
+        tick(&inner, l2, &mut published, &mut heartbeats)
+            .instrument(spans::poll(&inner.name))
+            .await;
         inner.watch_coherence();
         inner.telemetry.look_at_faults(inner.waiting());
         let next = started + inner.settings.poll;
-        let next = ears.due(started).map_or(next, |due| due.min(next));
+        let next = heartbeats.due(started).map_or(next, |due| due.min(next));
         tokio::select! {
             biased;
             () = &mut closing => return,
@@ -59,7 +62,7 @@ pub(crate) async fn probe<C: Send + Sync + 'static>(inner: Arc<Inner<C>>) {
             l2.probe_wanted().await;
             let started = Instant::now();
             if l2.probe(inner.l2_limit()).await {
-                inner.doubt(Doubt::L2Back);
+                inner.resync(ResyncReason::L2Back);
             }
             sleep_until((started + inner.settings.poll).max(Instant::now() + LEAST_PAUSE)).await;
         }
@@ -77,12 +80,17 @@ async fn wanted<C: Sync>(inner: &Inner<C>, started: Instant) {
     sleep_until(started + LEAST_PAUSE).await;
 }
 
-async fn tick<C: Sync>(inner: &Inner<C>, l2: &Access, told: &mut Told, ears: &mut Ears) {
+async fn tick<C: Sync>(
+    inner: &Inner<C>,
+    l2: &Access,
+    published: &mut Published,
+    heartbeats: &mut HeartbeatMonitor,
+) {
     let (asked, now) = (inner.now(), Instant::now());
-    let bus = inner.bus.as_ref().inspect(|_| ears.sent(asked, now));
+    let bus = inner.bus.as_ref().inspect(|_| heartbeats.sent(asked, now));
     let speaking = async {
         match bus {
-            Some(bus) => speak(inner, bus, asked, told).await,
+            Some(bus) => speak(inner, bus, asked, published).await,
             None => false,
         }
     };
@@ -90,7 +98,7 @@ async fn tick<C: Sync>(inner: &Inner<C>, l2: &Access, told: &mut Told, ears: &mu
         match sync(inner, l2, asked).await {
             Ok(()) => {
                 inner.believe();
-                listen_check(inner, ears, now);
+                listen_check(inner, heartbeats, now);
                 inner.node.answered.notify_one();
             }
             Err(error) => {
@@ -102,19 +110,19 @@ async fn tick<C: Sync>(inner: &Inner<C>, l2: &Access, told: &mut Told, ears: &mu
             }
         }
     };
-    if let Some(doubt) = inner.hearsay.doubt(inner.now()) {
-        inner.doubt(doubt);
+    if let Some(resync) = inner.notices.resync(inner.now()) {
+        inner.resync(resync);
     }
     // Beside each other: a bus that hangs must not keep this node from noticing that it is deaf.
     let (published, ()) = join(speaking, asking).await;
     if published {
-        ears.published(asked);
+        heartbeats.published(asked);
     }
 }
 
 /// What the others were told last of how far our sequence has come.
 #[derive(Default)]
-struct Told {
+struct Published {
     next: u64,
     at: Moment,
 }
@@ -122,18 +130,23 @@ struct Told {
 /// The heartbeat to ourselves, and to the others how far our sequence has come: when it has moved, and
 /// every ten polls, for those who have lost the last message and that news of it. For a poll at most, so
 /// that the next one is not late. True if the bus has taken the heartbeat.
-async fn speak<C: Sync>(inner: &Inner<C>, bus: &Bus, asked: Moment, told: &mut Told) -> bool {
+async fn speak<C: Sync>(
+    inner: &Inner<C>,
+    bus: &Bus,
+    asked: Moment,
+    published: &mut Published,
+) -> bool {
     let limit = inner.l2_limit().min(inner.settings.poll);
     let next = bus.next();
-    let again = asked.since(told.at) >= inner.settings.poll * 10;
-    let due = told.next != next || (again && !sabotaged!(SequenceToldOnce));
-    let tell = async {
+    let again = asked.since(published.at) >= inner.settings.poll * 10;
+    let due = published.next != next || (again && !sabotaged!(SequencePublishedOnce));
+    let emit = async {
         bus.void_again(limit).await;
-        if due && bus.tell_sequence(limit).await.is_ok() {
-            *told = Told { next, at: asked };
+        if due && bus.publish_sequence(limit).await.is_ok() {
+            *published = Published { next, at: asked };
         }
     };
-    let (beat, ()) = join(bus.beat(asked.as_nanos(), limit), tell).await;
+    let (beat, ()) = join(bus.beat(asked.as_nanos(), limit), emit).await;
     let refused = beat.as_ref().is_err_and(crate::backplane::BackplaneError::is_refused);
     let link = inner.link.read();
     if !link.spoken || link.publish_refused != refused {
@@ -169,7 +182,7 @@ pub(super) async fn compare<C: Sync>(
     // Before those are woken who wait for it.
     drop(round);
     inner.counters.syncs.add();
-    inner.node.lease.synced(asked);
+    inner.node.coherence.synced(asked);
     inner.link.modify(|link| (link.syncs, link.l2_refused) = (link.syncs + 1, false));
     Ok(())
 }
@@ -196,7 +209,7 @@ async fn ask_all<C: Sync>(inner: &Inner<C>, l2: &Access, asked: Moment) -> Resul
         let ask = inner.node.ask(inner.entropy.epoch(), PAGE, inner.retention_ms());
         let (reply, was_open) = l2.sync(&ask, inner.l2_limit()).await?;
         if was_open {
-            inner.doubt(Doubt::L2Back);
+            inner.resync(ResyncReason::L2Back);
         }
         inner.node.dated(&reply, asked);
         let synced = inner.node.synced(&reply, || inner.entropy.nonce());
@@ -227,21 +240,21 @@ async fn ask_all<C: Sync>(inner: &Inner<C>, l2: &Access, asked: Moment) -> Resul
     Ok(())
 }
 
-/// L2 answers: if the own heartbeat does not come back, this node's ears are gone, and what it holds
+/// L2 answers: if the own heartbeat does not come back, this node's heartbeats are gone, and what it holds
 /// must be verified.
-fn listen_check<C>(inner: &Inner<C>, ears: &mut Ears, now: Instant) {
-    let heard = ears.listen(&inner.node.lease, now);
+fn listen_check<C>(inner: &Inner<C>, heartbeats: &mut HeartbeatMonitor, now: Instant) {
+    let liveness = heartbeats.listen(&inner.node.coherence, now);
     let subscribed = inner.link.read().subscribed;
-    if sabotaged!(DeafnessUnnoticed) {
+    if sabotaged!(LostSubscriptionUnnoticed) {
         return;
     }
-    match heard {
-        Heard::Well => {}
-        Heard::Gap => inner.doubt(Doubt::MessageLost),
-        Heard::Nothing => {
-            inner.doubt(Doubt::Deaf);
+    match liveness {
+        Liveness::Alive => {}
+        Liveness::Gap => inner.resync(ResyncReason::MessageLost),
+        Liveness::Lost => {
+            inner.resync(ResyncReason::SubscriptionLost);
             if subscribed {
-                inner.hearsay.resubscribe.notify_one();
+                inner.notices.resubscribe.notify_one();
             }
         }
     }
@@ -254,6 +267,7 @@ pub(crate) async fn drain<C: Sync>(inner: &Inner<C>) {
     let (Some(l2), limit) = (&inner.l2, inner.l2_limit()) else { return };
     let asked = sync(inner, l2, inner.now());
     if let Ok(Ok(())) = timeout(limit.saturating_mul(2), asked).await {
-        let _ = timeout(limit.saturating_add(inner.settings.poll / 2), repair(inner, l2)).await;
+        let _ =
+            timeout(limit.saturating_add(inner.settings.poll / 2), retry_pending(inner, l2)).await;
     }
 }

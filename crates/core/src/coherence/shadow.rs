@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 
 use crate::cache::Inner;
 use crate::clock::Moment;
-use crate::entry::{Held, Meta};
+use crate::entry::{ErasedEntry, Meta};
 use crate::l2::access::Access;
 use crate::protocol::record::Head;
 use crate::protocol::validity::Verdict;
@@ -19,9 +19,9 @@ const MOST: usize = 64;
 /// Copies to compare.
 #[derive(Default)]
 pub(crate) struct Shadow {
-    sampled: Mutex<Vec<Held>>,
+    sampled: Mutex<Vec<ErasedEntry>>,
     /// Those that differed, and since when.
-    suspects: Mutex<Vec<(Held, Moment)>>,
+    suspects: Mutex<Vec<(ErasedEntry, Moment)>>,
 }
 
 impl std::fmt::Debug for Shadow {
@@ -35,11 +35,11 @@ impl std::fmt::Debug for Shadow {
 impl Shadow {
     /// A hit was drawn. Dropped if there are enough.
     #[cold]
-    pub(crate) fn draw(&self, held: Held) {
+    pub(crate) fn draw(&self, erased: ErasedEntry) {
         let mut sampled = self.sampled.lock();
-        let same = |other: &Held| other.meta().version == held.meta().version;
-        if sampled.len() < MOST && !held.meta().own && !sampled.iter().any(same) {
-            sampled.push(held);
+        let same = |other: &ErasedEntry| other.meta().version == erased.meta().version;
+        if sampled.len() < MOST && !erased.meta().own && !sampled.iter().any(same) {
+            sampled.push(erased);
         }
     }
 }
@@ -65,26 +65,26 @@ pub(super) async fn look<C: Sync>(inner: &Inner<C>, l2: &Access) {
         .into_iter()
         .partition(|(_, since)| now.since(*since) >= legal);
     let mut suspects = waiting;
-    for (held, found) in compare(inner, l2, drawn).await {
+    for (erased, found) in compare(inner, l2, drawn).await {
         inner.counters.shadow_checked.add();
         if found != Found::Same {
-            suspects.push((held, now));
+            suspects.push((erased, now));
         }
     }
     suspects.truncate(MOST);
     *inner.shadow.suspects.lock() = suspects;
-    let due = due.into_iter().map(|(held, _)| held).collect();
-    for (held, found) in compare(inner, l2, due).await {
-        judge(inner, held.meta(), found);
+    let due = due.into_iter().map(|(erased, _)| erased).collect();
+    for (erased, found) in compare(inner, l2, due).await {
+        judge(inner, erased.meta(), found);
     }
 }
 
 fn judge<C>(inner: &Inner<C>, meta: &Meta, found: Found) {
     let now = inner.now();
     let key = crate::protocol::KeyHash::of(&meta.key);
-    let held = inner.l1.get(key, &meta.key);
-    let same = held.is_some_and(|held| held.meta().version == meta.version);
-    let coherent = now.as_nanos() <= inner.node.lease.until();
+    let erased = inner.l1.get(key, &meta.key);
+    let same = erased.is_some_and(|erased| erased.meta().version == meta.version);
+    let coherent = now.as_nanos() <= inner.node.coherence.until();
     let waits = inner.recovery.strength(&meta.key).is_some();
     if !same || waits || !coherent || inner.node.judge(meta, now) != Verdict::Fresh {
         return;
@@ -101,22 +101,27 @@ fn judge<C>(inner: &Inner<C>, meta: &Meta, found: Found) {
     }
 }
 
-async fn compare<C: Sync>(inner: &Inner<C>, l2: &Access, held: Vec<Held>) -> Vec<(Held, Found)> {
-    if held.is_empty() {
+async fn compare<C: Sync>(
+    inner: &Inner<C>,
+    l2: &Access,
+    erased: Vec<ErasedEntry>,
+) -> Vec<(ErasedEntry, Found)> {
+    if erased.is_empty() {
         return Vec::new();
     }
-    let keys = held.iter().map(|held| &*held.meta().key);
+    let keys = erased.iter().map(|erased| &*erased.meta().key);
     let heads = l2.read_heads(keys, inner.l2_limit()).await;
-    let found = |held: &Held, head: Option<Head>| match head {
-        Some(head) if head.version() == held.meta().version => Found::Same,
+    let found = |erased: &ErasedEntry, head: Option<Head>| match head {
+        Some(head) if head.version() == erased.meta().version => Found::Same,
         Some(Head::Value { .. }) => Found::Other,
-        Some(Head::Lease(_)) | None => Found::Nothing,
+        Some(Head::LoadLock(_)) | None => Found::Nothing,
     };
-    held.into_iter()
+    erased
+        .into_iter()
         .zip(heads)
-        .filter_map(|(held, head)| {
-            let found = found(&held, head.ok()?);
-            Some((held, found))
+        .filter_map(|(erased, head)| {
+            let found = found(&erased, head.ok()?);
+            Some((erased, found))
         })
         .collect()
 }

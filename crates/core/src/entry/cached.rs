@@ -3,7 +3,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Entry, Lives, Manner, Meta, Shared, Stamp};
+use super::{Deadlines, Entry, EntryFlags, Meta, Shared, Stamp};
 use crate::clock::Moment;
 use crate::protocol::Version;
 
@@ -56,8 +56,9 @@ impl<T> Cached<T> {
     pub(crate) fn detached(key: &str, value: T, now: Moment, source: Source) -> Self {
         let stamp =
             Stamp { epoch: None, frontier: 0, generation: 0, session: 0, at: now, known: now };
-        let lives = Lives { created: now, logical: now, physical: now };
-        let meta = Meta::new(key, Version(0), Box::default(), stamp, lives, Manner::PLAIN, 1);
+        let deadlines = Deadlines { created: now, logical: now, physical: now };
+        let meta =
+            Meta::new(key, Version(0), Box::default(), stamp, deadlines, EntryFlags::PLAIN, 1);
         Self::new(Arc::new(Entry { meta, value: Shared::Own(value) }), now, source, false)
     }
 
@@ -74,7 +75,7 @@ impl<T> Cached<T> {
     /// Whether the value is known to be past its life, expired, or possibly changed since it was
     /// loaded. Only callers that asked for stale answers (fail-safe, `allow_stale`) get one,
     /// those whose load was overtaken by an invalidation, and those who ask while L2 does not answer and
-    /// messages may have been missed: for the coherence lease at most, and not with `strict` or
+    /// messages may have been missed: for the coherence load_lock at most, and not with `strict` or
     /// `require_l2`.
     #[must_use]
     pub fn is_stale(&self) -> bool {

@@ -5,7 +5,7 @@
 //! when a failed refresh is not tried again.
 
 mod cached;
-mod life;
+mod deadlines;
 mod value;
 
 use std::any::Any;
@@ -14,13 +14,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 pub use cached::{Cached, Source};
-pub(crate) use life::{Lives, Manner, RecordLives, new as lives};
+pub(crate) use deadlines::{Deadlines, EntryFlags, RecordTtls, new as deadlines};
 pub(crate) use value::{Shared, Validators};
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::clock::Moment;
-use crate::protocol::validity::Facts;
+use crate::protocol::validity::EntryState;
 use crate::protocol::{Epoch, Version};
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64};
 use crate::tags::TagState;
@@ -38,7 +38,7 @@ pub(crate) trait Value: Send + Sync + 'static {}
 impl<T: Send + Sync + 'static> Value for T {}
 
 /// An entry whose type is not known here.
-pub(crate) type Held = Arc<dyn AnyEntry>;
+pub(crate) type ErasedEntry = Arc<dyn AnyEntry>;
 
 /// What L1 and flights need of an entry of any type.
 pub(crate) trait AnyEntry: Any + Send + Sync {
@@ -59,8 +59,8 @@ impl<T: Value> AnyEntry for Entry<T> {
 }
 
 /// The entry as its own type; `None` if it holds another.
-pub(crate) fn typed<T: Value>(held: Held) -> Option<Arc<Entry<T>>> {
-    let any: Arc<dyn Any + Send + Sync> = held;
+pub(crate) fn typed<T: Value>(erased: ErasedEntry) -> Option<Arc<Entry<T>>> {
+    let any: Arc<dyn Any + Send + Sync> = erased;
     any.downcast().ok()
 }
 
@@ -87,7 +87,7 @@ pub(crate) struct Meta {
     /// What the source said it can be revalidated with.
     pub(crate) validators: Option<Box<Validators>>,
     pub(crate) weight: u32,
-    /// How many seconds after its creation it may still be a fallback; see [`Meta::is_over`].
+    /// How many seconds after its creation it may still be a fallback; see [`Meta::has_expired`].
     kept_secs: u32,
     /// Kept out of L1.
     pub(crate) skip_l1: bool,
@@ -142,8 +142,8 @@ impl Meta {
         version: Version,
         tags: Box<[Arc<TagState>]>,
         stamp: Stamp,
-        lives: Lives,
-        manner: Manner,
+        deadlines: Deadlines,
+        flags: EntryFlags,
         weight: u32,
     ) -> Self {
         Self {
@@ -153,40 +153,40 @@ impl Meta {
             epoch: stamp.epoch.map_or(0, |epoch| epoch.0),
             frontier: stamp.frontier,
             generation: stamp.generation,
-            created: lives.created,
-            physical: lives.physical,
+            created: deadlines.created,
+            physical: deadlines.physical,
             validators: None,
             weight,
-            kept_secs: manner.kept_secs,
-            skip_l1: manner.skip_l1,
-            own: manner.own,
+            kept_secs: flags.kept_secs,
+            skip_l1: flags.skip_l1,
+            own: flags.own,
             beside: false,
-            pinned: manner.pinned,
+            pinned: flags.pinned,
             expired: AtomicBool::new(false),
-            early: manner.early,
+            early: flags.early,
             size: AtomicU32::new(0),
-            logical: AtomicU64::new(lives.logical.as_nanos() & !FINAL),
-            slide: manner.slide,
+            logical: AtomicU64::new(deadlines.logical.as_nanos() & !FINAL),
+            slide: flags.slide,
             verified_at: AtomicU64::new(stamp.known.as_nanos()),
             session: AtomicU64::new(stamp.session),
             checked: AtomicU64::new(0),
             retry_at: AtomicU64::new(0),
-            due: AtomicU64::new(manner.due),
+            due: AtomicU64::new(flags.due),
             heat: AtomicU32::new(0),
         }
     }
 
     /// It is to stand beside a record of L2 that this node cannot use: it is right as long as L2 holds
     /// that version, and goes with it.
-    pub(crate) fn stand_beside(&mut self, version: Version) {
+    pub(crate) fn put_beside(&mut self, version: Version) {
         self.version = version;
         self.beside = true;
     }
 
     /// The same knowledge in the words of the protocol.
-    pub(crate) fn facts(&self) -> Facts {
+    pub(crate) fn state(&self) -> EntryState {
         let session = self.session.load(Ordering::Acquire);
-        Facts {
+        EntryState {
             epoch: self.epoch(),
             stamp: self.frontier,
             origin: self.generation,
@@ -238,9 +238,9 @@ impl Meta {
         let _ = self.logical.fetch_update(set, get, |logical| Some(end(logical)));
     }
 
-    /// The same, a coherence lease after the start of the read or factory that it comes from.
-    pub(crate) fn shorten_to_lease(&self, lease: Duration) {
-        self.shorten(Moment::from_nanos(self.verified_at()) + lease);
+    /// The same, a coherence coherence_ttl after the start of the read or factory that it comes from.
+    pub(crate) fn shorten_to_coherence_ttl(&self, coherence_ttl: Duration) {
+        self.shorten(Moment::from_nanos(self.verified_at()) + coherence_ttl);
     }
 
     /// A hit at `now`: a sliding life goes on, in steps of a sixteenth, so that hits seldom write.
@@ -270,7 +270,7 @@ impl Meta {
     /// Whether its time is over: at its physical end, or once it is stale and nobody asked to have it kept
     /// as a fallback for so long. (A sliding entry, or a copy with an `l1_duration`, has a physical end long
     /// after its last use.)
-    pub(crate) fn is_over(&self, now: Moment) -> bool {
+    pub(crate) fn has_expired(&self, now: Moment) -> bool {
         let kept = Duration::from_secs(u64::from(self.kept_secs));
         let is_kept = now < self.logical() || now < self.created + kept || self.is_throttled(now);
         now >= self.physical || !is_kept
@@ -299,7 +299,7 @@ impl Meta {
         // Any number that differs from hit to hit will do.
         let draw = || xxh3_64_with_seed(&now.to_be_bytes(), self.version.0);
         let is_due =
-            early == 0 || life::is_due_early(now, early, self.logical().as_nanos(), draw());
+            early == 0 || deadlines::is_due_early(now, early, self.logical().as_nanos(), draw());
         is_due
             && self
                 .due

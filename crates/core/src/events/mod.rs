@@ -9,14 +9,14 @@ mod stream;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub(crate) use stream::EventBus;
 pub use stream::Events;
-pub(crate) use stream::Stage;
 
 use crate::backplane::message::{Body, KeyOp};
 use crate::entry::Source;
 use crate::error::Error;
 use crate::l2::L2Error;
-use crate::protocol::session::Doubt;
+use crate::protocol::session::ResyncReason;
 use crate::protocol::validity::{Verdict, Why};
 
 /// The key of an event; `None` if [`Settings::redact_keys`](crate::Settings::redact_keys) is on.
@@ -154,7 +154,7 @@ pub enum Event {
     /// The session ended: entries are verified with L2 before they count as fresh again.
     Session {
         /// Why.
-        cause: Doubt,
+        cause: ResyncReason,
     },
     /// This node can prove that its entries are in step with the others', or no longer can.
     Coherence {
@@ -183,7 +183,7 @@ pub enum Event {
 }
 
 impl Event {
-    /// Whether it is one of those that only some listeners hear.
+    /// Whether it is one of those that only some listeners receive.
     fn is_l1_hit(&self) -> bool {
         matches!(self, Self::Hit { source: Source::L1, stale: false, .. })
     }
@@ -216,7 +216,7 @@ impl MissReason {
     }
 }
 
-/// What nodes tell each other. Heartbeats are not told.
+/// What nodes emit each other. Heartbeats are not told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Notice {

@@ -31,7 +31,7 @@ const BACKLOG: usize = 1024;
 /// ```
 #[must_use = "events are lost unless they are read"]
 pub struct Events {
-    told: BoxStream<'static, Event>,
+    stream: BoxStream<'static, Event>,
     listening: Listening,
 }
 
@@ -57,7 +57,7 @@ impl Stream for Events {
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
         let this = self.get_mut();
         loop {
-            match std::task::ready!(this.told.poll_next_unpin(cx)) {
+            match std::task::ready!(this.stream.poll_next_unpin(cx)) {
                 Some(event) if event.is_l1_hit() && !this.listening.l1_hits => {}
                 event => return Poll::Ready(event),
             }
@@ -73,35 +73,35 @@ impl fmt::Debug for Events {
 
 /// Where events are told.
 #[derive(Debug, Default)]
-pub(crate) struct Stage {
+pub(crate) struct EventBus {
     sender: OnceLock<broadcast::Sender<Event>>,
-    audience: Arc<Audience>,
+    subscribers: Arc<SubscriberCount>,
 }
 
 /// How many listen.
 #[derive(Debug, Default)]
-struct Audience {
+struct SubscriberCount {
     all: AtomicUsize,
     l1_hits: AtomicUsize,
 }
 
-impl Stage {
+impl EventBus {
     /// Another listener, from now on.
     pub(crate) fn events(&self, l1_hits: bool) -> Events {
         let receiver = self.sender.get_or_init(|| broadcast::Sender::new(BACKLOG)).subscribe();
-        let told = stream::unfold(receiver, |mut receiver| async move {
+        let events = stream::unfold(receiver, |mut receiver| async move {
             match receiver.recv().await {
                 Ok(event) => Some((event, receiver)),
                 Err(RecvError::Lagged(lost)) => Some((Event::Lagged(lost), receiver)),
                 Err(RecvError::Closed) => None,
             }
         });
-        Events { told: told.boxed(), listening: Listening::begin(&self.audience, l1_hits) }
+        Events { stream: events.boxed(), listening: Listening::begin(&self.subscribers, l1_hits) }
     }
 
     /// Tells an event, if anybody listens.
-    pub(crate) fn tell(&self, event: impl FnOnce() -> Event) {
-        if self.audience.all.load(Ordering::Relaxed) > 0
+    pub(crate) fn emit(&self, event: impl FnOnce() -> Event) {
+        if self.subscribers.all.load(Ordering::Relaxed) > 0
             && let Some(sender) = self.sender.get()
         {
             let _ = sender.send(event());
@@ -109,29 +109,29 @@ impl Stage {
     }
 
     /// Whether anybody listens to the fresh answers of L1.
-    pub(crate) fn hears_l1_hits(&self) -> bool {
-        self.audience.l1_hits.load(Ordering::SeqCst) > 0
+    pub(crate) fn wants_l1_hits(&self) -> bool {
+        self.subscribers.l1_hits.load(Ordering::SeqCst) > 0
     }
 }
 
 /// One listener, counted while it lives.
 #[derive(Debug)]
 struct Listening {
-    audience: Arc<Audience>,
+    subscribers: Arc<SubscriberCount>,
     l1_hits: bool,
 }
 
 impl Listening {
-    fn begin(audience: &Arc<Audience>, l1_hits: bool) -> Self {
-        audience.all.fetch_add(1, Ordering::SeqCst);
-        audience.l1_hits.fetch_add(usize::from(l1_hits), Ordering::SeqCst);
-        Self { audience: Arc::clone(audience), l1_hits }
+    fn begin(subscribers: &Arc<SubscriberCount>, l1_hits: bool) -> Self {
+        subscribers.all.fetch_add(1, Ordering::SeqCst);
+        subscribers.l1_hits.fetch_add(usize::from(l1_hits), Ordering::SeqCst);
+        Self { subscribers: Arc::clone(subscribers), l1_hits }
     }
 }
 
 impl Drop for Listening {
     fn drop(&mut self) {
-        self.audience.all.fetch_sub(1, Ordering::SeqCst);
-        self.audience.l1_hits.fetch_sub(usize::from(self.l1_hits), Ordering::SeqCst);
+        self.subscribers.all.fetch_sub(1, Ordering::SeqCst);
+        self.subscribers.l1_hits.fetch_sub(usize::from(self.l1_hits), Ordering::SeqCst);
     }
 }

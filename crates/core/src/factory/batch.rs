@@ -43,19 +43,19 @@ where
 
 /// An error that a batch shares among its keys; it says where it happened itself.
 #[derive(Debug)]
-pub(super) struct Told(pub(super) Error);
+pub(super) struct SharedFailure(pub(super) Error);
 
-impl fmt::Display for Told {
+impl fmt::Display for SharedFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
 }
 
-impl std::error::Error for Told {}
+impl std::error::Error for SharedFailure {}
 
 /// A factory that fails with an error that another has brought.
 pub(crate) fn failed<T: Value>(error: Error) -> Factory<T> {
-    Box::new(move |_| Box::pin(std::future::ready(Err(BoxError::from(Told(error))))))
+    Box::new(move |_| Box::pin(std::future::ready(Err(BoxError::from(SharedFailure(error))))))
 }
 
 /// A factory per key, in their order, and the one run of the batch factory that feeds them all. The
@@ -72,8 +72,8 @@ pub(crate) fn split<T: Value>(
         waiting.insert(key.clone(), sender);
         let factory: Factory<T> = Box::new(move |_| {
             Box::pin(async move {
-                let told = receiver.await.unwrap_or_else(|_| Err(gone()));
-                told.map_err(|error| BoxError::from(Told(error)))
+                let received = receiver.await.unwrap_or_else(|_| Err(gone()));
+                received.map_err(|error| BoxError::from(SharedFailure(error)))
             })
         });
         factories.push(factory);
@@ -84,9 +84,9 @@ pub(crate) fn split<T: Value>(
         let made = match result {
             Ok(Ok(made)) => made,
             Ok(Err(error)) => {
-                return tell(waiting, &Error::with_source(ErrorKind::Factory, place, what, error));
+                return emit(waiting, &Error::with_source(ErrorKind::Factory, place, what, error));
             }
-            Err(panic) => return tell(waiting, &panicked(&*panic, &place)),
+            Err(panic) => return emit(waiting, &panicked(&*panic, &place)),
         };
         for (key, value) in made {
             if let Some(sender) = waiting.remove(&key) {
@@ -96,13 +96,13 @@ pub(crate) fn split<T: Value>(
         if !waiting.is_empty() {
             let missing: Vec<_> = waiting.keys().cloned().collect();
             let what = format!("its answer lacks {}", describe(&missing, redact));
-            tell(waiting, &Error::new(ErrorKind::Factory, place, what));
+            emit(waiting, &Error::new(ErrorKind::Factory, place, what));
         }
     };
     (factories, run)
 }
 
-fn tell<T>(waiting: BTreeMap<String, oneshot::Sender<Result<T, Error>>>, error: &Error) {
+fn emit<T>(waiting: BTreeMap<String, oneshot::Sender<Result<T, Error>>>, error: &Error) {
     for (_, sender) in waiting {
         let _ = sender.send(Err(error.clone()));
     }

@@ -53,8 +53,8 @@ pub(crate) async fn run<T: Value>(
     match AssertUnwindSafe(factory(context.clone())).catch_unwind().await {
         Ok(Ok(value)) => Ok(Made::Value(value)),
         Ok(Err(_)) if context.is_confirmed() => Ok(Made::Confirmed),
-        Ok(Err(error)) => Err(match error.downcast::<batch::Told>() {
-            Ok(told) => told.0,
+        Ok(Err(error)) => Err(match error.downcast::<batch::SharedFailure>() {
+            Ok(failure) => failure.0,
             Err(error) => Error::with_source(ErrorKind::Factory, place.clone(), "", error),
         }),
         Err(panic) => Err(panicked(&*panic, place)),

@@ -1,5 +1,5 @@
 use crate::cache::Inner;
-use crate::protocol::flight::{FlightId, Heard};
+use crate::protocol::flight::{FlightId, Received};
 use crate::protocol::{KeyHash, Version};
 
 /// A write or a plain read that overlaps loads of its key; ends when dropped.
@@ -23,8 +23,8 @@ impl<'a, C> Fence<'a, C> {
         Self { inner, hash, id, is_write: version.is_some(), ended: false }
     }
 
-    /// Ends; `settle` runs under the key's lock with what was heard meanwhile.
-    pub(crate) fn end<R>(mut self, settle: impl FnOnce(Heard) -> R) -> R {
+    /// Ends; `settle` runs under the key's lock with what was received meanwhile.
+    pub(crate) fn end<R>(mut self, settle: impl FnOnce(Received) -> R) -> R {
         self.ended = true;
         self.inner.flights.end(self.hash, self.id, settle)
     }
@@ -36,7 +36,7 @@ impl<C> Drop for Fence<'_, C> {
             self.inner.flights.end(self.hash, self.id, |_| ());
             if self.is_write {
                 // It may still run: its echo will be news.
-                self.inner.hearsay.straggle(self.inner.now(), self.inner.l2_limit());
+                self.inner.notices.open_late_window(self.inner.now(), self.inner.l2_limit());
             }
         }
     }

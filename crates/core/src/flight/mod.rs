@@ -5,8 +5,8 @@
 //! lock of a key's shard is what makes *insert into L1* and *invalidate* mutually atomic; it is
 //! never held across an await, and no user code runs under it.
 
+mod driver;
 mod fence;
-mod helm;
 pub(crate) mod nesting;
 mod outcome;
 mod waiting;
@@ -20,18 +20,18 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+pub(crate) use driver::{Drive, Driver, Leader};
 pub(crate) use fence::Fence;
-pub(crate) use helm::{Drive, Helm, Leader};
-pub(crate) use outcome::{Cause, Failure, Landed, Outcome, Pause, Progress, Standing};
+pub(crate) use outcome::{Cause, Completed, Failure, Outcome, Pause, Progress, Standing};
 pub(crate) use waiting::{Callers, Waiting};
 
-use crate::board::Board;
-use crate::entry::{Held, Stamp};
+use crate::entry::{ErasedEntry, Stamp};
 use crate::events::MissReason;
-use crate::protocol::flight::{Arrival, FlightId, Heard, KeyState};
+use crate::protocol::flight::{FlightId, KeyState, Received, Registration};
 use crate::protocol::{KeyHash, Version};
 use crate::runtime::Place;
 use crate::sync::{AtomicU64, DashMap, Entry as Shard};
+use crate::watch::Watch;
 
 /// One running load.
 #[derive(Debug)]
@@ -44,8 +44,8 @@ pub(crate) struct Flight {
     /// It asks L2 whatever L1 has.
     pub(crate) strict: bool,
     /// How far it is.
-    pub(crate) progress: Board<Progress>,
-    /// A version of the key was heard: another node may have filled it.
+    pub(crate) progress: Watch<Progress>,
+    /// A version of the key was received: another node may have filled it.
     pub(crate) news: Notify,
     /// Nobody who waits wants the factory any more.
     pub(crate) stop: Notify,
@@ -64,7 +64,7 @@ pub(crate) struct Flight {
     /// The key was removed since: what was there before may not stand in.
     pub(crate) removed: AtomicBool,
     /// Who drives it.
-    pub(crate) helm: Helm,
+    pub(crate) driver: Driver,
     /// Where, once that is known.
     pub(crate) place: OnceLock<Place>,
     /// Why it is needed, as far as is known.
@@ -97,10 +97,10 @@ impl Flight {
     }
 
     /// Another node is loading; `stale` may be served meanwhile. Callers are woken only by something new.
-    pub(crate) fn waits(&self, stale: Option<Held>) {
-        let of = |held: &Option<Held>| held.as_ref().map(|held| held.meta().version);
+    pub(crate) fn waits(&self, stale: Option<ErasedEntry>) {
+        let of = |erased: &Option<ErasedEntry>| erased.as_ref().map(|erased| erased.meta().version);
         match self.progress.read() {
-            Progress::Waiting(told) if of(&told) == of(&stale) => {}
+            Progress::Waiting(seen) if of(&seen) == of(&stale) => {}
             _ => self.progress.write(Progress::Waiting(stale)),
         }
     }
@@ -116,11 +116,11 @@ impl Flight {
     }
 
     /// L2 is not asked for a while.
-    pub(crate) fn leaves_l2_alone(&self) {
+    pub(crate) fn skips_l2(&self) {
         self.l2.lock().asked = None;
     }
 
-    /// This flight, and others, are led by a batch, which is to hear who gives up on L2.
+    /// This flight, and others, are led by a batch, which is to receive who gives up on L2.
     pub(crate) fn led_by(&self, batch: &Arc<Notify>) {
         let _ = self.batch.set(Arc::clone(batch));
     }
@@ -150,7 +150,7 @@ impl Flight {
     }
 
     /// L2 has not answered: the load does without.
-    pub(crate) fn goes_without_l2(&self) {
+    pub(crate) fn continues_without_l2(&self) {
         let mut l2 = self.l2.lock();
         // What fails at once would have failed a more patient caller, too.
         let timed_out = l2.asked.filter(|(since, limit)| since.elapsed() >= *limit);
@@ -174,7 +174,7 @@ struct Asking {
 
 /// What an arriving caller got.
 #[derive(Debug)]
-pub(crate) enum Seat {
+pub(crate) enum Role {
     /// It started this flight and must run it.
     Lead(Arc<Flight>),
     /// It waits for this flight's result.
@@ -183,7 +183,7 @@ pub(crate) enum Seat {
     Wait(Arc<Flight>),
 }
 
-impl Seat {
+impl Role {
     /// The flight that the caller waits for.
     pub(crate) fn flight(&self) -> &Arc<Flight> {
         let (Self::Lead(flight) | Self::Join(flight) | Self::Wait(flight)) = self;
@@ -258,24 +258,24 @@ impl Flights {
 
     /// A caller arrives. `stamp` is asked under the key's lock, so that what it says is older than
     /// anything the flight will see.
-    pub(crate) fn arrive(
+    pub(crate) fn register(
         &self,
         hash: KeyHash,
         key: &str,
         strict: bool,
         stamp: impl FnOnce() -> Stamp,
-    ) -> Seat {
+    ) -> Role {
         let mut slot = self.slots.entry(hash).or_default();
         let id = self.take_id();
-        let (id, wait) = match slot.state.arrive(id) {
-            Arrival::Lead => {
+        let (id, wait) = match slot.state.register(id) {
+            Registration::Lead => {
                 let flight = Arc::new(Flight {
                     id,
                     hash,
                     key: key.into(),
                     stamp: stamp(),
                     strict: strict || slot.strict > 0,
-                    progress: Board::new(Progress::Probing),
+                    progress: Watch::new(Progress::Probing),
                     news: Notify::new(),
                     stop: Notify::new(),
                     callers: Callers::default(),
@@ -285,20 +285,20 @@ impl Flights {
                     gave_up: Notify::new(),
                     batch: OnceLock::new(),
                     removed: AtomicBool::new(false),
-                    helm: Helm::default(),
+                    driver: Driver::default(),
                     place: OnceLock::new(),
                     reason: Mutex::new(MissReason::Absent),
                 });
                 slot.flights.push(Arc::clone(&flight));
-                return Seat::Lead(flight);
+                return Role::Lead(flight);
             }
-            Arrival::Join(id) => (id, false),
-            Arrival::Wait(id) => (id, true),
+            Registration::Join(id) => (id, false),
+            Registration::Wait(id) => (id, true),
         };
         let found = slot.flights.iter().find(|flight| flight.id == id);
         let flight = Arc::clone(found.expect("the state names only flights of this slot"));
         // Another key with the same hash: not its value, but its turn.
-        if wait || &*flight.key != key { Seat::Wait(flight) } else { Seat::Join(flight) }
+        if wait || &*flight.key != key { Role::Wait(flight) } else { Role::Join(flight) }
     }
 
     /// A strict caller waits for a load that it may not join.
@@ -322,11 +322,11 @@ impl Flights {
         id
     }
 
-    /// A version of a key was heard of; `invalidate` runs under the key's lock.
-    pub(crate) fn hear(&self, hash: KeyHash, version: Version, invalidate: impl FnOnce()) {
+    /// A version of a key was received of; `invalidate` runs under the key's lock.
+    pub(crate) fn receive(&self, hash: KeyHash, version: Version, invalidate: impl FnOnce()) {
         match self.slots.entry(hash) {
             Shard::Occupied(mut slot) => {
-                slot.get_mut().state.hear(version);
+                slot.get_mut().state.receive(version);
                 for flight in &slot.get().flights {
                     flight.news.notify_one();
                 }
@@ -361,25 +361,30 @@ impl Flights {
         self.slots.get(&flight.hash).is_none_or(|slot| slot.state.is_fenced(flight.id))
     }
 
-    /// A flight or fence ends; `settle` runs under the key's lock with what it has heard.
-    pub(crate) fn end<R>(&self, hash: KeyHash, id: FlightId, settle: impl FnOnce(Heard) -> R) -> R {
+    /// A flight or fence ends; `settle` runs under the key's lock with what it has received.
+    pub(crate) fn end<R>(
+        &self,
+        hash: KeyHash,
+        id: FlightId,
+        settle: impl FnOnce(Received) -> R,
+    ) -> R {
         match self.slots.entry(hash) {
             Shard::Occupied(mut occupied) => {
                 let slot = occupied.get_mut();
-                let heard = slot.state.end(id);
+                let received = slot.state.end(id);
                 slot.flights.retain(|flight| flight.id != id);
                 let idle = slot.is_idle();
                 if misordered!(SettleUnlocked) {
                     drop(occupied);
-                    return settle(heard);
+                    return settle(received);
                 }
-                let result = settle(heard);
+                let result = settle(received);
                 if idle {
                     occupied.remove();
                 }
                 result
             }
-            Shard::Vacant(_lock) => settle(Heard::Many),
+            Shard::Vacant(_lock) => settle(Received::Many),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::entry::{Held, Source};
+use crate::entry::{ErasedEntry, Source};
 use crate::error::Error;
 
 /// How far a flight is.
@@ -11,9 +11,9 @@ pub(crate) enum Progress {
     /// Asking L2.
     Probing,
     /// Another node is loading; this may be served stale, to callers that allow it.
-    Waiting(Option<Held>),
+    Waiting(Option<ErasedEntry>),
     /// The factory runs; this may be served stale, to callers that allow it.
-    Loading(Option<Held>),
+    Loading(Option<ErasedEntry>),
     /// Over.
     Done(Outcome),
 }
@@ -33,22 +33,22 @@ impl std::fmt::Debug for Progress {
 #[derive(Clone)]
 pub(crate) enum Outcome {
     /// A value.
-    Value(Landed),
+    Value(Completed),
     /// Nothing was loaded, and the caller that led is content with this stale value.
-    Stale(Held, Pause),
+    Stale(ErasedEntry, Pause),
     /// No value.
     Failed(Failure),
 }
 
 /// A value that a flight brought.
 #[derive(Clone)]
-pub(crate) struct Landed {
-    pub(crate) held: Held,
+pub(crate) struct Completed {
+    pub(crate) erased: ErasedEntry,
     pub(crate) source: Source,
     pub(crate) standing: Standing,
 }
 
-/// What the node knew of a value when it landed.
+/// What the node knew of a value when it completed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
     /// Valid; for everybody.
@@ -75,7 +75,7 @@ pub(crate) enum Pause {
 pub(crate) struct Failure {
     pub(crate) error: Error,
     /// What may be served stale in its place, to callers that allow it.
-    pub(crate) stale: Option<Held>,
+    pub(crate) stale: Option<ErasedEntry>,
     pub(crate) cause: Cause,
 }
 

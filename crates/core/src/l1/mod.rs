@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::clock::Moment;
-use crate::entry::Held;
+use crate::entry::ErasedEntry;
 use crate::options::Settings;
 use crate::protocol::ledger::Strength;
 use crate::protocol::{KeyHash, Version};
@@ -46,18 +46,18 @@ impl L1 {
     }
 
     /// The entry of exactly this key.
-    pub(crate) fn get(&self, hash: KeyHash, key: &str) -> Option<Held> {
-        self.find(hash).filter(|held| &*held.meta().key == key)
+    pub(crate) fn get(&self, hash: KeyHash, key: &str) -> Option<ErasedEntry> {
+        self.find(hash).filter(|erased| &*erased.meta().key == key)
     }
 
     /// The entry of a key of this hash, which need not be the key that is meant.
     #[inline]
-    pub(crate) fn find(&self, hash: KeyHash) -> Option<Held> {
+    pub(crate) fn find(&self, hash: KeyHash) -> Option<ErasedEntry> {
         self.entries.get(hash).or_else(|| self.pinned.find(hash))
     }
 
     /// Stores an entry, unless it is to be kept out. The key's lock in the flight table is held.
-    pub(crate) fn insert(&self, hash: KeyHash, entry: Held) {
+    pub(crate) fn insert(&self, hash: KeyHash, entry: ErasedEntry) {
         self.store(hash, entry);
         // After it: what the end of all entries did not meet finds the mark that was set before.
         if self.closed.load(Ordering::SeqCst) {
@@ -65,7 +65,7 @@ impl L1 {
         }
     }
 
-    fn store(&self, hash: KeyHash, entry: Held) {
+    fn store(&self, hash: KeyHash, entry: ErasedEntry) {
         let meta = entry.meta();
         if meta.skip_l1 {
             return self.invalidate(hash);
@@ -87,8 +87,9 @@ impl L1 {
 
     /// Drops exactly this entry, if it is still there. The key's lock is held. Whoever calls this holds the
     /// entry, so that its value is not dropped under any lock.
-    pub(crate) fn invalidate_this(&self, hash: KeyHash, entry: &Held) {
-        let is_it = |held: &Held| std::ptr::addr_eq(Arc::as_ptr(held), Arc::as_ptr(entry));
+    pub(crate) fn invalidate_this(&self, hash: KeyHash, entry: &ErasedEntry) {
+        let is_it =
+            |erased: &ErasedEntry| std::ptr::addr_eq(Arc::as_ptr(erased), Arc::as_ptr(entry));
         if self.find(hash).as_ref().is_some_and(is_it) {
             self.invalidate(hash);
         }
@@ -96,29 +97,29 @@ impl L1 {
 
     /// The version of the copy of a record, if there is one. The key's lock is held.
     pub(crate) fn version(&self, hash: KeyHash) -> Option<Version> {
-        self.find(hash).filter(|held| !held.meta().own).map(|held| held.meta().version)
+        self.find(hash).filter(|erased| !erased.meta().own).map(|erased| erased.meta().version)
     }
 
     /// Drops the entry, or marks it as expired. The key's lock is held.
     pub(crate) fn weaken(&self, hash: KeyHash, strength: Strength) {
         match (strength, self.find(hash)) {
             (Strength::Hard, _) => self.invalidate(hash),
-            (Strength::Soft, Some(held)) => held.meta().expire(),
+            (Strength::Soft, Some(erased)) => erased.meta().expire(),
             (Strength::Soft, None) => {}
         }
     }
 
     /// Drops the entry unless it is of exactly this version. The key's lock is held.
     pub(crate) fn keep_only(&self, hash: KeyHash, version: Version) {
-        if self.find(hash).is_some_and(|held| held.meta().version != version) {
+        if self.find(hash).is_some_and(|erased| erased.meta().version != version) {
             self.invalidate(hash);
         }
     }
 
     /// Marks the entry as expired unless it is of exactly this version. The key's lock is held.
     pub(crate) fn expire_other(&self, hash: KeyHash, version: Version) {
-        if let Some(held) = self.find(hash).filter(|h| h.meta().version != version) {
-            held.meta().expire();
+        if let Some(erased) = self.find(hash).filter(|h| h.meta().version != version) {
+            erased.meta().expire();
         }
     }
 
@@ -135,13 +136,13 @@ impl L1 {
     }
 
     /// The entries, in no order.
-    pub(crate) fn all(&self) -> impl Iterator<Item = Held> {
+    pub(crate) fn all(&self) -> impl Iterator<Item = ErasedEntry> {
         self.entries.all().into_iter().chain(self.pinned.all())
     }
 
     /// The entries that are there from now until it ends, in no order. No lock is held in between, and no
     /// entry.
-    pub(crate) fn scan(&self) -> impl Iterator<Item = (KeyHash, Held)> + Send {
+    pub(crate) fn scan(&self) -> impl Iterator<Item = (KeyHash, ErasedEntry)> + Send {
         let pinned = self.pinned.hashes().into_iter();
         let pinned = pinned.filter_map(|hash| Some((hash, self.pinned.find(hash)?)));
         self.entries.scan().chain(pinned)
@@ -163,6 +164,6 @@ impl L1 {
     }
 }
 
-fn weight_of(held: &Held, in_bytes: bool) -> u32 {
-    if in_bytes { held.size() } else { held.meta().weight }
+fn weight_of(erased: &ErasedEntry, in_bytes: bool) -> u32 {
+    if in_bytes { erased.size() } else { erased.meta().weight }
 }

@@ -4,7 +4,7 @@ use dashmap::DashMap;
 use foldhash::fast::RandomState;
 
 use crate::clock::Moment;
-use crate::entry::Held;
+use crate::entry::ErasedEntry;
 use crate::protocol::KeyHash;
 
 /// Entries that are not evicted while they live: beside the evicting cache, with a bound of their own.
@@ -18,7 +18,7 @@ pub(super) struct Pinned {
 }
 
 /// An entry with its weight.
-type Pin = (Held, u64);
+type Pin = (ErasedEntry, u64);
 
 impl Pinned {
     pub(super) fn new(most: u64) -> Self {
@@ -28,15 +28,21 @@ impl Pinned {
 
     /// The entry of a key. Costs a load while nothing is pinned.
     #[inline]
-    pub(super) fn find(&self, hash: KeyHash) -> Option<Held> {
+    pub(super) fn find(&self, hash: KeyHash) -> Option<ErasedEntry> {
         if self.weight.load(Ordering::Relaxed) == 0 {
             return None;
         }
-        self.entries.get(&hash).map(|pin| Held::clone(&pin.0))
+        self.entries.get(&hash).map(|pin| ErasedEntry::clone(&pin.0))
     }
 
     /// Keeps an entry, if there is room once those are gone whose life is over.
-    pub(super) fn keep(&self, hash: KeyHash, held: &Held, weight: u32, now: Moment) -> bool {
+    pub(super) fn keep(
+        &self,
+        hash: KeyHash,
+        erased: &ErasedEntry,
+        weight: u32,
+        now: Moment,
+    ) -> bool {
         let weight = u64::from(weight);
         self.remove(hash);
         if !self.has_room(weight) && self.first_end.load(Ordering::Relaxed) <= now.as_nanos() {
@@ -46,8 +52,8 @@ impl Pinned {
             return false;
         }
         self.weight.fetch_add(weight, Ordering::Relaxed);
-        self.first_end.fetch_min(held.meta().physical.as_nanos(), Ordering::Relaxed);
-        self.entries.insert(hash, (Held::clone(held), weight));
+        self.first_end.fetch_min(erased.meta().physical.as_nanos(), Ordering::Relaxed);
+        self.entries.insert(hash, (ErasedEntry::clone(erased), weight));
         true
     }
 
@@ -77,8 +83,8 @@ impl Pinned {
         }
     }
 
-    pub(super) fn all(&self) -> Vec<Held> {
-        self.entries.iter().map(|pin| Held::clone(&pin.0)).collect()
+    pub(super) fn all(&self) -> Vec<ErasedEntry> {
+        self.entries.iter().map(|pin| ErasedEntry::clone(&pin.0)).collect()
     }
 
     pub(super) fn hashes(&self) -> Vec<KeyHash> {

@@ -18,7 +18,7 @@ use crate::cache::ServerHealth;
 use crate::clock::nanos;
 use crate::events::Event;
 use crate::protocol::ledger::{Advance, Advanced, SyncAsk, SyncReply};
-use crate::protocol::record::{Head, LeaseAsk};
+use crate::protocol::record::{Head, LoadLockRequest};
 use crate::protocol::{Epoch, KeyHash};
 use crate::telemetry::{Fault, Telemetry};
 
@@ -29,7 +29,7 @@ const LONGEST_PLAIN_KEY: usize = 512;
 type Parts<A> = BTreeMap<Server, (Vec<usize>, Vec<A>)>;
 
 /// A server, and the history of writes that it says it is in.
-pub(crate) type Lineage = (Server, Result<Option<u64>, L2Error>);
+pub(crate) type ReplicationId = (Server, Result<Option<u64>, L2Error>);
 
 /// One call of a store, as its trait returns it.
 pub(crate) type Call<'a, R> = BoxFuture<'a, Result<R, L2Error>>;
@@ -138,7 +138,7 @@ impl Access {
     }
 
     /// Reads a record from a replica, unless it may lack what this node knows. It takes a part of the
-    /// limit at most, and the breaker does not hear of it.
+    /// limit at most, and the breaker does not receive of it.
     pub(crate) async fn read_replica(
         &self,
         key: &str,
@@ -158,7 +158,7 @@ impl Access {
     /// server does not answer, the others do.
     pub(crate) async fn read_many(
         &self,
-        asks: impl IntoIterator<Item = (&str, Option<LeaseAsk>)>,
+        asks: impl IntoIterator<Item = (&str, Option<LoadLockRequest>)>,
         limit: Duration,
     ) -> Vec<Result<Read, L2Error>> {
         let (keys, asks): (Vec<_>, Vec<_>) =
@@ -204,7 +204,7 @@ impl Access {
 
     async fn read_part(
         &self,
-        asks: &[(String, Option<LeaseAsk>)],
+        asks: &[(String, Option<LoadLockRequest>)],
         limit: Duration,
     ) -> Result<Vec<Read>, L2Error> {
         let reads = self.bounded(&asks[0].0, limit, self.store.read_many(asks)).await?;
@@ -278,7 +278,7 @@ impl Access {
         Ok((reply, closed))
     }
 
-    /// How far the ledger is, asked beside a call. The breaker does not hear of it: the poll tells it
+    /// How far the ledger is, asked beside a call. The breaker does not receive of it: the poll tells it
     /// enough.
     pub(crate) async fn frontier(
         &self,
@@ -286,7 +286,7 @@ impl Access {
         limit: Duration,
     ) -> Result<Option<u64>, L2Error> {
         if self.is_ledger_open() {
-            return Err(L2Error::left_alone());
+            return Err(L2Error::circuit_open());
         }
         let answer = timeout(limit, self.store.frontier(&self.ledger, epoch)).await;
         let answer = answer.unwrap_or_else(|_| Err(timed_out(limit)));
@@ -300,17 +300,17 @@ impl Access {
 
     /// The history of writes that each server is in. No breaker hears of it, and a server that is left alone
     /// is not asked.
-    pub(crate) async fn lineages(&self, limit: Duration) -> Vec<Lineage> {
+    pub(crate) async fn replication_ids(&self, limit: Duration) -> Vec<ReplicationId> {
         let named: Vec<Server> = self.store.servers().into_iter().map(Some).collect();
         let servers = if named.is_empty() { vec![None] } else { named };
-        join_all(servers.into_iter().map(|server| self.lineage(server, limit))).await
+        join_all(servers.into_iter().map(|server| self.replication_id(server, limit))).await
     }
 
-    async fn lineage(&self, server: Server, limit: Duration) -> Lineage {
+    async fn replication_id(&self, server: Server, limit: Duration) -> ReplicationId {
         if self.breakers.is_open(|| server.clone()) {
-            return (server, Err(L2Error::left_alone()));
+            return (server, Err(L2Error::circuit_open()));
         }
-        let answer = timeout(limit, self.store.lineage(server.as_deref())).await;
+        let answer = timeout(limit, self.store.replication_id(server.as_deref())).await;
         let answer = answer.unwrap_or_else(|_| Err(timed_out(limit)));
         (server, answer.inspect_err(|error| self.telemetry.l2_failed(error)))
     }
@@ -376,7 +376,7 @@ impl Access {
     ) -> Result<R, L2Error> {
         let server = self.store.server_of(key);
         if self.breakers.is_open(|| server.clone()) {
-            return Err(L2Error::left_alone());
+            return Err(L2Error::circuit_open());
         }
         let result = timeout(limit, call).await.unwrap_or_else(|_| Err(timed_out(limit)));
         if self.count(&server, key, &result) {
@@ -408,7 +408,7 @@ impl Access {
         };
         if self.breakers.failed(server, key) {
             self.telemetry.unreachable(server.as_ref(), error);
-            self.telemetry.tell(|| Event::L2Breaker { open: true, server: server.clone() });
+            self.telemetry.emit(|| Event::L2Breaker { open: true, server: server.clone() });
             self.probe_wanted.notify_one();
         }
         false
@@ -420,7 +420,7 @@ impl Access {
             if !self.any_is_open() {
                 self.telemetry.fault_over(Fault::Unreachable);
             }
-            self.telemetry.tell(|| Event::L2Breaker { open: false, server: server.clone() });
+            self.telemetry.emit(|| Event::L2Breaker { open: false, server: server.clone() });
         }
         closed
     }

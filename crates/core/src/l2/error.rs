@@ -45,7 +45,7 @@ impl L2Error {
     }
 
     /// The store has failed repeatedly: nothing was sent.
-    pub(crate) fn left_alone() -> Self {
+    pub(crate) fn circuit_open() -> Self {
         let what = "left alone after repeated failures, until a poll is answered";
         Self::new(L2ErrorKind::Disconnected, what)
     }
@@ -63,7 +63,7 @@ impl L2Error {
     }
 
     /// There is no record to write, and the other nodes could not be told.
-    pub(crate) fn untold() -> Self {
+    pub(crate) fn unannounced() -> Self {
         Self::new(L2ErrorKind::Disconnected, "the backplane did not confirm what was announced")
     }
 

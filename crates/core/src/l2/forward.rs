@@ -10,7 +10,7 @@ use super::{
     Read, Record,
 };
 use crate::protocol::ledger::{Advance, Advanced, SyncAsk, SyncReply};
-use crate::protocol::record::{Head, LeaseAsk, Put};
+use crate::protocol::record::{Head, LoadLockRequest, Put};
 use crate::protocol::{Epoch, Version};
 
 macro_rules! forward {
@@ -24,12 +24,12 @@ macro_rules! forward {
             fn atomicity(&self) -> Atomicity {
                 (**self).atomicity()
             }
-            async fn read(&self, key: &str, ask: Option<LeaseAsk>) -> Result<Read, L2Error> {
+            async fn read(&self, key: &str, ask: Option<LoadLockRequest>) -> Result<Read, L2Error> {
                 (**self).read(key, ask).await
             }
             async fn read_many(
                 &self,
-                asks: &[(String, Option<LeaseAsk>)],
+                asks: &[(String, Option<LoadLockRequest>)],
             ) -> Result<Vec<Read>, L2Error> {
                 (**self).read_many(asks).await
             }
@@ -71,11 +71,11 @@ macro_rules! forward {
             ) -> Result<(), L2Error> {
                 (**self).expire(key, version, announce).await
             }
-            async fn release(&self, key: &str, lease: Version) -> Result<(), L2Error> {
-                (**self).release(key, lease).await
+            async fn release(&self, key: &str, load_lock: Version) -> Result<(), L2Error> {
+                (**self).release(key, load_lock).await
             }
-            async fn renew(&self, key: &str, lease: Version, ttl_ms: u64) -> Result<bool, L2Error> {
-                (**self).renew(key, lease, ttl_ms).await
+            async fn renew(&self, key: &str, load_lock: Version, ttl_ms: u64) -> Result<bool, L2Error> {
+                (**self).renew(key, load_lock, ttl_ms).await
             }
             async fn advance(
                 &self,
@@ -94,8 +94,8 @@ macro_rules! forward {
             fn is_ledger_near(&self, ledger: &str, key: &str) -> bool {
                 (**self).is_ledger_near(ledger, key)
             }
-            async fn lineage(&self, server: Option<&str>) -> Result<Option<u64>, L2Error> {
-                (**self).lineage(server).await
+            async fn replication_id(&self, server: Option<&str>) -> Result<Option<u64>, L2Error> {
+                (**self).replication_id(server).await
             }
             fn server_of(&self, key: &str) -> Option<Arc<str>> {
                 (**self).server_of(key)

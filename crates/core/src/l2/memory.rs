@@ -13,7 +13,7 @@ use crate::backplane::MemoryBackplane;
 use crate::backplane::message;
 use crate::clock::{Clock, SystemClock};
 use crate::protocol::ledger::{Advance, Advanced, Authority, SyncAsk, SyncReply};
-use crate::protocol::record::{LeaseAsk, Put};
+use crate::protocol::record::{LoadLockRequest, Put};
 use crate::protocol::{Epoch, Version};
 
 /// An L2 in this process: several caches share it as nodes share a server.
@@ -130,7 +130,7 @@ impl MemoryL2 {
         state.slots.len()
     }
 
-    /// The keys of the records that are there, leases included, in no order.
+    /// The keys of the records that are there, load_locks included, in no order.
     #[must_use]
     pub fn keys(&self) -> Vec<String> {
         let now = self.now_ms();
@@ -184,11 +184,14 @@ impl L2 for MemoryL2 {
         Atomicity::Atomic
     }
 
-    async fn read(&self, key: &str, ask: Option<LeaseAsk>) -> Result<Read, L2Error> {
+    async fn read(&self, key: &str, ask: Option<LoadLockRequest>) -> Result<Read, L2Error> {
         Ok(self.with(key, |slot, now| slot.read(ask, now)))
     }
 
-    async fn read_many(&self, asks: &[(String, Option<LeaseAsk>)]) -> Result<Vec<Read>, L2Error> {
+    async fn read_many(
+        &self,
+        asks: &[(String, Option<LoadLockRequest>)],
+    ) -> Result<Vec<Read>, L2Error> {
         Ok(asks.iter().map(|(key, ask)| self.with(key, |slot, now| slot.read(*ask, now))).collect())
     }
 
@@ -244,13 +247,13 @@ impl L2 for MemoryL2 {
         Ok(())
     }
 
-    async fn release(&self, key: &str, lease: Version) -> Result<(), L2Error> {
-        self.with(key, |slot, now| slot.release(lease, now));
+    async fn release(&self, key: &str, load_lock: Version) -> Result<(), L2Error> {
+        self.with(key, |slot, now| slot.release(load_lock, now));
         Ok(())
     }
 
-    async fn renew(&self, key: &str, lease: Version, ttl_ms: u64) -> Result<bool, L2Error> {
-        Ok(self.with(key, |slot, now| slot.renew(lease, ttl_ms, now)))
+    async fn renew(&self, key: &str, load_lock: Version, ttl_ms: u64) -> Result<bool, L2Error> {
+        Ok(self.with(key, |slot, now| slot.renew(load_lock, ttl_ms, now)))
     }
 
     async fn advance(
@@ -285,7 +288,7 @@ impl L2 for MemoryL2 {
         true
     }
 
-    async fn lineage(&self, _server: Option<&str>) -> Result<Option<u64>, L2Error> {
+    async fn replication_id(&self, _server: Option<&str>) -> Result<Option<u64>, L2Error> {
         Ok(Some(self.shared.failovers.load(Ordering::Acquire)))
     }
 }

@@ -21,7 +21,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-pub use cas::{CasL2, CasStore, Held, Stored};
+pub use cas::{CasEntry, CasL2, CasStore, Stored};
 #[cfg(feature = "json")]
 pub use codec::Json;
 #[cfg(feature = "messagepack")]
@@ -42,7 +42,7 @@ pub use slot::Slot;
 
 use crate::cache::ServerHealth;
 use crate::protocol::ledger::{Advance, Advanced, SyncAsk, SyncReply};
-use crate::protocol::record::{Head, Lease, LeaseAsk, Put};
+use crate::protocol::record::{Head, LoadLock, LoadLockRequest, Put};
 use crate::protocol::{Epoch, Version};
 
 /// A shared store of records and of the barrier ledger.
@@ -50,13 +50,13 @@ use crate::protocol::{Epoch, Version};
 /// # Contract
 ///
 /// - A **record** is a string of bytes under a key, with a physical life after which it is absent.
-///   Its first bytes are a header ([`record`]) that the store reads and, for leases and `expire`,
+///   Its first bytes are a header ([`record`]) that the store reads and, for load_locks and `expire`,
 ///   writes. [`Slot`] implements every record operation over `Option<bytes>`: a store needs a way to
 ///   run one `Slot` operation atomically per key.
 /// - The **ledger** is one value under its own key; [`Authority`](crate::protocol::ledger::Authority)
 ///   implements its operations. It must be lost as a whole or not at all: a store that can lose part
 ///   of it must not be an L2.
-/// - Every operation is atomic on its key and idempotent: versions, lease ids and nonces are chosen
+/// - Every operation is atomic on its key and idempotent: versions, load_lock ids and nonces are chosen
 ///   by the caller, so a retry after a lost reply changes nothing.
 /// - Keys are arbitrary UTF-8 up to some 33 KiB; the store must not normalise them.
 ///
@@ -97,13 +97,16 @@ pub trait L2: Debug + Send + Sync + 'static {
     /// see [`Cache::guarantees`](crate::Cache::guarantees).
     fn atomicity(&self) -> Atomicity;
 
-    /// Reads a record; with `ask`, leaves or reports a lease in the same step.
-    async fn read(&self, key: &str, ask: Option<LeaseAsk>) -> Result<Read, L2Error>;
+    /// Reads a record; with `ask`, leaves or reports a load_lock in the same step.
+    async fn read(&self, key: &str, ask: Option<LoadLockRequest>) -> Result<Read, L2Error>;
 
     /// [`read`](L2::read) for several keys in one round trip, answered in the order asked. Each key is
     /// read atomically, not all of them together. A store without such a thing returns [`one_by_one`].
     /// If it fails because of one key, the cache reads the keys one by one.
-    async fn read_many(&self, asks: &[(String, Option<LeaseAsk>)]) -> Result<Vec<Read>, L2Error>;
+    async fn read_many(
+        &self,
+        asks: &[(String, Option<LoadLockRequest>)],
+    ) -> Result<Vec<Read>, L2Error>;
 
     /// How far the replicas that [`read_replica`](L2::read_replica) asks may be behind. Default: `None`,
     /// none is ever asked.
@@ -119,20 +122,20 @@ pub trait L2: Debug + Send + Sync + 'static {
         None
     }
 
-    /// The heads of several records, in the order asked, leases too; `None` where there is none. For a reader
+    /// The heads of several records, in the order asked, load_locks too; `None` where there is none. For a reader
     /// who holds a copy and wants to know whether it is still that: no value need travel. Default:
     /// [`read_many`](L2::read_many).
     async fn read_heads(&self, keys: &[String]) -> Result<Vec<Option<Head>>, L2Error> {
         let asks: Vec<_> = keys.iter().map(|key| (key.clone(), None)).collect();
-        let head = |read: Read| match (read.found, read.lease) {
+        let head = |read: Read| match (read.found, read.load_lock) {
             (Some(found), _) => record::head(&found.bytes),
-            (None, Lease::HeldBy(by)) => Some(Head::Lease(by)),
+            (None, LoadLock::HeldBy(by)) => Some(Head::LoadLock(by)),
             (None, _) => None,
         };
         Ok(self.read_many(&asks).await?.into_iter().map(head).collect())
     }
 
-    /// Replaces exactly the version `expected` (a value's, or a lease) by `record`.
+    /// Replaces exactly the version `expected` (a value's, or a load_lock) by `record`.
     async fn put(
         &self,
         key: &str,
@@ -155,10 +158,10 @@ pub trait L2: Debug + Send + Sync + 'static {
         announce: Option<Announce>,
     ) -> Result<(), L2Error>;
 
-    /// Removes whatever is there, leases included.
+    /// Removes whatever is there, load_locks included.
     async fn remove(&self, key: &str, announce: Option<Announce>) -> Result<(), L2Error>;
 
-    /// Marks a value as expired under a new version and keeps it as a fallback; removes a lease.
+    /// Marks a value as expired under a new version and keeps it as a fallback; removes a load_lock.
     async fn expire(
         &self,
         key: &str,
@@ -166,11 +169,11 @@ pub trait L2: Debug + Send + Sync + 'static {
         announce: Option<Announce>,
     ) -> Result<(), L2Error>;
 
-    /// Gives a lease back, if it is still the asker's.
-    async fn release(&self, key: &str, lease: Version) -> Result<(), L2Error>;
+    /// Gives a load_lock back, if it is still the asker's.
+    async fn release(&self, key: &str, load_lock: Version) -> Result<(), L2Error>;
 
-    /// Prolongs a lease to `ttl_ms` from now, if it is still the asker's; false if it is not.
-    async fn renew(&self, key: &str, lease: Version, ttl_ms: u64) -> Result<bool, L2Error>;
+    /// Prolongs a load_lock to `ttl_ms` from now, if it is still the asker's; false if it is not.
+    async fn renew(&self, key: &str, load_lock: Version, ttl_ms: u64) -> Result<bool, L2Error>;
 
     /// Numbers a removal in the ledger under `ledger`.
     async fn advance(
@@ -184,7 +187,7 @@ pub trait L2: Debug + Send + Sync + 'static {
     async fn sync(&self, ledger: &str, ask: &SyncAsk) -> Result<SyncReply, L2Error>;
 
     /// The last number that the ledger under `ledger` has issued, if its epoch is this one; `None` if it is
-    /// another, if there is no ledger, and if only a `SYNC` can tell. The cache asks this beside a call, at
+    /// another, if there is no ledger, and if only a `SYNC` can emit. The cache asks this beside a call, at
     /// the same time: beside strict reads and reservations always, beside loads and `set`s where it
     /// [is near](L2::is_ledger_near). Who turns out to be behind compares first. Default: `None`.
     async fn frontier(&self, _ledger: &str, _epoch: Epoch) -> Result<Option<u64>, L2Error> {
@@ -203,7 +206,7 @@ pub trait L2: Debug + Send + Sync + 'static {
     /// what is there. Each of [`servers`](L2::servers) is asked by its name, so that one that does not answer
     /// keeps nothing of the others waiting; where there are none, it is asked once, without a name.
     /// Default: `None`, which says that no acknowledged write is ever lost, or that nobody knows.
-    async fn lineage(&self, _server: Option<&str>) -> Result<Option<u64>, L2Error> {
+    async fn replication_id(&self, _server: Option<&str>) -> Result<Option<u64>, L2Error> {
         Ok(None)
     }
 
@@ -217,7 +220,7 @@ pub trait L2: Debug + Send + Sync + 'static {
     }
 
     /// Every name that [`server_of`](L2::server_of) may give now, for
-    /// [`Health::l2_servers`](crate::Health::l2_servers) and [`lineage`](L2::lineage). Default: none.
+    /// [`Health::l2_servers`](crate::Health::l2_servers) and [`replication_id`](L2::replication_id). Default: none.
     fn servers(&self) -> Vec<Arc<str>> {
         Vec::new()
     }
@@ -237,10 +240,10 @@ pub trait L2: Debug + Send + Sync + 'static {
 ///
 /// # Cancel safety
 ///
-/// Leases that were granted before the drop end by themselves.
+/// Load locks that were granted before the drop end by themselves.
 pub async fn one_by_one(
     store: &dyn L2,
-    asks: &[(String, Option<LeaseAsk>)],
+    asks: &[(String, Option<LoadLockRequest>)],
 ) -> Result<Vec<Read>, L2Error> {
     let mut reads = Vec::with_capacity(asks.len());
     for (key, ask) in asks {
@@ -284,10 +287,10 @@ impl fmt::Display for BusId {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "built by every store")]
 pub struct Read {
-    /// The value record, if there is one (a lease is not).
+    /// The value record, if there is one (a load_lock is not).
     pub found: Option<Found>,
     /// Who may load.
-    pub lease: Lease,
+    pub load_lock: LoadLock,
 }
 
 /// A value record and how long it still lives.

@@ -6,7 +6,7 @@ use std::ops::Deref;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::cas::{CasL2, CasStore, Held, Stored};
+use super::cas::{CasEntry, CasL2, CasStore, Stored};
 use super::{Atomicity, L2Error};
 
 /// A store with `get`, `set` and `delete` and nothing that compares. [`PlainL2`] makes an
@@ -39,8 +39,8 @@ pub trait PlainStore: Debug + Send + Sync + 'static {
 /// - A fill or an `expire` that overlaps a `remove` or `set` of the same key on *another node* can put
 ///   back what that had just removed. It then lives until its lifetime ends or the next removal. On one
 ///   node nothing of the kind happens, nor with tags: a barrier hides the entry whatever the store holds.
-/// - A `set` whose bytes were stuck in a socket may land late, over something newer.
-/// - Two nodes may both hold the lease of a key and both load it.
+/// - A `set` whose bytes were stuck in a socket may complete late, over something newer.
+/// - Two nodes may both hold the load_lock of a key and both load it.
 /// - Of two removals by tag at the same moment, the ledger may keep one. The node of the other
 ///   finds it missing with its next poll and issues it again; until then (a poll, 1 s) nodes that
 ///   missed its announcement do not know it.
@@ -98,8 +98,8 @@ impl<S: PlainStore> CasStore for Unguarded<S> {
         self.0.now_us()
     }
 
-    async fn get(&self, key: &str) -> Result<Option<Held<()>>, L2Error> {
-        Ok(self.0.get(key).await?.map(|bytes| Held { bytes, token: () }))
+    async fn get(&self, key: &str) -> Result<Option<CasEntry<()>>, L2Error> {
+        Ok(self.0.get(key).await?.map(|bytes| CasEntry { bytes, token: () }))
     }
 
     async fn swap(&self, key: &str, _: Option<()>, value: Stored) -> Result<bool, L2Error> {

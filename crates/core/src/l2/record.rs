@@ -4,11 +4,11 @@
 //! |---|---|---|---|
 //! | 0 | 3 | `CRK` | writer |
 //! | 3 | 1 | wire version, `1` | writer |
-//! | 4 | 1 | kind: `V` value, `L` lease | writer |
+//! | 4 | 1 | kind: `V` value, `L` load_lock | writer |
 //! | 5 | 1 | state: `F` as written, `E` expired | store |
 //! | 6 | 2 | zero | writer |
 //! | 8 | 8 | version | store |
-//! | 16 | 8 | id of the refresh lease, 0 for none | store |
+//! | 16 | 8 | id of the refresh load_lock, 0 for none | store |
 //! | 24 | 8 | its end, ms on the store's clock | store |
 //! | 32 | 8 | epoch of the stamp, 0 for none | writer |
 //! | 40 | 8 | stamp | writer |
@@ -23,9 +23,9 @@
 //! | 80 | 4 | crc32c of 32..80 and of 84.. | writer |
 //! | 84 | | key, metadata, payload | writer |
 //!
-//! All numbers are big-endian. A lease is the first 16 bytes. What the store writes lies outside the
+//! All numbers are big-endian. A load_lock is the first 16 bytes. What the store writes lies outside the
 //! checksum: a flipped bit there makes another version (a miss), an unknown state (a miss) or a
-//! lease that nobody holds. Age is the physical life minus what the store says is left of it, never
+//! load_lock that nobody holds. Age is the physical life minus what the store says is left of it, never
 //! a writer's clock; a record of which more is left than it was stored with has been touched by somebody
 //! else, and counts as over. Metadata is a list of `type u8, length u32, bytes`; unknown types are skipped,
 //! so that a newer writer can add some: 1 tag, 2 weight, 3 etag, 4 last-modified, 5 time of the factory, and
@@ -38,7 +38,7 @@ use crate::protocol::record::Head;
 use crate::protocol::{Epoch, Version};
 
 const MAGIC: &[u8; 4] = b"CRK\x01";
-const LEASE_LEN: usize = 16;
+const LOAD_LOCK_LEN: usize = 16;
 /// The length of the header of a value, in bytes: all that [`head`] reads.
 pub const HEADER_LEN: usize = 84;
 const SUMMED_FROM: usize = 32;
@@ -73,7 +73,7 @@ pub fn head(bytes: &[u8]) -> Option<Head> {
         _ => return None,
     };
     match bytes.get(4)? {
-        b'L' => Some(Head::Lease(version)),
+        b'L' => Some(Head::LoadLock(version)),
         b'V' if bytes.len() >= HEADER_LEN => {
             let refresh = match u64_at(bytes, 16)? {
                 0 => None,
@@ -111,32 +111,32 @@ pub fn is_stale(bytes: &[u8], ttl_ms: u64) -> bool {
         .is_none_or(|(logical, physical)| age_ms(physical, ttl_ms).is_none_or(|age| age >= logical))
 }
 
-/// Whether more is left of a value record than it was stored with, so that nobody can tell its age:
+/// Whether more is left of a value record than it was stored with, so that nobody can emit its age:
 /// somebody else has touched its end, or it was replaced between two commands.
 #[must_use]
 pub fn is_ageless(bytes: &[u8], ttl_ms: u64) -> bool {
     u64_at(bytes, 56).is_some_and(|physical| age_ms(physical, ttl_ms).is_none())
 }
 
-/// How old a record is of whose physical life so much is left; `None` if nobody can tell.
+/// How old a record is of whose physical life so much is left; `None` if nobody can emit.
 pub(crate) fn age_ms(physical_ms: u64, ttl_ms: u64) -> Option<u64> {
     (ttl_ms <= physical_ms.saturating_add(SLACK_MS)).then(|| physical_ms.saturating_sub(ttl_ms))
 }
 
-/// The bytes of a lease.
+/// The bytes of a load_lock.
 #[must_use]
-pub fn lease(id: Version) -> Bytes {
-    let mut out = BytesMut::with_capacity(LEASE_LEN);
+pub fn load_lock(id: Version) -> Bytes {
+    let mut out = BytesMut::with_capacity(LOAD_LOCK_LEN);
     out.put_slice(MAGIC);
     out.put_slice(b"LF\0\0");
     out.put_u64(id.0);
     out.freeze()
 }
 
-/// The same record under another head (its version, expiry mark and refresh lease).
+/// The same record under another head (its version, expiry mark and refresh load_lock).
 #[must_use]
 pub fn with_head(bytes: &Bytes, head: Head) -> Bytes {
-    let Head::Value { version, expired, refresh } = head else { return lease(head.version()) };
+    let Head::Value { version, expired, refresh } = head else { return load_lock(head.version()) };
     let mut out = BytesMut::from(&bytes[..]);
     if out.len() < HEADER_LEN {
         return bytes.clone();

@@ -3,7 +3,7 @@ use bytes::Bytes;
 use super::record;
 use super::{Found, Read, Record};
 use crate::protocol::Version;
-use crate::protocol::record::{self as rules, Head, LeaseAsk, Put, Release};
+use crate::protocol::record::{self as rules, Head, LoadLockRequest, Put, Release};
 
 /// What a store holds under one key, with every record operation on it.
 ///
@@ -13,12 +13,12 @@ use crate::protocol::record::{self as rules, Head, LeaseAsk, Put, Release};
 /// ```
 /// use crinkle_core::l2::Slot;
 /// use crinkle_core::protocol::Version;
-/// use crinkle_core::protocol::record::{Lease, LeaseAsk};
+/// use crinkle_core::protocol::record::{LoadLock, LoadLockRequest};
 ///
 /// let mut slot = Slot::default();
-/// let ask = LeaseAsk { id: Version(7), ttl_ms: 10_000, replace: None, hidden: None };
+/// let ask = LoadLockRequest { id: Version(7), ttl_ms: 10_000, replace: None, hidden: None };
 /// let read = slot.read(Some(ask), 0);
-/// assert_eq!((read.found, read.lease), (None, Lease::Granted));
+/// assert_eq!((read.found, read.load_lock), (None, LoadLock::Granted));
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Slot {
@@ -51,7 +51,7 @@ impl Slot {
     }
 
     /// See [`L2::read`](super::L2::read).
-    pub fn read(&mut self, ask: Option<LeaseAsk>, now_ms: u64) -> Read {
+    pub fn read(&mut self, ask: Option<LoadLockRequest>, now_ms: u64) -> Read {
         let head = self.head(now_ms);
         let stale = self.is_stale(now_ms);
         let found = match head {
@@ -62,16 +62,16 @@ impl Slot {
         };
         let decision = rules::read(head, stale, ask, now_ms);
         match (decision.write, ask) {
-            (Some(Head::Lease(id)), Some(ask)) => {
+            (Some(Head::LoadLock(id)), Some(ask)) => {
                 self.stored = Some(Stored {
-                    bytes: record::lease(id),
+                    bytes: record::load_lock(id),
                     expires_ms: now_ms.saturating_add(ask.ttl_ms),
                 });
             }
             (Some(head), _) => self.rewrite(head),
             (None, _) => {}
         }
-        Read { found, lease: decision.lease }
+        Read { found, load_lock: decision.load_lock }
     }
 
     /// See [`L2::put`](super::L2::put).
@@ -103,8 +103,8 @@ impl Slot {
     }
 
     /// See [`L2::release`](super::L2::release).
-    pub fn release(&mut self, lease: Version, now_ms: u64) {
-        match rules::release(self.head(now_ms), lease) {
+    pub fn release(&mut self, load_lock: Version, now_ms: u64) {
+        match rules::release(self.head(now_ms), load_lock) {
             Release::Nothing => {}
             Release::Delete => self.stored = None,
             Release::Clear(head) => self.rewrite(head),
@@ -112,11 +112,11 @@ impl Slot {
     }
 
     /// See [`L2::renew`](super::L2::renew).
-    pub fn renew(&mut self, lease: Version, ttl_ms: u64, now_ms: u64) -> bool {
+    pub fn renew(&mut self, load_lock: Version, ttl_ms: u64, now_ms: u64) -> bool {
         let until = now_ms.saturating_add(ttl_ms);
-        let Some(head) = rules::renew(self.head(now_ms), lease, until) else { return false };
+        let Some(head) = rules::renew(self.head(now_ms), load_lock, until) else { return false };
         match (head, &mut self.stored) {
-            (Head::Lease(_), Some(stored)) => stored.expires_ms = until,
+            (Head::LoadLock(_), Some(stored)) => stored.expires_ms = until,
             _ => self.rewrite(head),
         }
         true

@@ -132,16 +132,16 @@ options! {
     l2_hard_timeout: Plain<Duration> = Duration::from_secs(1);
 
     /// How long to wait for another caller's load of the same key before answering stale, or failing
-    /// with [`ErrorKind::LockTimeout`]; it never starts a second factory. Default: none.
-    flight_timeout: Maybe<Duration> = None;
+    /// with [`ErrorKind::WaitTimeout`]; it never starts a second factory. Default: none.
+    wait_timeout: Maybe<Duration> = None;
 
-    /// Whether one node loads a missing key while the others wait for it. Costs nothing: the lease is
+    /// Whether one node loads a missing key while the others wait for it. Costs nothing: the load_lock is
     /// taken in the round trip of the miss. Default: on.
-    lease: Plain<bool> = true;
+    load_lock: Plain<bool> = true;
 
     /// How long the call waits for loads of other nodes, all of them together, before answering stale,
     /// else loading too. Default: 2 s.
-    lease_wait: Plain<Duration> = Duration::from_secs(2);
+    load_lock_wait: Plain<Duration> = Duration::from_secs(2);
 
     /// Whether `get` may answer with a stale entry. Default: off.
     allow_stale: Plain<bool> = false;
@@ -247,7 +247,7 @@ impl EntryOptions {
             ("l2_hard_timeout", Some(self.l2_hard_timeout)),
             ("factory_soft_timeout", self.factory_soft_timeout),
             ("factory_hard_timeout", self.factory_hard_timeout),
-            ("flight_timeout", self.flight_timeout),
+            ("wait_timeout", self.wait_timeout),
             ("fail_safe.max_duration", self.fail_safe.map(|f| f.max_duration)),
             ("fail_safe.throttle", self.fail_safe.map(|f| f.throttle)),
         ];

@@ -27,8 +27,8 @@ pub struct Settings {
     pub(crate) breaker_failures: u32,
     pub(crate) recovery_keys: usize,
     pub(crate) poll: Duration,
-    pub(crate) coherence_lease: Duration,
-    pub(crate) lease: Duration,
+    pub(crate) coherence_ttl: Duration,
+    pub(crate) load_lock_ttl: Duration,
     pub(crate) redact_keys: bool,
     pub(crate) ignore_incoming: bool,
     pub(crate) shadow_verify: u64,
@@ -49,8 +49,8 @@ impl Default for Settings {
             breaker_failures: 5,
             recovery_keys: 10_000,
             poll: Duration::from_secs(1),
-            coherence_lease: Duration::from_secs(30),
-            lease: Duration::from_secs(10),
+            coherence_ttl: Duration::from_secs(30),
+            load_lock_ttl: Duration::from_secs(10),
             redact_keys: false,
             ignore_incoming: false,
             shadow_verify: 0,
@@ -152,15 +152,15 @@ impl Settings {
     /// How long an entry counts as verified without proof that notifications arrive (X): the bound
     /// on staleness of a node that is cut off. At least 3 polls. Default: 30 s.
     #[must_use]
-    pub fn coherence_lease(mut self, lease: Duration) -> Self {
-        self.coherence_lease = lease;
+    pub fn coherence_ttl(mut self, ttl: Duration) -> Self {
+        self.coherence_ttl = ttl;
         self
     }
 
-    /// How long the lease of a load lives in L2 unless renewed: 100 ms to a day. Default: 10 s.
+    /// How long the load_lock of a load lives in L2 unless renewed: 100 ms to a day. Default: 10 s.
     #[must_use]
-    pub fn lease(mut self, lease: Duration) -> Self {
-        self.lease = lease;
+    pub fn load_lock_ttl(mut self, ttl: Duration) -> Self {
+        self.load_lock_ttl = ttl;
         self
     }
 
@@ -218,16 +218,17 @@ impl Settings {
             (self.breaker_failures == 0, "breaker_failures is 0; it must be at least 1".to_owned()),
             (self.poll < least, format!("poll is {:?}; it must be at least 10ms", self.poll)),
             (self.poll > day, format!("poll is {:?}; it must be at most a day", self.poll)),
-            (self.coherence_lease < self.poll.saturating_mul(3), {
-                let (lease, poll) = (self.coherence_lease, self.poll);
-                format!(
-                    "coherence_lease is {lease:?} and poll {poll:?}; it must be at least 3 polls"
-                )
+            (self.coherence_ttl < self.poll.saturating_mul(3), {
+                let (ttl, poll) = (self.coherence_ttl, self.poll);
+                format!("coherence_ttl is {ttl:?} and poll {poll:?}; it must be at least 3 polls")
             }),
-            (self.lease < Duration::from_millis(100), {
-                format!("lease is {:?}; it must be at least 100ms", self.lease)
+            (self.load_lock_ttl < Duration::from_millis(100), {
+                format!("load_lock_ttl is {:?}; it must be at least 100ms", self.load_lock_ttl)
             }),
-            (self.lease > day, format!("lease is {:?}; it must be at most a day", self.lease)),
+            (
+                self.load_lock_ttl > day,
+                format!("load_lock_ttl is {:?}; it must be at most a day", self.load_lock_ttl),
+            ),
             (self.max_lifetime < Duration::from_secs(1), {
                 format!("max_lifetime is {:?}; it must be at least 1s", self.max_lifetime)
             }),

@@ -1,7 +1,7 @@
 //! What this node has written of late, and what to do where a failover took it back.
 //!
 //! A replica that is promoted may lack the last writes that the old primary acknowledged: the record
-//! from before is back, and nobody is told. So whoever wrote lately compares once another primary
+//! from before is back, and nobody is told. So whoever wrote recent_writes compares once another primary
 //! answers. What is not there under the version that this node left is invalidated: that hides what came
 //! back, and costs a load if it was another node's newer write.
 

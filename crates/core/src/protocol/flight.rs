@@ -1,20 +1,20 @@
 //! Flights and fences of one key on one node, and the law of joining.
 //!
 //! A *flight* is the one running load of a key. A *fence* is anything that overlaps it: an explicit
-//! write under way, a plain read that may insert, or a version that was heard. The rules:
+//! write under way, a plain read that may insert, or a version that was received. The rules:
 //!
 //! - **F1** A caller that came after an invalidation never gets the result of a load that began
 //!   before it: it leads, or joins, a young flight.
 //! - **F2** At most two flights per key: one fenced, one young. A third caller waits for the older.
-//! - **F3** What is inserted into L1 must be the only version heard of since it began; two different
+//! - **F3** What is inserted into L1 must be the only version received of since it began; two different
 //!   versions poison it (remembering only the last one would let a late echo hide a newer warning).
 //! - **F4** Writes that overlap each other poison each other: neither knows which came last.
 
 use super::Version;
 
-/// What a flight or a write has heard of its key since it began.
+/// What a flight or a write has received of its key since it began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Heard {
+pub enum Received {
     /// Nothing.
     #[default]
     Nothing,
@@ -24,13 +24,13 @@ pub enum Heard {
     Many,
 }
 
-impl Heard {
+impl Received {
     /// Hears a version (F3).
-    pub fn hear(&mut self, version: Version) {
+    pub fn receive(&mut self, version: Version) {
         *self = match *self {
             Self::Nothing => Self::One(version),
             Self::One(v) if v == version => Self::One(v),
-            Self::One(_) | Self::Many if sabotaged!(LastHeardCounts) => Self::One(version),
+            Self::One(_) | Self::Many if sabotaged!(LastReceivedCounts) => Self::One(version),
             Self::One(_) | Self::Many => Self::Many,
         };
     }
@@ -40,7 +40,7 @@ impl Heard {
     pub fn allows(self, version: Version) -> bool {
         match self {
             Self::Nothing => true,
-            Self::One(heard) => heard == version,
+            Self::One(received) => received == version,
             Self::Many => false,
         }
     }
@@ -52,7 +52,7 @@ pub struct FlightId(pub u64);
 
 /// What an arriving caller does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Arrival {
+pub enum Registration {
     /// Waits for this young flight and takes its result.
     Join(FlightId),
     /// Starts the young flight, under the id it proposed.
@@ -64,7 +64,7 @@ pub enum Arrival {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Flight {
     id: FlightId,
-    heard: Heard,
+    received: Received,
     fenced: bool,
     own: Option<Version>,
 }
@@ -72,7 +72,7 @@ struct Flight {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Write {
     id: FlightId,
-    heard: Heard,
+    received: Received,
     version: Option<Version>,
 }
 
@@ -86,45 +86,45 @@ pub struct KeyState {
 
 impl KeyState {
     /// A caller arrives; `id` is the flight it would lead.
-    pub fn arrive(&mut self, id: FlightId) -> Arrival {
+    pub fn register(&mut self, id: FlightId) -> Registration {
         match (self.young, self.older) {
-            (Some(young), _) if !young.fenced => Arrival::Join(young.id),
-            (Some(_), Some(older)) => Arrival::Wait(older.id),
+            (Some(young), _) if !young.fenced => Registration::Join(young.id),
+            (Some(_), Some(older)) => Registration::Wait(older.id),
             (young, _) => {
                 if young.is_some() {
                     self.older = young;
                 }
-                let mut heard = Heard::default();
+                let mut received = Received::default();
                 for version in self.writes.iter().filter_map(|w| w.version) {
-                    heard.hear(version);
+                    received.receive(version);
                 }
-                self.young = Some(Flight { id, heard, fenced: false, own: None });
-                Arrival::Lead
+                self.young = Some(Flight { id, received, fenced: false, own: None });
+                Registration::Lead
             }
         }
     }
 
     /// A write (with the version it will leave) or a plain read (without) begins.
     pub fn begin(&mut self, id: FlightId, version: Option<Version>) {
-        let mut heard = Heard::default();
+        let mut received = Received::default();
         for other in self.writes.iter().filter_map(|w| w.version) {
-            heard.hear(other);
+            received.receive(other);
         }
         if let Some(version) = version {
-            self.hear(version);
+            self.receive(version);
         }
-        self.writes.push(Write { id, heard, version });
+        self.writes.push(Write { id, received, version });
     }
 
-    /// A version of the key was heard of: a notification, or a write of this node.
-    pub fn hear(&mut self, version: Version) {
+    /// A version of the key was received of: a notification, or a write of this node.
+    pub fn receive(&mut self, version: Version) {
         for flight in [&mut self.young, &mut self.older].into_iter().flatten() {
-            flight.heard.hear(version);
+            flight.received.receive(version);
             flight.fenced |= flight.own != Some(version);
         }
         for write in &mut self.writes {
             if write.version != Some(version) {
-                write.heard.hear(version);
+                write.received.receive(version);
             }
         }
     }
@@ -145,20 +145,20 @@ impl KeyState {
         }
     }
 
-    /// A flight or fence ends; answers what it has heard. `Many` if it was not there.
-    pub fn end(&mut self, id: FlightId) -> Heard {
+    /// A flight or fence ends; answers what it has received. `Many` if it was not there.
+    pub fn end(&mut self, id: FlightId) -> Received {
         for slot in [&mut self.young, &mut self.older] {
             if let Some(flight) = slot.take_if(|f| f.id == id) {
-                return flight.heard;
+                return flight.received;
             }
         }
-        let Some(at) = self.writes.iter().position(|w| w.id == id) else { return Heard::Many };
+        let Some(at) = self.writes.iter().position(|w| w.id == id) else { return Received::Many };
         let write = self.writes.swap_remove(at);
         if let Some(version) = write.version.filter(|_| !sabotaged!(WriteEndUnfenced)) {
             // Flights that began while the write was under way may have read what it replaced (F1).
-            self.hear(version);
+            self.receive(version);
         }
-        write.heard
+        write.received
     }
 
     /// Whether a flight may no longer be joined, and so has nothing to store.

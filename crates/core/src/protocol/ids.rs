@@ -19,7 +19,7 @@ macro_rules! id {
 }
 
 id! {
-    /// The version of a record, or the id of a lease: a random number chosen by the writer.
+    /// The version of a record, or the id of a load_lock: a random number chosen by the writer.
     ///
     /// Versions are compared for equality and never ordered, so no clock and no reuse can make an
     /// old value look newer than it is (guarantee S7).

@@ -10,7 +10,7 @@
 //! | [`record`] | a fill replaces only the exact version it saw or created |
 //! | [`commits`] | what a failover took back of a key is invalidated by whoever wrote it |
 //! | [`flight`] | a caller never joins a load that began before an invalidation it came after |
-//! | [`session`] | after any doubt, nothing verified before it is served as fresh |
+//! | [`session`] | after any resync, nothing verified before it is served as fresh |
 //! | [`validity`] | one function judges an entry, for fresh use and for fallback |
 //!
 //! The [`L2`](crate::l2::L2) trait speaks these types, so an author of a store reads this page.

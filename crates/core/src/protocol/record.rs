@@ -5,13 +5,13 @@
 //! runs the same rules as scripts, the in-memory L2 and the models call these.
 //!
 //! ```text
-//!            READ with ask            PUT version = lease
+//!            READ with ask            PUT version = load_lock
 //!  absent ─────────────────▶ leased ─────────────────────▶ value ──┐ PUT version = value's
 //!     ▲                        │  another READ: HeldBy        │    │ (a refresh)
 //!     └── remove, release ◀────┴──────── remove ◀─────────────┴────┘
 //! ```
 //!
-//! A lease is a version without a value, so `remove` and `set` void it by being there first. It is
+//! A load_lock is a version without a value, so `remove` and `set` void it by being there first. It is
 //! also the stampede lock between nodes: losing it costs a second load, never staleness. See
 //! Nishtala et al., *Scaling Memcache at Facebook*, NSDI 2013, section 3.2.1.
 
@@ -21,7 +21,7 @@ use super::Version;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Head {
     /// A version without a value: somebody is loading.
-    Lease(Version),
+    LoadLock(Version),
     /// A value.
     Value {
         /// Its version; another value is another version.
@@ -38,28 +38,28 @@ impl Head {
     #[must_use]
     pub fn version(self) -> Version {
         match self {
-            Self::Lease(version) | Self::Value { version, .. } => version,
+            Self::LoadLock(version) | Self::Value { version, .. } => version,
         }
     }
 }
 
 /// A reader's wish to be the one that loads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct LeaseAsk {
-    /// The id of the lease it would hold.
+pub struct LoadLockRequest {
+    /// The id of the load_lock it would hold.
     pub id: Version,
-    /// How long the lease lives unless renewed, in milliseconds.
+    /// How long the load_lock lives unless renewed, in milliseconds.
     pub ttl_ms: u64,
-    /// Another's lease that this reader has waited out and may replace.
+    /// Another's load_lock that this reader has waited out and may replace.
     pub replace: Option<Version>,
     /// A value of exactly this version is of no use to the reader though it looks fresh (a barrier
-    /// hides it): lease it like a stale one.
+    /// hides it): load_lock it like a stale one.
     pub hidden: Option<Version>,
 }
 
 /// Who may load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Lease {
+pub enum LoadLock {
     /// Nobody asked, or the value is fresh.
     None,
     /// The asker: its fill will be accepted while the record stays as it is.
@@ -71,36 +71,43 @@ pub enum Lease {
 /// What a store does for a READ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ReadDecision {
-    /// The answer about the lease.
-    pub lease: Lease,
-    /// The head to store, if it changes. A new lease lives `ttl_ms`; a value keeps its life.
+    /// The answer about the load_lock.
+    pub load_lock: LoadLock,
+    /// The head to store, if it changes. A new load_lock lives `ttl_ms`; a value keeps its life.
     pub write: Option<Head>,
 }
 
 /// Decides a READ. `stale` is whether a value's logical life is over; `now_ms` is the store's clock.
 #[must_use]
-pub fn read(head: Option<Head>, stale: bool, ask: Option<LeaseAsk>, now_ms: u64) -> ReadDecision {
-    let nothing = ReadDecision { lease: Lease::None, write: None };
+pub fn read(
+    head: Option<Head>,
+    stale: bool,
+    ask: Option<LoadLockRequest>,
+    now_ms: u64,
+) -> ReadDecision {
+    let nothing = ReadDecision { load_lock: LoadLock::None, write: None };
     let Some(ask) = ask else {
         return match head {
-            Some(Head::Lease(by)) => ReadDecision { lease: Lease::HeldBy(by), write: None },
+            Some(Head::LoadLock(by)) => {
+                ReadDecision { load_lock: LoadLock::HeldBy(by), write: None }
+            }
             _ => nothing,
         };
     };
     match head {
-        None => grant(Head::Lease(ask.id)),
-        Some(Head::Lease(by)) if by == ask.id => {
-            ReadDecision { lease: Lease::Granted, write: None }
+        None => grant(Head::LoadLock(ask.id)),
+        Some(Head::LoadLock(by)) if by == ask.id => {
+            ReadDecision { load_lock: LoadLock::Granted, write: None }
         }
-        Some(Head::Lease(by)) if ask.replace == Some(by) => grant(Head::Lease(ask.id)),
-        Some(Head::Lease(by)) => ReadDecision { lease: Lease::HeldBy(by), write: None },
+        Some(Head::LoadLock(by)) if ask.replace == Some(by) => grant(Head::LoadLock(ask.id)),
+        Some(Head::LoadLock(by)) => ReadDecision { load_lock: LoadLock::HeldBy(by), write: None },
         Some(Head::Value { version, expired, refresh }) => {
             if !(stale || expired || ask.hidden == Some(version)) {
                 return nothing;
             }
             match refresh {
                 Some((by, until)) if until > now_ms && by != ask.id && ask.replace != Some(by) => {
-                    ReadDecision { lease: Lease::HeldBy(by), write: None }
+                    ReadDecision { load_lock: LoadLock::HeldBy(by), write: None }
                 }
                 _ => grant(Head::Value {
                     version,
@@ -113,7 +120,7 @@ pub fn read(head: Option<Head>, stale: bool, ask: Option<LeaseAsk>, now_ms: u64)
 }
 
 fn grant(head: Head) -> ReadDecision {
-    ReadDecision { lease: Lease::Granted, write: Some(head) }
+    ReadDecision { load_lock: LoadLock::Granted, write: Some(head) }
 }
 
 /// How a fill ended.
@@ -132,31 +139,31 @@ pub fn put(head: Option<Head>, expected: Version) -> Put {
     if fine || head.map(Head::version) == Some(expected) { Put::Stored } else { Put::Refused }
 }
 
-/// Decides an EXPIRE: what remains of the record, under the new version. A lease is voided.
+/// Decides an EXPIRE: what remains of the record, under the new version. A load_lock is voided.
 #[must_use]
 pub fn expire(head: Option<Head>, version: Version) -> Option<Head> {
     match head {
         Some(Head::Value { .. }) => Some(Head::Value { version, expired: true, refresh: None }),
-        Some(Head::Lease(_)) | None => None,
+        Some(Head::LoadLock(_)) | None => None,
     }
 }
 
-/// What giving a lease back does.
+/// What giving a load_lock back does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Release {
     /// The record is not (or no longer) leased under that id.
     Nothing,
-    /// Delete the record: it was the lease.
+    /// Delete the record: it was the load_lock.
     Delete,
-    /// Store this head: the value without its refresh lease.
+    /// Store this head: the value without its refresh load_lock.
     Clear(Head),
 }
 
-/// Decides a RELEASE of the lease `id`.
+/// Decides a RELEASE of the load_lock `id`.
 #[must_use]
 pub fn release(head: Option<Head>, id: Version) -> Release {
     match head {
-        Some(Head::Lease(by)) if by == id => Release::Delete,
+        Some(Head::LoadLock(by)) if by == id => Release::Delete,
         Some(Head::Value { version, expired, refresh: Some((by, _)) }) if by == id => {
             Release::Clear(Head::Value { version, expired, refresh: None })
         }
@@ -164,11 +171,11 @@ pub fn release(head: Option<Head>, id: Version) -> Release {
     }
 }
 
-/// Decides a RENEW of the lease `id`: the head to store, which lives `ttl_ms` more if it is a lease.
+/// Decides a RENEW of the load_lock `id`: the head to store, which lives `ttl_ms` more if it is a load_lock.
 #[must_use]
 pub fn renew(head: Option<Head>, id: Version, until_ms: u64) -> Option<Head> {
     match head {
-        Some(Head::Lease(by)) if by == id => head,
+        Some(Head::LoadLock(by)) if by == id => head,
         Some(Head::Value { version, expired, refresh: Some((by, _)) }) if by == id => {
             Some(Head::Value { version, expired, refresh: Some((id, until_ms)) })
         }

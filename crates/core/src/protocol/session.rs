@@ -1,4 +1,4 @@
-//! Sessions: *after any doubt nothing is flushed, but nothing verified before it is served as fresh
+//! Sessions: *after any resync nothing is flushed, but nothing verified before it is served as fresh
 //! until a cheap version check* (guarantee S4).
 //!
 //! Every message carries its publisher's sequence number. A hole that is not filled within a grace
@@ -11,7 +11,7 @@ use super::PublisherId;
 
 /// Why a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Doubt {
+pub enum ResyncReason {
     /// The subscription came up (or came back): what happened before is unknown.
     Connected,
     /// The subscription was lost.
@@ -22,22 +22,22 @@ pub enum Doubt {
     Unconfirmed,
     /// A publisher owes announcements: the ledger says that it could not tell what it wrote.
     Owed,
-    /// The node did not hear its own heartbeat for too long.
-    Deaf,
+    /// The node did not receive its own heartbeat for too long.
+    SubscriptionLost,
     /// L2 answers again after it did not.
     L2Back,
 }
 
-/// How many holes of one publisher are tracked; more are one doubt at once.
+/// How many holes of one publisher are tracked; more are one resync at once.
 const MAX_HOLES: usize = 256;
 
-/// How many holes are tracked in all; one more is a doubt at once.
+/// How many holes are tracked in all; one more is a resync at once.
 const MAX_OVERDUE: usize = 65_536;
 
-/// How many publishers are tracked; more are one doubt, and tracking starts over.
+/// How many publishers are tracked; more are one resync, and tracking starts over.
 const MAX_PEERS: usize = 65_536;
 
-/// The sequences of everyone heard of.
+/// The sequences of everyone received of.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Peers {
     peers: BTreeMap<PublisherId, Peer>,
@@ -56,7 +56,7 @@ impl Peers {
     /// A message arrived. Never says to drop it: content is judged by content.
     ///
     /// `grace_until` is the moment at which a hole seen now becomes a loss.
-    pub fn heard(&mut self, from: PublisherId, seq: u64, grace_until: u64) {
+    pub fn received(&mut self, from: PublisherId, seq: u64, grace_until: u64) {
         self.expect(from, seq, grace_until);
         if let Some(peer) = self.peers.get_mut(&from) {
             if peer.next == seq {
@@ -97,13 +97,13 @@ impl Peers {
         self.peers.len()
     }
 
-    /// Whether nobody was heard yet.
+    /// Whether nobody was received yet.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.peers.is_empty()
     }
 
-    /// Everything below `seq` should have been heard: what was not is a hole.
+    /// Everything below `seq` should have been received: what was not is a hole.
     fn expect(&mut self, from: PublisherId, seq: u64, grace_until: u64) {
         if self.peers.len() >= MAX_PEERS && !self.peers.contains_key(&from) {
             self.peers.clear();

@@ -4,7 +4,7 @@
 //!  epoch foreign ─┐
 //!  hard floor ────┤           soft floor ─┐
 //!  hard barrier ──┼─▶ Hidden  soft barrier┼─▶ Stale     other session ──┐
-//!  physical end ──┘           expire() ───┤             lease ran out ──┼─▶ Unverified
+//!  physical end ──┘           expire() ───┤             coherence_ttl ran out ──┼─▶ Unverified
 //!                             logical end ┘             ledger suspect ─┘     else ─▶ Fresh
 //! ```
 //!
@@ -16,7 +16,7 @@ use super::ledger::Levels;
 
 /// What an entry says about itself. Times are on one monotonic clock, any unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Facts {
+pub struct EntryState {
     /// The epoch its stamp belongs to; `None` if the node had not met a ledger yet.
     pub epoch: Option<Epoch>,
     /// The node's frontier before its factory started.
@@ -48,9 +48,9 @@ pub struct Knowledge {
     pub session: u64,
     /// Until when what was verified in the current session needs no check of its own.
     pub coherent_until: u64,
-    /// How long an own check counts (the coherence lease X).
-    pub lease: u64,
-    /// Whether the ledger is in doubt.
+    /// How long an own check counts (the coherence coherence_ttl X).
+    pub coherence_ttl: u64,
+    /// Whether the ledger is in resync.
     pub suspect: bool,
 }
 
@@ -93,7 +93,7 @@ pub enum Verdict {
 
 /// Judges an entry.
 pub fn judge(
-    entry: &Facts,
+    entry: &EntryState,
     node: &Knowledge,
     tags: impl Iterator<Item = TagLevels>,
     now: u64,
@@ -121,17 +121,21 @@ pub fn judge(
     Verdict::Fresh
 }
 
-/// Whether the coherence lease still covers something verified at `verified_at`: the node's, or its
+/// Whether the coherence coherence_ttl still covers something verified at `verified_at`: the node's, or its
 /// own check's. Never skipped, memo or not.
 #[must_use]
 pub fn is_leased(verified_at: u64, node: &Knowledge, now: u64) -> bool {
     now <= node.coherent_until
-        || now <= verified_at.saturating_add(node.lease)
+        || now <= verified_at.saturating_add(node.coherence_ttl)
         || sabotaged!(CoherenceForEver)
 }
 
 /// The part of the judgement that only a new generation can change.
-fn barriers(entry: &Facts, node: &Knowledge, tags: impl Iterator<Item = TagLevels>) -> Verdict {
+fn barriers(
+    entry: &EntryState,
+    node: &Knowledge,
+    tags: impl Iterator<Item = TagLevels>,
+) -> Verdict {
     if entry.epoch != node.epoch && !sabotaged!(EpochIgnored) {
         return Verdict::Hidden(Why::Epoch);
     }
@@ -155,6 +159,6 @@ fn barriers(entry: &Facts, node: &Knowledge, tags: impl Iterator<Item = TagLevel
 }
 
 /// Below a numbered barrier, or not begun on this node after a pending one.
-fn is_below(entry: &Facts, barrier: u64, born: u64) -> bool {
+fn is_below(entry: &EntryState, barrier: u64, born: u64) -> bool {
     entry.stamp < barrier || (born != 0 && entry.origin < born)
 }

@@ -8,15 +8,15 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::probe::judge_record;
-use super::verify::goes_on;
+use super::verify::may_serve_unverified;
 use super::wait::Over;
 use super::{Call, Local, lookup};
 use crate::cache::Inner;
-use crate::entry::{Cached, Entry, Held, Source, Value, typed};
+use crate::entry::{Cached, Entry, ErasedEntry, Source, Value, typed};
 use crate::error::{Error, ErrorKind};
 use crate::events::Event;
-use crate::fail_safe::may_stand_in;
-use crate::flight::{Cause, Failure, Flight, Landed, Outcome, Pause, Standing};
+use crate::fail_safe::may_serve_stale;
+use crate::flight::{Cause, Completed, Failure, Flight, Outcome, Pause, Standing};
 use crate::protocol::flight::FlightId;
 
 /// What became of waiting.
@@ -24,7 +24,7 @@ use crate::protocol::flight::FlightId;
 pub(crate) enum Answer<T> {
     /// The answer.
     Take(Result<Cached<T>, Error>),
-    /// That result is not for this caller: arrive again.
+    /// That result is not for this caller: register again.
     Again,
     /// The load does without L2, which this caller requires and gives more time: ask L2, whatever L1 has. If
     /// this caller led, and L2 has nothing, the load is the answer.
@@ -34,14 +34,14 @@ pub(crate) enum Answer<T> {
     AskAgain(Error),
 }
 
-/// When a caller arrived, in the two orders that matter.
+/// When a caller ticket, in the two orders that matter.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Arrived {
+pub(crate) struct Ticket {
     generation: u64,
     horizon: FlightId,
 }
 
-impl Arrived {
+impl Ticket {
     pub(crate) fn now<C>(inner: &Inner<C>) -> Self {
         Self { generation: inner.node.generation(), horizon: inner.flights.horizon() }
     }
@@ -69,7 +69,7 @@ pub(super) struct Caller<'a, C> {
     pub(super) flight: &'a Flight,
     pub(super) call: &'a Call,
     /// When it came, if the flight is another caller's.
-    pub(super) joined: Option<Arrived>,
+    pub(super) joined: Option<Ticket>,
     /// When it began to wait for this flight.
     pub(super) since: Instant,
 }
@@ -87,42 +87,42 @@ impl<C> Caller<'_, C> {
             }
         }
         match outcome {
-            Outcome::Value(landed) => self.value(landed),
-            Outcome::Stale(held, pause) => self.paused(held, pause),
+            Outcome::Value(completed) => self.value(completed),
+            Outcome::Stale(erased, pause) => self.paused(erased, pause),
             Outcome::Failed(failure) => self.failed(failure),
         }
     }
 
-    fn value<T: Value>(&self, landed: Landed) -> Answer<T> {
+    fn value<T: Value>(&self, completed: Completed) -> Answer<T> {
         let options = &self.call.options;
-        let left_out = match landed.source {
+        let left_out = match completed.source {
             Source::L1 => options.skip_l1_read,
             Source::L2 => options.skip_l2_read,
             _ => false,
         };
-        let may = |arrived: Arrived| !left_out && arrived.may_take(self.flight, landed.standing);
+        let may = |ticket: Ticket| !left_out && ticket.may_take(self.flight, completed.standing);
         if !self.joined.is_none_or(may) {
             return Answer::Again;
         }
         // A value of another type is none.
-        let Some(entry) = typed(landed.held) else { return Answer::Again };
-        let stale = landed.standing != Standing::Fresh;
+        let Some(entry) = typed(completed.erased) else { return Answer::Again };
+        let stale = completed.standing != Standing::Fresh;
         if stale {
-            self.inner.stale_hit(&entry.meta.key, landed.source);
+            self.inner.stale_hit(&entry.meta.key, completed.source);
         }
-        Answer::Take(Ok(Cached::new(entry, self.inner.now(), landed.source, stale)))
+        Answer::Take(Ok(Cached::new(entry, self.inner.now(), completed.source, stale)))
     }
 
     /// The caller that led is content with a stale value; others may want to load.
-    fn paused<T: Value>(&self, held: Held, pause: Pause) -> Answer<T> {
-        let Some(entry) = typed::<T>(Arc::clone(&held)) else { return Answer::Again };
-        let waited = || self.call.options.lease && self.call.has_waited_for_lease();
+    fn paused<T: Value>(&self, erased: ErasedEntry, pause: Pause) -> Answer<T> {
+        let Some(entry) = typed::<T>(Arc::clone(&erased)) else { return Answer::Again };
+        let waited = || self.call.options.load_lock && self.call.has_waited_for_load_lock();
         let content = match (self.joined, pause) {
             (None, _) => true,
-            (Some(_), Pause::Throttled) => self.may_have(&held),
-            (Some(_), Pause::Busy) => waited() && self.may_have(&held),
+            (Some(_), Pause::Throttled) => self.may_have(&erased),
+            (Some(_), Pause::Busy) => waited() && self.may_have(&erased),
             // It was judged for the caller that led, and may have been removed since.
-            (Some(_), Pause::Unreachable) => goes_on(self.inner, self.call, &entry),
+            (Some(_), Pause::Unreachable) => may_serve_unverified(self.inner, self.call, &entry),
         };
         let source = if pause == Pause::Unreachable { Source::L1 } else { Source::FailSafe };
         if content { stale(self.inner, self.call, entry, None, source) } else { Answer::Again }
@@ -131,15 +131,15 @@ impl<C> Caller<'_, C> {
     fn failed<T: Value>(&self, failure: Failure) -> Answer<T> {
         let Failure { error, stale: instead, cause } = failure;
         let options = &self.call.options;
-        let goes_on = match cause {
+        let continues = match cause {
             Cause::Load => self.is_more_patient_with_l2(),
             Cause::Deadline(limit) => options.factory_deadline > limit,
             Cause::Stopped | Cause::Abandoned | Cause::NoL2 | Cause::Lost => true,
         };
-        if self.joined.is_some() && goes_on {
+        if self.joined.is_some() && continues {
             return Answer::Again;
         }
-        if let Some(answer) = self.goes_on_alone() {
+        if let Some(answer) = self.continues_without_l2() {
             return answer;
         }
         if !error.is_of_a_load() {
@@ -151,14 +151,14 @@ impl<C> Caller<'_, C> {
         }
         // The caller that led has let the load decide on a throttle, since its factory may have.
         let throttle = options.fail_safe.filter(|_| self.joined.is_some()).map(|f| f.throttle);
-        match instead.filter(|held| self.may_have(held)).and_then(typed::<T>) {
+        match instead.filter(|erased| self.may_have(erased)).and_then(typed::<T>) {
             Some(entry) => stale(self.inner, self.call, entry, throttle, Source::FailSafe),
             None => Answer::Take(Err(error)),
         }
     }
 
     /// Whether this caller may be answered with a stale value.
-    pub(super) fn may_have(&self, held: &Held) -> bool {
+    pub(super) fn may_have(&self, erased: &ErasedEntry) -> bool {
         let Self { inner, flight, call, .. } = *self;
         // What L2 has not been asked for is from L1.
         let of_l1 = inner.records().is_none() || flight.without_l2().is_some();
@@ -166,18 +166,18 @@ impl<C> Caller<'_, C> {
         if flight.removed.load(Ordering::Acquire) || (of_l1 && not_of_l1) {
             return false;
         }
-        let verdict = judge_record(inner, &call.key, held.meta());
+        let verdict = judge_record(inner, &call.key, erased.meta());
         if sabotaged!(LeaderDecides) && self.joined.is_some() && call.options.fail_safe.is_none() {
             let options = call.options.clone().fail_safe(crate::FailSafe::default());
-            return may_stand_in(held.meta(), verdict, &options, inner.now());
+            return may_serve_stale(erased.meta(), verdict, &options, inner.now());
         }
-        may_stand_in(held.meta(), verdict, &call.options, inner.now())
+        may_serve_stale(erased.meta(), verdict, &call.options, inner.now())
     }
 
     /// Answers before the flight has ended: stale if this caller may be, else with an error.
-    pub(super) fn give_up<T: Value>(&self, over: Over, fallback: Option<Held>) -> Answer<T> {
+    pub(super) fn give_up<T: Value>(&self, over: Over, fallback: Option<ErasedEntry>) -> Answer<T> {
         // Once more: it may have been removed while this caller waited.
-        let fallback = fallback.filter(|held| self.may_have(held));
+        let fallback = fallback.filter(|erased| self.may_have(erased));
         give_up(self.inner, self.call, over, fallback)
     }
 
@@ -203,7 +203,7 @@ impl<C> Caller<'_, C> {
         if self.call.options.require_l2 {
             return Some(self.l2_required());
         }
-        let copy = self.copy_in_doubt();
+        let copy = self.unverified_copy();
         if copy.is_none() {
             self.flight.give_up_l2(limit);
         }
@@ -211,18 +211,19 @@ impl<C> Caller<'_, C> {
     }
 
     /// What this caller would be answered at once if it had come alone, where the load does without L2 for a
-    /// caller that takes no copy in doubt.
-    pub(super) fn goes_on_alone<T: Value>(&self) -> Option<Answer<T>> {
+    /// caller that takes no copy in resync.
+    pub(super) fn continues_without_l2<T: Value>(&self) -> Option<Answer<T>> {
         let of_another = self.joined.is_some() || self.flight.strict != self.call.options.strict;
         let without_l2 = self.flight.without_l2().is_some() && !self.is_more_patient_with_l2();
-        if of_another && without_l2 { self.copy_in_doubt() } else { None }
+        if of_another && without_l2 { self.unverified_copy() } else { None }
     }
 
     /// The copy in L1, if it may be answered though L2 has not said that it is right.
-    fn copy_in_doubt<T: Value>(&self) -> Option<Answer<T>> {
+    fn unverified_copy<T: Value>(&self) -> Option<Answer<T>> {
         let Self { inner, flight, call, .. } = *self;
         let Local::Candidate(entry, _) = lookup::<T, C>(inner, call) else { return None };
-        let may = !flight.removed.load(Ordering::Acquire) && goes_on(inner, call, &entry);
+        let may =
+            !flight.removed.load(Ordering::Acquire) && may_serve_unverified(inner, call, &entry);
         may.then(|| stale(inner, call, entry, None, Source::L1))
     }
 }
@@ -232,11 +233,11 @@ pub(super) fn give_up<T: Value, C>(
     inner: &Inner<C>,
     call: &Call,
     over: Over,
-    fallback: Option<Held>,
+    fallback: Option<ErasedEntry>,
 ) -> Answer<T> {
     let fallback = fallback.and_then(typed::<T>);
     let kind = match over {
-        Over::Flight | Over::Lease | Over::L2(_) => ErrorKind::LockTimeout,
+        Over::Flight | Over::LoadLockWait | Over::L2(_) => ErrorKind::WaitTimeout,
         Over::Soft | Over::Hard => ErrorKind::FactoryTimeout,
     };
     if kind == ErrorKind::FactoryTimeout {
@@ -244,7 +245,8 @@ pub(super) fn give_up<T: Value, C>(
         let event = |key| Event::FactoryTimeout { key, stale };
         inner.note(&inner.counters.factory_timeouts, &call.key, event);
     }
-    let throttle = call.options.fail_safe.filter(|_| over != Over::Lease).map(|f| f.throttle);
+    let throttle =
+        call.options.fail_safe.filter(|_| over != Over::LoadLockWait).map(|f| f.throttle);
     match fallback {
         Some(entry) => stale(inner, call, entry, throttle, Source::FailSafe),
         None => Answer::Take(Err(inner.error(kind, &call.key, "nothing could stand in"))),
@@ -268,12 +270,12 @@ fn stale<T: Value, C>(
 
 impl Call {
     /// How long this call waits for another node's load, from its start.
-    pub(super) fn lease_wait(&self) -> Duration {
-        if self.options.lease { self.options.lease_wait } else { Duration::ZERO }
+    pub(super) fn load_lock_wait(&self) -> Duration {
+        if self.options.load_lock { self.options.load_lock_wait } else { Duration::ZERO }
     }
 
     /// Whether it has waited for so long.
-    pub(super) fn has_waited_for_lease(&self) -> bool {
-        self.came.elapsed() >= self.lease_wait()
+    pub(super) fn has_waited_for_load_lock(&self) -> bool {
+        self.came.elapsed() >= self.load_lock_wait()
     }
 }

@@ -23,8 +23,8 @@ pub(crate) async fn contains<C: Send + Sync + 'static>(
     inner.check_open(Some(&call.key))?;
     call.options.validate(&inner.place(Some(&call.key)))?;
     let judged = || {
-        let held = inner.l1.get(call.hash, &call.key)?;
-        Some((inner.node.judge(held.meta(), inner.now()), held))
+        let erased = inner.l1.get(call.hash, &call.key)?;
+        Some((inner.node.judge(erased.meta(), inner.now()), erased))
     };
     // Without L2 there is nobody who could know better.
     let strict = call.options.strict && inner.l2.is_some();
@@ -37,8 +37,8 @@ pub(crate) async fn contains<C: Send + Sync + 'static>(
     let left = || limit.saturating_sub(asked.elapsed());
     match judged() {
         Some((Verdict::Fresh, _)) if !strict => return Ok(true),
-        Some((Verdict::Fresh | Verdict::Unverified, held)) => {
-            match look_at(inner, held, left(), strict).await {
+        Some((Verdict::Fresh | Verdict::Unverified, erased)) => {
+            match look_at(inner, erased, left(), strict).await {
                 Checked::Same => return Ok(true),
                 Checked::Failed => return Ok(false),
                 Checked::Other => {}

@@ -9,7 +9,7 @@ use super::probe::judge_record;
 use super::unread::Reason;
 use crate::cache::Inner;
 use crate::clock::Moment;
-use crate::entry::{Entry, Lives, Manner, Meta, Shared, Stamp, Validators};
+use crate::entry::{Deadlines, Entry, EntryFlags, Meta, Shared, Stamp, Validators};
 use crate::l2::compression::expand;
 use crate::l2::record::{self, Envelope};
 use crate::l2::{Codec, Found};
@@ -68,7 +68,7 @@ pub(crate) fn decode<T, C: Codec<T>>(
         return ReadInto::Unusable(head);
     };
     // Above every barrier that is to come, it would survive all removals.
-    if envelope.epoch == stamp.epoch && inner.node.is_unheard_of(envelope.stamp, inner.now()) {
+    if envelope.epoch == stamp.epoch && inner.node.is_unacknowledged(envelope.stamp, inner.now()) {
         inner.unread(key, Reason::Unissued);
         return ReadInto::Unusable(Some(envelope.version));
     }
@@ -183,21 +183,21 @@ pub(super) fn meta<C>(
     let created = now.as_nanos().saturating_sub(age_ms.saturating_mul(1_000_000));
     let fresh = Duration::from_millis(envelope.logical_ms.saturating_sub(age_ms));
     let most = options.l1_duration.unwrap_or(Duration::MAX);
-    let lives = Lives {
+    let deadlines = Deadlines {
         created: Moment::from_nanos(created),
         logical: now + fresh.min(most).min(left),
         physical: now + left,
     };
     let took = Duration::from_micros(envelope.took_us);
-    let mut manner = Manner::new(options, lives, took, false);
+    let mut flags = EntryFlags::new(options, deadlines, took, false);
     if envelope.physical_ms > envelope.logical_ms {
         // It was stored with fail-safe.
-        manner.keep_to_the_end();
+        flags.keep_to_the_end();
     }
     let stamp = Stamp { epoch: envelope.epoch, frontier: envelope.stamp, generation: 0, ..stamp };
     let tags = inner.node.intern(envelope.tags.iter().copied());
     let (key, version) = (envelope.key, envelope.version);
-    let mut meta = Meta::new(key, version, tags, stamp, lives, manner, envelope.weight);
+    let mut meta = Meta::new(key, version, tags, stamp, deadlines, flags, envelope.weight);
     meta.validators = Validators {
         etag: envelope.etag.map(Into::into),
         last_modified: envelope.last_modified.map(Into::into),

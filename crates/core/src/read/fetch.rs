@@ -1,4 +1,4 @@
-//! The loop of a miss: READ, and again until there is a value, a lease, or nothing left to wait for.
+//! The loop of a miss: READ, and again until there is a value, a load_lock, or nothing left to wait for.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,21 +6,21 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::decode::{ReadInto, decode};
-use super::probe::{Asked, Base, Probe, Prober, REREADS, Sent, judge_record, synced};
+use super::probe::{Asked, FillMode, Probe, Prober, REREADS, Sent, judge_record, synced};
 use super::verify::is_caught_up;
 use crate::coherence::{Mark, beside, catch_up};
-use crate::entry::{Entry, Held, Meta, Value};
+use crate::entry::{Entry, ErasedEntry, Meta, Value};
 use crate::events::MissReason;
-use crate::fail_safe::may_stand_in;
+use crate::fail_safe::may_serve_stale;
 use crate::flight::Pause;
 use crate::l2::access::Access;
 use crate::l2::record::head;
 use crate::l2::{Codec, Read};
 use crate::protocol::Version;
-use crate::protocol::record::{Head, Lease, LeaseAsk};
+use crate::protocol::record::{Head, LoadLock, LoadLockRequest};
 use crate::protocol::validity::Verdict;
 
-/// How often a record that is hidden, and another one each time, is asked for a lease.
+/// How often a record that is hidden, and another one each time, is asked for a load_lock.
 const HIDDEN_ROUNDS: u32 = 3;
 
 /// The longest wait for another node's load: more would not fit into a moment.
@@ -38,7 +38,7 @@ struct Seen<T> {
     /// The version a fill would replace.
     version: Option<Version>,
     fit: Fit,
-    lease: Lease,
+    load_lock: LoadLock,
     /// How far the ledger was then.
     mark: Mark,
 }
@@ -64,49 +64,50 @@ impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
         patient: bool,
     ) -> Option<Probe<T>> {
         let leasing = self.first_ask(id).is_some();
-        let ttl_ms = crate::clock::millis(self.inner.settings.lease);
-        let mut ask = LeaseAsk { id, ttl_ms, replace: None, hidden: self.hidden() };
-        let patience = self.call.came + self.call.lease_wait().min(LONGEST_WAIT);
+        let ttl_ms = crate::clock::millis(self.inner.settings.load_lock_ttl);
+        let mut ask = LoadLockRequest { id, ttl_ms, replace: None, hidden: self.hidden() };
+        let patience = self.call.came + self.call.load_lock_wait().min(LONGEST_WAIT);
         let (mut pause, mut hidden, mut rest) = (Duration::from_millis(40), 0, Some(left));
         loop {
             let asked = leasing.then_some(ask);
             let seen = self.read(l2, asked, sent.take(), rest.take()).await?;
-            let Seen { judged, version, fit, lease, mark } = seen;
-            let known = match self.found(l2, id, judged, version, lease).await {
+            let Seen { judged, version, fit, load_lock, mark } = seen;
+            let known = match self.found(l2, id, judged, version, load_lock).await {
                 Ok(known) => known,
                 Err(hit) => return Some(hit),
             };
             if !leasing {
-                return Some(self.load(mark, Base::Alone, known).await);
+                return Some(self.load(mark, FillMode::LocalOnly, known).await);
             }
             let displaces = fit != Fit::Ours;
-            match (lease, version) {
-                (Lease::Granted, _) => {
-                    let (expected, lease) = (version.unwrap_or(id), Some(id));
-                    let base = Base::Over { expected, lease, displaces };
+            match (load_lock, version) {
+                (LoadLock::Granted, _) => {
+                    let (expected, load_lock) = (version.unwrap_or(id), Some(id));
+                    let base = FillMode::Replace { expected, load_lock, displaces };
                     return Some(self.load(mark, base, known).await);
                 }
-                (Lease::None, Some(version)) if fit == Fit::Left => {
-                    return Some(self.load(mark, Base::Beside(version), known).await);
+                (LoadLock::None, Some(version)) if fit == Fit::Left => {
+                    return Some(self.load(mark, FillMode::Beside(version), known).await);
                 }
                 // Of a record that is replaced each time, and hidden each time, nothing is waited for.
-                (Lease::None, Some(_)) if ask.hidden != version && hidden < HIDDEN_ROUNDS => {
+                (LoadLock::None, Some(_)) if ask.hidden != version && hidden < HIDDEN_ROUNDS => {
                     hidden += 1;
                     ask.hidden = version;
                 }
-                (Lease::None, _) => {
+                (LoadLock::None, _) => {
                     return Some(self.load(mark, over(version, displaces), known).await);
                 }
-                (Lease::HeldBy(by), _) if self.loads_too(ask.replace) => {
+                (LoadLock::HeldBy(by), _) if self.loads_too(ask.replace) => {
                     let base = over(version.or(Some(by)), displaces);
                     return Some(self.load(mark, base, known).await);
                 }
-                (Lease::HeldBy(_), _) if !patient => return Some(Probe::Held),
-                (Lease::HeldBy(by), _) if Instant::now() >= patience => match self.usable(known) {
-                    Some(entry) => return Some(Probe::Stand(entry, Pause::Busy)),
+                (LoadLock::HeldBy(_), _) if !patient => return Some(Probe::ErasedEntry),
+                (LoadLock::HeldBy(by), _) if Instant::now() >= patience => match self.usable(known)
+                {
+                    Some(entry) => return Some(Probe::ServeStale(entry, Pause::Busy)),
                     None => ask.replace = Some(by),
                 },
-                (Lease::HeldBy(_), _) => self.wait_for_fill(known, patience, &mut pause).await,
+                (LoadLock::HeldBy(_), _) => self.wait_for_fill(known, patience, &mut pause).await,
             }
         }
     }
@@ -118,17 +119,17 @@ impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
         id: Version,
         judged: Option<Judged<T>>,
         version: Option<Version>,
-        lease: Lease,
+        load_lock: LoadLock,
     ) -> Result<Option<Arc<Entry<T>>>, Probe<T>> {
         match judged {
             Some((entry, Verdict::Fresh | Verdict::Unverified)) => {
                 if self.call.refresh != Some(entry.meta.version) {
-                    self.give_back(l2, id, lease).await;
+                    self.give_back(l2, id, load_lock).await;
                     return Err(self.hit(entry));
                 }
-                if let Lease::HeldBy(_) = lease {
+                if let LoadLock::HeldBy(_) = load_lock {
                     // Another node refreshes it, and will say so.
-                    entry.meta.rearm(self.inner.now() + self.inner.settings.lease);
+                    entry.meta.rearm(self.inner.now() + self.inner.settings.load_lock_ttl);
                     return Err(self.hit(entry));
                 }
                 Ok(Some(entry))
@@ -140,15 +141,15 @@ impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
     }
 
     /// Whether it loads though another node does: the call does not wait for that, a caller that has
-    /// joined has waited long enough, or it was in vain to take the lease over.
+    /// joined has waited long enough, or it was in vain to take the load_lock over.
     fn loads_too(&self, replaced: Option<Version>) -> bool {
-        !self.call.options.lease || replaced.is_some() || self.flight.is_hurried()
+        !self.call.options.load_lock || replaced.is_some() || self.flight.is_hurried()
     }
 
     /// The lock, if there turns out to be nothing to load: what hid the value has been settled meanwhile, or
     /// the clocks differ. Best effort: it ends by itself.
-    async fn give_back(&self, l2: &Access, id: Version, lease: Lease) {
-        if lease == Lease::Granted && !sabotaged!(LeaseKeptByHit) {
+    async fn give_back(&self, l2: &Access, id: Version, load_lock: LoadLock) {
+        if load_lock == LoadLock::Granted && !sabotaged!(LoadLockKeptByHit) {
             let limit = self.limit;
             let _ = l2.on(&self.call.key, limit, |store, key| store.release(key, id)).await;
         }
@@ -159,7 +160,7 @@ impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
     fn unopposed(&self, version: Option<Version>) -> Option<Arc<Entry<T>>> {
         let session = self.inner.node.session();
         let same = |meta: &Meta| {
-            let marked = meta.is_expired() && meta.facts().session == session;
+            let marked = meta.is_expired() && meta.state().session == session;
             version.is_some_and(|version| version == meta.version || marked)
         };
         let local = self.local.clone()?;
@@ -170,7 +171,7 @@ impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
 
     /// A load begins where the ledger was when L2 was asked: it must not be hidden by a removal that had
     /// returned by then. If the ledger does not answer, its stamp is older than it could be.
-    async fn load(&self, mark: Mark, base: Base, known: Option<Arc<Entry<T>>>) -> Probe<T> {
+    async fn load(&self, mark: Mark, base: FillMode, known: Option<Arc<Entry<T>>>) -> Probe<T> {
         let inner = self.inner;
         if !sabotaged!(LoadStaysBehind) {
             self.flight.asks_l2(self.limit);
@@ -182,11 +183,11 @@ impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
         Probe::Load(base, known.filter(|e| !hidden(e) || sabotaged!(FailSafeIgnoresHard)))
     }
 
-    /// Reads, and again if what was found came into doubt on its way; `None` if L2 failed.
+    /// Reads, and again if what was found came into resync on its way; `None` if L2 failed.
     async fn read(
         &self,
         l2: &Access,
-        ask: Option<LeaseAsk>,
+        ask: Option<LoadLockRequest>,
         mut sent: Option<Sent>,
         mut rest: Option<Duration>,
     ) -> Option<Seen<T>> {
@@ -201,9 +202,9 @@ impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
                 return None;
             }
             let (judged, version, fit) = self.see(&read, asked);
-            let doubted = matches!(judged, Some((_, Verdict::Unverified)));
-            if !doubted || attempt == REREADS || !synced(inner, self.limit).await {
-                return Some(Seen { judged, version, fit, lease: read.lease, mark });
+            let unverified = matches!(judged, Some((_, Verdict::Unverified)));
+            if !unverified || attempt == REREADS || !synced(inner, self.limit).await {
+                return Some(Seen { judged, version, fit, load_lock: read.load_lock, mark });
             }
         }
         None
@@ -213,7 +214,7 @@ impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
     async fn read_once(
         &self,
         l2: &Access,
-        ask: Option<LeaseAsk>,
+        ask: Option<LoadLockRequest>,
         rest: Option<Duration>,
     ) -> Option<Sent> {
         let left = rest.unwrap_or_else(|| self.asks_anew());
@@ -266,7 +267,7 @@ impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
         let (inner, options) = (self.inner, &self.call.options);
         known.filter(|entry| {
             let verdict = judge_record(inner, &self.call.key, &entry.meta);
-            may_stand_in(&entry.meta, verdict, options, inner.now())
+            may_serve_stale(&entry.meta, verdict, options, inner.now())
         })
     }
 
@@ -277,9 +278,9 @@ impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
         patience: Instant,
         pause: &mut Duration,
     ) {
-        self.inner.counters.lease_waits.add();
-        self.flight.leaves_l2_alone();
-        self.flight.waits(stale.map(|entry| entry as Held));
+        self.inner.counters.load_lock_waits.add();
+        self.flight.skips_l2();
+        self.flight.waits(stale.map(|entry| entry as ErasedEntry));
         // A lock that is given back is not announced: whoever waits looks again this soon.
         let jitter = self.inner.entropy.below(crate::clock::nanos(*pause / 2));
         let nap = (*pause / 2 + Duration::from_nanos(jitter))
@@ -293,7 +294,11 @@ impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
     }
 }
 
-/// A fill without a lease: over what was seen, or nowhere.
-fn over(version: Option<Version>, displaces: bool) -> Base {
-    version.map_or(Base::Dark, |expected| Base::Over { expected, lease: None, displaces })
+/// A fill without a load_lock: over what was seen, or nowhere.
+fn over(version: Option<Version>, displaces: bool) -> FillMode {
+    version.map_or(FillMode::Degraded, |expected| FillMode::Replace {
+        expected,
+        load_lock: None,
+        displaces,
+    })
 }

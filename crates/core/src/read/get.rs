@@ -1,4 +1,4 @@
-//! Plain reads: they run no factory and leave no lease.
+//! Plain reads: they run no factory and leave no load_lock.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use super::lookup::{Local, answer, lookup};
 use super::many::PAGE;
 use super::probe::{Asked, REREADS, synced};
 use super::replica;
-use super::verify::{Checked, check, doubted, goes_on, is_caught_up, look};
+use super::verify::{Checked, check, is_caught_up, look, may_serve_unverified, unverified};
 use crate::cache::{Inner, attend};
 use crate::coherence::beside;
-use crate::entry::{Cached, Entry, Held, Source, Value, typed};
+use crate::entry::{Cached, Entry, ErasedEntry, Source, Value, typed};
 use crate::error::{Error, ErrorKind};
 use crate::events::MissReason;
 use crate::flight::Fence;
@@ -45,8 +45,8 @@ pub(super) async fn get_since<T: Value, C: Codec<T>>(
         Start::Answer(cached) => return Ok(Some(cached)),
         Start::Ask(begun) => begun,
     };
-    if let Some(held) = begun.doubted(inner, call)
-        && let Some(shown) = begun.shown(check(inner, call, held, begun.left(call)).await)
+    if let Some(erased) = begun.unverified(inner, call)
+        && let Some(shown) = begun.shown(check(inner, call, erased, begun.left(call)).await)
     {
         return begun.end(inner, call, shown);
     }
@@ -67,7 +67,7 @@ pub(super) async fn get_since<T: Value, C: Codec<T>>(
     begun.end(inner, call, found)
 }
 
-/// The same for many calls: one look at what is in doubt, and at the same time one multi-read of a page
+/// The same for many calls: one look at what is in resync, and at the same time one multi-read of a page
 /// of what is not there. A page has as long as one call has.
 pub(crate) async fn get_many<T: Value, C: Codec<T>>(
     inner: &Arc<Inner<C>>,
@@ -102,7 +102,7 @@ pub(crate) async fn get_many<T: Value, C: Codec<T>>(
     Ok(answers)
 }
 
-/// What is asked for together: in doubt or not, strictly or not, with the same limit. So no key waits for
+/// What is asked for together: in resync or not, strictly or not, with the same limit. So no key waits for
 /// less long than its own call says, or for a ledger that only others need.
 fn alike<T: Value, C>(
     inner: &Inner<C>,
@@ -112,28 +112,28 @@ fn alike<T: Value, C>(
     let mut alike = BTreeMap::<_, Vec<_>>::new();
     for (at, begun) in asking {
         let call = &calls[at];
-        let doubted = begun.doubted(inner, call).is_some();
-        let kind = (doubted, call.options.strict, begun.limit(call));
+        let unverified = begun.unverified(inner, call).is_some();
+        let kind = (unverified, call.options.strict, begun.limit(call));
         alike.entry(kind).or_default().push((at, begun));
     }
     alike.into_values()
 }
 
-/// One look at copies that are in doubt, and one multi-read of what needs a reading.
+/// One look at copies that are in resync, and one multi-read of what needs a reading.
 async fn get_alike<T: Value, C: Codec<T>>(
     inner: &Arc<Inner<C>>,
     calls: &[Call],
     asking: Vec<(usize, Begun<T>)>,
 ) -> Result<Page<T>, Error> {
     let (mut page, mut other) = (Vec::new(), Vec::new());
-    let of = |(at, begun): &(usize, Begun<T>)| begun.doubted(inner, &calls[*at]);
-    let held: Vec<_> = asking.iter().map(of).collect();
-    let looked: Vec<_> = held.iter().flatten().cloned().collect();
+    let of = |(at, begun): &(usize, Begun<T>)| begun.unverified(inner, &calls[*at]);
+    let erased: Vec<_> = asking.iter().map(of).collect();
+    let looked: Vec<_> = erased.iter().flatten().cloned().collect();
     let (left, strict) = shared(calls, &asking);
     let mut checked = look(inner, &looked, left, strict).await.into_iter();
-    for ((at, begun), held) in asking.into_iter().zip(held) {
+    for ((at, begun), erased) in asking.into_iter().zip(erased) {
         // What has been verified meanwhile is read once more.
-        let checked = held.and_then(|_| checked.next()).unwrap_or(Checked::Other);
+        let checked = erased.and_then(|_| checked.next()).unwrap_or(Checked::Other);
         match begun.shown(checked) {
             Some(shown) => page.push((at, begun.end(inner, &calls[at], shown)?)),
             None => other.push((at, begun)),
@@ -282,8 +282,8 @@ impl<T: Value> Begun<T> {
     }
 
     /// Its copy, if a look at the head of its record is enough to make it the answer.
-    fn doubted<C>(&self, inner: &Inner<C>, call: &Call) -> Option<Held> {
-        doubted(inner, call, self.local.as_ref().filter(|_| self.asks))
+    fn unverified<C>(&self, inner: &Inner<C>, call: &Call) -> Option<ErasedEntry> {
+        unverified(inner, call, self.local.as_ref().filter(|_| self.asks))
     }
 
     /// What the look showed; `None` if the record is to be read.
@@ -326,7 +326,7 @@ impl<T: Value> Begun<T> {
             }
             Shown::NoAnswer => {
                 reason = if unreachable { MissReason::Unreachable } else { reason };
-                let on = |e: &Arc<Entry<T>>| self.asks && goes_on(inner, call, e);
+                let on = |e: &Arc<Entry<T>>| self.asks && may_serve_unverified(inner, call, e);
                 match self.local {
                     Some(entry) if on(&entry) => Some(going_on(inner, call, entry)),
                     local => local.and_then(|e| stale(inner, call, e, self.verdict, Source::L1)),
@@ -379,7 +379,7 @@ async fn ask<T: Value, C: Codec<T>>(
     settle(inner, call, fence, &found, asked, begun.local.as_ref())
 }
 
-/// Decodes, judges and, if nothing was heard meanwhile, keeps.
+/// Decodes, judges and, if nothing was received meanwhile, keeps.
 fn settle<T: Value, C: Codec<T>>(
     inner: &Inner<C>,
     call: &Call,
@@ -398,11 +398,11 @@ fn settle<T: Value, C: Codec<T>>(
         }
     };
     let same = local.is_some_and(|local| Arc::ptr_eq(local, &entry));
-    let verdict = fence.end(|heard| {
+    let verdict = fence.end(|received| {
         let verdict = asked.judge(inner, &call.key, &entry.meta);
-        let allowed = heard.allows(entry.meta.version);
+        let allowed = received.allows(entry.meta.version);
         if allowed && !same && !matches!(verdict, Verdict::Hidden(_)) {
-            inner.l1.insert(call.hash, Arc::clone(&entry) as Held);
+            inner.l1.insert(call.hash, Arc::clone(&entry) as ErasedEntry);
         }
         if allowed || verdict != Verdict::Fresh { verdict } else { Verdict::Unverified }
     });
@@ -432,12 +432,12 @@ fn stale<T, C>(
 /// What L2 does not answer about, for as long as it was to be trusted anyway.
 fn going_on<T, C>(inner: &Inner<C>, call: &Call, entry: Arc<Entry<T>>) -> Cached<T> {
     inner.stale_hit(&call.key, Source::L1);
-    Cached::new(entry, inner.now(), Source::L1, !sabotaged!(DoubtIsFresh))
+    Cached::new(entry, inner.now(), Source::L1, !sabotaged!(UnverifiedIsFresh))
 }
 
 fn holds_other_type<T: Value, C>(inner: &Inner<C>, call: &Call) -> bool {
-    inner.l1.get(call.hash, &call.key).is_some_and(|held| {
-        let visible = !matches!(inner.node.judge(held.meta(), inner.now()), Verdict::Hidden(_));
-        visible && typed::<T>(held).is_none()
+    inner.l1.get(call.hash, &call.key).is_some_and(|erased| {
+        let visible = !matches!(inner.node.judge(erased.meta(), inner.now()), Verdict::Hidden(_));
+        visible && typed::<T>(erased).is_none()
     })
 }

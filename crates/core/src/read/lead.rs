@@ -1,4 +1,4 @@
-//! Leading a flight, in its caller's hands or a task's, and its one landing.
+//! Leading a flight, in its caller's hands or a task's, and its one guard.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,17 +8,17 @@ use tracing::{Instrument, Span};
 use super::caller::Answer;
 use super::get::get_since;
 use super::load::Load;
-use super::probe::{Base, Probe, probe};
+use super::probe::{FillMode, Probe, probe};
 use super::wait::{for_own, too_late};
 use super::{Call, Job};
 use crate::cache::{Inner, attend};
-use crate::entry::{Cached, Entry, Held, Source, Value};
+use crate::entry::{Cached, Entry, ErasedEntry, Source, Value};
 use crate::error::{Error, ErrorKind};
 use crate::events::{Event, MissReason};
 use crate::factory::{Adaptive, FactoryContext, Made, NotModified};
 use crate::flight::nesting::Run;
 use crate::flight::{
-    Cause, Drive, Failure, Flight, Landed, Leader, Outcome, Pause, Progress, Standing, Waiting,
+    Cause, Completed, Drive, Failure, Flight, Leader, Outcome, Pause, Progress, Standing, Waiting,
 };
 use crate::l2::Codec;
 use crate::protocol::validity::Verdict;
@@ -34,7 +34,7 @@ pub(super) async fn lead<T: Value, C: Codec<T>>(
     let waiting = Waiting::leading(flight, &call.options);
     let leader = leader(inner, flight, call, job)?;
     let running = inner.tasks.token(&leader.runtime);
-    let drive = Drive::new(&flight.helm, leader);
+    let drive = Drive::new(&flight.driver, leader);
     let answer = own(inner, flight, call, waiting);
     let options = &call.options;
     if options.factory_hard_timeout.is_none() && options.factory_soft_timeout.is_none() {
@@ -72,18 +72,18 @@ fn leader<T: Value, C: Codec<T>>(
     call: &Arc<Call>,
     job: Job<T>,
 ) -> Result<Leader, Error> {
-    let landing = Landing::new(Arc::clone(inner), Arc::clone(flight));
+    let guard = CompletionGuard::new(Arc::clone(inner), Arc::clone(flight));
     let call = call.leading(flight);
     let runtime = inner.runtime()?;
     drop(flight.place.set(runtime.clone()));
     let own = runtime.clone();
     let work = Box::pin(async move {
-        let probe = probe::<T, C>(&landing.inner, &call, &landing.flight).await;
-        if let Some(load) = settle(landing, call, probe) {
+        let probe = probe::<T, C>(&guard.inner, &call, &guard.flight).await;
+        if let Some(load) = settle(guard, call, probe) {
             let load = Load { default: job.default, ..load };
-            load.landing.inner.counters.factory_calls.add();
-            let tasks = load.landing.inner.tasks.clone();
-            let run = Run::of([&load.landing.flight]);
+            load.guard.inner.counters.factory_calls.add();
+            let tasks = load.guard.inner.tasks.clone();
+            let run = Run::of([&load.guard.flight]);
             tasks.spawn_on(run.scope(load.run(job.factory)).in_current_span(), &own);
         }
     });
@@ -92,45 +92,47 @@ fn leader<T: Value, C: Codec<T>>(
 
 /// Lands what a probe found, or says what is to be loaded.
 pub(super) fn settle<T: Value, C: Codec<T>>(
-    landing: Landing<C>,
+    guard: CompletionGuard<C>,
     call: Arc<Call>,
     probe: Probe<T>,
 ) -> Option<Load<T, C>> {
     match probe {
         Probe::Hit(entry, source) => {
-            landing.land(entry, source);
+            guard.complete(entry, source);
             None
         }
-        Probe::Stand(entry, pause) => {
-            landing.stand(entry, pause);
+        Probe::ServeStale(entry, pause) => {
+            guard.complete_stale(entry, pause);
             None
         }
         Probe::GoOn(entry) => {
-            landing.stand(entry, Pause::Unreachable);
+            guard.complete_stale(entry, Pause::Unreachable);
             None
         }
         // If a caller has given up on L2, the load is for that one.
-        Probe::Load(Base::Dark, _)
-            if call.options.require_l2 && landing.flight.given_up().is_none() =>
+        Probe::Load(FillMode::Degraded, _)
+            if call.options.require_l2 && guard.flight.given_up().is_none() =>
         {
-            landing.flight.goes_without_l2();
-            let error = landing.inner.l2_required(&call.key);
-            landing.fail(Failure { error, stale: None, cause: Cause::NoL2 }, None);
+            guard.flight.continues_without_l2();
+            let error = guard.inner.l2_required(&call.key);
+            guard.fail(Failure { error, stale: None, cause: Cause::NoL2 }, None);
             None
         }
         Probe::Load(base, known) => {
-            if base == Base::Dark {
-                landing.flight.goes_without_l2();
+            if base == FillMode::Degraded {
+                guard.flight.continues_without_l2();
             }
             if call.refresh.is_none() {
-                let reason = landing.flight.reason();
-                let dark = base == Base::Dark;
-                landing.inner.miss(&call.key, if dark { MissReason::Unreachable } else { reason });
+                let reason = guard.flight.reason();
+                let degraded = base == FillMode::Degraded;
+                guard
+                    .inner
+                    .miss(&call.key, if degraded { MissReason::Unreachable } else { reason });
             }
-            Some(Load { landing, call, base, known, default: None })
+            Some(Load { guard, call, base, known, default: None })
         }
-        // Asked without patience; dropping the landing says that nothing came of it.
-        Probe::Held => None,
+        // Asked without patience; dropping the guard says that nothing came of it.
+        Probe::ErasedEntry => None,
     }
 }
 
@@ -186,7 +188,7 @@ async fn ask_l2<T: Value, C: Codec<T>>(
 /// A flight that cannot be flown.
 pub(super) fn abandon<C>(inner: &Arc<Inner<C>>, flight: &Arc<Flight>, error: Error) {
     let failure = Failure { error, stale: None, cause: Cause::Load };
-    Landing::new(Arc::clone(inner), Arc::clone(flight)).fail(failure, None);
+    CompletionGuard::new(Arc::clone(inner), Arc::clone(flight)).fail(failure, None);
 }
 
 /// A cache that is disabled: every call runs its own factory and keeps nothing.
@@ -207,28 +209,28 @@ pub(super) async fn uncached<T: Value, C: Sync>(
     }
 }
 
-/// The right, and the duty, to end a flight (R3). Dropped without landing, it lands an error.
-pub(super) struct Landing<C> {
+/// The right, and the duty, to end a flight (R3). Dropped without guard, it lands an error.
+pub(super) struct CompletionGuard<C> {
     pub(super) inner: Arc<Inner<C>>,
     pub(super) flight: Arc<Flight>,
-    landed: bool,
+    completed: bool,
 }
 
-impl<C> Landing<C> {
+impl<C> CompletionGuard<C> {
     pub(super) fn new(inner: Arc<Inner<C>>, flight: Arc<Flight>) -> Self {
-        Self { inner, flight, landed: false }
+        Self { inner, flight, completed: false }
     }
 
     /// Lands a value: into L1 if the fence allows and it is valid now (R2), then to every caller.
     /// True if it was kept.
-    pub(super) fn land<T: Value>(self, entry: Arc<Entry<T>>, source: Source) -> bool {
+    pub(super) fn complete<T: Value>(self, entry: Arc<Entry<T>>, source: Source) -> bool {
         self.inner.fresh_hit(&entry.meta, source, self.inner.now());
-        let held: Held = entry;
+        let erased: ErasedEntry = entry;
         let mut kept = false;
-        let settle = |inner: &Inner<C>, flight: &Flight, held: &Held, allowed: bool| {
+        let settle = |inner: &Inner<C>, flight: &Flight, erased: &ErasedEntry, allowed: bool| {
             let allowed = allowed || sabotaged!(OvertakenIsKept);
             let now = inner.now();
-            let verdict = inner.node.judge(held.meta(), now);
+            let verdict = inner.node.judge(erased.meta(), now);
             let standing = if allowed && verdict == Verdict::Fresh {
                 Standing::Fresh
             } else {
@@ -236,54 +238,54 @@ impl<C> Landing<C> {
             };
             kept = allowed && !matches!(verdict, Verdict::Hidden(_));
             if kept {
-                inner.l1.insert(flight.hash, Held::clone(held));
+                inner.l1.insert(flight.hash, ErasedEntry::clone(erased));
             } else {
                 inner.counters.fence_hits.add();
             }
             standing
         };
         let (inner, flight) = (Arc::clone(&self.inner), Arc::clone(&self.flight));
-        self.settle(held, source, settle);
+        self.settle(erased, source, settle);
         if kept && source == Source::Factory {
-            inner.tell(&flight.key, |key| Event::Set { key, filled: true });
+            inner.emit(&flight.key, |key| Event::Set { key, filled: true });
         }
         kept
     }
 
     /// Lands a value that L2 refused: for the caller that started the load, and nowhere else.
-    pub(super) fn land_refused<T: Value>(self, entry: Arc<Entry<T>>) {
+    pub(super) fn complete_refused<T: Value>(self, entry: Arc<Entry<T>>) {
         self.inner.counters.fill_refused.add();
         self.settle(entry, Source::Factory, |_, _, _, _| Standing::Refused);
     }
 
     /// Lands a value that is kept nowhere, though nothing is wrong with it.
-    pub(super) fn land_unstored<T: Value>(self, entry: Arc<Entry<T>>) {
-        let settle = |inner: &Inner<C>, _: &Flight, held: &Held, allowed| {
-            let fresh = allowed && inner.node.judge(held.meta(), inner.now()) == Verdict::Fresh;
+    pub(super) fn complete_unstored<T: Value>(self, entry: Arc<Entry<T>>) {
+        let settle = |inner: &Inner<C>, _: &Flight, erased: &ErasedEntry, allowed| {
+            let fresh = allowed && inner.node.judge(erased.meta(), inner.now()) == Verdict::Fresh;
             if fresh { Standing::Fresh } else { Standing::Overtaken }
         };
         self.settle(entry, Source::Factory, settle);
     }
 
     /// Lands a stale value: the caller that led is content with it.
-    pub(super) fn stand<T: Value>(mut self, entry: Arc<Entry<T>>, pause: Pause) {
-        let held: Held = entry;
-        self.end(|inner, flight, heard| {
-            if heard.allows(held.meta().version) {
-                keep_stale(inner, flight, &held);
+    pub(super) fn complete_stale<T: Value>(mut self, entry: Arc<Entry<T>>, pause: Pause) {
+        let erased: ErasedEntry = entry;
+        self.end(|inner, flight, received| {
+            if received.allows(erased.meta().version) {
+                keep_stale(inner, flight, &erased);
             }
-            Outcome::Stale(held, pause)
+            Outcome::Stale(erased, pause)
         });
     }
 
     /// Lands a failure. What is to be `kept` goes into L1: there it says until when the factory is left
     /// alone.
-    pub(super) fn fail(mut self, failure: Failure, kept: Option<Held>) {
-        self.end(|inner, flight, heard| {
+    pub(super) fn fail(mut self, failure: Failure, kept: Option<ErasedEntry>) {
+        self.end(|inner, flight, received| {
             let removed = flight.removed.load(Ordering::Acquire);
-            let visible = |held: &Held| !removed && is_visible(inner, held);
+            let visible = |erased: &ErasedEntry| !removed && is_visible(inner, erased);
             if let Some(kept) = kept.filter(visible)
-                && heard.allows(kept.meta().version)
+                && received.allows(kept.meta().version)
             {
                 keep_stale(inner, flight, &kept);
             }
@@ -295,33 +297,33 @@ impl<C> Landing<C> {
     /// Ends the flight with a value.
     fn settle(
         mut self,
-        held: Held,
+        erased: ErasedEntry,
         source: Source,
-        standing: impl FnOnce(&Inner<C>, &Flight, &Held, bool) -> Standing,
+        standing: impl FnOnce(&Inner<C>, &Flight, &ErasedEntry, bool) -> Standing,
     ) {
-        let version = held.meta().version;
-        self.end(move |inner, flight, heard| {
-            let standing = standing(inner, flight, &held, heard.allows(version));
-            Outcome::Value(Landed { held, source, standing })
+        let version = erased.meta().version;
+        self.end(move |inner, flight, received| {
+            let standing = standing(inner, flight, &erased, received.allows(version));
+            Outcome::Value(Completed { erased, source, standing })
         });
     }
 
     fn end(
         &mut self,
-        outcome: impl FnOnce(&Inner<C>, &Flight, crate::protocol::flight::Heard) -> Outcome,
+        outcome: impl FnOnce(&Inner<C>, &Flight, crate::protocol::flight::Received) -> Outcome,
     ) {
         let (inner, flight) = (&self.inner, &self.flight);
         let outcome =
-            inner.flights.end(flight.hash, flight.id, |heard| outcome(inner, flight, heard));
+            inner.flights.end(flight.hash, flight.id, |received| outcome(inner, flight, received));
         flight.progress.write(Progress::Done(outcome));
         // Last: if a value's own drop panics before, the guard still ends the flight.
-        self.landed = true;
+        self.completed = true;
     }
 }
 
-impl<C> Drop for Landing<C> {
+impl<C> Drop for CompletionGuard<C> {
     fn drop(&mut self) {
-        if !self.landed {
+        if !self.completed {
             let failure = lost(&self.inner, &self.flight);
             self.end(|_, _, _| Outcome::Failed(failure));
         }
@@ -353,16 +355,16 @@ fn lost<C>(inner: &Inner<C>, flight: &Flight) -> Failure {
 }
 
 /// Keeps a stale value in L1, unless there is something better: of a call that has not looked there.
-fn keep_stale<C>(inner: &Inner<C>, flight: &Flight, held: &Held) {
-    let fresh = |h: Held| inner.node.judge(h.meta(), inner.now()) == Verdict::Fresh;
+fn keep_stale<C>(inner: &Inner<C>, flight: &Flight, erased: &ErasedEntry) {
+    let fresh = |h: ErasedEntry| inner.node.judge(h.meta(), inner.now()) == Verdict::Fresh;
     let better = inner.l1.get(flight.hash, &flight.key).is_some_and(fresh);
-    if !better && is_visible(inner, held) {
-        inner.l1.insert(flight.hash, Held::clone(held));
+    if !better && is_visible(inner, erased) {
+        inner.l1.insert(flight.hash, ErasedEntry::clone(erased));
     }
 }
 
 /// Whether nothing has removed it.
-fn is_visible<C>(inner: &Inner<C>, held: &Held) -> bool {
-    let verdict = inner.node.judge(held.meta(), inner.now());
+fn is_visible<C>(inner: &Inner<C>, erased: &ErasedEntry) -> bool {
+    let verdict = inner.node.judge(erased.meta(), inner.now());
     !matches!(verdict, Verdict::Hidden(_)) || sabotaged!(FailSafeIgnoresHard)
 }

@@ -7,14 +7,14 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::Call;
-use super::fill::{Fill, Make};
-use super::lead::Landing;
-use super::probe::{Base, judge_record};
-use crate::entry::{Cached, Entry, Held, Shared, Source, Stamp, Value};
+use super::fill::{Fill, NewEntry};
+use super::lead::CompletionGuard;
+use super::probe::{FillMode, judge_record};
+use crate::entry::{Cached, Entry, ErasedEntry, Shared, Source, Stamp, Value};
 use crate::error::{Error, ErrorKind};
 use crate::events::Event;
 use crate::factory::{Adaptive, Choices, Factory, FactoryContext, Made};
-use crate::fail_safe::may_stand_in;
+use crate::fail_safe::may_serve_stale;
 use crate::flight::{Cause, Failure, Progress};
 use crate::l2::Codec;
 use crate::protocol::validity::Verdict;
@@ -23,19 +23,19 @@ use crate::write::encode::encode;
 
 /// One run of a factory, with what its result may overwrite.
 pub(super) struct Load<T, C> {
-    pub(super) landing: Landing<C>,
+    pub(super) guard: CompletionGuard<C>,
     pub(super) call: Arc<Call>,
-    pub(super) base: Base,
+    pub(super) base: FillMode,
     /// What is replaced, if it was not removed.
     pub(super) known: Option<Arc<Entry<T>>>,
-    /// The last resort.
+    /// The last default_value.
     pub(super) default: Option<Arc<Entry<T>>>,
 }
 
 impl<T: Value, C: Codec<T>> Load<T, C> {
-    /// Runs the factory and lands what comes of it. A lease that is not used is given back.
+    /// Runs the factory and lands what comes of it. A load_lock that is not used is given back.
     pub(super) async fn run(self, factory: Factory<T>) {
-        let inner = Arc::clone(&self.landing.inner);
+        let inner = Arc::clone(&self.guard.inner);
         let (base, call, known) = (self.base, Arc::clone(&self.call), self.known.clone());
         let adaptive = Adaptive::new(call.options.clone(), call.tags.clone());
         let began = inner.now();
@@ -43,7 +43,7 @@ impl<T: Value, C: Codec<T>> Load<T, C> {
         let stamp = inner.node.stamp(began);
         let stale = known.clone().map(|e| Cached::new(e, began, Source::FailSafe, true));
         let context = FactoryContext::new(&call.key, stale, adaptive.clone());
-        self.landing.flight.progress.write(Progress::Loading(self.candidate()));
+        self.guard.flight.progress.write(Progress::Loading(self.candidate()));
         let made = self.make(factory, context).await;
         let stamp =
             if sabotaged!(StampAtCompletion) { inner.node.stamp(inner.now()) } else { stamp };
@@ -57,7 +57,7 @@ impl<T: Value, C: Codec<T>> Load<T, C> {
             // The source is not to blame: it is not left alone for a throttle.
             Err((error, cause @ Cause::Abandoned)) => {
                 let stale = self.candidate();
-                self.landing.fail(Failure { error, stale, cause }, None);
+                self.guard.fail(Failure { error, stale, cause }, None);
                 false
             }
             Err((error, cause)) => {
@@ -70,22 +70,23 @@ impl<T: Value, C: Codec<T>> Load<T, C> {
             let fail_safe = call.options.fail_safe.unwrap_or_default();
             entry.meta.rearm(inner.now() + fail_safe.throttle);
         }
-        if let (false, Base::Over { lease: Some(lease), .. }, Some(l2)) = (filled, base, &inner.l2)
-            && !sabotaged!(LeaseNotReleased)
+        if let (false, FillMode::Replace { load_lock: Some(load_lock), .. }, Some(l2)) =
+            (filled, base, &inner.l2)
+            && !sabotaged!(LoadLockNotReleased)
         {
-            // Best effort: the lease ends by itself.
+            // Best effort: the load_lock ends by itself.
             let limit = call.options.l2_hard_timeout;
-            let _ = l2.on(&call.key, limit, |store, key| store.release(key, lease)).await;
+            let _ = l2.on(&call.key, limit, |store, key| store.release(key, load_lock)).await;
         }
     }
 
     /// What may be served stale in place of the factory, to callers that allow it.
-    fn candidate(&self) -> Option<Held> {
-        let (inner, call) = (&self.landing.inner, &self.call);
+    fn candidate(&self) -> Option<ErasedEntry> {
+        let (inner, call) = (&self.guard.inner, &self.call);
         // What L2 says nothing of may be served even if this caller has not looked in L1.
-        let unasked = inner.records().is_none() || self.base == Base::Dark;
+        let unasked = inner.records().is_none() || self.base == FillMode::Degraded;
         let local = || inner.l1.get(call.hash, &call.key).filter(|_| unasked);
-        let entry = self.known.clone().map_or_else(local, |entry| Some(entry as Held))?;
+        let entry = self.known.clone().map_or_else(local, |entry| Some(entry as ErasedEntry))?;
         let verdict = judge_record(inner, &call.key, entry.meta());
         let removed = matches!(verdict, Verdict::Hidden(_)) && !sabotaged!(FailSafeIgnoresHard);
         (!removed).then_some(entry)
@@ -93,10 +94,10 @@ impl<T: Value, C: Codec<T>> Load<T, C> {
 
     /// What may be served stale to the caller that led, now.
     fn fallback(&self) -> Option<Arc<Entry<T>>> {
-        let (inner, call) = (&self.landing.inner, &self.call);
+        let (inner, call) = (&self.guard.inner, &self.call);
         let entry = self.known.as_ref()?;
         let verdict = judge_record(inner, &call.key, &entry.meta);
-        let may = may_stand_in(&entry.meta, verdict, &call.options, inner.now());
+        let may = may_serve_stale(&entry.meta, verdict, &call.options, inner.now());
         may.then(|| Arc::clone(entry))
     }
 
@@ -106,14 +107,14 @@ impl<T: Value, C: Codec<T>> Load<T, C> {
         factory: Factory<T>,
         context: FactoryContext<T>,
     ) -> Result<Made<T>, (Error, Cause)> {
-        let inner = &*self.landing.inner;
+        let inner = &*self.guard.inner;
         let place = inner.place(Some(&self.call.key));
         let deadline = self.call.options.factory_deadline;
         let too_long = |what: String| Error::new(ErrorKind::FactoryTimeout, place.clone(), what);
         tokio::select! {
             biased;
-            () = self.landing.flight.stop.notified() => {
-                if self.landing.flight.callers.have_abandoned() {
+            () = self.guard.flight.stop.notified() => {
+                if self.guard.flight.callers.have_abandoned() {
                     let what = "nobody waited for it any more, and cancel_when_abandoned is on";
                     return Err((too_long(what.to_owned()), Cause::Abandoned));
                 }
@@ -127,21 +128,23 @@ impl<T: Value, C: Codec<T>> Load<T, C> {
                 let what = format!("it ran into its deadline of {deadline:?}");
                 Err((too_long(what), Cause::Deadline(deadline)))
             }
-            never = self.keep_lease() => match never {},
+            never = self.renew_load_lock() => match never {},
         }
     }
 
-    /// Renews the lease every third of its life, for ever.
-    async fn keep_lease(&self) -> Infallible {
-        let inner = &*self.landing.inner;
-        if let (Base::Over { lease: Some(lease), .. }, Some(l2)) = (self.base, &inner.l2) {
-            let ttl = inner.settings.lease;
+    /// Renews the load_lock every third of its life, for ever.
+    async fn renew_load_lock(&self) -> Infallible {
+        let inner = &*self.guard.inner;
+        if let (FillMode::Replace { load_lock: Some(load_lock), .. }, Some(l2)) =
+            (self.base, &inner.l2)
+        {
+            let ttl = inner.settings.load_lock_ttl;
             loop {
                 sleep(ttl / 3).await;
                 let limit = self.call.options.l2_hard_timeout;
                 let ttl_ms = crate::clock::millis(ttl);
                 let key = &self.call.key;
-                let _ = l2.on(key, limit, |store, key| store.renew(key, lease, ttl_ms)).await;
+                let _ = l2.on(key, limit, |store, key| store.renew(key, load_lock, ttl_ms)).await;
             }
         }
         std::future::pending().await
@@ -150,11 +153,11 @@ impl<T: Value, C: Codec<T>> Load<T, C> {
     /// Lands the failure. How long the factory is left alone is said by what the caller that led is
     /// answered in its place; others that are answered with it may say longer.
     fn fail(self, error: Error, cause: Cause, choices: &Choices) {
-        let inner = Arc::clone(&self.landing.inner);
+        let inner = Arc::clone(&self.guard.inner);
         let retry_at = choices.options.fail_safe.map(|f| inner.now() + f.throttle);
         let (stale, fallback) = (self.candidate(), self.fallback());
         // For callers that have joined and are answered with it: their throttle is kept, too.
-        let mut kept = stale.clone().filter(|_| self.landing.flight.callers.are_many());
+        let mut kept = stale.clone().filter(|_| self.guard.flight.callers.are_many());
         if let (Some(entry), Some(retry_at)) = (fallback.or(self.default), retry_at) {
             tracing::warn!(target: TARGET, %error, "factory failed; answering with a stale value");
             let fail_safe = &inner.counters.fail_safe;
@@ -162,7 +165,7 @@ impl<T: Value, C: Codec<T>> Load<T, C> {
             entry.meta.throttle(retry_at);
             kept = Some(entry);
         }
-        self.landing.fail(Failure { error, stale, cause }, kept);
+        self.guard.fail(Failure { error, stale, cause }, kept);
     }
 
     /// Keeps what the factory made, where it may be kept; true if L2 took it.
@@ -173,8 +176,8 @@ impl<T: Value, C: Codec<T>> Load<T, C> {
         stamp: Stamp,
         took: Duration,
     ) -> bool {
-        let Self { landing, call, base, known, .. } = self;
-        let inner = Arc::clone(&landing.inner);
+        let Self { guard, call, base, known, .. } = self;
+        let inner = Arc::clone(&guard.inner);
         let (value, removed) = match (made, known) {
             (Made::Value(value), _) => (Shared::Own(value), false),
             (Made::Confirmed, Some(known)) => {
@@ -187,40 +190,41 @@ impl<T: Value, C: Codec<T>> Load<T, C> {
         let place = inner.place(Some(&call.key));
         let wrong = choices.options.validate(&place).err();
         if let Some(error) = wrong.or_else(|| inner.check_tags(&call.key, &choices.tags).err()) {
-            landing.fail(Failure { error, stale: None, cause: Cause::Load }, None);
+            guard.fail(Failure { error, stale: None, cause: Cause::Load }, None);
             return false;
         }
-        let make = Make { stamp, took, dark: base == Base::Dark, shared: base.is_over() };
-        let (mut meta, lives) = make.meta(&inner, &call.key, &choices);
-        if let Base::Beside(version) = base {
-            meta.stand_beside(version);
+        let make =
+            NewEntry { stamp, took, degraded: base == FillMode::Degraded, shared: base.is_over() };
+        let (mut meta, deadlines) = make.meta(&inner, &call.key, &choices);
+        if let FillMode::Beside(version) = base {
+            meta.put_beside(version);
         }
         let entry = Arc::new(Entry { meta, value });
         let options = &choices.options;
         if removed {
-            landing.land_refused(entry);
+            guard.complete_refused(entry);
             return false;
         }
         if choices.skip_store {
-            landing.land_unstored(entry);
+            guard.complete_unstored(entry);
             return false;
         }
-        let Base::Over { expected, displaces, .. } = base else {
-            landing.land(entry, Source::Factory);
+        let FillMode::Replace { expected, displaces, .. } = base else {
+            guard.complete(entry, Source::Factory);
             return false;
         };
-        if options.skip_l2_write || inner.flights.is_fenced(&landing.flight) {
-            landing.land(entry, Source::Factory);
+        if options.skip_l2_write || inner.flights.is_fenced(&guard.flight) {
+            guard.complete(entry, Source::Factory);
             return false;
         }
-        match encode(&inner, &entry, lives, took, displaces) {
+        match encode(&inner, &entry, deadlines, took, displaces) {
             Ok(record) => {
                 let fill = Fill { inner: &inner, call: &call, options, entry };
-                fill.put(landing, expected, record).await
+                fill.put(guard, expected, record).await
             }
             Err(error) => {
                 inner.unstored(&error);
-                landing.land(entry, Source::Factory);
+                guard.complete(entry, Source::Factory);
                 false
             }
         }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use super::Call;
 use crate::cache::Inner;
 use crate::clock::Moment;
-use crate::entry::{Cached, Entry, Held, Source, Value, typed};
+use crate::entry::{Cached, Entry, ErasedEntry, Source, Value, typed};
 use crate::events::MissReason;
-use crate::fail_safe::may_stand_in;
+use crate::fail_safe::may_serve_stale;
 use crate::protocol::KeyHash;
 use crate::protocol::validity::Verdict;
 
@@ -42,7 +42,7 @@ pub(super) fn answer<T: Value, C>(
     let nth = inner.l1_hit(&entry.meta, now);
     let shadow = inner.settings.shadow_verify;
     if shadow != 0 && nth.is_one_in(shadow) {
-        inner.shadow.draw(Arc::clone(&entry) as Held);
+        inner.shadow.draw(Arc::clone(&entry) as ErasedEntry);
     }
     Cached::new(entry, now, Source::L1, false)
 }
@@ -79,12 +79,12 @@ pub(crate) fn lookup<T: Value, C>(inner: &Inner<C>, call: &Call) -> Local<T> {
     if call.options.skip_l1_read {
         return Local::Nothing(MissReason::Absent);
     }
-    let Some(held) = inner.l1.get(call.hash, &call.key) else {
+    let Some(erased) = inner.l1.get(call.hash, &call.key) else {
         return Local::Nothing(MissReason::Absent);
     };
     let now = inner.now();
-    let verdict = inner.node.judge(held.meta(), now);
-    let Some(entry) = typed::<T>(held) else { return Local::Nothing(MissReason::Unusable) };
+    let verdict = inner.node.judge(erased.meta(), now);
+    let Some(entry) = typed::<T>(erased) else { return Local::Nothing(MissReason::Unusable) };
     match verdict {
         Verdict::Fresh if call.options.strict && inner.l2.is_some() => {
             Local::Candidate(entry, Verdict::Unverified)
@@ -96,7 +96,7 @@ pub(crate) fn lookup<T: Value, C>(inner: &Inner<C>, call: &Call) -> Local<T> {
         }
         Verdict::Hidden(_) | Verdict::Stale(_) | Verdict::Unverified => {
             let throttled = entry.meta.is_throttled(now)
-                && may_stand_in(&entry.meta, verdict, &call.options, now)
+                && may_serve_stale(&entry.meta, verdict, &call.options, now)
                 && is_known(inner, &entry);
             if throttled { Local::Throttled(entry, now) } else { Local::Candidate(entry, verdict) }
         }
@@ -104,12 +104,12 @@ pub(crate) fn lookup<T: Value, C>(inner: &Inner<C>, call: &Call) -> Local<T> {
 }
 
 /// What L1 has to stand in for a load that takes too long, if the call allows it.
-pub(crate) fn stand_in<T: Value, C>(inner: &Inner<C>, call: &Call) -> Option<Held> {
+pub(crate) fn serve_stale<T: Value, C>(inner: &Inner<C>, call: &Call) -> Option<ErasedEntry> {
     match lookup::<T, C>(inner, call) {
         Local::Throttled(entry, _) => Some(entry),
         Local::Candidate(entry, verdict) => {
-            let may = may_stand_in(&entry.meta, verdict, &call.options, inner.now());
-            (may && is_known(inner, &entry)).then_some(entry as Held)
+            let may = may_serve_stale(&entry.meta, verdict, &call.options, inner.now());
+            (may && is_known(inner, &entry)).then_some(entry as ErasedEntry)
         }
         Local::Fresh(..) | Local::Nothing(_) => None,
     }
@@ -118,6 +118,6 @@ pub(crate) fn stand_in<T: Value, C>(inner: &Inner<C>, call: &Call) -> Option<Hel
 /// Whether an entry may stand in without a look at L2: it was verified in the current session, it was
 /// never there, or L2 does not answer. A lost `remove` must not come back through fail-safe.
 pub(super) fn is_known<T, C>(inner: &Inner<C>, entry: &Entry<T>) -> bool {
-    let current = entry.meta.facts().session == inner.node.session();
+    let current = entry.meta.state().session == inner.node.session();
     current || entry.meta.own || inner.records().is_none_or(|l2| l2.is_open(&entry.meta.key))
 }

@@ -12,9 +12,9 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, sleep_until};
 use tracing::Instrument;
 
-use super::caller::{Answer, Arrived};
+use super::caller::{Answer, Ticket};
 use super::fetch::LONGEST_PAUSE;
-use super::lead::{Landing, own, settle};
+use super::lead::{CompletionGuard, own, settle};
 use super::load::Load;
 use super::patience::Patience;
 use super::probe::{Asked, Prepared, Probe, Prober, Sent, given_up, prepare};
@@ -27,7 +27,7 @@ use crate::entry::{Cached, Value};
 use crate::error::Error;
 use crate::factory::{Loader, split};
 use crate::flight::nesting::{self, Run};
-use crate::flight::{Flight, Seat, StrictTurn, Waiting};
+use crate::flight::{Flight, Role, StrictTurn, Waiting};
 use crate::l2::Codec;
 use crate::protocol::Version;
 use crate::sweep;
@@ -58,7 +58,7 @@ pub(crate) async fn run_many<T: Value, C: Codec<T>>(
     }
     attend(inner).await;
     let calls: Vec<_> = calls.into_iter().map(Arc::new).collect();
-    let arrived = Arrived::now(inner);
+    let ticket = Ticket::now(inner);
     // By the keys themselves: hashes may collide.
     let mut answers: HashMap<&str, Cached<T>> = HashMap::with_capacity(calls.len());
     let mut open: Open<'_> = calls.iter().map(|c| (&*c.key, Arc::clone(c))).collect();
@@ -75,7 +75,7 @@ pub(crate) async fn run_many<T: Value, C: Codec<T>>(
         if open.is_empty() {
             break;
         }
-        for (call, answer) in round(inner, &open, &load, arrived, &mut turns).await? {
+        for (call, answer) in round(inner, &open, &load, ticket, &mut turns).await? {
             if let (Answer::AskL2, Some(open)) = (&answer, open.get_mut(&*call.key)) {
                 *open = call.past_l1();
             }
@@ -101,39 +101,39 @@ async fn round<'a, T: Value, C: Codec<T>>(
     inner: &'a Arc<Inner<C>>,
     open: &Open<'a>,
     load: &Loader<T>,
-    arrived: Arrived,
+    ticket: Ticket,
     turns: &mut BTreeMap<&'a str, StrictTurn<'a>>,
 ) -> Result<Vec<(Arc<Call>, Answer<T>)>, Error> {
     let (mut seats, mut led, mut nested) = (Vec::new(), Vec::new(), Ok(Vec::new()));
     for (key, call) in open {
-        let seat = call.arrive(inner, arrived);
+        let role = call.register(inner, ticket);
         let mut waiting = None;
         if let Ok(all) = &mut nested {
-            match nesting::wait_for(inner, seat.flight()) {
+            match nesting::wait_for(inner, role.flight()) {
                 Ok(one) => all.extend(one),
                 Err(error) => nested = Err(error),
             }
         }
-        if let Seat::Lead(flight) = &seat {
+        if let Role::Lead(flight) = &role {
             waiting = Some(Waiting::leading(flight, &call.options));
             led.push((Arc::clone(flight), call.leading(flight)));
         }
-        if let (Seat::Wait(_), true) = (&seat, call.options.strict) {
+        if let (Role::Wait(_), true) = (&role, call.options.strict) {
             turns.entry(key).or_insert_with(|| inner.flights.strict_turn(call.hash));
         }
-        seats.push((seat, Arc::clone(call), waiting));
+        seats.push((role, Arc::clone(call), waiting));
     }
     start(inner, led, Arc::clone(load))?;
     // What this batch leads goes on: others may have joined.
     let nested = nested?;
-    let answers = seats.into_iter().map(|(seat, call, waiting)| async move {
-        let answer = match seat {
-            Seat::Lead(flight) => {
+    let answers = seats.into_iter().map(|(role, call, waiting)| async move {
+        let answer = match role {
+            Role::Lead(flight) => {
                 let waiting = waiting.unwrap_or_else(|| Waiting::leading(&flight, &call.options));
                 own(inner, &flight, &call, waiting).await
             }
-            Seat::Join(flight) => for_other(inner, &flight, &call, arrived).await,
-            Seat::Wait(flight) => for_end(inner, &flight, &call).await,
+            Role::Join(flight) => for_other(inner, &flight, &call, ticket).await,
+            Role::Wait(flight) => for_end(inner, &flight, &call).await,
         };
         (call, answer)
     });
@@ -153,7 +153,7 @@ fn start<T: Value, C: Codec<T>>(
     }
     // Whatever happens to the task, be it that it never runs, every flight ends.
     let landings =
-        led.iter().map(|(flight, _)| Landing::new(Arc::clone(inner), Arc::clone(flight)));
+        led.iter().map(|(flight, _)| CompletionGuard::new(Arc::clone(inner), Arc::clone(flight)));
     let landings: Vec<_> = landings.collect();
     let (owner, runtime) = (Arc::clone(inner), inner.runtime()?);
     for (flight, _) in &led {
@@ -174,26 +174,26 @@ struct First {
 /// A key of a batch that L2 is asked for.
 struct Asking<'a, T, C> {
     call: &'a Arc<Call>,
-    landing: Landing<C>,
+    guard: CompletionGuard<C>,
     prober: Prober<'a, T, C>,
 }
 
 impl<T: Value, C: Codec<T>> Asking<'_, T, C> {
     /// Lands what was found, or says what is to be loaded.
     fn settle(self, probe: Probe<T>) -> Option<Load<T, C>> {
-        settle(self.landing, Arc::clone(self.call), probe)
+        settle(self.guard, Arc::clone(self.call), probe)
     }
 
     /// Goes on from what the multi-read found, or asks again with what is left of the limit. A key that
     /// another node is loading goes to `held`.
-    async fn ask(self, first: First, held: UnboundedSender<Self>) -> Option<Load<T, C>> {
+    async fn ask(self, first: First, erased: UnboundedSender<Self>) -> Option<Load<T, C>> {
         let First { id, sent, began } = first;
         let left = self.prober.limit().saturating_sub(began.elapsed());
         let asking = self.prober.ask(Some(id), sent, Some(left), false);
         match self.prober.until_given_up(asking).await {
-            Probe::Held => {
+            Probe::ErasedEntry => {
                 // Nobody listens if the batch is over; the key then ends as an abandoned load does.
-                drop(held.send(self));
+                drop(erased.send(self));
                 None
             }
             probe => self.settle(probe),
@@ -220,7 +220,7 @@ impl<T: Value, C: Codec<T>> Asking<'_, T, C> {
 async fn fly<T: Value, C: Codec<T>>(
     inner: &Arc<Inner<C>>,
     led: Vec<Led>,
-    landings: Vec<Landing<C>>,
+    landings: Vec<CompletionGuard<C>>,
     load: &Loader<T>,
 ) {
     let (mut loads, mut asking) = (Vec::new(), Vec::new());
@@ -230,21 +230,21 @@ async fn fly<T: Value, C: Codec<T>>(
     let prepared = patience.lasts(preparing).await.unwrap_or_else(|| {
         led.iter().map(|(_, call)| Prepared::Settled(given_up(inner, call))).collect()
     });
-    for ((prepared, landing), (_, call)) in prepared.into_iter().zip(landings).zip(&led) {
+    for ((prepared, guard), (_, call)) in prepared.into_iter().zip(landings).zip(&led) {
         match prepared {
-            Prepared::Settled(probe) => loads.extend(settle(landing, Arc::clone(call), probe)),
-            Prepared::Ask(prober) => asking.push(Asking { call, landing, prober }),
+            Prepared::Settled(probe) => loads.extend(settle(guard, Arc::clone(call), probe)),
+            Prepared::Ask(prober) => asking.push(Asking { call, guard, prober }),
         }
     }
-    let (held, waiting) = unbounded_channel();
-    let asked = alike(asking).map(|keys| ask_alike(inner, &patience, keys, held.clone()));
+    let (erased, waiting) = unbounded_channel();
+    let asked = alike(asking).map(|keys| ask_alike(inner, &patience, keys, erased.clone()));
     let asked = select_all(asked.map(|asked| stream::once(asked).flatten().boxed()));
-    drop(held);
+    drop(erased);
     let waited = wait_all(waiting);
     join(load_found(inner, loads, asked, load), load_found(inner, Vec::new(), waited, load)).await;
 }
 
-/// The keys that L2 is asked for together: in doubt or not, strictly or not, with the same limit. So no key
+/// The keys that L2 is asked for together: in resync or not, strictly or not, with the same limit. So no key
 /// waits for less long than its own call says, or for a ledger that only others need.
 fn alike<'a, T: Value, C: Codec<T>>(
     asking: Vec<Asking<'a, T, C>>,
@@ -252,18 +252,18 @@ fn alike<'a, T: Value, C: Codec<T>>(
     let mut alike = BTreeMap::<_, Vec<_>>::new();
     for key in asking {
         let prober = &key.prober;
-        let kind = (prober.doubted().is_some(), prober.is_strict(), prober.limit());
+        let kind = (prober.unverified().is_some(), prober.is_strict(), prober.limit());
         alike.entry(kind).or_default().push(key);
     }
     alike.into_values()
 }
 
-/// Asks L2 for keys that are alike: one look at what is in doubt, one multi-read of what is left.
+/// Asks L2 for keys that are alike: one look at what is in resync, one multi-read of what is left.
 async fn ask_alike<'a, T: Value, C: Codec<T>>(
     inner: &Inner<C>,
     patience: &Patience<'_, C>,
     keys: Vec<Asking<'a, T, C>>,
-    held: UnboundedSender<Asking<'a, T, C>>,
+    erased: UnboundedSender<Asking<'a, T, C>>,
 ) -> impl Stream<Item = Option<Load<T, C>>> + use<'a, T, C> {
     let looked = patience
         .lasts(look_all(inner, &keys))
@@ -282,7 +282,7 @@ async fn ask_alike<'a, T: Value, C: Codec<T>>(
     });
     let each = unanswered.into_iter().zip(firsts);
     let asked: FuturesUnordered<_> =
-        each.map(|(key, first)| key.ask(first, held.clone())).collect();
+        each.map(|(key, first)| key.ask(first, erased.clone())).collect();
     stream::iter(settled).chain(asked)
 }
 
@@ -303,18 +303,18 @@ fn wait_all<'a, T: Value, C: Codec<T>>(
     })
 }
 
-/// One look at copies that are in doubt, and alike.
+/// One look at copies that are in resync, and alike.
 async fn look_all<T: Value, C: Codec<T>>(
     inner: &Inner<C>,
     asking: &[Asking<'_, T, C>],
 ) -> Vec<Option<Probe<T>>> {
-    let held: Vec<_> = asking.iter().map(|key| key.prober.doubted()).collect();
-    let looked: Vec<_> = held.iter().flatten().cloned().collect();
+    let erased: Vec<_> = asking.iter().map(|key| key.prober.unverified()).collect();
+    let looked: Vec<_> = erased.iter().flatten().cloned().collect();
     let first = asking.first().map(|key| (key.prober.limit(), key.prober.is_strict()));
     let (limit, strict) = first.unwrap_or_default();
     let mut checked = look(inner, &looked, limit, strict).await.into_iter();
-    let each = asking.iter().zip(held);
-    each.map(|(key, held)| key.prober.confirmed(held.and_then(|_| checked.next())?)).collect()
+    let each = asking.iter().zip(erased);
+    each.map(|(key, erased)| key.prober.confirmed(erased.and_then(|_| checked.next())?)).collect()
 }
 
 /// One multi-read per page of keys that are alike.
@@ -343,7 +343,7 @@ async fn read_all<T: Value, C: Codec<T>>(
             None => (Vec::new(), Mark::Unasked),
         };
         // What was not answered, perhaps because of one key alone, finds out for itself, and asks for
-        // another lease.
+        // another load_lock.
         let each = asked.into_iter().zip(reads);
         let reads = each.map(|(asked, read)| Some((asked, read.ok()?, mark)));
         let each = ids.into_iter().zip(reads.chain(std::iter::repeat_with(|| None)));
@@ -394,7 +394,7 @@ async fn load_all<T: Value, C: Codec<T>>(
     let keys = loads.iter().map(|load| load.call.key.to_string()).collect();
     let redact = inner.settings.redact_keys;
     let (factories, run) = split(Arc::clone(load), keys, inner.place(None), redact);
-    let run = Run::of(loads.iter().map(|load| &load.landing.flight)).scope(run);
+    let run = Run::of(loads.iter().map(|load| &load.guard.flight)).scope(run);
     inner.counters.factory_calls.add();
     let loads = join_all(loads.into_iter().zip(factories).map(|(load, f)| load.run(f)));
     tokio::pin!(loads);

@@ -4,16 +4,16 @@
 //!  caller ──▶ L1, valid? ── fresh ──▶ answer                       (no await, no allocation)
 //!               │ no
 //!               ▼
-//!             arrive: join the young flight, lead one, or wait for a fenced one to end
+//!             register: join the young flight, lead one, or wait for a fenced one to end
 //!               │ lead: by the caller, or by a task when others wait or the caller goes
 //!               ▼
-//!             stamp ──▶ READ L2 ── fresh ─────────────▶ land      (a replica first, if any may know)
-//!                         │ lease of another node: wait for its fill
+//!             stamp ──▶ READ L2 ── fresh ─────────────▶ complete      (a replica first, if any may know)
+//!                         │ load_lock of another node: wait for its fill
 //!                         ▼
 //!                       factory, in a task (soft, hard, deadline)
 //!                         ▼
-//!                       PUT if the record is still the one we saw ──▶ land
-//!  land: insert into L1 if nothing was heard meanwhile, then answer every caller
+//!                       PUT if the record is still the one we saw ──▶ complete
+//!  complete: insert into L1 if nothing was received meanwhile, then answer every caller
 //! ```
 //!
 //! Invariants:
@@ -22,7 +22,7 @@
 //!   of the flight, by which the law of joining judges, when it begins.
 //! - **R2** Nothing enters L1 except under the key's lock, and only what the flight's fence allows.
 //! - **R3** A flight ends exactly once, whatever happens to its task.
-//! - **R4** A caller that arrived after an invalidation takes no result that began before it.
+//! - **R4** A caller that ticket after an invalidation takes no result that began before it.
 //! - **R5** A reader never writes because of what it finds hidden; a load writes what it loaded.
 //! - **R6** A load says what it brought; each caller applies its own options to that (`caller`).
 
@@ -48,7 +48,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 pub(crate) use contains::contains;
-pub(crate) use fill::Make;
+pub(crate) use fill::NewEntry;
 pub(crate) use get::{get, get_many};
 pub(crate) use lead::lose;
 pub(crate) use lookup::{Local, hit, hit_at, lookup};
@@ -58,17 +58,17 @@ pub(crate) use unread::Unread;
 pub(crate) use verify::Checks;
 
 use crate::cache::{Inner, attend};
-use crate::entry::{Cached, Entry, Lives, Manner, Meta, Shared, Source, Value};
+use crate::entry::{Cached, Deadlines, Entry, EntryFlags, Meta, Shared, Source, Value};
 use crate::error::{Error, ErrorKind};
 use crate::events::Event;
 use crate::factory::{Factory, failed};
-use crate::flight::{Flight, Seat, nesting};
+use crate::flight::{Flight, Role, nesting};
 use crate::l2::Codec;
 use crate::options::EntryOptions;
 use crate::protocol::{KeyHash, Version};
 use crate::sweep;
 use crate::telemetry::spans;
-use caller::{Answer, Arrived};
+use caller::{Answer, Ticket};
 
 /// One `get_or_set`, past the hit path.
 #[derive(Clone, Debug)]
@@ -89,24 +89,24 @@ impl Call {
         Self { came, key: key.into(), hash, options, tags, refresh: None }
     }
 
-    /// Takes its seat: to lead, to join, or to wait for an end. A strict caller joins only what began
+    /// Takes its role: to lead, to join, or to wait for an end. A strict caller joins only what began
     /// after it came and asks L2.
-    fn arrive<C>(&self, inner: &Inner<C>, arrived: Arrived) -> Seat {
+    fn register<C>(&self, inner: &Inner<C>, ticket: Ticket) -> Role {
         let stamp = || inner.node.stamp(inner.now());
         let strict = self.options.strict;
-        let seat = match inner.flights.arrive(self.hash, &self.key, strict, stamp) {
-            Seat::Join(flight) if strict && !(flight.strict && arrived.is_before(&flight)) => {
-                Seat::Wait(flight)
+        let role = match inner.flights.register(self.hash, &self.key, strict, stamp) {
+            Role::Join(flight) if strict && !(flight.strict && ticket.is_before(&flight)) => {
+                Role::Wait(flight)
             }
-            seat => seat,
+            role => role,
         };
-        if let Seat::Join(flight) | Seat::Wait(flight) = &seat
-            && let Some(leader) = flight.helm.hand_over()
+        if let Role::Join(flight) | Role::Wait(flight) = &role
+            && let Some(leader) = flight.driver.hand_over()
         {
             // Its caller may not poll it, or may even be who waits here.
             leader.spawn();
         }
-        seat
+        role
     }
 
     /// The call as it leads a flight: strict if somebody waits for one that is.
@@ -135,7 +135,7 @@ impl Call {
 /// What a caller brings along.
 pub(crate) struct Job<T> {
     pub(crate) factory: Factory<T>,
-    /// The last resort, as an entry that nobody holds.
+    /// The last default_value, as an entry that nobody holds.
     pub(crate) default: Option<Arc<Entry<T>>>,
 }
 
@@ -149,7 +149,7 @@ pub(crate) async fn run<T: Value, C: Codec<T>>(
     inner.check_open(Some(&call.key))?;
     call.options.validate(&inner.place(Some(&call.key)))?;
     inner.check_tags(&call.key, &call.tags)?;
-    let default = default.map(|value| resort(&inner, &call, value));
+    let default = default.map(|value| default_value(&inner, &call, value));
     let job = Job { factory, default: default.clone() };
     let result = answer(&inner, call, job).await;
     match (result, default) {
@@ -172,16 +172,16 @@ async fn answer<T: Value, C: Codec<T>>(
     attend(inner).await;
     sweep::ensure(inner);
     let mut call = Arc::new(call);
-    let arrived = Arrived::now(inner);
+    let ticket = Ticket::now(inner);
     let (default, mut job, mut turn) = (job.default.clone(), Some(job), None);
     loop {
         if let Some(cached) = lookup(inner, &call).answer(inner) {
             return Ok(cached);
         }
-        let seat = call.arrive(inner, arrived);
-        let nested = nesting::wait_for(inner, seat.flight())?;
-        let answer = match seat {
-            Seat::Lead(flight) => {
+        let role = call.register(inner, ticket);
+        let nested = nesting::wait_for(inner, role.flight())?;
+        let answer = match role {
+            Role::Lead(flight) => {
                 let Some(job) = job.take() else {
                     // A caller that led takes what its flight brought, so it never leads twice.
                     lead::abandon(inner, &flight, inner.error(ErrorKind::Closed, &call.key, ""));
@@ -189,8 +189,8 @@ async fn answer<T: Value, C: Codec<T>>(
                 };
                 lead::lead(inner, &flight, &call, job).await?
             }
-            Seat::Join(flight) => wait::for_other(inner, &flight, &call, arrived).await,
-            Seat::Wait(flight) => {
+            Role::Join(flight) => wait::for_other(inner, &flight, &call, ticket).await,
+            Role::Wait(flight) => {
                 if call.options.strict {
                     turn.get_or_insert_with(|| inner.flights.strict_turn(call.hash));
                 }
@@ -223,7 +223,7 @@ pub(crate) fn refresh<T: Value, C: Codec<T>>(
     factory: Factory<T>,
 ) {
     let call = Arc::new(call);
-    if let Seat::Lead(flight) = call.arrive(inner, Arrived::now(inner)) {
+    if let Role::Lead(flight) = call.register(inner, Ticket::now(inner)) {
         let count = &inner.counters.eager_refreshes;
         inner.note(count, &call.key, |key| Event::EagerRefresh { key });
         let job = Job { factory, default: None };
@@ -234,19 +234,26 @@ pub(crate) fn refresh<T: Value, C: Codec<T>>(
         }
     }
     // Nothing was begun: another caller may try, if the entry is still there.
-    if let Some(held) = inner.l1.get(call.hash, &call.key) {
-        held.meta().rearm(inner.now() + inner.settings.poll);
+    if let Some(erased) = inner.l1.get(call.hash, &call.key) {
+        erased.meta().rearm(inner.now() + inner.settings.poll);
     }
 }
 
 /// A default as an entry: stale from the start, and gone once a throttle is over.
-fn resort<T, C>(inner: &Inner<C>, call: &Call, value: T) -> Arc<Entry<T>> {
+fn default_value<T, C>(inner: &Inner<C>, call: &Call, value: T) -> Arc<Entry<T>> {
     let (now, options) = (inner.now(), &call.options);
     let throttle = options.fail_safe.unwrap_or_default().throttle;
     let physical = now + options.factory_deadline + throttle;
-    let lives = Lives { created: now, logical: now, physical };
+    let deadlines = Deadlines { created: now, logical: now, physical };
     let (version, stamp) = (inner.entropy.version(), inner.node.stamp(now));
-    let meta =
-        Meta::new(&call.key, version, Box::default(), stamp, lives, Manner::PLAIN, options.weight);
+    let meta = Meta::new(
+        &call.key,
+        version,
+        Box::default(),
+        stamp,
+        deadlines,
+        EntryFlags::PLAIN,
+        options.weight,
+    );
     Arc::new(Entry { meta, value: Shared::Own(value) })
 }

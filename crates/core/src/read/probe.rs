@@ -1,4 +1,4 @@
-//! Asking L2: a fresh record, a lease to load, or the news that somebody else is loading.
+//! Asking L2: a fresh record, a load_lock to load, or the news that somebody else is loading.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,19 +7,19 @@ use tokio::time::{Instant, timeout};
 
 use super::lookup::is_known;
 use super::replica;
-use super::verify::{Checked, doubted, goes_on, look_at};
+use super::verify::{Checked, look_at, may_serve_unverified, unverified};
 use super::{Call, Local, lookup};
 use crate::cache::Inner;
 use crate::coherence::Mark;
-use crate::entry::{Entry, Held, Meta, Source, Stamp, Value};
+use crate::entry::{Entry, ErasedEntry, Meta, Source, Stamp, Value};
 use crate::events::MissReason;
-use crate::fail_safe::may_stand_in;
+use crate::fail_safe::may_serve_stale;
 use crate::flight::{Flight, Pause};
 use crate::l2::access::Access;
 use crate::l2::{Codec, Read};
 use crate::protocol::Version;
 use crate::protocol::ledger::Strength;
-use crate::protocol::record::LeaseAsk;
+use crate::protocol::record::LoadLockRequest;
 use crate::protocol::validity::{Verdict, Why};
 use crate::sweep::drop_dead;
 
@@ -29,38 +29,38 @@ pub(crate) enum Probe<T> {
     /// Answer with this.
     Hit(Arc<Entry<T>>, Source),
     /// Answer with this stale value, instead of a load.
-    Stand(Arc<Entry<T>>, Pause),
-    /// Answer with this, which is in doubt: L2 does not answer.
+    ServeStale(Arc<Entry<T>>, Pause),
+    /// Answer with this, which is in resync: L2 does not answer.
     GoOn(Arc<Entry<T>>),
     /// Run the factory; this is what it replaces.
-    Load(Base, Option<Arc<Entry<T>>>),
+    Load(FillMode, Option<Arc<Entry<T>>>),
     /// Another node is loading, and this probe does not wait.
-    Held,
+    ErasedEntry,
 }
 
 /// What a fill may overwrite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Base {
+pub(crate) enum FillMode {
     /// There is no L2, or the call leaves it as it is: nothing to overwrite.
-    Alone,
-    /// L2 does not answer, or cannot hold a lease: the result stays here, for X at most.
-    Dark,
-    /// Exactly this version, and this lease is ours to give back. Or a record that `displaces`: this
+    LocalOnly,
+    /// L2 does not answer, or cannot hold a load_lock: the result stays here, for X at most.
+    Degraded,
+    /// Exactly this version, and this load_lock is ours to give back. Or a record that `displaces`: this
     /// node could not use it.
-    Over { expected: Version, lease: Option<Version>, displaces: bool },
+    Replace { expected: Version, load_lock: Option<Version>, displaces: bool },
     /// L2 holds this version, which others may be able to use and this node is not: what is loaded
     /// stays here, for as long as L2 holds that.
     Beside(Version),
 }
 
-impl Base {
+impl FillMode {
     /// Whether what is loaded goes to L2.
     pub(crate) fn is_over(self) -> bool {
-        matches!(self, Self::Over { .. })
+        matches!(self, Self::Replace { .. })
     }
 }
 
-/// How often a read is repeated because something came into doubt while it was under way.
+/// How often a read is repeated because something came into resync while it was under way.
 pub(super) const REREADS: u32 = 3;
 
 /// One probe: the call, its flight, and what L1 had.
@@ -89,7 +89,7 @@ pub(super) type Sent = (Asked, Read, Mark);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Asked {
     pub(super) stamp: Stamp,
-    /// What waited for L2 then. It counts for what comes back, though L2 may have heard of it since.
+    /// What waited for L2 then. It counts for what comes back, though L2 may have received of it since.
     waiting: Option<Strength>,
 }
 
@@ -99,7 +99,7 @@ impl Asked {
         // Until L2 has answered as a primary, its answers verify nothing in the coherence session.
         stamp.session -= u64::from(!inner.node.is_confirmed());
         if !sabotaged!(LedgerNeverOld) {
-            stamp.known = stamp.at.min(inner.node.lease.synced_at());
+            stamp.known = stamp.at.min(inner.node.coherence.synced_at());
         }
         Self { waiting: inner.recovery.strength(key), stamp }
     }
@@ -111,7 +111,7 @@ impl Asked {
     }
 }
 
-/// Looks at L1 once more (another flight may have landed), then at L2, until that answers or a caller does
+/// Looks at L1 once more (another flight may have completed), then at L2, until that answers or a caller does
 /// not wait for it any longer.
 pub(crate) async fn probe<T: Value, C: Codec<T>>(
     inner: &Inner<C>,
@@ -131,9 +131,9 @@ pub(crate) async fn probe<T: Value, C: Codec<T>>(
 async fn ask<T: Value, C: Codec<T>>(inner: &Inner<C>, call: &Call, flight: &Flight) -> Probe<T> {
     match prepare(inner, call, flight).await {
         Prepared::Settled(probe) => probe,
-        Prepared::Ask(prober) => match prober.doubted() {
-            Some(held) => {
-                let checked = look_at(inner, held, prober.limit, call.options.strict).await;
+        Prepared::Ask(prober) => match prober.unverified() {
+            Some(erased) => {
+                let checked = look_at(inner, erased, prober.limit, call.options.strict).await;
                 match prober.confirmed(checked) {
                     Some(probe) => probe,
                     None => prober.ask(None, None, None, true).await,
@@ -156,7 +156,7 @@ pub(super) async fn prepare<'a, T: Value, C: Codec<T>>(
             return settled(Probe::Hit(entry, Source::L1));
         }
         Local::Fresh(entry, _) => (Some(entry), Verdict::Fresh),
-        Local::Throttled(entry, _) => return settled(Probe::Stand(entry, Pause::Throttled)),
+        Local::Throttled(entry, _) => return settled(Probe::ServeStale(entry, Pause::Throttled)),
         Local::Nothing(why) => {
             flight.because(why);
             drop_dead(inner, call.hash);
@@ -167,8 +167,8 @@ pub(super) async fn prepare<'a, T: Value, C: Codec<T>>(
             (Some(entry), verdict)
         }
     };
-    let Some(l2) = &inner.l2 else { return settled(Probe::Load(Base::Alone, local)) };
-    let usable = |e: &Arc<Entry<T>>| may_stand_in(&e.meta, verdict, options, inner.now());
+    let Some(l2) = &inner.l2 else { return settled(Probe::Load(FillMode::LocalOnly, local)) };
+    let usable = |e: &Arc<Entry<T>>| may_serve_stale(&e.meta, verdict, options, inner.now());
     let has_fallback = local.as_ref().is_some_and(usable);
     let limit = if has_fallback { options.l2_soft_timeout } else { options.l2_hard_timeout };
     flight.asks_l2(limit);
@@ -178,7 +178,10 @@ pub(super) async fn prepare<'a, T: Value, C: Codec<T>>(
     let when_stale = options.skip_l2_read_when_stale && matches!(verdict, Verdict::Stale(_));
     let ignore = options.skip_l2_read || when_stale;
     if !l2.holds_records() || (ignore && options.skip_l2_write) {
-        return settled(Probe::Load(Base::Alone, local.filter(|entry| is_known(inner, entry))));
+        return settled(Probe::Load(
+            FillMode::LocalOnly,
+            local.filter(|entry| is_known(inner, entry)),
+        ));
     }
     Prepared::Ask(Prober { inner, call, flight, local, limit, ignore })
 }
@@ -195,7 +198,7 @@ pub(super) fn can_judge<C>(inner: &Inner<C>) -> bool {
     node.is_synced() && node.is_confirmed() && node.is_current(inner.now())
 }
 
-/// Waits until the ledger is known: the first `SYNC`, or the end of a doubt about it.
+/// Waits until the ledger is known: the first `SYNC`, or the end of a resync about it.
 pub(crate) async fn ledger_known<C: Sync>(inner: &Inner<C>, limit: Duration) -> bool {
     settled(inner, limit, || inner.node.is_synced()).await
 }
@@ -223,9 +226,9 @@ async fn settled<C: Sync>(
 
 impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
     /// What to ask for; `None` for a call that is not to leave anything in L2.
-    pub(super) fn first_ask(&self, id: Version) -> Option<LeaseAsk> {
-        let ttl_ms = crate::clock::millis(self.inner.settings.lease);
-        let ask = LeaseAsk { id, ttl_ms, replace: None, hidden: self.hidden() };
+    pub(super) fn first_ask(&self, id: Version) -> Option<LoadLockRequest> {
+        let ttl_ms = crate::clock::millis(self.inner.settings.load_lock_ttl);
+        let ask = LoadLockRequest { id, ttl_ms, replace: None, hidden: self.hidden() };
         (!self.call.options.skip_l2_write).then_some(ask)
     }
 
@@ -236,9 +239,9 @@ impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
     }
 
     /// The copy, if a look at the head of its record is enough to make it the answer.
-    pub(super) fn doubted(&self) -> Option<Held> {
+    pub(super) fn unverified(&self) -> Option<ErasedEntry> {
         let asks = !self.ignore && self.call.refresh.is_none();
-        doubted(self.inner, self.call, self.local.as_ref().filter(|_| asks))
+        unverified(self.inner, self.call, self.local.as_ref().filter(|_| asks))
     }
 
     /// What the look comes to; `None` if the record is to be read.
@@ -267,7 +270,7 @@ impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
         self.call.options.strict || l2.is_ledger_near(&self.call.key)
     }
 
-    /// Reads until there is a value, a lease, or a reason to do without. `asked` is the id of the lease that
+    /// Reads until there is a value, a load_lock, or a reason to do without. `asked` is the id of the load_lock that
     /// a first READ has asked for, `sent` what was answered, `rest` what that READ has left of the limit. All are
     /// `None` if L2 has not been asked along with others. Without patience, nobody else's load is waited for.
     pub(super) async fn ask(
@@ -286,14 +289,14 @@ impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
             return self.hit(entry);
         }
         let left = left.saturating_sub(came.elapsed());
-        // A READ that had no answer may run late: it must not bring back a lease that was voided.
-        let answered = sent.is_some() || sabotaged!(LeaseAskedTwice);
+        // A READ that had no answer may run late: it must not bring back a load_lock that was voided.
+        let answered = sent.is_some() || sabotaged!(LoadLockRequestedTwice);
         let id = asked.filter(|_| answered).unwrap_or_else(|| self.inner.entropy.version());
         match &self.inner.l2 {
             Some(l2) => self.ask_on(l2, id, (sent, left), patient).await,
             None => None,
         }
-        .unwrap_or_else(|| Probe::Load(Base::Dark, self.local.clone()))
+        .unwrap_or_else(|| Probe::Load(FillMode::Degraded, self.local.clone()))
     }
 
     /// What L2 says, unless a caller gives up on it first.
@@ -347,17 +350,17 @@ pub(super) fn given_up<T: Value, C>(inner: &Inner<C>, call: &Call) -> Probe<T> {
             Probe::Hit(entry, Source::L1)
         }
         Local::Fresh(entry, _) | Local::Throttled(entry, _) | Local::Candidate(entry, _) => {
-            Probe::Load(Base::Dark, Some(entry))
+            Probe::Load(FillMode::Degraded, Some(entry))
         }
-        Local::Nothing(_) => Probe::Load(Base::Dark, None),
+        Local::Nothing(_) => Probe::Load(FillMode::Degraded, None),
     }
 }
 
 /// L2 does not answer: what L1 has goes on for as long as it may, else it is loaded.
 fn without_l2<T, C>(inner: &Inner<C>, call: &Call, local: Option<Arc<Entry<T>>>) -> Probe<T> {
     match local {
-        Some(entry) if goes_on(inner, call, &entry) => Probe::GoOn(entry),
-        local => Probe::Load(Base::Dark, local),
+        Some(entry) if may_serve_unverified(inner, call, &entry) => Probe::GoOn(entry),
+        local => Probe::Load(FillMode::Degraded, local),
     }
 }
 

@@ -8,7 +8,7 @@ use super::decode::{ReadInto, decode};
 use super::probe::{Asked, can_judge};
 use crate::cache::Inner;
 use crate::clock::{Moment, nanos};
-use crate::entry::{Entry, Held, Value};
+use crate::entry::{Entry, ErasedEntry, Value};
 use crate::flight::Fence;
 use crate::l2::Codec;
 use crate::protocol::validity::Verdict;
@@ -26,8 +26,8 @@ pub(super) async fn read<T: Value, C: Codec<T>>(
     if local.is_some() || call.options.passes_l1() || call.refresh.is_some() {
         return None;
     }
-    let deaf = inner.bus.is_some() && !inner.node.is_coherent(inner.now());
-    if deaf || !can_judge(inner) || inner.recovery.strength(&call.key).is_some() {
+    let subscription_lost = inner.bus.is_some() && !inner.node.is_coherent(inner.now());
+    if subscription_lost || !can_judge(inner) || inner.recovery.strength(&call.key).is_some() {
         return None;
     }
     let mut asked = Asked::now(inner, &call.key);
@@ -42,7 +42,7 @@ pub(super) async fn read<T: Value, C: Codec<T>>(
     (asked.judge(inner, &call.key, &entry.meta) == Verdict::Fresh).then_some((entry, asked))
 }
 
-/// The same for a plain read, which keeps it if nothing was heard meanwhile.
+/// The same for a plain read, which keeps it if nothing was received meanwhile.
 pub(super) async fn get<T: Value, C: Codec<T>>(
     inner: &Inner<C>,
     call: &Call,
@@ -51,11 +51,11 @@ pub(super) async fn get<T: Value, C: Codec<T>>(
 ) -> Option<Arc<Entry<T>>> {
     let fence = Fence::begin(inner, call.hash, None, || ());
     let (entry, asked) = read(inner, call, local, limit).await?;
-    let kept = fence.end(|heard| {
+    let kept = fence.end(|received| {
         let fresh = asked.judge(inner, &call.key, &entry.meta) == Verdict::Fresh;
-        let keep = fresh && heard.allows(entry.meta.version);
+        let keep = fresh && received.allows(entry.meta.version);
         if keep {
-            inner.l1.insert(call.hash, Arc::clone(&entry) as Held);
+            inner.l1.insert(call.hash, Arc::clone(&entry) as ErasedEntry);
         }
         keep
     });

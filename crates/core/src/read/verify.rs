@@ -13,7 +13,7 @@ use super::Call;
 use super::probe::{Asked, judge_record, synced};
 use crate::cache::Inner;
 use crate::coherence::{Mark, beside, catch_up};
-use crate::entry::{Entry, Held, Value};
+use crate::entry::{Entry, ErasedEntry, Value};
 use crate::flight::Fence;
 use crate::options::EntryOptions;
 use crate::protocol::record::Head;
@@ -23,7 +23,7 @@ use crate::protocol::{KeyHash, Version};
 /// What L2 says of a copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Checked {
-    /// It holds this version, and nothing was heard against it: the copy is fresh.
+    /// It holds this version, and nothing was received against it: the copy is fresh.
     Same,
     /// It holds something else, or the copy has been overtaken: read the record.
     Other,
@@ -38,26 +38,26 @@ type Running = (WeakShared<BoxFuture<'static, Checked>>, Duration);
 #[derive(Debug, Default)]
 pub(crate) struct Checks(DashMap<(KeyHash, Version), Option<Running>, RandomState>);
 
-/// What is in doubt, if a check would make it an answer.
-pub(super) fn doubted<T: Value, C>(
+/// What is in resync, if a check would make it an answer.
+pub(super) fn unverified<T: Value, C>(
     inner: &Inner<C>,
     call: &Call,
     local: Option<&Arc<Entry<T>>>,
-) -> Option<Held> {
+) -> Option<ErasedEntry> {
     let entry = local.filter(|e| inner.records().is_some() && !e.meta.own)?;
-    let doubted = match inner.node.judge(&entry.meta, inner.now()) {
+    let unverified = match inner.node.judge(&entry.meta, inner.now()) {
         Verdict::Unverified => true,
         Verdict::Fresh => call.options.strict,
         Verdict::Stale(_) | Verdict::Hidden(_) => false,
     };
-    doubted.then(|| Arc::clone(entry) as Held)
+    unverified.then(|| Arc::clone(entry) as ErasedEntry)
 }
 
-/// Whether a copy in doubt is answered, marked stale, though L2 has not said that it is right: it does
-/// not answer, the coherence lease would still cover the copy, and the call asks for no more.
-pub(super) fn goes_on<T, C>(inner: &Inner<C>, call: &Call, entry: &Entry<T>) -> bool {
-    let doubted = inner.records().is_some() && !entry.meta.own && call.refresh.is_none();
-    doubted
+/// Whether a copy in resync is answered, marked stale, though L2 has not said that it is right: it does
+/// not answer, the coherence load_lock would still cover the copy, and the call asks for no more.
+pub(super) fn may_serve_unverified<T, C>(inner: &Inner<C>, call: &Call, entry: &Entry<T>) -> bool {
+    let unverified = inner.records().is_some() && !entry.meta.own && call.refresh.is_none();
+    unverified
         && takes_unverified(&call.options)
         && inner.recovery.strength(&call.key).is_none()
         && inner.node.is_covered(&entry.meta, inner.now())
@@ -72,15 +72,15 @@ pub(super) fn takes_unverified(options: &EntryOptions) -> bool {
 pub(super) async fn check<C: Send + Sync + 'static>(
     inner: &Arc<Inner<C>>,
     call: &Call,
-    held: Held,
+    erased: ErasedEntry,
     limit: Duration,
 ) -> Checked {
     if call.options.strict {
-        return look_at(inner, held, limit, true).await;
+        return look_at(inner, erased, limit, true).await;
     }
-    let id = (call.hash, held.meta().version);
+    let id = (call.hash, erased.meta().version);
     let (shared, given) = {
-        let (held, mut running) = (Arc::clone(&held), inner.checks.0.entry(id).or_default());
+        let (erased, mut running) = (Arc::clone(&erased), inner.checks.0.entry(id).or_default());
         let joined = running.as_ref().and_then(|(weak, given)| Some((weak.upgrade()?, *given)));
         joined.unwrap_or_else(|| {
             let under_way = UnderWay { inner: Arc::clone(inner), id };
@@ -89,7 +89,7 @@ pub(super) async fn check<C: Send + Sync + 'static>(
             let look = async move {
                 // Another caller may go on with it, from another runtime.
                 let Ok(runtime) = under_way.inner.runtime() else { return Checked::Failed };
-                let look = look_at(&under_way.inner, held, longest, false);
+                let look = look_at(&under_way.inner, erased, longest, false);
                 runtime.keep(look).await.unwrap_or(Checked::Failed)
             };
             let shared = look.boxed().shared();
@@ -102,10 +102,10 @@ pub(super) async fn check<C: Send + Sync + 'static>(
     let left = limit.saturating_sub(came.elapsed());
     if checked == Checked::Failed && given < limit && !left.is_zero() {
         // That was the limit of another caller.
-        checked = look_at(inner, Arc::clone(&held), left, false).await;
+        checked = look_at(inner, Arc::clone(&erased), left, false).await;
     }
     // Who joined between the verdict and its end may come after the session it was given in (S4).
-    let is_fresh = || judge_record(inner, &held.meta().key, held.meta()) == Verdict::Fresh;
+    let is_fresh = || judge_record(inner, &erased.meta().key, erased.meta()) == Verdict::Fresh;
     if checked == Checked::Same && !is_fresh() { Checked::Other } else { checked }
 }
 
@@ -124,31 +124,31 @@ impl<C> Drop for UnderWay<C> {
 /// Checks one copy.
 pub(super) async fn look_at<C: Sync>(
     inner: &Inner<C>,
-    held: Held,
+    erased: ErasedEntry,
     limit: Duration,
     strict: bool,
 ) -> Checked {
-    look(inner, &[held], limit, strict).await.pop().unwrap_or(Checked::Failed)
+    look(inner, &[erased], limit, strict).await.pop().unwrap_or(Checked::Failed)
 }
 
 /// Checks many copies in one round trip, within one limit; strictly, by the ledger as it is now.
 pub(super) async fn look<C: Sync>(
     inner: &Inner<C>,
-    held: &[Held],
+    erased: &[ErasedEntry],
     limit: Duration,
     strict: bool,
 ) -> Vec<Checked> {
-    if held.is_empty() {
+    if erased.is_empty() {
         return Vec::new();
     }
-    let (came, failed) = (Instant::now(), || vec![Checked::Failed; held.len()]);
+    let (came, failed) = (Instant::now(), || vec![Checked::Failed; erased.len()]);
     let left = || limit.saturating_sub(came.elapsed());
     let Some(l2) = inner.records() else { return failed() };
-    let left_alone = |held: &Held| l2.is_open(&held.meta().key);
-    if held.iter().all(left_alone) || !synced(inner, limit).await || left().is_zero() {
+    let circuit_open = |erased: &ErasedEntry| l2.is_open(&erased.meta().key);
+    if erased.iter().all(circuit_open) || !synced(inner, limit).await || left().is_zero() {
         return failed();
     }
-    let keys = || held.iter().map(|held| &*held.meta().key);
+    let keys = || erased.iter().map(|erased| &*erased.meta().key);
     let fences: Vec<_> =
         keys().map(|key| Fence::begin(inner, KeyHash::of(key), None, || ())).collect();
     let asked: Vec<_> = keys().map(|key| Asked::now(inner, key)).collect();
@@ -160,9 +160,9 @@ pub(super) async fn look<C: Sync>(
     if heads.iter().all(Result::is_err) || !is_caught_up(inner, mark, left()).await {
         return failed();
     }
-    let each = held.iter().zip(fences).zip(asked).zip(heads);
-    let checked = each.map(|(((held, fence), asked), head)| match head {
-        Ok(head) => settle(inner, held, fence, asked, head),
+    let each = erased.iter().zip(fences).zip(asked).zip(heads);
+    let checked = each.map(|(((erased, fence), asked), head)| match head {
+        Ok(head) => settle(inner, erased, fence, asked, head),
         Err(_) => Checked::Failed,
     });
     checked.collect()
@@ -174,18 +174,18 @@ pub(super) async fn is_caught_up<C: Sync>(inner: &Inner<C>, mark: Mark, limit: D
     sabotaged!(StrictIgnoresLedger) || catch_up(inner, mark, limit).await
 }
 
-/// Verifies a copy that L2 still has, if nothing was heard against it meanwhile.
+/// Verifies a copy that L2 still has, if nothing was received against it meanwhile.
 fn settle<C>(
     inner: &Inner<C>,
-    held: &Held,
+    erased: &ErasedEntry,
     fence: Fence<'_, C>,
     asked: Asked,
     head: Option<Head>,
 ) -> Checked {
-    let meta = held.meta();
+    let meta = erased.meta();
     let same = |head| matches!(head, Head::Value { version, expired: false, .. } if version == meta.version);
-    fence.end(|heard| {
-        if !head.is_some_and(same) || !heard.allows(meta.version) {
+    fence.end(|received| {
+        if !head.is_some_and(same) || !received.allows(meta.version) {
             return Checked::Other;
         }
         meta.verify(asked.stamp);

@@ -8,8 +8,8 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::Call;
-use super::caller::{Answer, Arrived, Caller, give_up};
-use super::lookup::stand_in;
+use super::caller::{Answer, Caller, Ticket, give_up};
+use super::lookup::serve_stale;
 use crate::cache::{Inner, attend_on};
 use crate::entry::Value;
 use crate::flight::{Flight, Progress, Waiting};
@@ -20,7 +20,7 @@ pub(super) enum Over {
     Soft,
     Hard,
     Flight,
-    Lease,
+    LoadLockWait,
     /// L2 has had so long.
     L2(Duration),
 }
@@ -49,11 +49,11 @@ pub(crate) async fn for_other<T: Value, C: Send + Sync + 'static>(
     inner: &Arc<Inner<C>>,
     flight: &Arc<Flight>,
     call: &Call,
-    arrived: Arrived,
+    ticket: Ticket,
 ) -> Answer<T> {
     inner.counters.joined.add();
     let since = Instant::now();
-    let caller = Caller { inner, flight, call, joined: Some(arrived), since };
+    let caller = Caller { inner, flight, call, joined: Some(ticket), since };
     let answer = attended(inner, wait(&caller, &mut Waiting::joined(flight))).await;
     if matches!(answer, Answer::Again) {
         inner.counters.join_refused.add();
@@ -80,12 +80,12 @@ async fn wait_for_end<T: Value, C: Sync>(
     let mut end = pin!(progress.wait_for(|progress| matches!(progress, Progress::Done(_))));
     let patience = Patience { flight, call, since: Instant::now() };
     loop {
-        let has_fallback = stand_in::<T, C>(inner, call).is_some();
+        let has_fallback = serve_stale::<T, C>(inner, call).is_some();
         let soft = call.options.factory_soft_timeout.filter(|_| has_fallback);
         let limits = [
             (soft, Over::Soft),
             (call.options.factory_hard_timeout, Over::Hard),
-            (call.options.flight_timeout, Over::Flight),
+            (call.options.wait_timeout, Over::Flight),
         ];
         let asks = !matches!(asking.read(), Progress::Loading(_) | Progress::Done(_));
         let l2 = patience.with_l2(has_fallback).filter(|_| asks);
@@ -103,7 +103,7 @@ async fn wait_for_end<T: Value, C: Sync>(
             }
             continue;
         }
-        let fallback = stand_in::<T, C>(inner, call);
+        let fallback = serve_stale::<T, C>(inner, call);
         if fallback.is_some() || over != Over::Soft {
             return give_up(inner, call, over, fallback);
         }
@@ -122,11 +122,11 @@ async fn attended<R, C: Send + Sync + 'static>(
     }
 }
 
-/// The answer of a caller that would arrive again, but has no time left for it.
+/// The answer of a caller that would register again, but has no time left for it.
 pub(crate) fn too_late<T: Value, C>(inner: &Inner<C>, call: &Call) -> Answer<T> {
     let limits = [(call.options.factory_hard_timeout, Over::Hard)];
     match earliest(call, limits).filter(|(at, _)| *at <= Instant::now()) {
-        Some((_, over)) => give_up(inner, call, over, stand_in::<T, C>(inner, call)),
+        Some((_, over)) => give_up(inner, call, over, serve_stale::<T, C>(inner, call)),
         None => Answer::Again,
     }
 }
@@ -138,7 +138,7 @@ async fn wait<T: Value, C: Sync>(caller: &Caller<'_, C>, waiting: &mut Waiting) 
     loop {
         let (fallback, stage) = match progress.read() {
             Progress::Done(outcome) => return caller.answer(outcome),
-            Progress::Probing => (stand_in::<T, C>(inner, call), Stage::Probing),
+            Progress::Probing => (serve_stale::<T, C>(inner, call), Stage::Probing),
             Progress::Waiting(stale) => (stale, Stage::Waiting { hurried }),
             Progress::Loading(_)
                 if caller.has_to_do_without_l2() && !caller.is_more_patient_with_l2() =>
@@ -149,12 +149,12 @@ async fn wait<T: Value, C: Sync>(caller: &Caller<'_, C>, waiting: &mut Waiting) 
             Progress::Loading(_) if caller.has_to_do_without_l2() && caller.joined.is_none() => {
                 return Answer::AskL2;
             }
-            Progress::Loading(stale) => match caller.goes_on_alone() {
+            Progress::Loading(stale) => match caller.continues_without_l2() {
                 Some(answer) => return answer,
                 None => (stale, Stage::Loading),
             },
         };
-        let fallback = fallback.filter(|held| caller.may_have(held));
+        let fallback = fallback.filter(|erased| caller.may_have(erased));
         let Some((at, over)) = limit(caller, stage, fallback.is_some()) else {
             progress.changed().await;
             continue;
@@ -163,8 +163,8 @@ async fn wait<T: Value, C: Sync>(caller: &Caller<'_, C>, waiting: &mut Waiting) 
             biased;
             () = progress.changed() => {}
             () = sleep_until(at) => {
-                let may_have = fallback.as_ref().is_some_and(|held| caller.may_have(held));
-                if fallback.is_some() && !may_have && matches!(over, Over::Soft | Over::Lease) {
+                let may_have = fallback.as_ref().is_some_and(|erased| caller.may_have(erased));
+                if fallback.is_some() && !may_have && matches!(over, Over::Soft | Over::LoadLockWait) {
                     // Removed while this caller waited: no limit that counts for who has a fallback.
                     continue;
                 }
@@ -176,7 +176,7 @@ async fn wait<T: Value, C: Sync>(caller: &Caller<'_, C>, waiting: &mut Waiting) 
                     }
                     continue;
                 }
-                if over == Over::Lease && (fallback.is_none() || !call.options.lease) {
+                if over == Over::LoadLockWait && (fallback.is_none() || !call.options.load_lock) {
                     flight.hurry();
                     hurried = true;
                     continue;
@@ -196,12 +196,12 @@ fn limit<C>(caller: &Caller<'_, C>, stage: Stage, has_fallback: bool) -> Option<
     let joined = caller.joined.is_some();
     let soft = has_fallback && stage != Stage::Probing;
     // The caller that leads has its patience in the load itself.
-    let lease = joined && stage == (Stage::Waiting { hurried: false });
+    let load_lock = joined && stage == (Stage::Waiting { hurried: false });
     let limits = [
         (options.factory_soft_timeout.filter(|_| soft), Over::Soft),
         (options.factory_hard_timeout, Over::Hard),
-        (lease.then(|| caller.call.lease_wait()), Over::Lease),
-        (options.flight_timeout.filter(|_| joined), Over::Flight),
+        (load_lock.then(|| caller.call.load_lock_wait()), Over::LoadLockWait),
+        (options.wait_timeout.filter(|_| joined), Over::Flight),
     ];
     let l2 = match stage {
         Stage::Probing | Stage::Waiting { .. } if joined => caller.patience().with_l2(has_fallback),

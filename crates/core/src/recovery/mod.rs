@@ -5,10 +5,10 @@
 //! key waits, its record in L2 counts as hidden on this node. A queue that is full becomes a clear,
 //! of the kind of what it held.
 
-mod going;
-mod lately;
 mod own;
 pub(crate) mod reassert;
+mod recent_writes;
+mod write_queue;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -17,10 +17,10 @@ use crate::clock::Moment;
 use crate::protocol::ledger::Strength;
 use crate::protocol::{TagHash, Version};
 use crate::sync::{AtomicUsize, DashMap, Mutex};
-use going::Going;
-pub(crate) use going::Turn;
-use lately::Lately;
 use own::Own;
+use recent_writes::RecentWrites;
+use write_queue::PendingWrites;
+pub(crate) use write_queue::QueueSlot;
 
 /// How many names of tags are remembered for messages.
 const MAX_TAG_NAMES: usize = 64;
@@ -32,10 +32,10 @@ pub(crate) struct Recovery {
     len: AtomicUsize,
     cap: usize,
     /// Writes on their way to L2, by key.
-    going: DashMap<Box<str>, Going>,
+    pending: DashMap<Box<str>, PendingWrites>,
     /// How many writes that is: mostly none, and then nobody looks.
     under_way: AtomicUsize,
-    pub(crate) lately: Lately,
+    pub(crate) recent_writes: RecentWrites,
     /// The names of tags whose removals wait, for messages.
     tag_names: Mutex<BTreeMap<TagHash, Box<str>>>,
     /// What calls have kept from L2.
@@ -55,9 +55,9 @@ impl Recovery {
     pub(crate) fn new(cap: usize) -> Self {
         let (keys, len) = (Mutex::default(), AtomicUsize::new(0));
         let under_way = AtomicUsize::new(0);
-        let (lately, own) = (Lately::new(), Own::default());
-        let (going, tag_names) = (DashMap::new(), Mutex::default());
-        Self { keys, len, cap, going, under_way, lately, tag_names, own }
+        let (recent_writes, own) = (RecentWrites::new(), Own::default());
+        let (pending, tag_names) = (DashMap::new(), Mutex::default());
+        Self { keys, len, cap, pending, under_way, recent_writes, tag_names, own }
     }
 
     /// Queues an invalidation. `Some` if the queue was full and has been emptied: the strength of the
@@ -109,64 +109,70 @@ impl Recovery {
     }
 
     /// A write of the key goes on in the background: until it ends, the record in L2 is not what the
-    /// caller was told. Answers its turn. `quiet`: no other node is told.
-    pub(crate) fn begin(&self, key: &str, strength: Strength, quiet: bool) -> Turn {
+    /// caller was told. Answers its queue_slot. `quiet`: no other node is told.
+    pub(crate) fn begin(&self, key: &str, strength: Strength, quiet: bool) -> QueueSlot {
         // Before it is there for those who look, and gone after it is not.
         self.under_way.fetch_add(1, Ordering::AcqRel);
-        self.going.entry(key.into()).or_default().begin(strength, quiet)
+        self.pending.entry(key.into()).or_default().begin(strength, quiet)
     }
 
     /// It has ended: L2 has it, or it waits.
     pub(crate) fn end(&self, key: &str, strength: Strength) {
-        self.going.remove_if_mut(key, |_, going| going.end(strength));
+        self.pending.remove_if_mut(key, |_, pending| pending.end(strength));
         self.under_way.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// An invalidation whose caller waits begins: it holds here until it ends. Nothing waits for its turn
+    /// An invalidation whose caller waits begins: it holds here until it ends. Nothing waits for its queue_slot
     /// behind it, as nobody was told that it is done.
     pub(crate) fn attend(&self, key: &str, strength: Strength) {
         self.under_way.fetch_add(1, Ordering::AcqRel);
-        self.going.entry(key.into()).or_default().attend(strength);
+        self.pending.entry(key.into()).or_default().attend(strength);
     }
 
-    /// The same for one that is sent now. Answers its [turn](Self::turn).
-    pub(crate) fn attend_in_turn(
+    /// The same for one that is sent now. Answers its [queue_slot](Self::queue_slot).
+    pub(crate) fn attend_in_queue(
         &self,
         key: &str,
         strength: Strength,
         quiet: bool,
-    ) -> Option<Turn> {
+    ) -> Option<QueueSlot> {
         self.under_way.fetch_add(1, Ordering::AcqRel);
-        let mut going = self.going.entry(key.into()).or_default();
-        going.attend(strength);
-        going.is_unattended().then(|| going.turn(strength, quiet, false))
+        let mut pending = self.pending.entry(key.into()).or_default();
+        pending.attend(strength);
+        pending.is_unattended().then(|| pending.queue_slot(strength, quiet, false))
     }
 
     /// It has ended: L2 has it, or it waits.
     pub(crate) fn leave(&self, key: &str, strength: Strength) {
-        self.going.remove_if_mut(key, |_, going| going.leave(strength));
+        self.pending.remove_if_mut(key, |_, pending| pending.leave(strength));
         self.under_way.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// The turn of a write whose caller waits; `None` if no write of the key goes on in the background.
-    pub(crate) fn turn(&self, key: &str, strength: Strength, quiet: bool) -> Option<Turn> {
+    /// The queue_slot of a write whose caller waits; `None` if no write of the key goes on in the background.
+    pub(crate) fn queue_slot(
+        &self,
+        key: &str,
+        strength: Strength,
+        quiet: bool,
+    ) -> Option<QueueSlot> {
         if self.under_way.load(Ordering::Acquire) == 0 {
             return None;
         }
-        let mut going = self.going.get_mut(key).filter(|going| going.is_unattended())?;
-        Some(going.turn(strength, quiet, false))
+        let mut pending = self.pending.get_mut(key).filter(|pending| pending.is_unattended())?;
+        Some(pending.queue_slot(strength, quiet, false))
     }
 
     /// Whether a later write leaves nothing of what this one would.
-    pub(crate) fn is_overtaken(&self, key: &str, turn: &Turn) -> bool {
-        self.going.get(key).is_some_and(|going| going.is_past(turn))
+    pub(crate) fn is_overtaken(&self, key: &str, queue_slot: &QueueSlot) -> bool {
+        self.pending.get(key).is_some_and(|pending| pending.is_past(queue_slot))
     }
 
     /// What L2 may not have heard of yet makes of the key's record.
     pub(crate) fn strength(&self, key: &str) -> Option<Strength> {
         let any = self.under_way.load(Ordering::Acquire) != 0;
-        let going = any.then(|| self.going.get(key).map(|going| going.strength())).flatten();
-        going.max(self.get(key).map(|queued| queued.strength))
+        let pending =
+            any.then(|| self.pending.get(key).map(|pending| pending.strength())).flatten();
+        pending.max(self.get(key).map(|queued| queued.strength))
     }
 
     /// L2 knows of exactly this invalidation: by it, or because the record was replaced since.
@@ -187,7 +193,8 @@ impl Recovery {
     /// Everything that waits and is due, and not behind a write that goes on.
     pub(crate) fn due(&self, now: Moment) -> Vec<(Box<str>, Queued)> {
         let keys = self.keys.lock();
-        let free = |key: &str| !self.going.get(key).is_some_and(|going| going.is_unattended());
+        let free =
+            |key: &str| !self.pending.get(key).is_some_and(|pending| pending.is_unattended());
         let due = keys.iter().filter(|(key, queued)| queued.not_before <= now && free(key));
         due.map(|(key, queued)| (key.clone(), *queued)).collect()
     }

@@ -3,10 +3,10 @@
 use tokio::time::Instant;
 
 use super::Queued;
-use super::lately::Deeds;
+use super::recent_writes::KeyWrites;
 use crate::cache::Inner;
 use crate::clock::Moment;
-use crate::l2::access::{Access, Lineage};
+use crate::l2::access::{Access, ReplicationId};
 use crate::l2::{L2Error, L2ErrorKind};
 use crate::protocol::commits;
 use crate::protocol::record::Head;
@@ -16,14 +16,14 @@ use crate::telemetry::TARGET;
 const PAGE: usize = 256;
 
 /// Asks the servers which history of writes they are in; `None` if that does not matter.
-pub(crate) async fn ask<C: Sync>(inner: &Inner<C>, l2: &Access) -> Option<Vec<Lineage>> {
-    if !l2.holds_records() || !inner.recovery.lately.wants_lineages() {
+pub(crate) async fn ask<C: Sync>(inner: &Inner<C>, l2: &Access) -> Option<Vec<ReplicationId>> {
+    if !l2.holds_records() || !inner.recovery.recent_writes.wants_replication_ids() {
         return None;
     }
-    Some(l2.lineages(inner.l2_limit()).await)
+    Some(l2.replication_ids(inner.l2_limit()).await)
 }
 
-/// Compares what this node wrote lately with what L2 holds, if a failover may have taken it back, and
+/// Compares what this node wrote recent_writes with what L2 holds, if a failover may have taken it back, and
 /// queues an invalidation of what came back. `asked` is when the `SYNC` was sent that L2 has answered.
 /// Begins nothing after half a poll, nor more than the queue has room for: the rest is compared next time.
 /// `None` if nothing was compared, else whether something is left, and there will be room for it.
@@ -31,11 +31,11 @@ pub(crate) async fn reassert<C: Sync>(
     inner: &Inner<C>,
     l2: &Access,
     asked: Moment,
-    lineages: Vec<Lineage>,
+    replication_ids: Vec<ReplicationId>,
 ) -> Option<bool> {
-    let lately = &inner.recovery.lately;
-    let met = lately.meet(lineages, asked)?;
-    if lately.any_is_silent() {
+    let recent_writes = &inner.recovery.recent_writes;
+    let met = recent_writes.observe(replication_ids, asked)?;
+    if recent_writes.any_is_silent() {
         let forgotten = met.forgotten.into_iter().map(|(key, commit)| (key, vec![commit]));
         drop(leave_silent(inner, l2, forgotten.collect()));
     }
@@ -43,27 +43,27 @@ pub(crate) async fn reassert<C: Sync>(
     // Counted from here: one that did not answer has taken its whole timeout.
     let (until, mut any) = (Instant::now() + inner.settings.poll / 2, false);
     while Instant::now() < until {
-        let page = lately.take(PAGE.min(inner.recovery.room()));
+        let page = recent_writes.take(PAGE.min(inner.recovery.room()));
         if page.is_empty() {
             break;
         }
         any = true;
         compare(inner, l2, asked, leave_silent(inner, l2, page)).await;
     }
-    any.then(|| !lately.is_done())
+    any.then(|| !recent_writes.is_done())
 }
 
 /// Sets aside what is held by servers that do not answer; returns the rest.
-fn leave_silent<C: Sync>(inner: &Inner<C>, l2: &Access, page: Vec<Deeds>) -> Vec<Deeds> {
-    let lately = &inner.recovery.lately;
-    if !lately.any_is_silent() {
+fn leave_silent<C: Sync>(inner: &Inner<C>, l2: &Access, page: Vec<KeyWrites>) -> Vec<KeyWrites> {
+    let recent_writes = &inner.recovery.recent_writes;
+    if !recent_writes.any_is_silent() {
         return page;
     }
-    let answers = |deeds: &Deeds| {
-        let server = l2.server_of(&deeds.0);
-        let silent = lately.is_silent(&server);
+    let answers = |key_writes: &KeyWrites| {
+        let server = l2.server_of(&key_writes.0);
+        let silent = recent_writes.is_silent(&server);
         if silent {
-            forgot(inner, lately.set_aside(server, deeds));
+            forgot(inner, recent_writes.set_aside(server, key_writes));
         }
         !silent
     };
@@ -85,21 +85,21 @@ fn forgot<C>(inner: &Inner<C>, count: u64) {
     );
 }
 
-async fn compare<C: Sync>(inner: &Inner<C>, l2: &Access, asked: Moment, page: Vec<Deeds>) {
-    let lately = &inner.recovery.lately;
+async fn compare<C: Sync>(inner: &Inner<C>, l2: &Access, asked: Moment, page: Vec<KeyWrites>) {
+    let recent_writes = &inner.recovery.recent_writes;
     let heads = heads(inner, l2, &page).await;
-    for (deeds, head) in page.into_iter().zip(heads) {
-        let (key, commits) = &deeds;
+    for (key_writes, head) in page.into_iter().zip(heads) {
+        let (key, commits) = &key_writes;
         let head = match head {
             Ok(head) => head,
             Err(error) => {
                 tracing::debug!(%error, "L2 could not be asked whether it still holds what was written");
-                forgot(inner, lately.set_aside(l2.server_of(key), &deeds));
+                forgot(inner, recent_writes.set_aside(l2.server_of(key), &key_writes));
                 continue;
             }
         };
         let Some(strength) = commits::reassert(commits, head) else { continue };
-        if lately.is_newest(&deeds) {
+        if recent_writes.is_newest(&key_writes) {
             inner.counters.reasserted.add();
             let version = inner.entropy.version();
             inner.queue(key, Queued { strength, version, not_before: asked });
@@ -111,7 +111,7 @@ async fn compare<C: Sync>(inner: &Inner<C>, l2: &Access, asked: Moment, page: Ve
 async fn heads<C: Sync>(
     inner: &Inner<C>,
     l2: &Access,
-    page: &[Deeds],
+    page: &[KeyWrites],
 ) -> Vec<Result<Option<Head>, L2Error>> {
     let limit = inner.l2_limit();
     let heads = l2.read_heads(page.iter().map(|(key, _)| &**key), limit).await.into_iter();

@@ -30,8 +30,8 @@ macro_rules! misordered {
 pub(crate) enum Step {
     /// The generation is bumped before the levels are raised.
     GenerationFirst,
-    /// A verdict is not made again if the edition has moved.
-    EditionUnchecked,
+    /// A verdict is not made again if the seqlock has moved.
+    SeqlockUnchecked,
     /// The memo is of the generation after the check.
     MemoLate,
     /// What a flight brought is stored after the key's lock is released.

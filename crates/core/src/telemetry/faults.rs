@@ -40,7 +40,7 @@ pub(crate) enum Fault {
     Unsubscribed,
     /// The backplane refuses what this node publishes.
     PublishRefused,
-    /// The coherence lease has run out.
+    /// The coherence load_lock has run out.
     NotCoherent,
 }
 
@@ -130,7 +130,7 @@ struct Lasting {
     last: Moment,
     ended: Option<Moment>,
     /// The WARN was written.
-    told: bool,
+    reported: bool,
     /// When the refused login of the same server last stood for it.
     covered: Option<Moment>,
     /// What had been sent when it began.
@@ -168,7 +168,7 @@ impl Faults {
             lasting.covered = Some(now);
         }
         let follows = lasting.covered.is_some_and(|at| now.since(at) < DRAIN);
-        !lasting.told && lasting.ended.is_none() && !follows
+        !lasting.reported && lasting.ended.is_none() && !follows
     }
 
     /// Notes a failure; true if it is to be told: the fault begins, or its reason has changed.
@@ -184,7 +184,7 @@ impl Faults {
                 ops,
                 last: now,
                 ended: None,
-                told: false,
+                reported: false,
                 covered: None,
                 sent: self.sent(),
             });
@@ -303,7 +303,7 @@ impl Telemetry {
         let (reason, in_part) = {
             let mut all = self.faults.lasting.lock();
             let Some(lasting) = &mut all[fault as usize] else { return };
-            lasting.told = true;
+            lasting.reported = true;
             (Arc::clone(&lasting.reason), !lasting.servers.is_empty())
         };
         let (cache, server) = (&*self.cache, self.server(fault));
@@ -331,7 +331,7 @@ impl Telemetry {
             }
         }
         for (fault, lasting) in self.take_ended(waiting, now) {
-            if !lasting.told {
+            if !lasting.reported {
                 continue;
             }
             let (cache, server, what) = (&*self.cache, self.server(fault), fault.ends());
@@ -359,7 +359,7 @@ impl Telemetry {
         for fault in
             [Unreachable, Refused, Full, Failing, Unsubscribed, PublishRefused, NotCoherent]
         {
-            let is_over = |lasting: &mut Lasting| {
+            let has_expired = |lasting: &mut Lasting| {
                 let Some(ended) = lasting.ended else { return false };
                 match fault {
                     Full => now.since(lasting.last) >= QUIET,
@@ -367,7 +367,7 @@ impl Telemetry {
                     Unsubscribed | PublishRefused | NotCoherent => true,
                 }
             };
-            let over_now = all[fault as usize].take_if(is_over);
+            let over_now = all[fault as usize].take_if(has_expired);
             over.extend(over_now.map(|lasting| (fault, lasting)));
         }
         self.faults.any.store(all.iter().any(Option::is_some), Ordering::Release);

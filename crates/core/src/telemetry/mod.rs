@@ -9,6 +9,7 @@
 //!
 //! `docs/observability.md` has the tables.
 
+mod emit;
 mod export;
 #[cfg(feature = "metrics")]
 mod facade;
@@ -21,7 +22,6 @@ mod series;
 pub(crate) mod spans;
 mod stats;
 mod striped;
-mod tell;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -43,15 +43,15 @@ use striped::Striped;
 use crate::backplane::BackplaneError;
 use crate::clock::{Clock, Moment};
 use crate::entry::Meta;
-use crate::events::{Event, EventKey, Notice, Stage};
+use crate::events::{Event, EventBus, EventKey, Notice};
 use crate::l2::{BusId, L2Error, L2ErrorKind};
 
-/// What the parts of a cache tell into. Shared by all that have something to tell.
+/// What the parts of a cache emit into. Shared by all that have something to emit.
 #[derive(Debug)]
 pub(crate) struct Telemetry {
     pub(crate) cache: Arc<str>,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) stage: Stage,
+    pub(crate) events_bus: EventBus,
     pub(crate) meters: Meters,
     pub(crate) l1_hits: Striped,
     pub(crate) evictions: Counter,
@@ -79,7 +79,7 @@ pub(crate) struct Trouble {
     pub(crate) coherent: (bool, Moment),
 }
 
-/// What operations of L2 fail of, as metrics tell it.
+/// What operations of L2 fail of, as metrics emit it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum FailureKind {
     Unreachable,
@@ -110,7 +110,7 @@ impl Telemetry {
             meters: Meters::new(&cache),
             cache,
             clock,
-            stage: Stage::default(),
+            events_bus: EventBus::default(),
             l1_hits: Striped::default(),
             evictions: Counter::default(),
             published: Counter::default(),
@@ -134,8 +134,8 @@ impl Telemetry {
     }
 
     /// Tells an event, if anybody listens.
-    pub(crate) fn tell(&self, event: impl FnOnce() -> Event) {
-        self.stage.tell(event);
+    pub(crate) fn emit(&self, event: impl FnOnce() -> Event) {
+        self.events_bus.emit(event);
     }
 
     /// A key as events may show it.
@@ -156,19 +156,19 @@ impl Telemetry {
     /// L1 was full.
     pub(crate) fn evicted(&self, meta: &Meta) {
         self.evictions.add();
-        self.tell(|| Event::Eviction { key: self.key(&meta.key) });
+        self.emit(|| Event::Eviction { key: self.key(&meta.key) });
     }
 
     /// Something was said to the others.
     pub(crate) fn published(&self, notice: Notice) {
         self.published.add();
-        self.tell(|| Event::Published { notice });
+        self.emit(|| Event::Published { notice });
     }
 
     pub(crate) fn l2_failed(&self, error: &L2Error) {
         self.l2_errors[FailureKind::of(error.kind()) as usize].add();
         self.trouble.lock().l2 = Some((error.to_string().into(), self.clock.now()));
-        self.tell(|| Event::L2Failed { error: error.clone() });
+        self.emit(|| Event::L2Failed { error: error.clone() });
     }
 
     pub(crate) fn backplane_failed(&self, error: &BackplaneError) {

@@ -15,7 +15,7 @@ use crate::l2::{
     Record,
 };
 use crate::protocol::ledger::{Advance, Advanced, SyncAsk, SyncReply};
-use crate::protocol::record::{Head, Lease, LeaseAsk, Put};
+use crate::protocol::record::{Head, LoadLock, LoadLockRequest, Put};
 use crate::protocol::{Epoch, Version};
 
 /// A store that is looked at.
@@ -58,13 +58,13 @@ impl Observed {
     fn leased<'r>(
         &self,
         op: Op,
-        reads: impl IntoIterator<Item = (Option<LeaseAsk>, Option<&'r Read>)>,
+        reads: impl IntoIterator<Item = (Option<LoadLockRequest>, Option<&'r Read>)>,
     ) {
         let (mut granted, mut refused) = (false, false);
         for (ask, read) in reads {
             let (Some(_), Some(read)) = (ask, read) else { continue };
-            granted |= read.lease == Lease::Granted;
-            refused |= read.lease == Lease::None && read.found.is_none();
+            granted |= read.load_lock == LoadLock::Granted;
+            refused |= read.load_lock == LoadLock::None && read.found.is_none();
         }
         if refused {
             let error = L2Error::new(L2ErrorKind::Full, "it did not store the lock of a load");
@@ -94,13 +94,16 @@ impl L2 for Observed {
         self.store().atomicity()
     }
 
-    async fn read(&self, key: &str, ask: Option<LeaseAsk>) -> Result<Read, L2Error> {
+    async fn read(&self, key: &str, ask: Option<LoadLockRequest>) -> Result<Read, L2Error> {
         let read = self.look(Op::Read, self.store().read(key, ask)).await;
         self.leased(Op::Read, [(ask, read.as_ref().ok())]);
         read
     }
 
-    async fn read_many(&self, asks: &[(String, Option<LeaseAsk>)]) -> Result<Vec<Read>, L2Error> {
+    async fn read_many(
+        &self,
+        asks: &[(String, Option<LoadLockRequest>)],
+    ) -> Result<Vec<Read>, L2Error> {
         let reads = self.look(Op::ReadMany, self.store().read_many(asks)).await;
         if let Ok(reads) = &reads {
             self.leased(Op::ReadMany, asks.iter().map(|(_, ask)| *ask).zip(reads.iter().map(Some)));
@@ -165,12 +168,12 @@ impl L2 for Observed {
         expired
     }
 
-    async fn release(&self, key: &str, lease: Version) -> Result<(), L2Error> {
-        self.look(Op::Release, self.store().release(key, lease)).await
+    async fn release(&self, key: &str, load_lock: Version) -> Result<(), L2Error> {
+        self.look(Op::Release, self.store().release(key, load_lock)).await
     }
 
-    async fn renew(&self, key: &str, lease: Version, ttl_ms: u64) -> Result<bool, L2Error> {
-        self.look(Op::Renew, self.store().renew(key, lease, ttl_ms)).await
+    async fn renew(&self, key: &str, load_lock: Version, ttl_ms: u64) -> Result<bool, L2Error> {
+        self.look(Op::Renew, self.store().renew(key, load_lock, ttl_ms)).await
     }
 
     async fn advance(
@@ -197,8 +200,8 @@ impl L2 for Observed {
         self.store.is_ledger_near(ledger, key)
     }
 
-    async fn lineage(&self, server: Option<&str>) -> Result<Option<u64>, L2Error> {
-        self.store.lineage(server).await
+    async fn replication_id(&self, server: Option<&str>) -> Result<Option<u64>, L2Error> {
+        self.store.replication_id(server).await
     }
 
     fn server_of(&self, key: &str) -> Option<Arc<str>> {

@@ -96,7 +96,7 @@ stats! {
     /// Clears.
     clears => "crinkle_writes_total" {op: "clear"},
     /// Times another node's load was waited for.
-    lease_waits => "crinkle_lease_waits_total",
+    load_lock_waits => "crinkle_load_lock_waits_total",
     /// L2 operations that failed or timed out.
     l2_errors,
     /// Of those: L2 could not be reached.
@@ -119,20 +119,20 @@ stats! {
     messages_published => "crinkle_messages_total" {direction: "published"},
     /// Messages that could not be decoded.
     messages_undecodable => "crinkle_undecodable_total" {what: "message"},
-    /// Times something was in doubt and entries had to be verified again.
-    doubts,
+    /// Times something was in resync and entries had to be verified again.
+    resyncs,
     /// Of those: the subscription came up.
-    doubts_connected => "crinkle_session_changes_total" {cause: "connected"},
+    resyncs_connected => "crinkle_session_changes_total" {cause: "connected"},
     /// Of those: a message was lost.
-    doubts_message_lost => "crinkle_session_changes_total" {cause: "message_lost"},
+    resyncs_message_lost => "crinkle_session_changes_total" {cause: "message_lost"},
     /// Of those: an announced write was never confirmed.
-    doubts_unconfirmed => "crinkle_session_changes_total" {cause: "unconfirmed"},
+    resyncs_unconfirmed => "crinkle_session_changes_total" {cause: "unconfirmed"},
     /// Of those: the own heartbeat did not come back.
-    doubts_deaf => "crinkle_session_changes_total" {cause: "deaf"},
+    resyncs_subscription_lost => "crinkle_session_changes_total" {cause: "subscription_lost"},
     /// Of those: another node could not announce what it wrote, and said so in the ledger.
-    doubts_owed => "crinkle_session_changes_total" {cause: "owed"},
+    resyncs_owed => "crinkle_session_changes_total" {cause: "owed"},
     /// Of those: L2 answers again.
-    doubts_l2_back => "crinkle_session_changes_total" {cause: "l2_back"},
+    resyncs_l2_back => "crinkle_session_changes_total" {cause: "l2_back"},
     /// Hits of L1 that were compared with L2 (`shadow_verify`).
     shadow_checked => "crinkle_shadow_total" {outcome: "checked"},
     /// Of those: L2 had replaced them for longer than it may be. Should stay 0.

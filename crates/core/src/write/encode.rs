@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::cache::Inner;
 use crate::clock::millis;
-use crate::entry::{Entry, RecordLives};
+use crate::entry::{Entry, RecordTtls};
 use crate::error::{Error, ErrorKind};
 use crate::events::Event;
 use crate::l2::record::Envelope;
@@ -17,11 +17,11 @@ use crate::l2::{Codec, Record};
 pub(crate) fn encode<T, C: Codec<T>>(
     inner: &Inner<C>,
     entry: &Entry<T>,
-    lives: RecordLives,
+    deadlines: RecordTtls,
     took: Duration,
     displaces: bool,
 ) -> Result<Record, Error> {
-    try_encode(inner, entry, lives, took, displaces).inspect_err(|error| {
+    try_encode(inner, entry, deadlines, took, displaces).inspect_err(|error| {
         let event = |key| Event::Unencodable { key, error: error.clone() };
         inner.note(&inner.counters.l2_unencodable, &entry.meta.key, event);
     })
@@ -30,7 +30,7 @@ pub(crate) fn encode<T, C: Codec<T>>(
 fn try_encode<T, C: Codec<T>>(
     inner: &Inner<C>,
     entry: &Entry<T>,
-    lives: RecordLives,
+    deadlines: RecordTtls,
     took: Duration,
     displaces: bool,
 ) -> Result<Record, Error> {
@@ -47,14 +47,14 @@ fn try_encode<T, C: Codec<T>>(
     }
     meta.grow(len);
     let (compression, payload) = inner.settings.compression.apply(payload);
-    let physical_ms = millis(lives.physical).max(1);
+    let physical_ms = millis(deadlines.physical).max(1);
     let validators = meta.validators.as_deref();
     let envelope = Envelope {
         version: meta.version,
         expired: false,
         epoch: meta.epoch(),
         stamp: meta.frontier(),
-        logical_ms: millis(lives.logical).max(1),
+        logical_ms: millis(deadlines.logical).max(1),
         physical_ms,
         schema: inner.codec.schema(),
         codec: inner.codec_id,

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::encode::encode;
 use super::key::conclude;
 use super::send::{Sent, Write};
-use super::{Reach, Receipt};
+use super::{Receipt, WriteStatus};
 use crate::backplane::message::KeyOp;
 use crate::cache::Inner;
 use crate::clock::Moment;
@@ -26,7 +26,7 @@ use crate::options::EntryOptions;
 use crate::protocol::KeyHash;
 use crate::protocol::record::Put;
 use crate::protocol::validity::{Verdict, Why};
-use crate::read::Make;
+use crate::read::NewEntry;
 
 /// How often a value is stored again.
 const TIMES: usize = 3;
@@ -64,7 +64,7 @@ pub(super) async fn set_again<T: Value, C: Codec<T>>(
     options: &EntryOptions,
     limit: Duration,
 ) -> Result<Receipt, Error> {
-    let (key, called) = (&*first.meta.key, first.meta.facts().origin);
+    let (key, called) = (&*first.meta.key, first.meta.state().origin);
     let hash = KeyHash::of(key);
     let mut before = first.meta.version;
     let mut superseded = None;
@@ -75,10 +75,10 @@ pub(super) async fn set_again<T: Value, C: Codec<T>>(
             break;
         }
         let tags = first.meta.tags.iter().map(|tag| tag.name().to_owned()).collect();
-        let make = Make { stamp, took: Duration::ZERO, dark: false, shared: true };
-        let (meta, lives) = make.meta(inner, key, &Choices::new(options.clone(), tags));
+        let make = NewEntry { stamp, took: Duration::ZERO, degraded: false, shared: true };
+        let (meta, deadlines) = make.meta(inner, key, &Choices::new(options.clone(), tags));
         let entry = Arc::new(Entry { meta, value: Shared::of(first) });
-        let record = encode(inner, &entry, lives, make.took, false)?;
+        let record = encode(inner, &entry, deadlines, make.took, false)?;
         let version = entry.meta.version;
         let fence = Fence::begin(inner, hash, Some(version), || inner.l1.keep_only(hash, version));
         let write = Write::new(inner, key, version, KeyOp::Written, limit, options);
@@ -86,8 +86,8 @@ pub(super) async fn set_again<T: Value, C: Codec<T>>(
         let (mut sent, mark) = beside(inner, l2, l2.is_ledger_near(key), limit, put).await;
         let stored = matches!(sent.l2, Ok(Put::Stored));
         let hidden = stored && is_hidden(inner, &entry.meta, mark, limit).await;
-        let kept = fence.end(|heard| {
-            let keep = stored && !hidden && heard.allows(version);
+        let kept = fence.end(|received| {
+            let keep = stored && !hidden && received.allows(version);
             if keep {
                 inner.l1.insert(hash, entry);
             } else {
@@ -97,7 +97,7 @@ pub(super) async fn set_again<T: Value, C: Codec<T>>(
         });
         if sent.l2.is_err() {
             // L2 has taken it once, and what is queued now takes it back.
-            sent.reach = Reach::Unknown;
+            sent.status = WriteStatus::Unknown;
         }
         if kept || !stored {
             return conclude(inner, key, sent, stored && !kept, options);
@@ -107,6 +107,6 @@ pub(super) async fn set_again<T: Value, C: Codec<T>>(
             break;
         }
     }
-    let backplane = superseded.map_or(Reach::Skipped, |sent| sent.backplane);
+    let backplane = superseded.map_or(WriteStatus::Skipped, |sent| sent.backplane);
     conclude(inner, key, Sent { backplane, ..Sent::nowhere() }, true, options)
 }

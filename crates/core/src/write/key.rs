@@ -8,10 +8,10 @@ use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::encode::encode;
-use super::going::{Attended, Going};
 use super::hidden::{is_hidden, set_again};
+use super::pending::{Attended, PendingWrite};
 use super::send::{Sent, Write};
-use super::{Reach, Receipt};
+use super::{Receipt, WriteStatus};
 use crate::backplane::message::KeyOp;
 use crate::cache::{Inner, Relayed};
 use crate::coherence::{Mark, beside};
@@ -24,8 +24,8 @@ use crate::l2::{Codec, L2Error, L2ErrorKind, Record};
 use crate::options::EntryOptions;
 use crate::protocol::ledger::Strength;
 use crate::protocol::{KeyHash, Version};
-use crate::read::{Make, ledger_known};
-use crate::recovery::Turn;
+use crate::read::{NewEntry, ledger_known};
+use crate::recovery::QueueSlot;
 use crate::sweep;
 use crate::telemetry::spans;
 
@@ -45,45 +45,46 @@ pub(crate) async fn set<T: Value, C: Codec<T>>(
         // A record stamped before the ledger was met would be valid nowhere.
         ledger_known(inner, options.l2_hard_timeout).await;
     }
-    let shares = Shares::of(inner, &options);
-    let dark = shares != Shares::Nothing && !inner.node.is_synced();
+    let shares = Propagation::of(inner, &options);
+    let degraded = shares != Propagation::Nothing && !inner.node.is_synced();
     let stamp = inner.node.stamp(inner.now());
     // What the wait for the ledger has cost comes off: one hard timeout for the call.
     let limit = options.l2_hard_timeout.saturating_sub(came.elapsed());
-    let make = Make { stamp, took: Duration::ZERO, dark, shared: shares == Shares::Records };
+    let make =
+        NewEntry { stamp, took: Duration::ZERO, degraded, shared: shares == Propagation::Records };
     let choices = Choices::new(options, tags);
-    let (meta, lives) = make.meta(inner, key, &choices);
+    let (meta, deadlines) = make.meta(inner, key, &choices);
     let entry = Arc::new(Entry { meta, value: Shared::Own(value) });
     let options = choices.options;
     let record = match shares {
-        Shares::Records => Some(encode(inner, &entry, lives, make.took, false)?),
-        Shares::Notices | Shares::Nothing => None,
+        Propagation::Records => Some(encode(inner, &entry, deadlines, make.took, false)?),
+        Propagation::Notices | Propagation::Nothing => None,
     };
     inner.note(&inner.counters.sets, key, |key| Event::Set { key, filled: false });
-    if shares != Shares::Records {
+    if shares != Propagation::Records {
         inner.check_kept(key)?;
     }
-    if shares == Shares::Nothing {
+    if shares == Propagation::Nothing {
         store_here(inner, entry);
         return Ok(Receipt::local());
     }
     inner.relay(|| Relayed::Key(key.into(), Strength::Hard));
-    if goes_on(inner, &options) {
-        let (going, turn) = Going::new(inner, key, Strength::Hard, &options);
+    if is_write_behind(inner, &options) {
+        let (pending, queue_slot) = PendingWrite::new(inner, key, Strength::Hard, &options);
         store_here(inner, Arc::clone(&entry));
         return in_background(inner, async move {
-            let Going { inner, key, .. } = &going;
-            drop(store(inner, key, entry, record, &options, limit, Some(turn)).await);
+            let PendingWrite { inner, key, .. } = &pending;
+            drop(store(inner, key, entry, record, &options, limit, Some(queue_slot)).await);
         });
     }
-    let turn = inner.recovery.turn(key, Strength::Hard, options.skip_backplane);
-    store(inner, key, entry, record, &options, limit, turn).await
+    let queue_slot = inner.recovery.queue_slot(key, Strength::Hard, options.skip_backplane);
+    store(inner, key, entry, record, &options, limit, queue_slot).await
 }
 
 /// The local part alone.
 fn store_here<T: Value, C>(inner: &Inner<C>, entry: Arc<Entry<T>>) {
     let (hash, version) = (KeyHash::of(&entry.meta.key), entry.meta.version);
-    inner.flights.hear(hash, version, || inner.l1.insert(hash, entry));
+    inner.flights.receive(hash, version, || inner.l1.insert(hash, entry));
 }
 
 /// Stores an entry here and in L2.
@@ -94,7 +95,7 @@ async fn store<T: Value, C: Codec<T>>(
     record: Option<Record>,
     options: &EntryOptions,
     limit: Duration,
-    turn: Option<Turn>,
+    queue_slot: Option<QueueSlot>,
 ) -> Result<Receipt, Error> {
     let (hash, version) = (KeyHash::of(key), entry.meta.version);
     let fence = match sabotaged!(NoFenceOnSet) {
@@ -105,7 +106,7 @@ async fn store<T: Value, C: Codec<T>>(
     let waiting = inner.recovery.get(key);
     #[cfg(feature = "sabotage")]
     let replayed = record.clone();
-    let (result, mark) = match write.turn(turn).await {
+    let (result, mark) = match write.queue_slot(queue_slot).await {
         Err(sent) => (sent, Mark::Unasked),
         Ok((write, _turn)) => match (record, inner.records()) {
             (Some(record), Some(l2)) => match write.deadline(l2) {
@@ -124,12 +125,12 @@ async fn store<T: Value, C: Codec<T>>(
     if sabotaged!(RecoveryReplaysValue) && result.l2.is_err() {
         replay(inner, key, replayed);
     }
-    // L2 has taken it, one after the other with whatever was heard meanwhile: only L2 knows what was last.
-    let kept = fence.end(|heard| {
+    // L2 has taken it, one after the other with whatever was received meanwhile: only L2 knows what was last.
+    let kept = fence.end(|received| {
         if result.l2.is_err() {
-            entry.meta.shorten_to_lease(inner.settings.coherence_lease);
+            entry.meta.shorten_to_coherence_ttl(inner.settings.coherence_ttl);
         }
-        let keep = heard.allows(version);
+        let keep = received.allows(version);
         if keep && !hidden {
             inner.l1.insert(hash, Arc::<Entry<T>>::clone(&entry));
         } else {
@@ -197,32 +198,33 @@ async fn invalidate<C: Send + Sync + 'static>(
     strength: Strength,
     options: &EntryOptions,
 ) -> Result<Receipt, Error> {
-    let shares = Shares::of(inner, options);
-    if shares != Shares::Nothing {
+    let shares = Propagation::of(inner, options);
+    if shares != Propagation::Nothing {
         inner.relay(|| Relayed::Key(key.into(), strength));
     }
-    if shares != Shares::Nothing && !goes_on(inner, options) {
+    if shares != Propagation::Nothing && !is_write_behind(inner, options) {
         // Before the fence: who reads L2 because L1 has nothing must find it.
-        let (_attended, turn) = Attended::begin(inner, key, strength, options);
-        return invalidate_everywhere(inner, key, strength, options, turn).await;
+        let (_attended, queue_slot) = Attended::begin(inner, key, strength, options);
+        return invalidate_everywhere(inner, key, strength, options, queue_slot).await;
     }
-    let going = (shares != Shares::Nothing).then(|| Going::new(inner, key, strength, options));
+    let pending =
+        (shares != Propagation::Nothing).then(|| PendingWrite::new(inner, key, strength, options));
     let (hash, mut known) = (KeyHash::of(key), None);
-    inner.flights.hear(hash, inner.entropy.version(), || {
+    inner.flights.receive(hash, inner.entropy.version(), || {
         known = inner.l1.version(hash);
         inner.l1.weaken(hash, strength);
     });
     if strength == Strength::Hard {
         inner.flights.removed(hash);
     }
-    let Some((going, turn)) = going else {
+    let Some((pending, queue_slot)) = pending else {
         hide_here(inner, hash, strength, known);
         return Ok(Receipt::local());
     };
     let options = options.clone();
     in_background(inner, async move {
-        let Going { inner, key, .. } = &going;
-        drop(invalidate_everywhere(inner, key, strength, &options, Some(turn)).await);
+        let PendingWrite { inner, key, .. } = &pending;
+        drop(invalidate_everywhere(inner, key, strength, &options, Some(queue_slot)).await);
     })
 }
 
@@ -244,7 +246,7 @@ async fn invalidate_everywhere<C: Send + Sync + 'static>(
     key: &str,
     strength: Strength,
     options: &EntryOptions,
-    turn: Option<Turn>,
+    queue_slot: Option<QueueSlot>,
 ) -> Result<Receipt, Error> {
     let (hash, version) = (KeyHash::of(key), inner.entropy.version());
     let weaken = || {
@@ -256,7 +258,7 @@ async fn invalidate_everywhere<C: Send + Sync + 'static>(
     if strength == Strength::Hard {
         inner.flights.removed(hash);
     }
-    let result = match write.turn(turn).await {
+    let result = match write.queue_slot(queue_slot).await {
         Err(sent) => sent,
         Ok((write, _turn)) => match (inner.records(), strength) {
             (None, _) => write.notify().await,
@@ -277,7 +279,7 @@ async fn invalidate_everywhere<C: Send + Sync + 'static>(
 
 /// What other nodes get of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Shares {
+pub(super) enum Propagation {
     /// The record, and notice of it.
     Records,
     /// Notice alone: L2 holds the ledger and no values.
@@ -286,7 +288,7 @@ pub(super) enum Shares {
     Nothing,
 }
 
-impl Shares {
+impl Propagation {
     pub(super) fn of<C>(inner: &Inner<C>, options: &EntryOptions) -> Self {
         match (inner.records(), &inner.bus) {
             _ if options.skip_l2_write => Self::Nothing,
@@ -298,7 +300,7 @@ impl Shares {
 }
 
 /// Whether the caller is not to wait for L2. A cache that is closing has nobody else to wait for it.
-pub(super) fn goes_on<C>(inner: &Inner<C>, options: &EntryOptions) -> bool {
+pub(super) fn is_write_behind<C>(inner: &Inner<C>, options: &EntryOptions) -> bool {
     options.background_l2 && !options.require_propagation && !inner.closing.is_cancelled()
 }
 
@@ -313,8 +315,8 @@ pub(super) fn in_background<C>(
     if runtime.within(|| (&mut write).now_or_never()).is_none() {
         inner.tasks.spawn_behind(write, &runtime);
     }
-    let backplane = if inner.bus.is_some() { Reach::Queued } else { Reach::Skipped };
-    Ok(Receipt::new(Reach::Queued, backplane))
+    let backplane = if inner.bus.is_some() { WriteStatus::Queued } else { WriteStatus::Skipped };
+    Ok(Receipt::new(WriteStatus::Queued, backplane))
 }
 
 /// Says how far a write got, or that it is not far enough for its caller.
@@ -325,13 +327,13 @@ pub(super) fn conclude<C, R>(
     superseded: bool,
     options: &EntryOptions,
 ) -> Result<Receipt, Error> {
-    let reach = if superseded && sent.l2.is_ok() { Reach::Superseded } else { sent.reach };
-    let receipt = Receipt::new(reach, sent.backplane);
-    if reach == Reach::Superseded {
+    let status = if superseded && sent.l2.is_ok() { WriteStatus::Superseded } else { sent.status };
+    let receipt = Receipt::new(status, sent.backplane);
+    if status == WriteStatus::Superseded {
         return overtaken(inner, key, receipt, options);
     }
     if !receipt.is_propagated() && inner.closing.is_cancelled() {
-        let what = "the write holds here, but nobody is left to tell L2";
+        let what = "the write holds here, but nobody is left to emit L2";
         return Err(inner.error(ErrorKind::Closed, key, what));
     }
     if !options.require_propagation || receipt.is_propagated() {

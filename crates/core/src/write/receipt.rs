@@ -3,7 +3,7 @@ use crate::protocol::Epoch;
 /// How far one part of a write got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Reach {
+pub enum WriteStatus {
     /// Acknowledged.
     Done,
     /// Not done yet: it is under way in the background, or waits in the recovery queue, as an
@@ -24,76 +24,78 @@ pub enum Reach {
 /// How far a write got. The local part always holds when the call returns.
 ///
 /// ```
-/// use crinkle_core::{Cache, Reach};
+/// use crinkle_core::{Cache, WriteStatus};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), crinkle_core::Error> {
 /// let cache = Cache::builder("shop").build()?;
 /// let receipt = cache.remove_by_tag("products").await?;
-/// assert_eq!(receipt.l2(), Reach::Skipped);
+/// assert_eq!(receipt.l2(), WriteStatus::Skipped);
 /// assert!(receipt.is_propagated());
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Receipt {
-    l2: Reach,
-    backplane: Reach,
-    barrier: Option<Barrier>,
+    l2: WriteStatus,
+    backplane: WriteStatus,
+    token: Option<Token>,
     parts: Option<[Part; 2]>,
 }
 
 /// What became of the keys, or of the tags, of a call that removes both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Part {
-    l2: Reach,
-    backplane: Reach,
-    barrier: Option<Barrier>,
+    l2: WriteStatus,
+    backplane: WriteStatus,
+    token: Option<Token>,
 }
 
 impl From<Part> for Receipt {
-    fn from(Part { l2, backplane, barrier }: Part) -> Self {
-        Self { l2, backplane, barrier, parts: None }
+    fn from(Part { l2, backplane, token }: Part) -> Self {
+        Self { l2, backplane, token, parts: None }
     }
 }
 
 impl From<Receipt> for Part {
-    fn from(Receipt { l2, backplane, barrier, .. }: Receipt) -> Self {
-        Self { l2, backplane, barrier }
+    fn from(Receipt { l2, backplane, token, .. }: Receipt) -> Self {
+        Self { l2, backplane, token }
     }
 }
 
 impl Receipt {
-    pub(crate) fn new(l2: Reach, backplane: Reach) -> Self {
-        Self { l2, backplane, barrier: None, parts: None }
+    pub(crate) fn new(l2: WriteStatus, backplane: WriteStatus) -> Self {
+        Self { l2, backplane, token: None, parts: None }
     }
 
     pub(crate) fn local() -> Self {
-        Self::new(Reach::Skipped, Reach::Skipped)
+        Self::new(WriteStatus::Skipped, WriteStatus::Skipped)
     }
 
-    pub(crate) fn with_barrier(mut self, barrier: Barrier) -> Self {
-        self.barrier = Some(barrier);
+    pub(crate) fn with_token(mut self, token: Token) -> Self {
+        self.token = Some(token);
         self
     }
 
     /// How far it got in L2.
     #[must_use]
-    pub fn l2(&self) -> Reach {
+    pub fn l2(&self) -> WriteStatus {
         self.l2
     }
 
     /// How far its notification got.
     #[must_use]
-    pub fn backplane(&self) -> Reach {
+    pub fn backplane(&self) -> WriteStatus {
         self.backplane
     }
 
     /// Whether every other node can know, and get what was written: nothing is queued, unknown, late or
-    /// [superseded](Reach::Superseded).
+    /// [superseded](WriteStatus::Superseded).
     #[must_use]
     pub fn is_propagated(&self) -> bool {
-        [self.l2, self.backplane].iter().all(|reach| matches!(reach, Reach::Done | Reach::Skipped))
+        [self.l2, self.backplane]
+            .iter()
+            .all(|status| matches!(status, WriteStatus::Done | WriteStatus::Skipped))
     }
 
     /// What became of the keys, of a call that removes keys and tags
@@ -109,7 +111,7 @@ impl Receipt {
     /// let receipt = cache.remove("product:42").and_tags(["products"]).await?;
     /// for (what, part) in [("key", receipt.keys_part()), ("tags", receipt.tags_part())] {
     ///     if part.is_some_and(|part| !part.is_propagated()) {
-    ///         println!("other nodes hear of the {what} later");
+    ///         println!("other nodes receive of the {what} later");
     ///     }
     /// }
     /// # Ok(())
@@ -129,23 +131,23 @@ impl Receipt {
     /// The number of a removal by tag or clear; `None` for other writes and while queued, and for one of more than
     /// 64 tags during which the ledger was lost. Of a call that removes keys and tags it is the number of the tags.
     #[must_use]
-    pub fn barrier(&self) -> Option<Barrier> {
-        self.barrier
+    pub fn token(&self) -> Option<Token> {
+        self.token
     }
 
     /// The weaker of two parts of one call.
     pub(crate) fn and(self, other: Self) -> Self {
-        let worse = |a: Reach, b: Reach| if rank(a) >= rank(b) { a } else { b };
+        let worse = |a: WriteStatus, b: WriteStatus| if rank(a) >= rank(b) { a } else { b };
         Self {
             l2: worse(self.l2, other.l2),
             backplane: worse(self.backplane, other.backplane),
-            barrier: Barrier::later(self.barrier, other.barrier),
+            token: Token::later(self.token, other.token),
             parts: None,
         }
     }
 
-    pub(super) fn without_barrier(self) -> Self {
-        Self { barrier: None, ..self }
+    pub(super) fn without_token(self) -> Self {
+        Self { token: None, ..self }
     }
 
     /// The parts of a call that removes keys and tags.
@@ -154,25 +156,25 @@ impl Receipt {
     }
 }
 
-fn rank(reach: Reach) -> u8 {
-    match reach {
-        Reach::Skipped => 0,
-        Reach::Done => 1,
-        Reach::Superseded => 2,
-        Reach::Late => 3,
-        Reach::Queued => 4,
-        Reach::Unknown => 5,
+fn rank(status: WriteStatus) -> u8 {
+    match status {
+        WriteStatus::Skipped => 0,
+        WriteStatus::Done => 1,
+        WriteStatus::Superseded => 2,
+        WriteStatus::Late => 3,
+        WriteStatus::Queued => 4,
+        WriteStatus::Unknown => 5,
     }
 }
 
 /// The place of a removal in the ledger: 16 bytes, for a header or a cookie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Barrier {
+pub struct Token {
     pub(crate) epoch: Epoch,
     pub(crate) seq: u64,
 }
 
-impl Barrier {
+impl Token {
     /// Of two numbers of one call, the one that covers both; none does if they are of two ledgers.
     fn later(one: Option<Self>, other: Option<Self>) -> Option<Self> {
         match (one, other) {

@@ -8,7 +8,7 @@ use futures_util::stream::{self, StreamExt};
 use tokio::time::Instant;
 
 use super::key::in_background;
-use super::{Barrier, Reach, Receipt};
+use super::{Receipt, Token, WriteStatus};
 use crate::cache::{Inner, Relayed};
 use crate::coherence::{AT_ONCE, Sending};
 use crate::error::{Error, ErrorKind};
@@ -34,10 +34,10 @@ pub(crate) async fn by_tags<C: Send + Sync + 'static>(
     tags.iter().try_for_each(|tag| inner.check_tag(tag))?;
     inner.counters.tag_removals.add();
     let hard = strength == Strength::Hard;
-    inner.telemetry.tell(|| Event::RemoveByTag { tags: inner.telemetry.tags(tags), hard });
+    inner.telemetry.emit(|| Event::RemoveByTag { tags: inner.telemetry.tags(tags), hard });
     inner.relay(|| Relayed::Tags(tags.to_vec(), strength));
     let all = targets(tags);
-    if !goes_on(inner, options) {
+    if !is_write_behind(inner, options) {
         return named(inner, tags, targets_of(inner, strength, &all, options)).await;
     }
     let (inner, tags, options) = (Arc::clone(inner), tags.to_vec(), options.clone());
@@ -53,15 +53,15 @@ async fn named<C: Sync>(
     removal: impl Future<Output = Result<Receipt, Error>> + Send,
 ) -> Result<Receipt, Error> {
     let receipt = removal.await;
-    if !matches!(&receipt, Ok(receipt) if receipt.barrier().is_some()) {
+    if !matches!(&receipt, Ok(receipt) if receipt.token().is_some()) {
         tags.iter().for_each(|tag| inner.recovery.name_tag(TagHash::of(tag), tag));
     }
     receipt
 }
 
 /// Whether the caller is not to wait for the number.
-fn goes_on<C>(inner: &Inner<C>, options: &EntryOptions) -> bool {
-    super::key::goes_on(inner, options) && inner.l2.is_some()
+fn is_write_behind<C>(inner: &Inner<C>, options: &EntryOptions) -> bool {
+    super::key::is_write_behind(inner, options) && inner.l2.is_some()
 }
 
 /// Hides every entry of the cache.
@@ -71,9 +71,9 @@ pub(crate) async fn clear<C: Send + Sync + 'static>(
     options: &EntryOptions,
 ) -> Result<Receipt, Error> {
     inner.counters.clears.add();
-    inner.telemetry.tell(|| Event::Clear { hard: strength == Strength::Hard });
+    inner.telemetry.emit(|| Event::Clear { hard: strength == Strength::Hard });
     inner.relay(|| Relayed::Everything(strength));
-    let receipt = if goes_on(inner, options) {
+    let receipt = if is_write_behind(inner, options) {
         let (owner, options) = (Arc::clone(inner), options.clone());
         in_background(inner, async move {
             drop(targets_of(&owner, strength, &[Target::Everything], &options).await);
@@ -133,13 +133,13 @@ async fn targets_of<C: Sync>(
     let mut results = stream::iter(commits).buffered(AT_ONCE);
     let (mut all, mut covered, mut epoch) = (Ok(Receipt::local()), true, None);
     while let Some(one) = results.next().await {
-        let number = one.as_ref().ok().and_then(Receipt::barrier);
+        let number = one.as_ref().ok().and_then(Receipt::token);
         // Numbers of two ledgers have no order: the first was lost in between.
         covered &= number.is_some_and(|number| *epoch.get_or_insert(number.epoch) == number.epoch);
         all = all.and_then(|all| Ok(all.and(one?)));
     }
     // A token covers all parts, or there is none.
-    all.map(|all| if covered { all } else { all.without_barrier() })
+    all.map(|all| if covered { all } else { all.without_token() })
 }
 
 /// Commits one part. `in_vain`: another part has waited for the backplane for as long as the call may.
@@ -150,7 +150,7 @@ async fn commit<C: Sync>(
     in_vain: &AtomicBool,
 ) -> Result<Receipt, Error> {
     let Some(l2) = &inner.l2 else { return Ok(commit_locally(inner, removal)) };
-    let (left_alone, limit) = (l2.is_ledger_open(), options.l2_hard_timeout);
+    let (circuit_open, limit) = (l2.is_ledger_open(), options.l2_hard_timeout);
     let mut patience = if in_vain.load(Ordering::Relaxed) { Duration::ZERO } else { limit };
     let numbered = number(inner, l2, removal, limit, &mut patience).await;
     if patience.is_zero() {
@@ -165,7 +165,7 @@ async fn commit<C: Sync>(
         Err(error) => {
             inner.counters.queued.add();
             if inner.closing.is_cancelled() {
-                let what = "the removal holds here, but nobody is left to tell L2";
+                let what = "the removal holds here, but nobody is left to emit L2";
                 return Err(Error::with_source(ErrorKind::Closed, inner.place(None), what, error));
             }
             if options.require_propagation {
@@ -173,9 +173,12 @@ async fn commit<C: Sync>(
                 let place = inner.place(None);
                 return Err(Error::with_source(ErrorKind::NotPropagated, place, what, error));
             }
-            let unknown = error.is_unknown() && !left_alone;
-            let reach = if unknown { Reach::Unknown } else { Reach::Queued };
-            Ok(Receipt::new(reach, if inner.bus.is_some() { reach } else { Reach::Skipped }))
+            let unknown = error.is_unknown() && !circuit_open;
+            let status = if unknown { WriteStatus::Unknown } else { WriteStatus::Queued };
+            Ok(Receipt::new(
+                status,
+                if inner.bus.is_some() { status } else { WriteStatus::Skipped },
+            ))
         }
     }
 }
@@ -202,14 +205,18 @@ pub(crate) async fn number<C: Sync>(
     let numbers = numbers?;
     inner.node.committed(removal.clone(), numbers);
     let backplane = match &inner.bus {
-        None => Reach::Skipped,
+        None => WriteStatus::Skipped,
         Some(bus) => {
             let publish = |left| bus.publish_removal(&removal, seq, numbers, left);
-            if spend(patience, publish).await.is_ok() { Reach::Done } else { Reach::Unknown }
+            if spend(patience, publish).await.is_ok() {
+                WriteStatus::Done
+            } else {
+                WriteStatus::Unknown
+            }
         }
     };
-    let barrier = Barrier { epoch: numbers.epoch, seq: numbers.seq };
-    Ok(Receipt::new(Reach::Done, backplane).with_barrier(barrier))
+    let barrier = Token { epoch: numbers.epoch, seq: numbers.seq };
+    Ok(Receipt::new(WriteStatus::Done, backplane).with_token(barrier))
 }
 
 /// Takes what a call takes off what is left for it and others.
@@ -235,7 +242,7 @@ fn commit_locally<C>(inner: &Inner<C>, removal: Removal) -> Receipt {
         }
         numbers
     };
-    Receipt::local().with_barrier(Barrier { epoch: numbers.epoch, seq: numbers.seq })
+    Receipt::local().with_token(Token { epoch: numbers.epoch, seq: numbers.seq })
 }
 
 /// Begins the ledger of a cache without L2.

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::encode::encode;
 use super::hidden::is_hidden;
-use super::key::{Shares, conclude, overtaken};
+use super::key::{Propagation, conclude, overtaken};
 use super::send::Write;
-use super::{Reach, Receipt};
+use super::{Receipt, WriteStatus};
 use crate::backplane::message::KeyOp;
 use crate::cache::{Inner, Relayed};
 use crate::coherence::{beside, catch_up};
@@ -16,12 +16,12 @@ use crate::error::{Error, ErrorKind};
 use crate::factory::Choices;
 use crate::l2::Codec;
 use crate::options::EntryOptions;
-use crate::protocol::flight::{FlightId, Heard};
+use crate::protocol::flight::{FlightId, Received};
 use crate::protocol::ledger::Strength;
-use crate::protocol::record::{Lease, LeaseAsk, Put};
+use crate::protocol::record::{LoadLock, LoadLockRequest, Put};
 use crate::protocol::validity::Verdict;
 use crate::protocol::{KeyHash, Version};
-use crate::read::{Make, ledger_known};
+use crate::read::{NewEntry, ledger_known};
 
 /// What a `set` may replace: what the key held, and what this node knew, when
 /// [`Cache::reserve`](crate::Cache::reserve) looked. Given up when dropped.
@@ -29,13 +29,13 @@ pub struct Reservation<C: Send + Sync + 'static> {
     inner: Arc<Inner<C>>,
     key: Box<str>,
     hash: KeyHash,
-    /// What goes on with the key since is heard here.
+    /// What goes on with the key since is received here.
     fence: Option<FlightId>,
     stamp: Stamp,
     /// The version that may be replaced; `None` without records.
     expected: Option<Version>,
-    /// A lease that is this reservation's own.
-    lease: Option<Version>,
+    /// A load_lock that is this reservation's own.
+    load_lock: Option<Version>,
 }
 
 impl<C: Send + Sync + 'static> Reservation<C> {
@@ -45,7 +45,7 @@ impl<C: Send + Sync + 'static> Reservation<C> {
         &self.key
     }
 
-    fn end<R>(&mut self, settle: impl FnOnce(Heard) -> R) -> Option<R> {
+    fn end<R>(&mut self, settle: impl FnOnce(Received) -> R) -> Option<R> {
         self.fence.take().map(|id| self.inner.flights.end(self.hash, id, settle))
     }
 }
@@ -53,13 +53,13 @@ impl<C: Send + Sync + 'static> Reservation<C> {
 impl<C: Send + Sync + 'static> Drop for Reservation<C> {
     fn drop(&mut self) {
         self.end(|_| ());
-        let Some(lease) = self.lease.take() else { return };
+        let Some(load_lock) = self.load_lock.take() else { return };
         let (inner, key) = (Arc::clone(&self.inner), self.key.clone());
         let release = async move {
             if let Some(l2) = inner.records() {
-                // Best effort: the lease ends by itself.
+                // Best effort: the load_lock ends by itself.
                 let limit = inner.l2_limit();
-                let _ = l2.on(&key, limit, |store, key| store.release(key, lease)).await;
+                let _ = l2.on(&key, limit, |store, key| store.release(key, load_lock)).await;
             }
         };
         let _ = self.inner.spawn(release);
@@ -94,12 +94,12 @@ pub(crate) async fn reserve<C: Send + Sync + 'static>(
         fence: Some(id),
         stamp,
         expected: None,
-        lease: None,
+        load_lock: None,
     };
     let Some(l2) = inner.records() else { return Ok(reservation) };
     let id = inner.entropy.version();
-    let ttl_ms = crate::clock::millis(inner.settings.lease);
-    let ask = LeaseAsk { id, ttl_ms, replace: None, hidden: None };
+    let ttl_ms = crate::clock::millis(inner.settings.load_lock_ttl);
+    let ask = LoadLockRequest { id, ttl_ms, replace: None, hidden: None };
     let read = l2.on(key, limit, |store, key| store.read(key, Some(ask)));
     let (read, mark) = beside(inner, l2, true, limit, read).await;
     let read = match read {
@@ -114,10 +114,10 @@ pub(crate) async fn reserve<C: Send + Sync + 'static>(
         reservation.stamp = inner.node.stamp(inner.now());
     }
     let found = read.found.as_ref().and_then(|found| crate::l2::record::head(&found.bytes));
-    reservation.lease = (read.lease == Lease::Granted).then_some(id);
-    reservation.expected = match (found, read.lease) {
+    reservation.load_lock = (read.load_lock == LoadLock::Granted).then_some(id);
+    reservation.expected = match (found, read.load_lock) {
         (Some(head), _) => Some(head.version()),
-        (None, Lease::HeldBy(by)) => Some(by),
+        (None, LoadLock::HeldBy(by)) => Some(by),
         (None, _) => Some(id),
     };
     Ok(reservation)
@@ -138,20 +138,20 @@ pub(crate) async fn set_reserved<T: Value, C: Codec<T>>(
         let what = format!("the reservation is of key {:?}", reservation.key);
         return Err(inner.error(ErrorKind::InvalidOptions, key, what));
     }
-    let shares = Shares::of(&inner, &options);
-    let shared = shares == Shares::Records && reservation.expected.is_some();
-    let make = Make { stamp: reservation.stamp, took: Duration::ZERO, dark: false, shared };
+    let shares = Propagation::of(&inner, &options);
+    let shared = shares == Propagation::Records && reservation.expected.is_some();
+    let make = NewEntry { stamp: reservation.stamp, took: Duration::ZERO, degraded: false, shared };
     let choices = Choices::new(options, tags);
-    let (meta, lives) = make.meta(&inner, key, &choices);
+    let (meta, deadlines) = make.meta(&inner, key, &choices);
     let entry = Arc::new(Entry { meta, value: Shared::Own(value) });
     let (version, limit) = (entry.meta.version, choices.options.l2_hard_timeout);
-    let nowhere = Receipt::new(Reach::Superseded, Reach::Skipped);
+    let nowhere = Receipt::new(WriteStatus::Superseded, WriteStatus::Skipped);
     let (Some(l2), Some(expected), true) = (inner.records(), reservation.expected, shared) else {
         inner.check_kept(key)?;
         let kept = keep(&mut reservation, entry);
         return match shares {
             _ if !kept => overtaken(&inner, key, nowhere, &choices.options),
-            Shares::Notices => {
+            Propagation::Notices => {
                 inner.relay(|| Relayed::Key(key.into(), Strength::Hard));
                 let write =
                     Write::new(&inner, key, version, KeyOp::Written, limit, &choices.options);
@@ -163,7 +163,7 @@ pub(crate) async fn set_reserved<T: Value, C: Codec<T>>(
     if inner.node.judge(&entry.meta, inner.now()) != Verdict::Fresh {
         return overtaken(&inner, key, nowhere, &choices.options);
     }
-    let record = encode(&inner, &entry, lives, make.took, false)?;
+    let record = encode(&inner, &entry, deadlines, make.took, false)?;
     inner.relay(|| Relayed::Key(key.into(), Strength::Hard));
     let write = Write::new(&inner, key, version, KeyOp::Written, limit, &choices.options);
     let waiting = inner.recovery.get(key);
@@ -172,11 +172,11 @@ pub(crate) async fn set_reserved<T: Value, C: Codec<T>>(
     let stored = matches!(sent.l2, Ok(Put::Stored));
     let mut superseded = false;
     if stored {
-        reservation.lease = None;
+        reservation.load_lock = None;
         // L2 holds this now: no copy of anything else may stay, whatever becomes of this one.
         let hash = reservation.hash;
         inner.recovery.own.replaced(hash);
-        inner.flights.hear(hash, version, || inner.l1.keep_only(hash, version));
+        inner.flights.receive(hash, version, || inner.l1.keep_only(hash, version));
         let hidden = is_hidden(&inner, &entry.meta, mark, limit).await;
         superseded = !keep(&mut reservation, entry) || hidden;
         if let Some(waiting) = waiting.filter(|_| !superseded) {
@@ -186,7 +186,7 @@ pub(crate) async fn set_reserved<T: Value, C: Codec<T>>(
     conclude(&inner, key, sent, superseded, &choices.options)
 }
 
-/// Into L1, unless something else was heard of the key, or the value is invalid by now. What was there
+/// Into L1, unless something else was received of the key, or the value is invalid by now. What was there
 /// before goes in any case.
 fn keep<T: Value, C: Send + Sync + 'static>(
     reservation: &mut Reservation<C>,
@@ -194,9 +194,9 @@ fn keep<T: Value, C: Send + Sync + 'static>(
 ) -> bool {
     let (inner, hash) = (Arc::clone(&reservation.inner), reservation.hash);
     let version = entry.meta.version;
-    let kept = reservation.end(|heard| {
+    let kept = reservation.end(|received| {
         let valid = inner.node.judge(&entry.meta, inner.now()) == Verdict::Fresh;
-        let keep = valid && heard.allows(version);
+        let keep = valid && received.allows(version);
         if keep {
             inner.l1.insert(hash, entry);
         }

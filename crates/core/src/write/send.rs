@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit};
 use tokio::time::{Instant, timeout};
 
-use super::Reach;
+use super::WriteStatus;
 use crate::backplane::message::KeyOp;
 use crate::backplane::outgoing::{Answered, Outgoing};
 use crate::cache::Inner;
@@ -18,7 +18,7 @@ use crate::l2::{Announce, Deadline, L2, L2Error, L2ErrorKind};
 use crate::options::EntryOptions;
 use crate::protocol::ledger::{Strength, Target};
 use crate::protocol::{KeyHash, Version};
-use crate::recovery::{Queued, Turn};
+use crate::recovery::{QueueSlot, Queued};
 use crate::telemetry::TARGET;
 
 /// One write of one key. Dropped before L2 has answered, it is queued: what its caller began holds,
@@ -35,7 +35,7 @@ pub(super) struct Write<'a, C> {
     answered: bool,
 }
 
-/// What a write has while it is sent that has waited for its turn.
+/// What a write has while it is sent that has waited for its queue_slot.
 pub(super) struct Place {
     _line: OwnedMutexGuard<()>,
     _pace: Option<OwnedSemaphorePermit>,
@@ -44,14 +44,14 @@ pub(super) struct Place {
 /// What became of a write.
 pub(super) struct Sent<R = ()> {
     pub(super) l2: Result<R, L2Error>,
-    pub(super) reach: Reach,
-    pub(super) backplane: Reach,
+    pub(super) status: WriteStatus,
+    pub(super) backplane: WriteStatus,
 }
 
 impl Sent {
     /// Nothing was sent.
     pub(super) fn nowhere() -> Self {
-        Self { l2: Ok(()), reach: Reach::Skipped, backplane: Reach::Skipped }
+        Self { l2: Ok(()), status: WriteStatus::Skipped, backplane: WriteStatus::Skipped }
     }
 }
 
@@ -69,13 +69,16 @@ impl<'a, C: Send + Sync + 'static> Write<'a, C> {
 
     /// Waits for the writes of the key that were called before and go on. A write that waits in vain is
     /// queued; one that nobody waits for and that has been overtaken meanwhile is left out.
-    pub(super) async fn turn(mut self, turn: Option<Turn>) -> Result<(Self, Option<Place>), Sent> {
-        let Some(turn) = turn else { return Ok((self, None)) };
-        if turn.background {
-            return self.turn_behind(&turn).await;
+    pub(super) async fn queue_slot(
+        mut self,
+        queue_slot: Option<QueueSlot>,
+    ) -> Result<(Self, Option<Place>), Sent> {
+        let Some(queue_slot) = queue_slot else { return Ok((self, None)) };
+        if queue_slot.background {
+            return self.queue_slot_behind(&queue_slot).await;
         }
         let came = Instant::now();
-        let Ok(_line) = timeout(self.limit, turn.come()).await else {
+        let Ok(_line) = timeout(self.limit, queue_slot.come()).await else {
             let what = "an earlier write of the key is still on its way";
             return Err(self.refuse(L2Error::new(L2ErrorKind::Timeout, what)));
         };
@@ -84,16 +87,19 @@ impl<'a, C: Send + Sync + 'static> Write<'a, C> {
     }
 
     /// The same for a write that nobody waits for.
-    async fn turn_behind(mut self, turn: &Turn) -> Result<(Self, Option<Place>), Sent> {
-        let overtaken = || self.inner.recovery.is_overtaken(self.key, turn);
+    async fn queue_slot_behind(
+        mut self,
+        queue_slot: &QueueSlot,
+    ) -> Result<(Self, Option<Place>), Sent> {
+        let overtaken = || self.inner.recovery.is_overtaken(self.key, queue_slot);
         // The line first: whoever sends never waits for one that does not.
-        let _line = turn.come().await;
+        let _line = queue_slot.come().await;
         let mut _pace = None;
         if !overtaken() {
             // Nor does one whose caller waits: what is before it goes at once, with a place or without.
             tokio::select! {
                 biased;
-                () = turn.is_awaited() => {}
+                () = queue_slot.is_awaited() => {}
                 place = self.inner.paced() => _pace = place,
             }
         }
@@ -102,7 +108,7 @@ impl<'a, C: Send + Sync + 'static> Write<'a, C> {
         }
         self.answered = true;
         let l2 = Err(L2Error::new(L2ErrorKind::Other, "overtaken by a later write"));
-        Err(Sent { l2, reach: Reach::Superseded, backplane: Reach::Skipped })
+        Err(Sent { l2, status: WriteStatus::Superseded, backplane: WriteStatus::Skipped })
     }
 
     /// Until when a `set` that is sent now may run.
@@ -124,93 +130,106 @@ impl<'a, C: Send + Sync + 'static> Write<'a, C> {
         l2: &Access,
         write: impl for<'x> FnOnce(&'x dyn L2, &'x str, Option<Announce>) -> Call<'x, R> + Send,
     ) -> Sent<R> {
-        let (limit, left_alone) = (self.limit, l2.is_open(self.key));
+        let (limit, circuit_open) = (self.limit, l2.is_open(self.key));
         self.settled = Some(self.inner.now() + settles_after(limit));
-        let Some(mut told) = self.outgoing() else {
+        let Some(mut outgoing) = self.outgoing() else {
             let l2 = l2.on(self.key, limit, |store, key| write(store, key, None)).await;
-            let reach = self.answer(&l2, left_alone);
-            return Sent { l2, reach, backplane: Reach::Skipped };
+            let status = self.answer(&l2, circuit_open);
+            return Sent { l2, status, backplane: WriteStatus::Skipped };
         };
         // While L2 is left alone nothing is sent, so nothing may take a number in the sequence; and what
         // is not announced is not sent, even if L2 is found to answer in the meantime.
-        let announce = if left_alone { None } else { told.announce() };
-        let before = told.before(left_alone).await;
-        let l2 = match (left_alone && !sabotaged!(LeftAloneIsSent), before) {
-            (true, _) => Err(L2Error::left_alone()),
+        let announce = if circuit_open { None } else { outgoing.announce() };
+        let before = outgoing.before(circuit_open).await;
+        let l2 = match (circuit_open && !sabotaged!(OpenCircuitIsSent), before) {
+            (true, _) => Err(L2Error::circuit_open()),
             (false, Err(error)) => Err(error),
             (false, Ok(())) => {
                 l2.on(self.key, limit, |store, key| write(store, key, announce)).await
             }
         };
-        let reach = self.answer(&l2, left_alone);
-        told.answered(&l2).await;
+        let status = self.answer(&l2, circuit_open);
+        outgoing.answered(&l2).await;
         let backplane = match &l2 {
-            Err(_) => reach,
-            Ok(answer) if !answer.is_taken() => Reach::Superseded,
-            Ok(_) => self.confirm(told).await,
+            Err(_) => status,
+            Ok(answer) if !answer.is_taken() => WriteStatus::Superseded,
+            Ok(_) => self.confirm(outgoing).await,
         };
-        Sent { l2, reach, backplane }
+        Sent { l2, status, backplane }
     }
 
     /// Says that what was said before is done; where L2 has said so itself, nothing.
-    async fn confirm(&self, mut told: Outgoing<'a, C>) -> Reach {
+    async fn confirm(&self, mut outgoing: Outgoing<'a, C>) -> WriteStatus {
         let waits = self.options.require_propagation || !self.options.background_backplane;
-        if !told.is_by_l2() && told.is_announced() && !waits {
+        if !outgoing.is_by_l2() && outgoing.is_announced() && !waits {
             let (inner, op, version) = (Arc::clone(self.inner), self.op, self.version);
             let (hash, limit) = (KeyHash::of(self.key), self.limit);
             let confirm = async move {
-                if let Some(mut told) = Outgoing::new(&*inner, op, version, hash, limit) {
-                    told.confirm().await;
+                if let Some(mut outgoing) = Outgoing::new(&*inner, op, version, hash, limit) {
+                    outgoing.confirm().await;
                 }
             };
             if self.inner.spawn(confirm).is_ok() {
-                return Reach::Queued;
+                return WriteStatus::Queued;
             }
         }
-        told.confirm().await
+        outgoing.confirm().await
     }
 
     /// There is no record to write: the others drop theirs.
     pub(super) async fn notify(mut self) -> Sent {
-        let Some(mut told) = self.outgoing() else {
+        let Some(mut outgoing) = self.outgoing() else {
             self.answered = true;
-            return Sent { l2: Ok(()), reach: Reach::Skipped, backplane: Reach::Skipped };
+            return Sent {
+                l2: Ok(()),
+                status: WriteStatus::Skipped,
+                backplane: WriteStatus::Skipped,
+            };
         };
-        if told.confirm().await == Reach::Done {
+        if outgoing.confirm().await == WriteStatus::Done {
             self.answered = true;
-            return Sent { l2: Ok(()), reach: Reach::Skipped, backplane: Reach::Done };
+            return Sent { l2: Ok(()), status: WriteStatus::Skipped, backplane: WriteStatus::Done };
         }
-        let l2: Result<(), _> = Err(L2Error::untold());
+        let l2: Result<(), _> = Err(L2Error::unannounced());
         let backplane = self.answer(&l2, false);
-        Sent { l2, reach: Reach::Skipped, backplane }
+        Sent { l2, status: WriteStatus::Skipped, backplane }
     }
 
     /// Sends nothing, and so tells the breaker nothing.
     pub(super) fn refuse(mut self, error: L2Error) -> Sent {
         let l2: Result<(), _> = Err(error);
-        let reach = self.answer(&l2, true);
-        Sent { l2, reach, backplane: self.inner.bus.as_ref().map_or(Reach::Skipped, |_| reach) }
+        let status = self.answer(&l2, true);
+        Sent {
+            l2,
+            status,
+            backplane: self.inner.bus.as_ref().map_or(WriteStatus::Skipped, |_| status),
+        }
     }
 
     /// L2 has answered, or will not: how far the write got (W3).
-    fn answer<R: Answered>(&mut self, l2: &Result<R, L2Error>, left_alone: bool) -> Reach {
+    fn answer<R: Answered>(&mut self, l2: &Result<R, L2Error>, circuit_open: bool) -> WriteStatus {
         self.answered = true;
         let error = match l2 {
             Ok(answer) if answer.is_taken() => {
                 let now = self.inner.now();
-                self.inner.recovery.lately.note(self.key, self.version, self.strength(), now);
-                return Reach::Done;
+                self.inner.recovery.recent_writes.note(
+                    self.key,
+                    self.version,
+                    self.strength(),
+                    now,
+                );
+                return WriteStatus::Done;
             }
-            Ok(_) => return Reach::Superseded,
+            Ok(_) => return WriteStatus::Superseded,
             Err(error) => error,
         };
         if error.kind() == L2ErrorKind::Late {
             // Answered: nothing of it is under way, and whatever is there now is newer.
-            return Reach::Late;
+            return WriteStatus::Late;
         }
-        let unknown = error.is_unknown() && !left_alone;
+        let unknown = error.is_unknown() && !circuit_open;
         self.queue(unknown);
-        if unknown { Reach::Unknown } else { Reach::Queued }
+        if unknown { WriteStatus::Unknown } else { WriteStatus::Queued }
     }
 }
 
@@ -227,7 +246,7 @@ impl<C> Write<'_, C> {
         let (now, strength) = (self.inner.now(), self.strength());
         let mut not_before = now;
         if unknown {
-            self.inner.hearsay.straggle(now, self.limit);
+            self.inner.notices.open_late_window(now, self.limit);
             if self.op == KeyOp::Written && !sabotaged!(SetSettledAtOnce) {
                 not_before = self.settled.unwrap_or(now).max(now);
             }
@@ -245,7 +264,7 @@ impl<C> Drop for Write<'_, C> {
 }
 
 impl<C> Inner<C> {
-    /// Queues an invalidation that L2 has not heard of; a full queue becomes a clear.
+    /// Queues an invalidation that L2 has not received of; a full queue becomes a clear.
     pub(crate) fn queue(&self, key: &str, queued: Queued) {
         self.note(&self.counters.queued, key, |key| Event::Queued { key });
         if sabotaged!(RecoveryForgets) {
@@ -253,7 +272,7 @@ impl<C> Inner<C> {
         }
         if let Some(strength) = self.recovery.queue(key, queued) {
             self.counters.recovery_overflows.add();
-            self.telemetry.tell(|| Event::RecoveryOverflow);
+            self.telemetry.emit(|| Event::RecoveryOverflow);
             tracing::warn!(
                 target: TARGET, cache = &*self.name, server = self.telemetry.l2_server.as_deref(),
                 "more invalidations wait for L2 than `recovery_keys` allows; they become a clear of the cache"

@@ -28,7 +28,7 @@ const SETTINGS: [&str; 7] = [
     "maxmemory-policy",
 ];
 
-pub(super) struct Facts {
+pub(super) struct ServerFacts {
     /// `None` if the user may not ask for it.
     pub(super) info: Option<InfoDict>,
     /// Empty if the user may not ask for it.
@@ -46,7 +46,7 @@ pub(super) struct Ahead {
     pub(super) give_or_take: i64,
 }
 
-impl Facts {
+impl ServerFacts {
     pub(super) async fn gather(client: &RedisClient) -> Result<Self, L2Error> {
         let mut commands = client.clone();
         let ahead = allowed(ahead(&mut commands).await)?;

@@ -1,4 +1,4 @@
-//! What is wrong with a server, or will be: asked for, never in the way of the cache.
+//! What is wrong with a server, or will be: asked for, never in the endpoint of the cache.
 
 mod facts;
 mod ledger;
@@ -14,7 +14,7 @@ use crinkle_core::l2::L2Error;
 use futures_util::future::join_all;
 use tokio::time::timeout;
 
-use self::facts::Facts;
+use self::facts::ServerFacts;
 use crate::client::RedisClient;
 use crate::error::l2_error;
 
@@ -110,7 +110,7 @@ impl Doctor<'_> {
         holds: bool,
         report: &mut Report,
     ) -> Result<(), L2Error> {
-        let facts = Facts::gather(client).await?;
+        let facts = ServerFacts::gather(client).await?;
         server::examine(&facts, part, report);
         let Some(prefix) = &self.prefix else { return Ok(()) };
         let in_cluster = part != Part::Whole;

@@ -28,7 +28,7 @@ pub(super) async fn examine(
             if used.is_needed() && answer.as_ref().is_err_and(is_without_code) {
                 unknown.push(used.right);
             }
-            missing.heard(used, answer)?;
+            missing.note_answer(used, answer)?;
             continue;
         };
         match dry_run(client, user, used).await {

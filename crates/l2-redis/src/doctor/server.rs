@@ -1,6 +1,6 @@
 //! What INFO, CONFIG and TIME say, judged. One function per problem.
 
-use super::facts::{Ahead, Facts};
+use super::facts::{Ahead, ServerFacts};
 use super::report::Severity::{Note, Problem, Warning};
 use super::{Part, Report, Severity};
 
@@ -20,9 +20,9 @@ const DRIFT_MS: i64 = 300_000;
 /// Connections that idle for less than this are in use by the poll, once a second by default.
 const SHORT_TIMEOUT_S: u64 = 10;
 
-pub(super) fn examine(facts: &Facts, part: Part, report: &mut Report) {
+pub(super) fn examine(facts: &ServerFacts, part: Part, report: &mut Report) {
     unknowns(facts, report);
-    let of_part: &[fn(&Facts, &mut Report)] = match part {
+    let of_part: &[fn(&ServerFacts, &mut Report)] = match part {
         Part::Whole => &[role, cluster, persistence],
         Part::Primary => &[followed, persistence],
         Part::Replica => &[following],
@@ -34,7 +34,7 @@ pub(super) fn examine(facts: &Facts, part: Part, report: &mut Report) {
     }
 }
 
-fn unknowns(facts: &Facts, report: &mut Report) {
+fn unknowns(facts: &ServerFacts, report: &mut Report) {
     let missing = |what: &str, unseen: &str| {
         [
             format!("this user may not run {what}, or the service does not offer it"),
@@ -54,7 +54,7 @@ fn unknowns(facts: &Facts, report: &mut Report) {
     }
 }
 
-fn version(facts: &Facts, report: &mut Report) {
+fn version(facts: &ServerFacts, report: &mut Report) {
     let Some(version) = facts.info::<String>("redis_version") else { return };
     let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
     let number = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
@@ -80,7 +80,7 @@ fn version(facts: &Facts, report: &mut Report) {
     }
 }
 
-fn role(facts: &Facts, report: &mut Report) {
+fn role(facts: &ServerFacts, report: &mut Report) {
     if facts.info::<String>("role").as_deref() != Some("slave") {
         return;
     }
@@ -98,7 +98,7 @@ fn role(facts: &Facts, report: &mut Report) {
     ]);
 }
 
-fn cluster(facts: &Facts, report: &mut Report) {
+fn cluster(facts: &ServerFacts, report: &mut Report) {
     if facts.info::<u64>("cluster_enabled") == Some(1) {
         report.add(
             Note,
@@ -114,7 +114,7 @@ fn cluster(facts: &Facts, report: &mut Report) {
 }
 
 /// A primary of a cluster.
-fn followed(facts: &Facts, report: &mut Report) {
+fn followed(facts: &ServerFacts, report: &mut Report) {
     if facts.info::<u64>("connected_slaves") == Some(0) {
         report.add(
             Warning,
@@ -129,7 +129,7 @@ fn followed(facts: &Facts, report: &mut Report) {
 }
 
 /// A replica in a cluster.
-fn following(facts: &Facts, report: &mut Report) {
+fn following(facts: &ServerFacts, report: &mut Report) {
     if facts.info::<String>("master_link_status").is_some_and(|status| status != "up") {
         report.add(Warning, "replicas", [
             "the replica has no connection to its primary",
@@ -139,7 +139,7 @@ fn following(facts: &Facts, report: &mut Report) {
     }
 }
 
-fn memory(facts: &Facts, report: &mut Report) {
+fn memory(facts: &ServerFacts, report: &mut Report) {
     let Some(most) = facts.setting::<u64>("maxmemory") else { return };
     if most == 0 {
         let host = facts.info::<u64>("total_system_memory").unwrap_or(0);
@@ -180,13 +180,13 @@ fn memory(facts: &Facts, report: &mut Report) {
     );
 }
 
-fn policy(facts: &Facts) -> Option<String> {
+fn policy(facts: &ServerFacts) -> Option<String> {
     facts.setting("maxmemory-policy")
 }
 
 /// The ledger has a life, as every key of a cache has, so it is a candidate under every policy. It is
 /// used once a second by every node, and lives twice as long as what it can hide.
-fn eviction(facts: &Facts, report: &mut Report) {
+fn eviction(facts: &ServerFacts, report: &mut Report) {
     let Some(policy) = policy(facts) else { return };
     if ["noeviction", "volatile-ttl"].contains(&&*policy) {
         return;
@@ -208,7 +208,7 @@ fn eviction(facts: &Facts, report: &mut Report) {
     ]);
 }
 
-fn buffers(facts: &Facts, report: &mut Report) {
+fn buffers(facts: &ServerFacts, report: &mut Report) {
     let Some(limits) = facts.config.get("client-output-buffer-limit") else { return };
     let mut words = limits.split_whitespace().skip_while(|word| *word != "pubsub").skip(1);
     let mut number = || words.next().and_then(|word| word.parse::<u64>().ok());
@@ -232,7 +232,7 @@ fn buffers(facts: &Facts, report: &mut Report) {
     );
 }
 
-fn persistence(facts: &Facts, report: &mut Report) {
+fn persistence(facts: &ServerFacts, report: &mut Report) {
     let (Some(save), Some(aof)) = (facts.config.get("save"), facts.info::<u64>("aof_enabled"))
     else {
         return;
@@ -259,7 +259,7 @@ fn persistence(facts: &Facts, report: &mut Report) {
     }
 }
 
-fn refused_writes(facts: &Facts, report: &mut Report) {
+fn refused_writes(facts: &ServerFacts, report: &mut Report) {
     let failed = |line: &str| facts.info::<String>(line).as_deref() == Some("err");
     let stops = facts.config.get("stop-writes-on-bgsave-error").is_some_and(|said| said == "yes");
     let saves = facts.config.get("save").is_some_and(|save| !save.is_empty());
@@ -279,7 +279,7 @@ fn refused_writes(facts: &Facts, report: &mut Report) {
     }
 }
 
-fn connections(facts: &Facts, report: &mut Report) {
+fn connections(facts: &ServerFacts, report: &mut Report) {
     let idle = facts.setting::<u64>("timeout").unwrap_or(0);
     if (1..SHORT_TIMEOUT_S).contains(&idle) {
         report.add(
@@ -305,7 +305,7 @@ fn connections(facts: &Facts, report: &mut Report) {
     }
 }
 
-fn clock(facts: &Facts, report: &mut Report) {
+fn clock(facts: &ServerFacts, report: &mut Report) {
     let Some(severity) = facts.ahead.and_then(differs) else { return };
     let ms = facts.ahead.map_or(0, |ahead| ahead.ms);
     report.add(severity, "clock", [
@@ -318,7 +318,7 @@ fn clock(facts: &Facts, report: &mut Report) {
     ]);
 }
 
-fn replicas(facts: &Facts, report: &mut Report) {
+fn replicas(facts: &ServerFacts, report: &mut Report) {
     for (at, ahead) in &facts.replicas {
         let Some(ahead) = ahead else {
             report.add(

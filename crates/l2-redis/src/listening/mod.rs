@@ -178,7 +178,7 @@ struct Routes {
     left: HashSet<Channels>,
 }
 
-/// The way to one subscriber.
+/// The endpoint to one subscriber.
 struct Route {
     id: u64,
     queue: mpsc::Sender<Delivery>,

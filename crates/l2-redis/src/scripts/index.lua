@@ -1,4 +1,4 @@
--- INDEX: remembers a key under a tag. ARGV: 1 the key, 2 how many at most, 3 life in ms.
+-- INDEX: remembers a key under a tag. ARGV: 1 the key, 2 how many at most, 3 TTL in ms.
 -- The set is as old as its youngest member; what it has no room for ends by itself.
 if redis.call('SCARD', KEYS[1]) >= tonumber(ARGV[2]) then
   return redis.call('SISMEMBER', KEYS[1], ARGV[1])

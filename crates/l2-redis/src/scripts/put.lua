@@ -1,5 +1,5 @@
 -- PUT: replaces exactly the expected version; 1 if it did.
--- ARGV: 1 expected version, 2 record, 3 its life in ms, 4 channel, 5 message.
+-- ARGV: 1 expected version, 2 record, 3 its TTL in ms, 4 channel, 5 message.
 local head = stored_head()
 if not head or head.version ~= ARGV[1] then return 0 end
 announce(ARGV[4], ARGV[5])

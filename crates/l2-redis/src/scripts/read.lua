@@ -1,6 +1,6 @@
 -- READ: the record, what is left of its life, and the id of whoever may load (false: nobody).
--- ARGV: nothing, or 1 lease id, 2 its life in ms, 3 lease to replace, 4 version that is hidden.
--- A lease is best effort: a hit must not fail because a full server refuses to store one.
+-- ARGV: nothing, or 1 load lock id, 2 its TTL in ms, 3 load lock to replace, 4 version that is hidden.
+-- A load lock is best effort: a hit must not fail because a full server refuses to store one.
 local bytes = redis.call('GET', KEYS[1])
 local head = bytes and head_of(bytes)
 local id, life, replace, hidden = ARGV[1], ARGV[2], ARGV[3], ARGV[4]

@@ -1,4 +1,4 @@
--- RELEASE: gives a lease back, if it is still the asker's. ARGV: 1 lease id.
+-- RELEASE: gives a load lock back, if it is still the asker's. ARGV: 1 load lock id.
 local head = stored_head()
 if not head then return 0 end
 if head.lease then

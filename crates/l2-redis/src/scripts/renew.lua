@@ -1,4 +1,4 @@
--- RENEW: prolongs a lease, if it is still the asker's; 1 if it was. ARGV: 1 lease id, 2 life in ms.
+-- RENEW: prolongs a load lock, if it is still the asker's; 1 if it was. ARGV: 1 load lock id, 2 TTL in ms.
 local head = stored_head()
 if not head then return 0 end
 if head.lease then

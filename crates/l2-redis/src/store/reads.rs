@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use crinkle_core::l2::{L2Error, Read};
-use crinkle_core::protocol::record::LeaseAsk;
+use crinkle_core::protocol::record::LoadLockRequest;
 use redis::{ErrorKind, Pipeline, RedisError, ServerErrorKind};
 
 use super::RedisL2;
@@ -13,8 +13,8 @@ use crate::{reading, scripts};
 
 impl RedisL2 {
     /// Whether plain commands may answer this, on this server.
-    pub(super) fn reads_plainly(&self, ask: Option<LeaseAsk>) -> bool {
-        let known = ask.is_none() || !self.leases_by_script.load(Ordering::Relaxed);
+    pub(super) fn reads_plainly(&self, ask: Option<LoadLockRequest>) -> bool {
+        let known = ask.is_none() || !self.locks_by_script.load(Ordering::Relaxed);
         known && reading::is_plain(ask)
     }
 
@@ -22,7 +22,7 @@ impl RedisL2 {
     pub(super) async fn read_plainly(
         &self,
         key: &str,
-        ask: Option<LeaseAsk>,
+        ask: Option<LoadLockRequest>,
     ) -> Result<Option<Read>, L2Error> {
         match self.pipe(&reading::one(key, ask)).await {
             Ok((ttl, bytes)) => Ok(reading::decide(ask, ttl, bytes)),
@@ -33,7 +33,7 @@ impl RedisL2 {
     /// The same for many keys, in one round trip.
     pub(super) async fn read_many_plainly(
         &self,
-        asks: &[(String, Option<LeaseAsk>)],
+        asks: &[(String, Option<LoadLockRequest>)],
     ) -> Result<Vec<Option<Read>>, L2Error> {
         let mut reads: Vec<Option<Read>> = vec![None; asks.len()];
         let plain = |at: &usize| self.reads_plainly(asks[*at].1);
@@ -65,14 +65,14 @@ impl RedisL2 {
             return Err(l2_error(error));
         }
         if error.to_string().contains("syntax error") {
-            self.leases_by_script.store(true, Ordering::Relaxed);
+            self.locks_by_script.store(true, Ordering::Relaxed);
         }
         Ok(())
     }
 
     pub(super) async fn read_many_by_script(
         &self,
-        asks: &[&(String, Option<LeaseAsk>)],
+        asks: &[&(String, Option<LoadLockRequest>)],
     ) -> Result<Vec<Read>, L2Error> {
         if asks.is_empty() {
             return Ok(Vec::new());

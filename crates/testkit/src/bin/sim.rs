@@ -1,6 +1,6 @@
 //! Simulates: `cargo run --release -p crinkle-testkit --bin sim -- --from S --seeds N [--jobs J] [--json] [--mutants]`.
 //!
-//! With `--seed S` alone, one universe is run and told line by line; with `--seeds` it is the first, as with
+//! With `--seed S` alone, one simulate is run and told line by line; with `--seeds` it is the first, as with
 //! `--from`.
 
 use std::process::ExitCode;
@@ -11,7 +11,7 @@ use crinkle_testkit::sim::{self, Job, Report, Switches};
 use mimalloc::MiMalloc;
 use serde_json::{Map, Value, json};
 
-/// A universe is many small allocations of one thread.
+/// A simulate is many small allocations of one thread.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
@@ -149,7 +149,7 @@ fn print(report: &Report, from: u64, seconds: f64) {
 const HELD_BY_TESTS: [(&str, &str); 3] = [
     ("retention of the caller", "coherence::retention"),
     ("a lock that is not needed is kept", "coherence::late_reads"),
-    ("the same lease is asked for twice", "coherence::late_reads"),
+    ("the same load lock is asked for twice", "coherence::late_reads"),
 ];
 
 /// How many seeds it may take until a planted bug is noticed, in the middle one of three ranges.

@@ -9,7 +9,7 @@ use crinkle_core::l2::{
     Record,
 };
 use crinkle_core::protocol::ledger::{Advance, Advanced, SyncAsk, SyncReply};
-use crinkle_core::protocol::record::{Head, LeaseAsk, Put};
+use crinkle_core::protocol::record::{Head, LoadLockRequest, Put};
 use crinkle_core::protocol::{Epoch, Version};
 use parking_lot::Mutex;
 use tokio::time::sleep;
@@ -20,9 +20,9 @@ use super::Gate;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "as the trait has them")]
 pub enum L2Op {
-    /// A read that leaves no lease.
+    /// A read that leaves no load_lock.
     Look,
-    /// A read that asks for a lease.
+    /// A read that asks for a load_lock.
     Read,
     /// Several reads at once.
     ReadMany,
@@ -38,9 +38,9 @@ pub enum L2Op {
     Remove,
     /// An expiry.
     Expire,
-    /// A lease given back.
+    /// A load_lock given back.
     Release,
-    /// A lease prolonged.
+    /// A load_lock prolonged.
     Renew,
     /// A removal by tag, or a clear.
     Advance,
@@ -314,12 +314,15 @@ impl L2 for ChaosL2 {
         self.inner.atomicity()
     }
 
-    async fn read(&self, key: &str, ask: Option<LeaseAsk>) -> Result<Read, L2Error> {
+    async fn read(&self, key: &str, ask: Option<LoadLockRequest>) -> Result<Read, L2Error> {
         let op = if ask.is_some() { L2Op::Read } else { L2Op::Look };
         self.call(op, key, self.inner.read(key, ask)).await
     }
 
-    async fn read_many(&self, asks: &[(String, Option<LeaseAsk>)]) -> Result<Vec<Read>, L2Error> {
+    async fn read_many(
+        &self,
+        asks: &[(String, Option<LoadLockRequest>)],
+    ) -> Result<Vec<Read>, L2Error> {
         let first = asks.first().map_or("", |(key, _)| key);
         if let Some(gate) = self.runs_late_behind(L2Op::ReadMany) {
             let (inner, asks) = (Arc::clone(&self.inner), asks.to_vec());
@@ -389,12 +392,12 @@ impl L2 for ChaosL2 {
         self.call(L2Op::Expire, key, self.inner.expire(key, version, announce)).await
     }
 
-    async fn release(&self, key: &str, lease: Version) -> Result<(), L2Error> {
-        self.call(L2Op::Release, key, self.inner.release(key, lease)).await
+    async fn release(&self, key: &str, load_lock: Version) -> Result<(), L2Error> {
+        self.call(L2Op::Release, key, self.inner.release(key, load_lock)).await
     }
 
-    async fn renew(&self, key: &str, lease: Version, ttl_ms: u64) -> Result<bool, L2Error> {
-        self.call(L2Op::Renew, key, self.inner.renew(key, lease, ttl_ms)).await
+    async fn renew(&self, key: &str, load_lock: Version, ttl_ms: u64) -> Result<bool, L2Error> {
+        self.call(L2Op::Renew, key, self.inner.renew(key, load_lock, ttl_ms)).await
     }
 
     async fn advance(
@@ -418,10 +421,10 @@ impl L2 for ChaosL2 {
         !self.script.lock().ledger_far && self.inner.is_ledger_near(ledger, key)
     }
 
-    async fn lineage(&self, server: Option<&str>) -> Result<Option<u64>, L2Error> {
+    async fn replication_id(&self, server: Option<&str>) -> Result<Option<u64>, L2Error> {
         let fate = server.and_then(|name| self.script.lock().of_server.get(name).cloned());
         let fate = fate.unwrap_or_else(|| self.fate(L2Op::Lineage, ""));
-        self.meet(fate, self.inner.lineage(server)).await
+        self.meet(fate, self.inner.replication_id(server)).await
     }
 
     fn server_of(&self, key: &str) -> Option<Arc<str>> {

@@ -6,7 +6,7 @@ use crate::history::{Applied, At, Said, What};
 impl Judge<'_> {
     /// **S4**: what a change superseded before a node subscribed is not fresh there without a look at
     /// L2. **S6**: what a node has heard of is not served. **S3**: a change that L2 holds is known
-    /// everywhere within the coherence lease; within 3 polls and a round trip while L2 answers and
+    /// everywhere within the coherence TTL; within 3 polls and a round trip while L2 answers and
     /// no message is singled out to be lost. **L2**: in the end, everywhere.
     pub(super) fn changes(&mut self, reading: &Reading<'_>) {
         let log = self.log;
@@ -22,8 +22,10 @@ impl Judge<'_> {
                 let last = matches!(reading.call.what, What::LastLook);
                 if last && self.asserted_again(change, lost) {
                     let (order, ms) = (change.at.order, change.at.ms);
-                    let why =
-                        format!("{:?} at {ms} ms (#{order}) is not asserted again", change.deed);
+                    let why = format!(
+                        "{:?} at {ms} ms (#{order}) is not asserted again",
+                        change.operation
+                    );
                     return self.report("L5", reading, &why);
                 }
                 self.excuses.holds(Excuse::TakenBack);
@@ -45,7 +47,7 @@ impl Judge<'_> {
             };
             if let Some(rule) = rule {
                 let (order, ms) = (change.at.order, change.at.ms);
-                let why = format!("superseded at {ms} ms (#{order}) by {:?}", change.deed);
+                let why = format!("superseded at {ms} ms (#{order}) by {:?}", change.operation);
                 return self.report(rule, reading, &why);
             }
         }
@@ -111,7 +113,7 @@ impl Judge<'_> {
     }
 
     /// Whether a node has gone too long without a change that L2 holds: three polls and what the change took,
-    /// or the coherence lease if something was wrong meanwhile. What the bus does not take is tried before the
+    /// or the coherence TTL if something was wrong meanwhile. What the bus does not take is tried before the
     /// write and after it, and then the ledger tells.
     fn is_overdue(&self, node: usize, change: &Applied, until: At) -> bool {
         let passed = until.ms - change.at.ms;
@@ -124,7 +126,7 @@ impl Judge<'_> {
             return false;
         }
         let excused = self.is_ill(node, change, until) && self.excuses.holds(Excuse::Trouble);
-        !excused || passed > pace.lease_ms
+        !excused || passed > pace.coherence_ms
     }
 
     /// Whether L2 was in trouble, or messages were lost, for the node or for who made the change.

@@ -1,7 +1,7 @@
 //! Calls, the store and factories: what was done, whoever looked.
 
 use super::{Excuse, Judge, Violation};
-use crate::history::{Applied, At, Call, Deed, Load, Outcome, STOPPED, Said, Scope, What};
+use crate::history::{Applied, At, Call, Load, Operation, Outcome, STOPPED, Said, Scope, What};
 
 /// No call takes longer.
 const LONGEST_CALL_MS: u64 = 40_000;
@@ -49,7 +49,7 @@ impl Judge<'_> {
         if call.outcome == Outcome::Failed && !loads && !closing {
             found("S15", format!("a {:?} of node {} failed: {}", call.what, call.node, call.error));
         }
-        if self.terms.options && call.error == "LockTimeout" && !call.allows.flight_timeout {
+        if self.terms.options && call.error == "WaitTimeout" && !call.allows.wait_timeout {
             found("S18", format!("a call of node {} ended by a limit it has not", call.node));
         }
         let Some(end) = call.end.filter(|_| call.outcome == Outcome::Done) else { return };
@@ -63,10 +63,13 @@ impl Judge<'_> {
         };
         let mut during = self.log.applied.iter().filter(mine);
         let is_done = match call.what {
-            What::Set(_) => during.any(|a| matches!(a.deed, Deed::Set(_))),
-            What::Invalidate { .. } => {
-                during.any(|a| matches!(a.deed, Deed::Remove | Deed::Expire | Deed::Advance { .. }))
-            }
+            What::Set(_) => during.any(|a| matches!(a.operation, Operation::Set(_))),
+            What::Invalidate { .. } => during.any(|a| {
+                matches!(
+                    a.operation,
+                    Operation::Remove | Operation::Expire | Operation::Advance { .. }
+                )
+            }),
             _ => true,
         };
         match call.said {
@@ -91,8 +94,8 @@ impl Judge<'_> {
     pub(crate) fn store(&mut self) {
         let log = self.log;
         for (at, applied) in log.applied.iter().enumerate().filter(|(_, a)| a.sure) {
-            match applied.deed {
-                Deed::Put(load) => {
+            match applied.operation {
+                Operation::Put(load) => {
                     let began = self.stamp(load, applied.at.order);
                     let between = log.applied[..at].iter().rev();
                     let between = between.take_while(|other| other.at.order > began);
@@ -102,16 +105,18 @@ impl Judge<'_> {
                         // Where nobody knows the very moment, only what lies between for sure counts.
                         let vague =
                             change.not_before <= began || change.at.order >= applied.not_before;
-                        failed_over |= matches!(change.deed, Deed::Failover(_));
+                        failed_over |= matches!(change.operation, Operation::Failover(_));
                         let counts = change.sure && !vague;
-                        if counts && (change.key == applied.key || change.deed == Deed::Wipe) {
+                        if counts
+                            && (change.key == applied.key || change.operation == Operation::Wipe)
+                        {
                             other = other.or(Some(change));
                         }
                     }
-                    let same_key = |c: &&Applied| c.key.is_some() || c.deed == Deed::Wipe;
+                    let same_key = |c: &&Applied| c.key.is_some() || c.operation == Operation::Wipe;
                     let excused = || failed_over && self.excuses.holds(Excuse::FailoverBetween);
                     if let Some(change) = other.filter(same_key).filter(|_| !excused()) {
-                        let what = format!("load {load} was stored over {:?}", change.deed);
+                        let what = format!("load {load} was stored over {:?}", change.operation);
                         self.found.push(Violation {
                             rule: "S5",
                             what,
@@ -120,7 +125,7 @@ impl Judge<'_> {
                         });
                     }
                 }
-                Deed::Set(load) => {
+                Operation::Set(load) => {
                     let call = &log.calls[log.loads[load].call];
                     let late = applied.at.ms
                         > call.start.ms + self.pace(call.node).hard_ms + self.terms.straggles_ms;
@@ -213,7 +218,7 @@ impl Judge<'_> {
         });
         let heard = log.heard.iter().any(|heard| {
             let applied = &log.applied[heard.applied];
-            let hides = matches!(applied.deed, Deed::Advance { scope, .. } if scope.covers(young));
+            let hides = matches!(applied.operation, Operation::Advance { scope, .. } if scope.covers(young));
             heard.node == node && within(heard.at) && (hides || applied.key == Some(key))
         });
         // Its own writes are news to its other loads when they are answered.

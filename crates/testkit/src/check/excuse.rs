@@ -29,7 +29,7 @@ excuses! {
     WrittenLater = "the `set` overlapped the invalidation and may have come later",
     IssuerDied = "who issued what a failover took back is dead",
     LastWord = "who made the change died before it said how much it had sent",
-    Trouble = "L2 or the bus was in trouble: the bound is the coherence lease",
+    Trouble = "L2 or the bus was in trouble: the bound is the coherence TTL",
     RecoveryBusy = "L2 was in trouble while recovery was to finish",
     Confirmed = "a factory said that a `set` without a receipt is current",
     NumberedAgain = "a promoted server whose clock is behind issued a number again, and who knows better has not asked it",

@@ -1,7 +1,7 @@
 //! What must come to be: recovery gets through, and nobody waits for nothing.
 
 use super::{Excuse, Judge, Violation};
-use crate::history::{Applied, At, Call, Deed, Log, Outcome, Said, Scope};
+use crate::history::{Applied, At, Call, Log, Operation, Outcome, Said, Scope};
 
 /// Trouble of so long ago may still show: a load lock, or a subscription that is made again.
 const AFTER_TROUBLE_MS: u64 = 5000;
@@ -47,11 +47,11 @@ impl Judge<'_> {
             matches!((scope, call.scopes[0]), (Scope::All, _)) || scope == call.scopes[0]
         };
         call.scopes.iter().all(|scope| {
-            done.iter().any(|a| match (a.deed, scope) {
-                (Deed::Advance { scope: Scope::All, .. }, _) => true,
-                (Deed::Advance { scope, .. }, Scope::Tags(_) | Scope::All) => cleared(scope),
-                (Deed::Remove | Deed::Expire, Scope::Key(key)) => a.key == Some(*key),
-                (Deed::Put(load) | Deed::Set(load), Scope::Key(key)) => {
+            done.iter().any(|a| match (a.operation, scope) {
+                (Operation::Advance { scope: Scope::All, .. }, _) => true,
+                (Operation::Advance { scope, .. }, Scope::Tags(_) | Scope::All) => cleared(scope),
+                (Operation::Remove | Operation::Expire, Scope::Key(key)) => a.key == Some(*key),
+                (Operation::Put(load) | Operation::Set(load), Scope::Key(key)) => {
                     a.key == Some(*key) && !mine(load)
                 }
                 _ => false,
@@ -142,7 +142,8 @@ pub(crate) fn is_overtaken(log: &Log, load: usize) -> bool {
 pub(crate) fn is_in_doubt(log: &Log, [first, second]: [usize; 2], key: u8) -> bool {
     let start = log.calls[first].start;
     // By another: a refresh that began before.
-    let mine = |a: &Applied| matches!(a.deed, Deed::Put(load) if log.loads[load].call == first);
+    let mine =
+        |a: &Applied| matches!(a.operation, Operation::Put(load) if log.loads[load].call == first);
     let by_other = |a: &Applied| a.key == Some(key) && a.at > start && !mine(a);
     log.calls[second].asked > 0 && !log.applied.iter().any(by_other)
 }

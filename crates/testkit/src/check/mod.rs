@@ -18,7 +18,9 @@ mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::history::{Answer, Applied, At, Call, Deed, Log, Outcome, Pace, Scope, Synced, What};
+use crate::history::{
+    Answer, Applied, At, Call, Log, Operation, Outcome, Pace, Scope, Synced, What,
+};
 pub(crate) use excuse::Excuse;
 use excuse::Excuses;
 
@@ -30,8 +32,8 @@ pub(crate) use staleness::staleness;
 pub(crate) struct Terms {
     /// The time between two polls.
     pub(crate) poll_ms: u64,
-    /// The length of the coherence lease on the slowest clock, and what a clock of the history may be off.
-    pub(crate) lease_ms: u64,
+    /// The length of the coherence TTL on the slowest clock, and what a clock of the history may be off.
+    pub(crate) coherence_ms: u64,
     /// The limit of an L2 call.
     pub(crate) hard_ms: u64,
     /// The longest that a message is kept back, or a process does not run.
@@ -99,9 +101,9 @@ pub(crate) struct Verdict {
 /// Judges a history.
 pub(crate) fn check(log: &Log, terms: &Terms) -> Verdict {
     let barriers: Vec<_> = (0..log.applied.len())
-        .filter(|at| match log.applied[*at].deed {
-            Deed::Advance { .. } => log.applied[*at].sure,
-            Deed::Wipe | Deed::LedgerLost => !terms.fails_over,
+        .filter(|at| match log.applied[*at].operation {
+            Operation::Advance { .. } => log.applied[*at].sure,
+            Operation::Wipe | Operation::LedgerLost => !terms.fails_over,
             _ => false,
         })
         .collect();
@@ -141,7 +143,9 @@ pub(crate) fn check(log: &Log, terms: &Terms) -> Verdict {
 
 /// Whether a node is dead that owes announcements, or has said in a ledger that is lost that it does no more.
 fn died_owing(log: &Log) -> bool {
-    let lost = |a: &Applied| matches!(a.deed, Deed::Wipe | Deed::LedgerLost | Deed::Failover(_));
+    let lost = |a: &Applied| {
+        matches!(a.operation, Operation::Wipe | Operation::LedgerLost | Operation::Failover(_))
+    };
     log.owing.iter().any(|(node, paid)| {
         let owes = paid.is_none_or(|paid| log.applied[paid..].iter().any(lost));
         owes && log.lives[*node].died.is_some()
@@ -195,8 +199,8 @@ fn knowledge(log: &Log, barrier: usize) -> Vec<(u32, u32)> {
 
 /// What a barrier covers, and whether it is hard; a lost ledger hides everything of its life.
 fn extent(applied: &Applied) -> (Scope, bool) {
-    match applied.deed {
-        Deed::Advance { scope, hard, .. } => (scope, hard),
+    match applied.operation {
+        Operation::Advance { scope, hard, .. } => (scope, hard),
         _ => (Scope::All, true),
     }
 }
@@ -243,9 +247,9 @@ impl Judge<'_> {
     /// Whether a change of the key's record leaves the value behind, unless a failover takes it back.
     fn supersedes(&self, change: &Applied, reading: &Reading<'_>) -> bool {
         let load = reading.answer.load;
-        let another = match change.deed {
-            Deed::Put(other) | Deed::Set(other) => other != load,
-            Deed::Remove | Deed::Expire => true,
+        let another = match change.operation {
+            Operation::Put(other) | Operation::Set(other) => other != load,
+            Operation::Remove | Operation::Expire => true,
             _ => return false,
         };
         another
@@ -337,7 +341,8 @@ impl Judge<'_> {
         let (node, start) = (log.calls[call].node, log.calls[call].start);
         // By recovery, while the call's own command is stuck on its way.
         let recovery = |a: &Applied| {
-            let again = matches!(a.deed, Deed::Remove | Deed::Expire) && a.call.is_none();
+            let again =
+                matches!(a.operation, Operation::Remove | Operation::Expire) && a.call.is_none();
             again && a.node == Some(node) && a.at > start
         };
         let by = |a: &Applied| a.call == Some(call) || recovery(a);
@@ -354,12 +359,15 @@ impl Judge<'_> {
     /// Whether a failover came after a call: what it queued may have been sent before, and lost.
     fn failed_over(&self, call: usize) -> bool {
         let start = self.log.calls[call].start.order;
-        self.log.applied.iter().any(|a| matches!(a.deed, Deed::Failover(_)) && a.at.order > start)
+        self.log
+            .applied
+            .iter()
+            .any(|a| matches!(a.operation, Operation::Failover(_)) && a.at.order > start)
     }
 
     /// **S2**, **S8**, **S9**: once a node was told of a barrier, nothing stamped before it is fresh
     /// there; once the answer of a `SYNC` has covered it, nothing that a hard one covers is answered at
-    /// all. While L2 answers, a `SYNC` comes every poll; after the coherence lease nothing counts that
+    /// all. While L2 answers, a `SYNC` comes every poll; after the coherence TTL nothing counts that
     /// no `SYNC` has covered. **L5**: in the end even what a failover took back is known, if its issuer
     /// lives.
     fn barriers(&mut self, reading: &Reading<'_>) {
@@ -373,11 +381,15 @@ impl Judge<'_> {
                 continue;
             }
             let (told, covered) = known[node];
-            let late = applied.at.ms + self.pace(node).lease_ms < start.ms;
+            let late = applied.at.ms + self.pace(node).coherence_ms < start.ms;
             let rule = if reading.answer.stale {
                 (hard && covered < start.order).then_some("S9")
             } else if told.min(covered) < start.order {
-                Some(if matches!(applied.deed, Deed::Advance { .. }) { "S2" } else { "S8" })
+                Some(if matches!(applied.operation, Operation::Advance { .. }) {
+                    "S2"
+                } else {
+                    "S8"
+                })
             } else if late && (applied.lost.is_none() || !self.excuses.holds(Excuse::TakenBack)) {
                 Some("S3")
             } else {
@@ -386,7 +398,8 @@ impl Judge<'_> {
             };
             if let Some(rule) = rule.filter(|_| !self.is_numbered_again(load, applied, start)) {
                 let (order, ms) = (applied.at.order, applied.at.ms);
-                let why = format!("a barrier of {ms} ms (#{order}) hides it: {:?}", applied.deed);
+                let why =
+                    format!("a barrier of {ms} ms (#{order}) hides it: {:?}", applied.operation);
                 return self.report(rule, reading, &why);
             }
         }
@@ -396,12 +409,13 @@ impl Judge<'_> {
     /// is behind. The node that loaded the value notices when it next asks the ledger.
     fn is_numbered_again(&self, load: usize, barrier: &Applied, until: At) -> bool {
         let (log, load) = (self.log, &self.log.loads[load]);
-        let Deed::Advance { epoch, number, .. } = barrier.deed else { return false };
+        let Operation::Advance { epoch, number, .. } = barrier.operation else { return false };
         let stamps = load.stored.iter().filter_map(|at| log.applied[*at].stamp);
         if !stamps.into_iter().any(|(of, stamp)| of == epoch && stamp >= number) {
             return false;
         }
-        let failover = |a: &&Applied| matches!(a.deed, Deed::Failover(_)) && a.at < barrier.at;
+        let failover =
+            |a: &&Applied| matches!(a.operation, Operation::Failover(_)) && a.at < barrier.at;
         let Some(failover) = log.applied.iter().rfind(failover) else { return false };
         let asked = |s: &Synced| s.node == load.node && s.applied > failover.at && s.at < until;
         !log.synced.iter().any(asked) && self.excuses.holds(Excuse::NumberedAgain)
@@ -409,8 +423,13 @@ impl Judge<'_> {
 
     /// The settings of a node.
     fn pace(&self, node: usize) -> Pace {
-        let Terms { poll_ms, lease_ms, hard_ms, .. } = *self.terms;
-        self.log.lives[node].pace.unwrap_or(Pace { poll_ms, lease_ms, hard_ms, soft_ms: hard_ms })
+        let Terms { poll_ms, coherence_ms, hard_ms, .. } = *self.terms;
+        self.log.lives[node].pace.unwrap_or(Pace {
+            poll_ms,
+            coherence_ms,
+            hard_ms,
+            soft_ms: hard_ms,
+        })
     }
 
     /// Whether a node gives L2 less time than so many round trips take, where there is a fallback.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::excuse::Excuses;
 use super::{Judge, Terms};
-use crate::history::{At, Call, Deed, Log, Said};
+use crate::history::{At, Call, Log, Operation, Said};
 
 /// For how long, in milliseconds, a fresh answer was older than a write that L2 had acknowledged when the
 /// read began, at most: the time between the end of the first such write and the begin of the read. What
@@ -25,7 +25,7 @@ pub(crate) fn staleness(log: &Log, terms: &Terms) -> u64 {
         acknowledged.filter_map(|(at, call)| Some((at, call, call.end?))).collect();
     let lost = |write: &Call, end: &At| {
         log.applied.iter().any(|applied| {
-            let Deed::Failover(since) = applied.deed else { return false };
+            let Operation::Failover(since) = applied.operation else { return false };
             applied.at > write.start && since < end.order
         })
     };

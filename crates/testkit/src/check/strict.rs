@@ -3,7 +3,7 @@
 //! written after a removal was numbered is not stamped below it, or its receipt does not say that it is done.
 
 use super::{Excuse, Judge, Reading, Violation, extent};
-use crate::history::{Applied, At, Call, Deed, Load, Said, Scope, What};
+use crate::history::{Applied, At, Call, Load, Operation, Said, Scope, What};
 
 impl Judge<'_> {
     /// A barrier that was numbered before a strict read began, and that no failover has taken back, hides
@@ -22,7 +22,7 @@ impl Judge<'_> {
             let lost = barrier.lost.is_some_and(|lost| lost.order <= reading.end);
             if before && !lost && scope.covers(&log.loads[load]) {
                 let (order, ms) = (barrier.at.order, barrier.at.ms);
-                let why = format!("hidden at {ms} ms (#{order}) by {:?}", barrier.deed);
+                let why = format!("hidden at {ms} ms (#{order}) by {:?}", barrier.operation);
                 return self.report("S16", reading, &why);
             }
         }
@@ -47,7 +47,7 @@ impl Judge<'_> {
             };
             let newer = log.numbers.iter().find(|((of, number), place)| {
                 let barrier = &log.applied[**place];
-                let Deed::Advance { scope, .. } = barrier.deed else { return false };
+                let Operation::Advance { scope, .. } = barrier.operation else { return false };
                 let missed = *of == epoch && *number > stamp && barrier.lost.is_none();
                 let newer = missed && barrier.at < call.start && scope.covers(load);
                 newer
@@ -82,7 +82,7 @@ impl Judge<'_> {
     /// Whether the ledger that numbered a removal was lost before a write: nobody can learn of it any more, and
     /// the write is of an epoch that is over.
     fn is_of_lost(&self, barrier: &Applied, stored: &Applied) -> bool {
-        let lost = |a: &Applied| matches!(a.deed, Deed::LedgerLost | Deed::Wipe);
+        let lost = |a: &Applied| matches!(a.operation, Operation::LedgerLost | Operation::Wipe);
         let between = |a: &Applied| a.at > barrier.at && a.at < stored.at;
         let gone = self.log.applied.iter().any(|a| lost(a) && between(a));
         gone && self.excuses.holds(Excuse::LedgerLost)

@@ -5,14 +5,14 @@ mod written;
 
 use super::{Excuse, Terms, check};
 use crate::history::{
-    Allows, Answer, Applied, At, Call, Deed, Fault, Life, Load, Log, Outcome, STOPPED, Said, Scope,
-    What,
+    Allows, Answer, Applied, At, Call, Fault, Life, Load, Log, Operation, Outcome, STOPPED, Said,
+    Scope, What,
 };
 
 fn terms() -> Terms {
     Terms {
         poll_ms: 500,
-        lease_ms: 10_900,
+        coherence_ms: 10_900,
         hard_ms: 400,
         late_ms: 800,
         heals_ms: 500,
@@ -84,10 +84,22 @@ impl Story {
     }
 
     /// The store does something; its place in the list of changes.
-    fn deed(&mut self, deed: Deed, node: Option<usize>, call: Option<usize>, ms: u64) -> usize {
+    fn operation(
+        &mut self,
+        operation: Operation,
+        node: Option<usize>,
+        call: Option<usize>,
+        ms: u64,
+    ) -> usize {
         let at = self.0.at(ms);
-        let of_key =
-            matches!(deed, Deed::Put(_) | Deed::Set(_) | Deed::Remove | Deed::Expire | Deed::Evict);
+        let of_key = matches!(
+            operation,
+            Operation::Put(_)
+                | Operation::Set(_)
+                | Operation::Remove
+                | Operation::Expire
+                | Operation::Evict
+        );
         let key = of_key.then_some(0);
         let (sent, not_before) = (at.order, at.order);
         self.0.apply(Applied {
@@ -97,7 +109,7 @@ impl Story {
             sure: true,
             node,
             key,
-            deed,
+            operation,
             call,
             version: None,
             stamp: None,
@@ -143,8 +155,8 @@ fn set_after_recovery() -> Story {
     let set = story.call(0, What::Set(0), (2500, 2900), Said::Unknown);
     let load = story.load(0, set, 2500, true);
     story.end(set);
-    story.deed(Deed::Remove, Some(0), None, 3900);
-    story.deed(Deed::Set(load), Some(0), Some(set), 4300);
+    story.operation(Operation::Remove, Some(0), None, 3900);
+    story.operation(Operation::Set(load), Some(0), Some(set), 4300);
     let look = story.call(1, What::LastLook, (24_000, 24_000), Said::Nothing);
     story.answer(look, load);
     story
@@ -167,17 +179,18 @@ fn a_set_after_recovery_is_not_hidden_by_a_removal_that_is_still_on_its_way() {
         story.0.calls[set].outcome = Outcome::Cancelled;
         story.end(set);
         let removal = story.call(1, What::Invalidate { hard: true }, (2600, 3000), Said::Unknown);
-        let mut deeds = [(Deed::Set(load), Some(set), set_at), (Deed::Remove, None, 3010)];
+        let mut deeds =
+            [(Operation::Set(load), Some(set), set_at), (Operation::Remove, None, 3010)];
         deeds.sort_by_key(|(.., at)| *at);
-        for (deed, call, at) in deeds {
+        for (operation, call, at) in deeds {
             let node = if call.is_some() { 0 } else { 1 };
-            story.deed(deed, Some(node), call, at);
+            story.operation(operation, Some(node), call, at);
         }
         story.end(removal);
         let read = story.call(1, What::Get, (3900, 3910), Said::Nothing);
         story.answer(read, load);
         story.0.calls[read].answers[0].stale = true;
-        story.deed(Deed::Remove, Some(1), Some(removal), 4500);
+        story.operation(Operation::Remove, Some(1), Some(removal), 4500);
         story
     };
     assert_eq!(story(3200).rules(), [""; 0]);
@@ -203,14 +216,14 @@ fn a_node_forgets_what_it_has_written_if_its_clock_jumps() {
         let set = |story: &mut Story, ms| {
             let set = story.call(0, What::Set(0), (ms, ms + 10), Said::Done);
             let load = story.load(0, set, ms, true);
-            story.deed(Deed::Set(load), Some(0), Some(set), ms + 5);
+            story.operation(Operation::Set(load), Some(0), Some(set), ms + 5);
             story.end(set);
             load
         };
         let old = set(&mut story, 1000);
         let since = story.0.at(1100).order;
         set(&mut story, 2000);
-        story.deed(Deed::Failover(since), None, None, 3000);
+        story.operation(Operation::Failover(since), None, None, 3000);
         story.0.lives[0].jumped_ms = jumped_ms;
         let look = story.call(1, What::LastLook, (24_000, 24_000), Said::Nothing);
         story.answer(look, old);
@@ -229,7 +242,7 @@ fn a_set_in_time_that_is_still_there_is_reported_whatever_the_clock_does() {
     let set = story.call(0, What::Set(0), (2500, 2900), Said::Unknown);
     let load = story.load(0, set, 2500, true);
     story.end(set);
-    story.deed(Deed::Set(load), Some(0), Some(set), 2950);
+    story.operation(Operation::Set(load), Some(0), Some(set), 2950);
     let look = story.call(1, What::LastLook, (24_000, 24_000), Said::Nothing);
     story.answer(look, load);
     story.0.lives[0].jumped_ms = Some(1466);
@@ -248,7 +261,7 @@ fn a_process_that_was_stopped_reads_the_answer_of_its_set_late() {
             let from = story.0.at(2550);
             story.0.faults.push(Fault { name: STOPPED, node: Some(0), from, until_ms: 8550 });
         }
-        story.deed(Deed::Set(load), Some(0), Some(set), 8600);
+        story.operation(Operation::Set(load), Some(0), Some(set), 8600);
         story.end(set);
         story
     };
@@ -265,12 +278,12 @@ fn what_is_stored_across_a_flush_is_accused_unless_a_failover_lies_between() {
         let mut story = Story::new();
         let call = story.call(0, What::Load, (1000, 1300), Said::Nothing);
         let load = story.load(0, call, 1000, false);
-        story.deed(Deed::Wipe, None, None, 1100);
+        story.operation(Operation::Wipe, None, None, 1100);
         if fails_over {
             let since = story.0.at(1150).order;
-            story.deed(Deed::Failover(since), None, None, 1200);
+            story.operation(Operation::Failover(since), None, None, 1200);
         }
-        story.deed(Deed::Put(load), Some(0), Some(call), 1300);
+        story.operation(Operation::Put(load), Some(0), Some(call), 1300);
         story.end(call);
         story
     };
@@ -283,13 +296,13 @@ fn what_is_stored_across_a_flush_is_accused_unless_a_failover_lies_between() {
 #[test]
 fn a_number_that_a_failover_took_back_may_be_issued_again() {
     let mut story = Story::new();
-    let deed = Deed::Advance { scope: Scope::All, hard: true, epoch: 7, number: 5 };
+    let operation = Operation::Advance { scope: Scope::All, hard: true, epoch: 7, number: 5 };
     let since = story.0.at(900).order;
-    let first = story.deed(deed, Some(0), None, 1000);
+    let first = story.operation(operation, Some(0), None, 1000);
     story.0.numbers.insert((7, 5), first);
     assert!(story.0.is_numbered((7, 5)), "sent twice, it is one removal");
     assert!(!story.0.is_numbered((7, 6)) && !story.0.is_numbered((8, 5)));
-    story.deed(Deed::Failover(since), None, None, 1200);
+    story.operation(Operation::Failover(since), None, None, 1200);
     assert!(!story.0.is_numbered((7, 5)), "the new primary has issued it to nobody");
 }
 

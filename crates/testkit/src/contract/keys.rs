@@ -1,5 +1,5 @@
 use crinkle_core::l2::{L2, record};
-use crinkle_core::protocol::record::Lease;
+use crinkle_core::protocol::record::LoadLock;
 
 use super::{fresh, value};
 
@@ -36,7 +36,7 @@ pub(super) async fn check<S: L2 + ?Sized>(store: &S, prefix: &str) {
         let found = read.found.unwrap_or_else(|| panic!("the key {name:?} is kept as it is"));
         let head = record::head(&found.bytes).expect("a record");
         assert_eq!(head.version().0, version, "the key {name:?} is a key of its own");
-        assert_eq!(read.lease, Lease::None, "nobody asked for a lease");
+        assert_eq!(read.load_lock, LoadLock::None, "nobody asked for a load_lock");
         store.remove(&key(name), None).await.expect("remove");
     }
     for name in keys {

@@ -34,7 +34,7 @@ use crinkle_core::backplane::{Backplane, Incoming, Subscription};
 use crinkle_core::l2::record::Envelope;
 use crinkle_core::l2::{Atomicity, CasStore, L2, Record};
 use crinkle_core::protocol::Version;
-use crinkle_core::protocol::record::LeaseAsk;
+use crinkle_core::protocol::record::LoadLockRequest;
 
 /// How long a check waits for what must come.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -150,8 +150,8 @@ fn envelope(version: u64, payload: &str, logical_ms: u64) -> Envelope<'_> {
     }
 }
 
-fn ask(id: u64) -> LeaseAsk {
-    LeaseAsk { id: Version(id), ttl_ms: 60_000, replace: None, hidden: None }
+fn ask(id: u64) -> LoadLockRequest {
+    LoadLockRequest { id: Version(id), ttl_ms: 60_000, replace: None, hidden: None }
 }
 
 /// The next message, which must come.

@@ -1,6 +1,6 @@
 use crinkle_core::l2::L2;
 use crinkle_core::protocol::Version;
-use crinkle_core::protocol::record::{Lease, Put};
+use crinkle_core::protocol::record::{LoadLock, Put};
 use futures_util::future::join_all;
 
 use super::ledger::{advance, ask as everything, removal, sync};
@@ -10,16 +10,16 @@ use super::{ask, fresh, value};
 const CALLS: u64 = 8;
 
 pub(super) async fn check<S: L2 + ?Sized>(store: &S, prefix: &str) {
-    grants_one_lease(store, &fresh(prefix, "one-lease")).await;
+    grants_one_load_lock(store, &fresh(prefix, "one-load_lock")).await;
     stores_one_fill(store, &fresh(prefix, "one-fill")).await;
     numbers_every_removal(store, &fresh(prefix, "every-removal")).await;
 }
 
-async fn grants_one_lease<S: L2 + ?Sized>(store: &S, key: &str) {
+async fn grants_one_load_lock<S: L2 + ?Sized>(store: &S, key: &str) {
     let reads = join_all((1..=CALLS).map(|id| store.read(key, Some(ask(id))))).await;
-    let leases: Vec<_> = reads.into_iter().map(|read| read.expect("read").lease).collect();
-    let granted = leases.iter().filter(|lease| **lease == Lease::Granted).count();
-    assert_eq!(granted, 1, "of readers that ask at once, one gets the lease: {leases:?}");
+    let load_locks: Vec<_> = reads.into_iter().map(|read| read.expect("read").load_lock).collect();
+    let granted = load_locks.iter().filter(|load_lock| **load_lock == LoadLock::Granted).count();
+    assert_eq!(granted, 1, "of readers that ask at once, one gets the load_lock: {load_locks:?}");
 }
 
 async fn stores_one_fill<S: L2 + ?Sized>(store: &S, key: &str) {

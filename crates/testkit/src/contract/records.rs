@@ -5,13 +5,13 @@ use crinkle_core::SystemClock;
 use crinkle_core::l2::record::{self, Envelope};
 use crinkle_core::l2::{Deadline, Found, L2, L2ErrorKind, Read, Record};
 use crinkle_core::protocol::Version;
-use crinkle_core::protocol::record::{Head, Lease, LeaseAsk, Put};
+use crinkle_core::protocol::record::{Head, LoadLock, LoadLockRequest, Put};
 
 use super::{PATIENCE, ask, envelope, fresh, value, value_of};
 
 pub(super) async fn check<S: L2 + ?Sized>(store: &S, prefix: &str) {
     let key = |what| fresh(prefix, what);
-    leases_on_a_miss(store, &key("miss")).await;
+    locks_on_a_miss(store, &key("miss")).await;
     fills(store, &key("fill")).await;
     reads_many(store, [&key("many"), &key("many"), &key("many")].map(String::as_str)).await;
     writes(store, &key("write")).await;
@@ -25,23 +25,31 @@ pub(super) async fn check<S: L2 + ?Sized>(store: &S, prefix: &str) {
     ends(store, &key("end")).await;
 }
 
-async fn leases_on_a_miss<S: L2 + ?Sized>(store: &S, key: &str) {
-    let nothing = Read { found: None, lease: Lease::None };
+async fn locks_on_a_miss<S: L2 + ?Sized>(store: &S, key: &str) {
+    let nothing = Read { found: None, load_lock: LoadLock::None };
     assert_eq!(read(store, key, None).await, nothing, "a plain read of an absent key leaves none");
     assert_eq!(read(store, key, None).await, nothing, "a plain read leaves nothing behind");
     let first = read(store, key, Some(ask(1))).await;
-    assert_eq!(first, Read { found: None, lease: Lease::Granted }, "the first asker may load");
+    assert_eq!(
+        first,
+        Read { found: None, load_lock: LoadLock::Granted },
+        "the first asker may load"
+    );
     let again = read(store, key, Some(ask(1))).await;
-    assert_eq!(again.lease, Lease::Granted, "asking again with the same id changes nothing");
-    let held = Read { found: None, lease: Lease::HeldBy(Version(1)) };
+    assert_eq!(again.load_lock, LoadLock::Granted, "asking again with the same id changes nothing");
+    let held = Read { found: None, load_lock: LoadLock::HeldBy(Version(1)) };
     assert_eq!(read(store, key, Some(ask(2))).await, held, "the second asker is told who loads");
     assert_eq!(read(store, key, None).await, held, "so is a plain reader");
-    let wrong = LeaseAsk { replace: Some(Version(9)), ..ask(2) };
-    assert_eq!(read(store, key, Some(wrong)).await, held, "only the lease named is replaced");
-    let right = LeaseAsk { replace: Some(Version(1)), ..ask(2) };
-    assert_eq!(read(store, key, Some(right)).await.lease, Lease::Granted, "a lease is replaced");
+    let wrong = LoadLockRequest { replace: Some(Version(9)), ..ask(2) };
+    assert_eq!(read(store, key, Some(wrong)).await, held, "only the load_lock named is replaced");
+    let right = LoadLockRequest { replace: Some(Version(1)), ..ask(2) };
+    assert_eq!(
+        read(store, key, Some(right)).await.load_lock,
+        LoadLock::Granted,
+        "a load_lock is replaced"
+    );
     let lost = put(store, key, 1, value(10, "lost")).await;
-    assert_eq!(lost, Put::Refused, "whose lease was replaced may not fill");
+    assert_eq!(lost, Put::Refused, "whose load_lock was replaced may not fill");
     assert_eq!(put(store, key, 2, value(11, "won")).await, Put::Stored, "whoever replaced it may");
 }
 
@@ -50,15 +58,19 @@ async fn fills<S: L2 + ?Sized>(store: &S, key: &str) {
     assert_eq!(refused, Put::Refused, "absence never authorises a write");
     assert_eq!(read(store, key, None).await.found, None, "a refused put writes nothing");
     read(store, key, Some(ask(1))).await;
-    assert_eq!(put(store, key, 1, value(2, "two")).await, Put::Stored, "a lease authorises a fill");
+    assert_eq!(
+        put(store, key, 1, value(2, "two")).await,
+        Put::Stored,
+        "a load_lock authorises a fill"
+    );
     let refused = put(store, key, 1, value(3, "three")).await;
-    assert_eq!(refused, Put::Refused, "a lease authorises one fill");
+    assert_eq!(refused, Put::Refused, "a load_lock authorises one fill");
     let found = found(store, key).await;
     assert_eq!(found.bytes, value(2, "two").bytes, "a record is kept byte for byte");
     let hour = 3_600_000;
     assert!(found.ttl_ms <= 2 * hour && found.ttl_ms > hour, "a record lives its physical life");
     let fresh = read(store, key, Some(ask(9))).await;
-    assert_eq!(fresh.lease, Lease::None, "a fresh value needs no lease");
+    assert_eq!(fresh.load_lock, LoadLock::None, "a fresh value needs no load_lock");
     assert_eq!(put(store, key, 2, value(3, "three")).await, Put::Stored, "a version is replaced");
     store.remove(key, None).await.expect("remove");
     let refused = put(store, key, 3, value(4, "back")).await;
@@ -71,13 +83,21 @@ async fn reads_many<S: L2 + ?Sized>(store: &S, [held, full, free]: [&str; 3]) {
     let asks = [(held, Some(ask(3))), (full, Some(ask(4))), (free, Some(ask(5))), (full, None)];
     let asks = asks.map(|(key, ask)| (key.to_owned(), ask));
     let reads = store.read_many(&asks).await.expect("read_many");
-    let leases: Vec<_> = reads.iter().map(|read| read.lease).collect();
-    let expected = [Lease::HeldBy(Version(1)), Lease::None, Lease::Granted, Lease::None];
-    assert_eq!(leases, expected, "several reads are answered in the order asked, each by itself");
+    let load_locks: Vec<_> = reads.iter().map(|read| read.load_lock).collect();
+    let expected =
+        [LoadLock::HeldBy(Version(1)), LoadLock::None, LoadLock::Granted, LoadLock::None];
+    assert_eq!(
+        load_locks, expected,
+        "several reads are answered in the order asked, each by itself"
+    );
     let bytes = |at: usize| reads[at].found.as_ref().map(|found| found.bytes.clone());
     let two = Some(value(2, "two").bytes);
     assert_eq!((bytes(0), bytes(1), bytes(2), bytes(3)), (None, two.clone(), None, two));
-    assert_eq!(put(store, free, 5, value(6, "six")).await, Put::Stored, "their leases are leases");
+    assert_eq!(
+        put(store, free, 5, value(6, "six")).await,
+        Put::Stored,
+        "their load_locks are load_locks"
+    );
     assert_eq!(store.read_many(&[]).await.expect("read_many"), [], "of nothing there is nothing");
 }
 
@@ -85,7 +105,7 @@ async fn writes<S: L2 + ?Sized>(store: &S, key: &str) {
     read(store, key, Some(ask(1))).await;
     store.set(key, value(5, "set"), None, None).await.expect("set");
     let refused = put(store, key, 1, value(6, "late")).await;
-    assert_eq!(refused, Put::Refused, "a set voids a lease");
+    assert_eq!(refused, Put::Refused, "a set voids a load_lock");
     store.set(key, value(5, "set"), None, None).await.expect("set again");
     assert_eq!(version(store, key).await, 5, "a set is idempotent");
     store.remove(key, None).await.expect("remove");
@@ -93,45 +113,68 @@ async fn writes<S: L2 + ?Sized>(store: &S, key: &str) {
     read(store, key, Some(ask(2))).await;
     store.remove(key, None).await.expect("remove");
     let refused = put(store, key, 2, value(7, "late")).await;
-    assert_eq!(refused, Put::Refused, "a remove voids a lease");
-    assert_eq!(read(store, key, None).await.lease, Lease::None, "a removed lease is gone");
+    assert_eq!(refused, Put::Refused, "a remove voids a load_lock");
+    assert_eq!(
+        read(store, key, None).await.load_lock,
+        LoadLock::None,
+        "a removed load_lock is gone"
+    );
 }
 
 async fn refreshes<S: L2 + ?Sized>(store: &S, key: &str) {
     let stale = value_of(5, "stale", 0);
     store.set(key, stale.clone(), None, None).await.expect("set");
     let plain = read(store, key, None).await;
-    assert_eq!(plain.lease, Lease::None, "a plain reader of a stale value is given no lease");
+    assert_eq!(
+        plain.load_lock,
+        LoadLock::None,
+        "a plain reader of a stale value is given no load_lock"
+    );
     let first = read(store, key, Some(ask(1))).await;
-    assert_eq!(first.lease, Lease::Granted, "whoever meets a stale value may refresh it");
-    let served = first.found.expect("a stale value is served with its lease");
-    assert_eq!(payload(&served), "stale", "a stale value is served with its lease");
+    assert_eq!(first.load_lock, LoadLock::Granted, "whoever meets a stale value may refresh it");
+    let served = first.found.expect("a stale value is served with its load_lock");
+    assert_eq!(payload(&served), "stale", "a stale value is served with its load_lock");
     let second = read(store, key, Some(ask(2))).await;
-    assert_eq!(second.lease, Lease::HeldBy(Version(1)), "one refresh at a time");
+    assert_eq!(second.load_lock, LoadLock::HeldBy(Version(1)), "one refresh at a time");
     assert!(second.found.is_some(), "a refresh does not hide the value");
-    assert_eq!(read(store, key, Some(ask(1))).await.lease, Lease::Granted, "asking is idempotent");
-    let replacing = LeaseAsk { replace: Some(Version(1)), ..ask(2) };
-    let replaced = read(store, key, Some(replacing)).await.lease;
-    assert_eq!(replaced, Lease::Granted, "a refresh lease is replaced");
-    assert_eq!(version(store, key).await, 5, "a refresh lease leaves the version");
+    assert_eq!(
+        read(store, key, Some(ask(1))).await.load_lock,
+        LoadLock::Granted,
+        "asking is idempotent"
+    );
+    let replacing = LoadLockRequest { replace: Some(Version(1)), ..ask(2) };
+    let replaced = read(store, key, Some(replacing)).await.load_lock;
+    assert_eq!(replaced, LoadLock::Granted, "a refresh load_lock is replaced");
+    assert_eq!(version(store, key).await, 5, "a refresh load_lock leaves the version");
     assert_eq!(put(store, key, 5, value(6, "new")).await, Put::Stored, "a refresh is a put");
-    assert_eq!(read(store, key, Some(ask(3))).await.lease, Lease::None, "it ends the lease");
-    let brief = LeaseAsk { ttl_ms: 1, ..ask(1) };
+    assert_eq!(
+        read(store, key, Some(ask(3))).await.load_lock,
+        LoadLock::None,
+        "it ends the load_lock"
+    );
+    let brief = LoadLockRequest { ttl_ms: 1, ..ask(1) };
     store.set(key, stale, None, None).await.expect("set");
     read(store, key, Some(brief)).await;
-    until(store, key, Some(ask(4)), "a refresh lease ends", |r| r.lease == Lease::Granted).await;
+    until(store, key, Some(ask(4)), "a refresh load_lock ends", |r| {
+        r.load_lock == LoadLock::Granted
+    })
+    .await;
 }
 
 async fn hides<S: L2 + ?Sized>(store: &S, key: &str) {
     store.set(key, value(5, "hidden"), None, None).await.expect("set");
-    let other = LeaseAsk { hidden: Some(Version(4)), ..ask(1) };
-    assert_eq!(read(store, key, Some(other)).await.lease, Lease::None, "another version is hidden");
-    let this = LeaseAsk { hidden: Some(Version(5)), ..ask(1) };
+    let other = LoadLockRequest { hidden: Some(Version(4)), ..ask(1) };
+    assert_eq!(
+        read(store, key, Some(other)).await.load_lock,
+        LoadLock::None,
+        "another version is hidden"
+    );
+    let this = LoadLockRequest { hidden: Some(Version(5)), ..ask(1) };
     let hidden = read(store, key, Some(this)).await;
-    assert_eq!(hidden.lease, Lease::Granted, "a hidden value is leased like a stale one");
-    let rival = LeaseAsk { hidden: Some(Version(5)), ..ask(2) };
-    let rival = read(store, key, Some(rival)).await.lease;
-    assert_eq!(rival, Lease::HeldBy(Version(1)), "a hidden value is loaded once");
+    assert_eq!(hidden.load_lock, LoadLock::Granted, "a hidden value is leased like a stale one");
+    let rival = LoadLockRequest { hidden: Some(Version(5)), ..ask(2) };
+    let rival = read(store, key, Some(rival)).await.load_lock;
+    assert_eq!(rival, LoadLock::HeldBy(Version(1)), "a hidden value is loaded once");
     assert_eq!(put(store, key, 5, value(6, "new")).await, Put::Stored, "and replaced by a put");
 }
 
@@ -147,50 +190,62 @@ async fn expires<S: L2 + ?Sized>(store: &S, key: &str) {
         assert_eq!(payload(&found), "kept", "an expired value stays as a fallback");
         assert!(found.ttl_ms <= 3_600_000 && found.ttl_ms > 1_800_000, "with the life it had");
         let head = Head::Value { version: Version(6), expired: true, refresh: None };
-        assert_eq!(record::head(&found.bytes), Some(head), "under the new version, without leases");
+        assert_eq!(
+            record::head(&found.bytes),
+            Some(head),
+            "under the new version, without load_locks"
+        );
     }
     assert_eq!(put(store, key, 5, value(7, "old")).await, Put::Refused, "a refresh is voided");
     let again = read(store, key, Some(ask(2))).await;
-    assert_eq!(again.lease, Lease::Granted, "an expired value is stale whatever its age");
+    assert_eq!(again.load_lock, LoadLock::Granted, "an expired value is stale whatever its age");
     assert_eq!(put(store, key, 6, value(8, "new")).await, Put::Stored, "and may be refreshed");
     store.remove(key, None).await.expect("remove");
     read(store, key, Some(ask(3))).await;
     store.expire(key, Version(9), None).await.expect("expire");
-    assert_eq!(put(store, key, 3, value(8, "late")).await, Put::Refused, "expire voids a lease");
+    assert_eq!(
+        put(store, key, 3, value(8, "late")).await,
+        Put::Refused,
+        "expire voids a load_lock"
+    );
 }
 
 async fn releases<S: L2 + ?Sized>(store: &S, key: &str) {
     store.release(key, Version(1)).await.expect("releasing nothing is no error");
     read(store, key, Some(ask(1))).await;
     store.release(key, Version(2)).await.expect("release");
-    let kept = read(store, key, None).await.lease;
-    assert_eq!(kept, Lease::HeldBy(Version(1)), "only its holder gives a lease back");
+    let kept = read(store, key, None).await.load_lock;
+    assert_eq!(kept, LoadLock::HeldBy(Version(1)), "only its holder gives a load_lock back");
     store.release(key, Version(1)).await.expect("release");
-    assert_eq!(read(store, key, None).await.lease, Lease::None, "a released lease is gone");
+    assert_eq!(
+        read(store, key, None).await.load_lock,
+        LoadLock::None,
+        "a released load_lock is gone"
+    );
     store.set(key, value_of(5, "stale", 0), None, None).await.expect("set");
     store.release(key, Version(5)).await.expect("release");
-    assert_eq!(version(store, key).await, 5, "a value is not a lease");
+    assert_eq!(version(store, key).await, 5, "a value is not a load_lock");
     read(store, key, Some(ask(1))).await;
     store.release(key, Version(1)).await.expect("release");
     assert_eq!(version(store, key).await, 5, "releasing a refresh keeps the value");
-    assert_eq!(read(store, key, Some(ask(2))).await.lease, Lease::Granted, "and frees it");
+    assert_eq!(read(store, key, Some(ask(2))).await.load_lock, LoadLock::Granted, "and frees it");
 }
 
 async fn renews<S: L2 + ?Sized>(store: &S, key: &str) {
     assert!(!renew(store, key, 1, 1_000).await, "there is nothing to renew");
-    read(store, key, Some(LeaseAsk { ttl_ms: 50, ..ask(1) })).await;
-    assert!(!renew(store, key, 2, 1_000).await, "only its holder renews a lease");
+    read(store, key, Some(LoadLockRequest { ttl_ms: 50, ..ask(1) })).await;
+    assert!(!renew(store, key, 2, 1_000).await, "only its holder renews a load_lock");
     if renew(store, key, 1, 60_000).await {
-        let held = read(store, key, Some(ask(2))).await.lease;
-        assert_eq!(held, Lease::HeldBy(Version(1)), "a renewed lease holds");
+        let held = read(store, key, Some(ask(2))).await.load_lock;
+        assert_eq!(held, LoadLock::HeldBy(Version(1)), "a renewed load_lock holds");
     }
-    assert!(!renew(store, key, 2, 60_000).await, "another's lease is not renewed");
+    assert!(!renew(store, key, 2, 60_000).await, "another's load_lock is not renewed");
     store.set(key, value_of(5, "stale", 0), None, None).await.expect("set");
-    assert!(!renew(store, key, 1, 60_000).await, "a lease voided by a set is not renewed");
-    read(store, key, Some(LeaseAsk { ttl_ms: 1, ..ask(3) })).await;
-    assert!(renew(store, key, 3, 60_000).await, "a refresh lease is renewed while it is there");
-    let held = read(store, key, Some(ask(4))).await.lease;
-    assert_eq!(held, Lease::HeldBy(Version(3)), "a renewed refresh lease holds");
+    assert!(!renew(store, key, 1, 60_000).await, "a load_lock voided by a set is not renewed");
+    read(store, key, Some(LoadLockRequest { ttl_ms: 1, ..ask(3) })).await;
+    assert!(renew(store, key, 3, 60_000).await, "a refresh load_lock is renewed while it is there");
+    let held = read(store, key, Some(ask(4))).await.load_lock;
+    assert_eq!(held, LoadLock::HeldBy(Version(3)), "a renewed refresh load_lock holds");
     assert!(found(store, key).await.ttl_ms > 3_600_000, "renewing keeps the value's life");
 }
 
@@ -213,9 +268,9 @@ async fn meets_foreign_bytes<S: L2 + ?Sized>(store: &S, key: &str) {
     let shown = plain.found.map(|found| found.bytes);
     assert_eq!(shown, Some(foreign.bytes.clone()), "a plain reader is shown foreign bytes");
     assert_eq!(put(store, key, 0, value(1, "over")).await, Put::Refused, "they have no version");
-    assert!(!renew(store, key, 0, 1_000).await, "they are no lease");
+    assert!(!renew(store, key, 0, 1_000).await, "they are no load_lock");
     let asked = read(store, key, Some(ask(1))).await;
-    let granted = Read { found: None, lease: Lease::Granted };
+    let granted = Read { found: None, load_lock: LoadLock::Granted };
     assert_eq!(asked, granted, "for whoever wants to load, foreign bytes are absent");
     assert_eq!(put(store, key, 1, value(2, "ours")).await, Put::Stored, "and replaced by a fill");
     store.set(key, foreign, None, None).await.expect("set");
@@ -227,12 +282,17 @@ async fn ends<S: L2 + ?Sized>(store: &S, key: &str) {
     let bytes = envelope(1, "brief", 1).encode();
     store.set(key, Record { bytes, ttl_ms: 1 }, None, None).await.expect("set");
     until(store, key, None, "a record ends with its life", |r| r.found.is_none()).await;
-    read(store, key, Some(LeaseAsk { ttl_ms: 1, ..ask(1) })).await;
-    until(store, key, None, "a lease ends with its life", |r| r.lease == Lease::None).await;
-    assert_eq!(put(store, key, 1, value(2, "late")).await, Put::Refused, "an ended lease is gone");
+    read(store, key, Some(LoadLockRequest { ttl_ms: 1, ..ask(1) })).await;
+    until(store, key, None, "a load_lock ends with its life", |r| r.load_lock == LoadLock::None)
+        .await;
+    assert_eq!(
+        put(store, key, 1, value(2, "late")).await,
+        Put::Refused,
+        "an ended load_lock is gone"
+    );
 }
 
-async fn read<S: L2 + ?Sized>(store: &S, key: &str, ask: Option<LeaseAsk>) -> Read {
+async fn read<S: L2 + ?Sized>(store: &S, key: &str, ask: Option<LoadLockRequest>) -> Read {
     store.read(key, ask).await.expect("read")
 }
 
@@ -240,8 +300,8 @@ async fn put<S: L2 + ?Sized>(store: &S, key: &str, expected: u64, record: Record
     store.put(key, Version(expected), record, None).await.expect("put")
 }
 
-async fn renew<S: L2 + ?Sized>(store: &S, key: &str, lease: u64, ttl_ms: u64) -> bool {
-    store.renew(key, Version(lease), ttl_ms).await.expect("renew")
+async fn renew<S: L2 + ?Sized>(store: &S, key: &str, load_lock: u64, ttl_ms: u64) -> bool {
+    store.renew(key, Version(load_lock), ttl_ms).await.expect("renew")
 }
 
 async fn found<S: L2 + ?Sized>(store: &S, key: &str) -> Found {
@@ -261,7 +321,7 @@ fn payload(found: &Found) -> String {
 async fn until<S: L2 + ?Sized>(
     store: &S,
     key: &str,
-    ask: Option<LeaseAsk>,
+    ask: Option<LoadLockRequest>,
     what: &str,
     done: fn(&Read) -> bool,
 ) {

@@ -34,7 +34,7 @@ pub(super) struct Copied {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Stage {
     Begun,
-    /// The source was read with the lease: what it would say later is newer, and decides nothing but
+    /// The source was read with the load_lock: what it would say later is newer, and decides nothing but
     /// whether it is stale.
     Loaded {
         expected: Version,
@@ -95,7 +95,7 @@ pub(super) struct Node {
     pub(super) commits: Vec<Commit>,
     /// What a failover took back of this node's writes, until it has asserted them again.
     pub(super) lost: u8,
-    /// How many callers are still to arrive.
+    /// How many callers are still to register.
     pub(super) arrivals: u8,
     /// How many names it has given.
     pub(super) names: u64,
@@ -161,7 +161,7 @@ pub enum Sabotage {
     FillAdoptsSession,
     UncheckedJoin,
     JoinAcrossSessions,
-    LastHeardOnly,
+    LastReceivedOnly,
     SetInsertsUnchecked,
     CheckAdoptsSession,
     CommitsForgotten,
@@ -176,7 +176,7 @@ pub struct Keys {
     pub(super) cuts: u8,
     /// How often a replica is promoted that lacks the last writes.
     pub(super) failovers: u8,
-    /// How many callers arrive at each node.
+    /// How many callers register at each node.
     pub(super) arrivals: [u8; 2],
     pub(super) sabotage: Sabotage,
 }
@@ -372,7 +372,7 @@ fn sabotaged() -> Vec<(Sabotage, Keys)> {
         (Sabotage::FillAdoptsSession, cut),
         (Sabotage::UncheckedJoin, keys(&[Remove], [2, 2])),
         (Sabotage::JoinAcrossSessions, Keys { cuts: 1, ..keys(&[Remove], [1, 2]) }),
-        (Sabotage::LastHeardOnly, keys(&[Set, Set], [1, 1])),
+        (Sabotage::LastReceivedOnly, keys(&[Set, Set], [1, 1])),
         (Sabotage::SetInsertsUnchecked, keys(&[Set, Set], [0, 0])),
         (Sabotage::CheckAdoptsSession, Keys { cuts: 2, ..keys(&[Remove], [1, 1]) }),
         (Sabotage::CommitsForgotten, failing_over(remove)),

@@ -63,7 +63,7 @@ impl Keys {
             Strength::Hard => None,
             Strength::Soft => record::expire(state.record, version),
         };
-        self.hear(state, i, version);
+        self.receive(state, i, version);
         state.nodes[i].required |= bits;
     }
 }

@@ -2,9 +2,9 @@
 
 use crinkle_core::protocol::Version;
 use crinkle_core::protocol::commits::Commit;
-use crinkle_core::protocol::flight::{Arrival, FlightId};
+use crinkle_core::protocol::flight::{FlightId, Registration};
 use crinkle_core::protocol::ledger::Strength;
-use crinkle_core::protocol::record::{self, Head, Lease, LeaseAsk, Put};
+use crinkle_core::protocol::record::{self, Head, LoadLock, LoadLockRequest, Put};
 
 use super::keys::{Action, Check, Copied, Keys, Load, Node, Op, Sabotage, Stage, State, Write};
 use super::keys_failover as failover;
@@ -57,7 +57,7 @@ impl Keys {
             Action::Deliver(i) => {
                 let (version, bits) = state.nodes[i].queue.remove(0);
                 state.nodes[i].required |= bits;
-                self.hear(state, i, version);
+                self.receive(state, i, version);
             }
             Action::Evict => {
                 state.evictions -= 1;
@@ -74,7 +74,7 @@ impl Keys {
                 state.nodes[i].session +=
                     u8::from(self.sabotage != Sabotage::ReconnectKeepsSession);
             }
-            Action::Arrive(i) => self.arrive(state, i),
+            Action::Arrive(i) => self.register(state, i),
             Action::Load(i, at) => self.load(state, i, at),
             Action::Verify(i) => self.verify(state, i),
             Action::Replicate | Action::FailOver | Action::Reassert(_) => {
@@ -83,19 +83,19 @@ impl Keys {
         }
     }
 
-    /// A version is heard of at a node.
-    pub(super) fn hear(&self, state: &mut State, i: usize, version: Version) {
+    /// A version is received of at a node.
+    pub(super) fn receive(&self, state: &mut State, i: usize, version: Version) {
         let node = &mut state.nodes[i];
         node.l1 = node.l1.filter(|copy| copy.version == version);
         if self.sabotage != Sabotage::NoFence {
-            node.key.hear(version);
+            node.key.receive(version);
         }
-        self.last_heard(node, version);
+        self.last_heartbeat(node, version);
     }
 
     /// What a variant remembers instead.
-    fn last_heard(&self, node: &mut Node, version: Version) {
-        if self.sabotage == Sabotage::LastHeardOnly {
+    fn last_heartbeat(&self, node: &mut Node, version: Version) {
+        if self.sabotage == Sabotage::LastReceivedOnly {
             node.loads.iter_mut().for_each(|load| load.last = Some(version));
         }
     }
@@ -112,7 +112,7 @@ impl Keys {
         if self.sabotage != Sabotage::NoFence {
             node.key.begin(id, Some(version));
         }
-        self.last_heard(node, version);
+        self.last_heartbeat(node, version);
         let session = node.session;
         node.writes.push(Write { id, op, version, session, bit, value, executed: false });
     }
@@ -121,11 +121,11 @@ impl Keys {
         let write = state.nodes[i].writes.remove(at);
         let node = &mut state.nodes[i];
         node.l1 = node.l1.filter(|copy| copy.version == write.version);
-        self.last_heard(node, write.version);
-        let heard = node.key.end(write.id);
+        self.last_heartbeat(node, write.version);
+        let received = node.key.end(write.id);
         let allowed = match self.sabotage {
             Sabotage::SetInsertsUnchecked | Sabotage::NoFence => true,
-            _ => heard.allows(write.version),
+            _ => received.allows(write.version),
         };
         if write.op == Op::Set && allowed {
             let Write { value, version, session, .. } = write;
@@ -138,7 +138,7 @@ impl Keys {
         }
     }
 
-    fn arrive(&self, state: &mut State, i: usize) {
+    fn register(&self, state: &mut State, i: usize) {
         let id = state.id(i);
         let node = &mut state.nodes[i];
         node.arrivals -= 1;
@@ -154,13 +154,13 @@ impl Keys {
             load.required |= node.required;
             return;
         }
-        match node.key.arrive(id) {
-            Arrival::Join(id) => {
+        match node.key.register(id) {
+            Registration::Join(id) => {
                 for load in node.loads.iter_mut().filter(|load| load.id == id) {
                     load.required |= node.required;
                 }
             }
-            Arrival::Lead => {
+            Registration::Lead => {
                 let (session, required) = (node.session, node.required);
                 let stage = Stage::Begun;
                 node.loads.push(Load { id, session, stage, required, last: None, filled: false });
@@ -168,7 +168,7 @@ impl Keys {
                     state.bad = Some("three flights");
                 }
             }
-            Arrival::Wait(_) => node.arrivals += 1,
+            Registration::Wait(_) => node.arrivals += 1,
         }
     }
 
@@ -214,15 +214,15 @@ impl Keys {
     ) {
         // A node hears its own fill: what it holds of another version is older.
         if stored && state.nodes[i].loads[at].filled {
-            self.hear(state, i, version);
+            self.receive(state, i, version);
         }
         let load = state.nodes[i].loads.remove(at);
         let node = &mut state.nodes[i];
-        let heard = node.key.end(load.id);
+        let received = node.key.end(load.id);
         let allowed = match self.sabotage {
             Sabotage::NoFence => true,
-            Sabotage::LastHeardOnly => load.last.is_none_or(|last| last == version),
-            _ => heard.allows(version),
+            Sabotage::LastReceivedOnly => load.last.is_none_or(|last| last == version),
+            _ => received.allows(version),
         };
         if stored && allowed {
             let adopts = self.sabotage == Sabotage::FillAdoptsSession;
@@ -288,20 +288,20 @@ impl State {
     }
 }
 
-/// The READ of a load; a lease in the way has been waited out.
+/// The READ of a load; a load_lock in the way has been waited out.
 fn read(state: &mut State, i: usize) -> Stage {
     let id = state.version(i);
     let replace = match state.record {
-        Some(Head::Lease(by) | Head::Value { refresh: Some((by, _)), .. }) => Some(by),
+        Some(Head::LoadLock(by) | Head::Value { refresh: Some((by, _)), .. }) => Some(by),
         _ => None,
     };
-    let ask = LeaseAsk { id, ttl_ms: 1, replace, hidden: None };
+    let ask = LoadLockRequest { id, ttl_ms: 1, replace, hidden: None };
     let decision = record::read(state.record, false, Some(ask), 0);
     if let Some(head) = decision.write {
         state.record = Some(head);
     }
-    match (decision.lease, state.record) {
-        (Lease::Granted, Some(head)) => {
+    match (decision.load_lock, state.record) {
+        (LoadLock::Granted, Some(head)) => {
             Stage::Loaded { expected: head.version(), value: state.source }
         }
         (_, Some(Head::Value { version, .. })) => {

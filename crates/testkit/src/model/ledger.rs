@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crinkle_core::protocol::ledger::{
     Advanced, Authority, Item, Levels, Removal, Replica, Strength, SyncReply, Target,
 };
-use crinkle_core::protocol::validity::{Facts, Knowledge, TagLevels, Verdict, judge};
+use crinkle_core::protocol::validity::{EntryState, Knowledge, TagLevels, Verdict, judge};
 use crinkle_core::protocol::{Epoch, Nonce, TagHash};
 use stateright::{Model, Property};
 
@@ -66,7 +66,7 @@ pub(super) struct Node {
     pub(super) shown: BTreeSet<Nonce>,
     /// Whether it has completed a `SYNC` since the last doubtful step.
     pub(super) synced: bool,
-    /// Of the sabotaged variants: the last number heard for the tag, the last id heard.
+    /// Of the sabotaged variants: the last number received for the tag, the last id received.
     pub(super) last_number: u64,
     pub(super) newest: Option<Nonce>,
 }
@@ -194,7 +194,7 @@ impl Ledger {
     pub(super) fn judge(&self, node: &Node, entry: &Entry) -> Verdict {
         let replica = &node.replica;
         let epoch = if self.sabotage == Sabotage::NoEpoch { replica.epoch() } else { entry.epoch };
-        let facts = Facts {
+        let state = EntryState {
             epoch,
             stamp: entry.stamp,
             origin: entry.origin,
@@ -214,7 +214,7 @@ impl Ledger {
             pending: pending(Target::Everything),
             session: 0,
             coherent_until: 1,
-            lease: 1,
+            coherence_ttl: 1,
             suspect: replica.is_suspect() && self.sabotage != Sabotage::IgnoreSuspect,
         };
         let mut levels = replica.levels(TagHash(1));
@@ -228,7 +228,7 @@ impl Ledger {
         let tag = TagLevels { levels, pending: pending(TAG) };
         let register = Target::Register(TagHash(1).register());
         let register = TagLevels { levels: Levels::default(), pending: pending(register) };
-        judge(&facts, &knowledge, [tag, register].into_iter(), 0)
+        judge(&state, &knowledge, [tag, register].into_iter(), 0)
     }
 
     /// Whether stale reads count: not between a failover to a clock that was behind and the

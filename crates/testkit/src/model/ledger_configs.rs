@@ -125,7 +125,7 @@ fn large(both: Ledger, issuer: Ledger, peer: Ledger) -> Vec<(&'static str, Ledge
         ),
         ("L+ a fold, a failover", Ledger { cap: 0, failovers: 1, ..peer }),
         // Replicas only: what was numbered in a life that a failover takes back is forgotten by
-        // those that merely heard of it; its issuer retries.
+        // those that merely received of it; its issuer retries.
         (
             "V a removal, a flush and a failover, replicas only",
             Ledger { flushes: 1, failovers: 1, loaders: [false, false], ..both },

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crinkle_core::protocol::ledger::{
-    Advance, Advanced, Authority, Hearing, Item, Removal, Replica, Strength, SyncAsk, SyncReply,
+    Advance, Advanced, Authority, Item, ReceiveResult, Removal, Replica, Strength, SyncAsk,
+    SyncReply,
 };
 use crinkle_core::protocol::validity::Verdict;
 use crinkle_core::protocol::{Epoch, Nonce};
@@ -118,7 +119,7 @@ impl Ledger {
             Action::Reply(i) => {
                 if let Some((removal, advanced)) = state.node(i).reply.take() {
                     let item = Item { seq: advanced.seq, prev: advanced.prev, removal };
-                    self.hear(state, i, Source::Reply(advanced), item);
+                    self.receive(state, i, Source::Reply(advanced), item);
                 }
             }
             Action::LoseReply(i) => {
@@ -129,11 +130,11 @@ impl Ledger {
             }
             Action::Deliver(i) => {
                 let (epoch, item) = state.node(i).queue.remove(0);
-                self.hear(state, i, Source::Message(epoch), item);
+                self.receive(state, i, Source::Message(epoch), item);
             }
             Action::DeliverSecond(i) => {
                 let (epoch, item) = state.node(i).queue.remove(1);
-                self.hear(state, i, Source::Message(epoch), item);
+                self.receive(state, i, Source::Message(epoch), item);
             }
             Action::Drop(i) => {
                 state.drops -= 1;
@@ -217,7 +218,7 @@ impl Ledger {
         state.node(i).known.insert(unsent);
     }
 
-    fn hear(&self, state: &mut State, i: usize, source: Source, mut item: Item) {
+    fn receive(&self, state: &mut State, i: usize, source: Source, mut item: Item) {
         let node = state.node(i);
         let nonce = item.removal.nonce;
         let last = last_of(&node.replica);
@@ -235,14 +236,16 @@ impl Ledger {
             node.last_number = item.seq;
         }
         let (epoch, hearing) = match source {
-            Source::Message(epoch) => (epoch, node.replica.heard(epoch, item)),
+            Source::Message(epoch) => (epoch, node.replica.received(epoch, item)),
             Source::Reply(advanced) => {
                 let advanced = Advanced { prev: item.prev, ..advanced };
                 (advanced.epoch, node.replica.committed(item.removal, advanced))
             }
         };
         // A number of a life that the server has lost again binds its issuer only, who retries.
-        if hearing != Hearing::Foreign || probe(&state.server.0, state.now).epoch() == Some(epoch) {
+        if hearing != ReceiveResult::Foreign
+            || probe(&state.server.0, state.now).epoch() == Some(epoch)
+        {
             state.learn(i, nonce);
         }
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crinkle_core::{Cached, EntryOptions, Error, ErrorKind, Reach, Receipt, Source};
+use crinkle_core::{Cached, EntryOptions, Error, ErrorKind, Receipt, Source, WriteStatus};
 use futures_util::future::BoxFuture;
 use rand::Rng;
 use rand::rngs::StdRng;
@@ -208,7 +208,7 @@ fn plain(key: u8, run: Option<Run>) -> Wish {
 /// Waits for the newest removal that anybody has a token of; who has waited knows of it.
 async fn after(world: &World, node: &Node) {
     let Some(token) = *world.token.lock() else { return };
-    let Ok(()) = node.cache.after(token).await else { return };
+    let Ok(()) = node.cache.wait_for(token).await else { return };
     let at = world.at();
     let mut log = world.log.lock();
     let number = u128::from_be_bytes(token.to_bytes());
@@ -265,14 +265,14 @@ async fn set(
 }
 
 fn said(world: &World, call: usize, receipt: Receipt) {
-    if let Some(token) = receipt.barrier() {
+    if let Some(token) = receipt.token() {
         *world.token.lock() = Some(token);
     }
     note(world, call, receipt);
 }
 
 fn said_of_both(world: &World, call: usize, receipt: Receipt) {
-    if let Some(token) = receipt.barrier() {
+    if let Some(token) = receipt.token() {
         *world.token.lock() = Some(token);
     }
     let tags = world.log.lock().companions.get(&call).copied().unwrap_or(call);
@@ -285,11 +285,11 @@ fn said_of_both(world: &World, call: usize, receipt: Receipt) {
 
 fn note(world: &World, call: usize, receipt: Receipt) {
     let call = &mut world.log.lock().calls[call];
-    call.has_barrier = receipt.barrier().is_some();
+    call.has_barrier = receipt.token().is_some();
     call.said = match receipt.l2() {
-        Reach::Done => Said::Done,
-        Reach::Queued => Said::Queued,
-        Reach::Unknown => Said::Unknown,
+        WriteStatus::Done => Said::Done,
+        WriteStatus::Queued => Said::Queued,
+        WriteStatus::Unknown => Said::Unknown,
         _ => Said::Other,
     };
 }

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::plan::{KEYS, LATE_MESSAGE_MS, PROBES};
 use super::wire::Wire;
 use super::world::{Link, World};
-use crate::history::{Deed, Heard, Log};
+use crate::history::{Heard, Log, Operation};
 
 /// The bus, as one node reaches it.
 #[derive(Debug)]
@@ -75,9 +75,11 @@ fn applied_by(log: &Log, node: usize, body: &Body) -> Option<usize> {
             let name = u8::try_from(name).ok();
             log.applied.iter().position(|applied| {
                 let same = match op {
-                    KeyOp::Written => matches!(applied.deed, Deed::Put(_) | Deed::Set(_)),
-                    KeyOp::Removed => applied.deed == Deed::Remove,
-                    KeyOp::Expired => applied.deed == Deed::Expire,
+                    KeyOp::Written => {
+                        matches!(applied.operation, Operation::Put(_) | Operation::Set(_))
+                    }
+                    KeyOp::Removed => applied.operation == Operation::Remove,
+                    KeyOp::Expired => applied.operation == Operation::Expire,
                     _ => false,
                 };
                 let version = applied.version.is_none_or(|of| of == version.0);
@@ -281,7 +283,7 @@ mod tests {
                 sure: true,
                 node: Some(1),
                 key: Some(0),
-                deed: Deed::Set(0),
+                operation: Operation::Set(0),
                 call: None,
                 version: Some(version),
                 stamp: None,

@@ -4,7 +4,7 @@ use crinkle_core::Stats;
 
 use super::Counts;
 use super::plan::Plan;
-use crate::history::{Applied, Deed, Fault, Heard, Load, Log, Outcome, Scope, What};
+use crate::history::{Applied, Fault, Heard, Load, Log, Operation, Outcome, Scope, What};
 
 /// Names that must not be zero after many seeds. Everything else that is counted is printed as well.
 const EXPECTED: &[&str] = &[
@@ -66,7 +66,7 @@ const EXPECTED: &[&str] = &[
     "verified",
     "fail-safe",
     "eager",
-    "lease wait",
+    "load lock wait",
     "timeout",
     "epoch",
     "lost",
@@ -146,7 +146,7 @@ impl Coverage {
             ("verified", stats.l1_verified),
             ("fail-safe", stats.fail_safe),
             ("eager", stats.eager_refreshes),
-            ("lease wait", stats.lease_waits),
+            ("load lock wait", stats.load_lock_waits),
             ("timeout", stats.factory_timeouts),
             ("epoch", stats.epochs),
             ("lost", stats.reissues),
@@ -154,11 +154,11 @@ impl Coverage {
             ("fork", stats.forks),
             ("queued", stats.queued),
             ("overflow", stats.recovery_overflows),
-            ("reconnect", stats.doubts_connected),
-            ("hole", stats.doubts_message_lost),
-            ("unconfirmed", stats.doubts_unconfirmed),
-            ("deafness", stats.doubts_deaf),
-            ("l2 back", stats.doubts_l2_back),
+            ("reconnect", stats.resyncs_connected),
+            ("hole", stats.resyncs_message_lost),
+            ("unconfirmed", stats.resyncs_unconfirmed),
+            ("deafness", stats.resyncs_subscription_lost),
+            ("l2 back", stats.resyncs_l2_back),
             ("undecodable", stats.messages_undecodable + stats.l2_undecodable),
         ] {
             if count > 0 || name != "fork" {
@@ -210,13 +210,16 @@ fn load_races(log: &Log, load: &Load, add: Add<'_>) {
     let ended = load.ended.map_or(u32::MAX, |at| at.order);
     let during = |a: &&Applied| a.at > load.began && a.at.order < ended;
     let during: Vec<_> = log.applied.iter().filter(during).collect();
-    let barrier =
-        during.iter().any(|a| matches!(a.deed, Deed::Advance { scope, .. } if scope.covers(load)));
-    let of_key = |a: &&Applied| a.key == Some(load.key);
-    let removed = during.iter().any(|a| of_key(a) && matches!(a.deed, Deed::Remove | Deed::Expire));
-    let set = during
+    let barrier = during
         .iter()
-        .any(|a| of_key(a) && matches!(a.deed, Deed::Set(_)) && a.node != Some(load.node));
+        .any(|a| matches!(a.operation, Operation::Advance { scope, .. } if scope.covers(load)));
+    let of_key = |a: &&Applied| a.key == Some(load.key);
+    let removed = during
+        .iter()
+        .any(|a| of_key(a) && matches!(a.operation, Operation::Remove | Operation::Expire));
+    let set = during.iter().any(|a| {
+        of_key(a) && matches!(a.operation, Operation::Set(_)) && a.node != Some(load.node)
+    });
     if load.is_set {
         return;
     }
@@ -232,10 +235,9 @@ fn load_races(log: &Log, load: &Load, add: Add<'_>) {
     add(
         "T19",
         call.outcome == Outcome::Failed
-            && log
-                .applied
-                .iter()
-                .any(|a| a.at < call.start && a.key == Some(load.key) && a.deed == Deed::Remove),
+            && log.applied.iter().any(|a| {
+                a.at < call.start && a.key == Some(load.key) && a.operation == Operation::Remove
+            }),
     );
     add(
         "T22",
@@ -274,7 +276,7 @@ fn in_force(faults: &[&Fault], change: &Applied, node: Option<usize>) -> bool {
 
 /// Whether a node was told of this removal before one that came shortly before it. `heard` is by change.
 fn is_early(log: &Log, heard: &[Vec<Heard>], at: usize) -> bool {
-    let is_barrier = |at: usize| matches!(log.applied[at].deed, Deed::Advance { .. });
+    let is_barrier = |at: usize| matches!(log.applied[at].operation, Operation::Advance { .. });
     let recent = |before: &usize| log.applied[at].at.ms - log.applied[*before].at.ms < 1000;
     is_barrier(at)
         && heard[at].iter().any(|one| {
@@ -292,14 +294,14 @@ fn change_races(
     change: &Applied,
     add: Add<'_>,
 ) {
-    let clears = matches!(change.deed, Deed::Advance { scope: Scope::All, .. });
-    let barrier = matches!(change.deed, Deed::Advance { .. });
+    let clears = matches!(change.operation, Operation::Advance { scope: Scope::All, .. });
+    let barrier = matches!(change.operation, Operation::Advance { .. });
     let unheard =
         || in_force(&faults.disconnects, change, None) || in_force(&faults.deaf, change, None);
     add("T5", clears && unheard());
     add("T10", barrier && plan.max_lifetime().as_secs() < 60 && change.at.ms > 5000);
     add("T12", change.key.is_some() && in_force(&faults.disconnects, change, None));
-    add("T13", matches!(change.deed, Deed::Wipe | Deed::LedgerLost));
+    add("T13", matches!(change.operation, Operation::Wipe | Operation::LedgerLost));
     add("T14", barrier && change.lost.is_some());
     add("T21", change.call.is_some() && in_force(&faults.lost_replies, change, change.node));
     let expired_before = || {
@@ -307,16 +309,14 @@ fn change_races(
             .iter()
             .rev()
             .find(|a| a.key == change.key)
-            .is_some_and(|a| a.deed == Deed::Expire)
+            .is_some_and(|a| a.operation == Operation::Expire)
     };
-    add("T9", matches!(change.deed, Deed::Set(_)) && expired_before());
-    let recovered = change.call.is_none() && change.deed == Deed::Remove;
+    add("T9", matches!(change.operation, Operation::Set(_)) && expired_before());
+    let recovered = change.call.is_none() && change.operation == Operation::Remove;
     let newer = || {
-        log.applied[..at]
-            .iter()
-            .rev()
-            .take(6)
-            .any(|a| a.key == change.key && matches!(a.deed, Deed::Set(_) | Deed::Put(_)))
+        log.applied[..at].iter().rev().take(6).any(|a| {
+            a.key == change.key && matches!(a.operation, Operation::Set(_) | Operation::Put(_))
+        })
     };
     add("T18", recovered && newer());
 }

@@ -15,14 +15,14 @@ use tokio::time::sleep;
 use super::scribe::Copies;
 use super::trouble::{note, slot_of};
 use super::world::{Link, Node, World};
-use crate::history::Deed;
+use crate::history::Operation;
 
 /// What a node has to do with a server that was the primary.
 #[derive(Clone, Debug)]
 pub(super) struct Demoted {
     /// What that server had when it was demoted.
     had: Arc<Copies>,
-    lineage: u64,
+    replication_id: u64,
     /// From when on it has what the new primary has.
     follows_ms: u64,
     until_ms: u64,
@@ -63,9 +63,9 @@ impl Link {
     }
 
     /// Which history the server tells of that was the primary.
-    pub(super) fn lineage(&self, now_ms: u64) -> Option<u64> {
+    pub(super) fn replication_id(&self, now_ms: u64) -> Option<u64> {
         let demoted = self.demoted(now_ms).filter(|demoted| now_ms < demoted.follows_ms);
-        demoted.map(|demoted| demoted.lineage)
+        demoted.map(|demoted| demoted.replication_id)
     }
 
     /// Whether a message is to be heard; those that were published on another server are not.
@@ -100,12 +100,12 @@ pub(super) async fn demote(world: &Arc<World>, rng: &mut StdRng) {
     let (snapshots, order) = (world.snapshot(), world.at().order);
     sleep(Duration::from_millis(rng.random_range(50..1500))).await;
     let had = Arc::new(world.copies(world.snapshot()));
-    let lineage = world.lineage();
+    let replication_id = world.replication_id();
     let first = rng.random_range(0..world.plan.nodes);
     let everyone = rng.random_bool(0.2);
     let now = world.ms();
     world.restore(snapshots);
-    note(world, "failover", None, Deed::Failover(order));
+    note(world, "failover", None, Operation::Failover(order));
     for node in world.living() {
         let stays = everyone || slot_of(world, &node) == first;
         if !stays {
@@ -116,21 +116,25 @@ pub(super) async fn demote(world: &Arc<World>, rng: &mut StdRng) {
         let for_ms = rng.random_range(200..5000);
         let (until_ms, leaves) = (now + for_ms, rng.random_bool(0.6));
         let had = Arc::clone(&had);
-        leave(world, &node, Demoted { had, lineage, follows_ms, until_ms, leaves });
+        leave(world, &node, Demoted { had, replication_id, follows_ms, until_ms, leaves });
     }
 }
 
 /// Another server becomes the primary with all that this one had, and one node does not notice.
 pub(super) fn leave_behind(world: &Arc<World>, node: &Node, for_ms: u64) {
-    let (had, lineage) = (Arc::new(world.copies(world.snapshot())), world.lineage());
+    let (had, replication_id) = (Arc::new(world.copies(world.snapshot())), world.replication_id());
     let (now, order) = (world.ms(), world.at().order);
     world.restore(world.snapshot());
-    note(world, "failover", None, Deed::Failover(order));
+    note(world, "failover", None, Operation::Failover(order));
     for other in world.living().iter().filter(|other| other.id != node.id) {
         other.link.connect_anew();
     }
     let until_ms = now + for_ms;
-    leave(world, node, Demoted { had, lineage, follows_ms: until_ms, until_ms, leaves: false });
+    leave(
+        world,
+        node,
+        Demoted { had, replication_id, follows_ms: until_ms, until_ms, leaves: false },
+    );
 }
 
 fn leave(world: &World, node: &Node, demoted: Demoted) {

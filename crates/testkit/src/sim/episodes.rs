@@ -1,4 +1,4 @@
-//! Short sequences that chance alone seldom brings together, at the end of some universes.
+//! Short sequences that chance alone seldom brings together, at the end of some clusters.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -168,13 +168,13 @@ async fn left_behind(world: &Arc<World>) {
     }
 }
 
-/// The ledger alone does not answer a node that hears nothing, for longer than its coherence lease. That L2 still holds
+/// The ledger alone does not answer a node that hears nothing, for longer than its coherence TTL. That L2 still holds
 /// a record does not say that no tag of it was removed.
 async fn silent_ledger(world: &Arc<World>) {
     let (one, two) = (world.node(0), world.node(1));
     call(world, &two, load(), long()).await;
     sleep(Duration::from_millis(60)).await;
-    let (begun, lasts) = (world.ms(), world.plan.terms().lease_ms + 500);
+    let (begun, lasts) = (world.ms(), world.plan.terms().coherence_ms + 500);
     {
         let mut trouble = two.link.trouble.lock();
         (trouble.mute, trouble.ledger_silent) = (world.ms() + lasts, world.ms() + lasts);
@@ -208,7 +208,7 @@ async fn unheard(world: &Arc<World>) {
     sleep(Duration::from_millis(terms.heals_ms + 2500)).await;
     let (one, two) = (world.node(0), world.node(1));
     call(world, &two, load(), long()).await;
-    let lasts = world.plan.lease_ms + 2000;
+    let lasts = world.plan.coherence_ms + 2000;
     one.link.trouble.lock().publish_fails = world.ms() + lasts;
     world.fault("publish fails", Some(one.id), lasts);
     call(world, &one, Wish::Remove { keys: vec![0] }, long()).await;
@@ -252,15 +252,15 @@ async fn late_read(world: &Arc<World>) {
     let _ = caller.await;
 }
 
-/// A node hears nothing and nobody, for longer than its coherence lease.
+/// A node hears nothing and nobody, for longer than its coherence TTL.
 async fn cut_off(world: &Arc<World>) {
     let (one, two) = (world.node(0), world.node(1));
     call(world, &two, load(), long()).await;
-    let lasts = world.plan.lease_ms + 4000;
+    let lasts = world.plan.coherence_ms + 4000;
     trouble::cut_off(world, &two, lasts);
     world.fault("L2 and bus cut off", Some(two.id), lasts);
     call(world, &one, Wish::Remove { keys: vec![0] }, long()).await;
-    sleep(Duration::from_millis(world.plan.terms().lease_ms + 1000)).await;
+    sleep(Duration::from_millis(world.plan.terms().coherence_ms + 1000)).await;
     call(world, &two, get(), long()).await;
 }
 

@@ -1,4 +1,4 @@
-//! The end of a universe: everything heals, and then what is promised of a healthy cache must hold.
+//! The end of a simulate: everything heals, and then what is promised of a healthy cache must hold.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -100,7 +100,7 @@ fn quick(ends: Ends) -> Run {
     Run { before: 1, after: 1, ends, adds: 0 }
 }
 
-/// **L4** a fill is cached, here and for the others; **S14** a leader that fails gives its lease back.
+/// **L4** a fill is cached, here and for the others; **S14** a leader that fails gives its load lock back.
 async fn probe(world: &Arc<World>) {
     let (one, two) = (world.node(0), world.node(1));
     let good = Wish::Load { key: 4, run: quick(Ends::Well) };

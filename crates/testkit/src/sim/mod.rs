@@ -1,10 +1,10 @@
-//! Deterministic simulation: one seed is one universe.
+//! Deterministic simulation: one seed is one simulate.
 //!
-//! A universe has two to four real caches over one store and one bus in memory, on virtual time, each
+//! A simulate has two to four real caches over one store and one bus in memory, on virtual time, each
 //! with a clock of its own; callers that read, write the source and invalidate; and trouble of every
 //! kind. Everything that callers, the source, the store and the bus saw is written down, and a judge
 //! that knows nothing of how the cache works decides whether any of the numbered guarantees was
-//! broken. Nothing in a universe depends on anything but its seed.
+//! broken. Nothing in a simulate depends on anything but its seed.
 //!
 //! ```
 //! use crinkle_testkit::sim;
@@ -80,7 +80,7 @@ pub struct Job {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Violation {
-    /// In which universe.
+    /// In which simulate.
     pub seed: u64,
     /// Which guarantee.
     pub rule: &'static str,
@@ -92,7 +92,7 @@ pub struct Violation {
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Report {
-    /// How many universes were run.
+    /// How many clusters were run.
     pub seeds: u64,
     /// How many calls were made in them.
     pub ops: u64,
@@ -104,14 +104,14 @@ pub struct Report {
     pub excuses: BTreeMap<&'static str, u64>,
 }
 
-/// One universe that is over.
+/// One simulate that is over.
 struct Ended {
     log: Log,
     plan: Plan,
     coverage: Coverage,
 }
 
-/// Simulates, one universe per thread at a time.
+/// Simulates, one simulate per thread at a time.
 #[must_use]
 pub fn run(job: Job) -> Report {
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
@@ -154,13 +154,13 @@ impl Report {
     }
 }
 
-/// One in this many universes is run twice.
+/// One in this many clusters is run twice.
 const TWICE: u64 = 64;
 
 fn one(job: Job, seed: u64, report: &mut Report) {
     let Job { switches, bug, .. } = job;
-    let mut run = Universe { seed, switches, bug, skew_s: 0, told: false };
-    let ended = universe(run);
+    let mut run = SimulatedCluster { seed, switches, bug, skew_s: 0, told: false };
+    let ended = simulate(run);
     let check::Verdict { mut violations, excuses } = check::check(&ended.log, &ended.plan.terms());
     for (excuse, count) in excuses {
         *report.excuses.entry(excuse).or_default() += count;
@@ -168,7 +168,7 @@ fn one(job: Job, seed: u64, report: &mut Report) {
     if seed.is_multiple_of(TWICE) && bug.is_none() {
         // S11: with clocks that are hours apart, the same happens.
         run.skew_s = 7200;
-        let again = universe(run);
+        let again = simulate(run);
         if again.log.digest() != ended.log.digest() {
             let what = "another history with the same seed and other clocks".to_owned();
             violations.push(check::Violation { rule: "S11", what, key: None, at: At::default() });
@@ -181,9 +181,9 @@ fn one(job: Job, seed: u64, report: &mut Report) {
     report.violations.extend(told);
 }
 
-/// Which universe to run.
+/// Which simulate to run.
 #[derive(Clone, Copy, Debug)]
-struct Universe {
+struct SimulatedCluster {
     seed: u64,
     switches: Switches,
     bug: Option<Sabotage>,
@@ -192,9 +192,9 @@ struct Universe {
     told: bool,
 }
 
-/// Runs a universe to its end; more is written down if its story is `told`.
-fn universe(run: Universe) -> Ended {
-    let Universe { seed, switches, bug, skew_s, told } = run;
+/// Runs a simulate to its end; more is written down if its story is `told`.
+fn simulate(run: SimulatedCluster) -> Ended {
+    let SimulatedCluster { seed, switches, bug, skew_s, told } = run;
     plant(bug);
     let runtime = Builder::new_current_thread()
         .enable_time()

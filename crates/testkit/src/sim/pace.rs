@@ -13,8 +13,8 @@ use super::plan::{HARD_MS, TRIP_MS};
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pace {
     pub(crate) poll_ms: u64,
-    /// The coherence lease.
-    pub(crate) lease_ms: u64,
+    /// The coherence TTL.
+    pub(crate) coherence_ms: u64,
     /// The limits of an L2 call.
     pub(crate) hard_ms: u64,
     pub(crate) soft_ms: u64,
@@ -27,12 +27,12 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// What universes have in which every node is the same.
+    /// What clusters have in which every node is the same.
     pub(crate) fn usual(rng: &mut StdRng) -> Self {
         let poll_ms = if rng.random_bool(0.8) { 500 } else { 1000 };
         Self {
             poll_ms,
-            lease_ms: 5000 + 10 * poll_ms,
+            coherence_ms: 5000 + 10 * poll_ms,
             hard_ms: HARD_MS,
             soft_ms: 100,
             lock_ms: 3000,
@@ -43,7 +43,7 @@ impl Pace {
         }
     }
 
-    /// Anything that the builder takes, within what a universe has time for. `usual` is what is not drawn.
+    /// Anything that the builder takes, within what a simulate has time for. `usual` is what is not drawn.
     pub(crate) fn drawn(self, rng: &mut StdRng, switches: Switches) -> Self {
         let mut between = |least: u64, most: u64| {
             // As often small as large.
@@ -60,7 +60,7 @@ impl Pace {
             poll_ms,
             hard_ms,
             soft_ms: between(10, 500).min(hard_ms),
-            lease_ms: between(least, 3 * least),
+            coherence_ms: between(least, 3 * least),
             lock_ms: between(500, 6000),
             wait_ms: between(1, 3000),
             breaker: u32::try_from(between(1, 10)).unwrap_or(1),
@@ -77,8 +77,8 @@ impl Pace {
         Settings::default()
             .capacity(1000)
             .poll(ms(self.poll_ms))
-            .coherence_lease(ms(self.lease_ms))
-            .lease(ms(self.lock_ms))
+            .coherence_ttl(ms(self.coherence_ms))
+            .load_lock_ttl(ms(self.lock_ms))
             .breaker_failures(self.breaker)
             .recovery_keys(self.recovery_keys)
             .max_lifetime(ms(self.max_lifetime_ms))
@@ -90,7 +90,7 @@ impl Pace {
         options
             .l2_hard_timeout(ms(self.hard_ms))
             .l2_soft_timeout(ms(self.soft_ms))
-            .lease_wait(ms(self.wait_ms))
+            .load_lock_wait(ms(self.wait_ms))
     }
 
     pub(crate) fn lifetime(self) -> Duration {

@@ -1,4 +1,4 @@
-//! What one universe is like: everything that follows from its seed before it begins.
+//! What one simulate is like: everything that follows from its seed before it begins.
 
 use std::time::Duration;
 
@@ -42,9 +42,9 @@ pub(crate) struct Plan {
     pub(super) tags: [u8; 4],
     /// Whether the store announces by itself.
     pub(super) fused: bool,
-    /// The slowest node's poll and coherence lease.
+    /// The slowest node's poll and coherence TTL.
     pub(super) poll_ms: u64,
-    pub(super) lease_ms: u64,
+    pub(super) coherence_ms: u64,
     /// The settings of each slot.
     pub(super) paces: [Pace; 4],
     pub(super) switches: Switches,
@@ -64,7 +64,7 @@ pub(crate) struct Plan {
     pub(super) ends_deaf: bool,
 }
 
-/// A stream of random numbers of its own for each part of a universe.
+/// A stream of random numbers of its own for each part of a simulate.
 pub(crate) fn rng(seed: u64, part: u64) -> StdRng {
     StdRng::seed_from_u64(
         seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ part.wrapping_mul(0xd134_2543_de82_ef95),
@@ -87,7 +87,7 @@ impl Plan {
         let replica_lag_ms = (switches.replicas && newer.random_bool(0.2)).then_some(lag);
         let mixed = switches.versions && newer.random_bool(0.15);
         let next = if mixed { newer.random_range(1..4) } else { 0 };
-        // Some universes have few calls and last long.
+        // Some clusters have few calls and last long.
         let calm = rng.random_bool(0.15);
         Self {
             seed,
@@ -100,7 +100,7 @@ impl Plan {
             tags,
             fused: rng.random_bool(0.65),
             poll_ms: paces.iter().map(|pace| pace.poll_ms).max().unwrap_or(0),
-            lease_ms: paces.iter().map(|pace| pace.lease_ms).max().unwrap_or(0),
+            coherence_ms: paces.iter().map(|pace| pace.coherence_ms).max().unwrap_or(0),
             paces,
             switches,
             next,
@@ -132,7 +132,7 @@ impl Plan {
         EntryOptions::new(Duration::from_secs(60))
             .l2_hard_timeout(Duration::from_millis(HARD_MS))
             .l2_soft_timeout(Duration::from_millis(100))
-            .lease_wait(Duration::from_millis(600))
+            .load_lock_wait(Duration::from_millis(600))
             .factory_deadline(Duration::from_secs(4))
     }
 
@@ -145,7 +145,7 @@ impl Plan {
     pub(super) fn terms(&self) -> Terms {
         Terms {
             poll_ms: self.poll_ms,
-            lease_ms: self.lease_ms + self.lease_ms / 25 + 500,
+            coherence_ms: self.coherence_ms + self.coherence_ms / 25 + 500,
             hard_ms: self.paces.iter().map(|pace| pace.hard_ms).max().unwrap_or(HARD_MS),
             late_ms: LATE_MESSAGE_MS,
             heals_ms: 500,
@@ -201,11 +201,11 @@ pub(super) fn chosen(rng: &mut StdRng) -> Chosen {
         options = options.factory_hard_timeout(ms(150)).background_completion(rng.random_bool(0.7));
     }
     if rng.random_bool(0.1) {
-        allows.flight_timeout = true;
-        options = options.flight_timeout(ms(100));
+        allows.wait_timeout = true;
+        options = options.wait_timeout(ms(100));
     }
     if rng.random_bool(0.15) {
-        options = options.lease(false);
+        options = options.load_lock(false);
     }
     if rng.random_bool(0.1) {
         options = options.jitter(ms(500));

@@ -11,7 +11,7 @@ use crinkle_core::protocol::ledger::{Advance, Advanced, Strength, Target};
 
 use super::plan::TAGS;
 use super::world::{World, key_of, read_value};
-use crate::history::{Applied, Deed, Scope};
+use crate::history::{Applied, Operation, Scope};
 
 /// The servers as they were, for who reaches another than the primary.
 pub(super) type Copies = Vec<MemoryL2>;
@@ -50,12 +50,18 @@ impl Scribe {
         Written { stamp: written.stamp.filter(|_| near), ..written }
     }
 
-    pub(super) fn note(&self, key: &str, deed: Deed, written: Written, message: Option<Bytes>) {
+    pub(super) fn note(
+        &self,
+        key: &str,
+        operation: Operation,
+        written: Written,
+        message: Option<Bytes>,
+    ) {
         let at = self.world.at();
         let key = key.split_once("v1:e:").and_then(|(_, name)| key_of(name));
         let mut log = self.world.log.lock();
-        let call = match deed {
-            Deed::Advance { .. } => {
+        let call = match operation {
+            Operation::Advance { .. } => {
                 self.call.map(|call| log.companions.get(&call).copied().unwrap_or(call))
             }
             _ => self.call,
@@ -67,7 +73,7 @@ impl Scribe {
             sure: true,
             node: Some(self.node),
             key,
-            deed,
+            operation,
             call,
             version: written.version,
             stamp: written.stamp,
@@ -79,7 +85,7 @@ impl Scribe {
         }
     }
 
-    /// For the story of a universe: what changes no value, but decides who may load.
+    /// For the story of a simulate: what changes no value, but decides who may load.
     pub(super) fn tell(&self, key: &str, what: impl FnOnce() -> String) {
         if !self.world.told {
             return;
@@ -118,9 +124,10 @@ impl Scribe {
         let all = ask.removal.targets.contains(&Target::Everything);
         let scope = if all { Scope::All } else { Scope::Tags(tags) };
         let hard = ask.removal.strength == Strength::Hard;
-        let deed = Deed::Advance { scope, hard, epoch: advanced.epoch.0, number: advanced.seq };
+        let operation =
+            Operation::Advance { scope, hard, epoch: advanced.epoch.0, number: advanced.seq };
         let message = announce.map(|announce| message::numbered(announce, advanced));
-        self.note("", deed, Written::default(), message);
+        self.note("", operation, Written::default(), message);
         let mut log = self.world.log.lock();
         let index = log.applied.len() - 1;
         log.numbers.insert(known, index);
@@ -152,7 +159,7 @@ pub(super) fn shown(read: &Result<Read, L2Error>) -> String {
     match read {
         Ok(read) => {
             let load = read.found.as_ref().and_then(|found| read_value(&found.bytes));
-            format!("load {:?}, lease {:?},", load.map(|(_, load)| load), read.lease)
+            format!("load {:?}, load_lock {:?},", load.map(|(_, load)| load), read.load_lock)
         }
         Err(error) => format!("{error:?}"),
     }

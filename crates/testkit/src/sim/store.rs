@@ -9,7 +9,7 @@ use crinkle_core::l2::{
     Record,
 };
 use crinkle_core::protocol::ledger::{Advance, Advanced, SyncAsk, SyncReply};
-use crinkle_core::protocol::record::{Head, LeaseAsk, Put};
+use crinkle_core::protocol::record::{Head, LoadLockRequest, Put};
 use crinkle_core::protocol::{Epoch, Version};
 use futures_util::FutureExt;
 use rand::Rng;
@@ -18,7 +18,7 @@ use tokio::time::sleep;
 use super::demotion::Kind;
 use super::scribe::{Copies, Scribe, Written, load_of, shown};
 use super::world::{CALL, Link, Sick, World};
-use crate::history::{At, Deed, Synced};
+use crate::history::{At, Operation, Synced};
 
 /// What becomes of a call.
 enum Fate {
@@ -200,7 +200,7 @@ impl L2 for SimL2 {
         Atomicity::Atomic
     }
 
-    async fn read(&self, key: &str, ask: Option<LeaseAsk>) -> Result<Read, L2Error> {
+    async fn read(&self, key: &str, ask: Option<LoadLockRequest>) -> Result<Read, L2Error> {
         let key = key.to_owned();
         // Without a lock to ask for, it is two commands: how long the record lives, and what it is. Others
         // may stand between.
@@ -225,7 +225,10 @@ impl L2 for SimL2 {
         if writes { self.go(effect).await } else { self.look(effect).await }
     }
 
-    async fn read_many(&self, asks: &[(String, Option<LeaseAsk>)]) -> Result<Vec<Read>, L2Error> {
+    async fn read_many(
+        &self,
+        asks: &[(String, Option<LoadLockRequest>)],
+    ) -> Result<Vec<Read>, L2Error> {
         let asks = asks.to_vec();
         let writes = asks.iter().any(|(_, ask)| ask.is_some());
         let effect = move |scribe: &Scribe| {
@@ -234,7 +237,7 @@ impl L2 for SimL2 {
                 .map(|(key, ask)| now(scribe.store(key).read(key, *ask)))
                 .collect::<Result<Vec<_>, _>>();
             for ((key, ask), read) in asks.iter().zip(reads.iter().flatten()) {
-                scribe.tell(key, || format!("READ {:?} {ask:?}", read.lease));
+                scribe.tell(key, || format!("READ {:?} {ask:?}", read.load_lock));
             }
             reads
         };
@@ -282,7 +285,7 @@ impl L2 for SimL2 {
             let put = now(scribe.store(&key).put(&key, expected, record, announce));
             scribe.tell(&key, || format!("PUT over {expected:?}: {put:?}"));
             if let (Ok(Put::Stored), Some(load)) = (&put, load) {
-                scribe.note(&key, Deed::Put(load), written, message);
+                scribe.note(&key, Operation::Put(load), written, message);
             }
             put
         })
@@ -302,11 +305,11 @@ impl L2 for SimL2 {
             let (load, message) = (load_of(&record), announce.as_ref().map(|a| a.message.clone()));
             let written = scribe.written(&key, &record);
             let set = now(scribe.store(&key).set(&key, record, deadline, announce));
-            let deed = match (&set, load) {
-                (Ok(()), Some(load)) => Deed::Set(load),
-                _ => Deed::Remove,
+            let operation = match (&set, load) {
+                (Ok(()), Some(load)) => Operation::Set(load),
+                _ => Operation::Remove,
             };
-            scribe.note(&key, deed, written, message);
+            scribe.note(&key, operation, written, message);
             set
         })
         .await
@@ -318,7 +321,7 @@ impl L2 for SimL2 {
         self.go(move |scribe| {
             let message = announce.as_ref().map(|a| a.message.clone());
             let removed = now(scribe.store(&key).remove(&key, announce));
-            scribe.note(&key, Deed::Remove, Written::default(), message);
+            scribe.note(&key, Operation::Remove, Written::default(), message);
             removed
         })
         .await
@@ -336,26 +339,26 @@ impl L2 for SimL2 {
             let message = announce.as_ref().map(|a| a.message.clone());
             let expired = now(scribe.store(&key).expire(&key, version, announce));
             let written = Written { version: Some(version.0), stamp: None };
-            scribe.note(&key, Deed::Expire, written, message);
+            scribe.note(&key, Operation::Expire, written, message);
             expired
         })
         .await
     }
 
-    async fn release(&self, key: &str, lease: Version) -> Result<(), L2Error> {
+    async fn release(&self, key: &str, load_lock: Version) -> Result<(), L2Error> {
         let key = key.to_owned();
         self.go(move |scribe| {
-            scribe.tell(&key, || format!("RELEASE {lease:?}"));
-            now(scribe.store(&key).release(&key, lease))
+            scribe.tell(&key, || format!("RELEASE {load_lock:?}"));
+            now(scribe.store(&key).release(&key, load_lock))
         })
         .await
     }
 
-    async fn renew(&self, key: &str, lease: Version, ttl_ms: u64) -> Result<bool, L2Error> {
+    async fn renew(&self, key: &str, load_lock: Version, ttl_ms: u64) -> Result<bool, L2Error> {
         let key = key.to_owned();
         self.go(move |scribe| {
-            let renewed = now(scribe.store(&key).renew(&key, lease, ttl_ms));
-            scribe.tell(&key, || format!("RENEW {lease:?}: {renewed:?}"));
+            let renewed = now(scribe.store(&key).renew(&key, load_lock, ttl_ms));
+            scribe.tell(&key, || format!("RENEW {load_lock:?}: {renewed:?}"));
             renewed
         })
         .await
@@ -406,9 +409,11 @@ impl L2 for SimL2 {
         std::ptr::eq(first, of_key) && first.is_ledger_near(ledger, key)
     }
 
-    async fn lineage(&self, _server: Option<&str>) -> Result<Option<u64>, L2Error> {
-        let of_another = self.link.lineage(self.world.ms());
-        self.look(move |scribe| Ok(Some(of_another.unwrap_or_else(|| scribe.world.lineage()))))
-            .await
+    async fn replication_id(&self, _server: Option<&str>) -> Result<Option<u64>, L2Error> {
+        let of_another = self.link.replication_id(self.world.ms());
+        self.look(move |scribe| {
+            Ok(Some(of_another.unwrap_or_else(|| scribe.world.replication_id())))
+        })
+        .await
     }
 }

@@ -1,14 +1,14 @@
-//! A universe in words.
+//! A simulate in words.
 
 use std::fmt::Write as _;
 
 use crinkle_core::sabotage::Sabotage;
 
-use super::{Switches, Universe};
+use super::{SimulatedCluster, Switches};
 use crate::check;
 use crate::history::{At, Call, Log, Scope, What};
 
-/// Everything that happened in the universe of a seed and has to do with its first violation; all of
+/// Everything that happened in the simulate of a seed and has to do with its first violation; all of
 /// it, if there is none. One line per event, in order.
 #[must_use]
 pub fn timeline(seed: u64, switches: Switches) -> String {
@@ -18,7 +18,7 @@ pub fn timeline(seed: u64, switches: Switches) -> String {
 /// The same with a bug planted.
 #[must_use]
 pub fn timeline_with(seed: u64, switches: Switches, bug: Option<Sabotage>) -> String {
-    let ended = super::universe(Universe { seed, switches, bug, skew_s: 0, told: true });
+    let ended = super::simulate(SimulatedCluster { seed, switches, bug, skew_s: 0, told: true });
     let violations = check::check(&ended.log, &ended.plan.terms()).violations;
     let first = violations.first();
     let mut text = format!("seed {seed}: {:?}\n", ended.plan);
@@ -86,8 +86,10 @@ fn lines(log: &Log, key: Option<u8>) -> Vec<Line> {
         let who = applied.node.map_or_else(|| "fault".to_owned(), |node| format!("node {node}"));
         let lost = applied.lost.map_or(String::new(), |at| format!(" (lost at {} ms)", at.ms));
         let sure = if applied.sure { "" } else { " (perhaps)" };
-        let what =
-            format!("L2 change {id} by {who}: {:?} {:?}{lost}{sure}", applied.deed, applied.key);
+        let what = format!(
+            "L2 change {id} by {who}: {:?} {:?}{lost}{sure}",
+            applied.operation, applied.key
+        );
         lines.push((applied.at.order, applied.at.ms, what));
     }
     for heard in &log.heard {

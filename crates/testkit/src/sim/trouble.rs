@@ -11,7 +11,7 @@ use tokio::time::sleep;
 use super::demotion::demote;
 use super::plan::KEYS;
 use super::world::{Node, Sick, World};
-use crate::history::{Applied, Deed};
+use crate::history::{Applied, Operation};
 
 /// Makes trouble until the plan's faults are used up.
 pub(super) async fn make(world: Arc<World>) {
@@ -57,8 +57,11 @@ pub(super) async fn make_more(world: Arc<World>) {
 /// may arrive all the same.
 fn swallow(world: &World, rng: &mut StdRng) {
     let node = world.node(rng.random_range(0..world.plan.nodes));
-    let for_ms =
-        if rng.random_bool(0.2) { world.plan.lease_ms + 3000 } else { rng.random_range(500..6000) };
+    let for_ms = if rng.random_bool(0.2) {
+        world.plan.coherence_ms + 3000
+    } else {
+        rng.random_range(500..6000)
+    };
     {
         let mut trouble = node.link.trouble.lock();
         trouble.swallows = world.ms() + for_ms;
@@ -75,7 +78,7 @@ fn swallow(world: &World, rng: &mut StdRng) {
 /// The store does not answer a node as it should.
 fn sicken(world: &World, node: &Node, rng: &mut StdRng) {
     let for_ms = match rng.random_range(0..8) {
-        0 => world.plan.lease_ms + 3000,
+        0 => world.plan.coherence_ms + 3000,
         _ => rng.random_range(100..4000),
     };
     let (sick, name) = match rng.random_range(0..14) {
@@ -117,7 +120,7 @@ fn deafen(world: &World, node: &Node, rng: &mut StdRng) {
                 ("bus lost", long)
             }
             16.. if rng.random_bool(if world.plan.gap_ms < 200 { 0.3 } else { 1.0 }) => {
-                let whole = world.plan.lease_ms + 4000;
+                let whole = world.plan.coherence_ms + 4000;
                 drop(trouble);
                 cut_off(world, node, whole);
                 ("L2 and bus cut off", whole)
@@ -189,10 +192,10 @@ async fn lose(world: &Arc<World>, rng: &mut StdRng) {
         let name = format!("sim:v1:e:{}", KEYS[usize::from(key)]);
         if rng.random_bool(0.3) {
             world.store(&name).plant(&name, &b"junk"[..], Duration::from_secs(60));
-            note(world, "junk record", Some(key), Deed::Evict);
+            note(world, "junk record", Some(key), Operation::Evict);
         } else {
             world.store(&name).evict(&name);
-            note(world, "record evicted", Some(key), Deed::Evict);
+            note(world, "record evicted", Some(key), Operation::Evict);
         }
     } else if world.plan.fails_over {
         let (snapshot, order) = (world.snapshot(), world.at().order);
@@ -200,17 +203,17 @@ async fn lose(world: &Arc<World>, rng: &mut StdRng) {
         fail_over(world, snapshot, order);
     } else if rng.random_bool(0.5) {
         world.servers().for_each(MemoryL2::wipe);
-        note(world, "wipe", None, Deed::Wipe);
+        note(world, "wipe", None, Operation::Wipe);
     } else {
         world.first().evict_ledgers();
-        note(world, "ledger lost", None, Deed::LedgerLost);
+        note(world, "ledger lost", None, Operation::LedgerLost);
     }
 }
 
 /// The store goes back to a snapshot, and everybody has to connect anew.
 pub(super) fn fail_over(world: &World, snapshots: Vec<MemorySnapshot>, order: u32) {
     world.restore(snapshots);
-    note(world, "failover", None, Deed::Failover(order));
+    note(world, "failover", None, Operation::Failover(order));
     world.bus.disconnect_all();
 }
 
@@ -222,7 +225,7 @@ pub(super) fn cut_off(world: &World, node: &Node, for_ms: u64) {
     (trouble.mute, trouble.publish_hangs) = (until, until);
 }
 
-pub(super) fn note(world: &World, name: &'static str, key: Option<u8>, deed: Deed) {
+pub(super) fn note(world: &World, name: &'static str, key: Option<u8>, operation: Operation) {
     world.fault(name, None, 0);
     let at = world.at();
     world.log.lock().apply(Applied {
@@ -232,7 +235,7 @@ pub(super) fn note(world: &World, name: &'static str, key: Option<u8>, deed: Dee
         sure: true,
         node: None,
         key,
-        deed,
+        operation,
         call: None,
         version: None,
         stamp: None,

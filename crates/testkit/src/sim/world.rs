@@ -1,4 +1,4 @@
-//! A universe: its time, its source of truth, its nodes and their troubles.
+//! A simulate: its time, its source of truth, its nodes and their troubles.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use crinkle_core::backplane::MemoryBackplane;
 use crinkle_core::l2::{L2, MemoryL2, MemorySnapshot};
-use crinkle_core::{Barrier, Cache, Clock, Moment};
+use crinkle_core::{Cache, Clock, Moment, Token};
 use futures_util::FutureExt;
 use parking_lot::Mutex;
 use rand::Rng;
@@ -48,7 +48,7 @@ pub(super) struct World {
     nodes: Mutex<Vec<Arc<Node>>>,
     slots: Mutex<Vec<usize>>,
     /// The token of the newest removal.
-    pub(super) token: Mutex<Option<Barrier>>,
+    pub(super) token: Mutex<Option<Token>>,
     /// Messages that were published on a server that is not the primary.
     pub(super) elsewhere: Mutex<HashSet<Bytes>>,
     pub(super) replica: Mutex<Replica>,
@@ -220,9 +220,9 @@ impl World {
     }
 
     /// Which history the servers are in: of several, any that fails over makes another.
-    pub(super) fn lineage(&self) -> u64 {
-        let each = self.servers().map(|store| store.lineage(None).now_or_never());
-        each.map(|lineage| lineage.and_then(Result::ok).flatten().unwrap_or(0)).sum()
+    pub(super) fn replication_id(&self) -> u64 {
+        let each = self.servers().map(|store| store.replication_id(None).now_or_never());
+        each.map(|replication_id| replication_id.and_then(Result::ok).flatten().unwrap_or(0)).sum()
     }
 
     /// Servers of their own that hold this.
@@ -291,10 +291,10 @@ impl World {
             .build()
             .expect("sound settings");
         let born = self.at();
-        let lease_ms = pace.lease_ms + pace.lease_ms / 25 + 500;
+        let coherence_ms = pace.coherence_ms + pace.coherence_ms / 25 + 500;
         let of = history::Pace {
             poll_ms: pace.poll_ms,
-            lease_ms,
+            coherence_ms,
             hard_ms: pace.hard_ms,
             soft_ms: pace.soft_ms,
         };

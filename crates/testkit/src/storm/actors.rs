@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crinkle_core::{
-    Barrier, BoxError, Cache, Cached, EntryOptions, Error, ErrorKind, FactoryContext, NotModified,
-    Reach, Receipt, Source as From,
+    BoxError, Cache, Cached, EntryOptions, Error, ErrorKind, FactoryContext, NotModified, Receipt,
+    Source as From, Token, WriteStatus,
 };
 use futures_util::future::BoxFuture;
 use rand::Rng;
@@ -173,7 +173,7 @@ async fn grant(node: Arc<Node>, wish: Wish, options: EntryOptions, gives_up: Opt
         }
     };
     let said = receipt.map_or(Said::Nothing, reach);
-    let token = receipt.and_then(|receipt| receipt.barrier());
+    let token = receipt.and_then(|receipt| receipt.token());
     let has_barrier = token.is_some();
     diary.note(Event::Ended { at: diary.at(), call: id, outcome, said, has_barrier, error });
     if let Some(token) = token {
@@ -183,9 +183,9 @@ async fn grant(node: Arc<Node>, wish: Wish, options: EntryOptions, gives_up: Opt
 
 fn reach(receipt: Receipt) -> Said {
     match receipt.l2() {
-        Reach::Done => Said::Done,
-        Reach::Queued => Said::Queued,
-        Reach::Unknown => Said::Unknown,
+        WriteStatus::Done => Said::Done,
+        WriteStatus::Queued => Said::Queued,
+        WriteStatus::Unknown => Said::Unknown,
         _ => Said::Other,
     }
 }
@@ -238,12 +238,12 @@ async fn perform(
 
 async fn after(node: &Node) -> Result<(), Error> {
     let Some(token) = node.source.token().await else { return Ok(()) };
-    match node.cache.after(Barrier::from_bytes(token.to_be_bytes())).await {
+    match node.cache.wait_for(Token::from_bytes(token.to_be_bytes())).await {
         Ok(()) => {
             node.diary.note(Event::Waited { at: node.diary.at(), token });
             Ok(())
         }
-        Err(error) if error.kind() == ErrorKind::Behind => Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotCaughtUp => Ok(()),
         Err(error) => Err(error),
     }
 }

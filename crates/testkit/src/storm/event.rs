@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::history::{Deed, Outcome, Said, Scope, What};
+use crate::history::{Operation, Outcome, Said, Scope, What};
 
 /// Nanoseconds of the clock since the machine was started.
 pub(crate) type Ns = u64;
@@ -114,7 +114,7 @@ pub(crate) enum Event {
         sent: Ns,
         at: Option<Ns>,
         key: Option<u8>,
-        deed: Deed,
+        operation: Operation,
         call: Option<usize>,
         /// The hash of the message that tells of it.
         message: Option<u64>,

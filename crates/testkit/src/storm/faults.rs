@@ -247,7 +247,7 @@ pub(super) enum Blow {
     },
 }
 
-/// Everything that befell a round.
+/// Everything that injected a round.
 #[derive(Debug, Default)]
 pub(super) struct Trouble {
     pub(super) struck: Vec<Struck>,

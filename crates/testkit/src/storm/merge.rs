@@ -6,7 +6,8 @@ use super::WORKERS;
 use super::event::{Event, Ns, Told};
 use super::faults::{Blow, Trouble};
 use crate::history::{
-    Allows, Answer, Applied, At, Call, Deed, Fault, Heard, Life, Load, Log, Outcome, Said, Synced,
+    Allows, Answer, Applied, At, Call, Fault, Heard, Life, Load, Log, Operation, Outcome, Said,
+    Synced,
 };
 use crate::sim::HARD_MS;
 
@@ -196,19 +197,19 @@ impl Merged {
     }
 
     fn applied(&mut self, node: usize, event: &Event) {
-        let Event::Applied { sent, at, key, deed, call, message, id } = event else { return };
+        let Event::Applied { sent, at, key, operation, call, message, id } = event else { return };
         let load = |load: usize| self.loads.get(&load).copied();
-        let deed = match *deed {
-            Deed::Put(one) => load(one).map(Deed::Put),
-            Deed::Set(one) => load(one).map(Deed::Set),
+        let operation = match *operation {
+            Operation::Put(one) => load(one).map(Operation::Put),
+            Operation::Set(one) => load(one).map(Operation::Set),
             other => Some(other),
         };
-        let Some(deed) = deed else { return };
+        let Some(operation) = operation else { return };
         let first = id.and_then(|(_, nonce)| self.removals.get(&nonce)).map_or(*sent, |ns| *ns);
         // A fill waits for its version, however long; a `set` has a limit.
-        let latest = match (at, deed) {
+        let latest = match (at, operation) {
             (Some(at), _) => self.order.at(*at),
-            (None, Deed::Set(_)) => self.order.at(sent + STRAGGLES),
+            (None, Operation::Set(_)) => self.order.at(sent + STRAGGLES),
             (None, _) => At { order: u32::MAX, ms: u64::MAX },
         };
         let applied = Applied {
@@ -218,15 +219,15 @@ impl Merged {
             sure: at.is_some(),
             node: Some(node),
             key: *key,
-            deed,
+            operation,
             call: call.and_then(|call| self.calls.get(&call).copied()),
             version: None,
             stamp: None,
             told: false,
             lost: None,
         };
-        let number = match (id, deed) {
-            (Some((epoch, _)), Deed::Advance { number, .. }) => {
+        let number = match (id, operation) {
+            (Some((epoch, _)), Operation::Advance { number, .. }) => {
                 Some((u128::from(*epoch) << 64) | u128::from(number))
             }
             _ => None,
@@ -235,10 +236,12 @@ impl Merged {
     }
 
     fn struck(&mut self, blow: Blow) {
-        let (deed, from, at) = match blow {
-            Blow::Wiped { from, until } => (Deed::Wipe, from, until),
-            Blow::LedgerLost { from, until } => (Deed::LedgerLost, from, until),
-            Blow::FailedOver { since, at } => (Deed::Failover(self.order.at(since).order), at, at),
+        let (operation, from, at) = match blow {
+            Blow::Wiped { from, until } => (Operation::Wipe, from, until),
+            Blow::LedgerLost { from, until } => (Operation::LedgerLost, from, until),
+            Blow::FailedOver { since, at } => {
+                (Operation::Failover(self.order.at(since).order), at, at)
+            }
         };
         let from = self.order.at(from).order;
         let at = self.order.at(at);
@@ -249,7 +252,7 @@ impl Merged {
             sure: true,
             node: None,
             key: None,
-            deed,
+            operation,
             call: None,
             version: None,
             stamp: None,

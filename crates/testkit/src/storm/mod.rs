@@ -32,7 +32,7 @@ pub const MUTANTS: [&str; 10] = [
     "reconnect keeps the session",
     "verify skipped",
     "recovery forgets",
-    "coherence lease never ends",
+    "coherence TTL never ends",
     "deafness unnoticed",
     "a delayed set runs late",
 ];
@@ -46,8 +46,8 @@ const KEYS: usize = 16;
 /// The poll of the caches.
 const POLL: Duration = Duration::from_millis(500);
 
-/// Their coherence lease.
-const LEASE: Duration = Duration::from_secs(6);
+/// Their coherence TTL.
+const COHERENCE_TTL: Duration = Duration::from_secs(6);
 
 /// No call may take longer.
 const LONGEST_CALL: Duration = Duration::from_secs(25);

@@ -16,7 +16,7 @@ use super::cluster::{Ahead, Cluster, Outcome, Topology};
 use super::event::{Order, Round, Told, Word};
 use super::faults::{Deck, Scene, Stage, Trouble};
 use super::merge::merge;
-use super::{KEYS, LEASE, LONGEST_CALL, POLL, WORKERS, source};
+use super::{COHERENCE_TTL, KEYS, LONGEST_CALL, POLL, WORKERS, source};
 use crate::check::{self, Terms};
 use crate::history::Log;
 use crate::sim::{self, HARD_MS};
@@ -329,7 +329,7 @@ fn terms(fails_over: bool) -> Terms {
     Terms {
         poll_ms: ms(POLL),
         // A machine that does other things runs nobody for a while.
-        lease_ms: ms(LEASE) + 1000,
+        coherence_ms: ms(COHERENCE_TTL) + 1000,
         hard_ms: HARD_MS,
         late_ms: 1500,
         heals_ms: 3000,

@@ -16,7 +16,7 @@ use crinkle_core::l2::{
     Record,
 };
 use crinkle_core::protocol::ledger::{Advance, Advanced, Strength, SyncAsk, SyncReply, Target};
-use crinkle_core::protocol::record::{Head, LeaseAsk, Put};
+use crinkle_core::protocol::record::{Head, LoadLockRequest, Put};
 use crinkle_core::protocol::{Epoch, TagHash, Version};
 use crinkle_l2_redis::RedisL2;
 use parking_lot::Mutex;
@@ -24,7 +24,7 @@ use parking_lot::Mutex;
 use super::diary::Diary;
 use super::event::{Event, Ns};
 use super::{key_of, read_value};
-use crate::history::{Deed, Scope};
+use crate::history::{Operation, Scope};
 use crate::sim::TAGS;
 
 tokio::task_local! {
@@ -46,11 +46,11 @@ impl TappedL2 {
         Self { inner, diary, removals: Mutex::default() }
     }
 
-    fn sending(&self, key: Option<u8>, deed: Deed, message: Option<&Bytes>) -> Sent<'_> {
+    fn sending(&self, key: Option<u8>, operation: Operation, message: Option<&Bytes>) -> Sent<'_> {
         let sent = self.diary.at();
         let call = CALL.try_with(|call| *call).ok();
         let message = message.map(|message| hash(message));
-        Sent { diary: &self.diary, sent, key, deed: Some(deed), call, message, id: None }
+        Sent { diary: &self.diary, sent, key, operation: Some(operation), call, message, id: None }
     }
 }
 
@@ -59,7 +59,7 @@ struct Sent<'a> {
     diary: &'a Diary,
     sent: Ns,
     key: Option<u8>,
-    deed: Option<Deed>,
+    operation: Option<Operation>,
     call: Option<usize>,
     message: Option<u64>,
     id: Option<(u64, u64)>,
@@ -67,31 +67,31 @@ struct Sent<'a> {
 
 impl Sent<'_> {
     /// The answer is there: it happened as this, or not at all.
-    fn answered(mut self, deed: Option<Deed>) {
-        if let Some(deed) = deed {
+    fn answered(mut self, operation: Option<Operation>) {
+        if let Some(operation) = operation {
             let at = Some(self.diary.at());
-            self.write(at, deed);
+            self.write(at, operation);
         }
-        self.deed = None;
+        self.operation = None;
     }
 
     /// What an error leaves open. What was refused may have been announced: that comes first.
     fn failed(mut self, error: &L2Error) {
         if !error.is_unknown() {
-            self.deed = Some(Deed::Evict);
+            self.operation = Some(Operation::Evict);
         }
     }
 
-    fn write(&self, at: Option<Ns>, deed: Deed) {
+    fn write(&self, at: Option<Ns>, operation: Operation) {
         let Sent { sent, key, call, message, id, .. } = *self;
-        self.diary.note(Event::Applied { sent, at, key, deed, call, message, id });
+        self.diary.note(Event::Applied { sent, at, key, operation, call, message, id });
     }
 }
 
 impl Drop for Sent<'_> {
     fn drop(&mut self) {
-        if let Some(deed) = self.deed.take() {
-            self.write(None, deed);
+        if let Some(operation) = self.operation.take() {
+            self.write(None, operation);
         }
     }
 }
@@ -132,11 +132,14 @@ impl L2 for TappedL2 {
         self.inner.atomicity()
     }
 
-    async fn read(&self, key: &str, ask: Option<LeaseAsk>) -> Result<Read, L2Error> {
+    async fn read(&self, key: &str, ask: Option<LoadLockRequest>) -> Result<Read, L2Error> {
         self.inner.read(key, ask).await
     }
 
-    async fn read_many(&self, asks: &[(String, Option<LeaseAsk>)]) -> Result<Vec<Read>, L2Error> {
+    async fn read_many(
+        &self,
+        asks: &[(String, Option<LoadLockRequest>)],
+    ) -> Result<Vec<Read>, L2Error> {
         self.inner.read_many(asks).await
     }
 
@@ -159,11 +162,11 @@ impl L2 for TappedL2 {
         record: Record,
         announce: Option<Announce>,
     ) -> Result<Put, L2Error> {
-        let deed = load_of(&record).map_or(Deed::Evict, Deed::Put);
-        let sent = self.sending(key_in(key), deed, announce.as_ref().map(|a| &a.message));
+        let operation = load_of(&record).map_or(Operation::Evict, Operation::Put);
+        let sent = self.sending(key_in(key), operation, announce.as_ref().map(|a| &a.message));
         let put = self.inner.put(key, expected, record, announce).await;
         match &put {
-            Ok(put) => sent.answered((*put == Put::Stored).then_some(deed)),
+            Ok(put) => sent.answered((*put == Put::Stored).then_some(operation)),
             Err(error) => sent.failed(error),
         }
         put
@@ -176,13 +179,13 @@ impl L2 for TappedL2 {
         deadline: Option<Deadline>,
         announce: Option<Announce>,
     ) -> Result<(), L2Error> {
-        let deed = load_of(&record).map_or(Deed::Remove, Deed::Set);
-        let sent = self.sending(key_in(key), deed, announce.as_ref().map(|a| &a.message));
+        let operation = load_of(&record).map_or(Operation::Remove, Operation::Set);
+        let sent = self.sending(key_in(key), operation, announce.as_ref().map(|a| &a.message));
         let set = self.inner.set(key, record, deadline, announce).await;
         match &set {
-            Ok(()) => sent.answered(Some(deed)),
+            Ok(()) => sent.answered(Some(operation)),
             Err(error) if error.kind() == L2ErrorKind::Late => {
-                sent.answered(Some(Deed::Remove));
+                sent.answered(Some(Operation::Remove));
             }
             Err(error) => sent.failed(error),
         }
@@ -191,10 +194,10 @@ impl L2 for TappedL2 {
 
     async fn remove(&self, key: &str, announce: Option<Announce>) -> Result<(), L2Error> {
         let message = announce.as_ref().map(|a| &a.message);
-        let sent = self.sending(key_in(key), Deed::Remove, message);
+        let sent = self.sending(key_in(key), Operation::Remove, message);
         let removed = self.inner.remove(key, announce).await;
         match &removed {
-            Ok(()) => sent.answered(Some(Deed::Remove)),
+            Ok(()) => sent.answered(Some(Operation::Remove)),
             Err(error) => sent.failed(error),
         }
         removed
@@ -207,21 +210,21 @@ impl L2 for TappedL2 {
         announce: Option<Announce>,
     ) -> Result<(), L2Error> {
         let message = announce.as_ref().map(|a| &a.message);
-        let sent = self.sending(key_in(key), Deed::Expire, message);
+        let sent = self.sending(key_in(key), Operation::Expire, message);
         let expired = self.inner.expire(key, version, announce).await;
         match &expired {
-            Ok(()) => sent.answered(Some(Deed::Expire)),
+            Ok(()) => sent.answered(Some(Operation::Expire)),
             Err(error) => sent.failed(error),
         }
         expired
     }
 
-    async fn release(&self, key: &str, lease: Version) -> Result<(), L2Error> {
-        self.inner.release(key, lease).await
+    async fn release(&self, key: &str, load_lock: Version) -> Result<(), L2Error> {
+        self.inner.release(key, load_lock).await
     }
 
-    async fn renew(&self, key: &str, lease: Version, ttl_ms: u64) -> Result<bool, L2Error> {
-        self.inner.renew(key, lease, ttl_ms).await
+    async fn renew(&self, key: &str, load_lock: Version, ttl_ms: u64) -> Result<bool, L2Error> {
+        self.inner.renew(key, load_lock, ttl_ms).await
     }
 
     async fn advance(
@@ -232,8 +235,8 @@ impl L2 for TappedL2 {
     ) -> Result<Advanced, L2Error> {
         let (scope, hard) = (scope_of(ask), ask.removal.strength == Strength::Hard);
         let nonce = ask.removal.nonce.0;
-        let deed = Deed::Advance { scope, hard, epoch: 0, number: 0 };
-        let mut sent = self.sending(None, deed, None);
+        let operation = Operation::Advance { scope, hard, epoch: 0, number: 0 };
+        let mut sent = self.sending(None, operation, None);
         sent.sent = *self.removals.lock().entry(nonce).or_insert(sent.sent);
         let told = announce.clone();
         let advanced = self.inner.advance(ledger, ask, announce).await;
@@ -241,7 +244,12 @@ impl L2 for TappedL2 {
             Ok(advanced) => {
                 sent.id = Some((advanced.epoch.0, nonce));
                 sent.message = told.map(|told| hash(&message::numbered(&told, *advanced)));
-                sent.answered(Some(Deed::Advance { scope, hard, epoch: 0, number: advanced.seq }));
+                sent.answered(Some(Operation::Advance {
+                    scope,
+                    hard,
+                    epoch: 0,
+                    number: advanced.seq,
+                }));
             }
             Err(error) => sent.failed(error),
         }
@@ -264,8 +272,8 @@ impl L2 for TappedL2 {
         self.inner.is_ledger_near(ledger, key)
     }
 
-    async fn lineage(&self, server: Option<&str>) -> Result<Option<u64>, L2Error> {
-        self.inner.lineage(server).await
+    async fn replication_id(&self, server: Option<&str>) -> Result<Option<u64>, L2Error> {
+        self.inner.replication_id(server).await
     }
 
     fn server_of(&self, key: &str) -> Option<Arc<str>> {

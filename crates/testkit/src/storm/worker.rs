@@ -20,7 +20,7 @@ use super::diary::Diary;
 use super::event::{Order, Round, Told, Way, Word};
 use super::source::Source;
 use super::tap::{TappedBus, TappedL2};
-use super::{LEASE, LONGEST_CALL, POLL};
+use super::{COHERENCE_TTL, LONGEST_CALL, POLL};
 use crate::sim::SimPlan;
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
@@ -103,8 +103,8 @@ async fn begin(round: Round) -> Outcome<Running> {
     let settings = Settings::default()
         .capacity(1000)
         .poll(POLL)
-        .coherence_lease(LEASE)
-        .lease(Duration::from_secs(3))
+        .coherence_ttl(COHERENCE_TTL)
+        .load_lock_ttl(Duration::from_secs(3))
         .breaker_failures(3);
     let cache = Cache::builder(&round.name)
         .settings(settings)

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use self::moka::Moka;
 use self::quick::Quick;
-use crate::entry::Held;
+use crate::entry::ErasedEntry;
 use crate::options::{Eviction, Settings};
 use crate::protocol::KeyHash;
 use crate::telemetry::Telemetry;
@@ -37,12 +37,12 @@ impl Engine {
     }
 
     #[inline]
-    pub(super) fn get(&self, hash: KeyHash) -> Option<Held> {
+    pub(super) fn get(&self, hash: KeyHash) -> Option<ErasedEntry> {
         on!(self, engine => engine.get(hash))
     }
 
-    pub(super) fn insert(&self, hash: KeyHash, held: Held) {
-        on!(self, engine => engine.insert(hash, held));
+    pub(super) fn insert(&self, hash: KeyHash, erased: ErasedEntry) {
+        on!(self, engine => engine.insert(hash, erased));
     }
 
     pub(super) fn remove(&self, hash: KeyHash) {
@@ -53,12 +53,12 @@ impl Engine {
         on!(self, engine => engine.clear());
     }
 
-    pub(super) fn all(&self) -> Vec<Held> {
+    pub(super) fn all(&self) -> Vec<ErasedEntry> {
         on!(self, engine => engine.all())
     }
 
     /// Those that are there from now until it ends. No lock is held in between.
-    pub(super) fn scan(&self) -> Box<dyn Iterator<Item = (KeyHash, Held)> + Send + '_> {
+    pub(super) fn scan(&self) -> Box<dyn Iterator<Item = (KeyHash, ErasedEntry)> + Send + '_> {
         on!(self, engine => Box::new(engine.scan()))
     }
 

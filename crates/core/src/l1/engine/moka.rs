@@ -5,7 +5,7 @@ use moka::notification::RemovalCause;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
-use crate::entry::Held;
+use crate::entry::ErasedEntry;
 use crate::l1::weight_of;
 use crate::options::{Eviction, Settings};
 use crate::protocol::KeyHash;
@@ -16,7 +16,7 @@ const FLUSHES: usize = 32;
 
 /// moka, of which only `get`, `insert` and `invalidate` are used, and never its loader: an older load
 /// would overwrite a newer `invalidate`.
-pub(in crate::l1) struct Moka(Cache<KeyHash, Held, RandomState>);
+pub(in crate::l1) struct Moka(Cache<KeyHash, ErasedEntry, RandomState>);
 
 impl Moka {
     pub(super) fn new(policy: Eviction, settings: &Settings, telemetry: Arc<Telemetry>) -> Self {
@@ -27,23 +27,23 @@ impl Moka {
         };
         let cache = Cache::builder()
             .max_capacity(settings.capacity)
-            .weigher(move |_, held: &Held| weight_of(held, in_bytes))
+            .weigher(move |_, erased: &ErasedEntry| weight_of(erased, in_bytes))
             .eviction_policy(policy)
-            .eviction_listener(move |_, held: Held, cause| {
+            .eviction_listener(move |_, erased: ErasedEntry, cause| {
                 if cause == RemovalCause::Size {
-                    telemetry.evicted(held.meta());
+                    telemetry.evicted(erased.meta());
                 }
             })
             .build_with_hasher(RandomState::default());
         Self(cache)
     }
 
-    pub(super) fn get(&self, hash: KeyHash) -> Option<Held> {
+    pub(super) fn get(&self, hash: KeyHash) -> Option<ErasedEntry> {
         self.0.get(&hash)
     }
 
-    pub(super) fn insert(&self, hash: KeyHash, held: Held) {
-        self.0.insert(hash, held);
+    pub(super) fn insert(&self, hash: KeyHash, erased: ErasedEntry) {
+        self.0.insert(hash, erased);
     }
 
     pub(super) fn remove(&self, hash: KeyHash) {
@@ -55,12 +55,12 @@ impl Moka {
         self.settle();
     }
 
-    pub(super) fn all(&self) -> Vec<Held> {
-        self.scan().map(|(_, held)| held).collect()
+    pub(super) fn all(&self) -> Vec<ErasedEntry> {
+        self.scan().map(|(_, erased)| erased).collect()
     }
 
-    pub(super) fn scan(&self) -> impl Iterator<Item = (KeyHash, Held)> + Send {
-        self.0.iter().map(|(hash, held)| (*hash, held))
+    pub(super) fn scan(&self) -> impl Iterator<Item = (KeyHash, ErasedEntry)> + Send {
+        self.0.iter().map(|(hash, erased)| (*hash, erased))
     }
 
     /// moka only marks what is removed, and drops it as part of later work; what it drops then goes once no

@@ -7,7 +7,7 @@ use quick_cache::sync::Cache;
 use quick_cache::{Lifecycle, OptionsBuilder, Weighter};
 use smallvec::SmallVec;
 
-use crate::entry::Held;
+use crate::entry::ErasedEntry;
 use crate::l1::weight_of;
 use crate::options::Settings;
 use crate::protocol::KeyHash;
@@ -19,7 +19,7 @@ const FITS: u64 = 1024;
 const USUAL_BYTES: u64 = 1024;
 
 /// Entries in the order of S3-FIFO: what is read again before it would go, stays.
-pub(in crate::l1) struct Quick(Cache<KeyHash, Held, Weigh, RandomState, Tell>);
+pub(in crate::l1) struct Quick(Cache<KeyHash, ErasedEntry, Weigh, RandomState, Emit>);
 
 impl Quick {
     pub(super) fn new(settings: &Settings, telemetry: Arc<Telemetry>) -> Self {
@@ -32,19 +32,19 @@ impl Quick {
             .shards(shards(capacity, fits))
             .build()
             .expect("both capacities are given");
-        let (weigh, tell) = (Weigh { in_bytes }, Tell(telemetry));
-        Self(Cache::with_options(options, weigh, RandomState::default(), tell))
+        let (weigh, emit) = (Weigh { in_bytes }, Emit(telemetry));
+        Self(Cache::with_options(options, weigh, RandomState::default(), emit))
     }
 
     #[inline]
-    pub(super) fn get(&self, hash: KeyHash) -> Option<Held> {
+    pub(super) fn get(&self, hash: KeyHash) -> Option<ErasedEntry> {
         self.0.get(&hash)
     }
 
-    pub(super) fn insert(&self, hash: KeyHash, held: Held) {
+    pub(super) fn insert(&self, hash: KeyHash, erased: ErasedEntry) {
         // The map asks for the weight again when the entry goes.
-        held.meta().settle_size();
-        self.0.insert(hash, held);
+        erased.meta().settle_size();
+        self.0.insert(hash, erased);
     }
 
     pub(super) fn remove(&self, hash: KeyHash) {
@@ -55,11 +55,11 @@ impl Quick {
         self.0.clear();
     }
 
-    pub(super) fn all(&self) -> Vec<Held> {
-        self.scan().map(|(_, held)| held).collect()
+    pub(super) fn all(&self) -> Vec<ErasedEntry> {
+        self.scan().map(|(_, erased)| erased).collect()
     }
 
-    pub(super) fn scan(&self) -> impl Iterator<Item = (KeyHash, Held)> + Send {
+    pub(super) fn scan(&self) -> impl Iterator<Item = (KeyHash, ErasedEntry)> + Send {
         self.0.iter()
     }
 
@@ -89,27 +89,27 @@ struct Weigh {
     in_bytes: bool,
 }
 
-impl Weighter<KeyHash, Held> for Weigh {
-    fn weight(&self, _: &KeyHash, held: &Held) -> u64 {
-        u64::from(weight_of(held, self.in_bytes))
+impl Weighter<KeyHash, ErasedEntry> for Weigh {
+    fn weight(&self, _: &KeyHash, erased: &ErasedEntry) -> u64 {
+        u64::from(weight_of(erased, self.in_bytes))
     }
 }
 
 /// Tells what went for want of room.
 #[derive(Clone)]
-struct Tell(Arc<Telemetry>);
+struct Emit(Arc<Telemetry>);
 
-impl Lifecycle<KeyHash, Held> for Tell {
+impl Lifecycle<KeyHash, ErasedEntry> for Emit {
     /// What went: dropped when the map is no longer locked.
-    type RequestState = SmallVec<[Held; 2]>;
+    type RequestState = SmallVec<[ErasedEntry; 2]>;
 
     /// For want of room.
-    fn before_evict(&self, _: &mut Self::RequestState, _: &KeyHash, held: &mut Held) {
-        self.0.evicted(held.meta());
+    fn before_evict(&self, _: &mut Self::RequestState, _: &KeyHash, erased: &mut ErasedEntry) {
+        self.0.evicted(erased.meta());
     }
 
     /// For want of room, or because it was replaced.
-    fn on_evict(&self, gone: &mut Self::RequestState, _: KeyHash, held: Held) {
-        gone.push(held);
+    fn on_evict(&self, gone: &mut Self::RequestState, _: KeyHash, erased: ErasedEntry) {
+        gone.push(erased);
     }
 }

@@ -37,7 +37,7 @@ const RENEWALS: u64 = 4;
 const DAY_MS: u64 = 86_400_000;
 
 /// A ledger must not end between two polls, however short the retention.
-const MIN_LIFE_MS: u64 = 60_000;
+const MIN_TTL_MS: u64 = 60_000;
 
 /// By the name of a chunk, its copy that lives longer: written once, however often the root is tried.
 type Copies = BTreeMap<u64, ChunkRef>;
@@ -56,25 +56,25 @@ impl<S: CasStore> CasL2<S> {
             let Seen { root, token } = self.root(ledger).await?;
             let now = self.store.now_us();
             let mut chunks = root.as_ref().map_or_else(Vec::new, |root| root.chunks.clone());
-            let mut life = root.map(|root| root.life);
-            let lived_ms = life.as_ref().map(|life| life_ms(life.retention_ms));
-            if let Some(life) = &mut life {
-                life.retention_ms = life.retention_ms.max(ask.retention_ms);
-                drop_old(life, &mut chunks, now);
+            let mut snapshot = root.map(|root| root.snapshot);
+            let lived_ms = snapshot.as_ref().map(|snapshot| ledger_ttl_ms(snapshot.retention_ms));
+            if let Some(snapshot) = &mut snapshot {
+                snapshot.retention_ms = snapshot.retention_ms.max(ask.retention_ms);
+                drop_old(snapshot, &mut chunks, now);
             }
-            let epoch = life.as_ref().map(|life| life.epoch);
-            let mut authority = authority(life);
+            let epoch = snapshot.as_ref().map(|snapshot| snapshot.epoch);
+            let mut authority = authority(snapshot);
             let advanced = authority.advance(now, ask);
             if epoch != Some(advanced.epoch) {
                 chunks.clear();
             }
-            let Some(life) = authority.snapshot() else { return Ok(advanced) };
-            let mut root = Root { life, chunks, written_us: now };
-            let ttl_ms = life_ms(root.life.retention_ms);
+            let Some(snapshot) = authority.snapshot() else { return Ok(advanced) };
+            let mut root = Root { snapshot, chunks, written_us: now };
+            let ttl_ms = ledger_ttl_ms(root.snapshot.retention_ms);
             if lived_ms.is_some_and(|lived| ttl_ms > lived) {
                 self.lengthen(ledger, &mut root.chunks, ttl_ms, &mut copies).await?;
             }
-            if root.life.levels.len() > IN_ROOT {
+            if root.snapshot.levels.len() > IN_ROOT {
                 self.move_out(ledger, &mut root, ttl_ms).await?;
             }
             if self.write_root(ledger, token, &root, ttl_ms).await? {
@@ -95,32 +95,33 @@ impl<S: CasStore> CasL2<S> {
             };
             let mut authority = authority(part);
             let reply = authority.sync(now, ask);
-            let life = authority.snapshot();
-            let retention_ms = life.as_ref().map_or(ask.retention_ms, |life| life.retention_ms);
-            let ttl_ms = life_ms(retention_ms);
-            let life = match (&root, life) {
-                (Some(root), Some(life))
-                    if root.life.epoch == life.epoch
-                        && root.life.frontier == life.frontier
-                        && root.life.retention_ms == retention_ms
+            let snapshot = authority.snapshot();
+            let retention_ms =
+                snapshot.as_ref().map_or(ask.retention_ms, |snapshot| snapshot.retention_ms);
+            let ttl_ms = ledger_ttl_ms(retention_ms);
+            let snapshot = match (&root, snapshot) {
+                (Some(root), Some(snapshot))
+                    if root.snapshot.epoch == snapshot.epoch
+                        && root.snapshot.frontier == snapshot.frontier
+                        && root.snapshot.retention_ms == retention_ms
                         && !is_due(root, now, ttl_ms) =>
                 {
                     return Ok(reply);
                 }
-                (_, Some(life)) => life,
+                (_, Some(snapshot)) => snapshot,
                 (_, None) => return Ok(reply),
             };
             let root = match root {
                 // The authority has a part of the barriers, the root names all.
-                Some(mut root) if root.life.epoch == life.epoch => {
-                    if ttl_ms > life_ms(root.life.retention_ms) {
+                Some(mut root) if root.snapshot.epoch == snapshot.epoch => {
+                    if ttl_ms > ledger_ttl_ms(root.snapshot.retention_ms) {
                         self.lengthen(ledger, &mut root.chunks, ttl_ms, &mut copies).await?;
                     }
-                    root.life.frontier = life.frontier;
-                    root.life.retention_ms = retention_ms;
+                    root.snapshot.frontier = snapshot.frontier;
+                    root.snapshot.retention_ms = retention_ms;
                     Root { written_us: now, ..root }
                 }
-                _ => Root { life, chunks: Vec::new(), written_us: now },
+                _ => Root { snapshot, chunks: Vec::new(), written_us: now },
             };
             if self.write_root(ledger, token, &root, ttl_ms).await? {
                 return Ok(reply);
@@ -131,8 +132,8 @@ impl<S: CasStore> CasL2<S> {
 
     /// The last number issued in this epoch.
     pub(super) async fn issued(&self, ledger: &str, epoch: Epoch) -> Result<Option<u64>, L2Error> {
-        let life = self.root(ledger).await?.root.map(|root| root.life);
-        Ok(life.filter(|life| life.epoch == epoch).map(|life| life.frontier))
+        let snapshot = self.root(ledger).await?.root.map(|root| root.snapshot);
+        Ok(snapshot.filter(|snapshot| snapshot.epoch == epoch).map(|snapshot| snapshot.frontier))
     }
 
     async fn root(&self, ledger: &str) -> Result<Seen<S::Token>, L2Error> {
@@ -157,20 +158,21 @@ impl<S: CasStore> CasL2<S> {
     /// Moves the barriers of a root into chunks. Where that makes too many, those go first that a newer
     /// removal of their tag has replaced; then the oldest fold (C4).
     async fn move_out(&self, ledger: &str, root: &mut Root, ttl_ms: u64) -> Result<(), L2Error> {
-        let exact = root.chunks.iter().filter(|chunk| chunk.end() > root.life.folded);
-        let exact = exact.map(|chunk| chunk.len as usize).sum::<usize>() + root.life.levels.len();
+        let exact = root.chunks.iter().filter(|chunk| chunk.end() > root.snapshot.folded);
+        let exact =
+            exact.map(|chunk| chunk.len as usize).sum::<usize>() + root.snapshot.levels.len();
         if exact > self.barriers {
             let mut newest = BTreeMap::new();
             let chunks = std::mem::take(&mut root.chunks);
-            for barriers in self.load(ledger, &chunks, &mut root.life).await? {
+            for barriers in self.load(ledger, &chunks, &mut root.snapshot).await? {
                 add(&mut newest, barriers, 0);
             }
-            add(&mut newest, std::mem::take(&mut root.life.levels), 0);
-            root.life.levels = ascending(newest);
-            root.life = root.life.clone().folded_to(self.barriers / 4 * 3);
+            add(&mut newest, std::mem::take(&mut root.snapshot.levels), 0);
+            root.snapshot.levels = ascending(newest);
+            root.snapshot = root.snapshot.clone().folded_to(self.barriers / 4 * 3);
         }
-        let moving = std::mem::take(&mut root.life.levels);
-        let registers = moving.partition_point(|(seq, _, _)| *seq <= root.life.folded);
+        let moving = std::mem::take(&mut root.snapshot.levels);
+        let registers = moving.partition_point(|(seq, _, _)| *seq <= root.snapshot.folded);
         let (registers, tags) = moving.split_at(registers);
         let mut writes = Vec::new();
         for mut rest in [registers, tags] {
@@ -224,14 +226,14 @@ impl<S: CasStore> CasL2<S> {
         &self,
         ledger: &str,
         chunks: &[ChunkRef],
-        life: &mut Snapshot,
+        snapshot: &mut Snapshot,
     ) -> Result<Vec<Vec<Barrier>>, L2Error> {
         let keys: Vec<_> = chunks.iter().map(|chunk| chunk_key(ledger, *chunk)).collect();
         let mut loaded = Vec::with_capacity(chunks.len());
         for (chunk, held) in chunks.iter().zip(self.store.get_many(&keys).await?) {
             match held.and_then(|held| decode_chunk(&held.bytes)) {
                 Some(barriers) if barriers.len() == chunk.len as usize => loaded.push(barriers),
-                _ => fold(life, chunk.ends),
+                _ => fold(snapshot, chunk.ends),
             }
         }
         Ok(loaded)
@@ -245,9 +247,9 @@ impl<S: CasStore> CasL2<S> {
         ask: &SyncAsk,
         now_us: u64,
     ) -> Result<Snapshot, L2Error> {
-        let in_root = root.life.levels.clone();
-        let mut life = Snapshot { levels: Vec::new(), ..root.life.clone() };
-        let standing = authority(Some(life.clone())).sync(now_us, ask).standing;
+        let in_root = root.snapshot.levels.clone();
+        let mut snapshot = Snapshot { levels: Vec::new(), ..root.snapshot.clone() };
+        let standing = authority(Some(snapshot.clone())).sync(now_us, ask).standing;
         let from = if standing == Standing::Current { ask.from } else { 0 };
         let chunks: Vec<_> = root.chunks.iter().filter(|c| c.end() > from).copied().collect();
         let mut left = chunks.as_slice();
@@ -256,22 +258,22 @@ impl<S: CasStore> CasL2<S> {
             let missing = ask.page + 1 - newest.len();
             let wanted;
             (wanted, left) = left.split_at(enough(left, missing));
-            for barriers in self.load(ledger, wanted, &mut life).await? {
+            for barriers in self.load(ledger, wanted, &mut snapshot).await? {
                 add(&mut newest, barriers, from);
             }
         }
         if left.is_empty() {
             add(&mut newest, in_root, from);
         }
-        life.levels = ascending(newest);
-        Ok(life)
+        snapshot.levels = ascending(newest);
+        Ok(snapshot)
     }
 }
 
 /// A part of the ledger, which is bounded as a whole (C4).
-fn authority(life: Option<Snapshot>) -> Authority {
-    match life {
-        Some(life) => Authority::restore(life, usize::MAX),
+fn authority(snapshot: Option<Snapshot>) -> Authority {
+    match snapshot {
+        Some(snapshot) => Authority::restore(snapshot, usize::MAX),
         None => Authority::with_capacity(usize::MAX),
     }
 }
@@ -313,25 +315,25 @@ fn whole_numbers(barriers: &[Barrier], most: usize) -> usize {
 }
 
 /// Drops chunks that hide nothing any more.
-fn drop_old(life: &mut Snapshot, chunks: &mut Vec<ChunkRef>, now_us: u64) {
-    if life.retention_ms == 0 {
+fn drop_old(snapshot: &mut Snapshot, chunks: &mut Vec<ChunkRef>, now_us: u64) {
+    if snapshot.retention_ms == 0 {
         return;
     }
-    let oldest_kept = now_us.saturating_sub(life.retention_ms.saturating_mul(1000));
+    let oldest_kept = now_us.saturating_sub(snapshot.retention_ms.saturating_mul(1000));
     chunks.retain(|chunk| {
         let keep = chunk.end() >= oldest_kept;
         if !keep {
-            fold(life, chunk.ends);
+            fold(snapshot, chunk.ends);
         }
         keep
     });
 }
 
 /// What barriers up to these numbers hide, the floor hides from now on (C3).
-fn fold(life: &mut Snapshot, ends: Levels) {
-    life.floor.raise(Strength::Soft, ends.soft);
-    life.floor.raise(Strength::Hard, ends.hard);
-    life.trim = life.trim.max(ends.soft).max(ends.hard);
+fn fold(snapshot: &mut Snapshot, ends: Levels) {
+    snapshot.floor.raise(Strength::Soft, ends.soft);
+    snapshot.floor.raise(Strength::Hard, ends.hard);
+    snapshot.trim = snapshot.trim.max(ends.soft).max(ends.hard);
 }
 
 fn is_due(root: &Root, now_us: u64, ttl_ms: u64) -> bool {
@@ -340,8 +342,8 @@ fn is_due(root: &Root, now_us: u64, ttl_ms: u64) -> bool {
 }
 
 /// A ledger outlives everything it can hide, with a margin.
-fn life_ms(retention_ms: u64) -> u64 {
-    retention_ms.saturating_mul(2).max(MIN_LIFE_MS)
+fn ledger_ttl_ms(retention_ms: u64) -> u64 {
+    retention_ms.saturating_mul(2).max(MIN_TTL_MS)
 }
 
 fn chunk_key(ledger: &str, chunk: ChunkRef) -> String {

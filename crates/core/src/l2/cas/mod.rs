@@ -17,7 +17,7 @@ use super::{
 };
 use crate::entropy::Entropy;
 use crate::protocol::ledger::{Advance, Advanced, SyncAsk, SyncReply};
-use crate::protocol::record::{LeaseAsk, Put};
+use crate::protocol::record::{LoadLockRequest, Put};
 use crate::protocol::{Epoch, Version};
 
 /// How often in a row others may be faster before a call gives up.
@@ -44,14 +44,14 @@ const MAX_BARRIERS: usize = 200_000;
 /// # Time
 ///
 /// [`now_us`](CasStore::now_us) should be the store's own clock, so that all nodes mean the same by
-/// it. Lifetimes of records and leases are counted on it, and numbers of removals are taken from it.
+/// it. Lifetimes of records and load_locks are counted on it, and numbers of removals are taken from it.
 /// No removal depends on it: numbers rise and versions are compared whatever it says. If it
 /// jumps back by more than 5 minutes, the ledger begins a new epoch: everything is loaded again.
 ///
 /// # Cancel safety
 ///
 /// A call that is dropped may have happened or not. A swap that arrives late finds that its token
-/// does not fit any more, which is why creating a value needs two of them (a lease first).
+/// does not fit any more, which is why creating a value needs two of them (a load_lock first).
 #[async_trait]
 pub trait CasStore: Debug + Send + Sync + 'static {
     /// What identifies one state of one key.
@@ -61,10 +61,13 @@ pub trait CasStore: Debug + Send + Sync + 'static {
     fn now_us(&self) -> u64;
 
     /// What is under a key; `None` if nothing is there.
-    async fn get(&self, key: &str) -> Result<Option<Held<Self::Token>>, L2Error>;
+    async fn get(&self, key: &str) -> Result<Option<CasEntry<Self::Token>>, L2Error>;
 
     /// [`get`](CasStore::get) for several keys, in the order asked. Default: one after the other.
-    async fn get_many(&self, keys: &[String]) -> Result<Vec<Option<Held<Self::Token>>>, L2Error> {
+    async fn get_many(
+        &self,
+        keys: &[String],
+    ) -> Result<Vec<Option<CasEntry<Self::Token>>>, L2Error> {
         let mut all = Vec::with_capacity(keys.len());
         for key in keys {
             all.push(self.get(key).await?);
@@ -88,7 +91,7 @@ pub trait CasStore: Debug + Send + Sync + 'static {
 /// What a [`CasStore`] holds under a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "built by every store")]
-pub struct Held<T> {
+pub struct CasEntry<T> {
     /// The value.
     pub bytes: Bytes,
     /// Its state.
@@ -105,7 +108,7 @@ pub struct Stored {
     /// may come late and by whole seconds.
     pub ttl_ms: u64,
     /// Whether it must outlive a crash of the store, where the store has a choice: true for what a
-    /// caller wrote and for the ledger, false for loads and leases.
+    /// caller wrote and for the ledger, false for loads and load_locks.
     pub lasting: bool,
 }
 
@@ -115,8 +118,8 @@ pub struct Stored {
 /// | operation | round trips, undisturbed |
 /// |---|---|
 /// | read of a value, `remove` | 1 |
-/// | a miss that leaves a lease, fill, `expire`, `set` over something | 2 |
-/// | `set` where nothing is | 4: a lease first, since absence never authorises a write |
+/// | a miss that leaves a load_lock, fill, `expire`, `set` over something | 2 |
+/// | `set` where nothing is | 4: a load_lock first, since absence never authorises a write |
 /// | removal by tag, clear | 2, of the ledger's root (up to some 50 KB) |
 /// | poll | 1, of the ledger's root |
 ///
@@ -141,7 +144,7 @@ pub struct CasL2<S> {
     entropy: Entropy,
     barriers: usize,
     atomicity: Atomicity,
-    /// Held while this process changes a ledger: it need not race with itself.
+    /// CasEntry while this process changes a ledger: it need not race with itself.
     changing: Mutex<()>,
 }
 
@@ -204,12 +207,15 @@ impl<S: CasStore> L2 for CasL2<S> {
         self.atomicity
     }
 
-    async fn read(&self, key: &str, ask: Option<LeaseAsk>) -> Result<Read, L2Error> {
+    async fn read(&self, key: &str, ask: Option<LoadLockRequest>) -> Result<Read, L2Error> {
         let held = self.store.get(key).await?;
         self.update_from(held, key, false, |slot, now| slot.read(ask, now)).await
     }
 
-    async fn read_many(&self, asks: &[(String, Option<LeaseAsk>)]) -> Result<Vec<Read>, L2Error> {
+    async fn read_many(
+        &self,
+        asks: &[(String, Option<LoadLockRequest>)],
+    ) -> Result<Vec<Read>, L2Error> {
         self.read_all(asks).await
     }
 
@@ -256,12 +262,12 @@ impl<S: CasStore> L2 for CasL2<S> {
         self.update(key, true, |slot, now| slot.expire(version, now)).await
     }
 
-    async fn release(&self, key: &str, lease: Version) -> Result<(), L2Error> {
-        self.update(key, false, |slot, now| slot.release(lease, now)).await
+    async fn release(&self, key: &str, load_lock: Version) -> Result<(), L2Error> {
+        self.update(key, false, |slot, now| slot.release(load_lock, now)).await
     }
 
-    async fn renew(&self, key: &str, lease: Version, ttl_ms: u64) -> Result<bool, L2Error> {
-        self.update(key, false, |slot, now| slot.renew(lease, ttl_ms, now)).await
+    async fn renew(&self, key: &str, load_lock: Version, ttl_ms: u64) -> Result<bool, L2Error> {
+        self.update(key, false, |slot, now| slot.renew(load_lock, ttl_ms, now)).await
     }
 
     async fn advance(

@@ -30,7 +30,7 @@ pub(super) type Barrier = (u64, Target, Strength);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Root {
     /// Everything but the barriers in chunks.
-    pub(super) life: Snapshot,
+    pub(super) snapshot: Snapshot,
     pub(super) chunks: Vec<ChunkRef>,
     /// When it was written, on the store's clock.
     pub(super) written_us: u64,
@@ -64,21 +64,21 @@ impl ChunkRef {
 
 impl Root {
     pub(super) fn encode(&self) -> Bytes {
-        let life = &self.life;
+        let snapshot = &self.snapshot;
         let mut out = BytesMut::new();
         out.put_slice(ROOT);
-        let Levels { soft, hard } = life.floor;
-        let marks = [life.epoch.0, life.frontier, life.trim, life.folded];
+        let Levels { soft, hard } = snapshot.floor;
+        let marks = [snapshot.epoch.0, snapshot.frontier, snapshot.trim, snapshot.folded];
         for number in marks.into_iter().chain([soft, hard, self.written_us]) {
             out.put_u64(number);
         }
-        let retention = (life.retention_ms != 0).then_some((0, Nonce(life.retention_ms)));
-        put_count(&mut out, life.ids.len() + retention.iter().len());
-        for (seq, id) in retention.iter().chain(&life.ids) {
+        let retention = (snapshot.retention_ms != 0).then_some((0, Nonce(snapshot.retention_ms)));
+        put_count(&mut out, snapshot.ids.len() + retention.iter().len());
+        for (seq, id) in retention.iter().chain(&snapshot.ids) {
             out.put_u64(*seq);
             out.put_u64(id.0);
         }
-        put_barriers(&mut out, &life.levels);
+        put_barriers(&mut out, &snapshot.levels);
         put_count(&mut out, self.chunks.len());
         for chunk in &self.chunks {
             for number in [chunk.name, chunk.ends.soft, chunk.ends.hard] {
@@ -105,10 +105,14 @@ impl Root {
             let ends = Levels { soft: r.u64()?, hard: r.u64()? };
             Some(ChunkRef { name, ends, len: u32::from_be_bytes(r.take()?) })
         })?;
-        let life = Snapshot { epoch, frontier, trim, folded, floor, retention_ms, ids, levels };
+        let snapshot = Snapshot { epoch, frontier, trim, folded, floor, retention_ms, ids, levels };
         // One that names a chunk twice could make a little into a lot.
         let names: BTreeSet<_> = chunks.iter().map(|chunk| chunk.name).collect();
-        (r.0.is_empty() && names.len() == chunks.len()).then_some(Self { life, chunks, written_us })
+        (r.0.is_empty() && names.len() == chunks.len()).then_some(Self {
+            snapshot,
+            chunks,
+            written_us,
+        })
     }
 }
 
@@ -210,7 +214,7 @@ mod tests {
             (6, Target::Tag(TagHash(8)), Strength::Hard),
         ];
         let floor = Levels { soft: 2, hard: 1 };
-        let life = Snapshot {
+        let snapshot = Snapshot {
             epoch: Epoch(9),
             frontier: 6,
             trim: 1,
@@ -220,7 +224,7 @@ mod tests {
             ids: vec![(5, Nonce(50)), (6, Nonce(60))],
             levels: barriers.clone(),
         };
-        Root { life, chunks: vec![ChunkRef::of(77, &barriers)], written_us: 4 }
+        Root { snapshot, chunks: vec![ChunkRef::of(77, &barriers)], written_us: 4 }
     }
 
     #[test]
@@ -230,7 +234,7 @@ mod tests {
 
     #[test]
     fn a_chunk_comes_back_as_it_went() {
-        let barriers = root().life.levels;
+        let barriers = root().snapshot.levels;
         assert_eq!(decode_chunk(&encode_chunk(&barriers)), Some(barriers));
     }
 

@@ -3,14 +3,14 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::future::try_join_all;
 
-use super::{CasL2, CasStore, Held, Stored};
+use super::{CasEntry, CasL2, CasStore, Stored};
 use crate::l2::{L2Error, Read, Slot, record};
-use crate::protocol::record::{Head, LeaseAsk};
+use crate::protocol::record::{Head, LoadLockRequest};
 
-/// How long a lease lives that a `set` leaves on its way, in milliseconds.
+/// How long a load_lock lives that a `set` leaves on its way, in milliseconds.
 const FOOTHOLD_MS: u64 = 10_000;
 
-/// How long the mark of a released lease is kept, in milliseconds.
+/// How long the mark of a released load_lock is kept, in milliseconds.
 const VOID_MS: u64 = 1_000;
 
 impl<S: CasStore> CasL2<S> {
@@ -28,7 +28,7 @@ impl<S: CasStore> CasL2<S> {
     /// The same, with what has been read already.
     pub(super) async fn update_from<R: Send>(
         &self,
-        mut held: Option<Held<S::Token>>,
+        mut held: Option<CasEntry<S::Token>>,
         key: &str,
         lasting: bool,
         mut op: impl FnMut(&mut Slot, u64) -> R + Send,
@@ -42,12 +42,12 @@ impl<S: CasStore> CasL2<S> {
             if after == before {
                 return Ok(result);
             }
-            let foothold = token.is_none() && self.guards() && !is_lease(&after);
+            let foothold = token.is_none() && self.guards() && !is_load_lock(&after);
             if foothold {
-                // Absence has no version, so nothing but a lease may be created: a command that is
+                // Absence has no version, so nothing but a load_lock may be created: a command that is
                 // stuck on its way would bring back what has been removed in the meantime.
-                let lease = record::lease(self.entropy.version());
-                after = Slot::new(lease, now.saturating_add(FOOTHOLD_MS));
+                let load_lock = record::load_lock(self.entropy.version());
+                after = Slot::new(load_lock, now.saturating_add(FOOTHOLD_MS));
             }
             let stored = stored(after, now, lasting && !foothold);
             if !self.store.swap(key, token, stored).await? {
@@ -61,7 +61,7 @@ impl<S: CasStore> CasL2<S> {
 
     pub(super) async fn read_all(
         &self,
-        asks: &[(String, Option<LeaseAsk>)],
+        asks: &[(String, Option<LoadLockRequest>)],
     ) -> Result<Vec<Read>, L2Error> {
         let keys: Vec<_> = asks.iter().map(|(key, _)| key.clone()).collect();
         let held = self.store.get_many(&keys).await?;
@@ -72,9 +72,9 @@ impl<S: CasStore> CasL2<S> {
     }
 }
 
-fn is_lease(slot: &Slot) -> bool {
+fn is_load_lock(slot: &Slot) -> bool {
     let stored = slot.clone().into_stored();
-    stored.is_none_or(|(bytes, _)| matches!(record::head(&bytes), Some(Head::Lease(_))))
+    stored.is_none_or(|(bytes, _)| matches!(record::head(&bytes), Some(Head::LoadLock(_))))
 }
 
 /// What is kept under a key: when it ends (ms on the store's clock, 8 bytes), then the record.

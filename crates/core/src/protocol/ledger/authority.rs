@@ -13,7 +13,7 @@ use crate::protocol::{Epoch, Nonce};
 /// as an argument, in microseconds since the Unix epoch, and is the *store's* clock; it may jump.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Authority {
-    life: Option<Life>,
+    state: Option<LedgerState>,
     cap: usize,
 }
 
@@ -45,8 +45,8 @@ impl Snapshot {
     #[must_use]
     pub fn folded_to(self, cap: usize) -> Self {
         let mut authority = Authority::restore(self.clone(), cap);
-        if let Some(life) = &mut authority.life {
-            life.fold(cap);
+        if let Some(state) = &mut authority.state {
+            state.fold(cap);
         }
         authority.snapshot().unwrap_or(self)
     }
@@ -54,7 +54,7 @@ impl Snapshot {
 
 /// One epoch.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Life {
+struct LedgerState {
     epoch: Epoch,
     frontier: u64,
     trim: u64,
@@ -79,7 +79,7 @@ impl Authority {
     /// which can hide more, never less (B7).
     #[must_use]
     pub fn with_capacity(cap: usize) -> Self {
-        Self { life: None, cap }
+        Self { state: None, cap }
     }
 
     /// The ledger that `snapshot` was taken of, or of which it is a part.
@@ -87,69 +87,69 @@ impl Authority {
     pub fn restore(snapshot: Snapshot, cap: usize) -> Self {
         let Snapshot { epoch, frontier, trim, folded, floor, retention_ms, ids, levels } = snapshot;
         let ids = ids.into_iter().collect();
-        let life = Life::begin(epoch, 0);
-        let mut life = Life { frontier, trim, folded, floor, retention_ms, ids, ..life };
+        let state = LedgerState::begin(epoch, 0);
+        let mut state = LedgerState { frontier, trim, folded, floor, retention_ms, ids, ..state };
         for (seq, target, strength) in levels {
-            life.raise(target, strength, seq);
+            state.raise(target, strength, seq);
         }
-        Self { life: Some(life), cap }
+        Self { state: Some(state), cap }
     }
 
     /// What is kept; `None` if there has been no ledger yet.
     #[must_use]
     pub fn snapshot(&self) -> Option<Snapshot> {
-        let life = self.life.as_ref()?;
+        let state = self.state.as_ref()?;
         Some(Snapshot {
-            epoch: life.epoch,
-            frontier: life.frontier,
-            trim: life.trim,
-            folded: life.folded,
-            floor: life.floor,
-            retention_ms: life.retention_ms,
-            ids: life.ids.iter().map(|(seq, id)| (*seq, *id)).collect(),
-            levels: life.by_seq.iter().copied().collect(),
+            epoch: state.epoch,
+            frontier: state.frontier,
+            trim: state.trim,
+            folded: state.folded,
+            floor: state.floor,
+            retention_ms: state.retention_ms,
+            ids: state.ids.iter().map(|(seq, id)| (*seq, *id)).collect(),
+            levels: state.by_seq.iter().copied().collect(),
         })
     }
 
     /// Numbers a removal; the same nonce twice gets the same number twice.
     pub fn advance(&mut self, now_us: u64, ask: &Advance) -> Advanced {
         let cap = self.cap;
-        let life = self.life(now_us, ask.new_epoch);
-        life.keep_for(ask.retention_ms);
-        let caller = if ask.epoch == Some(life.epoch) { ask.frontier } else { 0 };
-        if let Some((seq, prev)) = life.find(ask.removal.nonce) {
-            return Advanced { epoch: life.epoch, prev, seq, announced: false };
+        let state = self.state(now_us, ask.new_epoch);
+        state.keep_for(ask.retention_ms);
+        let caller = if ask.epoch == Some(state.epoch) { ask.frontier } else { 0 };
+        if let Some((seq, prev)) = state.find(ask.removal.nonce) {
+            return Advanced { epoch: state.epoch, prev, seq, announced: false };
         }
-        let prev = life.last();
-        let seq = now_us.max(life.frontier.saturating_add(1)).max(caller.saturating_add(1));
-        life.frontier = seq;
-        life.ids.insert(seq, ask.removal.nonce);
+        let prev = state.last();
+        let seq = now_us.max(state.frontier.saturating_add(1)).max(caller.saturating_add(1));
+        state.frontier = seq;
+        state.ids.insert(seq, ask.removal.nonce);
         for target in &ask.removal.targets {
-            life.raise(*target, ask.removal.strength, seq);
+            state.raise(*target, ask.removal.strength, seq);
         }
-        life.trim(now_us, ask.retention_ms);
-        life.fold(cap);
-        Advanced { epoch: life.epoch, prev, seq, announced: false }
+        state.trim(now_us, ask.retention_ms);
+        state.fold(cap);
+        Advanced { epoch: state.epoch, prev, seq, announced: false }
     }
 
     /// Answers what lies above the asker's frontier, or says why it must load everything.
     pub fn sync(&mut self, now_us: u64, ask: &SyncAsk) -> SyncReply {
-        let life = self.life(now_us, ask.new_epoch);
-        life.keep_for(ask.retention_ms);
-        let standing = life.standing(ask);
-        if ask.epoch == Some(life.epoch) {
-            life.frontier = life.frontier.max(ask.frontier);
+        let state = self.state(now_us, ask.new_epoch);
+        state.keep_for(ask.retention_ms);
+        let standing = state.standing(ask);
+        if ask.epoch == Some(state.epoch) {
+            state.frontier = state.frontier.max(ask.frontier);
         }
         let from = if standing == Standing::Current { ask.from } else { 0 };
-        let (ids, levels, complete) = life.page(from, ask.page);
+        let (ids, levels, complete) = state.page(from, ask.page);
         SyncReply {
             standing,
-            epoch: life.epoch,
-            frontier: life.frontier,
-            trim: life.trim,
-            folded: life.folded,
-            floor: life.floor,
-            last: life.last(),
+            epoch: state.epoch,
+            frontier: state.frontier,
+            trim: state.trim,
+            folded: state.folded,
+            floor: state.floor,
+            last: state.last(),
             ids,
             levels,
             complete,
@@ -160,13 +160,13 @@ impl Authority {
     /// The last number issued, if its epoch is this one.
     #[must_use]
     pub fn frontier(&self, epoch: Epoch) -> Option<u64> {
-        self.life.as_ref().filter(|life| life.epoch == epoch).map(|life| life.frontier)
+        self.state.as_ref().filter(|state| state.epoch == epoch).map(|state| state.frontier)
     }
 
     /// How many barriers are kept, of tags and of registers.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.life.as_ref().map_or(0, |life| life.by_target.len())
+        self.state.as_ref().map_or(0, |state| state.by_target.len())
     }
 
     /// Whether no barrier is kept.
@@ -176,19 +176,19 @@ impl Authority {
     }
 
     /// The current life, or a new one where there is none or its numbers have outrun the clock.
-    fn life(&mut self, now_us: u64, new_epoch: Epoch) -> &mut Life {
+    fn state(&mut self, now_us: u64, new_epoch: Epoch) -> &mut LedgerState {
         let outrun = self
-            .life
+            .state
             .as_ref()
-            .is_some_and(|life| life.frontier > now_us.saturating_add(MAX_DRIFT_US));
+            .is_some_and(|state| state.frontier > now_us.saturating_add(MAX_DRIFT_US));
         if outrun {
-            self.life = None;
+            self.state = None;
         }
-        self.life.get_or_insert_with(|| Life::begin(new_epoch, now_us))
+        self.state.get_or_insert_with(|| LedgerState::begin(new_epoch, now_us))
     }
 }
 
-impl Life {
+impl LedgerState {
     fn begin(epoch: Epoch, now_us: u64) -> Self {
         Self {
             epoch,
@@ -265,7 +265,7 @@ impl Life {
         while self.ids.len() > RECENT_IDS {
             self.ids.pop_first();
         }
-        let forgets = sabotaged!(RetentionBelowLife);
+        let forgets = sabotaged!(RetentionBelowTtl);
         let retention_ms = match self.retention_ms {
             _ if forgets => 0,
             _ if sabotaged!(RetentionOfTheCaller) => asked_ms,

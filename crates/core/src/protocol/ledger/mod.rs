@@ -18,7 +18,7 @@
 //!
 //! - **B1** The frontier of a replica is the number below or at which it knows every removal.
 //! - **B2** Levels only rise within one epoch; a hard level is never lowered by a soft one.
-//! - **B3** A removal that is heard is applied at once, in order or not.
+//! - **B3** A removal that is received is applied at once, in order or not.
 //! - **B4** `prev` is compared with the newest *contiguous* item, never with the newest known one.
 //! - **B5** After an anomaly no frontier is guessed: the replica is suspect until a full `SYNC`.
 //! - **B6** What only this node knows is issued again under a new number, never forgotten.
@@ -42,7 +42,7 @@ pub use authority::{Authority, Snapshot};
 pub(crate) use owed::short;
 pub use owed::{Mark, owed, paid};
 pub use pending::Pending;
-pub use replica::{Hearing, Replica, Synced};
+pub use replica::{ReceiveResult, Replica, Synced};
 
 use super::{Epoch, Nonce, TagHash};
 

@@ -10,7 +10,7 @@ use crate::protocol::{Epoch, Nonce, TagHash};
 
 /// What hearing an item meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Hearing {
+pub enum ReceiveResult {
     /// The next one: the frontier moved.
     InOrder,
     /// Known already; nothing changed.
@@ -82,7 +82,7 @@ impl Replica {
         self.frontier
     }
 
-    /// The highest number this node has heard of, contiguous or not. An ADVANCE carries it, so that
+    /// The highest number this node has received of, contiguous or not. An ADVANCE carries it, so that
     /// what is issued again after a failover outranks what it replaces.
     #[must_use]
     pub fn highest(&self) -> u64 {
@@ -185,21 +185,21 @@ impl Replica {
     }
 
     /// The authority numbered a removal of this node.
-    pub fn committed(&mut self, removal: Removal, advanced: Advanced) -> Hearing {
+    pub fn committed(&mut self, removal: Removal, advanced: Advanced) -> ReceiveResult {
         let item = Item { seq: advanced.seq, prev: advanced.prev, removal };
-        self.heard(advanced.epoch, item)
+        self.received(advanced.epoch, item)
     }
 
     /// An item was announced.
-    pub fn heard(&mut self, epoch: Epoch, mut item: Item) -> Hearing {
+    pub fn received(&mut self, epoch: Epoch, mut item: Item) -> ReceiveResult {
         if self.epoch != Some(epoch) {
             self.mistrust();
-            return Hearing::Foreign;
+            return ReceiveResult::Foreign;
         }
         let nonce = item.removal.nonce;
         self.settle(nonce);
         if self.knows(nonce, item.seq) {
-            return Hearing::Known;
+            return ReceiveResult::Known;
         }
         let crowded = self.ahead.len() >= MAX_AHEAD;
         if crowded {
@@ -209,18 +209,18 @@ impl Replica {
         if let Some(cycle) = &mut self.cycle {
             let strength = item.removal.strength;
             for target in &item.removal.targets {
-                let heard = cycle.heard_since.entry((*target, strength)).or_default();
-                *heard = item.seq.max(*heard);
+                let received = cycle.received_since.entry((*target, strength)).or_default();
+                *received = item.seq.max(*received);
             }
         }
         if crowded {
             self.mistrust();
-            return Hearing::Anomaly;
+            return ReceiveResult::Anomaly;
         }
-        let hearing = self.place(&item);
+        let result = self.place(&item);
         self.ahead.insert(nonce, item);
         self.chain();
-        hearing
+        result
     }
 
     /// Whether this removal is known under this number or a later one. Where a store repeats a command
@@ -231,15 +231,15 @@ impl Replica {
     }
 
     /// Where an unknown item stands relative to what is contiguous (B4).
-    fn place(&mut self, item: &Item) -> Hearing {
+    fn place(&mut self, item: &Item) -> ReceiveResult {
         if item.seq <= self.frontier {
             self.mistrust();
-            return Hearing::Anomaly;
+            return ReceiveResult::Anomaly;
         }
         if sabotaged!(GapIgnored) {
             self.last = item.prev;
         }
-        if item.prev == self.last { Hearing::InOrder } else { Hearing::Gap }
+        if item.prev == self.last { ReceiveResult::InOrder } else { ReceiveResult::Gap }
     }
 
     /// No frontier is guessed until a full `SYNC`, and not by one that is under way (B5).

@@ -23,13 +23,13 @@ pub(super) struct Cycle {
     pub(super) shown: Option<(u64, Option<Nonce>)>,
     /// What was known when the question left: only that can be called lost.
     pub(super) asked_ahead: BTreeSet<Nonce>,
-    pub(super) heard_since: BTreeMap<(Target, Strength), u64>,
+    pub(super) received_since: BTreeMap<(Target, Strength), u64>,
     pub(super) anomaly: bool,
     pub(super) new_epoch: bool,
 }
 
 impl Cycle {
-    /// Whether the answer accounts for an item heard meanwhile. One that it has passed without
+    /// Whether the answer accounts for an item received meanwhile. One that it has passed without
     /// showing it is lost, and the next `SYNC` says so (B6).
     fn covers(&self, reply: &SyncReply, item: &Item) -> bool {
         let shown = |target: &Target| self.hides(*target, item.removal.strength) >= item.seq;
@@ -62,7 +62,7 @@ impl Replica {
             seen: BTreeMap::new(),
             ids: Vec::new(),
             asked_ahead,
-            heard_since: BTreeMap::new(),
+            received_since: BTreeMap::new(),
             shown: None,
             anomaly: false,
             new_epoch: false,
@@ -150,7 +150,7 @@ impl Replica {
         cycle.seen.clear();
         cycle.ids.clear();
         cycle.asked_ahead.clear();
-        cycle.heard_since.clear();
+        cycle.received_since.clear();
     }
 
     fn merge(&mut self, reply: &SyncReply, cycle: &mut Cycle) {
@@ -235,7 +235,7 @@ impl Replica {
         let numbers: BTreeSet<u64> = cycle.seen.values().copied().collect();
         let mut known = if cycle.full { self.all() } else { self.asked_ahead(cycle) };
         known.retain(|(strength, target, seq)| {
-            let heard = cycle.heard_since.get(&(*target, *strength)).copied().unwrap_or(0);
+            let received = cycle.received_since.get(&(*target, *strength)).copied().unwrap_or(0);
             let excused = match target {
                 // A floor may be what was dropped here and is not dropped there yet.
                 Target::Everything => *seq <= trimmed,
@@ -243,7 +243,7 @@ impl Replica {
                 Target::Register(_) => numbers.contains(seq),
                 Target::Tag(_) => false,
             };
-            *seq > cycle.hides(*target, *strength).max(heard) && !excused
+            *seq > cycle.hides(*target, *strength).max(received) && !excused
         });
         known.into_iter().map(|(strength, target, _)| (strength, target)).collect()
     }
@@ -257,7 +257,7 @@ impl Replica {
         all.flat_map(|(target, levels)| both.map(|kind| (kind, target, levels.of(kind)))).collect()
     }
 
-    /// What had been heard above the frontier when the question left.
+    /// What had been received above the frontier when the question left.
     fn asked_ahead(&self, cycle: &Cycle) -> Vec<(Strength, Target, u64)> {
         let asked = self.ahead.values().filter(|i| cycle.asked_ahead.contains(&i.removal.nonce));
         asked

@@ -2,14 +2,14 @@
 
 use super::{Story, terms};
 use crate::check::{Excuse, Terms, is_in_doubt, is_level, is_overtaken};
-use crate::history::{Deed, Life, Pace, Said, Synced, What};
+use crate::history::{Life, Operation, Pace, Said, Synced, What};
 
 fn quiet() -> Terms {
     Terms { trip_ms: Some(30), ..terms() }
 }
 
 fn pace(soft_ms: u64) -> Pace {
-    Pace { poll_ms: 500, lease_ms: 10_900, hard_ms: 400, soft_ms }
+    Pace { poll_ms: 500, coherence_ms: 10_900, hard_ms: 400, soft_ms }
 }
 
 /// A call of node 0 that takes 546 ms, for 110 of which a factory of another node runs.
@@ -80,14 +80,14 @@ fn a_node_that_is_in_doubt_though_all_is_well_is_accused() {
 /// The mark of a dead node is believed for a minute. Of one that lives, or has taken it back, it is not.
 #[test]
 fn only_the_mark_of_a_dead_node_leaves_others_in_doubt() {
-    let owing = |node, paid: bool, then: Option<Deed>| {
+    let owing = |node, paid: bool, then: Option<Operation>| {
         let mut story = doubtful();
         story.0.owes(node, true);
         if paid {
             story.0.owes(node, false);
         }
-        if let Some(deed) = then {
-            story.deed(deed, None, None, 4000);
+        if let Some(operation) = then {
+            story.operation(operation, None, None, 4000);
         }
         doubt(story)
     };
@@ -96,7 +96,7 @@ fn only_the_mark_of_a_dead_node_leaves_others_in_doubt() {
     assert_eq!(story.excused(Excuse::DiedOwing), 1);
     assert_eq!(owing(1, false, None).rules(), ["L8"], "it lives, and takes its mark back");
     assert_eq!(owing(2, true, None).rules(), ["L8"], "it has taken its mark back");
-    let lost = owing(2, true, Some(Deed::LedgerLost));
+    let lost = owing(2, true, Some(Operation::LedgerLost));
     assert_eq!(lost.rules(), [""; 0], "nobody may have seen that it took its mark back");
 }
 
@@ -105,7 +105,7 @@ fn two_loads() -> (Story, [usize; 2]) {
     let mut story = doubtful();
     let first = story.call(0, What::Load, (20_000, 20_010), Said::Nothing);
     let load = story.load(0, first, 20_000, false);
-    story.deed(Deed::Put(load), Some(0), Some(first), 20_000);
+    story.operation(Operation::Put(load), Some(0), Some(first), 20_000);
     story.answer(first, load);
     let second = story.call(0, What::Load, (20_010, 20_020), Said::Nothing);
     story.0.calls[second].asked = 1;
@@ -117,7 +117,7 @@ fn a_node_that_asks_again_for_what_it_has_kept_is_in_doubt() {
     let (mut story, calls) = two_loads();
     assert!(!is_overtaken(&story.0, calls[0]), "it has kept what it loaded");
     assert!(is_in_doubt(&story.0, calls, 0), "its own fill is no change");
-    story.deed(Deed::Remove, Some(1), None, 20_005);
+    story.operation(Operation::Remove, Some(1), None, 20_005);
     assert!(!is_in_doubt(&story.0, calls, 0), "another node has changed the key");
 }
 

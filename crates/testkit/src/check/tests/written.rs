@@ -2,7 +2,7 @@
 
 use super::{Story, terms};
 use crate::check::{Excuse, Terms};
-use crate::history::{Deed, Fault, Pace, Said, Scope, Synced, What};
+use crate::history::{Fault, Operation, Pace, Said, Scope, Synced, What};
 
 const TAG: u8 = 1;
 
@@ -17,8 +17,9 @@ impl Story {
     }
 
     fn numbered(&mut self, node: usize, call: Option<usize>, number: u64, ms: u64) -> usize {
-        let deed = Deed::Advance { scope: Scope::Tags(TAG), hard: true, epoch: 1, number };
-        let at = self.deed(deed, Some(node), call, ms);
+        let operation =
+            Operation::Advance { scope: Scope::Tags(TAG), hard: true, epoch: 1, number };
+        let at = self.operation(operation, Some(node), call, ms);
         self.0.numbers.insert((1, number), at);
         at
     }
@@ -30,9 +31,9 @@ impl Story {
     }
 
     /// A load stores what is stamped with a number.
-    fn stored(&mut self, deed: Deed, call: usize, stamp: u64, ms: u64) -> usize {
+    fn stored(&mut self, operation: Operation, call: usize, stamp: u64, ms: u64) -> usize {
         let node = self.0.calls[call].node;
-        let at = self.deed(deed, Some(node), Some(call), ms);
+        let at = self.operation(operation, Some(node), Some(call), ms);
         self.0.applied[at].stamp = Some((1, stamp));
         at
     }
@@ -41,7 +42,7 @@ impl Story {
     fn old_load(&mut self, ms: u64) -> usize {
         let call = self.call(0, What::Load, (ms, ms + 100), Said::Nothing);
         let load = self.tagged(0, call, ms + 20, false);
-        self.stored(Deed::Put(load), call, 3, ms + 100);
+        self.stored(Operation::Put(load), call, 3, ms + 100);
         self.end(call);
         load
     }
@@ -95,7 +96,7 @@ fn a_removal_has_returned_whatever_else_its_node_is_about() {
 /// Who has not heard of it cannot any more, once the ledger is lost: until then, it had to.
 #[test]
 fn a_ledger_that_is_lost_before_a_write_tells_nobody_of_its_removals() {
-    let lost = |story: &mut Story| story.deed(Deed::LedgerLost, None, None, 2000);
+    let lost = |story: &mut Story| story.operation(Operation::LedgerLost, None, None, 2000);
     let story = load_after_removal(|story| _ = lost(story));
     assert_eq!(story.rules(), [""; 0]);
     assert_eq!(story.excused(Excuse::LedgerLost), 1);
@@ -131,7 +132,7 @@ fn a_node_that_does_not_wait_for_the_ledger_loads_without_its_answer() {
                 story.0.synced.push(Synced { node: 0, applied, at, is_equal: true });
             }
         });
-        let pace = Pace { poll_ms: 500, lease_ms: 10_900, hard_ms: 400, soft_ms };
+        let pace = Pace { poll_ms: 500, coherence_ms: 10_900, hard_ms: 400, soft_ms };
         story.0.lives[0].pace = Some(pace);
         story
     };
@@ -151,11 +152,11 @@ fn a_set_is_judged_by_what_was_stored_before_its_receipt() {
         story.0.applied.pop();
         let call = story.call(0, What::Set(0), (3000, 3100), said);
         let load = story.tagged(0, call, 3000, true);
-        story.stored(Deed::Set(load), call, 3, 3050);
+        story.stored(Operation::Set(load), call, 3, 3050);
         if again_ms > 3100 {
             story.end(call);
         }
-        story.stored(Deed::Put(load), call, 7, again_ms);
+        story.stored(Operation::Put(load), call, 7, again_ms);
         if again_ms <= 3100 {
             story.end(call);
         }
@@ -174,12 +175,12 @@ fn a_set_that_is_sent_again_is_stamped_when_it_was_sent() {
         let mut story = Story::new();
         let set = story.call(0, What::Set(0), (1000, 1100), Said::Unknown);
         let load = story.tagged(0, set, 1000, true);
-        story.deed(Deed::Set(load), Some(0), Some(set), 1010);
+        story.operation(Operation::Set(load), Some(0), Some(set), 1010);
         let (removal, _) = story.removal(1, 5, 1020);
         story.end(removal);
         let sent = story.0.at(1090).order;
         story.end(set);
-        let again = story.deed(Deed::Put(load), Some(0), Some(set), 1150);
+        let again = story.operation(Operation::Put(load), Some(0), Some(set), 1150);
         story.0.applied[again].sent = if sent_in_time { sent } else { sent + 2 };
         let read = story.call(1, What::Get, (1160, 1170), Said::Nothing);
         story.answer(read, load);
@@ -198,12 +199,12 @@ fn a_set_that_arrives_late_is_not_stamped_after_its_call() {
     let mut story = Story::new();
     let set = story.call(0, What::Set(0), (1000, 1100), Said::Unknown);
     let load = story.tagged(0, set, 1000, true);
-    story.deed(Deed::Set(load), Some(0), Some(set), 1010);
+    story.operation(Operation::Set(load), Some(0), Some(set), 1010);
     let sent = story.0.at(1090).order;
     story.end(set);
     let (removal, _) = story.removal(1, 5, 1110);
     story.end(removal);
-    let again = story.deed(Deed::Put(load), Some(0), Some(set), 1150);
+    let again = story.operation(Operation::Put(load), Some(0), Some(set), 1150);
     story.0.applied[again].sent = sent;
     let read = story.call(1, What::Get, (1160, 1170), Said::Nothing);
     story.answer(read, load);
@@ -218,12 +219,12 @@ fn a_removal_numbered_again_hides_once_who_knows_better_has_asked() {
         let mut story = Story::new();
         if fails_over {
             let since = story.0.at(900).order;
-            story.deed(Deed::Failover(since), None, None, 1000);
+            story.operation(Operation::Failover(since), None, None, 1000);
         }
         let call = story.call(0, What::Load, (1010, 1100), Said::Nothing);
         let load = story.tagged(0, call, 1020, false);
         let (removal, _) = story.removal(1, 5, 1050);
-        story.stored(Deed::Put(load), call, 9, 1090);
+        story.stored(Operation::Put(load), call, 9, 1090);
         story.end(call);
         story.end(removal);
         if asks {

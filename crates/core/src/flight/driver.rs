@@ -17,12 +17,12 @@ use crate::sync::Mutex;
 
 /// Where a leader is.
 #[derive(Debug)]
-pub(crate) struct Helm<L = Leader>(Mutex<Place<L>>);
+pub(crate) struct Driver<L = Leader>(Mutex<Place<L>>);
 
 #[derive(Debug)]
 enum Place<L> {
     /// With its caller, between two polls. What the leader wakes when it goes on in a task is no longer
-    /// its caller, so somebody must tell it.
+    /// its caller, so somebody must emit it.
     Here { leader: L, caller: Waker },
     /// In its caller's hands; whether somebody depends on it by now.
     Away { wanted: bool },
@@ -30,13 +30,13 @@ enum Place<L> {
     Gone,
 }
 
-impl<L> Default for Helm<L> {
+impl<L> Default for Driver<L> {
     fn default() -> Self {
         Self(Mutex::new(Place::Away { wanted: false }))
     }
 }
 
-impl<L> Helm<L> {
+impl<L> Driver<L> {
     /// The caller is about to poll. `None` if a task drives.
     pub(crate) fn take(&self) -> Option<L> {
         let mut place = self.0.lock();
@@ -105,14 +105,14 @@ impl std::fmt::Debug for Leader {
 
 /// Drives a leader until it ends or a task takes over. Dropped before, it lets a task go on.
 pub(crate) struct Drive<'a> {
-    helm: &'a Helm,
+    driver: &'a Driver,
     /// Not polled yet.
     first: Option<Leader>,
 }
 
 impl<'a> Drive<'a> {
-    pub(crate) fn new(helm: &'a Helm, leader: Leader) -> Self {
-        Self { helm, first: Some(leader) }
+    pub(crate) fn new(driver: &'a Driver, leader: Leader) -> Self {
+        Self { driver, first: Some(leader) }
     }
 }
 
@@ -120,12 +120,12 @@ impl Future for Drive<'_> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(mut leader) = self.first.take().or_else(|| self.helm.take()) else {
+        let Some(mut leader) = self.first.take().or_else(|| self.driver.take()) else {
             return Poll::Ready(());
         };
         if leader.runtime.is_left() {
             // Its timers ended with their runtime.
-            self.helm.end();
+            self.driver.end();
             return Poll::Ready(());
         }
         // A task of that runtime may go on with it.
@@ -134,10 +134,10 @@ impl Future for Drive<'_> {
         // As in a task, a panic ends the leader and not its caller.
         let polled = catch_unwind(AssertUnwindSafe(poll));
         if polled.unwrap_or(Poll::Ready(())).is_ready() {
-            self.helm.end();
+            self.driver.end();
             return Poll::Ready(());
         }
-        match self.helm.put_back(leader, cx.waker()) {
+        match self.driver.put_back(leader, cx.waker()) {
             Some(leader) => {
                 leader.spawn();
                 Poll::Ready(())
@@ -149,8 +149,8 @@ impl Future for Drive<'_> {
 
 impl Drop for Drive<'_> {
     fn drop(&mut self) {
-        if let Some(leader) = self.first.take().or_else(|| self.helm.take()) {
-            self.helm.end();
+        if let Some(leader) = self.first.take().or_else(|| self.driver.take()) {
+            self.driver.end();
             leader.spawn();
         }
     }

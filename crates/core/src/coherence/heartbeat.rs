@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::lease::CoherenceLease;
+use super::ttl::CoherenceTtl;
 use crate::clock::Moment;
 
 /// How many heartbeats are remembered; more are not sent in two polls unless somebody causes them.
@@ -13,7 +13,7 @@ const MOST: usize = 64;
 
 /// The heartbeats that may still come back, in the order in which they were sent.
 #[derive(Debug)]
-pub(super) struct Ears {
+pub(super) struct HeartbeatMonitor {
     poll: Duration,
     owed: VecDeque<Beat>,
 }
@@ -28,16 +28,16 @@ struct Beat {
 
 /// What the heartbeats say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Heard {
+pub(super) enum Liveness {
     /// Nothing is amiss.
-    Well,
+    Alive,
     /// One was lost, and a later one has come back: others may have been lost with it.
     Gap,
     /// They do not come back.
-    Nothing,
+    Lost,
 }
 
-impl Ears {
+impl HeartbeatMonitor {
     pub(super) fn new(poll: Duration) -> Self {
         Self { poll, owed: VecDeque::new() }
     }
@@ -59,9 +59,9 @@ impl Ears {
     /// Whether one is two polls late, and another half a poll: a process that was stopped finds one
     /// that is as late as it slept. Or whether a later one has come back without it: a subscription keeps
     /// their order.
-    pub(super) fn listen(&mut self, lease: &CoherenceLease, now: Instant) -> Heard {
-        let (answered, since) = (lease.answered(), lease.listening_since());
-        let came_back = lease.take_heard(answered);
+    pub(super) fn listen(&mut self, coherence: &CoherenceTtl, now: Instant) -> Liveness {
+        let (answered, since) = (coherence.answered(), coherence.listening_since());
+        let came_back = coherence.take_heartbeats(answered);
         let mut gap = false;
         while let Some(beat) = self.owed.front().filter(|beat| beat.at <= answered) {
             gap |= beat.published && beat.at > since && !came_back.contains(&beat.at);
@@ -72,9 +72,9 @@ impl Ears {
             beat.is_some_and(|beat: &Beat| now.duration_since(beat.sent) >= by)
         };
         match late(0, self.poll * 2) && late(1, self.poll / 2) {
-            true => Heard::Nothing,
-            false if gap => Heard::Gap,
-            false => Heard::Well,
+            true => Liveness::Lost,
+            false if gap => Liveness::Gap,
+            false => Liveness::Alive,
         }
     }
 
@@ -92,23 +92,24 @@ mod tests {
         Moment::from_nanos(secs * 1_000_000_000)
     }
 
-    /// S3: what was lost with a heartbeat is in doubt as soon as a later one has come back.
+    /// S3: what was lost with a heartbeat is in resync as soon as a later one has come back.
     #[test]
     fn a_heartbeat_that_a_later_one_overtakes_is_a_gap_if_it_was_published() {
         for published in [true, false] {
-            let (mut ears, now) = (Ears::new(Duration::from_secs(1)), Instant::now());
-            let lease = CoherenceLease::new(Duration::from_secs(30));
-            lease.listen(at(1));
-            ears.sent(at(2), now);
+            let (mut heartbeats, now) =
+                (HeartbeatMonitor::new(Duration::from_secs(1)), Instant::now());
+            let coherence = CoherenceTtl::new(Duration::from_secs(30));
+            coherence.listen(at(1));
+            heartbeats.sent(at(2), now);
             if published {
-                ears.published(at(2));
+                heartbeats.published(at(2));
             }
-            ears.sent(at(3), now);
-            ears.published(at(3));
-            lease.heard(at(3));
-            let expected = if published { Heard::Gap } else { Heard::Well };
-            assert_eq!(ears.listen(&lease, now), expected);
-            assert_eq!(ears.listen(&lease, now), Heard::Well, "it is told once");
+            heartbeats.sent(at(3), now);
+            heartbeats.published(at(3));
+            coherence.heartbeat(at(3));
+            let expected = if published { Liveness::Gap } else { Liveness::Alive };
+            assert_eq!(heartbeats.listen(&coherence, now), expected);
+            assert_eq!(heartbeats.listen(&coherence, now), Liveness::Alive, "it is told once");
         }
     }
 }

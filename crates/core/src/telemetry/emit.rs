@@ -1,4 +1,4 @@
-//! What the pipeline calls, one line each, to count and tell what has happened.
+//! What the pipeline calls, one line each, to count and emit what has happened.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::clock::Moment;
 use crate::entry::{Meta, Source};
 use crate::error::Error;
 use crate::events::{Event, EventKey, LedgerTrouble, MissReason};
-use crate::protocol::session::Doubt;
+use crate::protocol::session::ResyncReason;
 use crate::protocol::validity::{Verdict, Why};
 
 /// One hit of L1 in so many is looked at closely.
@@ -36,14 +36,14 @@ impl<C> Inner<C> {
     }
 
     /// Tells an event about a key, if anybody listens.
-    pub(crate) fn tell(&self, key: &str, event: impl FnOnce(EventKey) -> Event) {
-        self.telemetry.tell(|| event(self.telemetry.key(key)));
+    pub(crate) fn emit(&self, key: &str, event: impl FnOnce(EventKey) -> Event) {
+        self.telemetry.emit(|| event(self.telemetry.key(key)));
     }
 
     /// Counts, and tells an event about a key.
     pub(crate) fn note(&self, count: &Counter, key: &str, event: impl FnOnce(EventKey) -> Event) {
         count.add();
-        self.tell(key, event);
+        self.emit(key, event);
     }
 
     /// An entry was judged; what a removal hides is counted.
@@ -76,15 +76,15 @@ impl<C> Inner<C> {
     fn look_at_hit(&self, meta: &Meta) {
         if self.settings.trace_hits {
             spans::hit(&self.telemetry, &meta.key);
-        } else if !self.telemetry.stage.hears_l1_hits() {
+        } else if !self.telemetry.events_bus.wants_l1_hits() {
             self.telemetry.l1_hits.unwatch();
             // Somebody may have come in between.
-            if self.telemetry.stage.hears_l1_hits() {
+            if self.telemetry.events_bus.wants_l1_hits() {
                 self.telemetry.l1_hits.watch();
             }
             return;
         }
-        self.tell(&meta.key, |key| Event::Hit { key, source: Source::L1, stale: false });
+        self.emit(&meta.key, |key| Event::Hit { key, source: Source::L1, stale: false });
     }
 
     /// A level answered with a fresh entry.
@@ -128,7 +128,7 @@ impl<C> Inner<C> {
         let meters = &self.telemetry.meters;
         let Some(error) = failure else {
             meters.factory_ok.record(took);
-            return self.tell(key, |key| Event::FactorySuccess { key, took });
+            return self.emit(key, |key| Event::FactorySuccess { key, took });
         };
         meters.factory_failed.record(took);
         let event = |key| Event::FactoryError { key, took, error: error.clone() };
@@ -136,42 +136,42 @@ impl<C> Inner<C> {
     }
 
     /// Something may have been missed: entries are verified before they count as fresh again.
-    pub(crate) fn doubt(&self, why: Doubt) {
+    pub(crate) fn resync(&self, why: ResyncReason) {
         let counters = &self.counters;
-        counters.doubts.add();
+        counters.resyncs.add();
         match why {
-            Doubt::Connected => counters.doubts_connected.add(),
-            Doubt::MessageLost => counters.doubts_message_lost.add(),
-            Doubt::Unconfirmed => counters.doubts_unconfirmed.add(),
-            Doubt::Deaf => counters.doubts_deaf.add(),
-            Doubt::Owed => counters.doubts_owed.add(),
-            Doubt::L2Back => counters.doubts_l2_back.add(),
-            // A lost subscription is a doubt when it is back.
-            Doubt::Disconnected => {}
+            ResyncReason::Connected => counters.resyncs_connected.add(),
+            ResyncReason::MessageLost => counters.resyncs_message_lost.add(),
+            ResyncReason::Unconfirmed => counters.resyncs_unconfirmed.add(),
+            ResyncReason::SubscriptionLost => counters.resyncs_subscription_lost.add(),
+            ResyncReason::Owed => counters.resyncs_owed.add(),
+            ResyncReason::L2Back => counters.resyncs_l2_back.add(),
+            // A lost subscription is a resync when it is back.
+            ResyncReason::Disconnected => {}
         }
-        self.node.doubt(why);
-        self.telemetry.tell(|| Event::Session { cause: why });
+        self.node.resync(why);
+        self.telemetry.emit(|| Event::Session { cause: why });
     }
 
     /// The ledger was not what this node knew.
     pub(crate) fn ledger_trouble(&self, count: &Counter, trouble: LedgerTrouble) {
         count.add();
-        self.recovery.lately.suspect();
-        self.telemetry.tell(|| Event::Ledger { trouble });
+        self.recovery.recent_writes.suspect();
+        self.telemetry.emit(|| Event::Ledger { trouble });
     }
 
-    /// What the coherence lease lacks.
+    /// What the coherence load_lock lacks.
     fn why_incoherent(&self, now: Moment) -> &'static str {
-        let lease = &self.node.lease;
-        let is_old = |at: Moment| now.since(at) > self.settings.coherence_lease;
+        let load_lock = &self.node.coherence;
+        let is_old = |at: Moment| now.since(at) > self.settings.coherence_ttl;
         if self.node.known().suspect {
-            "the ledger is in doubt until L2 answers a poll"
-        } else if is_old(lease.synced_at()) {
-            "L2 has answered no poll within the coherence lease"
-        } else if is_old(lease.heard_at()) {
-            "no heartbeat of this node has come back over the backplane within the coherence lease"
+            "the ledger is in resync until L2 answers a poll"
+        } else if is_old(load_lock.synced_at()) {
+            "L2 has answered no poll within the coherence load_lock"
+        } else if is_old(load_lock.last_heartbeat_at()) {
+            "no heartbeat of this node has come back over the backplane within the coherence load_lock"
         } else {
-            "the coherence lease has run out"
+            "the coherence load_lock has run out"
         }
     }
 
@@ -189,6 +189,6 @@ impl<C> Inner<C> {
             true => self.telemetry.fault_over(Fault::NotCoherent),
             false => self.telemetry.fault(Fault::NotCoherent, self.why_incoherent(now)),
         }
-        self.telemetry.tell(|| Event::Coherence { coherent });
+        self.telemetry.emit(|| Event::Coherence { coherent });
     }
 }

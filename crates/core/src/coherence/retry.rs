@@ -23,7 +23,7 @@ use crate::telemetry::spans;
 use crate::write::removal;
 
 /// How many keys, and how many removals, are under way at once.
-const ABREAST: usize = 64;
+const CONCURRENCY: usize = 64;
 
 /// Repairs after each poll that was answered, until the cache closes.
 pub(crate) async fn run<C: Send + Sync + 'static>(inner: Arc<Inner<C>>) {
@@ -34,19 +34,19 @@ pub(crate) async fn run<C: Send + Sync + 'static>(inner: Arc<Inner<C>>) {
             () = inner.closing.cancelled() => return,
             () = inner.node.answered.notified() => {}
         }
-        mend(&inner, l2).instrument(spans::poll(&inner.name)).await;
+        retry(&inner, l2).instrument(spans::poll(&inner.name)).await;
     }
 }
 
-async fn mend<C: Sync>(inner: &Inner<C>, l2: &Access) {
-    let (asked, until) = (inner.node.lease.synced_at(), half_a_poll(inner));
+async fn retry<C: Sync>(inner: &Inner<C>, l2: &Access) {
+    let (asked, until) = (inner.node.coherence.synced_at(), half_a_poll(inner));
     inner.settle_owed(l2).await;
     loop {
-        let lineages = while_repairing(inner, l2, ask(inner, l2)).await;
-        let Some(lineages) = lineages else { break };
-        let Some(more) = reassert(inner, l2, asked, lineages).await else { break };
+        let replication_ids = while_retrying(inner, l2, ask(inner, l2)).await;
+        let Some(replication_ids) = replication_ids else { break };
+        let Some(more) = reassert(inner, l2, asked, replication_ids).await else { break };
         if !more || Instant::now() >= until {
-            repair(inner, l2).await;
+            retry_pending(inner, l2).await;
             break;
         }
     }
@@ -59,7 +59,7 @@ async fn mend<C: Sync>(inner: &Inner<C>, l2: &Access) {
 /// Repairs at once, and after each poll that is answered meanwhile: a server that takes its whole timeout keeps
 /// nothing waiting that another would take. What goes out before it is known who answers is remembered as a
 /// recent write, so it is compared as well.
-async fn while_repairing<C: Sync, R>(
+async fn while_retrying<C: Sync, R>(
     inner: &Inner<C>,
     l2: &Access,
     asking: impl Future<Output = R>,
@@ -70,9 +70,9 @@ async fn while_repairing<C: Sync, R>(
         over.cancel();
         answer
     };
-    let repairing = async {
+    let retrying = async {
         loop {
-            repair(inner, l2).await;
+            retry_pending(inner, l2).await;
             tokio::select! {
                 biased;
                 () = over.cancelled() => return,
@@ -80,7 +80,7 @@ async fn while_repairing<C: Sync, R>(
             }
         }
     };
-    join(asking, repairing).await.0
+    join(asking, retrying).await.0
 }
 
 fn half_a_poll<C>(inner: &Inner<C>) -> Instant {
@@ -89,12 +89,12 @@ fn half_a_poll<C>(inner: &Inner<C>) -> Instant {
 
 /// What waits for L2 goes out, many at a time. After half a poll no more is begun: what is new by then
 /// has its turn. What has begun is never given up half-way.
-pub(super) async fn repair<C: Sync>(inner: &Inner<C>, l2: &Access) {
+pub(super) async fn retry_pending<C: Sync>(inner: &Inner<C>, l2: &Access) {
     let until = half_a_poll(inner);
-    let removals = from_anywhere(inner, inner.node.waiting(inner.node.lease.synced_at()));
-    let keys = from_anywhere(inner, inner.recovery.due(inner.now()));
-    let abreast = |waiting: usize| 0..waiting.min(ABREAST);
-    let (numbering, recovering) = (abreast(removals.len()), abreast(keys.len()));
+    let removals = rotate_randomly(inner, inner.node.waiting(inner.node.coherence.synced_at()));
+    let keys = rotate_randomly(inner, inner.recovery.due(inner.now()));
+    let workers = |waiting: usize| 0..waiting.min(CONCURRENCY);
+    let (numbering, recovering) = (workers(removals.len()), workers(keys.len()));
     let (removals, keys) = (Mutex::new(removals), Mutex::new(keys));
     let numbering: Vec<_> = numbering.map(|_| number(inner, l2, &removals, until)).collect();
     let recovering: Vec<_> = recovering.map(|_| recover(inner, l2, &keys, until)).collect();
@@ -102,7 +102,7 @@ pub(super) async fn repair<C: Sync>(inner: &Inner<C>, l2: &Access) {
 }
 
 /// Begins anywhere, so that nothing stands in the way of the rest for ever.
-fn from_anywhere<C, T>(inner: &Inner<C>, mut waiting: Vec<T>) -> Vec<T> {
+fn rotate_randomly<C, T>(inner: &Inner<C>, mut waiting: Vec<T>) -> Vec<T> {
     let first = inner.entropy.below(waiting.len() as u64);
     let first = usize::try_from(first).unwrap_or(0).min(waiting.len());
     waiting.rotate_left(first);
@@ -143,7 +143,7 @@ async fn recover<C: Sync>(
             Ok(()) => {
                 inner.recovery.settle(&key, queued.version, inner.now());
                 inner.telemetry.faults.sent_keys.add();
-                inner.tell(&key, |key| Event::Recovered { key });
+                inner.emit(&key, |key| Event::Recovered { key });
             }
             Err(error) => tracing::debug!(%error, "an invalidation still waits for L2"),
         }
@@ -159,26 +159,28 @@ async fn invalidate<C: Sync>(
     let (hash, limit) = (KeyHash::of(key), inner.l2_limit());
     if l2.is_open(key) {
         // Nothing is sent, so nothing may take a number in the sequence.
-        return Err(L2Error::left_alone());
+        return Err(L2Error::circuit_open());
     }
-    inner.hearsay.straggle(inner.now(), limit);
+    inner.notices.open_late_window(inner.now(), limit);
     // Not the version of the write that failed: a copy that carries it must go as well.
     let version = inner.entropy.version();
     let op = match queued.strength {
         Strength::Hard => KeyOp::Removed,
         Strength::Soft => KeyOp::Expired,
     };
-    let mut told = Outgoing::new(inner, op, version, hash, limit);
+    let mut outgoing = Outgoing::new(inner, op, version, hash, limit);
     if !l2.holds_records() {
-        inner.flights.hear(hash, version, || inner.l1.weaken(hash, queued.strength));
-        return match &mut told {
-            Some(told) => told.publish().await.then_some(()).ok_or_else(L2Error::untold),
+        inner.flights.receive(hash, version, || inner.l1.weaken(hash, queued.strength));
+        return match &mut outgoing {
+            Some(outgoing) => {
+                outgoing.publish().await.then_some(()).ok_or_else(L2Error::unannounced)
+            }
             None => Ok(()),
         };
     }
-    let announce = told.as_mut().and_then(Outgoing::announce);
-    if let Some(told) = &mut told {
-        told.before(false).await?;
+    let announce = outgoing.as_mut().and_then(Outgoing::announce);
+    if let Some(outgoing) = &mut outgoing {
+        outgoing.before(false).await?;
     }
     let written = match queued.strength {
         Strength::Hard => l2.on(key, limit, |store, key| store.remove(key, announce)).await,
@@ -186,14 +188,14 @@ async fn invalidate<C: Sync>(
             l2.on(key, limit, |store, key| store.expire(key, version, announce)).await
         }
     };
-    if let Some(told) = &mut told {
-        told.answered(&written).await;
+    if let Some(outgoing) = &mut outgoing {
+        outgoing.answered(&written).await;
     }
     written?;
-    inner.recovery.lately.note(key, version, queued.strength, inner.now());
-    inner.flights.hear(hash, version, || inner.l1.weaken(hash, queued.strength));
-    if let Some(told) = &mut told {
-        told.confirm().await;
+    inner.recovery.recent_writes.note(key, version, queued.strength, inner.now());
+    inner.flights.receive(hash, version, || inner.l1.weaken(hash, queued.strength));
+    if let Some(outgoing) = &mut outgoing {
+        outgoing.confirm().await;
     }
     Ok(())
 }

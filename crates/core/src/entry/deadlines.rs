@@ -1,4 +1,4 @@
-//! How long an entry lives, here and in L2, and when it is due to be loaded anew. Pure.
+//! How long an entry deadlines, here and in L2, and when it is due to be loaded anew. Pure.
 
 use std::time::Duration;
 
@@ -15,22 +15,22 @@ const TO_THE_END: u32 = u32::MAX;
 /// one in eight million per hit.
 const EARLIEST: u64 = 16;
 
-/// The lives of an entry on this node.
+/// The deadlines of an entry on this node.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Lives {
+pub(crate) struct Deadlines {
     pub(crate) created: Moment,
     pub(crate) logical: Moment,
     pub(crate) physical: Moment,
 }
 
-/// The lives of its record, from creation.
+/// The deadlines of its record, from creation.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct RecordLives {
+pub(crate) struct RecordTtls {
     pub(crate) logical: Duration,
     pub(crate) physical: Duration,
 }
 
-/// The lives of a new entry, and of its record. `jitter` has been drawn; `shared` says whether the
+/// The deadlines of a new entry, and of its record. `jitter` has been drawn; `shared` says whether the
 /// entry goes to L2, which an L1 copy must not outlive.
 pub(crate) fn new(
     options: &EntryOptions,
@@ -38,10 +38,9 @@ pub(crate) fn new(
     jitter: Duration,
     now: Moment,
     shared: bool,
-) -> (Lives, RecordLives) {
-    let cut = |life: Option<Duration>| {
-        life.unwrap_or(options.duration).saturating_add(jitter).min(longest)
-    };
+) -> (Deadlines, RecordTtls) {
+    let cut =
+        |ttl: Option<Duration>| ttl.unwrap_or(options.duration).saturating_add(jitter).min(longest);
     let kept = options.fail_safe.map_or(Duration::ZERO, |f| f.max_duration.min(longest));
     let record = cut(options.l2_duration);
     let mut fresh = cut(options.l1_duration);
@@ -49,13 +48,14 @@ pub(crate) fn new(
         fresh = fresh.min(record);
     }
     let most = if options.sliding { longest } else { fresh };
-    let lives = Lives { created: now, logical: now + fresh, physical: now + most.max(kept) };
-    (lives, RecordLives { logical: record, physical: record.max(kept) })
+    let deadlines =
+        Deadlines { created: now, logical: now + fresh, physical: now + most.max(kept) };
+    (deadlines, RecordTtls { logical: record, physical: record.max(kept) })
 }
 
 /// How an entry behaves while it is in L1.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Manner {
+pub(crate) struct EntryFlags {
     /// What a hit prolongs its life to, in nanoseconds; 0 for nothing.
     pub(crate) slide: u64,
     /// When it is due to be loaded anew, in nanoseconds on the node's clock.
@@ -72,8 +72,8 @@ pub(crate) struct Manner {
     pub(crate) pinned: bool,
 }
 
-impl Manner {
-    /// A manner without any of it.
+impl EntryFlags {
+    /// A flags without any of it.
     pub(crate) const PLAIN: Self = Self {
         slide: 0,
         due: NEVER,
@@ -84,9 +84,14 @@ impl Manner {
         pinned: false,
     };
 
-    /// The manner of an entry that is stored, or copied from L2, by a call with these options.
-    pub(crate) fn new(options: &EntryOptions, lives: Lives, took: Duration, own: bool) -> Self {
-        let (due, early) = due(options, lives, took);
+    /// The flags of an entry that is stored, or copied from L2, by a call with these options.
+    pub(crate) fn new(
+        options: &EntryOptions,
+        deadlines: Deadlines,
+        took: Duration,
+        own: bool,
+    ) -> Self {
+        let (due, early) = due(options, deadlines, took);
         Self {
             slide: if options.sliding { nanos(options.duration) } else { 0 },
             due,
@@ -111,13 +116,13 @@ fn whole_secs(time: Duration) -> u32 {
 }
 
 /// From when on a refresh may be due, and by how much it is early on average.
-fn due(options: &EntryOptions, lives: Lives, took: Duration) -> (u64, u64) {
-    let end = lives.logical.as_nanos();
+fn due(options: &EntryOptions, deadlines: Deadlines, took: Duration) -> (u64, u64) {
+    let end = deadlines.logical.as_nanos();
     match options.eager_refresh {
         None => (NEVER, 0),
         Some(EagerRefresh::After(fraction)) => {
-            let life = lives.logical.since(lives.created);
-            ((lives.created + life.mul_f64(fraction)).as_nanos(), 0)
+            let ttl = deadlines.logical.since(deadlines.created);
+            ((deadlines.created + ttl.mul_f64(fraction)).as_nanos(), 0)
         }
         Some(EagerRefresh::Probabilistic(beta)) => {
             let early = nanos(took.min(Duration::from_secs(86_400)).mul_f64(beta)).max(1);

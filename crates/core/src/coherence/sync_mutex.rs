@@ -7,13 +7,13 @@ use tokio::sync::{Notify, OwnedMutexGuard};
 use crate::sync::Mutex;
 
 #[derive(Debug, Default)]
-pub(super) struct Turns {
+pub(super) struct SyncMutex {
     turn: Mutex<Arc<tokio::sync::Mutex<()>>>,
     /// Who waits for the turn waits for another one.
     abandoned: Notify,
 }
 
-impl Turns {
+impl SyncMutex {
     pub(super) async fn wait(&self) -> OwnedMutexGuard<()> {
         loop {
             // Before the look at whose turn it is.

@@ -8,27 +8,27 @@ use tokio::time::timeout;
 
 use super::{Cache, attend};
 use crate::error::{Error, ErrorKind};
-use crate::write::{self, Barrier, Reservation};
+use crate::write::{self, Reservation, Token};
 
 /// An `after` that runs when awaited.
 #[must_use = "a request does nothing until awaited"]
-pub struct After<'a, C> {
+pub struct WaitFor<'a, C> {
     cache: &'a Cache<C>,
-    barrier: Barrier,
+    token: Token,
     within: Duration,
 }
 
 impl<C: Send + Sync + 'static> Cache<C> {
     /// Waits until this node knows a removal that another node has made: reads that begin after it
     /// see nothing that the removal hides. The token comes from
-    /// [`Receipt::barrier`](crate::Receipt::barrier), by header or cookie.
+    /// [`Receipt::token`](crate::Receipt::token), by header or cookie.
     ///
     /// It may come from anywhere and say anything: one that this cache never gave costs its caller
     /// the wait, and nobody else more than one poll.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Behind`] if the node has not learned of it in time: read from the source, or go on
+    /// [`ErrorKind::NotCaughtUp`] if the node has not learned of it in time: read from the source, or go on
     /// and risk an older answer. [`ErrorKind::Closed`] after `close`.
     ///
     /// # Cancel safety
@@ -36,30 +36,30 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// Nothing is lost.
     ///
     /// ```
-    /// # use crinkle_core::{Barrier, Cache, l2::MemoryL2};
+    /// # use crinkle_core::{Token, Cache, l2::MemoryL2};
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), crinkle_core::Error> {
     /// # let shared = MemoryL2::new();
     /// # let one = Cache::builder("shop").l2(shared.clone()).build()?;
     /// # let two = Cache::builder("shop").l2(shared).build()?;
     /// // On one node; the token goes to the client.
-    /// let token = one.remove_by_tag("cart:7").await?.barrier().map(|barrier| barrier.to_bytes());
+    /// let token = one.remove_by_tag("cart:7").await?.token().map(|token| token.to_bytes());
     /// // The client's next request comes to another node.
     /// if let Some(token) = token {
-    ///     two.after(Barrier::from_bytes(token)).await?;
+    ///     two.wait_for(Token::from_bytes(token)).await?;
     /// }
     /// # Ok(())
     /// # }
     /// ```
-    pub fn after(&self, barrier: Barrier) -> After<'_, C> {
+    pub fn wait_for(&self, token: Token) -> WaitFor<'_, C> {
         let inner = self.inner();
-        After { cache: self, barrier, within: inner.settings.poll * 2 + inner.l2_limit() }
+        WaitFor { cache: self, token, within: inner.settings.poll * 2 + inner.l2_limit() }
     }
 
     /// Looks at a key before its value is read from the source: the `set` that follows loses to any
     /// invalidation since, instead of writing an old value over it.
     ///
-    /// It holds for the `lease` of the settings (10 s); a `set` after that is superseded, too. While it
+    /// It holds for the `load_lock` of the settings (10 s); a `set` after that is superseded, too. While it
     /// holds and the key is absent, other nodes wait for it as for a load.
     ///
     /// # Errors
@@ -69,10 +69,10 @@ impl<C: Send + Sync + 'static> Cache<C> {
     ///
     /// # Cancel safety
     ///
-    /// Nothing is lost; a lease that was taken ends by itself.
+    /// Nothing is lost; a load_lock that was taken ends by itself.
     ///
     /// ```
-    /// # use crinkle_core::{Cache, Reach};
+    /// # use crinkle_core::{Cache, WriteStatus};
     /// # async fn load() -> u32 { 42 }
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), crinkle_core::Error> {
@@ -81,7 +81,7 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// let stock = load().await;
     /// cache.remove("stock:42").await?; // somebody changes it meanwhile
     /// let receipt = cache.set("stock:42", stock).reserved(reservation).await?;
-    /// assert_eq!(receipt.l2(), Reach::Superseded);
+    /// assert_eq!(receipt.l2(), WriteStatus::Superseded);
     /// assert!(cache.peek::<u32>("stock:42").is_none());
     /// # Ok(())
     /// # }
@@ -98,7 +98,7 @@ impl<C: Send + Sync + 'static> Cache<C> {
     }
 }
 
-impl<C> After<'_, C> {
+impl<C> WaitFor<'_, C> {
     /// How long to wait. Default: two polls and the hard timeout of an L2 operation, 3 s.
     pub fn within(mut self, limit: Duration) -> Self {
         self.within = limit;
@@ -106,7 +106,7 @@ impl<C> After<'_, C> {
     }
 }
 
-impl<'a, C: Send + Sync + 'static> IntoFuture for After<'a, C> {
+impl<'a, C: Send + Sync + 'static> IntoFuture for WaitFor<'a, C> {
     type Output = Result<(), Error>;
     type IntoFuture = Pin<Box<dyn Future<Output = Result<(), Error>> + Send + 'a>>;
 
@@ -115,7 +115,7 @@ impl<'a, C: Send + Sync + 'static> IntoFuture for After<'a, C> {
             let inner = self.cache.inner();
             inner.check_open(None)?;
             inner.check_runtime(None)?;
-            let reached = inner.node.reach(self.barrier.epoch, self.barrier.seq);
+            let reached = inner.node.reach(self.token.epoch, self.token.seq);
             let mut reached = pin!(timeout(self.within, reached));
             // What the node knows already is as good as a hit, which asks nobody.
             let reached = match (&mut reached).now_or_never() {
@@ -129,14 +129,14 @@ impl<'a, C: Send + Sync + 'static> IntoFuture for After<'a, C> {
             };
             reached.map_err(|_| {
                 let what = format!("it was not heard of within {:?}", self.within);
-                Error::new(ErrorKind::Behind, inner.place(None), what)
+                Error::new(ErrorKind::NotCaughtUp, inner.place(None), what)
             })
         })
     }
 }
 
-impl<C> fmt::Debug for After<'_, C> {
+impl<C> fmt::Debug for WaitFor<'_, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("After").field("barrier", &self.barrier).finish_non_exhaustive()
+        f.debug_struct("WaitFor").field("token", &self.token).finish_non_exhaustive()
     }
 }

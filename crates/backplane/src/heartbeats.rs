@@ -31,7 +31,7 @@ fn body(message: &[u8]) -> Option<Body> {
 
 /// What a copy of a heartbeat says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Heard {
+pub(crate) enum Liveness {
     /// Nothing yet: not all of them are here.
     Part,
     /// Every way is open, and has been since the heartbeat before.
@@ -86,18 +86,18 @@ impl Beats {
     }
 
     /// A copy of a heartbeat has come back.
-    pub(crate) fn heard(&self, channel: &str, message: &[u8]) -> Heard {
+    pub(crate) fn received(&self, channel: &str, message: &[u8]) -> Liveness {
         let mut tracks = self.channels.lock();
-        let Some(track) = tracks.get_mut(channel) else { return Heard::Part };
+        let Some(track) = tracks.get_mut(channel) else { return Liveness::Part };
         // It may have been sent before anybody listened.
         let place = track.owed.iter().position(|owed| owed.message == message);
-        let Some(place) = place else { return Heard::Part };
+        let Some(place) = place else { return Liveness::Part };
         track.owed[place].copies -= 1;
         if track.owed[place].copies > 0 {
-            return Heard::Part;
+            return Liveness::Part;
         }
         let moved = track.owed.drain(..=place).any(|owed| owed.moved);
-        if moved || place > 0 { Heard::AfterLoss } else { Heard::Whole }
+        if moved || place > 0 { Liveness::AfterLoss } else { Liveness::Whole }
     }
 }
 
@@ -126,10 +126,10 @@ mod tests {
         let beats = listening();
         beats.sent("me", beat(1), ways(&["a", "b"]));
         beats.sent("me", beat(2), ways(&["a", "b"]));
-        assert_eq!(beats.heard("me", &beat(1)), Heard::Part);
-        assert_eq!(beats.heard("me", &beat(1)), Heard::Whole);
-        assert_eq!(beats.heard("me", &beat(2)), Heard::Part);
-        assert_eq!(beats.heard("me", &beat(2)), Heard::Whole);
+        assert_eq!(beats.received("me", &beat(1)), Liveness::Part);
+        assert_eq!(beats.received("me", &beat(1)), Liveness::Whole);
+        assert_eq!(beats.received("me", &beat(2)), Liveness::Part);
+        assert_eq!(beats.received("me", &beat(2)), Liveness::Whole);
     }
 
     #[test]
@@ -138,20 +138,20 @@ mod tests {
         for number in [1, 2] {
             beats.sent("me", beat(number), ways(&["a", "b"]));
         }
-        assert_eq!(beats.heard("me", &beat(1)), Heard::Part);
-        assert_eq!(beats.heard("me", &beat(2)), Heard::Part);
-        assert_eq!(beats.heard("me", &beat(2)), Heard::AfterLoss);
+        assert_eq!(beats.received("me", &beat(1)), Liveness::Part);
+        assert_eq!(beats.received("me", &beat(2)), Liveness::Part);
+        assert_eq!(beats.received("me", &beat(2)), Liveness::AfterLoss);
     }
 
     #[test]
     fn what_a_replaced_server_has_said_may_be_lost() {
         let beats = listening();
         beats.sent("me", beat(1), ways(&["a"]));
-        assert_eq!(beats.heard("me", &beat(1)), Heard::Whole);
+        assert_eq!(beats.received("me", &beat(1)), Liveness::Whole);
         beats.sent("me", beat(2), ways(&["b"]));
-        assert_eq!(beats.heard("me", &beat(2)), Heard::AfterLoss);
+        assert_eq!(beats.received("me", &beat(2)), Liveness::AfterLoss);
         beats.sent("me", beat(3), ways(&["b"]));
-        assert_eq!(beats.heard("me", &beat(3)), Heard::Whole);
+        assert_eq!(beats.received("me", &beat(3)), Liveness::Whole);
     }
 
     #[test]
@@ -159,10 +159,10 @@ mod tests {
         let beats = Beats::default();
         beats.sent("me", beat(1), ways(&["a"]));
         beats.listen(&ways(&["me"]));
-        assert_eq!(beats.heard("me", &beat(1)), Heard::Part);
+        assert_eq!(beats.received("me", &beat(1)), Liveness::Part);
         beats.sent("me", beat(2), ways(&["a"]));
         beats.leave(&ways(&["me"]));
-        assert_eq!(beats.heard("me", &beat(2)), Heard::Part);
+        assert_eq!(beats.received("me", &beat(2)), Liveness::Part);
     }
 
     #[test]

@@ -7,13 +7,13 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 #[derive(Debug)]
-pub(crate) struct Board<T> {
+pub(crate) struct Watch<T> {
     /// What it says, and how often that has changed.
     value: Mutex<(u64, T)>,
     moved: Notify,
 }
 
-impl<T: Clone> Board<T> {
+impl<T: Clone> Watch<T> {
     pub(crate) fn new(value: T) -> Self {
         Self { value: Mutex::new((0, value)), moved: Notify::new() }
     }
@@ -40,21 +40,21 @@ impl<T: Clone> Board<T> {
 
     /// Somebody who reads it and waits for it to change.
     pub(crate) fn reader(&self) -> Reader<'_, T> {
-        Reader { board: self, seen: 0 }
+        Reader { watch: self, seen: 0 }
     }
 }
 
 /// Knows how often the value had changed when it was read last.
 #[derive(Debug)]
 pub(crate) struct Reader<'a, T> {
-    board: &'a Board<T>,
+    watch: &'a Watch<T>,
     seen: u64,
 }
 
 impl<T: Clone> Reader<'_, T> {
     /// What it says now.
     pub(crate) fn read(&mut self) -> T {
-        let value = self.board.value.lock();
+        let value = self.watch.value.lock();
         self.seen = value.0;
         value.1.clone()
     }
@@ -62,8 +62,8 @@ impl<T: Clone> Reader<'_, T> {
     /// Waits until it has changed since it was read. Nothing is lost when it is dropped.
     pub(crate) async fn changed(&self) {
         loop {
-            let moved = self.board.moved.notified();
-            if self.board.value.lock().0 != self.seen {
+            let moved = self.watch.moved.notified();
+            if self.watch.value.lock().0 != self.seen {
                 return;
             }
             moved.await;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::{Moment, nanos};
-use crate::l2::access::Lineage;
+use crate::l2::access::ReplicationId;
 use crate::l2::breaker::Server;
 use crate::protocol::Version;
 use crate::protocol::commits::{Commit, Commits};
@@ -18,7 +18,7 @@ use crate::protocol::ledger::Strength;
 use crate::sync::Mutex;
 
 /// How far back a failover may reach: the writes of so long before the old primary was last asked.
-const REACH: Duration = Duration::from_secs(10);
+const WINDOW: Duration = Duration::from_secs(10);
 
 /// How many writes are remembered; of more, the newest.
 const MOST: usize = 65_536;
@@ -30,22 +30,22 @@ pub(super) const MOST_BYTES: usize = 16 << 20;
 /// How often everything is compared: a reply of the old primary may be read after the new one has answered.
 const ROUNDS: u8 = 2;
 
-/// What this node wrote lately, and to whom.
+/// What this node wrote recent_writes, and to whom.
 #[derive(Debug)]
-pub(crate) struct Lately(Mutex<State>);
+pub(crate) struct RecentWrites(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
     commits: Commits,
     fallen: Fallen,
     /// The history of writes that each server is in, if it tells.
-    lineages: BTreeMap<Server, u64>,
+    replication_ids: BTreeMap<Server, u64>,
     /// Servers that were asked last for theirs, and did not answer.
     silent: BTreeSet<Server>,
     /// How often everything is still to be compared, what is being compared aside.
     rounds: u8,
     /// What is still to be compared of this round.
-    todo: Vec<Deeds>,
+    backlog: Vec<KeyWrites>,
     /// What is to be compared with servers that do not answer (R2).
     aside: BTreeMap<Server, Aside>,
 }
@@ -66,7 +66,7 @@ impl Fallen {
 
     /// Forgets what no failover reaches any more.
     fn forget(&mut self, now: Moment) {
-        let oldest = Duration::from_nanos(now.as_nanos()).saturating_sub(REACH).as_secs();
+        let oldest = Duration::from_nanos(now.as_nanos()).saturating_sub(WINDOW).as_secs();
         while self.0.front().is_some_and(|(second, _)| *second < oldest) {
             self.0.pop_front();
         }
@@ -92,7 +92,7 @@ impl Default for Aside {
 }
 
 /// A key and what this node did to it.
-pub(super) type Deeds = (Arc<str>, Vec<Commit>);
+pub(super) type KeyWrites = (Arc<str>, Vec<Commit>);
 
 /// What follows from what the servers said.
 #[derive(Debug, Default)]
@@ -105,54 +105,55 @@ pub(super) struct Met {
 
 impl State {
     /// Whether one of the servers may lack what was written (R1).
-    fn learn(&mut self, told: Vec<Lineage>) -> bool {
-        let known = std::mem::take(&mut self.lineages);
-        let names: BTreeSet<_> = told.iter().map(|(server, _)| server.clone()).collect();
+    fn learn(&mut self, answers: Vec<ReplicationId>) -> bool {
+        let known = std::mem::take(&mut self.replication_ids);
+        let names: BTreeSet<_> = answers.iter().map(|(server, _)| server.clone()).collect();
         self.silent.clear();
-        for (server, lineage) in told {
-            if lineage.is_err() {
+        for (server, replication_id) in answers {
+            if replication_id.is_err() {
                 self.silent.insert(server.clone());
             }
             let before = known.get(&server).copied();
-            if let Some(lineage) = lineage.ok().flatten().or(before) {
-                self.lineages.insert(server, lineage);
+            if let Some(replication_id) = replication_id.ok().flatten().or(before) {
+                self.replication_ids.insert(server, replication_id);
             }
         }
         let of = |all: &BTreeMap<Server, u64>| all.values().copied().collect::<BTreeSet<_>>();
-        let (before, after) = (of(&known), of(&self.lineages));
-        let is_gone = |(server, lineage)| !names.contains(server) && !after.contains(lineage);
+        let (before, after) = (of(&known), of(&self.replication_ids));
+        let is_gone =
+            |(server, replication_id)| !names.contains(server) && !after.contains(replication_id);
         !known.is_empty() && (!after.is_subset(&before) || known.iter().any(is_gone))
     }
 
     fn begin_round(&mut self) -> u64 {
         let missed = if self.rounds == ROUNDS { self.fallen.take() } else { 0 };
         self.rounds -= 1;
-        self.todo.extend(self.commits.by_key());
+        self.backlog.extend(self.commits.by_key());
         missed
     }
 
     /// What had been set aside is compared as soon as its server is not silent (R2).
     fn take_back(&mut self) {
-        let (silent, todo) = (&self.silent, &mut self.todo);
+        let (silent, backlog) = (&self.silent, &mut self.backlog);
         self.aside.retain(|server, aside| {
             let stays = silent.contains(server);
             if !stays {
-                todo.extend(aside.commits.by_key());
+                backlog.extend(aside.commits.by_key());
             }
             stays
         });
     }
 }
 
-impl Lately {
+impl RecentWrites {
     pub(super) fn new() -> Self {
         Self(Mutex::new(State {
             commits: Commits::new(MOST, MOST_BYTES),
             fallen: Fallen::default(),
-            lineages: BTreeMap::new(),
+            replication_ids: BTreeMap::new(),
             silent: BTreeSet::new(),
             rounds: 0,
-            todo: Vec::new(),
+            backlog: Vec::new(),
             aside: BTreeMap::new(),
         }))
     }
@@ -172,32 +173,33 @@ impl Lately {
     }
 
     /// Whether it matters who answers.
-    pub(super) fn wants_lineages(&self) -> bool {
+    pub(super) fn wants_replication_ids(&self) -> bool {
         let state = self.0.lock();
-        let nothing = state.commits.is_empty() && state.todo.is_empty() && state.aside.is_empty();
-        state.lineages.is_empty() || !nothing
+        let nothing =
+            state.commits.is_empty() && state.backlog.is_empty() && state.aside.is_empty();
+        state.replication_ids.is_empty() || !nothing
     }
 
     /// The servers were asked who they are. If one is another than it was, everything is to be compared; if
     /// nothing is, what is out of reach is forgotten. Without any answer nothing is, and the next poll asks again.
-    pub(super) fn meet(&self, told: Vec<Lineage>, now: Moment) -> Option<Met> {
-        if told.iter().all(|(_, lineage)| lineage.is_err()) {
+    pub(super) fn observe(&self, answers: Vec<ReplicationId>, now: Moment) -> Option<Met> {
+        if answers.iter().all(|(_, replication_id)| replication_id.is_err()) {
             return None;
         }
         let mut state = self.0.lock();
         let state = &mut *state;
-        if state.learn(told) {
+        if state.learn(answers) {
             state.rounds = ROUNDS;
         }
         let mut met = Met::default();
-        if state.todo.is_empty() && state.rounds > 0 {
+        if state.backlog.is_empty() && state.rounds > 0 {
             met.missed = state.begin_round();
         }
         // What was set aside is remembered apart, so it keeps nothing from being forgotten.
-        let is_comparing = !state.todo.is_empty();
+        let is_comparing = !state.backlog.is_empty();
         state.take_back();
         if !is_comparing {
-            met.forgotten = state.commits.forget(now.as_nanos().saturating_sub(nanos(REACH)));
+            met.forgotten = state.commits.forget(now.as_nanos().saturating_sub(nanos(WINDOW)));
             state.fallen.forget(now);
         }
         Some(met)
@@ -215,7 +217,7 @@ impl Lately {
 
     /// Keeps what is to be compared with a server once it answers (R2): each write once, however often it comes.
     /// Answers how many writes there was no room for.
-    pub(super) fn set_aside(&self, server: Server, (key, commits): &Deeds) -> u64 {
+    pub(super) fn set_aside(&self, server: Server, (key, commits): &KeyWrites) -> u64 {
         let mut state = self.0.lock();
         let all = state.aside.values();
         let (mut count, mut bytes) =
@@ -240,18 +242,18 @@ impl Lately {
     }
 
     /// So much of what is to be compared.
-    pub(super) fn take(&self, most: usize) -> Vec<Deeds> {
+    pub(super) fn take(&self, most: usize) -> Vec<KeyWrites> {
         let mut state = self.0.lock();
-        let rest = state.todo.len().saturating_sub(most);
-        state.todo.split_off(rest)
+        let rest = state.backlog.len().saturating_sub(most);
+        state.backlog.split_off(rest)
     }
 
     pub(super) fn is_done(&self) -> bool {
-        self.0.lock().todo.is_empty()
+        self.0.lock().backlog.is_empty()
     }
 
     /// Whether nothing was written here since, as far as is remembered.
-    pub(super) fn is_newest(&self, (key, commits): &Deeds) -> bool {
+    pub(super) fn is_newest(&self, (key, commits): &KeyWrites) -> bool {
         let newest = self.0.lock().commits.newest(key);
         newest.is_none() || newest == commits.last().copied()
     }
@@ -264,12 +266,12 @@ mod tests {
     #[test]
     fn a_server_that_is_new_or_gone_or_another_is_noticed_and_a_silent_one_is_not_taken_for_that() {
         let server = |name: &str| Some(Arc::from(name));
-        let silent = || Err(crate::l2::L2Error::left_alone());
-        let lately = Lately::new();
-        let learn = |told: Vec<Lineage>| lately.0.lock().learn(told);
+        let silent = || Err(crate::l2::L2Error::circuit_open());
+        let recent_writes = RecentWrites::new();
+        let learn = |answers: Vec<ReplicationId>| recent_writes.0.lock().learn(answers);
         assert!(!learn(vec![(server("a"), Ok(Some(1))), (server("b"), Ok(Some(2)))]), "the first");
         assert!(!learn(vec![(server("a"), Ok(Some(1))), (server("b"), silent())]));
-        assert!(lately.is_silent(&server("b")) && !lately.is_silent(&server("a")));
+        assert!(recent_writes.is_silent(&server("b")) && !recent_writes.is_silent(&server("a")));
         assert!(learn(vec![(server("a"), Ok(Some(3))), (server("b"), silent())]), "another");
         assert!(!learn(vec![(server("a"), Ok(Some(3))), (server("b"), Ok(Some(2)))]));
         assert!(learn(vec![(server("a"), Ok(Some(3)))]), "its keys are elsewhere");
@@ -302,28 +304,28 @@ mod tests {
 
     #[test]
     fn what_comes_again_is_set_aside_once_and_in_its_order() {
-        let (lately, server) = (Lately::new(), Some(Arc::from("b")));
+        let (recent_writes, server) = (RecentWrites::new(), Some(Arc::from("b")));
         let set_aside = |commits: &[u64]| {
             let commits = commits.iter().copied().map(commit).collect();
-            assert_eq!(lately.set_aside(server.clone(), &("key".into(), commits)), 0);
+            assert_eq!(recent_writes.set_aside(server.clone(), &("key".into(), commits)), 0);
         };
         [&[1, 2][..], &[1, 2, 3], &[1], &[4]].into_iter().for_each(set_aside);
-        lately.0.lock().take_back();
-        assert_eq!(lately.take(9), [("key".into(), [1, 2, 3, 4].map(commit).to_vec())]);
+        recent_writes.0.lock().take_back();
+        assert_eq!(recent_writes.take(9), [("key".into(), [1, 2, 3, 4].map(commit).to_vec())]);
         let more = (0..MOST as u64 + 5).map(commit).collect();
-        assert_eq!(lately.set_aside(server.clone(), &("key".into(), more)), 5, "no room");
+        assert_eq!(recent_writes.set_aside(server.clone(), &("key".into(), more)), 5, "no room");
     }
 
     /// What fails again and again at a server that answers comes back with every poll.
     #[test]
     fn what_was_set_aside_keeps_nothing_from_being_forgotten() {
-        let lately = Lately::new();
-        let told = || vec![(None, Ok(Some(1)))];
-        lately.meet(told(), at(0)).expect("an answer");
-        lately.note("key", Version(1), Strength::Hard, at(0));
-        let _ = lately.set_aside(None, &("other".into(), vec![commit(2)]));
-        let met = lately.meet(told(), at(20)).expect("an answer");
+        let recent_writes = RecentWrites::new();
+        let answers = || vec![(None, Ok(Some(1)))];
+        recent_writes.observe(answers(), at(0)).expect("an answer");
+        recent_writes.note("key", Version(1), Strength::Hard, at(0));
+        let _ = recent_writes.set_aside(None, &("other".into(), vec![commit(2)]));
+        let met = recent_writes.observe(answers(), at(20)).expect("an answer");
         assert_eq!(met.forgotten, [("key".into(), commit(1))]);
-        assert!(!lately.is_done(), "the other is compared");
+        assert!(!recent_writes.is_done(), "the other is compared");
     }
 }

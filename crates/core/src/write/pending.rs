@@ -5,28 +5,28 @@ use std::sync::Arc;
 use crate::cache::Inner;
 use crate::options::EntryOptions;
 use crate::protocol::ledger::Strength;
-use crate::recovery::Turn;
+use crate::recovery::QueueSlot;
 
 /// A write that goes on though its caller has been answered.
-pub(super) struct Going<C> {
+pub(super) struct PendingWrite<C> {
     pub(super) inner: Arc<Inner<C>>,
     pub(super) key: String,
     strength: Strength,
 }
 
-impl<C> Going<C> {
+impl<C> PendingWrite<C> {
     pub(super) fn new(
         inner: &Arc<Inner<C>>,
         key: &str,
         strength: Strength,
         options: &EntryOptions,
-    ) -> (Self, Turn) {
-        let turn = inner.recovery.begin(key, strength, options.skip_backplane);
-        (Self { inner: Arc::clone(inner), key: key.to_owned(), strength }, turn)
+    ) -> (Self, QueueSlot) {
+        let queue_slot = inner.recovery.begin(key, strength, options.skip_backplane);
+        (Self { inner: Arc::clone(inner), key: key.to_owned(), strength }, queue_slot)
     }
 }
 
-impl<C> Drop for Going<C> {
+impl<C> Drop for PendingWrite<C> {
     fn drop(&mut self) {
         self.inner.recovery.end(&self.key, self.strength);
     }
@@ -48,9 +48,9 @@ impl<'a, C> Attended<'a, C> {
         key: &'a str,
         strength: Strength,
         options: &EntryOptions,
-    ) -> (Self, Option<Turn>) {
-        let turn = inner.recovery.attend_in_turn(key, strength, options.skip_backplane);
-        (Self::begun(inner, key, strength), turn)
+    ) -> (Self, Option<QueueSlot>) {
+        let queue_slot = inner.recovery.attend_in_queue(key, strength, options.skip_backplane);
+        (Self::begun(inner, key, strength), queue_slot)
     }
 
     /// It has begun before.

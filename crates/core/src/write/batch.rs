@@ -3,8 +3,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::going::Attended;
-use super::key::{Shares, hide_here};
+use super::key::{Propagation, hide_here};
+use super::pending::Attended;
 use crate::cache::{Inner, Relayed};
 use crate::flight::Fence;
 use crate::protocol::ledger::Strength;
@@ -13,29 +13,29 @@ use crate::recovery::Queued;
 
 /// Removals of a batch that hold here and have not been sent. Those that are left when their batch is
 /// dropped are queued: what its caller began holds, whether the caller waits or not (W2).
-pub(crate) struct Unsent<'a, C> {
+pub(crate) struct BatchRemoval<'a, C> {
     inner: &'a Arc<Inner<C>>,
     /// Until it is sent, what L2 holds of each of them does not count (W1).
     keys: Mutex<BTreeSet<Box<str>>>,
 }
 
-impl<'a, C> Unsent<'a, C> {
+impl<'a, C> BatchRemoval<'a, C> {
     /// The local part of a removal of each key.
     pub(crate) fn hide(inner: &'a Arc<Inner<C>>, calls: &[Call]) -> Self {
         // First of all: what is in it is queued, though a value should panic as it is dropped.
         let unsent = Self { inner, keys: Mutex::default() };
         for Call { key, hash, options, .. } in calls {
-            let shares = Shares::of(inner, options);
-            if shares != Shares::Nothing && unsent.keys.lock().insert(key.clone()) {
+            let shares = Propagation::of(inner, options);
+            if shares != Propagation::Nothing && unsent.keys.lock().insert(key.clone()) {
                 inner.recovery.attend(key, Strength::Hard);
             }
             let mut known = None;
-            inner.flights.hear(*hash, inner.entropy.version(), || {
+            inner.flights.receive(*hash, inner.entropy.version(), || {
                 known = inner.l1.version(*hash);
                 inner.l1.invalidate(*hash);
             });
             inner.flights.removed(*hash);
-            if shares == Shares::Nothing {
+            if shares == Propagation::Nothing {
                 hide_here(inner, *hash, Strength::Hard, known);
             }
         }
@@ -54,7 +54,7 @@ impl<'a, C> Unsent<'a, C> {
     }
 }
 
-impl<C> Drop for Unsent<'_, C> {
+impl<C> Drop for BatchRemoval<'_, C> {
     fn drop(&mut self) {
         let now = self.inner.now();
         for key in std::mem::take(self.keys.get_mut()) {
@@ -69,19 +69,19 @@ impl<C> Drop for Unsent<'_, C> {
 
 /// Sets of a batch that are not sent at once: what they replace is in L1 no more, and is not fresh from L2
 /// either. Where L1 alone has it, it is stale, and lost only with its own set. Each ends when that begins.
-pub(crate) struct Unset<'a, C> {
+pub(crate) struct BatchSet<'a, C> {
     first: usize,
     fences: Mutex<Vec<Option<Fence<'a, C>>>>,
 }
 
-impl<'a, C> Unset<'a, C> {
+impl<'a, C> BatchSet<'a, C> {
     /// Of these calls, the `first` are begun at once.
     pub(crate) fn begin(inner: &'a Inner<C>, calls: &[Call], first: usize) -> Self {
         let fence = |call: &Call| {
-            let strength = match Shares::of(inner, &call.options) {
-                Shares::Records => Strength::Hard,
-                Shares::Notices => Strength::Soft,
-                Shares::Nothing => return None,
+            let strength = match Propagation::of(inner, &call.options) {
+                Propagation::Records => Strength::Hard,
+                Propagation::Notices => Strength::Soft,
+                Propagation::Nothing => return None,
             };
             let weaken = || inner.l1.weaken(call.hash, strength);
             Some(Fence::begin(inner, call.hash, Some(inner.entropy.version()), weaken))
