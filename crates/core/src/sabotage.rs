@@ -144,7 +144,7 @@ mod planted {
         /// What L2 holds is judged by removals as they were known when the ledger last answered, however long ago.
         LedgerNeverOld = "a ledger that does not answer never gets old",
         /// A READ that is sent again asks for the same load_lock.
-        LoadLockRequestedTwice = "the same load_lock is asked for twice",
+        LoadLockRequestedTwice = "the same load lock is asked for twice",
         /// A lock that a read turns out not to need is kept.
         LoadLockKeptByHit = "a lock that is not needed is kept",
         /// A notification leaves the copy in L1.
