@@ -139,7 +139,7 @@ async fn a_factory_that_panics_at_once_is_caught_too() {
     }
 }
 
-/// The load_lock of a panicked or failed load is given back: another node does not wait for it.
+/// The load lock of a panicked or failed load is given back: another node does not wait for it.
 #[tokio::test(start_paused = true)]
 async fn a_failed_load_gives_its_load_lock_back() {
     let world = World::new().await;

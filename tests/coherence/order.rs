@@ -261,10 +261,10 @@ async fn a_reservation_that_is_dropped_lets_the_others_load() {
     let reservation = one.cache.reserve("key").await.unwrap();
     assert_eq!(one.cache.health().in_flight, 1);
     drop(reservation);
-    until("the load_lock is given back", || world.store.keys().is_empty()).await;
+    until("the load lock is given back", || world.store.keys().is_empty()).await;
     let began = tokio::time::Instant::now();
     assert_eq!(*fill(&two, 2).await, 2);
-    assert!(began.elapsed() < Duration::from_millis(100), "nobody waited for a load_lock");
+    assert!(began.elapsed() < Duration::from_millis(100), "nobody waited for a load lock");
     assert_eq!(one.cache.health().in_flight, 0);
 }
 

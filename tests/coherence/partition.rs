@@ -31,7 +31,7 @@ async fn a_partitioned_node_keeps_its_entries() {
 }
 
 /// A bus that is a server of its own comes back while L2 does not answer. What may have changed meanwhile
-/// cannot be verified: it goes on as what it is, for as long as the coherence load_lock would have held.
+/// cannot be verified: it goes on as what it is, for as long as the coherence TTL would have held.
 #[tokio::test(start_paused = true)]
 async fn a_bus_that_comes_back_while_l2_is_down_does_not_empty_l1() {
     for hangs in [false, true] {
@@ -40,7 +40,7 @@ async fn a_bus_that_comes_back_while_l2_is_down_does_not_empty_l1() {
         let long = || EntryOptions::new(Duration::from_secs(3_600));
         let keys: Vec<_> = (0..20).map(|n| format!("key{n}")).collect();
         one.cache.set_many(keys.iter().map(|key| (key, 1))).options(long()).await.unwrap();
-        // It held longer than the coherence load_lock: only what was heard since covers it.
+        // It held longer than the coherence TTL: only what was heard since covers it.
         pass(Duration::from_secs(40)).await;
         if hangs {
             one.l2.hang()
@@ -164,13 +164,13 @@ async fn a_new_session_verifies_nothing_before_l2_has_answered_as_a_primary() {
         node.bus.reconnect();
         until("it listens again", || node.cache.health().subscribed).await;
         let verified = node.cache.stats().l1_verified;
-        let read = node.cache.get::<i32>("one").await.unwrap().expect("the load_lock covers it");
+        let read = node.cache.get::<i32>("one").await.unwrap().expect("the load lock covers it");
         assert_eq!((*read, read.is_stale()), (1, refused));
         let load = loads.value(2);
         let read = node.cache.get_or_set("two", load).options(long()).await.unwrap();
         assert_eq!((*read, read.is_stale()), (1, refused));
         for read in node.cache.get_many::<i32>(keys).await.unwrap() {
-            let read = read.expect("the load_lock covers it");
+            let read = read.expect("the load lock covers it");
             assert_eq!((*read, read.is_stale()), (1, refused));
         }
         assert_eq!(node.cache.stats().l1_verified > verified, !refused);

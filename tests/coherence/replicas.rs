@@ -196,7 +196,7 @@ async fn strict_reads_and_looks_at_copies_go_to_the_primary() {
     assert_eq!((reader.l2.count(L2Op::Heads), asked(&reader)), (1, [0, 2]));
 }
 
-/// S3: what a replica has said was so as long ago as it may lag, and the coherence load_lock counts from then.
+/// S3: what a replica has said was so as long ago as it may lag, and the coherence TTL counts from then.
 #[tokio::test(start_paused = true)]
 async fn without_a_backplane_what_a_replica_has_said_is_trusted_for_that_much_less() {
     let (world, writer) = Replicated::written().await;

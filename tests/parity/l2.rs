@@ -178,7 +178,7 @@ async fn nodes_take_turns_in_loading_and_share_what_is_loaded() {
     }
 }
 
-/// A stale record of another node is no hit, and its load_lock is the refresher's.
+/// A stale record of another node is no hit, and its load lock is the refresher's.
 #[tokio::test(start_paused = true)]
 async fn a_stale_record_is_replaced_and_not_answered() {
     let world = World::new().await;

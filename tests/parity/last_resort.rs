@@ -62,7 +62,7 @@ async fn the_default_is_of_this_node_and_of_nobody_who_does_not_load() {
     assert_eq!(*read.fail_safe_default(7).await.unwrap(), 7);
     pass(SHORT).await;
     assert!(one.cache.get::<i32>("key").await.unwrap().is_none());
-    assert!(world.store.keys().is_empty(), "neither a value nor a load_lock");
+    assert!(world.store.keys().is_empty(), "neither a value nor a load lock");
     assert_eq!(any(&two.cache, "key").await, None);
 }
 

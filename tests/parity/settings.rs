@@ -63,7 +63,7 @@ async fn a_node_that_is_cut_off_serves_for_the_coherence_load_lock_that_was_set(
     assert!(usual.cache.peek::<i32>("key").is_some(), "30 s");
 }
 
-/// The node that loads has died: its load_lock in L2 ends by itself, and a patient waiter takes over.
+/// The node that loads has died: its load lock in L2 ends by itself, and a patient waiter takes over.
 #[tokio::test(start_paused = true)]
 async fn a_dead_nodes_load_lock_ends_when_it_was_set_to() {
     let world = World::new().await;

@@ -129,7 +129,7 @@ async fn a_write_that_skips_l2_is_this_nodes_own() {
     let receipt = one.cache.set("set", 1).options(own.clone()).await.unwrap();
     assert_eq!((receipt.l2(), receipt.backplane()), (WriteStatus::Skipped, WriteStatus::Skipped));
     one.cache.get_or_set("loaded", Loads::new().value(1)).options(own).await.unwrap();
-    assert!(world.store.keys().is_empty(), "neither a record nor a load_lock");
+    assert!(world.store.keys().is_empty(), "neither a record nor a load lock");
     pass(secs(100)).await;
     for key in ["set", "loaded"] {
         assert_eq!(fresh(&one.cache, key).await, Some(1), "{key}");
@@ -421,7 +421,7 @@ async fn a_factory_may_keep_its_value_out_of_a_level() {
     one.cache.get_or_set("l1 only", choose(long().skip_l2_write(true))).await.unwrap();
     one.cache.get_or_set("l2 only", choose(long().skip_l1_write(true))).await.unwrap();
     pass(SHORT).await;
-    assert_eq!(world.store.keys(), [World::record("l2 only")], "and no load_lock is left");
+    assert_eq!(world.store.keys(), [World::record("l2 only")], "and no load lock is left");
     let here = ["l1 only", "l2 only"].map(|key| one.cache.peek::<i32>(key).is_some());
     assert_eq!(here, [true, false]);
     assert_eq!(fresh(&two.cache, "l2 only").await, Some(1));

@@ -117,7 +117,7 @@ async fn keys_that_the_answer_lacks_are_named() {
     assert!(error.to_string().contains("lacks the keys \"lost\""), "{error}");
     assert_eq!(*node.cache.get::<i32>("there").await.unwrap().unwrap(), 1, "the rest is kept");
     pass(Duration::from_millis(10)).await;
-    assert_eq!(world.store.keys(), [World::record("there")], "the other load_lock is given back");
+    assert_eq!(world.store.keys(), [World::record("there")], "the other load lock is given back");
 }
 
 #[tokio::test(start_paused = true)]

@@ -64,7 +64,7 @@ async fn a_value_too_large_stays_in_l1() {
     assert!(node.cache.peek::<String>("key").is_some());
     assert_eq!(node.cache.stats().l2_unencodable, 1);
     assert_eq!(node.l2.count(L2Op::Put), 0);
-    assert!(world.store.keys().is_empty(), "the load_lock is given back");
+    assert!(world.store.keys().is_empty(), "the load lock is given back");
     let error = node.cache.set("set", large).await.unwrap_err();
     assert_eq!((error.kind(), error.key()), (ErrorKind::TooLarge, Some("set")));
     assert!(error.to_string().contains("1000"), "{error}");
@@ -112,7 +112,7 @@ async fn a_value_the_codec_fails_on_stays_in_l1() {
         let error = node.cache.set("set", value).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Codec);
     }
-    assert!(world.store.keys().is_empty(), "the load_locks are given back");
+    assert!(world.store.keys().is_empty(), "the load locks are given back");
 }
 
 #[tokio::test(start_paused = true)]

@@ -82,7 +82,7 @@ async fn one_node_refreshes_and_the_others_keep_what_they_have_until_it_is_done(
     gate.reached().await;
     let hit = two.cache.get_or_set("key", loads.value(3)).options(eager()).await.unwrap();
     pass(Duration::from_millis(100)).await;
-    assert_eq!((*hit, loads.count()), (1, 2), "the other node has the load_lock");
+    assert_eq!((*hit, loads.count()), (1, 2), "the other node has the load lock");
     gate.open();
     pass(Duration::from_millis(10)).await;
     let read = two.cache.get_or_set("key", loads.value(4)).options(eager()).await.unwrap();

@@ -15,7 +15,7 @@ async fn get_answers_from_l1_then_l2_then_not_at_all() {
     let world = World::new().await;
     let (one, two) = (world.node().await, world.node().await);
     assert!(one.cache.get::<i32>("key").await.unwrap().is_none());
-    assert!(one.l2.writes().is_empty(), "a get leaves no load_lock");
+    assert!(one.l2.writes().is_empty(), "a get leaves no load lock");
     let _ = one.cache.set("key", 1).tags(["a", "b"]).await.unwrap();
     pass(Duration::from_secs(3)).await;
     let read = one.cache.get::<i32>("key").await.unwrap().unwrap();

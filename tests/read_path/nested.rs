@@ -262,7 +262,7 @@ async fn what_a_factory_spawns_waits_within_its_limits() {
     assert!(*read.await.unwrap());
 }
 
-/// Nodes do not know of each other's calls; the load_lock that stands for the load is waited for as ever.
+/// Nodes do not know of each other's calls; the load lock that stands for the load is waited for as ever.
 #[tokio::test(start_paused = true)]
 async fn a_circle_over_two_nodes_ends_within_the_load_lock_wait() {
     let world = World::new().await;

@@ -49,7 +49,7 @@ async fn a_factory_may_keep_nothing() {
     assert_eq!((*read, read.is_stale()), (1, false));
     assert!(node.cache.peek::<i32>("key").is_none());
     pass(Duration::from_millis(10)).await;
-    assert!(world.store.keys().is_empty(), "the load_lock is given back");
+    assert!(world.store.keys().is_empty(), "the load lock is given back");
     assert_eq!(node.l2.count(L2Op::Put), 0);
     assert_eq!(*node.cache.get_or_set("key", loads.value(2)).await.unwrap(), 2);
 }

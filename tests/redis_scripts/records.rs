@@ -81,7 +81,7 @@ fn mirror(slot: &mut Slot, now: u64, op: &Op) -> String {
     }
 }
 
-/// An answer without what is the clock's: the life that is left, and when a refresh load_lock ends.
+/// An answer without what is the clock's: the life that is left, and when a refresh lock ends.
 fn visible(read: Read) -> (Option<Bytes>, String) {
     let bytes = read.found.map(|found| {
         let mut bytes = found.bytes.to_vec();
@@ -114,7 +114,7 @@ fn any_ask(rng: &mut StdRng, slot: &Slot) -> LoadLockRequest {
     let refreshing =
         matches!(stored.and_then(|(bytes, _)| record::head(&bytes)), Some(Head::Value { .. }));
     let maybe = |rng: &mut StdRng| rng.random_bool(0.4).then(|| any_version(rng));
-    // A refresh load_lock that has ended when it begins; a load_lock without a value cannot have no life.
+    // A refresh lock that has ended when it begins; a load lock without a value cannot have no life.
     let ttl_ms = if refreshing && rng.random_bool(0.3) { 0 } else { LONG_MS };
     LoadLockRequest { id: any_version(rng), ttl_ms, replace: maybe(rng), hidden: maybe(rng) }
 }

@@ -198,7 +198,7 @@ async fn a_full_server_still_serves_hits_and_takes_invalidations() {
     let read = store.read("stale", Some(ask(1))).await.unwrap();
     assert!(
         read.found.is_some() && read.load_lock == LoadLock::None,
-        "a hit does not fail for its load_lock"
+        "a hit does not fail for its load lock"
     );
     assert_eq!(store.read("absent", Some(ask(1))).await.unwrap().load_lock, LoadLock::None);
     store.expire("expired", Version(2), None).await.unwrap();

@@ -44,7 +44,7 @@ async fn call(l2: &dyn L2, seed: u64) -> String {
     }
 }
 
-/// A read, but for the end of a refresh load_lock: the two stores count their time from other origins.
+/// A read, but for the end of a refresh lock: the two stores count their time from other origins.
 fn shown(read: &Read) -> String {
     let found = read.found.as_ref().map(|found| {
         let mut bytes = found.bytes.to_vec();

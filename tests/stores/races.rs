@@ -163,7 +163,7 @@ async fn removals_of_several_processes_at_once_are_all_numbered() {
     assert_eq!(told.len(), 40);
 }
 
-/// A `set` where nothing is takes two writes: a load_lock, then the value over it. A value written at once
+/// A `set` where nothing is takes two writes: a load lock, then the value over it. A value written at once
 /// could be stuck while something newer is written and removed, and then find nothing again.
 #[tokio::test(start_paused = true)]
 async fn a_set_that_is_stuck_does_not_bring_back_what_was_removed() {
@@ -202,7 +202,7 @@ async fn a_fill_that_is_stuck_is_refused_after_a_removal() {
     l2.remove("key", None).await.unwrap();
     l2.read("key", Some(ask(8))).await.unwrap();
     gate.open();
-    assert_eq!(fill.await.unwrap(), Put::Refused, "another load_lock is another version");
+    assert_eq!(fill.await.unwrap(), Put::Refused, "another load lock is another version");
     assert_eq!(version(&*l2, "key").await, None);
 }
 

@@ -2,7 +2,7 @@
 //!
 //! No decision reads a wall clock. The system clock counts time spent in suspend where the platform
 //! offers it (`CLOCK_BOOTTIME` on Linux), because a resumed machine must not think that its
-//! coherence load_lock still holds.
+//! coherence TTL still holds.
 
 use std::fmt::Debug;
 use std::ops::Add;

@@ -1,4 +1,4 @@
-//! Randomness, injected: versions, load_lock ids, nonces, epochs.
+//! Randomness, injected: versions, load lock ids, nonces, epochs.
 
 use parking_lot::Mutex;
 use rand::rngs::StdRng;

@@ -11,8 +11,8 @@
 //!               flight: the first caller leads, the others wait for its result
 //!                 │
 //!                 ▼
-//!               L2 ── a record that is valid, or the load_lock to load ──────────────▶ answer
-//!                 │ load_lock                     (another node has it: wait for its fill)
+//!               L2 ── a record that is valid, or the load lock to load ──────────────▶ answer
+//!                 │ load lock                     (another node has it: wait for its fill)
 //!                 ▼
 //!               factory ─▶ stored only over exactly the version that was seen ──▶ answer
 //!                 │ fails
@@ -26,14 +26,14 @@
 //!
 //! - A **ledger** in L2 numbers removals by tag and clears. Every entry is stamped with what its node
 //!   knew before its factory started; it is invalid if a barrier of its tags is newer.
-//! - Records have **versions and load_locks**. A fill replaces only the exact version that it saw or
+//! - Records have **versions and load locks**. A fill replaces only the exact version that it saw or
 //!   created; absence authorises nothing.
 //! - A **session** ends with any resync: a reconnect, a gap, a heartbeat that did not come back.
 //!   Nothing is flushed, but what was verified before is verified again before it counts as fresh.
 //!
 //! Strong: on the node that invalidates, from the first poll of the call; hard removals, also against
 //! fail-safe; a load against everything that happened while it ran. Bounded: on other nodes, as soon
-//! as they know, within a poll (1 s) and a round trip while L2 answers, and within the coherence load_lock
+//! as they know, within a poll (1 s) and a round trip while L2 answers, and within the coherence TTL
 //! (30 s) whatever happens.
 //!
 //! Not promised: writes that a failover lost together with every node that knew them; a source that

@@ -99,10 +99,10 @@ mod planted {
         LastReceivedCounts = "the last version heard counts",
         /// Entries of an older session are served without a check.
         VerifySkipped = "verify skipped",
-        /// The coherence load_lock has no end.
-        CoherenceForEver = "coherence load_lock never ends",
-        /// A load_lock that was not used is not given back.
-        LoadLockNotReleased = "load_lock never released",
+        /// The coherence TTL has no end.
+        CoherenceForEver = "coherence TTL never ends",
+        /// A load lock that was not used is not given back.
+        LoadLockNotReleased = "load lock never released",
         /// A removal counts only once it has a number.
         PendingIgnored = "pending removal does not count",
         /// What a failover took back is not issued again.
@@ -143,7 +143,7 @@ mod planted {
         SessionUnconfirmed = "a new session trusts L2 at once",
         /// What L2 holds is judged by removals as they were known when the ledger last answered, however long ago.
         LedgerNeverOld = "a ledger that does not answer never gets old",
-        /// A READ that is sent again asks for the same load_lock.
+        /// A READ that is sent again asks for the same load lock.
         LoadLockRequestedTwice = "the same load lock is asked for twice",
         /// A lock that a read turns out not to need is kept.
         LoadLockKeptByHit = "a lock that is not needed is kept",

@@ -57,7 +57,7 @@ fn the_compression_is_the_byte_after_the_codec() {
 #[test]
 fn any_flipped_bit_of_the_writer_is_a_miss() {
     let bytes = sample().encode();
-    // 40..256 is the store's: the mark, the version and the refresh load_lock.
+    // 40..256 is the store's: the mark, the version and the refresh lock.
     for bit in (0..bytes.len() * 8).filter(|bit| !(40..256).contains(bit)) {
         let mut broken = bytes.to_vec();
         broken[bit / 8] ^= 1 << (bit % 8);

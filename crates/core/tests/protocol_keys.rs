@@ -125,7 +125,7 @@ proptest! {
                 Head::Value { version: new, expired: mark, .. } => {
                     prop_assert_eq!((new, mark), (version, expired));
                 }
-                Head::LoadLock(_) => prop_assert!(false, "a value became a load_lock"),
+                Head::LoadLock(_) => prop_assert!(false, "a value became a load lock"),
             }
         }
         prop_assert!(record::read(head, stale, None, now).write.is_none());

@@ -15,7 +15,7 @@
 //!
 //! memcached carries no notifications: for several nodes give the cache a backplane as well (Redis
 //! pub/sub, say). Without one, nodes learn of removals by tag from their poll, and of changed keys
-//! when the coherence load_lock of their copy ends.
+//! when the coherence TTL of their copy ends.
 //!
 //! # What memcached makes of it
 //!

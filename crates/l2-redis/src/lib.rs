@@ -1,10 +1,10 @@
-//! The Redis L2 of Crinkle: records with load_locks, and the barrier ledger, in one Lua script per
+//! The Redis L2 of Crinkle: records with load locks, and the barrier ledger, in one Lua script per
 //! operation and one key per script, so that every operation is atomic in a single server and in a
 //! cluster alike.
 //!
 //! | key | type | life |
 //! |---|---|---|
-//! | a record | string: a value or a load_lock, see [`crinkle_core::l2::record`] | its physical life |
+//! | a record | string: a value or a load lock, see [`crinkle_core::l2::record`] | its physical life |
 //! | a ledger | one sorted set, see `scripts/ledger.lua` | twice the retention |
 //!
 //! One key for the ledger on purpose: a server can lose it as a whole only, and that is noticed.

@@ -3,10 +3,10 @@
 //! ```text
 //!  PTTL key
 //!  GET key                                   without a wish to load
-//!  SET key <load_lock> NX GET PX <its life>      with one: makes the load_lock, or answers what is there
+//!  SET key <load lock> NX GET PX <its life>      with one: makes the load lock, or answers what is there
 //! ```
 //!
-//! One round trip either endpoint. What they cannot decide (a stale record to load_lock, a load_lock to replace, bytes
+//! One round trip either endpoint. What they cannot decide (a stale record to load lock, a load lock to replace, bytes
 //! that are no record, a server that is full or older than Redis 7.0) the script does.
 //!
 //! The life that is left is asked for *before* the record. If the record is replaced in between, the new
@@ -91,7 +91,7 @@ pub(crate) fn decide(
     }
 }
 
-/// What the script answers: the record, what is left of its life, and who holds its load_lock.
+/// What the script answers: the record, what is left of its life, and who holds its load lock.
 pub(crate) type ReadReply = (Option<Bytes>, u64, Option<Vec<u8>>);
 
 /// What reads one key by script.

@@ -315,7 +315,7 @@ pub(crate) struct Rights {
 }
 
 impl Rights {
-    /// Checks them once: some would be missed only when a record is stale, or a load_lock given back.
+    /// Checks them once: some would be missed only when a record is stale, or a load lock given back.
     pub(crate) async fn suffice(&self, client: &RedisClient, ledger: &str) -> Result<(), L2Error> {
         let prefix = prefix_of(ledger);
         if self.sufficient.lock().iter().any(|known| known == prefix) {

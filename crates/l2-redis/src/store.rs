@@ -50,7 +50,7 @@ pub struct RedisL2 {
     client: RedisClient,
     barriers: usize,
     keeping: Keeping,
-    /// The server is older than Redis 7.0: plain commands make no load_locks.
+    /// The server is older than Redis 7.0: plain commands make no load locks.
     locks_by_script: Arc<AtomicBool>,
     index: Option<TagIndex>,
     replicas: Option<Arc<Replicas>>,
@@ -156,7 +156,7 @@ impl RedisL2 {
         self.client.doctor()
     }
 
-    /// Makes load_locks by script alone, as with a server older than Redis 7.0. For tests.
+    /// Makes load locks by script alone, as with a server older than Redis 7.0. For tests.
     #[doc(hidden)]
     #[must_use]
     pub fn leasing_by_script(self) -> Self {

@@ -166,7 +166,7 @@ fn connected<C>(inner: &Inner<C>) {
     tracing::debug!(cache = &*inner.name, "subscribed to the backplane");
 }
 
-/// No new session yet: what was proven before holds until its load_lock ends, or until a poll is
+/// No new session yet: what was proven before holds until its load lock ends, or until a poll is
 /// answered and shows that only this node's heartbeats are gone. An outage does not switch L1 off.
 fn disconnected<C>(inner: &Inner<C>) {
     inner.node.coherence.lose();

@@ -106,7 +106,7 @@ const PROMISES: [(&str, &str); 18] = [
     ("S2", "the same on every node that knows of it: within a poll and a round trip"),
     (
         "S3",
-        "what is fresh was right at some moment of the coherence load_lock, and of three polls while L2 answers",
+        "what is fresh was right at some moment of the coherence TTL, and of three polls while L2 answers",
     ),
     ("S4", "what was verified before messages may have been lost is verified again"),
     ("S5", "a load replaces exactly the version that it saw"),
@@ -150,5 +150,5 @@ const LEDGER_ONLY: [(&str, &str); 2] = [
 
 const WITHOUT_BACKPLANE: [(&str, &str); 1] = [(
     "S3",
-    "a key that changed on another node is noticed within the coherence load_lock, not within polls",
+    "a key that changed on another node is noticed within the coherence TTL, not within polls",
 )];

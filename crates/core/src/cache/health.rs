@@ -25,7 +25,7 @@ pub struct Health {
     pub has_backplane: bool,
     /// Whether a subscription to the backplane is in force. False without one.
     pub subscribed: bool,
-    /// Whether entries are known to be in step: within the coherence load_lock L2 has answered a poll of
+    /// Whether entries are known to be in step: within the coherence TTL L2 has answered a poll of
     /// the ledger and the own heartbeat was heard. While false, entries are verified one by one.
     pub coherent: bool,
     /// How long ago the last heartbeat that came back was sent; `None` for never.

@@ -69,7 +69,7 @@ impl<C: Send + Sync + 'static> Cache<C> {
     ///
     /// # Cancel safety
     ///
-    /// Nothing is lost; a load_lock that was taken ends by itself.
+    /// Nothing is lost; a load lock that was taken ends by itself.
     ///
     /// ```
     /// # use crinkle_core::{Cache, WriteStatus};

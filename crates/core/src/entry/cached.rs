@@ -75,7 +75,7 @@ impl<T> Cached<T> {
     /// Whether the value is known to be past its life, expired, or possibly changed since it was
     /// loaded. Only callers that asked for stale answers (fail-safe, `allow_stale`) get one,
     /// those whose load was overtaken by an invalidation, and those who ask while L2 does not answer and
-    /// messages may have been missed: for the coherence load_lock at most, and not with `strict` or
+    /// messages may have been missed: for the coherence TTL at most, and not with `strict` or
     /// `require_l2`.
     #[must_use]
     pub fn is_stale(&self) -> bool {

@@ -130,7 +130,7 @@ impl MemoryL2 {
         state.slots.len()
     }
 
-    /// The keys of the records that are there, load_locks included, in no order.
+    /// The keys of the records that are there, load locks included, in no order.
     #[must_use]
     pub fn keys(&self) -> Vec<String> {
         let now = self.now_ms();

@@ -50,13 +50,13 @@ use crate::protocol::{Epoch, Version};
 /// # Contract
 ///
 /// - A **record** is a string of bytes under a key, with a physical life after which it is absent.
-///   Its first bytes are a header ([`record`]) that the store reads and, for load_locks and `expire`,
+///   Its first bytes are a header ([`record`]) that the store reads and, for load locks and `expire`,
 ///   writes. [`Slot`] implements every record operation over `Option<bytes>`: a store needs a way to
 ///   run one `Slot` operation atomically per key.
 /// - The **ledger** is one value under its own key; [`Authority`](crate::protocol::ledger::Authority)
 ///   implements its operations. It must be lost as a whole or not at all: a store that can lose part
 ///   of it must not be an L2.
-/// - Every operation is atomic on its key and idempotent: versions, load_lock ids and nonces are chosen
+/// - Every operation is atomic on its key and idempotent: versions, load lock ids and nonces are chosen
 ///   by the caller, so a retry after a lost reply changes nothing.
 /// - Keys are arbitrary UTF-8 up to some 33 KiB; the store must not normalise them.
 ///
@@ -97,7 +97,7 @@ pub trait L2: Debug + Send + Sync + 'static {
     /// see [`Cache::guarantees`](crate::Cache::guarantees).
     fn atomicity(&self) -> Atomicity;
 
-    /// Reads a record; with `ask`, leaves or reports a load_lock in the same step.
+    /// Reads a record; with `ask`, leaves or reports a load lock in the same step.
     async fn read(&self, key: &str, ask: Option<LoadLockRequest>) -> Result<Read, L2Error>;
 
     /// [`read`](L2::read) for several keys in one round trip, answered in the order asked. Each key is
@@ -122,7 +122,7 @@ pub trait L2: Debug + Send + Sync + 'static {
         None
     }
 
-    /// The heads of several records, in the order asked, load_locks too; `None` where there is none. For a reader
+    /// The heads of several records, in the order asked, load locks too; `None` where there is none. For a reader
     /// who holds a copy and wants to know whether it is still that: no value need travel. Default:
     /// [`read_many`](L2::read_many).
     async fn read_heads(&self, keys: &[String]) -> Result<Vec<Option<Head>>, L2Error> {
@@ -135,7 +135,7 @@ pub trait L2: Debug + Send + Sync + 'static {
         Ok(self.read_many(&asks).await?.into_iter().map(head).collect())
     }
 
-    /// Replaces exactly the version `expected` (a value's, or a load_lock) by `record`.
+    /// Replaces exactly the version `expected` (a value's, or a load lock) by `record`.
     async fn put(
         &self,
         key: &str,
@@ -158,10 +158,10 @@ pub trait L2: Debug + Send + Sync + 'static {
         announce: Option<Announce>,
     ) -> Result<(), L2Error>;
 
-    /// Removes whatever is there, load_locks included.
+    /// Removes whatever is there, load locks included.
     async fn remove(&self, key: &str, announce: Option<Announce>) -> Result<(), L2Error>;
 
-    /// Marks a value as expired under a new version and keeps it as a fallback; removes a load_lock.
+    /// Marks a value as expired under a new version and keeps it as a fallback; removes a load lock.
     async fn expire(
         &self,
         key: &str,
@@ -169,10 +169,10 @@ pub trait L2: Debug + Send + Sync + 'static {
         announce: Option<Announce>,
     ) -> Result<(), L2Error>;
 
-    /// Gives a load_lock back, if it is still the asker's.
+    /// Gives a load lock back, if it is still the asker's.
     async fn release(&self, key: &str, load_lock: Version) -> Result<(), L2Error>;
 
-    /// Prolongs a load_lock to `ttl_ms` from now, if it is still the asker's; false if it is not.
+    /// Prolongs a load lock to `ttl_ms` from now, if it is still the asker's; false if it is not.
     async fn renew(&self, key: &str, load_lock: Version, ttl_ms: u64) -> Result<bool, L2Error>;
 
     /// Numbers a removal in the ledger under `ledger`.
@@ -287,7 +287,7 @@ impl fmt::Display for BusId {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "built by every store")]
 pub struct Read {
-    /// The value record, if there is one (a load_lock is not).
+    /// The value record, if there is one (a load lock is not).
     pub found: Option<Found>,
     /// Who may load.
     pub load_lock: LoadLock,

@@ -40,7 +40,7 @@ pub trait PlainStore: Debug + Send + Sync + 'static {
 ///   back what that had just removed. It then lives until its lifetime ends or the next removal. On one
 ///   node nothing of the kind happens, nor with tags: a barrier hides the entry whatever the store holds.
 /// - A `set` whose bytes were stuck in a socket may complete late, over something newer.
-/// - Two nodes may both hold the load_lock of a key and both load it.
+/// - Two nodes may both hold the load lock of a key and both load it.
 /// - Of two removals by tag at the same moment, the ledger may keep one. The node of the other
 ///   finds it missing with its next poll and issues it again; until then (a poll, 1 s) nodes that
 ///   missed its announcement do not know it.

@@ -4,11 +4,11 @@
 //! |---|---|---|---|
 //! | 0 | 3 | `CRK` | writer |
 //! | 3 | 1 | wire version, `1` | writer |
-//! | 4 | 1 | kind: `V` value, `L` load_lock | writer |
+//! | 4 | 1 | kind: `V` value, `L` load lock | writer |
 //! | 5 | 1 | state: `F` as written, `E` expired | store |
 //! | 6 | 2 | zero | writer |
 //! | 8 | 8 | version | store |
-//! | 16 | 8 | id of the refresh load_lock, 0 for none | store |
+//! | 16 | 8 | id of the refresh lock, 0 for none | store |
 //! | 24 | 8 | its end, ms on the store's clock | store |
 //! | 32 | 8 | epoch of the stamp, 0 for none | writer |
 //! | 40 | 8 | stamp | writer |
@@ -23,9 +23,9 @@
 //! | 80 | 4 | crc32c of 32..80 and of 84.. | writer |
 //! | 84 | | key, metadata, payload | writer |
 //!
-//! All numbers are big-endian. A load_lock is the first 16 bytes. What the store writes lies outside the
+//! All numbers are big-endian. A load lock is the first 16 bytes. What the store writes lies outside the
 //! checksum: a flipped bit there makes another version (a miss), an unknown state (a miss) or a
-//! load_lock that nobody holds. Age is the physical life minus what the store says is left of it, never
+//! load lock that nobody holds. Age is the physical life minus what the store says is left of it, never
 //! a writer's clock; a record of which more is left than it was stored with has been touched by somebody
 //! else, and counts as over. Metadata is a list of `type u8, length u32, bytes`; unknown types are skipped,
 //! so that a newer writer can add some: 1 tag, 2 weight, 3 etag, 4 last-modified, 5 time of the factory, and
@@ -123,7 +123,7 @@ pub(crate) fn age_ms(physical_ms: u64, ttl_ms: u64) -> Option<u64> {
     (ttl_ms <= physical_ms.saturating_add(SLACK_MS)).then(|| physical_ms.saturating_sub(ttl_ms))
 }
 
-/// The bytes of a load_lock.
+/// The bytes of a load lock.
 #[must_use]
 pub fn load_lock(id: Version) -> Bytes {
     let mut out = BytesMut::with_capacity(LOAD_LOCK_LEN);
@@ -133,7 +133,7 @@ pub fn load_lock(id: Version) -> Bytes {
     out.freeze()
 }
 
-/// The same record under another head (its version, expiry mark and refresh load_lock).
+/// The same record under another head (its version, expiry mark and refresh lock).
 #[must_use]
 pub fn with_head(bytes: &Bytes, head: Head) -> Bytes {
     let Head::Value { version, expired, refresh } = head else { return load_lock(head.version()) };

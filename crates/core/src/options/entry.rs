@@ -135,7 +135,7 @@ options! {
     /// with [`ErrorKind::WaitTimeout`]; it never starts a second factory. Default: none.
     wait_timeout: Maybe<Duration> = None;
 
-    /// Whether one node loads a missing key while the others wait for it. Costs nothing: the load_lock is
+    /// Whether one node loads a missing key while the others wait for it. Costs nothing: the load lock is
     /// taken in the round trip of the miss. Default: on.
     load_lock: Plain<bool> = true;
 

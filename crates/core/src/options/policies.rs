@@ -34,7 +34,7 @@ impl FailSafe {
 /// When an entry that is still fresh is loaded anew.
 ///
 /// The caller that finds it due has its answer at once; one refresh runs in the background. It asks
-/// L2 first, where another node may have stored a newer value, and takes the refresh load_lock there, so
+/// L2 first, where another node may have stored a newer value, and takes the refresh lock there, so
 /// that one node refreshes. One that fails is not tried again for the throttle of fail-safe (30 s
 /// without).
 ///

@@ -157,7 +157,7 @@ impl Settings {
         self
     }
 
-    /// How long the load_lock of a load lives in L2 unless renewed: 100 ms to a day. Default: 10 s.
+    /// How long the load lock of a load lives in L2 unless renewed: 100 ms to a day. Default: 10 s.
     #[must_use]
     pub fn load_lock_ttl(mut self, ttl: Duration) -> Self {
         self.load_lock_ttl = ttl;

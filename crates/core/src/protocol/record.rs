@@ -5,13 +5,13 @@
 //! runs the same rules as scripts, the in-memory L2 and the models call these.
 //!
 //! ```text
-//!            READ with ask            PUT version = load_lock
+//!            READ with ask            PUT version = load lock
 //!  absent ─────────────────▶ leased ─────────────────────▶ value ──┐ PUT version = value's
 //!     ▲                        │  another READ: HeldBy        │    │ (a refresh)
 //!     └── remove, release ◀────┴──────── remove ◀─────────────┴────┘
 //! ```
 //!
-//! A load_lock is a version without a value, so `remove` and `set` void it by being there first. It is
+//! A load lock is a version without a value, so `remove` and `set` void it by being there first. It is
 //! also the stampede lock between nodes: losing it costs a second load, never staleness. See
 //! Nishtala et al., *Scaling Memcache at Facebook*, NSDI 2013, section 3.2.1.
 
@@ -46,14 +46,14 @@ impl Head {
 /// A reader's wish to be the one that loads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LoadLockRequest {
-    /// The id of the load_lock it would hold.
+    /// The id of the load lock it would hold.
     pub id: Version,
-    /// How long the load_lock lives unless renewed, in milliseconds.
+    /// How long the load lock lives unless renewed, in milliseconds.
     pub ttl_ms: u64,
-    /// Another's load_lock that this reader has waited out and may replace.
+    /// Another's load lock that this reader has waited out and may replace.
     pub replace: Option<Version>,
     /// A value of exactly this version is of no use to the reader though it looks fresh (a barrier
-    /// hides it): load_lock it like a stale one.
+    /// hides it): load lock it like a stale one.
     pub hidden: Option<Version>,
 }
 
@@ -71,9 +71,9 @@ pub enum LoadLock {
 /// What a store does for a READ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ReadDecision {
-    /// The answer about the load_lock.
+    /// The answer about the load lock.
     pub load_lock: LoadLock,
-    /// The head to store, if it changes. A new load_lock lives `ttl_ms`; a value keeps its life.
+    /// The head to store, if it changes. A new load lock lives `ttl_ms`; a value keeps its life.
     pub write: Option<Head>,
 }
 
@@ -139,7 +139,7 @@ pub fn put(head: Option<Head>, expected: Version) -> Put {
     if fine || head.map(Head::version) == Some(expected) { Put::Stored } else { Put::Refused }
 }
 
-/// Decides an EXPIRE: what remains of the record, under the new version. A load_lock is voided.
+/// Decides an EXPIRE: what remains of the record, under the new version. A load lock is voided.
 #[must_use]
 pub fn expire(head: Option<Head>, version: Version) -> Option<Head> {
     match head {
@@ -148,18 +148,18 @@ pub fn expire(head: Option<Head>, version: Version) -> Option<Head> {
     }
 }
 
-/// What giving a load_lock back does.
+/// What giving a load lock back does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Release {
     /// The record is not (or no longer) leased under that id.
     Nothing,
-    /// Delete the record: it was the load_lock.
+    /// Delete the record: it was the load lock.
     Delete,
-    /// Store this head: the value without its refresh load_lock.
+    /// Store this head: the value without its refresh lock.
     Clear(Head),
 }
 
-/// Decides a RELEASE of the load_lock `id`.
+/// Decides a RELEASE of the load lock `id`.
 #[must_use]
 pub fn release(head: Option<Head>, id: Version) -> Release {
     match head {
@@ -171,7 +171,7 @@ pub fn release(head: Option<Head>, id: Version) -> Release {
     }
 }
 
-/// Decides a RENEW of the load_lock `id`: the head to store, which lives `ttl_ms` more if it is a load_lock.
+/// Decides a RENEW of the load lock `id`: the head to store, which lives `ttl_ms` more if it is a load lock.
 #[must_use]
 pub fn renew(head: Option<Head>, id: Version, until_ms: u64) -> Option<Head> {
     match head {

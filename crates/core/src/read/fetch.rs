@@ -1,4 +1,4 @@
-//! The loop of a miss: READ, and again until there is a value, a load_lock, or nothing left to wait for.
+//! The loop of a miss: READ, and again until there is a value, a load lock, or nothing left to wait for.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::protocol::Version;
 use crate::protocol::record::{Head, LoadLock, LoadLockRequest};
 use crate::protocol::validity::Verdict;
 
-/// How often a record that is hidden, and another one each time, is asked for a load_lock.
+/// How often a record that is hidden, and another one each time, is asked for a load lock.
 const HIDDEN_ROUNDS: u32 = 3;
 
 /// The longest wait for another node's load: more would not fit into a moment.
@@ -141,7 +141,7 @@ impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
     }
 
     /// Whether it loads though another node does: the call does not wait for that, a caller that has
-    /// joined has waited long enough, or it was in vain to take the load_lock over.
+    /// joined has waited long enough, or it was in vain to take the load lock over.
     fn loads_too(&self, replaced: Option<Version>) -> bool {
         !self.call.options.load_lock || replaced.is_some() || self.flight.is_hurried()
     }

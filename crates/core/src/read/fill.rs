@@ -22,7 +22,7 @@ pub(crate) struct NewEntry {
     pub(crate) stamp: Stamp,
     /// How long its factory took.
     pub(crate) took: Duration,
-    /// L2 does not answer: what is made stays fresh for one coherence load_lock at most.
+    /// L2 does not answer: what is made stays fresh for one coherence TTL at most.
     pub(crate) degraded: bool,
     /// It is to be stored in L2.
     pub(crate) shared: bool,

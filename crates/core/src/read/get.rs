@@ -1,4 +1,4 @@
-//! Plain reads: they run no factory and leave no load_lock.
+//! Plain reads: they run no factory and leave no load lock.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

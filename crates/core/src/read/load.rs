@@ -33,7 +33,7 @@ pub(super) struct Load<T, C> {
 }
 
 impl<T: Value, C: Codec<T>> Load<T, C> {
-    /// Runs the factory and lands what comes of it. A load_lock that is not used is given back.
+    /// Runs the factory and lands what comes of it. A load lock that is not used is given back.
     pub(super) async fn run(self, factory: Factory<T>) {
         let inner = Arc::clone(&self.guard.inner);
         let (base, call, known) = (self.base, Arc::clone(&self.call), self.known.clone());
@@ -74,7 +74,7 @@ impl<T: Value, C: Codec<T>> Load<T, C> {
             (filled, base, &inner.l2)
             && !sabotaged!(LoadLockNotReleased)
         {
-            // Best effort: the load_lock ends by itself.
+            // Best effort: the load lock ends by itself.
             let limit = call.options.l2_hard_timeout;
             let _ = l2.on(&call.key, limit, |store, key| store.release(key, load_lock)).await;
         }
@@ -132,7 +132,7 @@ impl<T: Value, C: Codec<T>> Load<T, C> {
         }
     }
 
-    /// Renews the load_lock every third of its life, for ever.
+    /// Renews the load lock every third of its life, for ever.
     async fn renew_load_lock(&self) -> Infallible {
         let inner = &*self.guard.inner;
         if let (FillMode::Replace { load_lock: Some(load_lock), .. }, Some(l2)) =

@@ -343,7 +343,7 @@ async fn read_all<T: Value, C: Codec<T>>(
             None => (Vec::new(), Mark::Unasked),
         };
         // What was not answered, perhaps because of one key alone, finds out for itself, and asks for
-        // another load_lock.
+        // another load lock.
         let each = asked.into_iter().zip(reads);
         let reads = each.map(|(asked, read)| Some((asked, read.ok()?, mark)));
         let each = ids.into_iter().zip(reads.chain(std::iter::repeat_with(|| None)));

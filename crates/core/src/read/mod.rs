@@ -8,7 +8,7 @@
 //!               │ lead: by the caller, or by a task when others wait or the caller goes
 //!               ▼
 //!             stamp ──▶ READ L2 ── fresh ─────────────▶ complete      (a replica first, if any may know)
-//!                         │ load_lock of another node: wait for its fill
+//!                         │ load lock of another node: wait for its fill
 //!                         ▼
 //!                       factory, in a task (soft, hard, deadline)
 //!                         ▼

@@ -1,4 +1,4 @@
-//! Asking L2: a fresh record, a load_lock to load, or the news that somebody else is loading.
+//! Asking L2: a fresh record, a load lock to load, or the news that somebody else is loading.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,7 +45,7 @@ pub(crate) enum FillMode {
     LocalOnly,
     /// L2 does not answer, or cannot hold a load_lock: the result stays here, for X at most.
     Degraded,
-    /// Exactly this version, and this load_lock is ours to give back. Or a record that `displaces`: this
+    /// Exactly this version, and this load lock is ours to give back. Or a record that `displaces`: this
     /// node could not use it.
     Replace { expected: Version, load_lock: Option<Version>, displaces: bool },
     /// L2 holds this version, which others may be able to use and this node is not: what is loaded
@@ -270,7 +270,7 @@ impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
         self.call.options.strict || l2.is_ledger_near(&self.call.key)
     }
 
-    /// Reads until there is a value, a load_lock, or a reason to do without. `asked` is the id of the load_lock that
+    /// Reads until there is a value, a load lock, or a reason to do without. `asked` is the id of the load lock that
     /// a first READ has asked for, `sent` what was answered, `rest` what that READ has left of the limit. All are
     /// `None` if L2 has not been asked along with others. Without patience, nobody else's load is waited for.
     pub(super) async fn ask(
@@ -289,7 +289,7 @@ impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
             return self.hit(entry);
         }
         let left = left.saturating_sub(came.elapsed());
-        // A READ that had no answer may run late: it must not bring back a load_lock that was voided.
+        // A READ that had no answer may run late: it must not bring back a load lock that was voided.
         let answered = sent.is_some() || sabotaged!(LoadLockRequestedTwice);
         let id = asked.filter(|_| answered).unwrap_or_else(|| self.inner.entropy.version());
         match &self.inner.l2 {

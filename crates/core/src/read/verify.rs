@@ -54,7 +54,7 @@ pub(super) fn unverified<T: Value, C>(
 }
 
 /// Whether a copy in resync is answered, marked stale, though L2 has not said that it is right: it does
-/// not answer, the coherence load_lock would still cover the copy, and the call asks for no more.
+/// not answer, the coherence TTL would still cover the copy, and the call asks for no more.
 pub(super) fn may_serve_unverified<T, C>(inner: &Inner<C>, call: &Call, entry: &Entry<T>) -> bool {
     let unverified = inner.records().is_some() && !entry.meta.own && call.refresh.is_none();
     unverified

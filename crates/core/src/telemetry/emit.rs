@@ -160,18 +160,18 @@ impl<C> Inner<C> {
         self.telemetry.emit(|| Event::Ledger { trouble });
     }
 
-    /// What the coherence load_lock lacks.
+    /// What the coherence TTL lacks.
     fn why_incoherent(&self, now: Moment) -> &'static str {
         let load_lock = &self.node.coherence;
         let is_old = |at: Moment| now.since(at) > self.settings.coherence_ttl;
         if self.node.known().suspect {
             "the ledger is in resync until L2 answers a poll"
         } else if is_old(load_lock.synced_at()) {
-            "L2 has answered no poll within the coherence load_lock"
+            "L2 has answered no poll within the coherence TTL"
         } else if is_old(load_lock.last_heartbeat_at()) {
-            "no heartbeat of this node has come back over the backplane within the coherence load_lock"
+            "no heartbeat of this node has come back over the backplane within the coherence TTL"
         } else {
-            "the coherence load_lock has run out"
+            "the coherence TTL has run out"
         }
     }
 

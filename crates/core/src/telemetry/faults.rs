@@ -40,7 +40,7 @@ pub(crate) enum Fault {
     Unsubscribed,
     /// The backplane refuses what this node publishes.
     PublishRefused,
-    /// The coherence load_lock has run out.
+    /// The coherence TTL has run out.
     NotCoherent,
 }
 

@@ -34,7 +34,7 @@ pub struct Reservation<C: Send + Sync + 'static> {
     stamp: Stamp,
     /// The version that may be replaced; `None` without records.
     expected: Option<Version>,
-    /// A load_lock that is this reservation's own.
+    /// A load lock that is this reservation's own.
     load_lock: Option<Version>,
 }
 
@@ -57,7 +57,7 @@ impl<C: Send + Sync + 'static> Drop for Reservation<C> {
         let (inner, key) = (Arc::clone(&self.inner), self.key.clone());
         let release = async move {
             if let Some(l2) = inner.records() {
-                // Best effort: the load_lock ends by itself.
+                // Best effort: the load lock ends by itself.
                 let limit = inner.l2_limit();
                 let _ = l2.on(&key, limit, |store, key| store.release(key, load_lock)).await;
             }

@@ -20,9 +20,9 @@ use super::Gate;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "as the trait has them")]
 pub enum L2Op {
-    /// A read that leaves no load_lock.
+    /// A read that leaves no load lock.
     Look,
-    /// A read that asks for a load_lock.
+    /// A read that asks for a load lock.
     Read,
     /// Several reads at once.
     ReadMany,
@@ -38,9 +38,9 @@ pub enum L2Op {
     Remove,
     /// An expiry.
     Expire,
-    /// A load_lock given back.
+    /// A load lock given back.
     Release,
-    /// A load_lock prolonged.
+    /// A load lock prolonged.
     Renew,
     /// A removal by tag, or a clear.
     Advance,

@@ -10,7 +10,7 @@ use super::{ask, fresh, value};
 const CALLS: u64 = 8;
 
 pub(super) async fn check<S: L2 + ?Sized>(store: &S, prefix: &str) {
-    grants_one_load_lock(store, &fresh(prefix, "one-load_lock")).await;
+    grants_one_load_lock(store, &fresh(prefix, "one-load-lock")).await;
     stores_one_fill(store, &fresh(prefix, "one-fill")).await;
     numbers_every_removal(store, &fresh(prefix, "every-removal")).await;
 }

@@ -41,15 +41,15 @@ async fn locks_on_a_miss<S: L2 + ?Sized>(store: &S, key: &str) {
     assert_eq!(read(store, key, Some(ask(2))).await, held, "the second asker is told who loads");
     assert_eq!(read(store, key, None).await, held, "so is a plain reader");
     let wrong = LoadLockRequest { replace: Some(Version(9)), ..ask(2) };
-    assert_eq!(read(store, key, Some(wrong)).await, held, "only the load_lock named is replaced");
+    assert_eq!(read(store, key, Some(wrong)).await, held, "only the load lock named is replaced");
     let right = LoadLockRequest { replace: Some(Version(1)), ..ask(2) };
     assert_eq!(
         read(store, key, Some(right)).await.load_lock,
         LoadLock::Granted,
-        "a load_lock is replaced"
+        "a load lock is replaced"
     );
     let lost = put(store, key, 1, value(10, "lost")).await;
-    assert_eq!(lost, Put::Refused, "whose load_lock was replaced may not fill");
+    assert_eq!(lost, Put::Refused, "whose load lock was replaced may not fill");
     assert_eq!(put(store, key, 2, value(11, "won")).await, Put::Stored, "whoever replaced it may");
 }
 
@@ -61,16 +61,16 @@ async fn fills<S: L2 + ?Sized>(store: &S, key: &str) {
     assert_eq!(
         put(store, key, 1, value(2, "two")).await,
         Put::Stored,
-        "a load_lock authorises a fill"
+        "a load lock authorises a fill"
     );
     let refused = put(store, key, 1, value(3, "three")).await;
-    assert_eq!(refused, Put::Refused, "a load_lock authorises one fill");
+    assert_eq!(refused, Put::Refused, "a load lock authorises one fill");
     let found = found(store, key).await;
     assert_eq!(found.bytes, value(2, "two").bytes, "a record is kept byte for byte");
     let hour = 3_600_000;
     assert!(found.ttl_ms <= 2 * hour && found.ttl_ms > hour, "a record lives its physical life");
     let fresh = read(store, key, Some(ask(9))).await;
-    assert_eq!(fresh.load_lock, LoadLock::None, "a fresh value needs no load_lock");
+    assert_eq!(fresh.load_lock, LoadLock::None, "a fresh value needs no load lock");
     assert_eq!(put(store, key, 2, value(3, "three")).await, Put::Stored, "a version is replaced");
     store.remove(key, None).await.expect("remove");
     let refused = put(store, key, 3, value(4, "back")).await;
@@ -96,7 +96,7 @@ async fn reads_many<S: L2 + ?Sized>(store: &S, [held, full, free]: [&str; 3]) {
     assert_eq!(
         put(store, free, 5, value(6, "six")).await,
         Put::Stored,
-        "their load_locks are load_locks"
+        "their load locks are load locks"
     );
     assert_eq!(store.read_many(&[]).await.expect("read_many"), [], "of nothing there is nothing");
 }
@@ -105,7 +105,7 @@ async fn writes<S: L2 + ?Sized>(store: &S, key: &str) {
     read(store, key, Some(ask(1))).await;
     store.set(key, value(5, "set"), None, None).await.expect("set");
     let refused = put(store, key, 1, value(6, "late")).await;
-    assert_eq!(refused, Put::Refused, "a set voids a load_lock");
+    assert_eq!(refused, Put::Refused, "a set voids a load lock");
     store.set(key, value(5, "set"), None, None).await.expect("set again");
     assert_eq!(version(store, key).await, 5, "a set is idempotent");
     store.remove(key, None).await.expect("remove");
@@ -113,11 +113,11 @@ async fn writes<S: L2 + ?Sized>(store: &S, key: &str) {
     read(store, key, Some(ask(2))).await;
     store.remove(key, None).await.expect("remove");
     let refused = put(store, key, 2, value(7, "late")).await;
-    assert_eq!(refused, Put::Refused, "a remove voids a load_lock");
+    assert_eq!(refused, Put::Refused, "a remove voids a load lock");
     assert_eq!(
         read(store, key, None).await.load_lock,
         LoadLock::None,
-        "a removed load_lock is gone"
+        "a removed load lock is gone"
     );
 }
 
@@ -128,12 +128,12 @@ async fn refreshes<S: L2 + ?Sized>(store: &S, key: &str) {
     assert_eq!(
         plain.load_lock,
         LoadLock::None,
-        "a plain reader of a stale value is given no load_lock"
+        "a plain reader of a stale value is given no load lock"
     );
     let first = read(store, key, Some(ask(1))).await;
     assert_eq!(first.load_lock, LoadLock::Granted, "whoever meets a stale value may refresh it");
-    let served = first.found.expect("a stale value is served with its load_lock");
-    assert_eq!(payload(&served), "stale", "a stale value is served with its load_lock");
+    let served = first.found.expect("a stale value is served with its load lock");
+    assert_eq!(payload(&served), "stale", "a stale value is served with its load lock");
     let second = read(store, key, Some(ask(2))).await;
     assert_eq!(second.load_lock, LoadLock::HeldBy(Version(1)), "one refresh at a time");
     assert!(second.found.is_some(), "a refresh does not hide the value");
@@ -144,21 +144,19 @@ async fn refreshes<S: L2 + ?Sized>(store: &S, key: &str) {
     );
     let replacing = LoadLockRequest { replace: Some(Version(1)), ..ask(2) };
     let replaced = read(store, key, Some(replacing)).await.load_lock;
-    assert_eq!(replaced, LoadLock::Granted, "a refresh load_lock is replaced");
-    assert_eq!(version(store, key).await, 5, "a refresh load_lock leaves the version");
+    assert_eq!(replaced, LoadLock::Granted, "a refresh lock is replaced");
+    assert_eq!(version(store, key).await, 5, "a refresh lock leaves the version");
     assert_eq!(put(store, key, 5, value(6, "new")).await, Put::Stored, "a refresh is a put");
     assert_eq!(
         read(store, key, Some(ask(3))).await.load_lock,
         LoadLock::None,
-        "it ends the load_lock"
+        "it ends the load lock"
     );
     let brief = LoadLockRequest { ttl_ms: 1, ..ask(1) };
     store.set(key, stale, None, None).await.expect("set");
     read(store, key, Some(brief)).await;
-    until(store, key, Some(ask(4)), "a refresh load_lock ends", |r| {
-        r.load_lock == LoadLock::Granted
-    })
-    .await;
+    until(store, key, Some(ask(4)), "a refresh lock ends", |r| r.load_lock == LoadLock::Granted)
+        .await;
 }
 
 async fn hides<S: L2 + ?Sized>(store: &S, key: &str) {
@@ -193,7 +191,7 @@ async fn expires<S: L2 + ?Sized>(store: &S, key: &str) {
         assert_eq!(
             record::head(&found.bytes),
             Some(head),
-            "under the new version, without load_locks"
+            "under the new version, without load locks"
         );
     }
     assert_eq!(put(store, key, 5, value(7, "old")).await, Put::Refused, "a refresh is voided");
@@ -206,7 +204,7 @@ async fn expires<S: L2 + ?Sized>(store: &S, key: &str) {
     assert_eq!(
         put(store, key, 3, value(8, "late")).await,
         Put::Refused,
-        "expire voids a load_lock"
+        "expire voids a load lock"
     );
 }
 
@@ -215,16 +213,16 @@ async fn releases<S: L2 + ?Sized>(store: &S, key: &str) {
     read(store, key, Some(ask(1))).await;
     store.release(key, Version(2)).await.expect("release");
     let kept = read(store, key, None).await.load_lock;
-    assert_eq!(kept, LoadLock::HeldBy(Version(1)), "only its holder gives a load_lock back");
+    assert_eq!(kept, LoadLock::HeldBy(Version(1)), "only its holder gives a load lock back");
     store.release(key, Version(1)).await.expect("release");
     assert_eq!(
         read(store, key, None).await.load_lock,
         LoadLock::None,
-        "a released load_lock is gone"
+        "a released load lock is gone"
     );
     store.set(key, value_of(5, "stale", 0), None, None).await.expect("set");
     store.release(key, Version(5)).await.expect("release");
-    assert_eq!(version(store, key).await, 5, "a value is not a load_lock");
+    assert_eq!(version(store, key).await, 5, "a value is not a load lock");
     read(store, key, Some(ask(1))).await;
     store.release(key, Version(1)).await.expect("release");
     assert_eq!(version(store, key).await, 5, "releasing a refresh keeps the value");
@@ -234,18 +232,18 @@ async fn releases<S: L2 + ?Sized>(store: &S, key: &str) {
 async fn renews<S: L2 + ?Sized>(store: &S, key: &str) {
     assert!(!renew(store, key, 1, 1_000).await, "there is nothing to renew");
     read(store, key, Some(LoadLockRequest { ttl_ms: 50, ..ask(1) })).await;
-    assert!(!renew(store, key, 2, 1_000).await, "only its holder renews a load_lock");
+    assert!(!renew(store, key, 2, 1_000).await, "only its holder renews a load lock");
     if renew(store, key, 1, 60_000).await {
         let held = read(store, key, Some(ask(2))).await.load_lock;
-        assert_eq!(held, LoadLock::HeldBy(Version(1)), "a renewed load_lock holds");
+        assert_eq!(held, LoadLock::HeldBy(Version(1)), "a renewed load lock holds");
     }
-    assert!(!renew(store, key, 2, 60_000).await, "another's load_lock is not renewed");
+    assert!(!renew(store, key, 2, 60_000).await, "another's load lock is not renewed");
     store.set(key, value_of(5, "stale", 0), None, None).await.expect("set");
-    assert!(!renew(store, key, 1, 60_000).await, "a load_lock voided by a set is not renewed");
+    assert!(!renew(store, key, 1, 60_000).await, "a load lock voided by a set is not renewed");
     read(store, key, Some(LoadLockRequest { ttl_ms: 1, ..ask(3) })).await;
-    assert!(renew(store, key, 3, 60_000).await, "a refresh load_lock is renewed while it is there");
+    assert!(renew(store, key, 3, 60_000).await, "a refresh lock is renewed while it is there");
     let held = read(store, key, Some(ask(4))).await.load_lock;
-    assert_eq!(held, LoadLock::HeldBy(Version(3)), "a renewed refresh load_lock holds");
+    assert_eq!(held, LoadLock::HeldBy(Version(3)), "a renewed refresh lock holds");
     assert!(found(store, key).await.ttl_ms > 3_600_000, "renewing keeps the value's life");
 }
 
@@ -268,7 +266,7 @@ async fn meets_foreign_bytes<S: L2 + ?Sized>(store: &S, key: &str) {
     let shown = plain.found.map(|found| found.bytes);
     assert_eq!(shown, Some(foreign.bytes.clone()), "a plain reader is shown foreign bytes");
     assert_eq!(put(store, key, 0, value(1, "over")).await, Put::Refused, "they have no version");
-    assert!(!renew(store, key, 0, 1_000).await, "they are no load_lock");
+    assert!(!renew(store, key, 0, 1_000).await, "they are no load lock");
     let asked = read(store, key, Some(ask(1))).await;
     let granted = Read { found: None, load_lock: LoadLock::Granted };
     assert_eq!(asked, granted, "for whoever wants to load, foreign bytes are absent");
@@ -283,12 +281,12 @@ async fn ends<S: L2 + ?Sized>(store: &S, key: &str) {
     store.set(key, Record { bytes, ttl_ms: 1 }, None, None).await.expect("set");
     until(store, key, None, "a record ends with its life", |r| r.found.is_none()).await;
     read(store, key, Some(LoadLockRequest { ttl_ms: 1, ..ask(1) })).await;
-    until(store, key, None, "a load_lock ends with its life", |r| r.load_lock == LoadLock::None)
+    until(store, key, None, "a load lock ends with its life", |r| r.load_lock == LoadLock::None)
         .await;
     assert_eq!(
         put(store, key, 1, value(2, "late")).await,
         Put::Refused,
-        "an ended load_lock is gone"
+        "an ended load lock is gone"
     );
 }
 

@@ -288,7 +288,7 @@ impl State {
     }
 }
 
-/// The READ of a load; a load_lock in the way has been waited out.
+/// The READ of a load; a load lock in the way has been waited out.
 fn read(state: &mut State, i: usize) -> Stage {
     let id = state.version(i);
     let replace = match state.record {

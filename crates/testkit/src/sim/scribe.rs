@@ -159,7 +159,7 @@ pub(super) fn shown(read: &Result<Read, L2Error>) -> String {
     match read {
         Ok(read) => {
             let load = read.found.as_ref().and_then(|found| read_value(&found.bytes));
-            format!("load {:?}, load_lock {:?},", load.map(|(_, load)| load), read.load_lock)
+            format!("load {:?}, load lock {:?},", load.map(|(_, load)| load), read.load_lock)
         }
         Err(error) => format!("{error:?}"),
     }

@@ -44,14 +44,14 @@ const MAX_BARRIERS: usize = 200_000;
 /// # Time
 ///
 /// [`now_us`](CasStore::now_us) should be the store's own clock, so that all nodes mean the same by
-/// it. Lifetimes of records and load_locks are counted on it, and numbers of removals are taken from it.
+/// it. Lifetimes of records and load locks are counted on it, and numbers of removals are taken from it.
 /// No removal depends on it: numbers rise and versions are compared whatever it says. If it
 /// jumps back by more than 5 minutes, the ledger begins a new epoch: everything is loaded again.
 ///
 /// # Cancel safety
 ///
 /// A call that is dropped may have happened or not. A swap that arrives late finds that its token
-/// does not fit any more, which is why creating a value needs two of them (a load_lock first).
+/// does not fit any more, which is why creating a value needs two of them (a load lock first).
 #[async_trait]
 pub trait CasStore: Debug + Send + Sync + 'static {
     /// What identifies one state of one key.
@@ -108,7 +108,7 @@ pub struct Stored {
     /// may come late and by whole seconds.
     pub ttl_ms: u64,
     /// Whether it must outlive a crash of the store, where the store has a choice: true for what a
-    /// caller wrote and for the ledger, false for loads and load_locks.
+    /// caller wrote and for the ledger, false for loads and load locks.
     pub lasting: bool,
 }
 
@@ -118,8 +118,8 @@ pub struct Stored {
 /// | operation | round trips, undisturbed |
 /// |---|---|
 /// | read of a value, `remove` | 1 |
-/// | a miss that leaves a load_lock, fill, `expire`, `set` over something | 2 |
-/// | `set` where nothing is | 4: a load_lock first, since absence never authorises a write |
+/// | a miss that leaves a load lock, fill, `expire`, `set` over something | 2 |
+/// | `set` where nothing is | 4: a load lock first, since absence never authorises a write |
 /// | removal by tag, clear | 2, of the ledger's root (up to some 50 KB) |
 /// | poll | 1, of the ledger's root |
 ///

@@ -7,10 +7,10 @@ use super::{CasEntry, CasL2, CasStore, Stored};
 use crate::l2::{L2Error, Read, Slot, record};
 use crate::protocol::record::{Head, LoadLockRequest};
 
-/// How long a load_lock lives that a `set` leaves on its way, in milliseconds.
+/// How long a load lock lives that a `set` leaves on its way, in milliseconds.
 const FOOTHOLD_MS: u64 = 10_000;
 
-/// How long the mark of a released load_lock is kept, in milliseconds.
+/// How long the mark of a released load lock is kept, in milliseconds.
 const VOID_MS: u64 = 1_000;
 
 impl<S: CasStore> CasL2<S> {
@@ -44,7 +44,7 @@ impl<S: CasStore> CasL2<S> {
             }
             let foothold = token.is_none() && self.guards() && !is_load_lock(&after);
             if foothold {
-                // Absence has no version, so nothing but a load_lock may be created: a command that is
+                // Absence has no version, so nothing but a load lock may be created: a command that is
                 // stuck on its way would bring back what has been removed in the meantime.
                 let load_lock = record::load_lock(self.entropy.version());
                 after = Slot::new(load_lock, now.saturating_add(FOOTHOLD_MS));
