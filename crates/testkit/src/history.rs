@@ -178,8 +178,8 @@ pub(crate) struct Applied {
     pub(crate) call: Option<usize>,
     /// The version of the record that it wrote, if that is known: what messages tell it by.
     pub(crate) version: Option<u64>,
-    /// The epoch and the number that its record is stamped with, if that is known.
-    pub(crate) stamp: Option<(u64, u64)>,
+    /// What its record is stamped with, if that is known.
+    pub(crate) stamp: Option<Stamped>,
     /// Whether a message of its own tells of it.
     pub(crate) told: bool,
     /// When a failover took it back.
@@ -192,6 +192,15 @@ pub(crate) struct Heard {
     pub(crate) node: usize,
     pub(crate) applied: usize,
     pub(crate) at: At,
+}
+
+/// What a record says of the ledger.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stamped {
+    pub(crate) epoch: u64,
+    pub(crate) number: u64,
+    /// Whether record and ledger share a server: only then has the writer to know how far the ledger is.
+    pub(crate) is_near: bool,
 }
 
 /// A node got the answer of a `SYNC`.

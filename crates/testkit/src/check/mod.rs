@@ -411,7 +411,7 @@ impl Judge<'_> {
         let (log, load) = (self.log, &self.log.loads[load]);
         let Operation::Advance { epoch, number, .. } = barrier.operation else { return false };
         let stamps = load.stored.iter().filter_map(|at| log.applied[*at].stamp);
-        if !stamps.into_iter().any(|(of, stamp)| of == epoch && stamp >= number) {
+        if !stamps.into_iter().any(|stamp| stamp.epoch == epoch && stamp.number >= number) {
             return false;
         }
         let failover =

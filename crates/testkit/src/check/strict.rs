@@ -3,7 +3,7 @@
 //! written after a removal was numbered is not stamped below it, or its receipt does not say that it is done.
 
 use super::{Excuse, Judge, Reading, Violation, extent};
-use crate::history::{Applied, At, Call, Load, Operation, Said, Scope, What};
+use crate::history::{Applied, At, Call, Load, Operation, Said, Scope, Stamped, What};
 
 impl Judge<'_> {
     /// A barrier that was numbered before a strict read began, and that no failover has taken back, hides
@@ -42,9 +42,8 @@ impl Judge<'_> {
             let Some(stored) = load.stored.iter().rfind(during).filter(|_| done) else { continue };
             let applied = &log.applied[*stored];
             let judged = load.is_set || self.is_well(load, applied);
-            let Some((epoch, stamp)) = applied.stamp.filter(|_| judged) else {
-                continue;
-            };
+            let stamped = applied.stamp.filter(|stamp| judged && stamp.is_near);
+            let Some(Stamped { epoch, number: stamp, .. }) = stamped else { continue };
             let newer = log.numbers.iter().find(|((of, number), place)| {
                 let barrier = &log.applied[**place];
                 let Operation::Advance { scope, .. } = barrier.operation else { return false };

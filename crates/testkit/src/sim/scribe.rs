@@ -11,7 +11,7 @@ use crinkle_core::protocol::ledger::{Advance, Advanced, Strength, Target};
 
 use super::plan::TAGS;
 use super::world::{World, key_of, read_value};
-use crate::history::{Applied, Operation, Scope};
+use crate::history::{Applied, Operation, Scope, Stamped};
 
 /// The servers as they were, for who reaches another than the primary.
 pub(super) type Copies = Vec<MemoryL2>;
@@ -42,12 +42,11 @@ impl Scribe {
         }
     }
 
-    /// What a record says of itself. Of one that is not beside the ledger, no stamp: its node need not know
-    /// how far the ledger is.
+    /// What a record says of itself.
     pub(super) fn written(&self, key: &str, record: &Record) -> Written {
-        let near = std::ptr::eq(self.store(key), self.world.first());
+        let is_near = std::ptr::eq(self.store(key), self.world.first());
         let written = Written::of(record);
-        Written { stamp: written.stamp.filter(|_| near), ..written }
+        Written { stamp: written.stamp.map(|stamp| Stamped { is_near, ..stamp }), ..written }
     }
 
     pub(super) fn note(
@@ -138,14 +137,17 @@ impl Scribe {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Written {
     pub(super) version: Option<u64>,
-    pub(super) stamp: Option<(u64, u64)>,
+    pub(super) stamp: Option<Stamped>,
 }
 
 impl Written {
     fn of(record: &Record) -> Self {
         let envelope = Envelope::decode(&record.bytes);
         let version = envelope.as_ref().map(|envelope| envelope.version.0);
-        let stamp = envelope.and_then(|envelope| Some((envelope.epoch?.0, envelope.stamp)));
+        let stamp = envelope.and_then(|envelope| {
+            let (epoch, number) = (envelope.epoch?.0, envelope.stamp);
+            Some(Stamped { epoch, number, is_near: true })
+        });
         Self { version, stamp }
     }
 }
