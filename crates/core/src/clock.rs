@@ -1,34 +1,34 @@
-//! Time as the cache sees it: one monotonic clock per node, injected.
+//! The cache's notion of time: one injected monotonic clock per node.
 //!
-//! No decision reads a wall clock. The system clock counts time spent in suspend where the platform
-//! offers it (`CLOCK_BOOTTIME` on Linux), because a resumed machine must not think that its
-//! coherence TTL still holds.
+//! No decision reads a wall clock. The system clock counts time in suspend where the platform
+//! offers it (`CLOCK_BOOTTIME` on Linux): a resumed machine must not rely on an expired coherence
+//! TTL.
 
 use std::fmt::Debug;
 use std::ops::Add;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// A moment on a [`Clock`], in nanoseconds since that clock's origin.
+/// A point in time on a [`Clock`], in nanoseconds since that clock's origin.
 ///
-/// Moments of different clocks have nothing to do with each other.
+/// Moments of different clocks are not comparable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Moment(u64);
 
 impl Moment {
-    /// A moment `nanos` nanoseconds after the origin.
+    /// Creates the moment `nanos` nanoseconds after the origin.
     #[must_use]
     pub const fn from_nanos(nanos: u64) -> Self {
         Self(nanos)
     }
 
-    /// Nanoseconds since the origin.
+    /// Returns the nanoseconds since the origin.
     #[must_use]
     pub const fn as_nanos(self) -> u64 {
         self.0
     }
 
-    /// The time from `earlier` to this moment; zero if `earlier` is later.
+    /// Returns the time from `earlier` to this moment; zero if `earlier` is later.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
@@ -43,23 +43,23 @@ impl Add<Duration> for Moment {
     }
 }
 
-/// A duration in whole nanoseconds, saturating (584 years).
+/// Converts a duration to whole nanoseconds, saturating (584 years).
 pub(crate) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// A duration in whole milliseconds, saturating.
+/// Converts a duration to whole milliseconds, saturating.
 pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// A monotonic clock.
+/// A monotonic clock, the cache's only source of time.
 ///
 /// # Contract
 ///
-/// `now` never goes back and never blocks. `recent` is read on every hit, so it should cost
-/// nanoseconds; it is `now`, or a moment that is past by so little that nobody minds if an entry lives
-/// longer by it (the system's clock: 10 ms).
+/// `now` never goes back and never blocks. Every hit reads `recent`, so it should cost nanoseconds.
+/// It returns `now` or a slightly earlier moment; an entry may stay fresh longer by the difference
+/// (10 ms with the system clock).
 ///
 /// ```
 /// use crinkle_core::{Clock, ManualClock};
@@ -71,16 +71,16 @@ pub(crate) fn millis(duration: Duration) -> u64 {
 /// assert_eq!(clock.now().since(before), Duration::from_secs(60));
 /// ```
 pub trait Clock: Debug + Send + Sync + 'static {
-    /// The current moment.
+    /// Returns the current moment.
     fn now(&self) -> Moment;
 
-    /// The current moment, or one shortly before.
+    /// Returns the current moment, or one shortly before.
     fn recent(&self) -> Moment {
         self.now()
     }
 }
 
-/// The system's monotonic clock; counts suspend on Linux and Android.
+/// The system's monotonic clock, the default. It counts suspend on Linux and Android.
 #[derive(Clone, Copy, Debug, Default)]
 #[expect(clippy::exhaustive_structs, reason = "a value that callers write down")]
 pub struct SystemClock;
@@ -105,12 +105,12 @@ impl Clock for SystemClock {
     }
 }
 
-/// A moment that is right to a tick of the kernel, for a fifth of the price.
+/// The moment with the precision of a kernel tick, for a fifth of the cost.
 ///
-/// `CLOCK_MONOTONIC_COARSE` costs a few loads, but does not count suspend. So it only says whether there
-/// was a tick since this thread has looked at `CLOCK_BOOTTIME`; what is answered is the boot time of
-/// that look. A suspend cannot hide between two ticks: the kernel brings all its clocks forward when
-/// it goes to sleep and when it wakes up, so that the coarse one is another afterwards.
+/// `CLOCK_MONOTONIC_COARSE` costs a few loads, but does not count suspend. It therefore only shows
+/// whether a tick passed since this thread last read `CLOCK_BOOTTIME`. The result is that boot
+/// time. No suspend fits between two ticks: the kernel advances all its clocks when it suspends and
+/// when it resumes, so the coarse clock differs afterwards.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod ticks {
     use std::cell::Cell;
@@ -128,11 +128,11 @@ mod ticks {
     pub(super) fn recent() -> Moment {
         let tick = read(ClockId::MonotonicCoarse);
         let (last, boot) = LAST.get();
-        if tick == last { boot } else { look(tick) }
+        if tick == last { boot } else { reread(tick) }
     }
 
     #[cold]
-    fn look(tick: Moment) -> Moment {
+    fn reread(tick: Moment) -> Moment {
         let boot = read(ClockId::Boottime);
         LAST.set((tick, boot));
         boot
@@ -147,18 +147,19 @@ mod ticks {
     }
 }
 
-/// A clock that moves only when told to, for tests. Clones share the same time through an `Arc`.
+/// A clock for tests that moves only when [`advance`](Self::advance) is called. Share it through an
+/// `Arc`.
 #[derive(Debug, Default)]
 pub struct ManualClock(AtomicU64);
 
 impl ManualClock {
-    /// A clock that stands one hour after its origin.
+    /// Creates a clock at one hour after its origin.
     #[must_use]
     pub fn new() -> Self {
         Self(AtomicU64::new(3_600_000_000_000))
     }
 
-    /// Moves the clock forward.
+    /// Moves the clock forward by `by`.
     pub fn advance(&self, by: Duration) {
         self.0.fetch_add(nanos(by), Ordering::SeqCst);
     }

@@ -1,4 +1,4 @@
-//! Randomness, injected: versions, load lock ids, nonces, epochs.
+//! Injected randomness for versions, load lock ids, nonces and epochs.
 
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
@@ -6,7 +6,7 @@ use rand::{Rng, SeedableRng};
 
 use crate::protocol::{Epoch, Nonce, PublisherId, Version};
 
-/// A node's source of identities. Seeded by the operating system, or by a test.
+/// Generates the random identities of a node. The operating system or a test provides the seed.
 #[derive(Debug)]
 pub(crate) struct Entropy(Mutex<StdRng>);
 
@@ -31,7 +31,7 @@ impl Entropy {
         PublisherId(self.0.lock().random())
     }
 
-    /// A uniform number below `bound`, at least 1.
+    /// Returns a uniform number below `bound`, which counts as 1 if it is 0.
     pub(crate) fn below(&self, bound: u64) -> u64 {
         self.0.lock().random_range(0..bound.max(1))
     }

@@ -1,28 +1,28 @@
-//! One error: what happened, to which key, what to do. Never a value.
+//! The error type of the crate: what failed, for which key, what to do. It never contains a value.
 
 use std::fmt;
 use std::sync::Arc;
 
-/// Any error, as factories and codecs return it.
+/// The error type that factories and codecs return: any error, boxed.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// What went wrong, by what the caller can do about it.
+/// Classifies an [`Error`] by what the caller can do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The node has not learned of a removal in time; see [`Cache::after`](crate::Cache::after).
+    /// The node did not receive a removal in time; see [`Cache::wait_for`](crate::Cache::wait_for).
     NotCaughtUp,
-    /// The backplane failed and the call asked to know.
+    /// The backplane failed, and the call required it.
     Backplane,
     /// The cache is closed.
     Closed,
     /// A value could not be encoded for L2.
     Codec,
-    /// The factory returned an error; [`Error::factory_error`] gives it back.
+    /// The factory returned an error; [`Error::factory_error`] returns it.
     Factory,
     /// The factory panicked. The next call runs it again.
     FactoryPanicked,
-    /// The factory took longer than allowed and there was nothing else to answer.
+    /// The factory exceeded its timeout, and no fallback was available.
     FactoryTimeout,
     /// The key is empty or too long.
     InvalidKey,
@@ -30,25 +30,27 @@ pub enum ErrorKind {
     InvalidOptions,
     /// A tag is empty or too long, or there are too many.
     InvalidTag,
-    /// L2 failed and the call asked to know.
+    /// L2 failed, and the call required it.
     L2,
-    /// Another caller is loading the key and `wait_timeout` is over.
+    /// Another caller is loading the key, and `wait_timeout` elapsed.
     WaitTimeout,
-    /// There is no tokio runtime here, or the one that a load ran on has ended; the message says what to do.
+    /// The call runs outside a tokio runtime, or the runtime of a load has ended; the message says
+    /// what to do.
     NoRuntime,
-    /// `require_propagation`: the write holds here, but is not confirmed everywhere.
+    /// With `require_propagation`: the write is applied on this node, but not confirmed everywhere.
     NotPropagated,
-    /// A factory asks for a key whose load waits for that very factory; the message names the keys.
+    /// A factory requests a key whose load waits for that same factory; the message names the keys.
     Reentrant,
     /// The encoded value exceeds `max_value_bytes`.
     TooLarge,
     /// The key holds a value of another type.
     TypeMismatch,
-    /// A blocking call would have to wait on a thread that must not.
+    /// A blocking call would have to wait on a thread that must not block.
     WouldBlock,
 }
 
-/// The error of every operation: a kind, where it happened, and its cause. One word wide, `Clone`.
+/// The error of every operation: a kind, the cache and key, and the cause. One pointer wide,
+/// `Clone`.
 ///
 /// ```
 /// use crinkle_core::{Cache, ErrorKind};
@@ -62,7 +64,10 @@ pub enum ErrorKind {
 ///     .expect_err("not a number");
 /// assert_eq!(error.kind(), ErrorKind::Factory);
 /// assert!(error.factory_error::<std::num::ParseIntError>().is_some());
-/// assert_eq!(error.to_string(), "the factory of key \"answer\" in cache \"shop\" failed: invalid digit found in string");
+/// assert_eq!(
+///     error.to_string(),
+///     "the factory of key \"answer\" in cache \"shop\" failed: invalid digit found in string"
+/// );
 /// # Ok(())
 /// # }
 /// ```
@@ -76,7 +81,7 @@ struct Inner {
     source: Option<BoxError>,
 }
 
-/// Where an error happened.
+/// The cache and key that an error names.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Place {
     pub(crate) cache: Arc<str>,
@@ -98,38 +103,39 @@ impl Error {
         Self(Arc::new(Inner { kind, place, detail: detail.into(), source }))
     }
 
-    /// What kind of error it is.
+    /// Returns the kind of the error.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// Whether loading failed, so that a default may stand in.
+    /// Whether loading failed, so that a default value may replace the result.
     pub(crate) fn is_of_a_load(&self) -> bool {
         use ErrorKind::{Factory, FactoryPanicked, FactoryTimeout, WaitTimeout};
         matches!(self.kind(), Factory | FactoryPanicked | FactoryTimeout | WaitTimeout)
     }
 
-    /// The cache it happened in.
+    /// Returns the name of the cache that failed.
     #[must_use]
     pub fn cache(&self) -> &str {
         &self.0.place.cache
     }
 
-    /// The key it happened to, unless keys are redacted or no key was involved.
+    /// Returns the key that failed; `None` if keys are redacted or no key was involved.
     #[must_use]
     pub fn key(&self) -> Option<&str> {
         self.0.place.key.as_deref()
     }
 
-    /// The factory's own error, if this is [`ErrorKind::Factory`] and it is of type `E`.
+    /// Returns the factory's own error if this is [`ErrorKind::Factory`] and the error has type
+    /// `E`.
     #[must_use]
     pub fn factory_error<E: std::error::Error + 'static>(&self) -> Option<&E> {
         let source = self.0.source.as_deref().filter(|_| self.0.kind == ErrorKind::Factory)?;
         source.downcast_ref::<E>()
     }
 
-    /// The source, if it is of type `E`.
+    /// Returns the cause if it has type `E`.
     #[must_use]
     pub fn downcast_ref<E: std::error::Error + 'static>(&self) -> Option<&E> {
         self.0.source.as_deref()?.downcast_ref::<E>()
@@ -199,15 +205,16 @@ impl fmt::Debug for Error {
     }
 }
 
-/// The message says what the cause says, so that a log has it: the source is what is not said there. The cause
-/// itself is [`Error::downcast_ref`].
+/// `Display` includes the message of the cause, so that logs contain it. `source` therefore skips
+/// every cause that the message already contains. [`Error::downcast_ref`] returns the cause itself.
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         unsaid(&self.to_string(), self.0.source.as_deref()?)
     }
 }
 
-/// The first of the causes that a message does not contain yet: `{:#}` of `anyhow` prints each once.
+/// Returns the first cause whose message `said` does not contain: `{:#}` of `anyhow` prints each
+/// once.
 pub(crate) fn unsaid<'a>(
     said: &str,
     cause: &'a (dyn std::error::Error + 'static),

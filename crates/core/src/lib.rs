@@ -1,20 +1,21 @@
-//! The core of Crinkle: a hybrid cache whose writes and invalidations hold. Add the `crinkle` package,
-//! which re-exports this one and adds Redis.
+//! The core of Crinkle, a hybrid cache: L1 in memory, an optional L2 that all nodes share, and an
+//! optional backplane between them. Applications depend on the `crinkle` package, which re-exports
+//! this one and adds Redis.
 //!
-//! The promise: *what was removed is not served as fresh*, whoever was loading it meanwhile, on
-//! whichever node, and whatever became of the message.
+//! The promise: *a removed value is not served as fresh*. It holds whichever caller on whichever
+//! node was loading the value, and whatever happened to the message.
 //!
 //! ```text
-//!  get_or_set ─▶ L1 ── valid? one compare, no await, no allocation ──────────────▶ answer
+//!  get_or_set ─▶ L1 ── fresh? one compare, no await, no allocation ──────────────▶ answer
 //!                 │ no
 //!                 ▼
 //!               flight: the first caller leads, the others wait for its result
 //!                 │
 //!                 ▼
-//!               L2 ── a record that is valid, or the load lock to load ──────────────▶ answer
-//!                 │ load lock                     (another node has it: wait for its fill)
+//!               L2 ── a valid record, or the load lock ──────────────────────────▶ answer
+//!                 │ load lock          (another node holds it: wait for its value)
 //!                 ▼
-//!               factory ─▶ stored only over exactly the version that was seen ──▶ answer
+//!               factory ─▶ stored only over exactly the version that was seen ───▶ answer
 //!                 │ fails
 //!                 ▼
 //!               fail-safe: a stale value, unless it was removed
@@ -22,31 +23,37 @@
 //!
 //! # Consistency
 //!
-//! Three mechanisms, and no clock of one machine compared with another's:
+//! Three mechanisms carry the guarantees. None of them compares the clocks of two machines.
 //!
-//! - A **ledger** in L2 numbers removals by tag and clears. Every entry is stamped with what its node
-//!   knew before its factory started; it is invalid if a barrier of its tags is newer.
-//! - Records have **versions and load locks**. A fill replaces only the exact version that it saw or
-//!   created; absence authorises nothing.
-//! - A **session** ends with any resync: a reconnect, a gap, a heartbeat that did not come back.
-//!   Nothing is flushed, but what was verified before is verified again before it counts as fresh.
+//! - A **ledger** in L2 numbers removals by tag and clears. Every entry carries a stamp: what its
+//!   node knew before the factory started. An entry is invalid if a barrier of one of its tags is
+//!   newer.
+//! - Records have **versions and load locks**. A fill replaces only the exact version that it saw
+//!   or created. A missing record alone authorises nothing.
+//! - A **session** ends with every resync: a reconnect, a gap, or a heartbeat that did not come
+//!   back. Nothing is flushed, but the node verifies its entries again before they count as fresh.
 //!
-//! Strong: on the node that invalidates, from the first poll of the call; hard removals, also against
-//! fail-safe; a load against everything that happened while it ran. Bounded: on other nodes, as soon
-//! as they know, within a poll (1 s) and a round trip while L2 answers, and within the coherence TTL
-//! (30 s) whatever happens.
+//! Strong: an invalidation holds on its own node from the first poll of the call. A hard removal
+//! also excludes the value from fail-safe. A load respects everything that happened while it ran.
 //!
-//! Not promised: writes that a failover lost together with every node that knew them; a source that
-//! answers with old data, or an invalidation before the commit; linearizable hits in L1; the order of
-//! two concurrent blind `set`s; removals that were still queued when their process ended.
+//! Bounded: other nodes follow as soon as they know of an invalidation. That takes at most a poll
+//! (1 s) and a round trip while L2 answers, and at most the coherence TTL (30 s) in every case.
 //!
-//! The rules are in [`protocol`], the traits to implement in [`l2`] and [`backplane`].
+//! Not promised:
+//!
+//! - writes that a failover lost together with every node that knew them;
+//! - a source that returns old data, or an invalidation before the commit;
+//! - linearizable hits in L1;
+//! - the order of two concurrent blind `set`s;
+//! - removals that were still queued when their process ended.
+//!
+//! [`protocol`] contains the rules; [`l2`] and [`backplane`] contain the traits to implement.
 //!
 //! # Features
 //!
 //! | feature | default | brings |
 //! |---|---|---|
-//! | `messagepack` | yes | `l2::MessagePack`, the codec of a cache that chooses none |
+//! | `messagepack` | yes | `l2::MessagePack`, the default codec |
 //! | `json` | yes | `l2::Json` |
 //! | `blocking` | yes | [`blocking`], for code that is not async; needs tokio's `rt-multi-thread` |
 //! | `postcard` | no | `l2::Postcard` |
@@ -54,11 +61,11 @@
 //! | `lz4` | no | `l2::Compression::lz4` |
 //! | `zstd` | no | `l2::Compression::zstd`; needs a C compiler |
 //! | `metrics` | no | counters, gauges and histograms through the `metrics` facade |
-//! | `otel` | no | the same through OpenTelemetry |
-//! | `sabotage` | no | planted bugs, for the simulator of `crinkle-testkit` and nothing else |
+//! | `otel` | no | the same metrics through OpenTelemetry |
+//! | `sabotage` | no | planted bugs, only for the simulator of `crinkle-testkit` |
 //!
-//! Without `messagepack` a cache has `l2::NoCodec` unless it chooses one: it takes every type, and no
-//! L2.
+//! Without `messagepack` the default codec is `l2::NoCodec`, which accepts every type and supports
+//! no L2.
 
 #[doc(hidden)]
 #[macro_use]

@@ -1,8 +1,9 @@
-//! Where tasks run that outlive the call which needs them.
+//! The runtime for tasks that outlive the call that starts them.
 //!
-//! Calls come from any runtime, and runtimes end: each test has one, and so may each thread. A task that others
-//! depend on, or a connection that they share, must not end with one of them. A [`Home`] names the runtime for
-//! such tasks: the one where it was made, and once that has ended one of this process that never does.
+//! Calls come from any runtime, and runtimes end: each test has one, and each thread may have one.
+//! A shared task or a shared connection must not end with one of them. A [`Home`] names the runtime
+//! for such tasks. It is the runtime where the home was created; after that has ended, it is a
+//! permanent runtime of this process.
 
 use std::fmt;
 use std::io;
@@ -15,9 +16,9 @@ use tokio::runtime::{Builder, Handle, RuntimeFlavor};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-/// The runtime for tasks that outlive a call. Clones are the same home.
+/// Names the runtime for tasks that outlive a call. Clones share the same home.
 ///
-/// A store or a backplane that keeps connections spawns what drives them here, and makes them again when
+/// A store or a backplane spawns the tasks of its connections here. It reconnects when
 /// [`Place::is_left`] says that their runtime has ended.
 ///
 /// ```
@@ -29,9 +30,9 @@ use tokio::task::JoinHandle;
 /// let before = home.place()?;
 /// drop(runtime);
 /// assert!(before.is_left());
-/// let task = home.place()?.handle().spawn(async { "goes on" });
+/// let task = home.place()?.handle().spawn(async { "still runs" });
 /// # let other = tokio::runtime::Runtime::new()?;
-/// assert_eq!(other.block_on(task)?, "goes on");
+/// assert_eq!(other.block_on(task)?, "still runs");
 /// # Ok(())
 /// # }
 /// ```
@@ -42,34 +43,34 @@ pub struct Home {
 
 struct Shared {
     at: Mutex<At>,
-    /// How many runtimes have been left.
+    /// The number of runtimes that this home left: 0 or 1.
     left: AtomicU64,
     owner: Owner,
 }
 
-/// Whose home it is.
+/// The component that owns a home.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Owner {
-    /// A store or a backplane. It leaves a runtime that a cache has found to run no tasks.
+    /// A store or a backplane. It also leaves a runtime on which a cache found that no tasks run.
     Store,
-    /// A cache that looks after its loads.
+    /// A cache that only spawns loads.
     Loads,
-    /// A cache with tasks of its own, which notice when the runtime ends.
+    /// A cache with background tasks, which notice the end of the runtime.
     Tasks,
 }
 
-/// The homes of stores.
+/// The homes of all stores and backplanes.
 static STORES: Mutex<Vec<Weak<Shared>>> = Mutex::new(Vec::new());
 
 #[derive(Default)]
 struct At {
-    /// The runtime, and how many were left before it.
+    /// The runtime, and how many runtimes this home left before it.
     handle: Option<(Handle, u64)>,
-    /// Dropped with the home: its watch ends.
+    /// Dropped with the home, which ends the watch task.
     _watch: Option<oneshot::Sender<()>>,
 }
 
-/// A runtime that was the one of a [`Home`] when it was asked.
+/// The runtime of a [`Home`] at the moment of [`Home::place`].
 #[derive(Clone)]
 pub struct Place {
     home: Home,
@@ -78,20 +79,21 @@ pub struct Place {
 }
 
 impl Home {
-    /// The current runtime; where there is none, the first in which [`place`](Self::place) is called.
+    /// Creates a home on the current runtime. Outside a runtime, the home is the first runtime in
+    /// which [`place`](Self::place) is called.
     #[must_use]
     pub fn here() -> Self {
         Self::new(Owner::Store)
     }
 
-    /// This runtime.
+    /// Creates a home on this runtime.
     #[cfg(feature = "blocking")]
     pub(crate) fn on(runtime: &Handle) -> Self {
         let _context = runtime.enter();
         Self::here()
     }
 
-    /// The same for this owner.
+    /// Creates a home on the current runtime for this owner.
     pub(crate) fn new(owner: Owner) -> Self {
         let (at, left) = (Mutex::default(), AtomicU64::new(0));
         let home = Self { shared: Arc::new(Shared { at, left, owner }) };
@@ -104,27 +106,28 @@ impl Home {
         home
     }
 
-    /// The runtime for a task that begins now.
+    /// Returns the runtime for a task that starts now.
     ///
     /// # Errors
     ///
-    /// [`NotFound`](io::ErrorKind::NotFound) if there was no runtime here and is none now; what the system says if
-    /// it refuses a thread for the one that never ends.
+    /// [`NotFound`](io::ErrorKind::NotFound) if the home was created outside a runtime and the
+    /// caller is outside one now. The operating system's error if it refuses a thread for the
+    /// permanent runtime.
     pub fn place(&self) -> io::Result<Place> {
         let mut at = self.shared.at.lock();
         loop {
             let number = self.shared.left.load(Ordering::Acquire);
             let handle = match &at.handle {
                 Some((handle, of)) if *of == number => handle.clone(),
-                _ if number > 0 => lasting()?,
-                _ => here()?,
+                _ if number > 0 => permanent()?,
+                _ => current()?,
             };
             let watched = self.shared.owner != Owner::Tasks;
             if at.handle.is_none() && number == 0 && watched {
                 at._watch = Some(self.watch(&handle));
             }
             at.handle = Some((handle.clone(), number));
-            // A runtime that has ended is left as soon as it is watched.
+            // `watch` on an ended runtime leaves it at once, so `number` may be outdated.
             if self.shared.left.load(Ordering::Acquire) == number {
                 return Ok(Place { home: self.clone(), handle, number });
             }
@@ -143,7 +146,8 @@ impl Home {
         Ok(self.place()?.handle.spawn(task))
     }
 
-    /// Leaves the first runtime if it has ended: a task was dropped that nobody else drops.
+    /// Leaves the first runtime if it has ended, after a task was dropped that only its runtime
+    /// drops.
     pub(crate) fn check(&self) {
         let first = self.shared.at.lock().handle.clone().filter(|(_, number)| *number == 0);
         if let Some((handle, number)) = first {
@@ -154,23 +158,24 @@ impl Home {
         }
     }
 
-    /// The first runtime, if only its owner drives it and the caller is not there: perhaps nobody does.
+    /// Returns the first runtime if it is a current-thread runtime and the caller is outside it.
+    /// Perhaps nothing drives it.
     pub(crate) fn elsewhere(&self) -> Option<Place> {
         if self.has_left() {
             return None;
         }
         let (handle, number) = self.shared.at.lock().handle.clone()?;
         let place = Place { home: self.clone(), handle, number };
-        let driven = place.handle.runtime_flavor() == RuntimeFlavor::CurrentThread;
-        (driven && !place.is_here()).then_some(place)
+        let is_current_thread = place.handle.runtime_flavor() == RuntimeFlavor::CurrentThread;
+        (is_current_thread && !place.is_here()).then_some(place)
     }
 
-    /// Whether the first runtime was left.
+    /// Whether this home has left its first runtime.
     pub(crate) fn has_left(&self) -> bool {
         self.shared.left.load(Ordering::Acquire) > 0
     }
 
-    /// A task that ends with its runtime, or with this home.
+    /// Spawns a task that ends with its runtime or with this home.
     fn watch(&self, runtime: &Handle) -> oneshot::Sender<()> {
         let (ends, ended) = oneshot::channel::<()>();
         let watch = Watch(Arc::downgrade(&self.shared));
@@ -183,14 +188,14 @@ impl Home {
 }
 
 impl Shared {
-    /// Leaves the first runtime; false if it was left before. Takes no lock: a runtime that has ended drops
-    /// what is spawned on it at once.
+    /// Leaves the first runtime; returns false if it was left before. Takes no lock, because a
+    /// runtime that has ended drops what is spawned on it at once.
     fn leave(&self) -> bool {
         self.left.compare_exchange(0, 1, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 }
 
-/// Leaves a runtime that ends, unless its home has ended before.
+/// Leaves a runtime when it ends, unless its home was dropped before.
 struct Watch(Weak<Shared>);
 
 impl Drop for Watch {
@@ -202,30 +207,30 @@ impl Drop for Watch {
 }
 
 impl Place {
-    /// The runtime.
+    /// Returns the handle of the runtime.
     #[must_use]
     pub fn handle(&self) -> &Handle {
         &self.handle
     }
 
-    /// Whether it has ended, or was left for another reason.
+    /// Whether the home has left this runtime, because it ended or runs no tasks.
     #[must_use]
     pub fn is_left(&self) -> bool {
         self.number < self.home.shared.left.load(Ordering::Acquire)
     }
 
-    /// Whether it is the one in which its home began.
+    /// Whether it is the runtime in which its home was created.
     pub(crate) fn is_first(&self) -> bool {
         self.number == 0
     }
 
-    /// Whether the caller is within this runtime.
+    /// Whether the caller runs within this runtime.
     #[must_use]
     pub fn is_here(&self) -> bool {
         Handle::try_current().is_ok_and(|here| here.id() == self.handle.id())
     }
 
-    /// Leaves this runtime for one that never ends, and has the stores leave it.
+    /// Leaves this runtime for the permanent one, and makes the stores on it leave it too.
     pub(crate) fn leave(&self) {
         if self.number > 0 || !self.home.shared.leave() {
             return;
@@ -239,18 +244,18 @@ impl Place {
         }
     }
 
-    /// Looks whether the runtime has ended.
+    /// Probes with a task whether the runtime has ended.
     pub(crate) fn has_ended(&self) -> bool {
         let mut task = self.handle.spawn(async {});
         (&mut task).now_or_never().is_some_and(|ended| ended.is_err_and(|e| e.is_cancelled()))
     }
 
-    /// Polls a future within this runtime, wherever it is polled, so that its timers and sockets belong there;
-    /// `None` if the runtime ends before it.
+    /// Polls a future within this runtime, wherever the caller polls it, so that its timers and
+    /// sockets belong to this runtime. Returns `None` if the runtime ends first.
     ///
     /// # Cancel safety
     ///
-    /// That of the future.
+    /// The same as for the future.
     pub async fn keep<F: Future>(self, future: F) -> Option<F::Output> {
         let mut future = std::pin::pin!(future);
         std::future::poll_fn(|cx| match self.is_left() {
@@ -260,7 +265,7 @@ impl Place {
         .await
     }
 
-    /// Runs code within this runtime: what it makes of timers and tasks belongs here.
+    /// Runs code within this runtime, so that its timers and tasks belong to this runtime.
     pub(crate) fn within<R>(&self, code: impl FnOnce() -> R) -> R {
         let _context = (!self.is_here()).then(|| self.handle.enter());
         code()
@@ -280,23 +285,23 @@ impl fmt::Debug for Place {
     }
 }
 
-fn here() -> io::Result<Handle> {
+fn current() -> io::Result<Handle> {
     let none = |_| io::Error::new(io::ErrorKind::NotFound, "there is no tokio runtime here");
     Handle::try_current().map_err(none)
 }
 
-/// The runtime of this process that never ends: one thread, started when it is first needed.
-fn lasting() -> io::Result<Handle> {
-    static LASTING: Mutex<Option<Handle>> = Mutex::new(None);
-    let mut lasting = LASTING.lock();
-    if let Some(handle) = &*lasting {
+/// Returns the permanent runtime of this process: one thread, started at first use.
+fn permanent() -> io::Result<Handle> {
+    static PERMANENT: Mutex<Option<Handle>> = Mutex::new(None);
+    let mut permanent = PERMANENT.lock();
+    if let Some(handle) = &*permanent {
         return Ok(handle.clone());
     }
     let handle = start()?;
-    Ok(lasting.insert(handle).clone())
+    Ok(permanent.insert(handle).clone())
 }
 
-/// Of the kind in which code may block in place.
+/// Starts a multi-thread runtime, in which code may block in place.
 #[cfg(feature = "blocking")]
 fn start() -> io::Result<Handle> {
     let mut builder = Builder::new_multi_thread();

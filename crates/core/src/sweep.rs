@@ -1,11 +1,12 @@
-//! Gives memory back: a background task drops the entries of L1 that can never be answered again.
+//! Frees memory: a background task drops L1 entries that can never be served again.
 //!
-//! A pass looks at every entry, a chunk at a time with a pause after each, so that neither hits nor other tasks
-//! wait for it. A hit pays nothing, and an entry has no field for it. What a read meets dead is dropped at once
-//! ([`drop_dead`]); what nobody reads goes within [`PERIOD`] and the time of a pass, 45 s at most.
+//! A pass checks every entry, one chunk at a time. The pause after each chunk keeps hits and other
+//! tasks from waiting. A hit pays nothing, and an entry needs no extra field. A read drops the dead
+//! entry that it finds at once ([`drop_dead`]). The task drops the others within [`PERIOD`] and the
+//! duration of a pass, at most 45 s.
 //!
-//! An entry is dropped under its key's lock, if it is still the one that was looked at. Its value is dropped
-//! after that, on the task, under no lock.
+//! A pass drops an entry under its key's lock, if it is still the one that was checked. Its value
+//! is dropped afterwards, on the task, under no lock.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,21 +24,21 @@ use crate::protocol::KeyHash;
 /// The time between two passes.
 const PERIOD: Duration = Duration::from_secs(40);
 
-/// How many entries are looked at without a pause, about a tenth of a millisecond; more if there are more
-/// than [`CHUNKS`] of these.
+/// The entries checked without a pause, about a tenth of a millisecond. A pass takes larger chunks
+/// if it would need more than [`CHUNKS`].
 const CHUNK: usize = 1024;
 
-/// In how many chunks a pass is done at most: with their pauses they take 5 s.
+/// The maximum number of chunks in a pass: with their pauses they take 5 s.
 const CHUNKS: usize = 1000;
 
 /// The pause after a chunk.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Whether the task of a cache runs.
+/// Whether the sweep task of a cache runs.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sweeper(Arc<AtomicBool>);
 
-/// The task runs as long as this lives, be it that its runtime is shut down.
+/// Marks the task as running until it is dropped, even by a runtime that shuts down.
 struct Running(Sweeper);
 
 impl Drop for Running {
@@ -46,8 +47,8 @@ impl Drop for Running {
     }
 }
 
-/// Starts the task of a cache, unless it runs or there is no runtime here: a cache without L2 can be built
-/// outside of one, and may outlive the one that it was built in.
+/// Starts the sweep task of a cache, unless it runs already or the caller is outside a runtime. A
+/// cache without L2 can be built outside a runtime, and may outlive the one it was built in.
 #[inline]
 pub(crate) fn ensure<C: Send + Sync + 'static>(inner: &Arc<Inner<C>>) {
     if !inner.sweeper.0.load(Ordering::Relaxed) {
@@ -61,9 +62,9 @@ fn start<C: Send + Sync + 'static>(inner: &Arc<Inner<C>>) {
         return;
     }
     let running = Running(inner.sweeper.clone());
-    // Not the cache itself: it ends with its last handle.
+    // A weak reference, so that the task does not keep the cache alive.
     let (cache, closing) = (Arc::downgrade(inner), inner.closing.clone());
-    // A cache that is closed needs none.
+    // `spawn` fails only for a closed cache, which needs no sweep, or without a runtime.
     let _ = inner.spawn(run(cache, closing, running));
 }
 
@@ -83,14 +84,14 @@ async fn run<C: Send + Sync + 'static>(
     }
 }
 
-/// Looks at every entry once.
+/// Checks every entry once.
 async fn pass<C: Sync>(inner: &Inner<C>) {
     let len = usize::try_from(inner.l1.about_len()).unwrap_or(usize::MAX);
     let chunk = CHUNK.max(len / CHUNKS);
     let mut entries = inner.l1.scan();
     loop {
-        let looked_at = sweep(inner, entries.by_ref().take(chunk));
-        if looked_at < chunk || inner.closing.is_cancelled() {
+        let checked = sweep(inner, entries.by_ref().take(chunk));
+        if checked < chunk || inner.closing.is_cancelled() {
             break;
         }
         sleep(PAUSE).await;
@@ -100,21 +101,21 @@ async fn pass<C: Sync>(inner: &Inner<C>) {
     }
 }
 
-/// Drops the dead ones of these; how many were looked at.
+/// Drops the dead entries among these; returns how many it checked.
 fn sweep<C>(inner: &Inner<C>, entries: impl Iterator<Item = (KeyHash, ErasedEntry)>) -> usize {
-    let (now, mut looked_at) = (inner.now(), 0);
+    let (now, mut checked) = (inner.now(), 0);
     for (hash, erased) in entries {
-        looked_at += 1;
+        checked += 1;
         if inner.node.is_dead(erased.meta(), now) {
             inner.flights.locked(hash, || inner.l1.invalidate_this(hash, &erased));
-            // A value that panics as it is dropped must not end the task.
+            // A value that panics on drop must not end the task.
             let _ = catch_unwind(AssertUnwindSafe(|| drop(erased)));
         }
     }
-    looked_at
+    checked
 }
 
-/// A read has found an entry that it cannot answer with: drops it if nobody ever can.
+/// Drops an entry that a read could not serve, if no later read can serve it either.
 pub(crate) fn drop_dead<C>(inner: &Inner<C>, hash: KeyHash) {
     let Some(erased) = inner.l1.find(hash) else { return };
     if inner.node.is_dead(erased.meta(), inner.now()) {

@@ -4,8 +4,8 @@ use super::EntryOptions;
 use super::entry::Choice;
 use crate::cache::Inner;
 
-/// The options that one call chooses, in the order chosen. They are applied to those of its key when
-/// more is to do than to answer from L1, so that a hit neither copies nor allocates options.
+/// The options that one call chooses, in order. They are applied to the key's options only when L1
+/// cannot answer alone, so that a hit neither copies nor allocates options.
 #[derive(Debug, Default)]
 pub(crate) struct Choices(SmallVec<[Choice; 2]>);
 
@@ -14,18 +14,18 @@ impl Choices {
         self.0.push(choice);
     }
 
-    /// These, over the options of a key.
+    /// Applies these choices to the options of a key.
     pub(crate) fn over(&self, mut options: EntryOptions) -> EntryOptions {
         self.0.iter().for_each(|choice| choice.apply(&mut options));
         options
     }
 
-    /// Whether a fresh value of L1 is not an answer by itself.
+    /// Whether a fresh value of L1 does not suffice as an answer.
     pub(crate) fn pass_l1<C>(&self, inner: &Inner<C>, key: &str) -> bool {
-        let decisive = |choice: &Choice| {
+        let may_pass_l1 = |choice: &Choice| {
             matches!(choice, Choice::all(_) | Choice::skip_l1_read(_) | Choice::strict(_))
         };
-        match self.0.iter().any(decisive) {
+        match self.0.iter().any(may_pass_l1) {
             false => inner.skips_l1(key),
             true => self.over(inner.options_for(key)).passes_l1(),
         }

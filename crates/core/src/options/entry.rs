@@ -3,15 +3,17 @@ use std::time::Duration;
 use super::{EagerRefresh, FailSafe};
 use crate::error::{Error, ErrorKind, Place};
 
-/// A `set` that is stuck is stamped when it is called and begins its life when it runs, up to
-/// [`settles_after`](crate::l2::deadline::settles_after) later. That has to fit the hour by which
-/// [`retention`](super::Settings::retention) outlives an entry, beside a margin for clocks.
+/// The upper limit of `l2_hard_timeout`. A delayed `set` is stamped when it is called, but its TTL
+/// starts when it runs, up to [`settles_after`](crate::l2::deadline::settles_after) later. This
+/// delay, plus a margin for clocks, must fit the hour by which
+/// [`retention`](super::Settings::retention) outlives an entry.
 pub(crate) const LONGEST_HARD_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// The fields of [`EntryOptions`] with their defaults, and one setter each.
 macro_rules! options {
     ($($(#[$doc:meta])* $name:ident: $kind:ident<$ty:ty> = $default:expr;)*) => {
-        /// How one entry lives and how one call behaves. Plain data, cheap to clone.
+        /// Configures one entry (TTLs, fail-safe) and one call (timeouts, levels). Plain data,
+        /// cheap to clone.
         ///
         /// ```
         /// use crinkle_core::{EntryOptions, FailSafe};
@@ -37,11 +39,11 @@ macro_rules! options {
             $(options!(@setter $kind $(#[$doc])* $name: $ty);)*
         }
 
-        /// What one call chooses for itself.
+        /// One option that a call chooses for itself.
         #[derive(Clone, Debug)]
         #[expect(non_camel_case_types, reason = "they are the names of the options")]
         pub(crate) enum Choice {
-            /// Everything.
+            /// All options.
             all(Box<EntryOptions>),
             $($name($ty),)*
         }
@@ -67,7 +69,7 @@ macro_rules! options {
     };
     (@setter Maybe $(#[$doc:meta])* $name:ident: $ty:ty) => {
         $(#[$doc])*
-        #[doc = "`None` takes it off again."]
+        #[doc = "`None` turns it off."]
         #[must_use]
         pub fn $name(mut self, $name: impl Into<Option<$ty>>) -> Self {
             self.$name = $name.into();
@@ -77,159 +79,166 @@ macro_rules! options {
 }
 
 options! {
-    /// How long the entry is fresh, in L1 and L2; at most the cache's `max_lifetime`, to which longer
-    /// ones are clamped. Default: 30 s.
+    /// Sets how long the entry is fresh in L1 and L2 (its TTL). The cache clamps it to its
+    /// `max_lifetime`. Default: 30 s.
     duration: Plain<Duration> = Duration::from_secs(30);
 
-    /// How long it is fresh in L1, if not `duration`; never longer than in L2, where it is stored
-    /// there. For a copy from L2: the most it may live here. Default: none.
+    /// Sets how long the entry is fresh in L1, if not `duration`. If the entry is also in L2, it is
+    /// never fresh in L1 for longer than there. For a copy from L2, this is the maximum TTL in L1.
+    /// Default: none.
     l1_duration: Maybe<Duration> = None;
 
-    /// How long it is fresh in L2, if not `duration`. Default: none.
+    /// Sets how long the entry is fresh in L2, if not `duration`. Default: none.
     l2_duration: Maybe<Duration> = None;
 
-    /// Adds a random time between zero and this to the life, drawn once per entry, so that entries
-    /// stored together do not expire together. Default: 0.
+    /// Adds a random time between zero and this value to the TTL, drawn once per entry. Entries
+    /// stored together then do not expire together. Default: 0.
     jitter: Plain<Duration> = Duration::ZERO;
 
-    /// Whether a hit in L1 gives the entry another `duration`, up to `max_lifetime` in all. L1 only:
-    /// the record in L2 keeps its own end. Default: off.
+    /// Sets whether a hit in L1 renews the TTL of the entry, up to `max_lifetime` in total. L1
+    /// only: the record in L2 keeps its own expiry. Default: off.
     sliding: Plain<bool> = false;
 
-    /// Keeps the entry after its life as a fallback for a factory that fails. Default: off.
+    /// Keeps the entry after it expires, as a fallback for a factory that fails. Default: off.
     fail_safe: Maybe<FailSafe> = None;
 
-    /// Loads the entry anew before its life is over, in the background, when it is asked for.
-    /// Default: off.
+    /// Reloads the entry in the background before it expires, when a call reads it. Default: off.
     eager_refresh: Maybe<EagerRefresh> = None;
 
-    /// With a fallback at hand, answer with it after this long; the factory goes on. Without one it is
-    /// nothing. As all limits it counts from the start of the call. Default: none.
+    /// Answers with a fallback after this long, while the factory continues. Has no effect without
+    /// a fallback. Like all limits, it counts from the start of the call. Default: none.
     factory_soft_timeout: Maybe<Duration> = None;
 
-    /// Give up waiting after this long, for L2 and for other loads too, even with nothing to answer.
-    /// Default: none.
+    /// Stops waiting after this long, even without a fallback. It also limits the wait for L2 and
+    /// for other loads. Default: none.
     factory_hard_timeout: Maybe<Duration> = None;
 
-    /// No factory runs longer than this, in the background or not: it is dropped and the key is free
-    /// again. Default: 5 min.
+    /// Limits how long a factory may run, in the background or not. The cache then drops it, and
+    /// the key can be loaded again. Default: 5 min.
     factory_deadline: Plain<Duration> = Duration::from_secs(300);
 
-    /// Whether a factory that timed out may finish and store its value. Off, it is stopped once nobody
-    /// waits for it whose options let it go on. Default: on.
+    /// Sets whether a factory that timed out may finish and store its value. If off, the cache
+    /// stops the factory once no waiting caller has this option on. Default: on.
     background_completion: Plain<bool> = true;
 
-    /// Stops the factory when nobody waits for it any more: the call that started the load was dropped, and
-    /// so were all that had joined it (a client that went away, a `timeout` around the call). Off, the load
-    /// goes on and its value is stored. A call that has run into one of its own timeouts is not dropped:
-    /// `background_completion` decides for it. An eager refresh is never stopped. Default: off.
+    /// Stops the factory when no caller waits for it any more: every call that started or joined
+    /// the load was dropped (a client that disconnected, a `timeout` around the call). If off, the
+    /// load continues and its value is stored. A call that reached one of its own timeouts does not
+    /// count as dropped: `background_completion` decides for it. An eager refresh is never stopped.
+    /// Default: off.
     cancel_when_abandoned: Plain<bool> = false;
 
-    /// How long an L2 read may keep a caller waiting who has a fallback. Default: 250 ms.
+    /// Limits how long a caller with a fallback waits for an L2 read. Default: 250 ms.
     l2_soft_timeout: Plain<Duration> = Duration::from_millis(250);
 
-    /// How long an L2 operation may keep a caller waiting. Default: 1 s.
+    /// Limits how long a caller waits for an L2 operation. Default: 1 s.
     l2_hard_timeout: Plain<Duration> = Duration::from_secs(1);
 
-    /// How long to wait for another caller's load of the same key before answering stale, or failing
-    /// with [`ErrorKind::WaitTimeout`]; it never starts a second factory. Default: none.
+    /// Limits how long a call waits for another caller's load of the same key. It then serves
+    /// stale, or fails with [`ErrorKind::WaitTimeout`]; it never starts a second factory. Default:
+    /// none.
     wait_timeout: Maybe<Duration> = None;
 
-    /// Whether one node loads a missing key while the others wait for it. Costs nothing: the load lock is
-    /// taken in the round trip of the miss. Default: on.
+    /// Sets whether one node loads a missing key while the other nodes wait for it. Costs nothing:
+    /// the round trip of the miss acquires the load lock. Default: on.
     load_lock: Plain<bool> = true;
 
-    /// How long the call waits for loads of other nodes, all of them together, before answering stale,
-    /// else loading too. Default: 2 s.
+    /// Limits how long the call waits for loads of other nodes, all of them together. It then
+    /// serves stale, or loads as well. Default: 2 s.
     load_lock_wait: Plain<Duration> = Duration::from_secs(2);
 
-    /// Whether `get` may answer with a stale entry. Default: off.
+    /// Sets whether `get` may return a stale entry. Default: off.
     allow_stale: Plain<bool> = false;
 
-    /// Whether L1 keeps the entry, while it lives, however full it is. Pinned entries take at most a
-    /// quarter of the capacity; what is over that is kept like any other. Default: off.
+    /// Sets whether L1 keeps the entry until it expires, even when L1 is full. Pinned entries take
+    /// at most a quarter of the capacity; those beyond that are kept like any other entry. Default:
+    /// off.
     pinned: Plain<bool> = false;
 
-    /// What the entry counts for in L1's capacity. Default: 1.
+    /// Sets how much of the capacity of L1 the entry takes. Default: 1.
     weight: Plain<u32> = 1;
 
-    /// Makes a write that is not applied to L2 and announced an error instead of `Queued`; such a
-    /// write waits for both. Default: off.
+    /// Makes a write fail, instead of returning `Queued`, if it is not applied to L2 and announced.
+    /// Such a write waits for both. Default: off.
     require_propagation: Plain<bool> = false;
 
-    /// Makes it an error ([`ErrorKind::L2`]) if a read needs L2 and L2 does not answer, instead of going
-    /// on without it. Default: off.
+    /// Makes a read fail with [`ErrorKind::L2`] if it needs L2 and L2 does not answer, instead of
+    /// continuing without L2. Default: off.
     require_l2: Plain<bool> = false;
 
-    /// Does not wait for L2 in a `set`, `remove` or `expire`, nor for the notification: the write
-    /// holds on this node when the call returns, and goes on in the background. A `get_or_set`
-    /// answers its callers before L2 has the value. Default: off.
+    /// Runs L2 operations and notifications of a `set`, `remove` or `expire` in the background. The
+    /// write is applied on this node when the call returns. A `get_or_set` answers its callers
+    /// before L2 has the value. Default: off.
     background_l2: Plain<bool> = false;
 
-    /// Does not wait for the confirmation to other nodes, where it is a step of its own (an L2 that
-    /// announces as it writes leaves nothing to wait for). Default: on.
+    /// Confirms a write to other nodes in the background, where the confirmation is a separate
+    /// step. (An L2 that announces as it writes leaves nothing to wait for.) Default: on.
     background_backplane: Plain<bool> = true;
 
-    /// Has a hit in L1 checked against L2 and the ledger first: what is fresh is what L2 held during the
-    /// call, and nothing that any node had replaced, removed by tag or cleared before it began (S16). It
-    /// costs a round trip, and another if this node has not heard of the newest removal. Without an
-    /// answer of L2, or of the ledger, nothing in L1 is a hit; nor where the ledger alone is shared, which knows nothing
-    /// of keys. Default: off.
+    /// Checks a hit in L1 against L2 and the ledger first (S16). A fresh value is then one that L2
+    /// held during the call. No node had replaced it, removed it by tag or cleared it before the
+    /// call began.
+    ///
+    /// The check costs a round trip, and another one if this node has not received the newest
+    /// removal. If L2 or the ledger does not answer, nothing in L1 is a hit. The same applies where
+    /// only the ledger is shared, because the ledger knows nothing of keys. Default: off.
     strict: Plain<bool> = false;
 
-    /// Does not look in L1. Default: off.
+    /// Does not read L1. Default: off.
     skip_l1_read: Plain<bool> = false;
 
-    /// Keeps nothing in L1; an older copy goes. Default: off.
+    /// Stores nothing in L1, and removes an older copy from it. Default: off.
     skip_l1_write: Plain<bool> = false;
 
-    /// Uses no value of L2. A load still reads the record, to replace exactly that. Entries of L1
-    /// that would need a check in L2 count as missing. Default: off.
+    /// Uses no value from L2. A load still reads the record, to replace exactly that one. L1
+    /// entries that need verification with L2 count as missing. Default: off.
     skip_l2_read: Plain<bool> = false;
 
-    /// Leaves L2 as it is, and so the other nodes. The entry is this node's own: it is never checked
-    /// against L2, so the bounds on staleness do not hold for it. A `remove` or `expire` holds on this node:
-    /// what L2 held of the key then does not count here until L2 holds something newer. Of keys: a removal
-    /// by tag and a clear are nothing without the ledger, and go there all the same. Default: off.
+    /// Writes nothing to L2, so that other nodes are not affected either. The entry is local to
+    /// this node: it is never verified with L2, so the bounds on staleness do not apply to it.
+    ///
+    /// A `remove` or `expire` takes effect on this node: it ignores the record in L2 until L2 holds
+    /// a newer one. This option covers keys only. A removal by tag and a clear need the ledger, and
+    /// are sent there all the same. Default: off.
     skip_l2_write: Plain<bool> = false;
 
-    /// Uses no value of L2 while there is a stale one in L1. Default: off.
+    /// Uses no value from L2 while L1 holds a stale one. Default: off.
     skip_l2_read_when_stale: Plain<bool> = false;
 
-    /// Tells the other nodes nothing of a write: they keep what they have until it ends, or until
-    /// they check it for another reason. The bounds on staleness do not hold. Of keys, as
-    /// [`skip_l2_write`](Self::skip_l2_write). Default: off.
+    /// Sends no notification of a write to other nodes. They keep their copy until it expires, or
+    /// until they verify it for another reason. The bounds on staleness do not apply. This option
+    /// covers keys only, as [`skip_l2_write`](Self::skip_l2_write) does. Default: off.
     skip_backplane: Plain<bool> = false;
 }
 
 impl EntryOptions {
-    /// Options with a logical life of `duration` and the defaults for everything else.
+    /// Creates options with a TTL of `duration` and the defaults for everything else.
     #[must_use]
     pub fn new(duration: Duration) -> Self {
         Self::default().duration(duration)
     }
 
-    /// No fallback, whatever the cache's default says.
+    /// Turns fail-safe off, whatever the cache's default is.
     #[must_use]
     pub fn no_fail_safe(self) -> Self {
         self.fail_safe(None)
     }
 
-    /// Leaves L2 out altogether: [`skip_l2_read`](Self::skip_l2_read) and
+    /// Skips L2 for reads and writes: [`skip_l2_read`](Self::skip_l2_read) and
     /// [`skip_l2_write`](Self::skip_l2_write).
     #[must_use]
     pub fn skip_l2(self, on: bool) -> Self {
         self.skip_l2_read(on).skip_l2_write(on)
     }
 
-    /// Leaves L1 out altogether: [`skip_l1_read`](Self::skip_l1_read) and
+    /// Skips L1 for reads and writes: [`skip_l1_read`](Self::skip_l1_read) and
     /// [`skip_l1_write`](Self::skip_l1_write).
     #[must_use]
     pub fn skip_l1(self, on: bool) -> Self {
         self.skip_l1_read(on).skip_l1_write(on)
     }
 
-    /// Whether a fresh value of L1 is not an answer by itself.
+    /// Whether a fresh value of L1 does not suffice as an answer.
     pub(crate) fn passes_l1(&self) -> bool {
         self.skip_l1_read || self.strict
     }
@@ -258,8 +267,8 @@ impl EntryOptions {
         }
         if self.l2_hard_timeout > LONGEST_HARD_TIMEOUT {
             return refuse(format!(
-                "l2_hard_timeout is {:?}; it must be at most {LONGEST_HARD_TIMEOUT:?}: what a set stores \
-                 that was on its way for so long must end before the removals that hide it do",
+                "l2_hard_timeout is {:?}; it must be at most {LONGEST_HARD_TIMEOUT:?}: the value of \
+                 a set delayed for that long must expire before the removals that hide it",
                 self.l2_hard_timeout
             ));
         }

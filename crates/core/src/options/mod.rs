@@ -1,7 +1,8 @@
-//! Options: what a call may choose ([`EntryOptions`]) and what a cache is ([`Settings`]).
+//! Options: what a call may choose ([`EntryOptions`]), and the settings of a cache ([`Settings`]).
 //!
-//! For each call they come from, in this order: the factory (through its context), the call, what
-//! `default_options_for` says of the key, the cache's default. What comes first wins, field by field.
+//! For each call they come from, in this order: the factory (through its context), the call,
+//! `default_options_for` for the key, the default of the cache. The first one that sets a field
+//! wins.
 
 mod choices;
 mod entry;

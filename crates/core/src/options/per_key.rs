@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use super::EntryOptions;
 
-/// The default options of each key, as the user's function says.
+/// The default options of each key: the user's `default_options_for`.
 #[derive(Clone)]
 pub(crate) struct PerKey(Arc<Choose>);
 
@@ -16,7 +16,7 @@ impl PerKey {
         Self(Arc::new(choose))
     }
 
-    /// The options of a key; `None` for the cache's default.
+    /// Returns the options of a key; `None` selects the default of the cache.
     pub(crate) fn options(&self, key: &str) -> Option<EntryOptions> {
         (self.0)(key)
     }

@@ -4,7 +4,7 @@ use crate::error::{Error, ErrorKind, Place};
 use crate::l2::Compression;
 use crate::options::Eviction;
 
-/// What a cache is, as data: everything but its components (L2, backplane, codec, clock).
+/// Configures a cache, as data: everything but its components (L2, backplane, codec, clock).
 ///
 /// ```
 /// use crinkle_core::{Cache, Settings};
@@ -63,9 +63,9 @@ impl Settings {
     /// The longest key, in bytes.
     pub(crate) const MAX_KEY_LEN: usize = 32 * 1024;
 
-    /// How much L1 holds, in units of `EntryOptions::weight`: with the default weight of 1, entries.
-    /// An entry that weighs more than 1,024 may find no room, as L1 is split into parts of at least
-    /// that. Default: 100,000.
+    /// Sets the capacity of L1 in units of `EntryOptions::weight`: with the default weight of 1,
+    /// entries. L1 may have no room for an entry that weighs more than 1,024, because it is split
+    /// into parts of at least that size. Default: 100,000.
     #[must_use]
     pub fn capacity(mut self, capacity: u64) -> Self {
         self.capacity = capacity;
@@ -73,9 +73,10 @@ impl Settings {
         self
     }
 
-    /// How much L1 holds, in bytes, about: an entry counts for its own size, its key and, where it
-    /// goes through L2, its encoded value; what a value holds on the heap is not seen otherwise.
-    /// An entry of more than `max_value_bytes` may find no room. Replaces [`capacity`](Settings::capacity). Default: off.
+    /// Sets the approximate capacity of L1 in bytes. An entry counts for its own size, its key and,
+    /// where it goes through L2, its encoded value. Otherwise the heap memory of a value does not
+    /// count. L1 may have no room for an entry of more than `max_value_bytes`. Replaces
+    /// [`capacity`](Settings::capacity). Default: off.
     #[must_use]
     pub fn capacity_bytes(mut self, bytes: u64) -> Self {
         self.capacity = bytes;
@@ -83,120 +84,125 @@ impl Settings {
         self
     }
 
-    /// Which entries L1 lets go when it is full. Default: [`Eviction::S3Fifo`].
+    /// Sets which entries L1 evicts when it is full. Default: [`Eviction::S3Fifo`].
     #[must_use]
     pub fn eviction(mut self, eviction: Eviction) -> Self {
         self.eviction = eviction;
         self
     }
 
-    /// The cap on every life, fail-safe included. Barriers are kept longer, so that each outlives
-    /// what it hides. Default: 7 days.
+    /// Limits every TTL, fail-safe included. Barriers are kept longer, so that each outlives the
+    /// entries that it hides. Default: 7 days.
     #[must_use]
     pub fn max_lifetime(mut self, max_lifetime: Duration) -> Self {
         self.max_lifetime = max_lifetime;
         self
     }
 
-    /// How many tags an entry may carry. Default: 32.
+    /// Sets how many tags an entry may carry. Default: 32.
     #[must_use]
     pub fn max_tags(mut self, max_tags: usize) -> Self {
         self.max_tags = max_tags;
         self
     }
 
-    /// How long a tag may be, in bytes. Default: 255.
+    /// Sets the maximum length of a tag, in bytes. Default: 255.
     #[must_use]
     pub fn max_tag_len(mut self, max_tag_len: usize) -> Self {
         self.max_tag_len = max_tag_len;
         self
     }
 
-    /// How large an encoded value may be, in bytes, before compression; larger ones stay in L1.
-    /// Default: 16 MiB.
+    /// Sets the maximum size of an encoded value before compression, in bytes; larger ones stay in
+    /// L1. Default: 16 MiB.
     #[must_use]
     pub fn max_value_bytes(mut self, max_value_bytes: usize) -> Self {
         self.max_value_bytes = max_value_bytes;
         self
     }
 
-    /// How encoded values are compressed on their way to L2. Default: not at all.
+    /// Sets how values are compressed for L2. Default: no compression.
     #[must_use]
     pub fn compression(mut self, compression: Compression) -> Self {
         self.compression = compression;
         self
     }
 
-    /// After how many failures in a row L2 is left alone until a poll answers. Default: 5.
+    /// Sets after how many failures in a row the circuit breaker of L2 opens. It closes when L2
+    /// answers a poll. Default: 5.
     #[must_use]
     pub fn breaker_failures(mut self, failures: u32) -> Self {
         self.breaker_failures = failures;
         self
     }
 
-    /// How many keys may wait for L2 to learn of their invalidation; more become a clear.
-    /// Default: 10,000.
+    /// Sets how many keys the queue of unconfirmed invalidations for L2 may hold; more become a
+    /// clear. Default: 10,000.
     #[must_use]
     pub fn recovery_keys(mut self, keys: usize) -> Self {
         self.recovery_keys = keys;
         self
     }
 
-    /// How often the ledger is polled and the heartbeat sent (P): 10 ms to a day. Default: 1 s.
+    /// Sets how often the cache polls the ledger and sends its heartbeat (P): 10 ms to a day.
+    /// Default: 1 s.
     #[must_use]
     pub fn poll(mut self, poll: Duration) -> Self {
         self.poll = poll;
         self
     }
 
-    /// How long an entry counts as verified without proof that notifications arrive (X): the bound
-    /// on staleness of a node that is cut off. At least 3 polls. Default: 30 s.
+    /// Sets the coherence TTL (X): how long an entry counts as verified without proof that this
+    /// node receives notifications. It bounds the staleness of a partitioned node. At least 3
+    /// polls. Default: 30 s.
     #[must_use]
     pub fn coherence_ttl(mut self, ttl: Duration) -> Self {
         self.coherence_ttl = ttl;
         self
     }
 
-    /// How long the load lock of a load lives in L2 unless renewed: 100 ms to a day. Default: 10 s.
+    /// Sets the TTL of a load lock in L2 unless renewed: 100 ms to a day. Default: 10 s.
     #[must_use]
     pub fn load_lock_ttl(mut self, ttl: Duration) -> Self {
         self.load_lock_ttl = ttl;
         self
     }
 
-    /// Leaves keys and tags out of errors, events, spans and logs. Default: off.
+    /// Omits keys and tags from errors, events, spans and logs. Default: off.
     #[must_use]
     pub fn redact_keys(mut self, on: bool) -> Self {
         self.redact_keys = on;
         self
     }
 
-    /// Compares one hit of L1 in so many with L2, in the background, at most 64 a poll, and counts in
-    /// [`Stats`](crate::Stats) what was not legal: a copy that L2 had replaced for longer than news
-    /// may take. 0 for none. Default: 0.
+    /// Compares one of `one_in` L1 hits with L2, in the background, at most 64 per poll.
+    /// [`Stats`](crate::Stats) counts the illegal ones: copies that L2 replaced longer ago than a
+    /// notification may take. 0 turns it off. Default: 0.
     #[must_use]
     pub fn shadow_verify(mut self, one_in: u64) -> Self {
         self.shadow_verify = one_in;
         self
     }
 
-    /// Tells the other nodes, but does not listen to them: this node learns of their removals from the
-    /// ledger, and of changed keys when it checks them, or not before they end. Default: off.
+    /// Ignores notifications from other nodes, but still sends them. This node learns of removals
+    /// from the ledger. It learns of changed keys when it verifies them, or not before they expire.
+    /// Default: off.
     #[must_use]
     pub fn ignore_incoming(mut self, on: bool) -> Self {
         self.ignore_incoming = on;
         self
     }
 
-    /// Makes a `tracing` span for every fresh answer of L1, too. Default: off, so that a hit costs
-    /// nothing more than a hit.
+    /// Creates a `tracing` span for fresh answers from L1, too. Default: off, so that a hit has no
+    /// extra cost.
     #[must_use]
     pub fn trace_hits(mut self, on: bool) -> Self {
         self.trace_hits = on;
         self
     }
 
-    /// How long barriers are kept: the longest life, the longest factory (a year at most), and a margin.
+    /// Returns how long barriers are kept: `max_lifetime`, the longest factory (a year at most),
+    /// and a margin.
     pub(crate) fn retention(&self, factory_deadline: Duration) -> Duration {
         let factory = factory_deadline.min(Duration::from_secs(366 * 86_400));
         self.max_lifetime + factory + self.poll + Duration::from_secs(3600)
