@@ -222,7 +222,7 @@ async fn a_codec_chosen_after_the_l2_is_refused_and_not_an_l2_less() {
     let builder = Cache::builder("shop").l2(MemoryL2::new()).codec(Json);
     let error = builder.build().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidOptions);
-    assert!(error.to_string().contains("choose it before"), "{error}");
+    assert!(error.to_string().contains("call it before"), "{error}");
     let builder = Cache::builder("shop").l2(MemoryL2::new()).codec(Json).l2(MemoryL2::new());
     assert!(builder.build().is_ok());
 }

@@ -31,7 +31,7 @@ use crate::write::removal::begin_locally;
 /// The longest key prefix, in bytes.
 const MAX_PREFIX_LEN: usize = 128;
 
-/// Puts a cache together. `build` connects to nothing, blocks on nothing and never panics.
+/// Configures and builds a [`Cache`]. `build` opens no connection, does not block and never panics.
 ///
 /// ```
 /// use crinkle_core::{Cache, backplane::MemoryBackplane, l2::MemoryL2};
@@ -63,7 +63,7 @@ pub struct CacheBuilder<C = DefaultCodec> {
     l2: Option<Arc<dyn L2>>,
     /// The L2 holds the ledger and no values.
     ledger_only: bool,
-    /// An L2 was given, and then another codec.
+    /// An L2 was given before another codec, which discarded it.
     l2_forgotten: bool,
     backplane: Option<Arc<dyn Backplane>>,
     regions: Vec<Parts>,
@@ -91,45 +91,47 @@ impl CacheBuilder {
 }
 
 impl<C: Send + Sync + 'static> CacheBuilder<C> {
-    /// What every key in L2 begins with: 1 to 128 letters, digits and `_ . : -`. Caches that share a
-    /// prefix share their entries; give them the same settings. Default: the name and a colon.
+    /// Sets the prefix of every key in L2: 1 to 128 letters, digits and `_ . : -`. Caches that
+    /// share a prefix share their entries; give them the same settings. Default: the name and a
+    /// colon.
     pub fn key_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = Some(prefix.into());
         self
     }
 
-    /// How much L1 holds; see [`Settings::capacity`]. Default: 100,000.
+    /// Sets the capacity of L1; see [`Settings::capacity`]. Default: 100,000.
     pub fn capacity(mut self, capacity: u64) -> Self {
         self.settings = self.settings.capacity(capacity);
         self
     }
 
-    /// How much L1 holds, in bytes; see [`Settings::capacity_bytes`]. Default: off.
+    /// Sets the capacity of L1 in bytes; see [`Settings::capacity_bytes`]. Default: off.
     pub fn capacity_bytes(mut self, bytes: u64) -> Self {
         self.settings = self.settings.capacity_bytes(bytes);
         self
     }
 
-    /// Which entries L1 lets go when it is full. Default: [`Eviction::S3Fifo`].
+    /// Sets which entries L1 evicts when it is full. Default: [`Eviction::S3Fifo`].
     pub fn eviction(mut self, eviction: Eviction) -> Self {
         self.settings = self.settings.eviction(eviction);
         self
     }
 
-    /// Everything that is data; replaces what was set before, `capacity` included.
+    /// Replaces all settings, including those set before, such as `capacity`.
     pub fn settings(mut self, settings: Settings) -> Self {
         self.settings = settings;
         self
     }
 
-    /// The options of calls that choose none. Default: 30 s, no fail-safe.
+    /// Sets the options of calls that choose none. Default: 30 s, no fail-safe.
     pub fn default_options(mut self, options: EntryOptions) -> Self {
         self.defaults = options;
         self
     }
 
-    /// The default options of each key, before those of the cache; `None` for these. It is called for
-    /// every call that brings no options of its own, hits included, so let it be quick.
+    /// Sets default options by key, which take precedence over those of the cache. The function
+    /// returns `None` for the defaults of the cache. It runs for every call without options of its
+    /// own, hits included, so it must be fast.
     ///
     /// ```
     /// # use crinkle_core::{Cache, EntryOptions};
@@ -149,8 +151,8 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
         self
     }
 
-    /// How values become bytes. Default: `MessagePack`. Choose it before [`l2`](Self::l2): an L2 that was
-    /// given before is forgotten, since it was given for another codec.
+    /// Sets how values are encoded for L2. Default: `MessagePack`. Call it before [`l2`](Self::l2):
+    /// it discards an L2 given for another codec, and `build` then fails.
     pub fn codec<D: Send + Sync + 'static>(self, codec: D) -> CacheBuilder<D> {
         CacheBuilder {
             name: self.name,
@@ -170,23 +172,24 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
         }
     }
 
-    /// The clock. Default: the system's, which counts suspend where it can.
+    /// Sets the clock. Default: the system's, which counts suspend where the platform offers it.
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
         self
     }
 
-    /// Makes every random identity follow from a seed, for tests alone, and so only with the feature
-    /// `testing`: a node that comes back with the seed it had would give its new records the versions of
-    /// its old ones, and versions are compared for equality. Two nodes of one cache must never have the
-    /// same seed.
+    /// Derives every random identity from a seed; only for tests, and only with the feature
+    /// `testing`. A node that restarts with the same seed would give new records the versions of
+    /// its old ones, and versions are compared for equality. Two nodes of one cache must never have
+    /// the same seed.
     #[cfg(feature = "testing")]
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
     }
 
-    /// The shared level. Choose the codec before: [`codec`](Self::codec) forgets it.
+    /// Sets L2, the level that all nodes share. Call [`codec`](Self::codec) first: it discards an
+    /// L2 given before.
     pub fn l2(mut self, l2: impl L2) -> Self
     where
         C: Wire,
@@ -197,29 +200,34 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
         self
     }
 
-    /// A shared level for the ledger alone, for values that cannot or need not be encoded: they stay in
-    /// L1, and removals by tag, clears, and with a backplane `set`, `remove` and `expire`, reach
-    /// every node. Replaces [`l2`](Self::l2).
+    /// Sets an L2 for the ledger only, for values that cannot or need not be encoded: they stay in
+    /// L1. Removals by tag and clears reach every node, and with a backplane also `set`, `remove`
+    /// and `expire`. Replaces [`l2`](Self::l2).
     pub fn ledger(mut self, l2: impl L2) -> Self {
         self.l2 = Some(Arc::new(l2));
         self.ledger_only = true;
         self
     }
 
-    /// The notifications between nodes.
+    /// Sets the backplane, which carries notifications between nodes.
     pub fn backplane(mut self, backplane: impl Backplane) -> Self {
         self.backplane = Some(Arc::new(backplane));
         self
     }
 
-    /// Another region, with an L2 and a backplane of its own for the same cache: what is written and
-    /// removed here is removed there, in the background, and waits for a region that does not answer.
-    /// A region over the cache's own [`l2`](Self::l2) is left out, so that all nodes can be given the same
-    /// list. It is known by its [bus](crate::l2::L2::bus), which is made of the addresses it was given:
-    /// write them the same in both places, for one server under two names is two regions. Writes of keys
-    /// with `skip_l2_write` are not relayed; [`default_options`](Self::default_options) do not hold in a
-    /// region. What a region is told is right there within the poll of its nodes; how long it is on its way
-    /// is the network's affair.
+    /// Adds another region of the same cache, with its own L2 and backplane. This cache relays its
+    /// writes and removals to the region in the background, as removals. They stay queued while the
+    /// region does not answer.
+    ///
+    /// A region over the cache's own [`l2`](Self::l2) is skipped, so that all nodes can have the
+    /// same list. Regions are compared by their [bus](crate::l2::L2::bus), which derives from the
+    /// configured addresses. Write the addresses the same way in both places: one server under two
+    /// names counts as two regions.
+    ///
+    /// Writes of keys with `skip_l2_write` are not relayed.
+    /// [`default_options`](Self::default_options) do not apply in a region. A relayed removal takes
+    /// effect in the region within one poll of its nodes after it reaches the region. The time on
+    /// the network is not bounded.
     ///
     /// ```
     /// use crinkle_core::{Cache, SystemClock, backplane::MemoryBackplane, l2::MemoryL2};
@@ -249,16 +257,16 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
         self
     }
 
-    /// Builds the cache. With an L2 it must be called within a tokio runtime, on which the
-    /// background tasks run, and the loads; connecting happens there, so a server that is down is no error.
-    /// Without one, the runtime of the first call is that of the loads. If it ends before the cache
-    /// does, they go on on a thread of this process that is started for that.
+    /// Builds the cache. With an L2, call it within a tokio runtime: the background tasks and the
+    /// loads run there. Connections open there too, so a server that is down is not an error.
+    /// Without an L2, loads run on the runtime of the first call. If the runtime ends before the
+    /// cache does, they continue on a thread that the process starts for this purpose.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidOptions`] names the setting that is out of range or contradicts another: a
-    /// backplane without an L2 or a ledger, a region whose L2 names no bus. [`ErrorKind::NoRuntime`] for an L2
-    /// outside a tokio runtime.
+    /// [`ErrorKind::InvalidOptions`] names a setting that is out of range or contradicts another,
+    /// such as a backplane without an L2 or a ledger, or a region whose L2 names no bus.
+    /// [`ErrorKind::NoRuntime`] for an L2 outside a tokio runtime.
     pub fn build(mut self) -> Result<Cache<C>, Error> {
         let place = Place { cache: self.name.as_str().into(), key: None };
         let prefix = self.check(&place)?;
@@ -276,7 +284,7 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
         Ok(cache)
     }
 
-    /// A cache without entries in each other region.
+    /// Builds a cache without entries for each other region.
     fn open_regions(&mut self, prefix: &str, place: &Place) -> Result<Regions, Error> {
         let Some(home) = self.l2.clone() else { return Ok(Regions::default()) };
         let mut regions = Vec::new();
@@ -285,7 +293,7 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
             if parts.is_home(&home) {
                 continue;
             }
-            let (settings, options) = regions::driven_by(&self.settings, &self.defaults);
+            let (settings, options) = regions::region_options(&self.settings, &self.defaults);
             let mut there = CacheBuilder::new(&format!("{}@{}", self.name, parts.name))
                 .codec(NoCodec)
                 .key_prefix(prefix)
@@ -303,7 +311,7 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
         Cache::new(self.assemble("disabled:", false))
     }
 
-    /// Parses what was given; the key prefix, if all of it is sound.
+    /// Validates the configuration; returns the key prefix.
     fn check(&self, place: &Place) -> Result<String, Error> {
         let refuse = |what: String| Error::new(ErrorKind::InvalidOptions, place.clone(), what);
         self.settings.validate(place)?;
@@ -322,25 +330,27 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
         }
         if prefix.contains("v1:") {
             return Err(refuse(format!(
-                "the key prefix is {prefix:?}; it must not contain \"v1:\", which begins the \
-                 internal part of a key, so that no cache's keys lie within another's"
+                "the key prefix is {prefix:?}; it must not contain \"v1:\", which starts the \
+                 internal part of a key; otherwise the keys of two caches could overlap"
             )));
         }
         if self.l2_forgotten && self.l2.is_none() {
             return Err(refuse(
-                "the codec was chosen after the L2, which was for another; choose it before"
+                "`.codec(..)` was called after `.l2(..)`, which was for another codec; call it before"
                     .to_owned(),
             ));
         }
         if self.backplane.is_some() && self.l2.is_none() {
             return Err(refuse(
-                "a backplane without an L2: the ledger that numbers removals lives in L2; if values \
-                 are to stay in L1, give the builder a .ledger(..)"
+                "a backplane without an L2: L2 stores the ledger that numbers removals; call \
+                 `.l2(..)`, or `.ledger(..)` if the values should stay in L1"
                     .to_owned(),
             ));
         }
         if !self.regions.is_empty() && self.l2.is_none() {
-            return Err(refuse("other regions without an L2 in this one".to_owned()));
+            return Err(refuse(
+                "a region without an L2 of the cache itself; call `.l2(..)`".to_owned(),
+            ));
         }
         if self.l2.is_some() && tokio::runtime::Handle::try_current().is_err() {
             let what = format!("an L2 needs background tasks; {OUTSIDE}");
@@ -350,8 +360,8 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
         let answer = self.defaults.l2_hard_timeout;
         if self.l2.is_some() && ttl / 2 < poll.saturating_add(answer) {
             return Err(refuse(format!(
-                "coherence_ttl is {ttl:?}, poll {poll:?} and l2_hard_timeout {answer:?}; a poll, \
-                 its heartbeat and their answers do not fit (coherence_ttl >= 2 poll + 2 l2_hard_timeout)"
+                "coherence_ttl is {ttl:?}, poll {poll:?} and l2_hard_timeout {answer:?}; \
+                 coherence_ttl must be at least 2 poll + 2 l2_hard_timeout"
             )));
         }
         Ok(prefix)

@@ -2,22 +2,23 @@ use super::{Cache, Expire, Remove, RemoveByTag, Set};
 use crate::l2::Codec;
 use crate::protocol::ledger::Strength;
 
-/// Changing what is cached.
+/// Methods that change cached values.
 impl<C: Send + Sync + 'static> Cache<C> {
-    /// Stores a value here, in L2, and tells the other nodes to drop theirs.
+    /// Stores a value in L1 and L2, and notifies the other nodes, which drop their copies.
     ///
-    /// Concurrent blind `set`s of one key are ordered by L2, not by the source; prefer `remove`.
+    /// L2, not the source, orders concurrent blind `set`s of one key; prefer `remove`.
     ///
     /// # Errors
     ///
-    /// [`Codec`](crate::ErrorKind::Codec) or [`TooLarge`](crate::ErrorKind::TooLarge) (nothing is stored then),
-    /// [`NotPropagated`](crate::ErrorKind::NotPropagated) with `require_propagation`, and invalid keys, tags and options.
-    /// With L2 down it succeeds, and the receipt says `Queued`.
+    /// [`Codec`](crate::ErrorKind::Codec) or [`TooLarge`](crate::ErrorKind::TooLarge) (nothing is
+    /// stored then), [`NotPropagated`](crate::ErrorKind::NotPropagated) with `require_propagation`,
+    /// and invalid keys, tags and options. While L2 is down it succeeds, and the receipt says
+    /// `Queued`.
     ///
     /// # Cancel safety
     ///
-    /// A dropped `set` may have taken effect or not; an invalidation of the key follows it, so that no
-    /// older value is left.
+    /// A dropped `set` may or may not have taken effect. An invalidation of the key follows it, so
+    /// that no older value remains.
     ///
     /// ```
     /// # use crinkle_core::Cache;
@@ -26,7 +27,7 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// # let cache = Cache::builder("shop").build()?;
     /// let receipt = cache.set("price:42", 1_999_u32).tags(["prices"]).await?;
     /// if !receipt.is_propagated() {
-    ///     println!("other nodes receive of it later: {receipt:?}");
+    ///     println!("other nodes receive it later: {receipt:?}");
     /// }
     /// assert_eq!(cache.get::<u32>("price:42").await?.as_deref(), Some(&1_999));
     /// # Ok(())
@@ -40,16 +41,19 @@ impl<C: Send + Sync + 'static> Cache<C> {
         Set::new(self, key.as_ref(), value)
     }
 
-    /// Removes a key everywhere, also as a fallback.
+    /// Removes a key on every node and in L2; fail-safe cannot use the old value either.
     ///
     /// # Errors
     ///
-    /// [`InvalidKey`](crate::ErrorKind::InvalidKey), [`InvalidOptions`](crate::ErrorKind::InvalidOptions); [`NotPropagated`](crate::ErrorKind::NotPropagated) with
-    /// `require_propagation`. With L2 down it succeeds, and the receipt says `Queued`.
+    /// [`InvalidKey`](crate::ErrorKind::InvalidKey),
+    /// [`InvalidOptions`](crate::ErrorKind::InvalidOptions);
+    /// [`NotPropagated`](crate::ErrorKind::NotPropagated) with `require_propagation`. While L2 is
+    /// down it succeeds, and the receipt says `Queued`.
     ///
     /// # Cancel safety
     ///
-    /// From the first poll it holds on this node, and is repeated until L2 has it.
+    /// From the first poll the removal holds on this node, and the cache retries it until L2 has
+    /// it.
     ///
     /// ```
     /// # use crinkle_core::Cache;
@@ -66,7 +70,7 @@ impl<C: Send + Sync + 'static> Cache<C> {
         Remove::new(self, key.as_ref())
     }
 
-    /// Makes a key stale everywhere; fail-safe may still use it.
+    /// Makes a key stale on every node and in L2; fail-safe may still use the value.
     ///
     /// # Errors
     ///
@@ -95,17 +99,20 @@ impl<C: Send + Sync + 'static> Cache<C> {
         Expire::new(self, key.as_ref())
     }
 
-    /// Removes every entry that carries the tag, also as a fallback. One number is written, whatever
-    /// their count.
+    /// Removes every entry that carries the tag; fail-safe cannot use the old values either. It
+    /// writes a single number, whatever the count of entries.
     ///
     /// # Errors
     ///
-    /// [`InvalidTag`](crate::ErrorKind::InvalidTag), [`InvalidOptions`](crate::ErrorKind::InvalidOptions); [`NotPropagated`](crate::ErrorKind::NotPropagated) with
-    /// `require_propagation`. With L2 down it succeeds, and the receipt says `Queued`.
+    /// [`InvalidTag`](crate::ErrorKind::InvalidTag),
+    /// [`InvalidOptions`](crate::ErrorKind::InvalidOptions);
+    /// [`NotPropagated`](crate::ErrorKind::NotPropagated) with `require_propagation`. While L2 is
+    /// down it succeeds, and the receipt says `Queued`.
     ///
     /// # Cancel safety
     ///
-    /// From the first poll it holds on this node, and is repeated until L2 has it.
+    /// From the first poll the removal holds on this node, and the cache retries it until L2 has
+    /// it.
     ///
     /// ```
     /// # use crinkle_core::Cache;
@@ -122,7 +129,8 @@ impl<C: Send + Sync + 'static> Cache<C> {
         RemoveByTag::tags(self, Strength::Hard, vec![tag.into()])
     }
 
-    /// [`remove_by_tag`](Cache::remove_by_tag) for several tags, in one round trip (up to 64 tags).
+    /// Removes by several tags, as [`remove_by_tag`](Cache::remove_by_tag) does, in one round trip
+    /// (up to 64 tags).
     ///
     /// # Errors
     ///
@@ -139,7 +147,7 @@ impl<C: Send + Sync + 'static> Cache<C> {
         RemoveByTag::tags(self, Strength::Hard, tags)
     }
 
-    /// Makes every entry that carries the tag stale; fail-safe may still use them.
+    /// Makes every entry that carries the tag stale; fail-safe may still use the values.
     ///
     /// # Errors
     ///
@@ -152,7 +160,7 @@ impl<C: Send + Sync + 'static> Cache<C> {
         RemoveByTag::tags(self, Strength::Soft, vec![tag.into()])
     }
 
-    /// Makes every entry of this cache stale, on every node; fail-safe may still use them.
+    /// Makes every entry of this cache stale, on every node; fail-safe may still use the values.
     ///
     /// # Errors
     ///
@@ -165,7 +173,8 @@ impl<C: Send + Sync + 'static> Cache<C> {
         RemoveByTag::everything(self, Strength::Soft)
     }
 
-    /// Removes every entry of this cache, on every node, also as a fallback.
+    /// Removes every entry of this cache, on every node; fail-safe cannot use the old values
+    /// either.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! The end of a cache, and what it could not send.
+//! Closes a cache, and reports the invalidations that it could not send.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,28 +11,30 @@ use crate::coherence::poll::drain;
 use crate::error::{Error, ErrorKind};
 use crate::protocol::ledger::Target;
 
-/// How long running loads may take, and writes in the background.
+/// The time limit for running loads and background writes.
 const LOADS: Duration = Duration::from_secs(5);
 
-/// How long it may take to drop what was not sent in that time: no longer than a runtime takes to run its tasks.
+/// The time limit for dropping the background writes that exceeded [`LOADS`]: the longest that a
+/// runtime may take to run its tasks.
 const DROPS: Duration = Duration::from_secs(1);
 
-/// How many keys and tags an error names.
+/// The number of keys and tags that an error names.
 const NAMED: usize = 10;
 
-/// The invalidations that [`Cache::close`] could not send: they are lost. The source of its error, for
-/// [`Error::downcast_ref`].
+/// Reports the invalidations that [`Cache::close`] could not send, and that are lost. It is the
+/// cause of the error of `close`: use [`Error::downcast_ref`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Unsent {
-    /// How many keys.
+    /// The number of lost invalidations of keys.
     pub keys: usize,
-    /// How many removals by tag and clears.
+    /// The number of lost removals by tag and clears.
     pub removals: usize,
-    /// The first ten of both, like `key "a"`, `tag "b"` or `everything`; none with `redact_keys`. A tag that no
-    /// entry of this node carries and no failed call has named is shown by its hash, as `crinkle tags` does.
+    /// The first ten of both, such as `key "a"`, `tag "b"` or `everything`; empty with
+    /// `redact_keys`. A tag appears as its hash, as in `crinkle tags`, if no entry of this node
+    /// carries it and no failed call named it.
     pub first: Vec<String>,
-    /// What could not be sent to other regions.
+    /// One message for each other region with lost removals.
     pub regions: Vec<String>,
 }
 
@@ -58,32 +60,34 @@ impl fmt::Display for Unsent {
 }
 
 impl<C: Send + Sync + 'static> Cache<C> {
-    /// Sends what waits for L2, stops the background tasks and waits for running loads, whose callers are
-    /// still answered, and for writes in the background. Those that are not done after 5 seconds are queued, and
-    /// sent once more as invalidations.
+    /// Closes the cache: sends what is pending for L2, and stops the background tasks. It waits for
+    /// running loads, whose callers still get their values, and for background writes. Writes that
+    /// are not done after 5 seconds are queued, and sent once more as invalidations.
     ///
-    /// From then on every read is [`ErrorKind::Closed`], [`peek`](Cache::peek) answers `None`, and L1 is
-    /// empty: nobody tells a closed cache what changes, so whatever it holds could be stale. (So
-    /// [`export_hot_keys`](Cache::export_hot_keys) comes before it.) Removals are still sent, and so is a `set`
-    /// that goes to L2; what cannot be sent, or would stay on this node, is `Closed`.
+    /// After that, every read returns [`ErrorKind::Closed`], [`peek`](Cache::peek) returns `None`,
+    /// and L1 is empty. A closed cache receives no notifications, so its entries could be stale.
+    /// Call [`export_hot_keys`](Cache::export_hot_keys) before `close`. Removals are still sent,
+    /// and so is a `set` that goes to L2. A write that cannot be sent, or that would stay on this
+    /// node, returns `Closed`.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotPropagated`] if invalidations are left that L2 has not heard of, which are
-    /// lost now: its source is an [`Unsent`], which says how many and which. Or if loads were still running
-    /// after 5 seconds.
+    /// [`ErrorKind::NotPropagated`] if L2 did not confirm some invalidations, which are lost now.
+    /// The cause is an [`Unsent`], which says how many and which. The same kind if loads were still
+    /// running after 5 seconds.
     ///
     /// # Cancel safety
     ///
-    /// The cache is closed in any case once this has been polled.
+    /// Once polled, the call closes the cache in any case.
     pub async fn close(&self) -> Result<(), Error> {
         let inner = self.inner();
-        // Also if nobody waits for what is sent before.
+        // Closes the cache even if this future is dropped during the first attempt.
         let closing = Closing(inner);
         inner.check_runtime(None)?;
-        // What nobody drives any more would hold up everything below.
+        // Work on a runtime that nothing drives would block every step below.
         attend(inner).await;
-        // Other regions beside home at each step: they make nothing longer, and have what is relayed meanwhile.
+        // At each step, other regions run concurrently with home: they add no time, and they get
+        // what home relays meanwhile.
         join(drain(inner), inner.regions.drain()).await;
         drop(closing);
         let ended = join(inner.ended(), inner.regions.end()).await.0;
@@ -99,7 +103,7 @@ impl<C: Send + Sync + 'static> Cache<C> {
     }
 }
 
-/// Closes when it is dropped.
+/// Closes the cache when dropped.
 struct Closing<'a, C>(&'a Inner<C>);
 
 impl<C> Drop for Closing<'_, C> {
@@ -109,12 +113,13 @@ impl<C> Drop for Closing<'_, C> {
 }
 
 impl<C> Inner<C> {
-    /// How many invalidations wait for L2.
+    /// Returns the number of invalidations that wait for L2.
     pub(crate) fn waiting(&self) -> usize {
         self.recovery.len() + self.node.known().pending
     }
 
-    /// Waits for what runs. Writes in the background that take too long are queued; false if loads go on.
+    /// Waits for running loads and background writes. Writes that take too long are queued; returns
+    /// false if loads still run.
     pub(super) async fn ended(&self) -> bool
     where
         C: Sync,
@@ -126,7 +131,7 @@ impl<C> Inner<C> {
         self.tasks.have_ended(&self.home)
     }
 
-    /// What has been queued since the first attempt.
+    /// Sends what was queued since the first attempt.
     pub(super) async fn drain_rest(&self)
     where
         C: Sync,
@@ -136,7 +141,7 @@ impl<C> Inner<C> {
         }
     }
 
-    /// The error of a cache that could not send something, here or to these regions.
+    /// Returns the error of a cache that could not send something, here or to these regions.
     pub(super) fn lost(&self, regions: Vec<String>) -> Option<Error> {
         if self.waiting() == 0 && regions.is_empty() {
             return None;

@@ -4,8 +4,8 @@ use super::Cache;
 use crate::l2::Atomicity;
 use crate::l2::access::Access;
 
-/// What a cache promises, given its store and its backplane. Write it to the log when the service
-/// starts.
+/// Describes the guarantees of a cache with its store and backplane. It implements `Display`: log
+/// it when the service starts.
 ///
 /// ```
 /// use crinkle_core::{Cache, l2::MemoryL2};
@@ -22,30 +22,31 @@ use crate::l2::access::Access;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Guarantees {
-    /// How L2 changes what it holds; `None` without one.
+    /// How L2 applies changes; `None` without an L2.
     pub store: Option<Atomicity>,
-    /// Whether L2 holds the ledger and no values.
+    /// Whether L2 stores the ledger and no values.
     pub ledger_only: bool,
-    /// Whether other nodes are told of changes as they happen.
+    /// Whether a backplane notifies other nodes of changes at once.
     pub backplane: bool,
-    /// Every guarantee, by number.
+    /// Every guarantee, in order of its number.
     pub all: Vec<Guarantee>,
 }
 
-/// One numbered guarantee.
+/// One numbered guarantee, and whether it holds in full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Guarantee {
-    /// Its number, `S1` to `S18`.
+    /// The number, `S1` to `S18`.
     pub id: &'static str,
-    /// What it says.
+    /// The text of the guarantee.
     pub says: &'static str,
-    /// What is weaker with this store and this backplane; `None` if it holds in full.
+    /// The restriction with this store and this backplane; `None` if the guarantee holds in full.
     pub weaker: Option<&'static str>,
 }
 
 impl<C: Send + Sync + 'static> Cache<C> {
-    /// What this cache promises, given its store and its backplane, in words to log.
+    /// Describes this cache's guarantees with its store and backplane; implements `Display` for
+    /// logging.
     #[must_use]
     pub fn guarantees(&self) -> Guarantees {
         let inner = self.inner();
@@ -62,7 +63,7 @@ impl Guarantees {
             (store == Some(Atomicity::Plain), WITH_PLAIN.as_slice()),
             (store.is_some() && !backplane, WITHOUT_BACKPLANE.as_slice()),
         ];
-        let all = PROMISES.map(|(id, says)| {
+        let all = GUARANTEES.map(|(id, says)| {
             let apply = reasons.iter().filter(|(applies, _)| *applies);
             let weaker = apply.flat_map(|(_, weaker)| *weaker).find(|(of, _)| *of == id);
             Guarantee { id, says, weaker: weaker.map(|(_, how)| *how) }
@@ -70,7 +71,7 @@ impl Guarantees {
         Self { store, ledger_only, backplane, all: all.into() }
     }
 
-    /// Whether a guarantee holds in full. False for a number that there is not.
+    /// Whether a guarantee holds in full. Returns false for an unknown number.
     #[must_use]
     pub fn holds(&self, id: &str) -> bool {
         self.all.iter().any(|guarantee| guarantee.id == id && guarantee.weaker.is_none())
@@ -82,12 +83,12 @@ impl fmt::Display for Guarantees {
         let store = match self.store {
             None => "no L2",
             Some(Atomicity::Atomic) => "an L2 that runs each operation in one step",
-            Some(Atomicity::CompareAndSwap) => "an L2 that compares and swaps",
+            Some(Atomicity::CompareAndSwap) => "an L2 with compare-and-swap",
             Some(Atomicity::Plain) => "an L2 that cannot compare",
         };
         let backplane = if self.backplane { "a backplane" } else { "no backplane" };
-        let alone = if self.ledger_only { " for the ledger alone" } else { "" };
-        write!(f, "{store}{alone}, {backplane}")?;
+        let ledger_only = if self.ledger_only { " for the ledger alone" } else { "" };
+        write!(f, "{store}{ledger_only}, {backplane}")?;
         for Guarantee { id, says, weaker } in &self.all {
             match weaker {
                 None => write!(f, "\n{id} holds: {says}")?,
@@ -98,49 +99,49 @@ impl fmt::Display for Guarantees {
     }
 }
 
-const PROMISES: [(&str, &str); 18] = [
-    (
-        "S1",
-        "after a removal by tag or a clear returned, nothing loaded before is fresh on its node",
-    ),
+const GUARANTEES: [(&str, &str); 18] = [
+    ("S1", "once a removal by tag or a clear returns, nothing loaded before is fresh on its node"),
     ("S2", "the same on every node that knows of it: within a poll and a round trip"),
     (
         "S3",
-        "what is fresh was right at some moment of the coherence TTL, and of three polls while L2 answers",
+        "a fresh value was right at some moment of the last coherence TTL, and of the last three polls while L2 answers",
     ),
-    ("S4", "what was verified before messages may have been lost is verified again"),
+    ("S4", "after a possible loss of messages, entries verified before it are verified again"),
     ("S5", "a load replaces exactly the version that it saw"),
-    ("S6", "a load that overlaps an invalidation its node was told of is not kept"),
+    ("S6", "a load that overlaps an invalidation that its node knows of is not kept"),
     ("S7", "versions are compared for equality, never by time"),
-    ("S8", "when the ledger is lost, nothing stamped before is fresh"),
-    ("S9", "what was removed is no fallback either"),
-    ("S10", "recovery never brings older data back over newer"),
-    ("S11", "nothing of this depends on a node's wall clock"),
-    ("S12", "a key never answers with the value of another key, type or cache"),
-    ("S13", "any bytes in L2 or on the backplane are a value, a miss or ignored"),
-    ("S14", "one load per key and node, and one in all while L2 answers"),
+    ("S8", "after the loss of the ledger, nothing stamped before it is fresh"),
+    ("S9", "a removed value is not used as a fallback either"),
+    ("S10", "recovery never overwrites newer data with older data"),
+    ("S11", "no guarantee depends on a node's wall clock"),
+    ("S12", "a read of a key never returns the value of another key, type or cache"),
+    ("S13", "any bytes in L2 or on the backplane give a value or a miss, or are ignored"),
+    ("S14", "one load per key and node, and one on all nodes while L2 answers"),
     ("S15", "a receipt says how far a write got"),
-    ("S16", "a strict read answers nothing that any node had replaced before it began"),
+    ("S16", "a strict read returns nothing that any node had replaced before it began"),
     (
         "S17",
-        "what is written after a removal by tag or a clear returned anywhere is not hidden by it, or its receipt says so; in a Cluster, or with a store that compares and swaps, within a poll",
+        "a removal by tag or a clear does not hide what is written after it returned anywhere, or the receipt of the write says so; in a Cluster, or with a compare-and-swap store, within a poll",
     ),
-    ("S18", "callers that share a load each get what their own options say of its outcome"),
+    ("S18", "callers that share a load each get its outcome by their own options"),
 ];
 
 const WITH_PLAIN: [(&str, &str); 9] = [
-    ("S2", "of two removals by tag at one moment, one may need a poll more"),
+    ("S2", "of two concurrent removals by tag, one may need another poll"),
     (
         "S3",
-        "a load on one node that overlaps a write on another can put back what that replaced, until its life ends",
+        "a load on one node that overlaps a write on another can restore the replaced value until it expires",
     ),
-    ("S5", "between comparing and writing the record may change"),
-    ("S9", "a load on one node that overlaps a removal of its key on another can put it back"),
-    ("S10", "an expire that overlaps a set on another node can put the older value back, expired"),
-    ("S14", "two nodes that ask at one moment may both load"),
-    ("S15", "`Done` says that L2 took the write, not that a write at the same moment has left it"),
-    ("S16", "of two removals by tag at one moment, one may need a poll more"),
-    ("S17", "of two removals by tag at one moment, one may need a poll more"),
+    ("S5", "the record may change between the comparison and the write"),
+    (
+        "S9",
+        "a load on one node that overlaps a removal of its key on another can restore the value",
+    ),
+    ("S10", "an expire that overlaps a set on another node can restore the older value, expired"),
+    ("S14", "two nodes that miss at the same moment may both load"),
+    ("S15", "`Done` says that L2 accepted the write, not that no concurrent write replaced it"),
+    ("S16", "of two concurrent removals by tag, one may need another poll"),
+    ("S17", "of two concurrent removals by tag, one may need another poll"),
 ];
 
 const LEDGER_ONLY: [(&str, &str); 2] = [

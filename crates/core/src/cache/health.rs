@@ -4,90 +4,91 @@ use std::time::Duration;
 use super::{Inner, RegionHealth};
 use crate::l2::access::Access;
 
-/// How a cache stands with L2, the backplane and its peers, at one moment.
+/// A snapshot of the state of a cache: L2, the backplane, the ledger and the other nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Health {
-    /// The id of this node, as `crinkle watch` prints it: new with every start.
+    /// The id of this node, as `crinkle watch` prints it. Every start creates a new one.
     pub node: Arc<str>,
     /// Whether the cache has an L2.
     pub has_l2: bool,
-    /// Whether L2 answers and is used. False before its first answer, while it refuses this client, while it or
-    /// one of its servers is left alone after failures ([`l2_servers`](Health::l2_servers) says which), and
-    /// without one.
+    /// Whether L2 answers and the cache uses it. False without an L2, before its first answer, and
+    /// while it refuses this client. Also false while a circuit breaker is open, for L2 or for one
+    /// of its servers ([`l2_servers`](Health::l2_servers) says which).
     pub l2_up: bool,
-    /// The servers of an L2 that has several, such as the primaries of a cluster, in the order of their
-    /// names. Keys on a server that is left alone do without L2; the others go on as ever.
+    /// The servers of an L2 with several servers, such as the primaries of a cluster, sorted by
+    /// name. While the circuit breaker of a server is open, its keys do without L2; other keys are
+    /// not affected.
     pub l2_servers: Vec<ServerHealth>,
-    /// The replicas that are read from, where the store reads from replicas and knows of some.
+    /// The replicas that the store reads from, if it does and knows of some.
     pub l2_replicas: Vec<ServerHealth>,
     /// Whether the cache has a backplane.
     pub has_backplane: bool,
-    /// Whether a subscription to the backplane is in force. False without one.
+    /// Whether a subscription to the backplane is active. False without one.
     pub subscribed: bool,
-    /// Whether entries are known to be in step: within the coherence TTL L2 has answered a poll of
-    /// the ledger and the own heartbeat was heard. While false, entries are verified one by one.
+    /// Whether this node is coherent: within the coherence TTL, L2 answered a poll of the ledger
+    /// and the node received its own heartbeat. While false, reads verify entries one by one.
     pub coherent: bool,
-    /// How long ago the last heartbeat that came back was sent; `None` for never.
+    /// The time since the last received heartbeat of this node was sent; `None` if there was none.
     pub last_heartbeat: Option<Duration>,
-    /// The newest removal below which this node knows all.
+    /// The number of the newest removal up to which this node knows all removals.
     pub ledger_frontier: u64,
-    /// How many barriers this node keeps: one per tag removed recent_writes, and at most 65,536 registers
-    /// for all that were removed before.
+    /// The number of barriers on this node: one per recently removed tag, and at most 65,536
+    /// registers for all earlier removals.
     pub ledger_size: usize,
-    /// Whether the ledger is in resync until the next poll.
+    /// Whether the ledger is unverified until the next poll.
     pub ledger_suspect: bool,
-    /// Removals by tag or clear that wait for a number.
+    /// The number of removals by tag and clears that wait for a ledger number.
     pub pending_removals: usize,
-    /// Keys whose invalidation waits for L2.
+    /// The number of keys whose invalidation waits for L2.
     pub recovery_backlog: usize,
-    /// Other nodes heard of.
+    /// The number of other nodes that this node has received messages from.
     pub peers: usize,
-    /// Keys being loaded or written right now.
+    /// The number of keys with a load or write in flight.
     pub in_flight: usize,
-    /// About how many entries L1 holds.
+    /// The approximate number of entries in L1.
     pub entries: u64,
-    /// How long it has been coherent, by the last poll; `None` if it is not.
+    /// How long the node has been coherent, by the last poll; `None` if it is not.
     pub coherent_since: Option<Duration>,
-    /// How long it has not been coherent, by the last poll; `None` if it is.
+    /// How long the node has not been coherent, by the last poll; `None` if it is.
     pub incoherent_since: Option<Duration>,
-    /// How old the last comparison with the ledger is; counted from the origin of the clock before
-    /// the first. `None` without an L2.
+    /// The time since the last comparison with the ledger; before the first, the time since the
+    /// cache was built. `None` without an L2.
     pub ledger_lag: Option<Duration>,
     /// The last failure of L2, if it ever failed.
     pub last_l2_error: Option<LastError>,
     /// The last failure of the backplane, if it ever failed.
     pub last_backplane_error: Option<LastError>,
-    /// The other regions that removals are relayed to.
+    /// The state of each other region that this cache relays removals to.
     pub regions: Vec<RegionHealth>,
 }
 
-/// How a cache stands with one server of its L2.
+/// The state of one server of L2, as a cache sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ServerHealth {
-    /// Its name, as the store has it: host and port.
+    /// The name of the server in the store: host and port.
     pub name: Arc<str>,
-    /// Whether it is being used. False while it is left alone after failures, and of a replica while it is not
-    /// known to be in step.
+    /// Whether the cache uses the server. False while its circuit breaker is open, and for a
+    /// replica while the cache does not know it to be in sync.
     pub up: bool,
 }
 
 impl ServerHealth {
-    /// What a store says of one of its servers.
+    /// Creates the state that a store reports for one of its servers.
     #[must_use]
     pub const fn new(name: Arc<str>, up: bool) -> Self {
         Self { name, up }
     }
 }
 
-/// What went wrong last.
+/// The last failure of L2 or of the backplane.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LastError {
-    /// What happened. Names no key and no value.
+    /// A description without keys or values.
     pub what: Arc<str>,
-    /// How long ago.
+    /// The time since the failure.
     pub ago: Duration,
 }
 
@@ -108,7 +109,7 @@ impl Health {
         let is_coherent = inner.node.is_coherent(now);
         let since = match inner.l2 {
             Some(_) if coherent == is_coherent => now.since(since),
-            // The next poll notices.
+            // The state changed since the last poll, which recorded it.
             Some(_) => Duration::ZERO,
             None => now.since(inner.built),
         };

@@ -2,21 +2,25 @@ use super::{Cache, GetMany, GetOrSetMany, RemoveMany, SetMany};
 use crate::error::BoxError;
 use crate::l2::Codec;
 
-/// Many keys at once.
+/// Methods for many keys at once.
 impl<C: Send + Sync + 'static> Cache<C> {
-    /// [`get_or_set`](Cache::get_or_set) for many keys: one pass over L1, one multi-read of L2, one call
-    /// of the factory with exactly the keys that are in neither and that nobody else is loading. The
-    /// answers come in the order of the keys.
+    /// Returns or loads many keys, as [`get_or_set`](Cache::get_or_set) does for one. It takes one
+    /// pass over L1, one multi-read of L2, and one call of the factory. The factory gets exactly
+    /// the keys that neither level has and that no other call is loading. The results are in the
+    /// order of the keys.
     ///
-    /// The factory answers with pairs of key and value, in any order, one for each key it was given
-    /// (a `HashMap` will do). It is called again for keys that another node was loading in vain,
-    /// whose load was overtaken by an invalidation, or of which L2 says 100 ms later than of others that
-    /// they are missing.
+    /// The factory returns pairs of key and value, in any order, one for each key it was given (for
+    /// example a `HashMap`). The cache calls it again for a key if
+    ///
+    /// - another node was loading the key and failed,
+    /// - an invalidation overtook the load of the key, or
+    /// - L2 reports the key as missing 100 ms later than other keys.
     ///
     /// # Errors
     ///
-    /// As [`get_or_set`](Cache::get_or_set); the first of any key. [`ErrorKind::Factory`](crate::ErrorKind::Factory) names the
-    /// keys that the factory's answer lacks.
+    /// As [`get_or_set`](Cache::get_or_set), for the first key that fails.
+    /// [`ErrorKind::Factory`](crate::ErrorKind::Factory) names the keys that the factory's result
+    /// lacks.
     ///
     /// # Cancel safety
     ///
@@ -52,11 +56,12 @@ impl<C: Send + Sync + 'static> Cache<C> {
         GetOrSetMany::new(self, keys, factory)
     }
 
-    /// [`get`](Cache::get) for many keys, in one round trip; answers in their order.
+    /// Returns many values, as [`get`](Cache::get) does for one, in one round trip and in the order
+    /// of the keys.
     ///
     /// # Errors
     ///
-    /// As [`get`](Cache::get); the first of any key.
+    /// As [`get`](Cache::get), for the first key that fails.
     ///
     /// # Cancel safety
     ///
@@ -69,11 +74,12 @@ impl<C: Send + Sync + 'static> Cache<C> {
         GetMany::new(self, keys)
     }
 
-    /// [`set`](Cache::set) for many keys, sent side by side. The receipt is the weakest of them.
+    /// Stores many values, as [`set`](Cache::set) does for one, with concurrent writes. The receipt
+    /// is the weakest of them.
     ///
     /// # Errors
     ///
-    /// As [`set`](Cache::set): the first of any key, after all have been tried.
+    /// As [`set`](Cache::set), for the first key that fails, after all writes were attempted.
     ///
     /// # Cancel safety
     ///
@@ -89,15 +95,17 @@ impl<C: Send + Sync + 'static> Cache<C> {
         SetMany::new(self, entries)
     }
 
-    /// [`remove`](Cache::remove) for many keys, sent side by side. The receipt is the weakest of them.
+    /// Removes many keys, as [`remove`](Cache::remove) does for one, with concurrent writes. The
+    /// receipt is the weakest of them.
     ///
     /// # Errors
     ///
-    /// As [`remove`](Cache::remove): the first of any key, after all have been tried.
+    /// As [`remove`](Cache::remove), for the first key that fails, after all writes were attempted.
     ///
     /// # Cancel safety
     ///
-    /// From the first poll all of them hold on this node, and are repeated until L2 has them.
+    /// From the first poll all removals hold on this node, and the cache retries them until L2 has
+    /// them.
     pub fn remove_many(&self, keys: impl IntoIterator<Item: AsRef<str>>) -> RemoveMany<'_, C> {
         RemoveMany::new(self, keys)
     }

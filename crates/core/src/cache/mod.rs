@@ -1,5 +1,5 @@
-//! The handle and its requests. Every method here delegates; the work is in [`read`](crate::read)
-//! and [`write`](crate::write).
+//! The cache handle and its requests. Every method here delegates; [`read`](crate::read) and
+//! [`write`](crate::write) do the work.
 
 mod background;
 mod batch;
@@ -59,11 +59,12 @@ pub(crate) type DefaultCodec = crate::l2::MessagePack;
 #[cfg(not(feature = "messagepack"))]
 pub(crate) type DefaultCodec = crate::l2::NoCodec;
 
-/// A hybrid cache: L1 in this process, optionally an L2 shared by all nodes and a backplane that
-/// keeps their L1s in step.
+/// A hybrid cache: L1 in this process, optionally an L2 that all nodes share, and a backplane that
+/// keeps their L1s coherent.
 ///
-/// A cheap-clone handle, `Send + Sync + 'static`. One cache holds values of any type. The last clone
-/// dropped stops the background tasks; [`close`](Cache::close) drains what waits for L2 first.
+/// The handle is cheap to clone and `Send + Sync + 'static`. One cache holds values of any type.
+/// Dropping the last clone stops the background tasks; [`close`](Cache::close) first sends what is
+/// pending for L2.
 ///
 /// ```
 /// use crinkle_core::{Cache, EntryOptions, FailSafe};
@@ -71,7 +72,9 @@ pub(crate) type DefaultCodec = crate::l2::NoCodec;
 ///
 /// # #[derive(serde::Serialize, serde::Deserialize)]
 /// # struct Product { name: String }
-/// # async fn load(id: u32) -> Result<Product, std::io::Error> { Ok(Product { name: format!("#{id}") }) }
+/// # async fn load(id: u32) -> Result<Product, std::io::Error> {
+/// #     Ok(Product { name: format!("#{id}") })
+/// # }
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), crinkle_core::Error> {
 /// let cache = Cache::builder("shop")
@@ -96,18 +99,18 @@ pub struct Cache<C = DefaultCodec> {
 
 struct Handle<C> {
     inner: Arc<Inner<C>>,
-    /// Dropped with the last clone: the background tasks end.
+    /// Dropped with the last clone, which ends the background tasks.
     _closing: DropGuard,
 }
 
 impl Cache {
-    /// Begins a cache. The name is used in errors, logs and metrics, and as the default key prefix:
-    /// letters, digits and `_ . : -`.
+    /// Starts to configure a cache. Errors, logs and metrics use the name, and it is the default
+    /// key prefix: letters, digits and `_ . : -`.
     pub fn builder(name: &str) -> CacheBuilder {
         CacheBuilder::new(name)
     }
 
-    /// A cache that stores nothing and runs every factory, for tests and switches.
+    /// Creates a cache that stores nothing and runs every factory, for tests and feature switches.
     #[must_use]
     pub fn disabled() -> Self {
         CacheBuilder::new("disabled").build_disabled()
@@ -124,36 +127,39 @@ impl<C: Send + Sync + 'static> Cache<C> {
         &self.handle.inner
     }
 
-    /// The name given to the builder.
+    /// Returns the name given to the builder.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.inner().name
     }
 
-    /// Answers from the cache, or loads, stores and answers. The main call.
+    /// Returns the cached value, or loads it with the factory, stores it and returns it. This is
+    /// the main call.
     ///
-    /// The factory is not called on a hit. At most one factory per key runs on this node, and with
-    /// an L2 one per cluster; everybody who asks meanwhile shares its result. It runs on a task of
-    /// the cache's own. `key` is anything that is a string by reference.
+    /// A hit does not call the factory. Loads are single-flight, which prevents a thundering herd:
+    /// at most one factory per key runs on this node, and with an L2 one per cluster. Concurrent
+    /// callers share its result. The factory runs on a task of the cache. `key` is anything that
+    /// converts to a string by reference.
     ///
-    /// Options and tags are chained on the request, which runs when awaited:
-    /// `cache.get_or_set(key, factory).tags(["a"]).duration(..).await`.
+    /// Chain options and tags on the request, which runs when awaited: `cache.get_or_set(key,
+    /// factory).tags(["a"]).duration(..).await`.
     ///
     /// # Errors
     ///
-    /// What the factory returned ([`ErrorKind::Factory`], shared by every waiter), its panic, or its
-    /// timeout, unless fail-safe has a stale value; [`ErrorKind::InvalidKey`],
-    /// [`ErrorKind::InvalidTag`], [`ErrorKind::InvalidOptions`]; [`ErrorKind::WaitTimeout`] if
-    /// `wait_timeout` is over; [`ErrorKind::Closed`]; [`ErrorKind::NoRuntime`] outside of a tokio runtime, or
-    /// if the one that loaded has ended; [`ErrorKind::Reentrant`] if a factory would wait for itself. Trouble
-    /// with L2 is an error ([`ErrorKind::L2`]) only with `require_l2`.
+    /// - [`ErrorKind::Factory`]: the error that the factory returned, shared by every waiter. This
+    ///   error, a panic and a timeout are errors only if fail-safe has no stale value.
+    /// - [`ErrorKind::InvalidKey`], [`ErrorKind::InvalidTag`], [`ErrorKind::InvalidOptions`].
+    /// - [`ErrorKind::WaitTimeout`] if `wait_timeout` elapsed.
+    /// - [`ErrorKind::Closed`].
+    /// - [`ErrorKind::NoRuntime`] outside a tokio runtime, or if the runtime of the load has ended.
+    /// - [`ErrorKind::Reentrant`] if a factory would wait for itself.
+    /// - [`ErrorKind::L2`] for a failure of L2, only with `require_l2`.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future stops waiting. The factory, once started, goes on, and its value is
-    /// stored for the next caller; with
-    /// [`cancel_when_abandoned`](crate::EntryOptions::cancel_when_abandoned) it is dropped when nobody waits
-    /// for it any more.
+    /// Dropping the future stops waiting. A started factory continues, and its value is stored for
+    /// the next caller. With [`cancel_when_abandoned`](crate::EntryOptions::cancel_when_abandoned)
+    /// the cache drops the factory when no caller waits for it any more.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -180,13 +186,13 @@ impl<C: Send + Sync + 'static> Cache<C> {
         GetOrSet::new(self, key.as_ref(), factory)
     }
 
-    /// Answers from L1 or L2; never runs anything.
+    /// Returns the value from L1 or L2; never runs a factory.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::TypeMismatch`] if the key holds another type, [`ErrorKind::InvalidKey`],
-    /// [`ErrorKind::InvalidOptions`]. Trouble with L2 is `None` (or a stale value, if allowed), and
-    /// [`ErrorKind::L2`] with `require_l2`.
+    /// [`ErrorKind::InvalidOptions`]. If L2 fails, the result is `None` (or a stale value, if
+    /// allowed), and [`ErrorKind::L2`] with `require_l2`.
     ///
     /// # Cancel safety
     ///
@@ -208,7 +214,7 @@ impl<C: Send + Sync + 'static> Cache<C> {
         Get::new(self, key.as_ref())
     }
 
-    /// Answers from L1 or L2, else with `default`, which is not stored.
+    /// Returns the value from L1 or L2, else `default`, which is not stored.
     ///
     /// # Errors
     ///
@@ -240,7 +246,7 @@ impl<C: Send + Sync + 'static> Cache<C> {
         GetOr::new(self.get(key), default)
     }
 
-    /// A fresh value of L1, without waiting for anything. A value of another type is `None`.
+    /// Returns a fresh value from L1 without waiting. A value of another type is `None`.
     ///
     /// ```
     /// # use crinkle_core::Cache;
@@ -263,40 +269,40 @@ impl<C: Send + Sync + 'static> Cache<C> {
         crate::read::hit(self.inner(), KeyHash::of(key), key)
     }
 
-    /// A snapshot of the counters.
+    /// Returns a snapshot of the counters.
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.inner().stats()
     }
 
-    /// How the cache stands with L2, the backplane and its peers.
+    /// Returns the state of L2, the backplane and the other nodes, as this cache sees it.
     #[must_use]
     pub fn health(&self) -> Health {
         self.inner().health()
     }
 
-    /// What the cache does from now on, as a stream; without the fresh answers of L1. A listener that
-    /// falls behind loses the oldest events and is told so; the cache never waits for it.
+    /// Subscribes to cache events, excluding fresh hits in L1. A subscriber that falls behind loses
+    /// the oldest events and receives a notice of the loss. The cache never waits for it.
     pub fn events(&self) -> Events {
         self.inner().telemetry.events_bus.events(false)
     }
 
-    /// [`events`](Cache::events) with the fresh answers of L1, which then cost some hundred nanoseconds
-    /// more.
+    /// Subscribes to [`events`](Cache::events) including fresh hits in L1, each of which then costs
+    /// some hundred nanoseconds more.
     pub fn events_with_l1_hits(&self) -> Events {
         let events = self.inner().telemetry.events_bus.events(true);
         self.inner().telemetry.l1_hits.watch();
         events
     }
 
-    /// Brings the counters and gauges of the `metrics` facade up to date. It happens once a second
-    /// where the cache was built within a runtime; call it before a scrape to have them to the moment.
+    /// Updates the counters and gauges of the `metrics` facade. A cache built within a runtime
+    /// updates them once a second; call this before a scrape for current values.
     #[cfg(feature = "metrics")]
     pub fn record_metrics(&self) {
         self.inner().record_metrics();
     }
 
-    /// About how many entries L1 holds, stale ones included.
+    /// Returns the approximate number of entries in L1, stale ones included.
     #[must_use]
     pub fn entry_count(&self) -> u64 {
         self.inner().l1.len()

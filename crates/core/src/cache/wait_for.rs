@@ -10,7 +10,7 @@ use super::{Cache, attend};
 use crate::error::{Error, ErrorKind};
 use crate::write::{self, Reservation, Token};
 
-/// An `after` that runs when awaited.
+/// The request of [`Cache::wait_for`], which runs when awaited.
 #[must_use = "a request does nothing until awaited"]
 pub struct WaitFor<'a, C> {
     cache: &'a Cache<C>,
@@ -19,17 +19,17 @@ pub struct WaitFor<'a, C> {
 }
 
 impl<C: Send + Sync + 'static> Cache<C> {
-    /// Waits until this node knows a removal that another node has made: reads that begin after it
-    /// see nothing that the removal hides. The token comes from
-    /// [`Receipt::token`](crate::Receipt::token), by header or cookie.
+    /// Waits until this node knows a removal made on another node: read-your-writes across nodes.
+    /// Reads that start afterwards see nothing that the removal hides. The token comes from
+    /// [`Receipt::token`](crate::Receipt::token), for example by header or cookie.
     ///
-    /// It may come from anywhere and say anything: one that this cache never gave costs its caller
-    /// the wait, and nobody else more than one poll.
+    /// Tokens are untrusted input: an invalid one makes this call time out and triggers at most one
+    /// extra poll.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotCaughtUp`] if the node has not learned of it in time: read from the source, or go on
-    /// and risk an older answer. [`ErrorKind::Closed`] after `close`.
+    /// [`ErrorKind::NotCaughtUp`] if the node does not receive the removal in time: read from the
+    /// source, or continue and risk an older value. [`ErrorKind::Closed`] after `close`.
     ///
     /// # Cancel safety
     ///
@@ -42,12 +42,7 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// # let shared = MemoryL2::new();
     /// # let one = Cache::builder("shop").l2(shared.clone()).build()?;
     /// # let two = Cache::builder("shop").l2(shared).build()?;
-    /// // On one node; the token goes to the client.
-    /// let token = one.remove_by_tag("cart:7").await?.token().map(|token| token.to_bytes());
-    /// // The client's next request comes to another node.
-    /// if let Some(token) = token {
-    ///     two.wait_for(Token::from_bytes(token)).await?;
-    /// }
+    /// The client's next request reaches another node.
     /// # Ok(())
     /// # }
     /// ```
@@ -56,20 +51,21 @@ impl<C: Send + Sync + 'static> Cache<C> {
         WaitFor { cache: self, token, within: inner.settings.poll * 2 + inner.l2_limit() }
     }
 
-    /// Looks at a key before its value is read from the source: the `set` that follows loses to any
-    /// invalidation since, instead of writing an old value over it.
+    /// Reserves a key before its value is read from the source. The `set` that follows fails if an
+    /// invalidation came first, instead of overwriting the key with an old value.
     ///
-    /// It holds for the `load_lock` of the settings (10 s); a `set` after that is superseded, too. While it
-    /// holds and the key is absent, other nodes wait for it as for a load.
+    /// The reservation lasts for the `load_lock_ttl` of the settings (10 s); a later `set` is
+    /// superseded, too. While it lasts and the key is absent, other nodes wait for it as for a
+    /// load.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidKey`]; [`ErrorKind::L2`] if L2 does not answer: there is nothing to compare
-    /// with then.
+    /// [`ErrorKind::InvalidKey`]. [`ErrorKind::L2`] if L2 does not answer, because the `set` then
+    /// has nothing to compare with.
     ///
     /// # Cancel safety
     ///
-    /// Nothing is lost; a load lock that was taken ends by itself.
+    /// Nothing is lost; an acquired load lock expires by itself.
     ///
     /// ```
     /// # use crinkle_core::{Cache, WriteStatus};
@@ -79,7 +75,7 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// let cache = Cache::builder("shop").build()?;
     /// let reservation = cache.reserve("stock:42").await?;
     /// let stock = load().await;
-    /// cache.remove("stock:42").await?; // somebody changes it meanwhile
+    /// cache.remove("stock:42").await?; // a concurrent change
     /// let receipt = cache.set("stock:42", stock).reserved(reservation).await?;
     /// assert_eq!(receipt.l2(), WriteStatus::Superseded);
     /// assert!(cache.peek::<u32>("stock:42").is_none());
@@ -99,7 +95,7 @@ impl<C: Send + Sync + 'static> Cache<C> {
 }
 
 impl<C> WaitFor<'_, C> {
-    /// How long to wait. Default: two polls and the hard timeout of an L2 operation, 3 s.
+    /// Sets how long to wait. Default: two polls and the hard timeout of an L2 operation, 3 s.
     pub fn within(mut self, limit: Duration) -> Self {
         self.within = limit;
         self
@@ -117,10 +113,10 @@ impl<'a, C: Send + Sync + 'static> IntoFuture for WaitFor<'a, C> {
             inner.check_runtime(None)?;
             let reached = inner.node.reach(self.token.epoch, self.token.seq);
             let mut reached = pin!(timeout(self.within, reached));
-            // What the node knows already is as good as a hit, which asks nobody.
+            // A removal that the node already knows costs no probe of the runtime, like a hit.
             let reached = match (&mut reached).now_or_never() {
                 Some(reached) => reached,
-                // Its limit is the caller's, however long the runtime takes to answer.
+                // The caller's limit applies, however long that probe takes.
                 None => tokio::select! {
                     biased;
                     reached = &mut reached => reached,
@@ -128,7 +124,7 @@ impl<'a, C: Send + Sync + 'static> IntoFuture for WaitFor<'a, C> {
                 },
             };
             reached.map_err(|_| {
-                let what = format!("it was not heard of within {:?}", self.within);
+                let what = format!("the removal was not received within {:?}", self.within);
                 Error::new(ErrorKind::NotCaughtUp, inner.place(None), what)
             })
         })
