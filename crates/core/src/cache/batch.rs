@@ -22,12 +22,12 @@ use crate::read::{self, Call};
 use crate::telemetry::spans;
 use crate::write::{self, Receipt};
 
-/// How many writes of one batch are on their way at the same time.
-const AT_ONCE: usize = 256;
+/// The number of concurrent writes of one batch.
+const CONCURRENCY: usize = 256;
 
 type Boxed<'a, R> = Pin<Box<dyn Future<Output = Result<R, Error>> + Send + 'a>>;
 
-/// A batch request: what it is about, and its options.
+/// Defines a batch request: its keys, its options, and further fields.
 macro_rules! batch {
     ($(#[$doc:meta])* $name:ident<$($param:ident),*> { $($field:ident: $ty:ty),* }) => {
         $(#[$doc])*
@@ -48,26 +48,26 @@ macro_rules! batch {
 }
 
 batch! {
-    /// A `get_many` that runs when awaited.
+    /// The request of [`Cache::get_many`], which runs when awaited.
     GetMany<T> { value: PhantomData<fn() -> T> }
 }
 
 batch! {
-    /// A `get_or_set_many` that runs when awaited.
+    /// The request of [`Cache::get_or_set_many`], which runs when awaited.
     GetOrSetMany<T, F> { factory: F, tags: Vec<String>, value: PhantomData<fn() -> T> }
 }
 
 batch! {
-    /// A `set_many` that runs when awaited.
+    /// The request of [`Cache::set_many`], which runs when awaited.
     SetMany<T> { values: Vec<T>, tags: Vec<String> }
 }
 
 batch! {
-    /// A `remove_many` that runs when awaited.
+    /// The request of [`Cache::remove_many`], which runs when awaited.
     RemoveMany<> {}
 }
 
-/// The keys of a batch, one after the other in one string.
+/// The keys of a batch, concatenated in one string to save allocations.
 #[derive(Default)]
 pub(super) struct Keys {
     text: String,
@@ -98,7 +98,7 @@ impl Keys {
     }
 }
 
-/// How long keys are, about.
+/// The expected length of a key.
 const KEY_LEN: usize = 24;
 
 fn owned(keys: impl IntoIterator<Item: AsRef<str>>) -> Keys {
@@ -139,7 +139,7 @@ where
     entry_options!();
     read_options!();
     setters! {
-        /// Whether stale answers are allowed.
+        /// Whether to return stale values.
         allow_stale(bool);
     }
 }
@@ -173,7 +173,7 @@ where
     }
 }
 
-/// The fresh values of L1 that the call may have. All of them at one moment.
+/// Returns the fresh values from L1 that the options allow, all at the same moment.
 fn hits<T, C>(
     inner: &Inner<C>,
     keys: &Keys,
@@ -202,7 +202,7 @@ where
         Self { cache, keys, options: Choices::default(), factory, tags, value }
     }
 
-    /// The tags of every entry that is loaded. A second call replaces the first.
+    /// Sets the tags of every entry that this call loads. A second call replaces the first.
     pub fn tags<S: Into<String>>(mut self, tags: impl IntoIterator<Item = S>) -> Self {
         self.tags = tags.into_iter().map(Into::into).collect();
         self
@@ -256,7 +256,7 @@ where
         Self { cache, keys, options: Choices::default(), values, tags: Vec::new() }
     }
 
-    /// The tags of every entry. A second call replaces the first.
+    /// Sets the tags of every entry. A second call replaces the first.
     pub fn tags<S: Into<String>>(mut self, tags: impl IntoIterator<Item = S>) -> Self {
         self.tags = tags.into_iter().map(Into::into).collect();
         self
@@ -266,9 +266,9 @@ where
     entry_options!();
     store_options!();
     setters! {
-        /// How long the entries are fresh in L1.
+        /// Sets how long the entries are fresh in L1.
         l1_duration(Duration);
-        /// Whether to keep them out of L1.
+        /// Whether to keep the entries out of L1.
         skip_l1_write(bool);
     }
 }
@@ -289,18 +289,18 @@ where
             if !inner.enabled {
                 return Ok(Receipt::local());
             }
-            // All of them before the first takes anything away.
+            // Validates all of them before the first write changes anything.
             for call in &calls {
                 call.options.validate(&inner.place(Some(&call.key)))?;
                 inner.check_tags(&call.key, &call.tags)?;
             }
             let span = spans::set_many(&inner.telemetry, calls.len());
-            let unset = write::BatchSet::begin(inner, &calls, AT_ONCE);
+            let batch = write::BatchSet::begin(inner, &calls, CONCURRENCY);
             let writes = calls.into_iter().zip(values).enumerate();
-            let set = together(writes.map(|(at, (call, value))| {
-                let unset = &unset;
+            let set = run_all(writes.map(|(at, (call, value))| {
+                let batch = &batch;
                 async move {
-                    unset.end(at);
+                    batch.end(at);
                     write::set(inner, &call.key, value, call.options, call.tags).await
                 }
             }));
@@ -321,13 +321,13 @@ impl<'a, C: Send + Sync + 'static> RemoveMany<'a, C> {
     write_options!();
     entry_options!();
     setters! {
-        /// Whether not to wait for L2.
+        /// Whether to write to L2 in the background.
         background_l2(bool);
-        /// Whether not to wait for the confirmation to other nodes.
+        /// Whether to confirm the write to other nodes in the background.
         background_backplane(bool);
-        /// Whether to leave L2 as it is, and so the other nodes.
+        /// Whether to apply the write on this node only, without L2.
         skip_l2_write(bool);
-        /// Whether to emit the other nodes nothing.
+        /// Whether to skip the notification of other nodes.
         skip_backplane(bool);
     }
 }
@@ -350,30 +350,30 @@ impl<'a, C: Send + Sync + 'static> IntoFuture for RemoveMany<'a, C> {
     }
 }
 
-/// Removes these keys side by side.
+/// Removes these keys concurrently.
 pub(super) async fn remove_all<C: Send + Sync + 'static>(
     inner: &Arc<Inner<C>>,
     calls: Vec<Call>,
 ) -> Result<Receipt, Error> {
-    // All of them hold here before the first is sent.
-    let unsent = write::BatchRemoval::hide(inner, &calls);
+    // Hides all of them on this node before the first removal is sent.
+    let batch = write::BatchRemoval::hide(inner, &calls);
     let remove = calls.into_iter().map(|call| {
-        let unsent = &unsent;
+        let batch = &batch;
         async move {
-            let _attended = unsent.send(&call.key);
+            let _pending = batch.send(&call.key);
             write::remove(inner, &call.key, &call.options).await
         }
     });
-    together(remove).await
+    run_all(remove).await
 }
 
-/// Runs writes side by side, so that they share round trips. All of them are run, whatever becomes of
-/// one; the weakest receipt, or the first error.
-async fn together<W>(writes: impl Iterator<Item = W> + Send) -> Result<Receipt, Error>
+/// Runs writes concurrently, so that they share round trips. All of them run, even if one fails.
+/// Returns the weakest receipt, or the first error.
+async fn run_all<W>(writes: impl Iterator<Item = W> + Send) -> Result<Receipt, Error>
 where
     W: Future<Output = Result<Receipt, Error>> + Send,
 {
-    let results = stream::iter(writes).buffered(AT_ONCE);
+    let results = stream::iter(writes).buffered(CONCURRENCY);
     let both =
         |all: Result<Receipt, Error>, one: Result<Receipt, Error>| async { Ok(all?.and(one?)) };
     results.fold(Ok(Receipt::local()), both).await

@@ -16,10 +16,10 @@ use crate::protocol::{KeyHash, Version};
 use crate::read::{self, Call};
 use crate::telemetry::spans;
 
-/// The tags of a request that has none.
+/// The type of the tags of a request without tags.
 pub type NoTags = [&'static str; 0];
 
-/// A `get_or_set` that runs when awaited.
+/// The request of [`Cache::get_or_set`], which runs when awaited.
 #[must_use = "a request does nothing until awaited"]
 pub struct GetOrSet<'a, T, C, F, G = NoTags> {
     cache: &'a Cache<C>,
@@ -40,7 +40,7 @@ impl<'a, T, C, F, G> GetOrSet<'a, T, C, F, G>
 where
     C: Send + Sync + 'static,
 {
-    /// The tags of the entry, should it be loaded. They are not looked at on a hit. A second call
+    /// Sets the tags of the entry if this call loads it. A hit does not read them. A second call
     /// replaces the first.
     pub fn tags<H>(self, tags: H) -> GetOrSet<'a, T, C, F, H>
     where
@@ -51,8 +51,9 @@ where
         GetOrSet { cache, key, factory, tags, options, default }
     }
 
-    /// The last resort: answered, as stale, if loading fails and nothing else may stand in. With
-    /// fail-safe on it is kept here for the throttle, so that the factory is left alone meanwhile.
+    /// Sets the default value: returned, as stale, if the load fails and there is no other
+    /// fallback. With fail-safe on, L1 keeps it for the throttle, during which the factory does not
+    /// run.
     pub fn fail_safe_default(mut self, default: T) -> Self {
         self.default = Some(default);
         self
@@ -69,11 +70,11 @@ where
     T: Send + Sync + 'static,
     C: Codec<T>,
 {
-    /// A fresh value of L1, if this call may have one.
+    /// Returns a fresh value from L1, if the options of this call allow it.
     pub(crate) fn hit(&self, hash: KeyHash) -> Option<Cached<T>> {
         let inner = self.cache.inner();
-        let pass = self.options.pass_l1(inner, self.key);
-        (!pass).then(|| read::hit(inner, hash, self.key))?
+        let pass_l1 = self.options.pass_l1(inner, self.key);
+        (!pass_l1).then(|| read::hit(inner, hash, self.key))?
     }
 }
 
@@ -95,7 +96,7 @@ where
     }
 }
 
-/// The future of [`GetOrSet`]: a hit is answered in its first poll, without allocating; only a miss
+/// The future of a [`GetOrSet`]. A hit completes in its first poll, without allocating; only a miss
 /// is boxed.
 pub struct GetOrSetFuture<'a, T, C, F, G> {
     state: State<'a, T, C, F, G>,
@@ -107,7 +108,7 @@ enum State<'a, T, C, F, G> {
     Done,
 }
 
-/// Nothing in it is pinned: the request is moved out before anything polls it.
+/// Sound because nothing in it is pinned: `poll` moves the request out before anything polls it.
 impl<T, C, F, G> Unpin for GetOrSetFuture<'_, T, C, F, G> {}
 
 impl<'a, T, C, F, G, Fut, E> Future for GetOrSetFuture<'a, T, C, F, G>
@@ -129,7 +130,7 @@ where
             let hash = KeyHash::of(request.key);
             if let Some(cached) = request.hit(hash) {
                 match cached.take_due() {
-                    // The request is large: it is dropped where it is.
+                    // The request is large, so it is dropped in place.
                     None => this.state = State::Done,
                     Some(version) => {
                         if let State::New(request) = replace(&mut this.state, State::Done) {
@@ -158,7 +159,7 @@ where
 
 type Running<T> = Pin<Box<dyn Future<Output = Result<Cached<T>, Error>> + Send>>;
 
-/// Out of the way of a hit: what is boxed is built on the stack first.
+/// Not inlined into the hit path, because a boxed future is first built on the stack.
 #[cold]
 #[inline(never)]
 fn slow<T, C, F, G, Fut, E>(
@@ -177,13 +178,13 @@ where
     let inner = Arc::clone(request.cache.inner());
     inner.check_key(request.key)?;
     inner.check_runtime(Some(request.key))?;
-    let (call, factory, default) = taken(request, hash);
+    let (call, factory, default) = into_call(request, hash);
     let span = spans::get_or_set(&inner.telemetry, &call.key);
     let run = read::run(inner, call, boxed(factory), default);
     Ok(if span.is_disabled() { Box::pin(run) } else { Box::pin(spans::call(span, run)) })
 }
 
-/// Loads anew in the background what was just answered.
+/// Reloads in the background the value that was just returned (eager refresh).
 #[cold]
 pub(crate) fn refresh<T, C, F, G, Fut, E>(
     request: GetOrSet<'_, T, C, F, G>,
@@ -199,11 +200,11 @@ pub(crate) fn refresh<T, C, F, G, Fut, E>(
     G::Item: Into<String>,
 {
     let inner = Arc::clone(request.cache.inner());
-    let (call, factory, _) = taken(request, hash);
+    let (call, factory, _) = into_call(request, hash);
     read::refresh(&inner, call.refreshing(version), boxed(factory));
 }
 
-fn taken<T, C, F, G>(request: GetOrSet<'_, T, C, F, G>, hash: KeyHash) -> (Call, F, Option<T>)
+fn into_call<T, C, F, G>(request: GetOrSet<'_, T, C, F, G>, hash: KeyHash) -> (Call, F, Option<T>)
 where
     C: Send + Sync + 'static,
     G: IntoIterator,

@@ -12,10 +12,10 @@ use crate::options::Choices;
 use crate::telemetry::spans;
 use crate::write::{self, Receipt};
 
-/// A removal of keys and tags that runs when awaited.
+/// The request of [`Remove::and_tags`] and [`RemoveMany::and_tags`], which runs when awaited.
 ///
-/// Everything that `remove` and `remove_by_tags` promise holds for its parts. Both go out at the same time: one round
-/// trip, and a server that does not answer costs one timeout.
+/// Its parts have the guarantees of `remove` and `remove_by_tags`. Both are sent at the same time:
+/// one round trip, and a server that does not answer costs one timeout.
 #[must_use = "a request does nothing until awaited"]
 pub struct RemoveAndTags<'a, C> {
     cache: &'a Cache<C>,
@@ -37,33 +37,38 @@ impl<'a, C: Send + Sync + 'static> RemoveAndTags<'a, C> {
     write_options!();
     entry_options!();
     setters! {
-        /// Whether not to wait for L2.
+        /// Whether to write to L2 in the background.
         background_l2(bool);
-        /// Whether not to wait for the confirmation to other nodes.
+        /// Whether to confirm the write to other nodes in the background.
         background_backplane(bool);
-        /// Whether to leave the records in L2 as they are. The removal of the tags is still sent to L2.
+        /// Whether to leave the records in L2 unchanged. The removal of the tags is still sent to
+        /// L2.
         skip_l2_write(bool);
-        /// Whether to emit the other nodes nothing of the keys. They still receive of the tags.
+        /// Whether to skip the notification of other nodes about the keys. They still receive the
+        /// removal of the tags.
         skip_backplane(bool);
     }
 }
 
 impl<'a, C: Send + Sync + 'static> Remove<'a, C> {
-    /// Removes every entry that carries one of the tags as well, as
-    /// [`remove_by_tags`](Cache::remove_by_tags) does, at the same time. With Redis both go out together, so this
-    /// is one round trip, and a server that does not answer costs one timeout instead of two.
+    /// Also removes every entry that carries one of the tags, as
+    /// [`remove_by_tags`](Cache::remove_by_tags) does, at the same time. Redis receives both
+    /// together. So this is one round trip, and a server that does not answer costs one timeout
+    /// instead of two.
     ///
-    /// The receipt tells of both: [`keys_part`](Receipt::keys_part) and [`tags_part`](Receipt::tags_part). Its
-    /// [`barrier`](Receipt::token) is the number of the tags, as a removal of a key has none.
+    /// The receipt covers both: see [`keys_part`](Receipt::keys_part) and
+    /// [`tags_part`](Receipt::tags_part). Its [`token`](Receipt::token) is that of the tags,
+    /// because a removal of a key has none.
     ///
     /// # Errors
     ///
-    /// As [`remove`](Cache::remove) and [`remove_by_tags`](Cache::remove_by_tags); that of the key if both fail.
-    /// An invalid key or tag fails before anything is removed.
+    /// As [`remove`](Cache::remove) and [`remove_by_tags`](Cache::remove_by_tags); the error of the
+    /// key if both fail. An invalid key or tag fails before anything is removed.
     ///
     /// # Cancel safety
     ///
-    /// From the first poll both hold on this node, and are repeated until L2 has them.
+    /// From the first poll both removals hold on this node, and the cache retries them until L2 has
+    /// them.
     ///
     /// ```
     /// # use crinkle_core::Cache;
@@ -88,11 +93,11 @@ impl<'a, C: Send + Sync + 'static> Remove<'a, C> {
 }
 
 impl<'a, C: Send + Sync + 'static> RemoveMany<'a, C> {
-    /// Removes every entry that carries one of the tags as well; see [`Remove::and_tags`].
+    /// Also removes every entry that carries one of the tags; see [`Remove::and_tags`].
     ///
     /// # Errors
     ///
-    /// As [`Remove::and_tags`]; the first of any key.
+    /// As [`Remove::and_tags`], for the first key that fails.
     ///
     /// # Cancel safety
     ///

@@ -15,7 +15,7 @@ use crate::protocol::KeyHash;
 use crate::read::{self, Call};
 use crate::telemetry::spans;
 
-/// The future of a [`Get`]: a hit is answered in its first poll, without allocating; only a miss is
+/// The future of a [`Get`]. A hit completes in its first poll, without allocating; only a miss is
 /// boxed.
 pub struct GetFuture<'a, T, C> {
     state: GetState<'a, T, C>,
@@ -29,7 +29,7 @@ enum GetState<'a, T, C> {
     Done,
 }
 
-/// Nothing in it is pinned: the request is moved out before anything polls it.
+/// Sound because nothing in it is pinned: `poll` moves the request out before anything polls it.
 impl<T, C> Unpin for GetFuture<'_, T, C> {}
 
 impl<T, C> Future for GetFuture<'_, T, C>
@@ -58,7 +58,7 @@ where
     }
 }
 
-/// Out of the way of a hit: what is boxed is built on the stack first.
+/// Not inlined into the hit path, because a boxed future is first built on the stack.
 #[cold]
 #[inline(never)]
 fn boxed<'a, T, C>(request: Get<'a, T, C>) -> Pin<Box<dyn Future<Output = Found<T>> + Send + 'a>>
@@ -75,7 +75,7 @@ impl<T, C> fmt::Debug for GetFuture<'_, T, C> {
     }
 }
 
-/// Setters of a request, each for this call only.
+/// Defines setters of a request, each for one call only.
 macro_rules! setters {
     ($($(#[$doc:meta])* $name:ident($ty:ty);)*) => {
         $($(#[$doc])*
@@ -88,7 +88,7 @@ macro_rules! setters {
     };
 }
 
-/// What every request can choose.
+/// Setters of every request.
 macro_rules! entry_options {
     () => {
         /// Replaces all options for this call.
@@ -98,16 +98,16 @@ macro_rules! entry_options {
         }
 
         crate::cache::requests::setters! {
-            /// How long an L2 operation may keep this call waiting.
+            /// Limits how long this call waits for an L2 operation.
             l2_hard_timeout(std::time::Duration);
         }
     };
 }
 
-/// What requests that read can choose.
+/// Setters of requests that read.
 macro_rules! read_options {
     () => {
-        /// Has a hit in L1 checked against L2 and the ledger first.
+        /// Checks a hit in L1 against L2 and the ledger first.
         ///
         /// See [`EntryOptions::strict`](crate::EntryOptions::strict).
         pub fn strict(mut self) -> Self {
@@ -116,84 +116,84 @@ macro_rules! read_options {
         }
 
         crate::cache::requests::setters! {
-            /// How long an L2 read may keep a caller waiting who has a fallback.
+            /// Limits how long a caller with a fallback waits for an L2 read.
             l2_soft_timeout(std::time::Duration);
-            /// How long a copy from L2 is fresh here.
+            /// Sets how long a copy from L2 is fresh in L1.
             l1_duration(std::time::Duration);
-            /// Whether to leave out L1.
+            /// Whether to skip reading L1.
             skip_l1_read(bool);
-            /// Whether a copy from L2 is kept out of L1.
+            /// Whether to keep a copy from L2 out of L1.
             skip_l1_write(bool);
-            /// Whether to leave out L2.
+            /// Whether to skip reading L2.
             skip_l2_read(bool);
-            /// Whether it is an error if L2 is needed and does not answer.
+            /// Whether the call fails if it needs L2 and L2 does not answer.
             require_l2(bool);
-            /// Whether to leave out L2 if L1 has a stale entry.
+            /// Whether to skip reading L2 if L1 has a stale entry.
             skip_l2_read_when_stale(bool);
         }
     };
 }
 
-/// What requests that store can choose.
+/// Setters of requests that store.
 macro_rules! store_options {
     () => {
         crate::cache::requests::setters! {
-            /// How long the entry is fresh.
+            /// Sets how long the entry is fresh (its TTL).
             duration(std::time::Duration);
-            /// How long it is fresh in L2.
+            /// Sets how long the entry is fresh in L2.
             l2_duration(std::time::Duration);
-            /// A random time that is added to its life.
+            /// Adds a random time, up to this value, to the TTL.
             jitter(std::time::Duration);
-            /// Whether hits prolong its life.
+            /// Whether hits renew the TTL.
             sliding(bool);
             /// Keeps the entry as a fallback, and allows this call to use one.
             fail_safe(crate::FailSafe);
-            /// When the entry is loaded anew before its life is over.
+            /// Sets when to reload the entry in the background before it expires.
             eager_refresh(crate::EagerRefresh);
-            /// Whether L1 keeps it however full it is.
+            /// Whether L1 keeps the entry even when it is full.
             pinned(bool);
-            /// What the entry counts for in L1's capacity.
+            /// Sets how much of the capacity of L1 the entry takes.
             weight(u32);
-            /// Whether not to wait for L2.
+            /// Whether to write to L2 in the background.
             background_l2(bool);
-            /// Whether not to wait for the confirmation to other nodes.
+            /// Whether to confirm the write to other nodes in the background.
             background_backplane(bool);
-            /// Whether to leave L2 as it is.
+            /// Whether to skip the write to L2.
             skip_l2_write(bool);
-            /// Whether to emit the other nodes nothing.
+            /// Whether to skip the notification of other nodes.
             skip_backplane(bool);
         }
     };
 }
 
-/// What requests that load can choose.
+/// Setters of requests that load.
 macro_rules! load_options {
     () => {
         crate::cache::requests::setters! {
-            /// Answer with a fallback after this long.
+            /// Answers with a fallback after this long.
             factory_soft_timeout(std::time::Duration);
-            /// Give up on the factory after this long.
+            /// Stops waiting for the factory after this long.
             factory_hard_timeout(std::time::Duration);
-            /// The factory's end in any case.
+            /// Stops the factory after this long in any case.
             factory_deadline(std::time::Duration);
-            /// Whether a factory that timed out may finish.
+            /// Whether a factory that timed out may finish and store its value.
             background_completion(bool);
-            /// Whether the factory is stopped when nobody waits for it any more.
+            /// Whether to stop the factory when no caller waits for it any more.
             cancel_when_abandoned(bool);
-            /// How long to wait for another caller's load.
+            /// Limits how long to wait for another caller's load of the same key.
             wait_timeout(std::time::Duration);
             /// Whether other nodes wait for this load, and this load for theirs.
             load_lock(bool);
-            /// How long to wait for another node's load.
+            /// Limits how long to wait for loads of other nodes.
             load_lock_wait(std::time::Duration);
         }
     };
 }
 
-/// What requests that change something can choose.
+/// Setters of requests that change something.
 macro_rules! write_options {
     () => {
-        /// Makes it an error if L2 and the notification are not confirmed.
+        /// Makes the call fail unless both L2 and the notification are confirmed.
         pub fn require_propagation(mut self) -> Self {
             self.options.add(crate::options::Choice::require_propagation(true));
             self
@@ -203,7 +203,7 @@ macro_rules! write_options {
 
 pub(super) use {entry_options, load_options, read_options, setters, store_options, write_options};
 
-/// A `get` that runs when awaited.
+/// The request of [`Cache::get`], which runs when awaited.
 #[must_use = "a request does nothing until awaited"]
 pub struct Get<'a, T, C> {
     cache: &'a Cache<C>,
@@ -224,17 +224,17 @@ where
     entry_options!();
     read_options!();
 
-    /// Allows a stale answer; see [`EntryOptions::allow_stale`](crate::EntryOptions::allow_stale).
+    /// Allows a stale value; see [`EntryOptions::allow_stale`](crate::EntryOptions::allow_stale).
     pub fn allow_stale(mut self) -> Self {
         self.options.add(Choice::allow_stale(true));
         self
     }
 
-    /// A fresh value of L1, if this call may have one.
+    /// Returns a fresh value from L1, if the options of this call allow it.
     pub(crate) fn hit(&self) -> Option<Cached<T>> {
         let inner = self.cache.inner();
-        let pass = self.options.pass_l1(inner, self.key);
-        (!pass).then(|| read::hit(inner, KeyHash::of(self.key), self.key))?
+        let pass_l1 = self.options.pass_l1(inner, self.key);
+        (!pass_l1).then(|| read::hit(inner, KeyHash::of(self.key), self.key))?
     }
 
     async fn run(self) -> Result<Option<Cached<T>>, Error> {
@@ -267,7 +267,8 @@ impl<T, C> fmt::Debug for Get<'_, T, C> {
     }
 }
 
-/// A `get_or` that runs when awaited. For any other option, use [`Cache::get`].
+/// The request of [`Cache::get_or`], which runs when awaited. For any other option, use
+/// [`Cache::get`].
 #[must_use = "a request does nothing until awaited"]
 pub struct GetOr<'a, T, C> {
     get: Get<'a, T, C>,
@@ -283,7 +284,7 @@ where
         Self { get, default }
     }
 
-    /// Allows a stale answer; see [`EntryOptions::allow_stale`](crate::EntryOptions::allow_stale).
+    /// Allows a stale value; see [`EntryOptions::allow_stale`](crate::EntryOptions::allow_stale).
     pub fn allow_stale(mut self) -> Self {
         self.get = self.get.allow_stale();
         self

@@ -13,40 +13,40 @@ use crate::protocol::KeyHash;
 use crate::read::{self, Call};
 use crate::telemetry::spans;
 
-/// How far warming has come.
+/// The progress and the result of [`Cache::warm`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Warmed {
-    /// Keys in all.
+    /// The number of keys to warm.
     pub keys: usize,
-    /// Keys that L2 has been asked for.
+    /// The number of keys requested from L2 so far.
     pub asked: usize,
-    /// Of these, keys that are in L1 now.
+    /// The number of requested keys that are in L1 now.
     pub found: usize,
 }
 
-/// A `warm` that runs when awaited.
+/// The request of [`Cache::warm`], which runs when awaited.
 #[must_use = "a request does nothing until awaited"]
 pub struct Warm<'a, T, C> {
     cache: &'a Cache<C>,
     keys: Vec<Box<str>>,
     page: usize,
-    at_once: usize,
+    concurrency: usize,
     progress: Arc<dyn Fn(Warmed) + Send + Sync>,
     value: PhantomData<fn() -> T>,
 }
 
 impl<C: Send + Sync + 'static> Cache<C> {
-    /// Fills L1 from L2 for these keys, in pages; runs no factory. For a node that has just started,
-    /// with the keys that [`export_hot_keys`](Cache::export_hot_keys) gave on another.
+    /// Fills L1 from L2 for these keys, in pages; runs no factory. Use it on a node that has just
+    /// started, with the keys from [`export_hot_keys`](Cache::export_hot_keys) on another node.
     ///
     /// # Errors
     ///
-    /// As [`get`](Cache::get); the first of any key ends it.
+    /// As [`get`](Cache::get); the first error stops the warming.
     ///
     /// # Cancel safety
     ///
-    /// What has been read stays.
+    /// Values that were already read stay in L1.
     ///
     /// ```
     /// # use crinkle_core::{Cache, l2::MemoryL2};
@@ -72,11 +72,11 @@ impl<C: Send + Sync + 'static> Cache<C> {
     {
         let keys = keys.into_iter().map(|key| key.as_ref().into()).collect();
         let (progress, value) = (Arc::new(|_| ()), PhantomData);
-        Warm { cache: self, keys, page: 500, at_once: 4, progress, value }
+        Warm { cache: self, keys, page: 500, concurrency: 4, progress, value }
     }
 
-    /// The keys of L1 that are hit most, hottest first, at most `n`. Hits are sampled, one in 64, so
-    /// the order is about right. Costs a walk over L1.
+    /// Returns the keys with the most hits in L1, hottest first, at most `n`. One hit in 64 is
+    /// sampled, so the order is approximate. Costs a walk over L1.
     #[must_use]
     pub fn export_hot_keys(&self, n: usize) -> Vec<String> {
         let inner = self.inner();
@@ -86,14 +86,14 @@ impl<C: Send + Sync + 'static> Cache<C> {
         hot.iter().take(n).map(|e| e.meta().key.to_string()).collect()
     }
 
-    /// Whether L1 or L2 has a fresh value of the key, of whatever type. L2 is asked without reading the
+    /// Whether L1 or L2 has a fresh value of the key, of any type. It checks L2 without reading the
     /// value into L1.
     ///
     /// # Errors
     ///
     /// [`InvalidKey`](crate::ErrorKind::InvalidKey), and
-    /// [`InvalidOptions`](crate::ErrorKind::InvalidOptions) of the key's defaults. If L2 does not answer,
-    /// it does not have the key.
+    /// [`InvalidOptions`](crate::ErrorKind::InvalidOptions) for the default options of the key. If
+    /// L2 does not answer, only L1 counts.
     ///
     /// # Cancel safety
     ///
@@ -109,21 +109,21 @@ impl<C: Send + Sync + 'static> Cache<C> {
 }
 
 impl<T, C> Warm<'_, T, C> {
-    /// How many keys one multi-read asks for. Default: 500.
+    /// Sets how many keys one multi-read requests. Default: 500.
     pub fn page(mut self, keys: usize) -> Self {
         self.page = keys.max(1);
         self
     }
 
-    /// How many multi-reads are on their way at the same time. Default: 4.
+    /// Sets the number of concurrent multi-reads. Default: 4.
     pub fn concurrency(mut self, reads: usize) -> Self {
-        self.at_once = reads.max(1);
+        self.concurrency = reads.max(1);
         self
     }
 
-    /// Is told after each page how far it has come.
-    pub fn progress(mut self, emit: impl Fn(Warmed) + Send + Sync + 'static) -> Self {
-        self.progress = Arc::new(emit);
+    /// Sets a callback that receives the progress after each page.
+    pub fn progress(mut self, report: impl Fn(Warmed) + Send + Sync + 'static) -> Self {
+        self.progress = Arc::new(report);
         self
     }
 }
@@ -137,7 +137,7 @@ where
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
 
     fn into_future(self) -> Self::IntoFuture {
-        let Self { cache, keys, page, at_once, progress, .. } = self;
+        let Self { cache, keys, page, concurrency, progress, .. } = self;
         Box::pin(async move {
             let mut warmed = Warmed { keys: keys.len(), ..Warmed::default() };
             let pages: Vec<_> = keys.chunks(page).map(<[_]>::to_vec).collect();
@@ -145,7 +145,7 @@ where
                 let found = cache.get_many::<T>(&page).await?;
                 Ok((page.len(), found.iter().flatten().count()))
             });
-            let mut reads = stream::iter(reads).buffer_unordered(at_once);
+            let mut reads = stream::iter(reads).buffer_unordered(concurrency);
             while let Some(read) = reads.next().await {
                 let (asked, found) = read?;
                 warmed.asked += asked;

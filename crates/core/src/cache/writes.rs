@@ -16,7 +16,7 @@ use crate::write::{self, Receipt, Reservation, removal};
 
 type WriteFuture<'a> = Pin<Box<dyn Future<Output = Result<Receipt, Error>> + Send + 'a>>;
 
-/// A `set` that runs when awaited.
+/// The request of [`Cache::set`], which runs when awaited.
 #[must_use = "a request does nothing until awaited"]
 pub struct Set<'a, T, C: Send + Sync + 'static> {
     cache: &'a Cache<C>,
@@ -36,15 +36,15 @@ where
         Self { cache, key, value, tags: Vec::new(), options: Choices::default(), reservation: None }
     }
 
-    /// The tags of the entry. A second call replaces the first.
+    /// Sets the tags of the entry. A second call replaces the first.
     pub fn tags<S: Into<String>>(mut self, tags: impl IntoIterator<Item = S>) -> Self {
         self.tags = tags.into_iter().map(Into::into).collect();
         self
     }
 
-    /// Stores the value only if nothing has touched the key, its tags or the cache since the
-    /// reservation. If something has, nothing is stored: the receipt says `Superseded` and is not
-    /// [propagated](Receipt::is_propagated), and with `require_propagation` it is an error.
+    /// Stores the value only if nothing changed the key, its tags or the cache since the
+    /// reservation. Otherwise nothing is stored: the receipt says `Superseded` and is not
+    /// [propagated](Receipt::is_propagated). With `require_propagation` it is an error.
     pub fn reserved(mut self, reservation: Reservation<C>) -> Self {
         self.reservation = Some(reservation);
         self
@@ -54,9 +54,9 @@ where
     entry_options!();
     store_options!();
     setters! {
-        /// How long the entry is fresh in L1.
+        /// Sets how long the entry is fresh in L1.
         l1_duration(Duration);
-        /// Whether to keep it out of L1.
+        /// Whether to keep the entry out of L1.
         skip_l1_write(bool);
     }
 }
@@ -119,13 +119,13 @@ macro_rules! key_write {
             write_options!();
             entry_options!();
             setters! {
-                /// Whether not to wait for L2.
+                /// Whether to write to L2 in the background.
                 background_l2(bool);
-                /// Whether not to wait for the confirmation to other nodes.
+                /// Whether to confirm the write to other nodes in the background.
                 background_backplane(bool);
-                /// Whether to leave L2 as it is, and so the other nodes.
+                /// Whether to apply the write on this node only, without L2.
                 skip_l2_write(bool);
-                /// Whether to emit the other nodes nothing.
+                /// Whether to skip the notification of other nodes.
                 skip_backplane(bool);
             }
         }
@@ -158,21 +158,21 @@ macro_rules! key_write {
 }
 
 key_write! {
-    /// A `remove` that runs when awaited.
+    /// The request of [`Cache::remove`], which runs when awaited.
     Remove, write::remove, spans::remove, into_parts
 }
 
 key_write! {
-    /// An `expire` that runs when awaited.
+    /// The request of [`Cache::expire`], which runs when awaited.
     Expire, write::expire, spans::expire
 }
 
-/// A removal by tags, or of everything, that runs when awaited.
+/// The request of a removal by tags or of a clear, which runs when awaited.
 #[must_use = "a request does nothing until awaited"]
 pub struct RemoveByTag<'a, C> {
     cache: &'a Cache<C>,
     strength: Strength,
-    /// `None` for everything.
+    /// `None` for a clear.
     tags: Option<Vec<String>>,
     options: Choices,
 }
@@ -189,7 +189,7 @@ impl<'a, C: Send + Sync + 'static> RemoveByTag<'a, C> {
     write_options!();
     entry_options!();
     setters! {
-        /// Whether not to wait for L2.
+        /// Whether to write to L2 in the background.
         background_l2(bool);
     }
 }
