@@ -219,7 +219,7 @@ impl Place {
         self.number < self.home.shared.left.load(Ordering::Acquire)
     }
 
-    /// Whether it is the runtime in which its home was created.
+    /// Whether it is the first runtime of its home.
     pub(crate) fn is_first(&self) -> bool {
         self.number == 0
     }

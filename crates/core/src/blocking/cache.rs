@@ -12,7 +12,8 @@ use crate::protocol::KeyHash;
 use crate::runtime::Home;
 use crate::write::Receipt;
 
-/// A [`crate::Cache`] whose calls wait. Cheap to clone; see [the module](super) for where they may.
+/// A handle of a [`crate::Cache`] whose calls block the thread. Cheap to clone; see [the
+/// module](super) for the threads on which they may block.
 ///
 /// ```
 /// use crinkle_core::Cache;
@@ -30,28 +31,29 @@ pub struct Cache<C = DefaultCodec> {
 }
 
 impl<C: Send + Sync + 'static> Cache<C> {
-    /// A blocking handle of a cache, whose loads run on the shared [`runtime`].
+    /// Creates a blocking handle whose loads run on the shared [`runtime`].
     #[must_use]
     pub fn new(cache: crate::Cache<C>) -> Self {
         Self { cache, runtime: None }
     }
 
-    /// A blocking handle whose loads run on this runtime. It must outlive the handle, be driven by
-    /// other threads than those that call, and allow as many blocking threads as there may be loads.
+    /// Creates a blocking handle whose loads run on this runtime. The runtime must outlive the
+    /// handle, and threads other than the callers must drive it. It must allow as many blocking
+    /// threads as there may be loads.
     #[must_use]
     pub fn on(cache: crate::Cache<C>, runtime: Handle) -> Self {
         Self { cache, runtime: Some(Home::on(&runtime)) }
     }
 
-    /// The async handle of the same cache, to make requests of, and for what does not wait
-    /// (`stats`, `health`).
+    /// Returns the async handle of the same cache, to create requests, and for methods that do not
+    /// wait (`stats`, `health`).
     #[must_use]
     pub fn inner(&self) -> &crate::Cache<C> {
         &self.cache
     }
 
-    /// Runs a request of [`inner`](Cache::inner), with its options, to its end. Make its factory by
-    /// [`factory`].
+    /// Runs a request of [`inner`](Cache::inner), with its options, to completion. Create its
+    /// factory with [`factory`].
     ///
     /// ```
     /// # use crinkle_core::{Cache, blocking};
@@ -64,9 +66,10 @@ impl<C: Send + Sync + 'static> Cache<C> {
     ///
     /// # Errors
     ///
-    /// Those of the request; [`ErrorKind::WouldBlock`] if it would have to wait and this thread must
-    /// not (within a `LocalSet` of a multi-thread runtime it has begun then, and is dropped);
-    /// [`ErrorKind::NoRuntime`] if the system has no thread for the shared runtime.
+    /// The errors of the request. [`ErrorKind::WouldBlock`] if it would have to wait and this
+    /// thread must not block. (Within a `LocalSet` of a multi-thread runtime, the request has
+    /// started by then, and is dropped.) [`ErrorKind::NoRuntime`] if the system has no thread for
+    /// the shared runtime.
     pub fn wait<T, R>(&self, request: R) -> Result<T, Error>
     where
         R: IntoFuture<Output = Result<T, Error>>,
@@ -88,7 +91,8 @@ impl<C: Send + Sync + 'static> Cache<C> {
         .map_err(none)
     }
 
-    /// Answers from the cache, or loads, stores and answers. The factory runs on another thread.
+    /// Returns the cached value, or loads it with the factory, stores it and returns it. The
+    /// factory runs on another thread.
     ///
     /// # Errors
     ///
@@ -113,7 +117,7 @@ impl<C: Send + Sync + 'static> Cache<C> {
         Ok(hit)
     }
 
-    /// Answers from L1 or L2; never runs anything.
+    /// Returns the value from L1 or L2; never runs a factory.
     ///
     /// # Errors
     ///
@@ -130,7 +134,7 @@ impl<C: Send + Sync + 'static> Cache<C> {
         }
     }
 
-    /// Answers from L1 or L2, else with `default`, which is not stored.
+    /// Returns the value from L1 or L2, else `default`, which is not stored.
     ///
     /// # Errors
     ///
@@ -150,7 +154,7 @@ impl<C: Send + Sync + 'static> Cache<C> {
         }
     }
 
-    /// A fresh value of L1; never waits.
+    /// Returns a fresh value from L1; never waits.
     #[must_use]
     pub fn peek<T>(&self, key: &(impl AsRef<str> + ?Sized)) -> Option<Cached<T>>
     where
@@ -160,7 +164,7 @@ impl<C: Send + Sync + 'static> Cache<C> {
         self.cache.peek(key)
     }
 
-    /// Stores a value here, in L2, and tells the other nodes to drop theirs.
+    /// Stores a value in L1 and L2, and notifies the other nodes, which drop their copies.
     ///
     /// # Errors
     ///
@@ -173,7 +177,7 @@ impl<C: Send + Sync + 'static> Cache<C> {
         self.wait(self.cache.set(key, value))
     }
 
-    /// Removes a key everywhere, also as a fallback.
+    /// Removes a key on every node and in L2; fail-safe cannot use the old value either.
     ///
     /// # Errors
     ///
@@ -195,7 +199,7 @@ impl<C: Send + Sync + 'static> Cache<C> {
         self.wait(self.cache.remove(key).and_tags(tags))
     }
 
-    /// Makes a key stale everywhere; fail-safe may still use it.
+    /// Makes a key stale on every node and in L2; fail-safe may still use the value.
     ///
     /// # Errors
     ///
@@ -204,7 +208,7 @@ impl<C: Send + Sync + 'static> Cache<C> {
         self.wait(self.cache.expire(key))
     }
 
-    /// Removes every entry that carries the tag, also as a fallback.
+    /// Removes every entry that carries the tag; fail-safe cannot use the old values either.
     ///
     /// # Errors
     ///
@@ -213,7 +217,7 @@ impl<C: Send + Sync + 'static> Cache<C> {
         self.wait(self.cache.remove_by_tag(tag))
     }
 
-    /// [`remove_by_tag`](Cache::remove_by_tag) for several tags, in one round trip.
+    /// Removes by several tags, as [`remove_by_tag`](Cache::remove_by_tag) does, in one round trip.
     ///
     /// # Errors
     ///
@@ -225,7 +229,7 @@ impl<C: Send + Sync + 'static> Cache<C> {
         self.wait(self.cache.remove_by_tags(tags))
     }
 
-    /// Makes every entry that carries the tag stale; fail-safe may still use them.
+    /// Makes every entry that carries the tag stale; fail-safe may still use the values.
     ///
     /// # Errors
     ///
@@ -234,7 +238,7 @@ impl<C: Send + Sync + 'static> Cache<C> {
         self.wait(self.cache.expire_by_tag(tag))
     }
 
-    /// Makes every entry of this cache stale, on every node; fail-safe may still use them.
+    /// Makes every entry of this cache stale, on every node; fail-safe may still use the values.
     ///
     /// # Errors
     ///
@@ -243,7 +247,8 @@ impl<C: Send + Sync + 'static> Cache<C> {
         self.wait(self.cache.clear())
     }
 
-    /// Removes every entry of this cache, on every node, also as a fallback.
+    /// Removes every entry of this cache, on every node; fail-safe cannot use the old values
+    /// either.
     ///
     /// # Errors
     ///
@@ -252,7 +257,8 @@ impl<C: Send + Sync + 'static> Cache<C> {
         self.wait(self.cache.clear_hard())
     }
 
-    /// Sends what waits for L2, stops the background tasks and waits for running loads.
+    /// Closes the cache: sends what is pending for L2, stops the background tasks and waits for
+    /// running loads.
     ///
     /// # Errors
     ///
@@ -263,7 +269,8 @@ impl<C: Send + Sync + 'static> Cache<C> {
 }
 
 impl<C: Send + Sync + 'static> crate::Cache<C> {
-    /// A handle of this cache for code that is not async; see [`blocking`](crate::blocking).
+    /// Returns a handle of this cache for code that is not async; see
+    /// [`blocking`](crate::blocking).
     #[must_use]
     pub fn blocking(&self) -> Cache<C> {
         Cache::new(self.clone())

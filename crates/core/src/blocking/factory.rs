@@ -7,14 +7,14 @@ use crate::error::BoxError;
 use crate::factory::FactoryContext;
 use crate::flight::nesting::carried;
 
-/// What [`factory`] makes returns.
+/// The future that a factory created by [`factory`] returns.
 pub type Loading<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
 
-/// Makes a factory for [`crate::Cache`] of a function that blocks. It runs on a thread of its own,
-/// never on a worker of the runtime.
+/// Creates a factory for [`crate::Cache`] from a function that blocks. It runs on a thread of its
+/// own, never on a worker of the runtime.
 ///
-/// A thread cannot be stopped: a factory that runs into `factory_deadline` goes on, and what it
-/// returns is dropped.
+/// A thread cannot be stopped: a factory that exceeds `factory_deadline` continues, and its result
+/// is dropped.
 ///
 /// ```
 /// use crinkle_core::{Cache, blocking};

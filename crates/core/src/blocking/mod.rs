@@ -1,20 +1,22 @@
-//! The cache for code that is not async: the same cache, and a thread that waits.
+//! The cache for code that is not async: the same cache, with calls that block the thread.
 //!
-//! [`Cache`] has the methods of [`crate::Cache`], each of which runs the async one to its end.
-//! Requests with options go through [`Cache::wait`]. What needs no waiting is answered at once, a
-//! fresh value of L1 without entering a runtime.
+//! [`Cache`] has the methods of [`crate::Cache`], each of which runs the async method to
+//! completion. Requests with options go through [`Cache::wait`]. Calls that need not wait return at
+//! once; a fresh value from L1 does not enter a runtime.
 //!
 //! # Where it may be called
 //!
 //! | the calling thread | what happens |
 //! |---|---|
-//! | has nothing to do with tokio | it waits; the loads run on a runtime of their own |
-//! | a worker of a multi-thread runtime, or its `block_on` | its other tasks move to another thread, then it waits |
-//! | within `spawn_blocking`, of any runtime | it waits |
-//! | drives a current-thread runtime, or a `LocalSet` | a fresh value of L1 is answered; anything else is [`ErrorKind::WouldBlock`](crate::ErrorKind::WouldBlock) |
+//! | is outside tokio | it blocks; the loads run on a runtime of their own |
+//! | is in a multi-thread runtime (worker or `block_on`) | its tasks move to another thread; it blocks |
+//! | is in `spawn_blocking` of any runtime | it blocks |
+//! | drives a current-thread runtime or `LocalSet` | L1 hits return; any other call is [`WouldBlock`] |
 //!
-//! The last refuses because a call may wait for a load that another task of that thread has begun:
-//! whoever blocks the thread would wait for ever.
+//! The last case fails because a call may wait for a load that another task of the same thread
+//! started: a blocked thread would wait for ever.
+//!
+//! [`WouldBlock`]: crate::ErrorKind::WouldBlock
 
 mod cache;
 mod factory;
@@ -28,14 +30,15 @@ use tokio::runtime::{Builder, Handle, Runtime};
 pub use cache::Cache;
 pub use factory::{Loading, factory};
 
-/// More than there are threads: a load whose factory asks for another key holds a thread while it
-/// waits, and must never wait for a thread.
+/// More threads than any process has. A load whose factory requests another key holds a thread
+/// while it waits, so a load must never wait for a thread.
 const MAX_THREADS: usize = 1 << 20;
 
-/// The runtime of every blocking cache that was given none: one worker, started when it is first
-/// needed, for the life of the process. Factories run on further threads of it, as many as loads.
+/// Returns the runtime of every blocking cache without its own. It has one worker, starts at first
+/// use and runs until the process ends. Factories run on further threads of it, as many as there
+/// are loads.
 ///
-/// Build a cache with an L2 in it if the program has no runtime of its own:
+/// Build a cache with an L2 within this runtime if the program has no runtime of its own:
 ///
 /// ```
 /// use crinkle_core::{Cache, blocking, l2::MemoryL2};
@@ -51,7 +54,7 @@ const MAX_THREADS: usize = 1 << 20;
 ///
 /// # Errors
 ///
-/// The operating system's, if it has no thread to give.
+/// The error of the operating system if it cannot start a thread.
 pub fn runtime() -> io::Result<Handle> {
     static SHARED: Mutex<Option<Runtime>> = Mutex::new(None);
     let mut shared = SHARED.lock();

@@ -5,11 +5,13 @@ use std::task::{Context, Poll, Waker};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::block_in_place;
 
-/// Runs a future to its end on this thread, in the context of `runtime`; `None` if it would have to
-/// wait and this thread must not. On a current-thread runtime it has not begun then.
+/// Runs a future to completion on this thread, in the context of `runtime`. Returns `None` if it
+/// would have to wait and this thread must not block; on a current-thread runtime it has not
+/// started then.
 pub(super) fn wait<F: Future>(runtime: &Handle, future: F) -> Option<F::Output> {
     let current = Handle::try_current().map(|current| current.runtime_flavor());
-    // The context of such a runtime is also that of its `spawn_blocking`, where waiting is right.
+    // The context of a current-thread runtime is also that of its `spawn_blocking` threads, which
+    // may block.
     if let Ok(RuntimeFlavor::CurrentThread) = current {
         blocking(|| ())?;
     }
@@ -23,8 +25,8 @@ pub(super) fn wait<F: Future>(runtime: &Handle, future: F) -> Option<F::Output> 
     blocking(|| runtime.block_on(future))
 }
 
-/// Runs what blocks, after the tasks of this worker have been given to another. tokio refuses by a
-/// panic, before it runs anything, where that cannot be done; there is no way to ask it.
+/// Runs blocking code, after the tasks of this worker have moved to another one. Where that is
+/// impossible, tokio panics before it runs anything; there is no way to ask it first.
 fn blocking<R>(run: impl FnOnce() -> R) -> Option<R> {
     let mut run = Some(run);
     let ran = catch_unwind(AssertUnwindSafe(|| block_in_place(|| run.take().map(|run| run()))));

@@ -1,5 +1,7 @@
-//! The tasks that a cache with an L2 has from its start to its end, and what becomes of them and of the loads if
-//! their runtime ends, or if nobody drives it any more.
+//! The background tasks of a cache with an L2.
+//!
+//! They restart on another runtime if their runtime ends, or if nothing drives it any more. The
+//! loads of that runtime fail, so that their callers load again.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -17,21 +19,22 @@ use crate::error::Error;
 use crate::read::lose;
 use crate::runtime::Place;
 
-/// The longest that a runtime which only its owner drives may take to run a task.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// The longest time that a current-thread runtime may take to run a task before it counts as not
+/// driven.
+const MAX_TASK_DELAY: Duration = Duration::from_secs(1);
 
-/// How many writes that nobody waits for are on their way at the same time. A server that gets more answers the
-/// last of them later than they wait.
-const AT_ONCE: usize = 256;
+/// The number of concurrent background writes. With more, the last ones would time out before the
+/// server answers them.
+const CONCURRENCY: usize = 256;
 
-/// What becomes of these tasks.
+/// The state of the background tasks.
 #[derive(Debug)]
 pub(super) struct Background {
     /// Cancelled when the tasks restart on another runtime.
     left: Mutex<CancellationToken>,
     /// Whether the tasks have restarted on another runtime.
     moved: AtomicBool,
-    /// What a write in the background needs to be sent.
+    /// The permits that a background write needs to be sent.
     pace: Mutex<Arc<Semaphore>>,
 }
 
@@ -43,22 +46,23 @@ impl Default for Background {
 }
 
 fn pace() -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(AT_ONCE))
+    Arc::new(Semaphore::new(CONCURRENCY))
 }
 
 impl<C: Sync> Inner<C> {
-    /// Waits until a write that nobody waits for may be sent; until it ends, it takes the place of another.
+    /// Waits for the permit of a background write, which the write holds until it ends.
     pub(crate) async fn paced(&self) -> Option<OwnedSemaphorePermit> {
         let pace = Arc::clone(&self.background.pace.lock());
         pace.acquire_owned().await.ok()
     }
 }
 
-/// Starts them: where the cache is built, and once more if that runtime is left before the cache ends.
+/// Starts the background tasks: on the runtime where the cache is built, and once more if the cache
+/// leaves that runtime.
 pub(super) fn start<C: Send + Sync + 'static>(inner: &Arc<Inner<C>>) -> Result<(), Error> {
     let place = inner.runtime()?;
     let left = inner.background.left.lock().clone();
-    let guard = Started { inner: Arc::downgrade(inner), place: place.clone() };
+    let guard = RestartGuard { inner: Arc::downgrade(inner), place: place.clone() };
     let poll = poll::run(Arc::clone(inner));
     let poll = async move {
         let _guard = guard;
@@ -79,74 +83,74 @@ async fn until(left: CancellationToken, task: impl Future<Output = ()>) {
     }
 }
 
-/// What is dropped with the tasks.
-struct Started<C: Send + Sync + 'static> {
+/// Restarts the tasks elsewhere if it is dropped because their runtime ended.
+struct RestartGuard<C: Send + Sync + 'static> {
     inner: Weak<Inner<C>>,
     place: Place,
 }
 
-impl<C: Send + Sync + 'static> Drop for Started<C> {
+impl<C: Send + Sync + 'static> Drop for RestartGuard<C> {
     fn drop(&mut self) {
         let Some(inner) = self.inner.upgrade() else { return };
         if !inner.closing.is_cancelled() && !std::thread::panicking() && self.place.has_ended() {
-            move_on(&inner, &self.place);
+            restart_elsewhere(&inner, &self.place);
         }
     }
 }
 
-/// Restarts the tasks on another runtime, unless the cache is closed, and compares with the ledger what may have been
-/// missed. Callers that wait for a load of the old runtime load again themselves.
-fn move_on<C: Send + Sync + 'static>(inner: &Arc<Inner<C>>, from: &Place) {
+/// Restarts the tasks on another runtime, unless the cache is closed, and compares with the ledger
+/// to find missed removals. Callers that wait for a load of the old runtime load again themselves.
+fn restart_elsewhere<C: Send + Sync + 'static>(inner: &Arc<Inner<C>>, from: &Place) {
     from.leave();
     if inner.background.moved.swap(true, Ordering::AcqRel) {
         return;
     }
-    // They were built there, too, and nobody calls them.
+    // The caches of the regions were built on that runtime too, and no call detects it for them.
     for region in inner.regions.caches() {
         if let Some(place) = region.home.elsewhere() {
-            move_on(region, &place);
+            restart_elsewhere(region, &place);
         }
     }
     std::mem::take(&mut *inner.background.left.lock()).cancel();
-    // Writes on a runtime that is not driven keep their permits for ever.
+    // Writes on a runtime that is not driven never release their permits.
     *inner.background.pace.lock() = pace();
-    let left = inner.flights.all().into_iter().filter(|flight| flight.is_left());
-    left.for_each(|flight| lose(inner, &flight));
+    let orphans = inner.flights.all().into_iter().filter(|flight| flight.is_left());
+    orphans.for_each(|flight| lose(inner, &flight));
     inner.node.abandon_turn();
-    // What was on its way there is queued, before the tasks begin that send it.
+    // Queues unfinished writes of that runtime, before the tasks that send the queue start.
     inner.tasks.leave();
     if inner.closing.is_cancelled() {
         return;
     }
     tracing::warn!(
         cache = %inner.name,
-        "the tokio runtime of the cache has ended, or nobody drives it; what it did goes on on a thread of its own. \
-         Build the cache on a runtime that lives as long as it, or close it before"
+        "the tokio runtime of the cache has ended, or nothing drives it; the cache continues on its own thread. \
+         Build the cache on a runtime that outlives it, or close the cache before its runtime ends"
     );
     if inner.l2.is_none() {
         return;
     }
     receive::left(inner);
     if let Err(error) = start(inner) {
-        tracing::error!(%error, "nothing polls the ledger any more");
+        tracing::error!(%error, "the background tasks could not restart, so nothing polls the ledger any more");
     }
 }
 
-/// Looks whether the runtime of the cache still runs tasks, for a caller that is elsewhere: within two polls, it
-/// is left if it does not.
+/// Checks, for a caller outside the runtime of the cache, that the runtime still runs tasks. If it
+/// does not, the cache leaves it within two polls.
 pub(crate) async fn attend<C: Send + Sync + 'static>(inner: &Arc<Inner<C>>) {
     let Some(place) = inner.home.elsewhere() else { return };
-    let limit = inner.settings.poll.min(PATIENCE) * 2;
+    let limit = inner.settings.poll.min(MAX_TASK_DELAY) * 2;
     let ran = timeout(limit, place.handle().spawn(async {})).await;
     if !matches!(ran, Ok(Ok(()))) {
-        move_on(inner, &place);
+        restart_elsewhere(inner, &place);
     }
 }
 
-/// The same for a caller that waits for a load, again and again.
+/// Repeats [`attend`] for a caller that waits for a load; never returns.
 pub(crate) async fn attend_on<C: Send + Sync + 'static>(inner: &Arc<Inner<C>>) {
     while inner.home.elsewhere().is_some() {
-        sleep(inner.settings.poll.min(PATIENCE)).await;
+        sleep(inner.settings.poll.min(MAX_TASK_DELAY)).await;
         attend(inner).await;
     }
     std::future::pending().await

@@ -1,7 +1,8 @@
-//! Work whose callers have been answered, on a runtime that only its owner drives.
+//! Write-behind work on a current-thread runtime: its callers already have their results.
 //!
-//! If nobody drives that any more, its tasks neither end nor are dropped: what a write queues when it is dropped would
-//! wait for ever. So the work itself is kept here, and is dropped when its runtime is left.
+//! If nothing drives that runtime any more, its tasks neither end nor are dropped. A write queues
+//! itself when it is dropped, and that would never happen. So this module owns the work, and drops
+//! it when the cache leaves the runtime.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -22,12 +23,13 @@ pub(super) struct WriteBehind(Arc<Mutex<Works>>);
 struct Works {
     left: bool,
     last: u64,
-    /// `None` while it is polled.
+    /// `None` while the work is polled.
     works: HashMap<u64, Option<Work>>,
 }
 
 impl WriteBehind {
-    /// What does the work in a task. If the runtime has been left, it is dropped at once.
+    /// Returns a future that does the work in a task. After [`leave`](Self::leave), the work is
+    /// dropped at once.
     pub(super) fn task(&self, work: Work) -> impl Future<Output = ()> + Send + 'static {
         let mut works = self.0.lock();
         works.last += 1;
@@ -40,7 +42,7 @@ impl WriteBehind {
         poll_fn(move |cx| task.poll(cx))
     }
 
-    /// Drops everything, now and from now on.
+    /// Drops all work, now and from now on.
     pub(super) fn leave(&self) {
         let works = {
             let mut works = self.0.lock();
@@ -57,7 +59,7 @@ struct Task {
 }
 
 impl Task {
-    /// The work runs under no lock.
+    /// Polls the work under no lock.
     fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
         let work = self.behind.0.lock().works.get_mut(&self.id).and_then(Option::take);
         let Some(mut work) = work else { return Poll::Ready(()) };
@@ -67,7 +69,7 @@ impl Task {
         let mut works = self.behind.0.lock();
         match works.works.get_mut(&self.id) {
             Some(place) => *place = Some(work),
-            // Left meanwhile.
+            // The cache left the runtime meanwhile.
             None => {
                 drop(works);
                 return Poll::Ready(());

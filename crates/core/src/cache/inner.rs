@@ -1,4 +1,4 @@
-//! What the clones of a cache share.
+//! The state that the clones of a cache share.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,7 +44,7 @@ pub(crate) struct Inner<C> {
     pub(crate) sweeper: Sweeper,
     pub(crate) node: Node,
     pub(crate) flights: Flights,
-    /// Where the ledger is, and unless there are none, the records.
+    /// The store of the ledger and, unless it is for the ledger only, of the records.
     pub(crate) l2: Option<Access>,
     /// The ledger of a cache without L2.
     pub(crate) own_ledger: Mutex<Authority>,
@@ -53,9 +53,9 @@ pub(crate) struct Inner<C> {
     pub(crate) counters: Counters,
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) tasks: Tasks,
-    /// Where they run.
+    /// The runtime of the tasks.
     pub(crate) home: Home,
-    /// Those that run from start to end.
+    /// The tasks that run as long as the cache is open.
     pub(super) background: Background,
     pub(crate) closing: CancellationToken,
     pub(crate) link: Watch<Link>,
@@ -71,22 +71,22 @@ pub(crate) struct Inner<C> {
 pub(crate) const OUTSIDE: &str = "call it from a task of a runtime, or within its `block_on` or \
                                   `enter`; for code that is not async there is `cache.blocking()`";
 
-/// How this node stands with the others.
+/// The state of the connections to L2 and the backplane.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Link {
-    /// How many times the ledger has been compared to the end.
+    /// The number of completed comparisons with the ledger.
     pub(crate) syncs: u64,
-    /// How many times that was tried in vain.
+    /// The number of failed comparisons with the ledger.
     pub(crate) failures: u64,
-    /// Whether a subscription is in force.
+    /// Whether a subscription is active.
     pub(crate) subscribed: bool,
-    /// Whether the bus has answered a heartbeat, or its limit is over.
+    /// Whether the bus has returned a heartbeat, or its time limit has passed.
     pub(crate) spoken: bool,
     /// Whether the bus refuses what this node publishes.
     pub(crate) publish_refused: bool,
     /// Whether the bus refuses the subscription.
     pub(crate) subscribe_refused: bool,
-    /// Whether L2 refuses the login, or a command for want of a right.
+    /// Whether L2 refuses the login, or a command because a permission is missing.
     pub(crate) l2_refused: bool,
 }
 
@@ -95,13 +95,14 @@ impl<C> Inner<C> {
         self.clock.now()
     }
 
-    /// The current moment as a hit may take it: perhaps a few milliseconds past.
+    /// Returns the current moment with the precision that a hit needs: it may be a few milliseconds
+    /// past.
     #[inline]
     pub(crate) fn recent(&self) -> Moment {
         self.clock.recent()
     }
 
-    /// Where an error happened.
+    /// Returns the cache and key for an error; no key with `redact_keys`.
     pub(crate) fn place(&self, key: Option<&str>) -> Place {
         let key = key.filter(|_| !self.settings.redact_keys).map(Into::into);
         Place { cache: Arc::clone(&self.name), key }
@@ -111,21 +112,22 @@ impl<C> Inner<C> {
         Error::new(kind, self.place(Some(key)), detail)
     }
 
-    /// The error of a read that may not do without L2.
+    /// Returns the error of a read that requires L2 while L2 does not answer.
     pub(crate) fn l2_required(&self, key: &str) -> Error {
-        self.error(ErrorKind::L2, key, "it does not answer, and the call has require_l2")
+        self.error(ErrorKind::L2, key, "L2 does not answer, and the call has `require_l2`")
     }
 
-    /// The error of a read that begins after `close`.
+    /// Fails a read that starts after `close`.
     pub(crate) fn check_open(&self, key: Option<&str>) -> Result<(), Error> {
         if !self.closing.is_cancelled() {
             return Ok(());
         }
-        let what = "`close` was called, and nobody tells it any more what changes";
+        let what =
+            "`close` was called; a closed cache receives no notifications, so it serves nothing";
         Err(Error::new(ErrorKind::Closed, self.place(key), what))
     }
 
-    /// The error of a value that only this node would keep, after `close`.
+    /// Fails the write of a value that only this node would keep, after `close`.
     pub(crate) fn check_kept(&self, key: &str) -> Result<(), Error> {
         if !self.closing.is_cancelled() {
             return Ok(());
@@ -133,17 +135,17 @@ impl<C> Inner<C> {
         Err(self.error(
             ErrorKind::Closed,
             key,
-            "`close` was called, and the value is to be stored here alone",
+            "`close` was called, and the value would be stored on this node only",
         ))
     }
 
-    /// From now on the cache reads nothing, keeps nothing and begins nothing.
+    /// Closes the cache: from now on it serves nothing, keeps nothing and starts nothing.
     pub(crate) fn shut(&self) {
         self.closing.cancel();
         self.l1.close();
     }
 
-    /// Runs a task of this cache's own, which nobody waits for.
+    /// Spawns a background task of this cache that no caller waits for.
     pub(crate) fn spawn<F>(&self, task: F) -> Result<(), Error>
     where
         F: Future<Output = ()> + Send + 'static,
@@ -152,7 +154,7 @@ impl<C> Inner<C> {
         Ok(())
     }
 
-    /// Where tasks of this cache run, while it is open.
+    /// Returns the runtime for tasks of this cache, while it is open.
     pub(crate) fn runtime(&self) -> Result<Runtime, Error> {
         if self.closing.is_cancelled() {
             return Err(Error::new(ErrorKind::Closed, self.place(None), ""));
@@ -162,7 +164,7 @@ impl<C> Inner<C> {
         self.home.place().map_err(none)
     }
 
-    /// The error of a call that waits for anything outside of a runtime.
+    /// Fails a call that has to wait and runs outside a runtime.
     pub(crate) fn check_runtime(&self, key: Option<&str>) -> Result<(), Error> {
         match tokio::runtime::Handle::try_current() {
             Ok(_) => Ok(()),
@@ -170,18 +172,18 @@ impl<C> Inner<C> {
         }
     }
 
-    /// L2, if values are stored there.
+    /// Returns L2, if it stores values.
     pub(crate) fn records(&self) -> Option<&Access> {
         self.l2.as_ref().filter(|l2| l2.holds_records())
     }
 
-    /// The options of a call that chooses none.
+    /// Returns the options of a call that chooses none.
     pub(crate) fn options_for(&self, key: &str) -> EntryOptions {
         let chosen = self.per_key.as_ref().and_then(|per_key| per_key.options(key));
         chosen.unwrap_or_else(|| self.defaults.clone())
     }
 
-    /// Whether a call without options of its own may have to leave L1 out.
+    /// Whether a call without own options may have to skip L1.
     pub(crate) fn skips_l1(&self, key: &str) -> bool {
         match &self.per_key {
             None => self.defaults.passes_l1(),
@@ -217,12 +219,12 @@ impl<C> Inner<C> {
         Ok(())
     }
 
-    /// How long barriers are kept, in milliseconds.
+    /// Returns how long barriers are kept, in milliseconds.
     pub(crate) fn retention_ms(&self) -> u64 {
         crate::clock::millis(self.settings.retention(self.defaults.factory_deadline))
     }
 
-    /// The limit of calls that no caller's options bound.
+    /// Returns the time limit of L2 operations that no caller's options limit.
     pub(crate) fn l2_limit(&self) -> Duration {
         self.defaults.l2_hard_timeout
     }

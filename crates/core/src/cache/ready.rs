@@ -1,4 +1,4 @@
-//! Waiting for the first answers of L2 and the backplane.
+//! Waits for the first answers of L2 and the backplane.
 
 use std::sync::Arc;
 
@@ -6,18 +6,20 @@ use super::{Cache, Inner, Link, attend, attend_on};
 use crate::error::{Error, ErrorKind};
 
 impl<C: Send + Sync + 'static> Cache<C> {
-    /// Waits until the ledger has been read once and the subscription is in force. Optional: before
-    /// that, reads wait for the ledger within their L2 timeouts.
+    /// Waits until the cache has read the ledger once and its subscription is active. Optional:
+    /// before that, reads wait for the ledger within their L2 timeouts.
     ///
-    /// While L2 is down it waits, for as long as that takes: put a `tokio::time::timeout` around it
-    /// where a service should start without its L2. A refused login or a missing right is an error at once; the
-    /// cache goes on trying in the background, so it may be called again.
+    /// While L2 is down, this waits without a limit. Put a `tokio::time::timeout` around it if the
+    /// service should start without its L2. A refused login or a missing permission is an error at
+    /// once. The cache retries in the background, so `ready` may be called again.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::L2`] if L2 refuses the login, or a command for want of a right or because the server does not
-    /// have it; [`ErrorKind::Backplane`] if the server of the backplane refuses the login, or this user to
-    /// publish or to subscribe; [`ErrorKind::Closed`] if the cache is closed meanwhile.
+    /// - [`ErrorKind::L2`] if L2 refuses the login, or a command because the user lacks the
+    ///   permission or the server lacks the command.
+    /// - [`ErrorKind::Backplane`] if the server of the backplane refuses the login, or refuses this
+    ///   user to publish or to subscribe.
+    /// - [`ErrorKind::Closed`] if the cache is closed meanwhile.
     ///
     /// # Cancel safety
     ///
@@ -27,31 +29,31 @@ impl<C: Send + Sync + 'static> Cache<C> {
         inner.check_runtime(None)?;
         let (l2, bus) = (inner.l2.is_some(), inner.bus.is_some());
         let mut link = inner.link.reader();
-        let heard = |l: &Link| l.subscribed && (l.spoken || !l2);
-        let is_up = |l: &Link| (!l2 || l.syncs > 0) && (!bus || heard(l));
-        let settled = link.wait_for(|l| l.is_refused(l2) || is_up(l));
-        let attended = async {
+        let is_subscribed = |l: &Link| l.subscribed && (l.spoken || !l2);
+        let is_up = |l: &Link| (!l2 || l.syncs > 0) && (!bus || is_subscribed(l));
+        let outcome = link.wait_for(|l| l.is_refused(l2) || is_up(l));
+        let attending = async {
             attend(inner).await;
             attend_on(inner).await;
         };
         tokio::select! {
             biased;
-            () = settled => {}
+            () = outcome => {}
             () = inner.closing.cancelled() => {
                 return Err(Error::new(ErrorKind::Closed, inner.place(None), ""));
             }
-            () = attended => unreachable!("it is attended until the wait ends"),
+            () = attending => unreachable!("`attend_on` never returns"),
         }
         refusal(inner, inner.link.read()).map_or(Ok(()), Err)
     }
 }
 
-/// What is refused, if anything is.
+/// Returns the error of what a server refuses, if anything.
 fn refusal<C>(inner: &Inner<C>, link: Link) -> Option<Error> {
     let (kind, what) = match link {
         Link { l2_refused: true, .. } => (
             ErrorKind::L2,
-            "L2 refuses this client, so the cache runs on L1 alone; correct the login or grant the rights",
+            "L2 refuses this client, so the cache is local only; correct the login or grant the permissions",
         ),
         Link { subscribe_refused: true, .. } => (
             ErrorKind::Backplane,
@@ -60,7 +62,7 @@ fn refusal<C>(inner: &Inner<C>, link: Link) -> Option<Error> {
         ),
         Link { publish_refused: true, .. } => (
             ErrorKind::Backplane,
-            "the server refuses what this node publishes, so the others verify what they hold; grant its user \
+            "the server refuses what this node publishes, so other nodes verify their entries with L2; grant its user \
              `publish` on the channels of the cache",
         ),
         _ => return None,
@@ -72,10 +74,11 @@ fn refusal<C>(inner: &Inner<C>, link: Link) -> Option<Error> {
 }
 
 impl Link {
-    /// Whether waiting longer is of no use until somebody changes the server or the login. `l2`: there is one; a
-    /// refused login is its error, so the backplane's waits for what L2 says first.
+    /// Whether waiting is of no use until the server or the login changes. `l2`: the cache has an
+    /// L2. A refused login should be reported as its error, so the backplane's error waits for the
+    /// first answer of L2.
     fn is_refused(&self, l2: bool) -> bool {
-        let l2_has_said = !l2 || self.syncs + self.failures > 0;
-        self.l2_refused || (l2_has_said && (self.subscribe_refused || self.publish_refused))
+        let l2_has_answered = !l2 || self.syncs + self.failures > 0;
+        self.l2_refused || (l2_has_answered && (self.subscribe_refused || self.publish_refused))
     }
 }

@@ -1,8 +1,8 @@
-//! Other regions, each with a server of its own: what is removed here is removed there.
+//! Relays removals to other regions, each with servers of its own.
 //!
-//! A removal is relayed as an operation and numbered anew by each region's ledger. For that a node keeps
-//! a cache without entries in every region: it has that region's ledger, heartbeat and recovery queue,
-//! so that a region that does not answer delays nobody and misses nothing.
+//! A removal is relayed as an operation, and each region's ledger numbers it. For this, a node
+//! keeps a cache without entries for every region. That cache has the region's ledger, heartbeat
+//! and recovery queue. So a region that does not answer delays no call and misses no removal.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::recovery::Queued;
 use crate::telemetry::TARGET;
 use crate::write::{self, removal};
 
-/// A region as the builder was given it.
+/// A region as configured in the builder.
 #[derive(Debug)]
 pub(super) struct Parts {
     pub(super) name: String,
@@ -28,28 +28,30 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    /// Whether it can be told from home. A region taken for another would remove what it sets.
+    /// Checks that the region is distinguishable from home. If a region were mistaken for another
+    /// one, it would remove the values that the cache sets.
     pub(super) fn check(&self, place: &Place) -> Result<(), Error> {
         if self.l2.bus().is_some() {
             return Ok(());
         }
         let what = format!(
-            "the L2 of region {:?} names no bus, so nobody can emit whether it is the cache's own; use one \
-             that announces what it writes, as Redis does",
+            "the L2 of region {:?} names no bus, so the cache cannot distinguish it from its own L2; use an \
+             L2 that announces its writes, such as Redis",
             self.name
         );
         Err(Error::new(ErrorKind::InvalidOptions, place.clone(), what))
     }
 
-    /// Whether this is where the cache itself is, so that all nodes can be given the same list.
+    /// Whether this is the region of the cache itself, so that all nodes can have the same list.
     pub(super) fn is_home(&self, home: &Arc<dyn L2>) -> bool {
         self.l2.bus() == home.bus()
     }
 }
 
-/// The settings and options that a region is driven with. Of home's, those that say how long barriers
-/// are kept; what its calls leave out, or how short they wait for a server nearby, is no matter of others.
-pub(super) fn driven_by(settings: &Settings, home: &EntryOptions) -> (Settings, EntryOptions) {
+/// Returns the settings and options for the cache of a region. From home they take how long
+/// barriers are kept. Other options of home do not apply, such as its skipped levels or its short
+/// timeouts for a server nearby.
+pub(super) fn region_options(settings: &Settings, home: &EntryOptions) -> (Settings, EntryOptions) {
     let far = EntryOptions::default().factory_deadline(home.factory_deadline);
     let limit = far.l2_hard_timeout.max(home.l2_hard_timeout);
     let least = settings.poll.saturating_add(limit).saturating_mul(2);
@@ -61,25 +63,25 @@ pub(super) fn driven_by(settings: &Settings, home: &EntryOptions) -> (Settings, 
 #[derive(Debug, Default)]
 pub(crate) struct Regions(pub(super) Vec<Region>);
 
-/// One of them.
+/// One region that a cache relays to.
 #[derive(Debug)]
 pub(super) struct Region {
     pub(super) name: Arc<str>,
     pub(super) cache: Cache<NoCodec>,
 }
 
-/// How a cache stands with another region.
+/// The state of another region, as a cache sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RegionHealth {
-    /// Its name.
+    /// The name of the region.
     pub name: Arc<str>,
-    /// How this node stands with its L2 and backplane. What was not relayed yet is in `recovery_backlog`
-    /// and `pending_removals`.
+    /// The state of its L2 and backplane for this node. `recovery_backlog` and `pending_removals`
+    /// count what is not relayed yet.
     pub health: Health,
 }
 
-/// What is relayed.
+/// An invalidation to relay.
 #[derive(Clone, Debug)]
 pub(crate) enum Relayed {
     Key(Box<str>, Strength),
@@ -100,31 +102,32 @@ impl Regions {
         self.0.iter().map(|region| region.cache.inner())
     }
 
-    /// The first attempt at what waits for them.
+    /// Makes the first attempt to send what is pending for the regions.
     pub(super) async fn drain(&self) {
         join_all(self.caches().map(|inner| drain(inner))).await;
     }
 
-    /// They begin nothing any more; waits for what they do.
+    /// Stops the regions from starting new work; waits for what still runs.
     pub(super) async fn end(&self) {
         self.caches().for_each(|inner| inner.shut());
         join_all(self.caches().map(|inner| inner.ended())).await;
     }
 
-    /// The last attempt.
+    /// Makes the last attempt to send what is pending.
     pub(super) async fn drain_rest(&self) {
         join_all(self.caches().map(|inner| inner.drain_rest())).await;
     }
 
-    /// What those have not been told that have not been told everything.
+    /// Returns one message for each region with unsent invalidations.
     pub(super) fn lost(&self) -> Vec<String> {
         self.caches().filter_map(|inner| Some(inner.lost(Vec::new())?.to_string())).collect()
     }
 }
 
 impl<C> Inner<C> {
-    /// Has the other regions do what was done here, in the background. What one does not answer to waits
-    /// in its own queue, and so does what comes while this cache is being closed.
+    /// Relays an invalidation to the other regions in the background. If a region does not answer,
+    /// the invalidation waits in the queue of that region. So does one that comes while this cache
+    /// is closing.
     pub(crate) fn relay(&self, what: impl Fn() -> Relayed) {
         for region in &self.regions.0 {
             let (inner, what) = (Arc::clone(region.cache.inner()), what());
@@ -133,20 +136,21 @@ impl<C> Inner<C> {
                     let region = &*region.name;
                     tracing::warn!(
                         target: TARGET, cache = &*self.name, region,
-                        "the cache is closing; a removal waits for another region"
+                        "the cache is closing; a removal is queued for another region"
                     );
                 }
                 queue(&inner, what);
                 continue;
             };
-            // Not in the region's own tasks: they end when it is closed, and this comes before.
+            // Not a task of the region's cache: those end when it closes, and this task runs before
+            // that.
             let relaying = Relaying { inner, what: Some(what) };
             self.tasks.spawn_behind(Box::pin(relaying.run()), &runtime);
         }
     }
 }
 
-/// On its way to another region. If it is dropped before, it is queued there.
+/// An invalidation in flight to another region. If dropped before it is sent, it is queued there.
 struct Relaying {
     inner: Arc<Inner<NoCodec>>,
     what: Option<Relayed>,
@@ -169,7 +173,7 @@ impl Drop for Relaying {
     }
 }
 
-/// For the region's next poll, or for its end.
+/// Queues an invalidation for the region's next poll, or for its close.
 fn queue(inner: &Inner<NoCodec>, what: Relayed) {
     match what {
         Relayed::Key(key, strength) => {

@@ -1,4 +1,4 @@
-//! What a cache runs beside its calls, and what `close` waits for.
+//! The tasks that a cache runs besides its calls, and that `close` waits for.
 
 use tokio::runtime::RuntimeFlavor;
 use tokio_util::sync::CancellationToken;
@@ -8,18 +8,18 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use super::behind::{Work, WriteBehind};
 use crate::runtime::{Home, Place};
 
-/// The tasks of a cache, by the runtime that they run on.
+/// The tasks of a cache, grouped by their runtime.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tasks {
-    /// On the first one.
+    /// Tasks on the first runtime.
     first: TaskTracker,
-    /// On the one that a cache moves to.
-    lasting: TaskTracker,
-    /// What nobody waits for, on the first one.
+    /// Tasks on the permanent runtime, to which a cache moves.
+    permanent: TaskTracker,
+    /// Background work on the first runtime, if that is a current-thread runtime.
     behind: WriteBehind,
-    /// What nobody waits for, wherever it is.
+    /// Background work on either runtime.
     works: TaskTracker,
-    /// Cancelled when that has taken too long.
+    /// Cancelled when the background work takes too long.
     given_up: CancellationToken,
 }
 
@@ -31,7 +31,8 @@ impl Tasks {
         self.on(place).spawn_on(task, place.handle());
     }
 
-    /// The same for work that nobody waits for: it is dropped when the runtime is left, or when it is given up.
+    /// Spawns background work. It is dropped when the cache leaves the runtime, or by
+    /// [`give_up`](Self::give_up).
     pub(crate) fn spawn_behind(&self, work: Work, place: &Place) {
         let given_up = self.given_up.clone().cancelled_owned();
         let work = self.on(place).track_future(async move {
@@ -41,7 +42,7 @@ impl Tasks {
                 () = work => {}
             }
         });
-        // Counted here for longer than there: what has been given up is no task any more.
+        // `works` counts the work until it is dropped, which may be after its task has ended.
         let work = Box::pin(self.works.track_future(work));
         if place.is_first() && place.handle().runtime_flavor() == RuntimeFlavor::CurrentThread {
             drop(place.handle().spawn(self.behind.task(work)));
@@ -50,40 +51,40 @@ impl Tasks {
         }
     }
 
-    /// The first runtime has been left.
+    /// Drops the background work of the first runtime, which the cache has left.
     pub(super) fn leave(&self) {
         self.behind.leave();
     }
 
-    /// Counts as a task until it is dropped.
+    /// Returns a token that counts as a task until it is dropped.
     pub(crate) fn token(&self, place: &Place) -> TaskTrackerToken {
         self.on(place).token()
     }
 
-    /// Waits until none is left. A runtime that was left may never be driven again, and what was left there leads
-    /// nothing any more.
+    /// Waits until no task is left. Does not wait for a runtime that the cache left: it may never
+    /// be driven again, and its loads lead nothing any more.
     pub(crate) async fn wait(&self, home: &Home) {
         self.first.close();
-        self.lasting.close();
+        self.permanent.close();
         if !home.has_left() {
             self.first.wait().await;
         }
-        self.lasting.wait().await;
+        self.permanent.wait().await;
     }
 
-    /// Drops the work that nobody waits for, and waits until it is dropped.
+    /// Drops the background work, and waits until it is dropped.
     pub(super) async fn give_up(&self) {
         self.given_up.cancel();
         self.works.close();
         self.works.wait().await;
     }
 
-    /// Whether none is left.
+    /// Whether no task is left.
     pub(super) fn have_ended(&self, home: &Home) -> bool {
-        (home.has_left() || self.first.is_empty()) && self.lasting.is_empty()
+        (home.has_left() || self.first.is_empty()) && self.permanent.is_empty()
     }
 
     fn on(&self, place: &Place) -> &TaskTracker {
-        if place.is_first() { &self.first } else { &self.lasting }
+        if place.is_first() { &self.first } else { &self.permanent }
     }
 }
