@@ -51,5 +51,5 @@ async fn a_cache_that_shares_its_ledger_alone_loads_on_each_node() {
     let builder = Cache::builder("shop").backplane(MemoryBackplane::new());
     let cache = builder.ledger(MemoryL2::new()).build().unwrap();
     assert_eq!(weaker(&cache), ["S14", "S17"]);
-    assert!(cache.guarantees().to_string().contains("for the ledger alone"));
+    assert!(cache.guarantees().to_string().contains("for the ledger only"));
 }

@@ -37,7 +37,8 @@
 //! also excludes the value from fail-safe. A load respects everything that happened while it ran.
 //!
 //! Bounded: other nodes follow as soon as they know of an invalidation. That takes at most a poll
-//! (1 s) and a round trip while L2 answers, and at most the coherence TTL (30 s) in every case.
+//! (1 s) and a round trip while L2 answers. In every case it takes at most the coherence TTL (30
+//! s).
 //!
 //! Not promised:
 //!

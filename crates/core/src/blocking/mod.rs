@@ -9,9 +9,9 @@
 //! | the calling thread | what happens |
 //! |---|---|
 //! | is outside tokio | it blocks; the loads run on a runtime of their own |
-//! | is in a multi-thread runtime (worker or `block_on`) | its tasks move to another thread; it blocks |
+//! | is in a multi-thread runtime (worker, `block_on`) | its tasks change threads; it blocks |
 //! | is in `spawn_blocking` of any runtime | it blocks |
-//! | drives a current-thread runtime or `LocalSet` | L1 hits return; any other call is [`WouldBlock`] |
+//! | drives a current-thread runtime, a `LocalSet` | L1 hits return; the rest is [`WouldBlock`] |
 //!
 //! The last case fails because a call may wait for a load that another task of the same thread
 //! started: a blocked thread would wait for ever.

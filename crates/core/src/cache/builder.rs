@@ -264,8 +264,8 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidOptions`] names a setting that is out of range or contradicts another,
-    /// such as a backplane without an L2 or a ledger, or a region whose L2 names no bus.
+    /// [`ErrorKind::InvalidOptions`] names a setting that is out of range or contradicts another.
+    /// Examples: a backplane without an L2 or a ledger; a region whose L2 names no bus.
     /// [`ErrorKind::NoRuntime`] for an L2 outside a tokio runtime.
     pub fn build(mut self) -> Result<Cache<C>, Error> {
         let place = Place { cache: self.name.as_str().into(), key: None };

@@ -87,7 +87,7 @@ impl fmt::Display for Guarantees {
             Some(Atomicity::Plain) => "an L2 that cannot compare",
         };
         let backplane = if self.backplane { "a backplane" } else { "no backplane" };
-        let ledger_only = if self.ledger_only { " for the ledger alone" } else { "" };
+        let ledger_only = if self.ledger_only { " for the ledger only" } else { "" };
         write!(f, "{store}{ledger_only}, {backplane}")?;
         for Guarantee { id, says, weaker } in &self.all {
             match weaker {
