@@ -34,7 +34,7 @@ pub struct Unsent {
     /// `redact_keys`. A tag appears as its hash, as in `crinkle tags`, if no entry of this node
     /// carries it and no failed call named it.
     pub first: Vec<String>,
-    /// One message for each other region with lost removals.
+    /// One message for each other region with lost invalidations.
     pub regions: Vec<String>,
 }
 

@@ -141,13 +141,14 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// callers share its result. The factory runs on a task of the cache. `key` is anything that
     /// converts to a string by reference.
     ///
-    /// Chain options and tags on the request, which runs when awaited: `cache.get_or_set(key,
-    /// factory).tags(["a"]).duration(..).await`.
+    /// Chain options and tags on the request, which runs when awaited:
+    /// `cache.get_or_set(key, factory).tags(["a"]).duration(..).await`.
     ///
     /// # Errors
     ///
-    /// - [`ErrorKind::Factory`]: the error that the factory returned, shared by every waiter. This
-    ///   error, a panic and a timeout are errors only if fail-safe has no stale value.
+    /// - [`ErrorKind::Factory`] with the error of the factory (shared by every waiter),
+    ///   [`ErrorKind::FactoryPanicked`] or [`ErrorKind::FactoryTimeout`], unless fail-safe has a
+    ///   stale value.
     /// - [`ErrorKind::InvalidKey`], [`ErrorKind::InvalidTag`], [`ErrorKind::InvalidOptions`].
     /// - [`ErrorKind::WaitTimeout`] if `wait_timeout` elapsed.
     /// - [`ErrorKind::Closed`].
