@@ -1,9 +1,9 @@
-//! What this node has written of late, and what to do where a failover took it back.
+//! This node's recent writes, and the invalidations for those that a failover lost.
 //!
-//! A replica that is promoted may lack the last writes that the old primary acknowledged: the record
-//! from before is back, and nobody is told. So whoever wrote recent_writes compares once another primary
-//! answers. What is not there under the version that this node left is invalidated: that hides what came
-//! back, and costs a load if it was another node's newer write.
+//! A promoted replica may lack the last writes that the old primary acknowledged. The previous
+//! record is then back, and no message announces it. So a node compares its recent writes once
+//! another primary answers. It invalidates each key whose record does not carry the version that
+//! this node left. That hides the old record, and costs a load if another node wrote a newer one.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -13,18 +13,20 @@ use super::Version;
 use super::ledger::Strength;
 use super::record::Head;
 
-/// What a write left in L2: under its version, or nothing.
+/// The result of a write in L2: a record with a version, or no record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Commit {
-    /// The version that the record carries since.
+    /// The version of the record since the write.
     pub version: Version,
-    /// How hard what was there before is gone.
+    /// Whether the write made the previous record stale or removed it.
     pub strength: Strength,
 }
 
-/// What L2's record of a key asks for, after these commits of one node: an invalidation as hard as the
-/// hardest of those that came after what is there; nothing if that is the newest. Where nothing is,
-/// something may have been meanwhile, and been read.
+/// Decides how to invalidate a key, from one node's commits and L2's record of the key.
+///
+/// The result is as hard as the hardest commit after the record's version, and `None` if the
+/// record has the newest. Without a record all commits count: an old record may have been there
+/// meanwhile, and a node may have read it.
 #[must_use]
 pub fn reassert(commits: &[Commit], head: Option<Head>) -> Option<Strength> {
     let found = head.map(Head::version);
@@ -33,35 +35,35 @@ pub fn reassert(commits: &[Commit], head: Option<Head>) -> Option<Strength> {
     undone.filter(|_| !sabotaged!(CommitsForgotten))
 }
 
-/// The commits of the last while, the newest last. Of a write it holds the key, never the value.
+/// The commits of the recent past, newest last. Holds keys, never values.
 #[derive(Clone, Debug)]
 pub struct Commits {
     ring: VecDeque<(Arc<str>, Commit, u64)>,
-    /// The newest of each key in the ring, and how many of the key there are.
+    /// The newest commit of each key in the ring, and how many commits of the key the ring holds.
     newest: HashMap<Arc<str>, (Commit, usize)>,
     cap: usize,
     cap_bytes: usize,
     bytes: usize,
 }
 
-/// What a commit takes in the ring.
+/// The bytes of a commit in the ring.
 const OF_COMMIT: usize = size_of::<(Arc<str>, Commit, u64)>();
 
-/// What a key takes, with its commits aside: itself once, and its place among the newest.
+/// The bytes of a key without its commits: the key itself, and its entry in the map.
 const fn of_key(key: &str) -> usize {
     key.len() + 2 * size_of::<usize>() + size_of::<(Arc<str>, (Commit, usize))>()
 }
 
 impl Commits {
-    /// Holds `cap` commits and `cap_bytes` bytes at most; of more, the newest. The spare room of its
-    /// tables comes on top.
+    /// Holds at most `cap` commits and `cap_bytes` bytes, and drops the oldest beyond that. The
+    /// unused capacity of its tables is not counted.
     #[must_use]
     pub fn new(cap: usize, cap_bytes: usize) -> Self {
         Self { ring: VecDeque::new(), newest: HashMap::new(), cap, cap_bytes, bytes: 0 }
     }
 
-    /// L2 has acknowledged a write, at `at` of a clock that only rises. Answers how many older commits had to
-    /// be forgotten for it.
+    /// Records a write that L2 acknowledged at `at`, on a monotonic clock. Returns how many older
+    /// commits it dropped to make room.
     pub fn note(&mut self, key: &str, commit: Commit, at: u64) -> u64 {
         let known = self.newest.get_key_value(key).map(|(key, _)| Arc::clone(key));
         let key = known.unwrap_or_else(|| {
@@ -80,7 +82,7 @@ impl Commits {
         forgotten
     }
 
-    /// Forgets what was noted before `at`, and returns it.
+    /// Removes and returns the commits recorded before `at`.
     pub fn forget(&mut self, at: u64) -> Vec<(Arc<str>, Commit)> {
         let mut forgotten = Vec::new();
         while self.ring.front().is_some_and(|(_, _, noted)| *noted < at) {
@@ -102,13 +104,13 @@ impl Commits {
         Some((key, commit))
     }
 
-    /// How many bytes are held.
+    /// The bytes held.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// The commits of each key, in their order.
+    /// The commits of each key, oldest first.
     #[must_use]
     pub fn by_key(&self) -> BTreeMap<Arc<str>, Vec<Commit>> {
         let mut by_key = BTreeMap::<Arc<str>, Vec<Commit>>::new();
@@ -118,13 +120,13 @@ impl Commits {
         by_key
     }
 
-    /// Whether nothing is remembered.
+    /// Whether it holds no commit.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.ring.is_empty()
     }
 
-    /// The newest commit of a key that is remembered.
+    /// The newest commit of a key that it still holds.
     #[must_use]
     pub fn newest(&self, key: &str) -> Option<Commit> {
         self.newest.get(key).map(|(commit, _)| *commit)
@@ -152,7 +154,7 @@ mod tests {
         assert_eq!(commits.bytes(), 0);
     }
 
-    /// Keys may be as long as 32 KiB, so a number of them is no bound.
+    /// A limit on the number of keys bounds no memory, because a key may have 32 KiB.
     #[test]
     fn long_keys_are_bounded_in_bytes_and_what_falls_out_is_counted() {
         const MOST: usize = 1 << 20;
@@ -163,7 +165,7 @@ mod tests {
         assert!(commits.bytes() <= MOST && commits.bytes() > MOST - 2048, "{}", commits.bytes());
         assert_eq!(forgotten + commits.ring.len() as u64, 5000);
         assert_eq!(commits.newest(&key(4999)), Some(commit), "the newest are kept");
-        // A key that is written again and again is held once.
+        // A key that is written repeatedly is stored once.
         let mut commits = Commits::new(65_536, MOST);
         assert_eq!((0..5000).map(|n| commits.note(&key(1), commit, n)).sum::<u64>(), 0);
         assert_eq!(commits.note(&"k".repeat(MOST), commit, 5000), 5001, "no room for this one");

@@ -1,31 +1,32 @@
-//! Flights and fences of one key on one node, and the law of joining.
+//! The flights and fences of one key on one node, and the rules for joining.
 //!
-//! A *flight* is the one running load of a key. A *fence* is anything that overlaps it: an explicit
-//! write under way, a plain read that may insert, or a version that was received. The rules:
+//! A *flight* is the one in-flight load of a key. A *fence* is anything that overlaps it: an
+//! explicit write, a plain read that may insert, or a version that was received. The rules:
 //!
 //! - **F1** A caller that came after an invalidation never gets the result of a load that began
 //!   before it: it leads, or joins, a young flight.
 //! - **F2** At most two flights per key: one fenced, one young. A third caller waits for the older.
-//! - **F3** What is inserted into L1 must be the only version received of since it began; two different
-//!   versions poison it (remembering only the last one would let a late echo hide a newer warning).
-//! - **F4** Writes that overlap each other poison each other: neither knows which came last.
+//! - **F3** A copy may enter L1 only if no other version was received since its flight or write
+//!   began. Two different versions block the insert: keeping only the last would let a late echo
+//!   hide a newer warning.
+//! - **F4** Overlapping writes block each other's insert: neither knows which one came last.
 
 use super::Version;
 
-/// What a flight or a write has received of its key since it began.
+/// The versions of its key that a flight or a write has received since it began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Received {
-    /// Nothing.
+    /// None.
     #[default]
     Nothing,
     /// One version.
     One(Version),
-    /// Two different ones: whatever it holds, something else was there too.
+    /// Two different ones: whichever the copy has, another one exists.
     Many,
 }
 
 impl Received {
-    /// Hears a version (F3).
+    /// Records a received version (F3).
     pub fn receive(&mut self, version: Version) {
         *self = match *self {
             Self::Nothing => Self::One(version),
@@ -35,7 +36,7 @@ impl Received {
         };
     }
 
-    /// Whether a copy of `version` may be inserted.
+    /// Whether a copy of `version` may enter L1.
     #[must_use]
     pub fn allows(self, version: Version) -> bool {
         match self {
@@ -50,14 +51,14 @@ impl Received {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FlightId(pub u64);
 
-/// What an arriving caller does.
+/// The role of a caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Registration {
-    /// Waits for this young flight and takes its result.
+    /// Wait for this young flight and share its result.
     Join(FlightId),
-    /// Starts the young flight, under the id it proposed.
+    /// Start the young flight, under the id that the caller proposed.
     Lead,
-    /// Two fenced flights are running (F2): waits until this one has ended, then arrives again.
+    /// Two fenced flights are running (F2): wait until this one ends, then register again.
     Wait(FlightId),
 }
 
@@ -85,7 +86,7 @@ pub struct KeyState {
 }
 
 impl KeyState {
-    /// A caller arrives; `id` is the flight it would lead.
+    /// Registers a caller; `id` is the flight that it would lead.
     pub fn register(&mut self, id: FlightId) -> Registration {
         match (self.young, self.older) {
             (Some(young), _) if !young.fenced => Registration::Join(young.id),
@@ -104,7 +105,7 @@ impl KeyState {
         }
     }
 
-    /// A write (with the version it will leave) or a plain read (without) begins.
+    /// Starts a write (with the version that it leaves) or a plain read (without one).
     pub fn begin(&mut self, id: FlightId, version: Option<Version>) {
         let mut received = Received::default();
         for other in self.writes.iter().filter_map(|w| w.version) {
@@ -116,7 +117,7 @@ impl KeyState {
         self.writes.push(Write { id, received, version });
     }
 
-    /// A version of the key was received of: a notification, or a write of this node.
+    /// Records a received version of the key: from a notification, or from a write of this node.
     pub fn receive(&mut self, version: Version) {
         for flight in [&mut self.young, &mut self.older].into_iter().flatten() {
             flight.received.receive(version);
@@ -129,7 +130,7 @@ impl KeyState {
         }
     }
 
-    /// The flight is about to store its result under this version: hearing it is no fence.
+    /// Sets the version under which the flight stores its result: receiving it is no fence.
     pub fn own(&mut self, id: FlightId, version: Version) {
         for flight in [&mut self.young, &mut self.older].into_iter().flatten() {
             if flight.id == id {
@@ -138,14 +139,14 @@ impl KeyState {
         }
     }
 
-    /// From now on nobody joins this flight.
+    /// Excludes the flight from further joins.
     pub fn fence(&mut self, id: FlightId) {
         for flight in [&mut self.young, &mut self.older].into_iter().flatten() {
             flight.fenced |= flight.id == id;
         }
     }
 
-    /// A flight or fence ends; answers what it has received. `Many` if it was not there.
+    /// Ends a flight or fence and returns what it has received; `Many` if it was not there.
     pub fn end(&mut self, id: FlightId) -> Received {
         for slot in [&mut self.young, &mut self.older] {
             if let Some(flight) = slot.take_if(|f| f.id == id) {
@@ -155,19 +156,19 @@ impl KeyState {
         let Some(at) = self.writes.iter().position(|w| w.id == id) else { return Received::Many };
         let write = self.writes.swap_remove(at);
         if let Some(version) = write.version.filter(|_| !sabotaged!(WriteEndUnfenced)) {
-            // Flights that began while the write was under way may have read what it replaced (F1).
+            // Flights that began during the write may have read what it replaced (F1).
             self.receive(version);
         }
         write.received
     }
 
-    /// Whether a flight may no longer be joined, and so has nothing to store.
+    /// Whether no caller may join the flight any more; its result is then not stored.
     #[must_use]
     pub fn is_fenced(&self, id: FlightId) -> bool {
         [&self.young, &self.older].into_iter().flatten().any(|f| f.id == id && f.fenced)
     }
 
-    /// Whether nothing runs.
+    /// Whether no flight, write or read is running.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.young.is_none() && self.older.is_none() && self.writes.is_empty()

@@ -1,4 +1,4 @@
-//! Identities. All are compared for equality only; none is ordered by time.
+//! Identities. Code compares them for equality only; none is ordered by time.
 
 use std::fmt;
 
@@ -19,21 +19,21 @@ macro_rules! id {
 }
 
 id! {
-    /// The version of a record, or the id of a load_lock: a random number chosen by the writer.
+    /// The version of a record, or the id of a load lock: a random number chosen by the writer.
     ///
-    /// Versions are compared for equality and never ordered, so no clock and no reuse can make an
-    /// old value look newer than it is (guarantee S7).
+    /// Code compares versions for equality and never orders them. No clock and no reuse can
+    /// therefore make an old value look newer than it is (guarantee S7).
     Version(u64)
 }
 
 id! {
-    /// The identity of one life of the barrier ledger. A lost ledger comes back under another one,
-    /// and every entry stamped under the old one stops being valid (guarantee S8).
+    /// The identity of one history of the barrier ledger. A ledger that is lost and rebuilt has
+    /// another epoch, and every entry stamped under the old one becomes invalid (guarantee S8).
     Epoch(u64)
 }
 
 id! {
-    /// The identity of one removal, chosen by its issuer, so that a retry is recognised.
+    /// The identity of one removal. Its issuer chooses it, so that the ledger recognises a retry.
     Nonce(u64)
 }
 
@@ -48,13 +48,13 @@ id! {
 }
 
 id! {
-    /// The 128-bit hash of a key. Wherever a value could leave the cache, the full key is compared
-    /// as well, so a collision costs a miss.
+    /// The 128-bit hash of a key. Wherever a value could leave the cache, the code also compares
+    /// the full key, so a collision costs a miss.
     KeyHash(u128)
 }
 
 impl TagHash {
-    /// Hashes a tag. The same on every node and in every release.
+    /// Hashes a tag. The result is the same on every node and in every release.
     ///
     /// ```
     /// use crinkle_core::protocol::TagHash;
@@ -65,7 +65,7 @@ impl TagHash {
         Self(xxh3_128(tag.as_bytes())).of_name()
     }
 
-    /// The register that its old barriers fold into: its last 16 bits.
+    /// The register that the tag's old barriers fold into: the last 16 bits of the hash.
     #[must_use]
     #[expect(clippy::cast_possible_truncation, reason = "the last 16 bits are what is wanted")]
     pub fn register(self) -> u16 {
@@ -74,7 +74,7 @@ impl TagHash {
 }
 
 impl KeyHash {
-    /// Hashes a key. The same on every node and in every release.
+    /// Hashes a key. The result is the same on every node and in every release.
     ///
     /// ```
     /// use crinkle_core::protocol::KeyHash;

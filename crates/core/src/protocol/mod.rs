@@ -1,19 +1,19 @@
-//! The rules, and nothing else: no clock, no I/O, no async.
+//! The protocol rules, without clock, I/O or async.
 //!
-//! Everything that decides whether a value may be served, stored or joined lives here as plain
-//! state machines over plain data. Production, the in-memory L2, the model checker and the
-//! property tests drive *this* code; there is no second specification.
+//! Plain state machines over plain data decide whether a value may be served, stored or joined.
+//! Production, the in-memory L2, the model checker and the property tests run *this* code; there
+//! is no second specification.
 //!
-//! | module | law |
+//! | module | rule |
 //! |---|---|
 //! | [`ledger`] | barriers are numbered by one authority; every node keeps a contiguous replica |
 //! | [`record`] | a fill replaces only the exact version it saw or created |
-//! | [`commits`] | what a failover took back of a key is invalidated by whoever wrote it |
+//! | [`commits`] | a node invalidates its own writes that a failover lost |
 //! | [`flight`] | a caller never joins a load that began before an invalidation it came after |
 //! | [`session`] | after any resync, nothing verified before it is served as fresh |
 //! | [`validity`] | one function judges an entry, for fresh use and for fallback |
 //!
-//! The [`L2`](crate::l2::L2) trait speaks these types, so an author of a store reads this page.
+//! The [`L2`](crate::l2::L2) trait uses these types, so authors of a store need this page.
 
 #![expect(
     clippy::exhaustive_structs,

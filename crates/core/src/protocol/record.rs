@@ -1,34 +1,34 @@
-//! Leased, versioned records: *a fill may overwrite only the exact version that it saw or created;
-//! absence never authorises a write* (guarantee S5).
+//! Versioned records with a load lock: *a fill may overwrite only the exact version that it saw or
+//! created; absence never authorises a write* (guarantee S5).
 //!
 //! The functions decide on a record's [`Head`] alone; stores apply the decision to the bytes. Redis
-//! runs the same rules as scripts, the in-memory L2 and the models call these.
+//! runs the same rules as scripts; the in-memory L2 and the models call these functions.
 //!
 //! ```text
-//!            READ with ask            PUT version = load lock
-//!  absent ─────────────────▶ leased ─────────────────────▶ value ──┐ PUT version = value's
+//!        READ with load_lock       PUT version = load lock's
+//!  absent ─────────────────▶ locked ─────────────────────▶ value ──┐ PUT version = value's
 //!     ▲                        │  another READ: HeldBy        │    │ (a refresh)
 //!     └── remove, release ◀────┴──────── remove ◀─────────────┴────┘
 //! ```
 //!
-//! A load lock is a version without a value, so `remove` and `set` void it by being there first. It is
-//! also the stampede lock between nodes: losing it costs a second load, never staleness. See
-//! Nishtala et al., *Scaling Memcache at Facebook*, NSDI 2013, section 3.2.1.
+//! A load lock is a version without a value, so a `remove` or `set` that comes first voids it. It
+//! also prevents a thundering herd between nodes: losing it costs a second load, never staleness.
+//! See Nishtala et al., *Scaling Memcache at Facebook*, NSDI 2013, section 3.2.1.
 
 use super::Version;
 
-/// What a stored record says about itself, as far as decisions go.
+/// The part of a stored record that decisions depend on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Head {
-    /// A version without a value: somebody is loading.
+    /// A load lock: a version without a value, while a caller loads.
     LoadLock(Version),
     /// A value.
     Value {
-        /// Its version; another value is another version.
+        /// Its version; another value has another version.
         version: Version,
-        /// Marked by `expire`: stale whatever its age.
+        /// Marked by `expire`: stale at any age.
         expired: bool,
-        /// Who refreshes it, if anybody, and until when on the store's clock (ms).
+        /// The load lock of a refresh, if any, and when it expires on the store's clock (ms).
         refresh: Option<(Version, u64)>,
     },
 }
@@ -43,41 +43,41 @@ impl Head {
     }
 }
 
-/// A reader's wish to be the one that loads.
+/// A reader's request for the load lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LoadLockRequest {
-    /// The id of the load lock it would hold.
+    /// The id of the load lock.
     pub id: Version,
-    /// How long the load lock lives unless renewed, in milliseconds.
+    /// The TTL of the load lock unless renewed, in milliseconds.
     pub ttl_ms: u64,
-    /// Another's load lock that this reader has waited out and may replace.
+    /// Another reader's load lock that this reader has waited for and may replace.
     pub replace: Option<Version>,
-    /// A value of exactly this version is of no use to the reader though it looks fresh (a barrier
-    /// hides it): load lock it like a stale one.
+    /// The reader cannot use a value of exactly this version, though it looks fresh (a barrier
+    /// hides it): grant the load lock as for a stale value.
     pub hidden: Option<Version>,
 }
 
-/// Who may load.
+/// The reader's right to load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LoadLock {
-    /// Nobody asked, or the value is fresh.
+    /// The reader did not request it, or the value is fresh.
     None,
-    /// The asker: its fill will be accepted while the record stays as it is.
+    /// The reader holds it: the store accepts its fill while the record stays as it is.
     Granted,
-    /// Somebody else is loading under this id.
+    /// Another reader loads under this id.
     HeldBy(Version),
 }
 
 /// What a store does for a READ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ReadDecision {
-    /// The answer about the load lock.
+    /// The answer to the load lock request.
     pub load_lock: LoadLock,
-    /// The head to store, if it changes. A new load lock lives `ttl_ms`; a value keeps its life.
+    /// The head to store, if it changes. A new load lock gets `ttl_ms`; a value keeps its TTL.
     pub write: Option<Head>,
 }
 
-/// Decides a READ. `stale` is whether a value's logical life is over; `now_ms` is the store's clock.
+/// Decides a READ. `stale`: a value has logically expired; `now_ms`: the store's clock.
 #[must_use]
 pub fn read(
     head: Option<Head>,
@@ -126,9 +126,9 @@ fn grant(head: Head) -> ReadDecision {
 /// How a fill ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Put {
-    /// The record was the one expected; it carries the new value now.
+    /// The record was the expected one; it has the new value now.
     Stored,
-    /// It was absent, or another version: nothing was written.
+    /// The record was absent or had another version: the store wrote nothing.
     Refused,
 }
 
@@ -139,7 +139,7 @@ pub fn put(head: Option<Head>, expected: Version) -> Put {
     if fine || head.map(Head::version) == Some(expected) { Put::Stored } else { Put::Refused }
 }
 
-/// Decides an EXPIRE: what remains of the record, under the new version. A load lock is voided.
+/// Decides an EXPIRE: the record that remains, under the new version. Voids a load lock.
 #[must_use]
 pub fn expire(head: Option<Head>, version: Version) -> Option<Head> {
     match head {
@@ -148,14 +148,14 @@ pub fn expire(head: Option<Head>, version: Version) -> Option<Head> {
     }
 }
 
-/// What giving a load lock back does.
+/// The effect of releasing a load lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Release {
-    /// The record is not (or no longer) leased under that id.
+    /// The record does not (or no longer) carry this load lock.
     Nothing,
     /// Delete the record: it was the load lock.
     Delete,
-    /// Store this head: the value without its refresh lock.
+    /// Store this head: the value without its refresh load lock.
     Clear(Head),
 }
 
@@ -171,7 +171,8 @@ pub fn release(head: Option<Head>, id: Version) -> Release {
     }
 }
 
-/// Decides a RENEW of the load lock `id`: the head to store, which lives `ttl_ms` more if it is a load lock.
+/// Decides a RENEW of the load lock `id`: the head to store. A record that is only a load lock gets
+/// `ttl_ms` more.
 #[must_use]
 pub fn renew(head: Option<Head>, id: Version, until_ms: u64) -> Option<Head> {
     match head {

@@ -1,43 +1,43 @@
-//! Sessions: *after any resync nothing is flushed, but nothing verified before it is served as fresh
-//! until a cheap version check* (guarantee S4).
+//! Sessions: *after a resync no entry is flushed, but entries verified before it are not served as
+//! fresh until a cheap version check* (guarantee S4).
 //!
-//! Every message carries its publisher's sequence number. A hole that is not filled within a grace
-//! period means that something was lost, and the session is bumped: entries of older sessions are
-//! verified with L2 when they are next asked for.
+//! Every message carries its publisher's sequence number. A gap that is not filled within a grace
+//! period means a lost message, and a new session begins. Entries of older sessions are verified
+//! with L2 when they are next read.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::PublisherId;
 
-/// Why a session ended.
+/// Why a session ended (the reason of a resync).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ResyncReason {
-    /// The subscription came up (or came back): what happened before is unknown.
+    /// The subscription came up (again): this node may have missed earlier messages.
     Connected,
     /// The subscription was lost.
     Disconnected,
-    /// A publisher's sequence has a hole, or a message could not be read.
+    /// A publisher's sequence has a gap, or a message could not be decoded.
     MessageLost,
-    /// An announced write was never confirmed by its publisher.
+    /// A publisher announced a write and never confirmed it.
     Unconfirmed,
-    /// A publisher owes announcements: the ledger says that it could not tell what it wrote.
+    /// The ledger says that a publisher could not announce its writes.
     Owed,
     /// The node did not receive its own heartbeat for too long.
     SubscriptionLost,
-    /// L2 answers again after it did not.
+    /// L2 answers again after an outage.
     L2Back,
 }
 
-/// How many holes of one publisher are tracked; more are one resync at once.
+/// How many missing messages of one publisher are tracked; more cause a resync at once.
 const MAX_HOLES: usize = 256;
 
-/// How many holes are tracked in all; one more is a resync at once.
+/// How many missing messages are tracked in all; one more causes a resync at once.
 const MAX_OVERDUE: usize = 65_536;
 
-/// How many publishers are tracked; more are one resync, and tracking starts over.
+/// How many publishers are tracked; more cause one resync, and tracking starts over.
 const MAX_PEERS: usize = 65_536;
 
-/// The sequences of everyone received of.
+/// The message sequences of all publishers that this node has received from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Peers {
     peers: BTreeMap<PublisherId, Peer>,
@@ -48,14 +48,14 @@ pub struct Peers {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Peer {
     next: u64,
-    /// What is missing, and since when that is overdue.
+    /// The missing sequence numbers, and the moment when each one counts as lost.
     holes: BTreeMap<u64, u64>,
 }
 
 impl Peers {
-    /// A message arrived. Never says to drop it: content is judged by content.
+    /// Records a received message. Never rejects one: its content decides whether it applies.
     ///
-    /// `grace_until` is the moment at which a hole seen now becomes a loss.
+    /// `grace_until` is the moment at which a gap found now counts as a loss.
     pub fn received(&mut self, from: PublisherId, seq: u64, grace_until: u64) {
         self.expect(from, seq, grace_until);
         if let Some(peer) = self.peers.get_mut(&from) {
@@ -68,17 +68,17 @@ impl Peers {
         }
     }
 
-    /// A publisher says it has sent everything below `next`.
+    /// Records that a publisher has sent everything below `next`.
     pub fn sent(&mut self, from: PublisherId, next: u64, grace_until: u64) {
         self.expect(from, next, grace_until);
     }
 
-    /// A message arrived that could not be read: something was lost.
+    /// Records a message that could not be decoded: something was lost.
     pub fn lose(&mut self) {
         self.lost = true;
     }
 
-    /// Whether something was lost by `now`; asked once, forgotten then.
+    /// Whether a message was lost by `now`. Resets the answer.
     pub fn take_loss(&mut self, now: u64) -> bool {
         let mut loss = std::mem::take(&mut self.lost);
         while let Some(&(due, from, seq)) = self.overdue.first() {
@@ -97,13 +97,13 @@ impl Peers {
         self.peers.len()
     }
 
-    /// Whether nobody was received yet.
+    /// Whether no message was received yet.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.peers.is_empty()
     }
 
-    /// Everything below `seq` should have been received: what was not is a hole.
+    /// Records a gap for each sequence number below `seq` that was not received.
     fn expect(&mut self, from: PublisherId, seq: u64, grace_until: u64) {
         if self.peers.len() >= MAX_PEERS && !self.peers.contains_key(&from) {
             self.peers.clear();

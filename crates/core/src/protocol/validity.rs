@@ -1,72 +1,72 @@
-//! One function judges an entry; there is no second path by which a value leaves the cache.
+//! The one function that judges an entry. No value leaves the cache by another path.
 //!
 //! ```text
-//!  epoch foreign ─┐
-//!  hard floor ────┤           soft floor ─┐
-//!  hard barrier ──┼─▶ Hidden  soft barrier┼─▶ Stale     other session ──┐
-//!  physical end ──┘           expire() ───┤             coherence_ttl ran out ──┼─▶ Unverified
-//!                             logical end ┘             ledger suspect ─┘     else ─▶ Fresh
+//!  other epoch ───┐
+//!  hard floor ────┤           soft floor ──┐
+//!  hard barrier ──┼─▶ Hidden  soft barrier ┼─▶ Stale   other session ─────────┐
+//!  physical end ──┘           expire() ────┤           coherence TTL expired ──┼─▶ Unverified
+//!                             logical end ─┘           ledger suspect ─────────┘   else ─▶ Fresh
 //! ```
 //!
-//! Hard is never answered, not even by fail-safe (S9); stale may be a fallback; unverified may be
-//! served after a version check.
+//! A hidden entry is never answered, not even by fail-safe (S9). A stale one may be a fallback.
+//! An unverified one may be served after a version check.
 
 use super::Epoch;
 use super::ledger::Levels;
 
-/// What an entry says about itself. Times are on one monotonic clock, any unit.
+/// The state of an entry. All times are on one monotonic clock, in any unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct EntryState {
-    /// The epoch its stamp belongs to; `None` if the node had not met a ledger yet.
+    /// The epoch of its stamp; `None` if the node had not met a ledger yet.
     pub epoch: Option<Epoch>,
     /// The node's frontier before its factory started.
     pub stamp: u64,
-    /// The node's generation before its factory started; 0 if it was loaded elsewhere.
+    /// The node's generation before its factory started; 0 if another node loaded it.
     pub origin: u64,
-    /// The session it was last verified in.
+    /// The session in which it was last verified.
     pub session: u64,
     /// The *start* of the read or factory that last verified it.
     pub verified_at: u64,
-    /// The end of its logical life.
+    /// When it expires logically (turns stale).
     pub logical: u64,
-    /// The end of its physical life.
+    /// When it expires physically (is removed).
     pub physical: u64,
     /// Whether `expire` has marked it.
     pub expired: bool,
 }
 
-/// What the node knows.
+/// The state of the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Knowledge {
     /// The ledger's epoch.
     pub epoch: Option<Epoch>,
     /// The floors.
     pub floor: Levels,
-    /// Removals of everything that wait for a number, as `born` generations.
+    /// Pending removals of everything, as `born` generations.
     pub pending: Levels,
     /// The current session.
     pub session: u64,
-    /// Until when what was verified in the current session needs no check of its own.
+    /// Until when entries verified in the current session need no check of their own.
     pub coherent_until: u64,
-    /// How long an own check counts (the coherence coherence_ttl X).
+    /// How long an entry's own check counts (the coherence TTL).
     pub coherence_ttl: u64,
-    /// Whether the ledger is in resync.
+    /// Whether the ledger is suspect, until the next `SYNC`.
     pub suspect: bool,
 }
 
-/// What the node knows of one tag.
+/// The state of one tag on this node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct TagLevels {
     /// Numbered removals.
     pub levels: Levels,
-    /// Removals that wait for a number, as `born` generations.
+    /// Pending removals, as `born` generations.
     pub pending: Levels,
 }
 
 /// Why an entry may not be served as fresh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Why {
-    /// Its life is over.
+    /// Its TTL has expired.
     Lifetime,
     /// `expire` marked it.
     Expired,
@@ -74,11 +74,11 @@ pub enum Why {
     Tag,
     /// A clear.
     Clear,
-    /// Its ledger is gone.
+    /// Its ledger no longer exists.
     Epoch,
 }
 
-/// The judgement.
+/// The result of [`judge`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Verdict {
     /// May be served.
@@ -121,8 +121,8 @@ pub fn judge(
     Verdict::Fresh
 }
 
-/// Whether the coherence coherence_ttl still covers something verified at `verified_at`: the node's, or its
-/// own check's. Never skipped, memo or not.
+/// Whether the coherence TTL, the node's or the entry's own, covers a check at `verified_at`.
+/// Applies with and without the memo.
 #[must_use]
 pub fn is_leased(verified_at: u64, node: &Knowledge, now: u64) -> bool {
     now <= node.coherent_until
@@ -130,7 +130,7 @@ pub fn is_leased(verified_at: u64, node: &Knowledge, now: u64) -> bool {
         || sabotaged!(CoherenceForEver)
 }
 
-/// The part of the judgement that only a new generation can change.
+/// The part of the result that only a new generation can change.
 fn barriers(
     entry: &EntryState,
     node: &Knowledge,
@@ -158,7 +158,7 @@ fn barriers(
     verdict
 }
 
-/// Below a numbered barrier, or not begun on this node after a pending one.
+/// Whether a barrier hides the entry: a numbered one by stamp, a pending one by generation.
 fn is_below(entry: &EntryState, barrier: u64, born: u64) -> bool {
     entry.stamp < barrier || (born != 0 && entry.origin < born)
 }

@@ -7,23 +7,23 @@ use super::{
 };
 use crate::protocol::{Epoch, Nonce};
 
-/// The one place that numbers removals.
+/// Numbers the removals. There is one per cache.
 ///
-/// This is the mirror of the Redis scripts and the whole ledger of the in-memory L2. Time comes in
-/// as an argument, in microseconds since the Unix epoch, and is the *store's* clock; it may jump.
+/// It mirrors the Redis scripts and is the whole ledger of the in-memory L2. Time is an argument,
+/// in microseconds since the Unix epoch. It comes from the *store's* clock and may jump.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Authority {
     state: Option<LedgerState>,
     cap: usize,
 }
 
-/// Everything an [`Authority`] keeps, for a store that takes it apart and puts it together again.
+/// The whole state of an [`Authority`], for a store that keeps it in pieces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "built by every store that keeps it in pieces")]
 pub struct Snapshot {
     /// The epoch.
     pub epoch: Epoch,
-    /// The last number issued, or lifted to.
+    /// The last number issued, or the frontier of a replica that was higher.
     pub frontier: u64,
     /// Barriers at or below this number may have been dropped into the floors.
     pub trim: u64,
@@ -31,7 +31,7 @@ pub struct Snapshot {
     pub folded: u64,
     /// The floors.
     pub floor: Levels,
-    /// How long barriers are kept, in milliseconds: the longest that anybody has asked for (B8).
+    /// How long barriers are kept, in milliseconds: the longest that any caller has asked for (B8).
     pub retention_ms: u64,
     /// The newest ids, ascending.
     pub ids: Vec<(u64, Nonce)>,
@@ -40,8 +40,7 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// The same ledger with at most so many barriers of tags kept exactly, for a store that folds in
-    /// its own time.
+    /// Folds all but at most `cap` exact barriers of tags, for a store that decides when to fold.
     #[must_use]
     pub fn folded_to(self, cap: usize) -> Self {
         let mut authority = Authority::restore(self.clone(), cap);
@@ -64,7 +63,7 @@ struct LedgerState {
     ids: BTreeMap<u64, Nonce>,
     by_target: BTreeMap<(Target, Strength), u64>,
     by_seq: BTreeSet<(u64, Target, Strength)>,
-    /// How many of them are above `folded`.
+    /// How many barriers are above `folded`.
     exact: usize,
 }
 
@@ -75,14 +74,14 @@ impl Default for Authority {
 }
 
 impl Authority {
-    /// A ledger that keeps at most `cap` barriers of tags exactly; older ones fold into registers,
-    /// which can hide more, never less (B7).
+    /// Creates a ledger that keeps at most `cap` barriers of tags exactly. Older ones fold into
+    /// registers, which can hide more, never less (B7).
     #[must_use]
     pub fn with_capacity(cap: usize) -> Self {
         Self { state: None, cap }
     }
 
-    /// The ledger that `snapshot` was taken of, or of which it is a part.
+    /// Restores the ledger from a snapshot of all of it or of a part.
     #[must_use]
     pub fn restore(snapshot: Snapshot, cap: usize) -> Self {
         let Snapshot { epoch, frontier, trim, folded, floor, retention_ms, ids, levels } = snapshot;
@@ -95,7 +94,7 @@ impl Authority {
         Self { state: Some(state), cap }
     }
 
-    /// What is kept; `None` if there has been no ledger yet.
+    /// The state to keep; `None` if there has been no ledger yet.
     #[must_use]
     pub fn snapshot(&self) -> Option<Snapshot> {
         let state = self.state.as_ref()?;
@@ -111,7 +110,7 @@ impl Authority {
         })
     }
 
-    /// Numbers a removal; the same nonce twice gets the same number twice.
+    /// Numbers a removal; a repeated nonce gets the same number again.
     pub fn advance(&mut self, now_us: u64, ask: &Advance) -> Advanced {
         let cap = self.cap;
         let state = self.state(now_us, ask.new_epoch);
@@ -132,7 +131,7 @@ impl Authority {
         Advanced { epoch: state.epoch, prev, seq, announced: false }
     }
 
-    /// Answers what lies above the asker's frontier, or says why it must load everything.
+    /// Returns the items above the replica's frontier, or says why it must load everything.
     pub fn sync(&mut self, now_us: u64, ask: &SyncAsk) -> SyncReply {
         let state = self.state(now_us, ask.new_epoch);
         state.keep_for(ask.retention_ms);
@@ -175,7 +174,7 @@ impl Authority {
         self.len() == 0
     }
 
-    /// The current life, or a new one where there is none or its numbers have outrun the clock.
+    /// The current epoch. Begins a new one if there is none or its numbers are ahead of the clock.
     fn state(&mut self, now_us: u64, new_epoch: Epoch) -> &mut LedgerState {
         let outrun = self
             .state
@@ -204,7 +203,7 @@ impl LedgerState {
         }
     }
 
-    /// Barriers are kept as long as the one who asks for most needs them, whoever calls (B8).
+    /// Keeps barriers for the longest retention that any caller has asked for (B8).
     fn keep_for(&mut self, retention_ms: u64) {
         self.retention_ms = self.retention_ms.max(retention_ms);
     }
@@ -225,7 +224,8 @@ impl LedgerState {
             return Standing::NewEpoch;
         }
         let Some(id) = ask.last else { return Standing::Current };
-        // Not "do we have it": a retry may have numbered it again, above what the asker missed.
+        // "The authority has this id" is not enough: a retry may have numbered the removal again,
+        // above other items that the replica missed.
         let newest = self.ids.range(..=ask.frontier).next_back();
         if newest.is_some_and(|(_, newest)| *newest == id) {
             Standing::Current
@@ -259,8 +259,9 @@ impl LedgerState {
 
     /// Drops ids beyond the newest, and barriers older than the retention.
     ///
-    /// What is dropped raises the floor of its kind. That costs nothing, as it outlived everything
-    /// it could hide; unless the clock has jumped ahead, and then only the floor still hides it.
+    /// A dropped barrier raises the floor of its strength. That hides nothing more: the barrier is
+    /// older than any entry it could hide. If the clock has jumped ahead, only the floor hides
+    /// them.
     fn trim(&mut self, now_us: u64, asked_ms: u64) {
         while self.ids.len() > RECENT_IDS {
             self.ids.pop_first();
@@ -269,7 +270,7 @@ impl LedgerState {
         let retention_ms = match self.retention_ms {
             _ if forgets => 0,
             _ if sabotaged!(RetentionOfTheCaller) => asked_ms,
-            // Nobody has said how long.
+            // No caller has given a retention.
             0 => return,
             kept_ms => kept_ms,
         };
@@ -285,7 +286,7 @@ impl LedgerState {
         }
     }
 
-    /// Folds the oldest barriers into their registers until `cap` are left, number by number (B7).
+    /// Folds the oldest barriers into their registers, number by number, until `cap` are left (B7).
     fn fold(&mut self, cap: usize) {
         while self.exact > cap {
             let oldest = self.above(self.folded).next();
@@ -294,7 +295,7 @@ impl LedgerState {
             self.folded = number;
             self.exact -= folding.len();
             for (seq, target, strength) in folding {
-                // A register that was issued again may be among them: it is where it belongs.
+                // A register that was issued again may be among them: it stays as it is.
                 if let Target::Tag(tag) = target {
                     self.drop(seq, target, strength);
                     self.raise(Target::Register(tag.register()), strength, seq);
@@ -308,13 +309,13 @@ impl LedgerState {
         self.by_seq.range(first..).copied()
     }
 
-    /// Every barrier of one number.
+    /// All barriers of one number.
     fn numbered(&self, number: u64) -> Vec<(u64, Target, Strength)> {
         let first = (number, Target::Everything, Strength::Soft);
         self.by_seq.range(first..).take_while(|(seq, _, _)| *seq == number).copied().collect()
     }
 
-    /// Everything above `from`, about `page` items, never splitting one number.
+    /// About `page` items above `from`; never splits one number.
     #[expect(clippy::type_complexity, reason = "three columns of one reply")]
     fn page(
         &self,
@@ -327,7 +328,8 @@ impl LedgerState {
         if !complete {
             let (first, cut) = (levels[0].0, levels[page].0);
             if first == cut {
-                // Larger than a page: a page without progress would be asked for again for ever.
+                // One number exceeds a page. Without progress the replica would request the page
+                // for ever.
                 levels = self.numbered(first);
             } else {
                 levels.retain(|(seq, _, _)| *seq < cut);

@@ -1,8 +1,8 @@
 //! The barrier ledger: *stamp an entry with what this node knew before its factory started; reject
 //! it if any of its barriers is newer; if the ledger is gone, reject everything stamped under it.*
 //!
-//! The [`Authority`] numbers removals (in Redis it is a script over one sorted set; in memory and in
-//! the models it is this type). Each node keeps a [`Replica`], fed by announcements and by `SYNC`.
+//! The [`Authority`] numbers removals: in Redis a script over one sorted set, in memory and in the
+//! models this type. Each node keeps a [`Replica`], which announcements and `SYNC` update.
 //!
 //! ```text
 //!  remove_by_tag ──▶ Replica::begin (hidden here at once)
@@ -11,7 +11,7 @@
 //!                  Authority ── seq = max(last + 1, clock, caller's frontier + 1)
 //!                      │ announcement { prev id, seq, nonce }
 //!        in order ─────┴───── gap, anomaly, foreign epoch
-//!        frontier moves        barrier applied at once, frontier stays, SYNC repairs
+//!        frontier moves        barrier applied at once, frontier stays, then SYNC
 //! ```
 //!
 //! Invariants, cited by number in the code:
@@ -23,14 +23,14 @@
 //! - **B5** After an anomaly no frontier is guessed: the replica is suspect until a full `SYNC`.
 //! - **B6** What only this node knows is issued again under a new number, never forgotten.
 //! - **B7** The newest barriers of tags are exact. Older ones fold, in order, into 65,536 registers
-//!   by hash, hard and soft apart: whoever folds them hides more, never less. A register's number is
-//!   the newest that was folded into it, so what lies above a frontier includes every register that
-//!   changed above it, and a replica folds what it knows by itself.
-//! - **B8** The retention belongs to the ledger: the longest that anybody has asked for since the epoch
-//!   began. A caller with a shorter one trims by the ledger's.
-//! - **B9** A nonce is sent once. A promoted copy whose clock is behind issues numbers again; so that a number
-//!   and the nonce beside it name one history only, what must be sent again is sent under a new nonce. Any of
-//!   its nonces, in an announcement or in a `SYNC`, says that it has a number.
+//!   by hash, hard and soft apart: folding hides more, never less. A register's number is the
+//!   newest barrier folded into it. So the items above a frontier include every register that
+//!   changed above it, and a replica folds its own barriers by itself.
+//! - **B8** The retention belongs to the ledger: the longest that any caller has asked for since
+//!   the epoch began. A caller with a shorter retention trims by the ledger's.
+//! - **B9** A nonce is sent once. A promoted copy with a slow clock can issue the same numbers
+//!   again. Each new attempt uses a new nonce, so a number with its nonce names one history only.
+//!   Any nonce of a removal, in an announcement or in a `SYNC`, shows that it has a number.
 
 mod authority;
 mod owed;
@@ -49,18 +49,18 @@ use super::{Epoch, Nonce, TagHash};
 /// How many ids of removals the authority and each replica remember, newest first.
 pub const RECENT_IDS: usize = 1024;
 
-/// How many removals of one node may wait for a number; one more folds them into a clear.
+/// How many removals of one node may wait for a number; one more folds all of them into a clear.
 pub const MAX_PENDING: usize = 10_000;
 
-/// How many earlier nonces of a pending removal a replica remembers. One that is forgotten costs at most a
-/// second number, which hides more (B9).
+/// How many earlier nonces of a pending removal a replica remembers. A forgotten nonce costs at
+/// most a second number, which hides more (B9).
 pub const MAX_ATTEMPTS: usize = 8;
 
-/// How many removals beyond a gap a replica keeps one by one. Of more it keeps what they hide, folded
-/// (B7), and is suspect until a full `SYNC` (B5).
+/// How many removals beyond a gap a replica keeps one by one. Beyond that it keeps only their
+/// barriers, folded (B7), and is suspect until a full `SYNC` (B5).
 pub const MAX_AHEAD: usize = 1024;
 
-/// How many tags' barriers a replica keeps exactly, however many the ledger does; others fold (B7).
+/// How many tags' barriers a replica keeps exactly, whatever the ledger keeps; others fold (B7).
 pub const MAX_BARRIERS: usize = 1 << 19;
 
 /// How many targets one removal may carry; longer lists are split by the caller.
@@ -93,9 +93,9 @@ pub enum Target {
 /// Two numbers per target: the newest removal of each strength. Zero means never.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Levels {
-    /// Entries stamped below are stale.
+    /// Entries with a lower stamp are stale.
     pub soft: u64,
-    /// Entries stamped below are gone.
+    /// Entries with a lower stamp are removed.
     pub hard: u64,
 }
 
@@ -125,10 +125,10 @@ impl Levels {
     }
 }
 
-/// One removal as its issuer asks for it.
+/// A removal, as its issuer requests it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Removal {
-    /// Chosen by the issuer, another one for each attempt (B9).
+    /// The issuer chooses it, a new one for each attempt (B9).
     pub nonce: Nonce,
     /// Hard or soft.
     pub strength: Strength,
@@ -137,7 +137,7 @@ pub struct Removal {
 }
 
 impl Removal {
-    /// Hides the registers of its tags instead: more, and at most 65,536 in all (B7).
+    /// Replaces tags by their registers, which hides more and needs at most 65,536 in all (B7).
     fn fold(&mut self) {
         for target in &mut self.targets {
             if let Target::Tag(tag) = target {
@@ -147,7 +147,7 @@ impl Removal {
     }
 }
 
-/// One removal as the authority numbered it.
+/// A removal, as the authority numbered it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Item {
     /// Its number.
@@ -158,7 +158,7 @@ pub struct Item {
     pub removal: Removal,
 }
 
-/// Asks the authority to number a removal.
+/// Requests a number for a removal from the authority.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Advance {
     /// The removal.
@@ -186,35 +186,35 @@ pub struct Advanced {
     pub announced: bool,
 }
 
-/// Asks the authority what this replica does not know.
+/// Requests from the authority what this replica does not know.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SyncAsk {
     /// The epoch this node knows, if any.
     pub epoch: Option<Epoch>,
-    /// Items above this number are wanted.
+    /// The reply contains items above this number.
     pub from: u64,
     /// This node's frontier, or the authority's as of the page before; the authority never issues
     /// a number at or below it.
     pub frontier: u64,
-    /// The newest id at or below `frontier`; if the authority's newest at or below it is another,
-    /// the answer is [`Standing::Reload`]. `None` does not compare.
+    /// The newest id at or below `frontier`. If the authority has another one there, the answer is
+    /// [`Standing::Reload`]. `None` skips the comparison.
     pub last: Option<Nonce>,
     /// The epoch to begin if there is no ledger.
     pub new_epoch: Epoch,
-    /// How many items an answer may hold at most.
+    /// The maximum number of items in one reply.
     pub page: usize,
     /// How long barriers must be kept, in milliseconds; 0 for as long as others need them (B8).
     pub retention_ms: u64,
 }
 
-/// What the authority thinks of the asker's replica.
+/// How the replica's history relates to the authority's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Standing {
-    /// Its history is a prefix of ours; the answer is what lies above it.
+    /// The replica's history is a prefix of the authority's; the reply holds the items above it.
     Current,
-    /// It names an id we do not have: load everything and compare.
+    /// The replica names an id that the authority does not have: load everything and compare.
     Reload,
-    /// It speaks of another epoch, or of none.
+    /// The replica has another epoch, or none.
     NewEpoch,
 }
 
@@ -225,7 +225,7 @@ pub struct SyncReply {
     pub standing: Standing,
     /// The epoch of everything below.
     pub epoch: Epoch,
-    /// The last number issued (or lifted to).
+    /// The last number issued, or the frontier of a replica that was higher.
     pub frontier: u64,
     /// Barriers at or below this number may have been dropped into the floors.
     pub trim: u64,
@@ -239,7 +239,7 @@ pub struct SyncReply {
     pub ids: Vec<(u64, Nonce)>,
     /// Barriers of tags and registers above `from`, ascending.
     pub levels: Vec<(u64, Target, Strength)>,
-    /// False if the page was full: ask again from the highest number in it.
+    /// False if the page was full: request the next one from the highest number in it.
     pub complete: bool,
     /// The authority's clock, in microseconds since the Unix epoch.
     pub now_us: u64,

@@ -1,52 +1,52 @@
-//! Announcements owed: the mark that a publisher leaves in the ledger while it cannot tell the others
-//! what it writes.
+//! The mark for owed announcements: a publisher sets it in the ledger while it cannot announce its
+//! writes to the other nodes.
 //!
-//! The mark is an ordinary soft barrier on a tag that no name has. So every store keeps it, every replica
-//! has it with its next `SYNC`, a failover that loses it has it issued again, and a version that knows of
-//! no marks sees a tag that nothing carries. A publisher has two such tags: it owes while the barrier of
-//! the first is the newer one.
+//! The mark is an ordinary soft barrier on a reserved tag that no name hashes to. Therefore every
+//! store keeps it, and every replica receives it with its next `SYNC`. If a failover loses it, the
+//! replicas issue it again. A release without marks sees a tag that no entry carries. A publisher
+//! has two such tags: it owes announcements while the barrier of the first is the newer one.
 
 use super::{Replica, Target};
 use crate::protocol::{PublisherId, TagHash};
 
-/// The first 56 bits of the tags that no name has.
+/// The first 56 bits of the reserved tags.
 const MAGIC: u128 = 0x0063_6b6f_7765_64ff;
 
-/// Where they end.
+/// The position of the lowest of those bits.
 const SHIFT: u32 = 72;
 
-/// What a ledger says of one publisher.
+/// The ledger's state of one publisher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mark {
-    /// The first half of its identity.
+    /// The first half of the publisher's identity.
     pub publisher: u64,
-    /// The number with which it last said that it owes announcements; 0 for never.
+    /// The number of the barrier that last set the mark; 0 for never.
     pub owed: u64,
-    /// The number with which it last said that it does no more.
+    /// The number of the barrier that last cleared it; 0 for never.
     pub paid: u64,
 }
 
 impl Mark {
-    /// Whether announcements are owed.
+    /// Whether the publisher owes announcements.
     #[must_use]
     pub fn stands(&self) -> bool {
         self.owed > self.paid
     }
 }
 
-/// The tag whose barrier says that a publisher owes announcements.
+/// The tag whose barrier sets a publisher's mark.
 #[must_use]
 pub fn owed(publisher: PublisherId) -> Target {
     Target::Tag(tag(short(publisher), 0))
 }
 
-/// The tag whose barrier says that it does no more.
+/// The tag whose barrier clears a publisher's mark.
 #[must_use]
 pub fn paid(publisher: PublisherId) -> Target {
     Target::Tag(tag(short(publisher), 1))
 }
 
-/// The part of a publisher's identity that its mark has.
+/// The part of a publisher's identity that its mark contains.
 pub(crate) fn short(publisher: PublisherId) -> u64 {
     (publisher.0 >> 64) as u64
 }
@@ -56,13 +56,13 @@ fn tag(publisher: u64, kind: u128) -> TagHash {
 }
 
 impl TagHash {
-    /// Whether this is a tag that no name has.
+    /// Whether this is a reserved tag, which no name hashes to.
     #[must_use]
     pub const fn is_reserved(self) -> bool {
         self.0 >> SHIFT == MAGIC
     }
 
-    /// The hash of a name, which is never reserved.
+    /// Maps the hash of a name to a tag that is never reserved.
     pub(crate) const fn of_name(self) -> Self {
         if self.is_reserved() { Self(self.0 ^ 1 << 127) } else { self }
     }

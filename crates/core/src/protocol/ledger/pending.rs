@@ -1,7 +1,8 @@
-//! Removals of this node that have no number yet, and what finds one of them without a scan.
+//! Removals of this node without a number yet, with indexes that find one without a scan.
 //!
-//! In an outage 10,000 of them may wait, of 64 targets each, and every tag that is interned or changed asks
-//! for its own, under the lock that each stamp needs. So they are found by target and by nonce.
+//! In an outage 10,000 of them may wait, with 64 targets each. Every tag that is interned or
+//! changed looks up its own under the lock that each stamp needs. Indexes by target and by nonce
+//! keep that lookup short.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -15,9 +16,10 @@ use crate::protocol::Nonce;
 pub struct Pending {
     /// What it removes.
     pub removal: Removal,
-    /// The node's generation when it began: only factories begun at or after it on this node pass.
+    /// The node's generation when the removal began. Only entries whose factory began on this node
+    /// at or after it stay visible.
     pub born: u64,
-    /// The nonces of earlier attempts, oldest first: one of them may have its number already.
+    /// The nonces of earlier attempts, oldest first: one of them may already have a number.
     pub earlier: Vec<Nonce>,
 }
 
@@ -27,14 +29,14 @@ impl Pending {
     }
 }
 
-/// All of them, oldest first. What they are found by follows from them, and is not compared.
+/// All pending removals, oldest first. The indexes follow from them, so `Eq` and `Hash` skip them.
 #[derive(Clone, Default)]
 pub(super) struct Unnumbered {
-    /// By a count of those that there have been.
+    /// Keyed by a counter.
     all: BTreeMap<u64, Pending>,
     next: u64,
     by_nonce: BTreeSet<(Nonce, u64)>,
-    /// By what they hide, how hard, and when they began.
+    /// Keyed by target, strength and `born` generation.
     by_target: BTreeSet<(Target, Strength, u64, u64)>,
 }
 
@@ -44,7 +46,7 @@ impl Unnumbered {
     }
 
     pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = &Pending> + '_ {
-        self.all.values().inspect(|_| looks::count())
+        self.all.values().inspect(|_| visits::count())
     }
 
     pub(super) fn push(&mut self, removal: Removal, born: u64) {
@@ -55,23 +57,23 @@ impl Unnumbered {
         self.all.insert(at, pending);
     }
 
-    /// Takes all of them out.
+    /// Removes and returns all of them.
     pub(super) fn take(&mut self) -> impl Iterator<Item = Pending> + use<> {
         std::mem::take(self).all.into_values()
     }
 
-    /// For each strength, when the youngest began that hides this target; zero if none does.
+    /// For each strength, the newest `born` generation that hides this target; zero if none does.
     pub(super) fn born(&self, target: Target) -> Levels {
         let youngest = |strength| {
             let all = (target, strength, 0, 0)..=(target, strength, u64::MAX, u64::MAX);
             let found = self.by_target.range(all).next_back();
-            found.inspect(|_| looks::count()).map_or(0, |(_, _, born, _)| *born)
+            found.inspect(|_| visits::count()).map_or(0, |(_, _, born, _)| *born)
         };
         Levels { soft: youngest(Strength::Soft), hard: youngest(Strength::Hard) }
     }
 
-    /// Gives one a nonce that was never sent, and returns what to send.
-    pub(super) fn renew(&mut self, nonce: Nonce, unsent: Nonce) -> Option<Removal> {
+    /// Gives a removal a fresh nonce and returns the request to send.
+    pub(super) fn renew(&mut self, nonce: Nonce, fresh: Nonce) -> Option<Removal> {
         let mut found = self.under(nonce);
         let at = found.find(|at| self.all.get(at).is_some_and(|p| p.removal.nonce == nonce))?;
         drop(found);
@@ -79,12 +81,12 @@ impl Unnumbered {
         if pending.earlier.len() >= MAX_ATTEMPTS {
             self.by_nonce.remove(&(pending.earlier.remove(0), at));
         }
-        pending.earlier.push(std::mem::replace(&mut pending.removal.nonce, unsent));
-        self.by_nonce.insert((unsent, at));
+        pending.earlier.push(std::mem::replace(&mut pending.removal.nonce, fresh));
+        self.by_nonce.insert((fresh, at));
         Some(pending.removal.clone())
     }
 
-    /// Takes out what has been sent under this nonce.
+    /// Removes and returns every removal sent under this nonce.
     pub(super) fn settle(&mut self, nonce: Nonce) -> Vec<Pending> {
         let found: Vec<_> = self.under(nonce).collect();
         found.into_iter().filter_map(|at| self.remove(at)).collect()
@@ -92,7 +94,7 @@ impl Unnumbered {
 
     fn under(&self, nonce: Nonce) -> impl Iterator<Item = u64> + '_ {
         let all = self.by_nonce.range((nonce, 0)..=(nonce, u64::MAX));
-        all.inspect(|_| looks::count()).map(|(_, at)| *at)
+        all.inspect(|_| visits::count()).map(|(_, at)| *at)
     }
 
     fn remove(&mut self, at: u64) -> Option<Pending> {
@@ -107,7 +109,7 @@ impl Unnumbered {
     }
 }
 
-/// Where it is found by its targets.
+/// Its entries in the index by target.
 fn places(pending: &Pending, at: u64) -> impl Iterator<Item = (Target, Strength, u64, u64)> + '_ {
     let (strength, born) = (pending.removal.strength, pending.born);
     pending.removal.targets.iter().map(move |target| (*target, strength, born, at))
@@ -134,9 +136,9 @@ impl fmt::Debug for Unnumbered {
     }
 }
 
-/// How many entries have been looked at, for the test that nothing is scanned.
+/// How many index entries the code has visited, for the test that nothing is scanned.
 #[cfg(test)]
-mod looks {
+mod visits {
     use std::cell::Cell;
 
     thread_local!(static COUNT: Cell<u64> = const { Cell::new(0) });
@@ -151,7 +153,7 @@ mod looks {
 }
 
 #[cfg(not(test))]
-mod looks {
+mod visits {
     #[inline]
     pub(super) fn count() {}
 }
@@ -167,7 +169,7 @@ mod tests {
         (0..MAX_TARGETS as u64).map(tag).collect()
     }
 
-    /// What an outage costs grows as the number of removals that wait, not as its square.
+    /// The cost of an outage is linear in the number of waiting removals, not quadratic.
     #[test]
     fn nothing_is_scanned_while_many_removals_wait() {
         const MANY: u64 = 2000;
@@ -179,19 +181,19 @@ mod tests {
                 assert_eq!(replica.pending_levels(target), Levels { soft: 0, hard: n + 1 });
             }
         }
-        let changed = looks::take();
-        assert!(changed <= MANY * MAX_TARGETS as u64, "{changed} for one look at each target");
+        let changed = visits::take();
+        assert!(changed <= MANY * MAX_TARGETS as u64, "{changed} for one visit of each target");
         for n in 0..MANY {
             assert!(replica.resend(Nonce(n + 1), Nonce(MANY + n + 1)).is_some());
             assert_eq!(replica.pending_levels(Target::Everything), Levels::default());
         }
         (0..MANY).for_each(|n| replica.settle(Nonce(n + 1)));
         assert_eq!(replica.pending().len(), 0);
-        let sent = looks::take();
+        let sent = visits::take();
         assert!(sent <= MANY * 2, "{sent} for two attempts at each");
     }
 
-    /// Whatever is pushed, renewed and settled: what is found is what a scan finds.
+    /// After any sequence of pushes, renewals and settles, the indexes agree with a scan.
     #[test]
     fn what_is_found_is_what_a_scan_finds() {
         let mut all = Unnumbered::default();

@@ -8,31 +8,31 @@ use super::{
 };
 use crate::protocol::{Epoch, Nonce, TagHash};
 
-/// What hearing an item meant.
+/// The effect of a received item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ReceiveResult {
     /// The next one: the frontier moved.
     InOrder,
     /// Known already; nothing changed.
     Known,
-    /// Something before it is missing: applied, the frontier stays, `SYNC`.
+    /// An item before it is missing: applied, but the frontier stays; needs a `SYNC`.
     Gap,
     /// An unknown number at or below the frontier: suspect until a full `SYNC`.
     Anomaly,
-    /// Of an epoch this node does not know: suspect until `SYNC`.
+    /// An epoch that this node does not know: suspect until a `SYNC`.
     Foreign,
 }
 
-/// What a completed or continued `SYNC` asks of the node.
+/// What the node must do after a page of a `SYNC`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Synced {
     /// Another page, or another `SYNC`, is needed at once.
     pub again: bool,
     /// The node has adopted another epoch.
     pub new_epoch: bool,
-    /// The authority lost history and issued numbers this node had passed (after a failover).
+    /// The authority lost history and issued numbers below this node's frontier (after a failover).
     pub forked: bool,
-    /// What only this node knows, to be issued again under fresh nonces (B6).
+    /// What only this node knows; the node issues it again under new nonces (B6).
     pub reissue: Vec<(Strength, Target)>,
 }
 
@@ -42,9 +42,9 @@ pub struct Replica {
     pub(super) epoch: Option<Epoch>,
     pub(super) frontier: u64,
     pub(super) last: Option<Nonce>,
-    /// The highest number ever applied in this epoch, lost by the authority or not.
+    /// The highest number ever applied in this epoch, even if the authority has lost it.
     pub(super) highest: u64,
-    /// Ids at or below the frontier; every one of them above `remembers_above`.
+    /// Ids at or below the frontier. Complete above `remembers_above`.
     pub(super) recent: VecDeque<(u64, Nonce)>,
     pub(super) remembers_above: u64,
     pub(super) levels: BTreeMap<TagHash, Levels>,
@@ -55,7 +55,7 @@ pub struct Replica {
     pub(super) suspect: bool,
     pub(super) trimmed: u64,
     pub(super) folded: u64,
-    /// A removal at or below the frontier turned up of which this node had not known.
+    /// A `SYNC` returned a removal at or below the frontier that this node did not know.
     pub(super) overtaken: bool,
     /// Epochs this node has left, newest last.
     pub(super) former: VecDeque<Epoch>,
@@ -76,14 +76,14 @@ impl Replica {
         self.epoch != Some(epoch) && self.former.contains(&epoch)
     }
 
-    /// The number at or below which every removal is known (B1). This is what a stamp is.
+    /// The number at or below which every removal is known (B1). Stamps take this value.
     #[must_use]
     pub fn frontier(&self) -> u64 {
         self.frontier
     }
 
-    /// The highest number this node has received of, contiguous or not. An ADVANCE carries it, so that
-    /// what is issued again after a failover outranks what it replaces.
+    /// The highest number this node has received, contiguous or not. An `ADVANCE` carries it, so
+    /// that a removal issued again after a failover outranks what it replaces.
     #[must_use]
     pub fn highest(&self) -> u64 {
         self.highest
@@ -95,14 +95,14 @@ impl Replica {
         self.folded
     }
 
-    /// Whether nothing may be called fresh until a `SYNC` (B5). A node that has never met a ledger
-    /// is not suspect: it knows nothing, and nothing of the ledger's epoch is valid there.
+    /// Whether nothing counts as fresh until a `SYNC` (B5). A node that has never met a ledger is
+    /// not suspect: it has no epoch, so nothing of the ledger's epoch is valid there.
     #[must_use]
     pub fn is_suspect(&self) -> bool {
         self.suspect
     }
 
-    /// What hides the entries of a tag: its own barriers and its register's, whichever are newer.
+    /// The levels that hide entries of a tag: the newer of its own and its register's barriers.
     #[must_use]
     pub fn levels(&self, tag: TagHash) -> Levels {
         let mut levels = self.barriers(Target::Tag(tag));
@@ -156,15 +156,15 @@ impl Replica {
         self.pending.born(target)
     }
 
-    /// Targets whose levels, floors or pending marks moved since the last call.
+    /// Returns the targets whose levels, floors or pending removals changed since the last call.
     pub fn take_changed(&mut self) -> BTreeSet<Target> {
         std::mem::take(&mut self.changed)
     }
 
-    /// A removal begins: it hides here at once, before it has a number.
+    /// Starts a removal: it hides entries on this node at once, before it has a number.
     ///
-    /// Answers what is to be numbered: the removal, or, where too many wait already, one of
-    /// everything in the place of all, as hard as the hardest of them.
+    /// Returns the removal to number. If too many wait already, that is one removal of
+    /// everything, as hard as the hardest of them, and it replaces them all.
     pub fn begin(&mut self, mut removal: Removal, born: u64) -> Removal {
         if self.pending.len() >= MAX_PENDING {
             for pending in self.pending.take() {
@@ -178,19 +178,19 @@ impl Replica {
         removal
     }
 
-    /// What to send for another attempt at a pending removal: the same under a nonce that was never sent
-    /// (B9). `None` if it has its number meanwhile.
-    pub fn resend(&mut self, nonce: Nonce, unsent: Nonce) -> Option<Removal> {
-        self.pending.renew(nonce, unsent)
+    /// Another attempt at a pending removal: the same removal under a nonce that was never sent
+    /// (B9). `None` if it has a number by now.
+    pub fn resend(&mut self, nonce: Nonce, fresh: Nonce) -> Option<Removal> {
+        self.pending.renew(nonce, fresh)
     }
 
-    /// The authority numbered a removal of this node.
+    /// Applies the authority's number for a removal of this node.
     pub fn committed(&mut self, removal: Removal, advanced: Advanced) -> ReceiveResult {
         let item = Item { seq: advanced.seq, prev: advanced.prev, removal };
         self.received(advanced.epoch, item)
     }
 
-    /// An item was announced.
+    /// Applies an announced item.
     pub fn received(&mut self, epoch: Epoch, mut item: Item) -> ReceiveResult {
         if self.epoch != Some(epoch) {
             self.mistrust();
@@ -223,14 +223,14 @@ impl Replica {
         result
     }
 
-    /// Whether this removal is known under this number or a later one. Where a store repeats a command
-    /// by itself after a failover, it gets another number, and that one counts.
+    /// Whether this removal is known under this number or a later one. A store that repeats a
+    /// command by itself after a failover issues another number, and that one counts.
     fn knows(&self, nonce: Nonce, seq: u64) -> bool {
         self.ahead.get(&nonce).is_some_and(|item| item.seq >= seq)
             || self.recent.iter().any(|(known, id)| *id == nonce && *known >= seq)
     }
 
-    /// Where an unknown item stands relative to what is contiguous (B4).
+    /// Compares an unknown item with the contiguous ones (B4).
     fn place(&mut self, item: &Item) -> ReceiveResult {
         if item.seq <= self.frontier {
             self.mistrust();
@@ -242,7 +242,7 @@ impl Replica {
         if item.prev == self.last { ReceiveResult::InOrder } else { ReceiveResult::Gap }
     }
 
-    /// No frontier is guessed until a full `SYNC`, and not by one that is under way (B5).
+    /// Suspends the frontier until a full `SYNC` that starts after this call (B5).
     fn mistrust(&mut self) {
         self.suspect = true;
         if let Some(cycle) = &mut self.cycle {
@@ -250,8 +250,8 @@ impl Replica {
         }
     }
 
-    /// Moves the frontier over items that are contiguous now. Not while a `SYNC` is under way: its
-    /// answer decides where the frontier is.
+    /// Moves the frontier over items that are contiguous now. Does nothing during a `SYNC`, whose
+    /// reply decides where the frontier is.
     pub(super) fn chain(&mut self) {
         if self.cycle.is_some() || self.suspect {
             return;
@@ -285,7 +285,7 @@ impl Replica {
         }
     }
 
-    /// As what the barrier of a target is kept: where there are too many, as its register's (B7).
+    /// The target under which a barrier is kept: its register's if there are too many tags (B7).
     pub(super) fn kept(&self, target: Target) -> Target {
         match target {
             Target::Tag(tag)
@@ -311,7 +311,7 @@ impl Replica {
         moved
     }
 
-    /// A pending removal of this node has its number, under the nonce of whichever attempt.
+    /// Drops a pending removal that has a number, whichever attempt's nonce it carries.
     pub(super) fn settle(&mut self, nonce: Nonce) {
         for pending in self.pending.settle(nonce) {
             self.changed.extend(pending.removal.targets);

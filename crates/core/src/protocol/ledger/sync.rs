@@ -1,4 +1,4 @@
-//! How a replica asks the authority and takes the answer in.
+//! The `SYNC` cycle of a replica: requests to the authority, and what their replies change.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,20 +8,20 @@ use super::{
 };
 use crate::protocol::{Epoch, Nonce};
 
-/// How many epochs a replica remembers to have left.
+/// How many former epochs a replica remembers.
 const FORMER_EPOCHS: usize = 16;
 
-/// A `SYNC` that is under way, over one or more pages.
+/// A `SYNC` in progress, over one or more pages.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Cycle {
     pub(super) full: bool,
     pub(super) from: u64,
-    /// What the answer has shown so far.
+    /// The barriers in the replies so far.
     pub(super) seen: BTreeMap<(Target, Strength), u64>,
     pub(super) ids: Vec<(u64, Nonce)>,
-    /// The authority's frontier and newest id as of the page before; the next must continue it.
+    /// The authority's frontier and newest id in the previous page; the next must continue from it.
     pub(super) shown: Option<(u64, Option<Nonce>)>,
-    /// What was known when the question left: only that can be called lost.
+    /// The items known when the request was sent: only these can count as lost.
     pub(super) asked_ahead: BTreeSet<Nonce>,
     pub(super) received_since: BTreeMap<(Target, Strength), u64>,
     pub(super) anomaly: bool,
@@ -29,16 +29,16 @@ pub(super) struct Cycle {
 }
 
 impl Cycle {
-    /// Whether the answer accounts for an item received meanwhile. One that it has passed without
-    /// showing it is lost, and the next `SYNC` says so (B6).
+    /// Whether the reply accounts for an item received meanwhile. If the reply has passed it
+    /// without showing it, the item is lost, and the next `SYNC` finds that (B6).
     fn covers(&self, reply: &SyncReply, item: &Item) -> bool {
         let shown = |target: &Target| self.hides(*target, item.removal.strength) >= item.seq;
         self.ids.iter().any(|(_, id)| *id == item.removal.nonce)
             || (item.seq <= reply.frontier && item.removal.targets.iter().all(shown))
     }
 
-    /// Up to which number the answer hides all that a barrier of this target hides: by that barrier,
-    /// by the register that it is folded into, or by the floor.
+    /// The number up to which the reply hides everything that a barrier of this target hides: by
+    /// that barrier, by its register, or by the floor.
     fn hides(&self, target: Target, strength: Strength) -> u64 {
         let seen = |target| self.seen.get(&(target, strength)).copied().unwrap_or(0);
         let register = match target {
@@ -50,9 +50,9 @@ impl Cycle {
 }
 
 impl Replica {
-    /// What to ask the authority; the next page if a `SYNC` is under way.
+    /// The request to send; for the next page if a `SYNC` is in progress.
     pub fn ask(&mut self, new_epoch: Epoch, page: usize, retention_ms: u64) -> SyncAsk {
-        // Without a newest id there is nothing to compare the frontier by, and next to nothing to load.
+        // Without a newest id there is nothing to compare the frontier with, and little to load.
         let full = self.suspect || self.epoch.is_none() || self.last.is_none();
         let from = if full { 0 } else { self.frontier };
         let asked_ahead = self.ahead.keys().copied().collect();
@@ -83,7 +83,7 @@ impl Replica {
         }
     }
 
-    /// The question got no answer; the next one starts over.
+    /// Ends a request that got no reply; the next one starts over.
     pub fn abandon(&mut self) {
         if let Some(cycle) = self.cycle.take() {
             self.suspect |= cycle.anomaly || cycle.new_epoch;
@@ -91,7 +91,7 @@ impl Replica {
         }
     }
 
-    /// The authority answered.
+    /// Applies a reply of the authority.
     pub fn synced(&mut self, reply: &SyncReply) -> Synced {
         let Some(mut cycle) = self.cycle.take() else {
             return Synced { again: true, ..Synced::default() };
@@ -118,10 +118,10 @@ impl Replica {
         self.finish(reply, &cycle)
     }
 
-    /// Another epoch: what was known belongs to a life that is over. Pending removals stay.
+    /// Adopts another epoch and drops everything of the old one except pending removals.
     ///
-    /// A life that comes back (a promoted copy had not seen the flush) lacks what was removed since
-    /// the node left it, and entries of it may still be around: that is a fork.
+    /// An old epoch can come back when a promoted copy had not seen the flush. It lacks the
+    /// removals since this node left it, and entries of it may still exist: that is a fork.
     fn adopt(&mut self, epoch: Epoch, cycle: &mut Cycle) {
         self.changed.extend(self.levels.keys().map(|tag| Target::Tag(*tag)));
         self.changed.extend(self.sketch.keys().map(|register| Target::Register(*register)));
@@ -157,7 +157,7 @@ impl Replica {
         for (seq, target, strength) in &reply.levels {
             let target = &self.kept(*target);
             let moved = self.raise(*target, *strength, *seq);
-            // A register that rises is no news: its barriers may be known here one by one.
+            // A register that rises proves nothing: this node may know its barriers one by one.
             let is_tag = matches!(target, Target::Tag(_));
             let kept = *seq > self.trimmed.max(self.folded);
             self.overtaken |= moved && is_tag && kept && *seq <= self.frontier;
@@ -181,7 +181,7 @@ impl Replica {
         } else if forked {
             reissue = vec![(Strength::Hard, Target::Everything)];
         } else if reissue.len() >= MAX_PENDING {
-            // So many would become one of everything, one by one.
+            // So many pending removals would fold into one of everything anyway.
             let hardest = reissue.iter().map(|(strength, _)| *strength).max();
             reissue = hardest.map(|strength| (strength, Target::Everything)).into_iter().collect();
         }
@@ -199,8 +199,8 @@ impl Replica {
         Synced { again, new_epoch: cycle.new_epoch, forked, reissue }
     }
 
-    /// Remembers the ids of the answer, and settles what is pending only now: between two pages
-    /// the number of a removal may be known while the barrier that replaced it is not.
+    /// Remembers the reply's ids and settles pending removals. Not before the last page: between
+    /// two pages the number of a removal may be known before the barrier that replaced it.
     fn take_ids(&mut self, cycle: &Cycle) {
         if cycle.full {
             self.recent.clear();
@@ -217,7 +217,7 @@ impl Replica {
         }
     }
 
-    /// The authority holds a number at or below our frontier that we never saw there.
+    /// Whether the authority has a number at or below our frontier that we never saw there.
     fn is_forked(&self, ids: &[(u64, Nonce)]) -> bool {
         ids.iter().any(|(seq, id)| {
             *seq > self.remembers_above
@@ -226,7 +226,7 @@ impl Replica {
         })
     }
 
-    /// What was known when the question left, and is not hidden by what the answer holds (B6).
+    /// The items known when the request was sent that nothing in the reply hides (B6).
     fn lost(&self, reply: &SyncReply, cycle: &Cycle) -> Vec<(Strength, Target)> {
         if cycle.new_epoch {
             return Vec::new();
@@ -237,9 +237,9 @@ impl Replica {
         known.retain(|(strength, target, seq)| {
             let received = cycle.received_since.get(&(*target, *strength)).copied().unwrap_or(0);
             let excused = match target {
-                // A floor may be what was dropped here and is not dropped there yet.
+                // The floor may hold barriers that this node has dropped and the authority has not.
                 Target::Everything => *seq <= trimmed,
-                // So may a register, and then its newest barrier is there.
+                // So may a register, and then the authority still has its newest barrier.
                 Target::Register(_) => numbers.contains(seq),
                 Target::Tag(_) => false,
             };
@@ -248,7 +248,7 @@ impl Replica {
         known.into_iter().map(|(strength, target, _)| (strength, target)).collect()
     }
 
-    /// Every barrier of this node.
+    /// All barriers of this node.
     fn all(&self) -> Vec<(Strength, Target, u64)> {
         let tags = self.levels.iter().map(|(tag, levels)| (Target::Tag(*tag), *levels));
         let old = self.sketch.iter().map(|(index, levels)| (Target::Register(*index), *levels));
@@ -257,7 +257,7 @@ impl Replica {
         all.flat_map(|(target, levels)| both.map(|kind| (kind, target, levels.of(kind)))).collect()
     }
 
-    /// What had been received above the frontier when the question left.
+    /// The barriers above the frontier when the request was sent.
     fn asked_ahead(&self, cycle: &Cycle) -> Vec<(Strength, Target, u64)> {
         let asked = self.ahead.values().filter(|i| cycle.asked_ahead.contains(&i.removal.nonce));
         asked
@@ -268,8 +268,8 @@ impl Replica {
             .collect()
     }
 
-    /// Drops barriers that the authority has dropped: they outlived what they hid, or a floor covers
-    /// it.
+    /// Drops barriers that the authority has dropped: they are older than any entry they could
+    /// hide, or a floor covers them.
     fn forget(&mut self, trim: u64) {
         if trim <= self.trimmed {
             return;
@@ -287,8 +287,8 @@ impl Replica {
         self.sketch.retain(|register, levels| keep(Target::Register(*register), levels));
     }
 
-    /// Folds what the authority has folded, so that both keep as much (B7). What a newer removal of
-    /// its tag replaced here before it could be folded is not: the newer one hides more.
+    /// Folds what the authority has folded, so that both keep the same barriers (B7). Barriers that
+    /// a newer removal of their tag has replaced here do not fold: the newer one hides more.
     fn fold(&mut self, folded: u64) {
         if folded <= self.folded {
             return;
