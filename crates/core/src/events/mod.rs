@@ -1,8 +1,8 @@
-//! Events: what a cache does, told to whoever listens.
+//! Events: a stream of what a cache does, for subscribers.
 //!
-//! Telling never waits: a listener that falls behind loses the oldest events and is told how many.
-//! While nobody listens, telling is one relaxed load, and an answer from L1 costs nothing at all (the
-//! counter it adds to says whether anyone wants to know).
+//! Emitting never waits: a slow subscriber loses the oldest events and receives their number.
+//! Without subscribers, emitting costs one relaxed load. A hit in L1 then costs nothing extra: its
+//! counter also says whether a subscriber wants the hit.
 
 mod stream;
 
@@ -22,57 +22,57 @@ use crate::protocol::validity::{Verdict, Why};
 /// The key of an event; `None` if [`Settings::redact_keys`](crate::Settings::redact_keys) is on.
 pub type EventKey = Option<Arc<str>>;
 
-/// Something a cache did. Holds keys unless they are redacted, and never a value.
+/// Something a cache did. Contains keys unless they are redacted, and never a value.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
-    /// A read was answered without its factory. Fresh answers of L1 are told only to the listeners
-    /// of [`Cache::events_with_l1_hits`](crate::Cache::events_with_l1_hits).
+    /// The cache answered a read without the factory. Only subscribers of
+    /// [`Cache::events_with_l1_hits`](crate::Cache::events_with_l1_hits) receive fresh hits of L1.
     Hit {
         /// The key.
         key: EventKey,
-        /// Which level answered.
+        /// The level that answered.
         source: Source,
         /// Whether the answer was stale.
         stale: bool,
     },
-    /// A read found nothing to answer with.
+    /// A read found no usable entry.
     Miss {
         /// The key.
         key: EventKey,
         /// Why.
         reason: MissReason,
     },
-    /// A value was stored.
+    /// The cache stored a value.
     Set {
         /// The key.
         key: EventKey,
         /// Whether a load stored it, rather than a `set`.
         filled: bool,
     },
-    /// A key was removed here.
+    /// This node removed a key.
     Remove {
         /// The key.
         key: EventKey,
     },
-    /// A key was expired here.
+    /// This node expired a key.
     Expire {
         /// The key.
         key: EventKey,
     },
-    /// Entries were removed or expired by tag here.
+    /// This node removed or expired entries by tag.
     RemoveByTag {
         /// The tags; `None` if keys are redacted.
         tags: Option<Arc<[String]>>,
-        /// Whether they were removed, rather than expired.
+        /// True for a removal, false for an expiry.
         hard: bool,
     },
-    /// The cache was cleared here.
+    /// This node cleared the cache.
     Clear {
-        /// Whether everything was removed, rather than expired.
+        /// True for a removal of everything, false for an expiry.
         hard: bool,
     },
-    /// L1 was full and let an entry go.
+    /// L1 was full and evicted an entry.
     Eviction {
         /// The key.
         key: EventKey,
@@ -81,89 +81,89 @@ pub enum Event {
     FactorySuccess {
         /// The key.
         key: EventKey,
-        /// How long it took.
+        /// The time it took.
         took: Duration,
     },
-    /// A factory failed, panicked, or ran into its deadline.
+    /// A factory failed, panicked or exceeded its deadline.
     FactoryError {
         /// The key.
         key: EventKey,
-        /// How long it took.
+        /// The time it took.
         took: Duration,
-        /// What happened.
+        /// The error.
         error: Error,
     },
-    /// A caller gave up waiting for a factory, which may go on.
+    /// A caller stopped waiting for a factory. The factory may continue.
     FactoryTimeout {
         /// The key.
         key: EventKey,
-        /// Whether a stale value was answered instead.
+        /// Whether the caller got a stale value instead.
         stale: bool,
     },
-    /// A stale value stood in for a factory that failed.
+    /// The cache served a stale value because the factory failed.
     FailSafe {
         /// The key.
         key: EventKey,
     },
-    /// A refresh before the end of an entry's life was started.
+    /// The cache started to refresh an entry before it expired.
     EagerRefresh {
         /// The key.
         key: EventKey,
     },
-    /// A value could not be encoded for L2.
+    /// The cache could not encode a value for L2.
     Unencodable {
         /// The key.
         key: EventKey,
         /// Why.
         error: Error,
     },
-    /// A record of L2, or a message, could not be decoded or was not ours.
+    /// A record of L2 or a message could not be decoded, or was not Crinkle's.
     Undecodable {
-        /// The key; `None` of a message.
+        /// The key; `None` for a message.
         key: EventKey,
     },
-    /// An operation of L2 failed or timed out.
+    /// An L2 operation failed or timed out.
     L2Failed {
-        /// What happened.
+        /// The error.
         error: L2Error,
     },
-    /// L2 is left alone after repeated failures, or is used again.
+    /// The circuit breaker of L2 opened after repeated failures, or closed.
     L2Breaker {
-        /// Whether it is left alone.
+        /// Whether it is open.
         open: bool,
-        /// Which of its servers, where L2 has several; `None` where it is one.
+        /// The server concerned if L2 has several; `None` if it has one.
         server: Option<Arc<str>>,
     },
-    /// The subscription to the backplane came up, or was lost.
+    /// The backplane subscription came up or was lost.
     Subscription {
-        /// Whether it is in force.
+        /// Whether it is up.
         up: bool,
     },
-    /// Something was said to the other nodes.
+    /// This node published a message to the other nodes.
     Published {
-        /// What.
+        /// The message.
         notice: Notice,
     },
-    /// Something was heard from the backplane, this node's own messages included.
+    /// This node received a message from the backplane. That includes its own messages.
     Received {
-        /// What.
+        /// The message.
         notice: Notice,
-        /// Whether this node had said it.
+        /// Whether this node had published it.
         own: bool,
     },
-    /// The session ended: entries are verified with L2 before they count as fresh again.
+    /// A new session began: entries are verified with L2 before they count as fresh again.
     Session {
         /// Why.
         cause: ResyncReason,
     },
-    /// This node can prove that its entries are in step with the others', or no longer can.
+    /// The node's coherence TTL covers its entries again, or has expired.
     Coherence {
-        /// Whether it can.
+        /// Whether the node is coherent.
         coherent: bool,
     },
-    /// The barrier ledger was not what this node knew.
+    /// The barrier ledger differed from what this node knew.
     Ledger {
-        /// What had happened to it.
+        /// The difference.
         trouble: LedgerTrouble,
     },
     /// An invalidation waits for L2.
@@ -171,42 +171,42 @@ pub enum Event {
         /// The key.
         key: EventKey,
     },
-    /// An invalidation that waited has reached L2.
+    /// A queued invalidation has reached L2.
     Recovered {
         /// The key.
         key: EventKey,
     },
-    /// The recovery queue was full and became a clear.
+    /// The recovery queue was full, and one clear replaced it.
     RecoveryOverflow,
-    /// This listener was too slow: so many events are lost to it.
+    /// This subscriber was too slow and has lost this many events.
     Lagged(u64),
 }
 
 impl Event {
-    /// Whether it is one of those that only some listeners receive.
+    /// Whether only subscribers of L1 hits receive it.
     fn is_l1_hit(&self) -> bool {
         matches!(self, Self::Hit { source: Source::L1, stale: false, .. })
     }
 }
 
-/// Why a read found nothing to answer with.
+/// Why a read found no usable entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum MissReason {
-    /// It is nowhere.
+    /// Neither level has it.
     Absent,
-    /// Its life is over, or it was expired.
+    /// It has expired.
     Stale,
     /// A removal by tag or a clear hides it.
     Hidden,
     /// The key holds another type, or bytes that could not be decoded.
     Unusable,
-    /// L2 could not be asked.
+    /// L2 was not available.
     Unreachable,
 }
 
 impl MissReason {
-    /// Why an entry that was found does not answer.
+    /// The reason why a found entry cannot be the answer.
     pub(crate) fn of(verdict: Verdict) -> Self {
         match verdict {
             Verdict::Stale(_) | Verdict::Hidden(Why::Lifetime) => Self::Stale,
@@ -216,19 +216,19 @@ impl MissReason {
     }
 }
 
-/// What nodes emit each other. Heartbeats are not told.
+/// The kind of a message between nodes. Heartbeats emit no event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Notice {
-    /// A write begins that L2 cannot announce itself.
+    /// A write is about to begin that L2 cannot announce itself.
     Before,
-    /// A key was written.
+    /// A node wrote a key.
     Written,
-    /// A key was removed.
+    /// A node removed a key.
     Removed,
-    /// A key was expired.
+    /// A node expired a key.
     Expired,
-    /// A removal by tag, or a clear.
+    /// A node removed or expired entries by tag, or cleared the cache.
     Removal,
 }
 
@@ -253,14 +253,14 @@ impl From<KeyOp> for Notice {
     }
 }
 
-/// What had happened to the barrier ledger.
+/// How the barrier ledger differed from what this node knew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LedgerTrouble {
-    /// It is another than before; older entries are invalid.
+    /// Another ledger replaced it; older entries are invalid.
     Replaced,
-    /// A promoted server has issued numbers twice; everything was cleared.
+    /// A promoted server issued some numbers twice; the node cleared everything.
     Forked,
-    /// A promoted server has lost removals, which this node issues again.
+    /// A promoted server lost removals; this node issues them again.
     Reissued,
 }

@@ -11,7 +11,7 @@ use tokio::task::unconstrained;
 
 use super::Event;
 
-/// How many events a listener may be behind before it loses the oldest.
+/// How many events a subscriber may be behind before it loses the oldest.
 const BACKLOG: usize = 1024;
 
 /// A stream of [`Event`]s: [`next`](Events::next), or `futures::Stream`.
@@ -32,11 +32,11 @@ const BACKLOG: usize = 1024;
 #[must_use = "events are lost unless they are read"]
 pub struct Events {
     stream: BoxStream<'static, Event>,
-    listening: Listening,
+    subscriber: SubscriberGuard,
 }
 
 impl Events {
-    /// The next event; `None` once the cache is gone.
+    /// The next event; `None` once the cache no longer exists.
     ///
     /// # Cancel safety
     ///
@@ -45,7 +45,7 @@ impl Events {
         StreamExt::next(self).await
     }
 
-    /// The next event that was told already, if there is one; waits for nothing.
+    /// The next event if one is available already; does not wait.
     pub fn try_next(&mut self) -> Option<Event> {
         unconstrained(StreamExt::next(self)).now_or_never().flatten()
     }
@@ -58,7 +58,7 @@ impl Stream for Events {
         let this = self.get_mut();
         loop {
             match std::task::ready!(this.stream.poll_next_unpin(cx)) {
-                Some(event) if event.is_l1_hit() && !this.listening.l1_hits => {}
+                Some(event) if event.is_l1_hit() && !this.subscriber.l1_hits => {}
                 event => return Poll::Ready(event),
             }
         }
@@ -71,14 +71,14 @@ impl fmt::Debug for Events {
     }
 }
 
-/// Where events are told.
+/// Sends events to subscribers.
 #[derive(Debug, Default)]
 pub(crate) struct EventBus {
     sender: OnceLock<broadcast::Sender<Event>>,
     subscribers: Arc<SubscriberCount>,
 }
 
-/// How many listen.
+/// How many subscribers there are.
 #[derive(Debug, Default)]
 struct SubscriberCount {
     all: AtomicUsize,
@@ -86,7 +86,7 @@ struct SubscriberCount {
 }
 
 impl EventBus {
-    /// Another listener, from now on.
+    /// Adds a subscriber. It receives the events from now on.
     pub(crate) fn events(&self, l1_hits: bool) -> Events {
         let receiver = self.sender.get_or_init(|| broadcast::Sender::new(BACKLOG)).subscribe();
         let events = stream::unfold(receiver, |mut receiver| async move {
@@ -96,10 +96,13 @@ impl EventBus {
                 Err(RecvError::Closed) => None,
             }
         });
-        Events { stream: events.boxed(), listening: Listening::begin(&self.subscribers, l1_hits) }
+        Events {
+            stream: events.boxed(),
+            subscriber: SubscriberGuard::begin(&self.subscribers, l1_hits),
+        }
     }
 
-    /// Tells an event, if anybody listens.
+    /// Emits an event if there is a subscriber.
     pub(crate) fn emit(&self, event: impl FnOnce() -> Event) {
         if self.subscribers.all.load(Ordering::Relaxed) > 0
             && let Some(sender) = self.sender.get()
@@ -108,20 +111,20 @@ impl EventBus {
         }
     }
 
-    /// Whether anybody listens to the fresh answers of L1.
+    /// Whether a subscriber wants the fresh hits of L1.
     pub(crate) fn wants_l1_hits(&self) -> bool {
         self.subscribers.l1_hits.load(Ordering::SeqCst) > 0
     }
 }
 
-/// One listener, counted while it lives.
+/// Counts one subscriber until it is dropped.
 #[derive(Debug)]
-struct Listening {
+struct SubscriberGuard {
     subscribers: Arc<SubscriberCount>,
     l1_hits: bool,
 }
 
-impl Listening {
+impl SubscriberGuard {
     fn begin(subscribers: &Arc<SubscriberCount>, l1_hits: bool) -> Self {
         subscribers.all.fetch_add(1, Ordering::SeqCst);
         subscribers.l1_hits.fetch_add(usize::from(l1_hits), Ordering::SeqCst);
@@ -129,7 +132,7 @@ impl Listening {
     }
 }
 
-impl Drop for Listening {
+impl Drop for SubscriberGuard {
     fn drop(&mut self) {
         self.subscribers.all.fetch_sub(1, Ordering::SeqCst);
         self.subscribers.l1_hits.fetch_sub(usize::from(self.l1_hits), Ordering::SeqCst);

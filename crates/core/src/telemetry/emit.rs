@@ -1,4 +1,4 @@
-//! What the pipeline calls, one line each, to count and emit what has happened.
+//! The calls with which the pipeline counts and emits what has happened.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::events::{Event, EventKey, LedgerTrouble, MissReason};
 use crate::protocol::session::ResyncReason;
 use crate::protocol::validity::{Verdict, Why};
 
-/// One hit of L1 in so many is looked at closely.
+/// One hit of L1 in this many is sampled.
 const SAMPLE: u64 = 64;
 
 impl<C> Inner<C> {
@@ -21,7 +21,7 @@ impl<C> Inner<C> {
         Stats {
             l1_hits,
             checks_judged,
-            // Not every check is of a hit, and a counter must not fall.
+            // Some checks are not of hits, and a counter must not fall.
             checks_memo: self.counters.checks_memo.raise(l1_hits.saturating_sub(checks_judged)),
             evictions: self.telemetry.evictions.get(),
             messages_published: self.telemetry.published.get(),
@@ -35,25 +35,25 @@ impl<C> Inner<C> {
         }
     }
 
-    /// Tells an event about a key, if anybody listens.
+    /// Emits an event about a key if there is a subscriber.
     pub(crate) fn emit(&self, key: &str, event: impl FnOnce(EventKey) -> Event) {
         self.telemetry.emit(|| event(self.telemetry.key(key)));
     }
 
-    /// Counts, and tells an event about a key.
+    /// Counts, and emits an event about a key.
     pub(crate) fn note(&self, count: &Counter, key: &str, event: impl FnOnce(EventKey) -> Event) {
         count.add();
         self.emit(key, event);
     }
 
-    /// An entry was judged; what a removal hides is counted.
+    /// Counts an entry that a removal hides.
     pub(crate) fn found(&self, verdict: Verdict) {
         if matches!(verdict, Verdict::Hidden(Why::Tag | Why::Clear)) {
             self.counters.hidden.add();
         }
     }
 
-    /// L1 answered with a fresh entry. The counter says whether there is more to do.
+    /// Counts a fresh hit of L1. The counter's result says whether to sample or emit it.
     #[inline]
     pub(crate) fn l1_hit(&self, meta: &Meta, now: Moment) -> Nth {
         let nth = self.telemetry.l1_hits.add();
@@ -61,7 +61,7 @@ impl<C> Inner<C> {
             self.sample_hit(meta, now);
         }
         if nth.is_watched() {
-            self.look_at_hit(meta);
+            self.emit_hit(meta);
         }
         nth
     }
@@ -73,12 +73,12 @@ impl<C> Inner<C> {
     }
 
     #[cold]
-    fn look_at_hit(&self, meta: &Meta) {
+    fn emit_hit(&self, meta: &Meta) {
         if self.settings.trace_hits {
             spans::hit(&self.telemetry, &meta.key);
         } else if !self.telemetry.events_bus.wants_l1_hits() {
             self.telemetry.l1_hits.unwatch();
-            // Somebody may have come in between.
+            // A subscriber may have come between the check and `unwatch`.
             if self.telemetry.events_bus.wants_l1_hits() {
                 self.telemetry.l1_hits.watch();
             }
@@ -87,7 +87,7 @@ impl<C> Inner<C> {
         self.emit(&meta.key, |key| Event::Hit { key, source: Source::L1, stale: false });
     }
 
-    /// A level answered with a fresh entry.
+    /// Counts and emits a fresh hit.
     pub(crate) fn fresh_hit(&self, meta: &Meta, source: Source, now: Moment) {
         match source {
             Source::L1 => {
@@ -104,12 +104,12 @@ impl<C> Inner<C> {
         self.note(&self.counters.l2_hits, &meta.key, event);
     }
 
-    /// A stale value was answered.
+    /// Counts and emits a stale hit.
     pub(crate) fn stale_hit(&self, key: &str, source: Source) {
         self.note(&self.counters.stale, key, |key| Event::Hit { key, source, stale: true });
     }
 
-    /// A read found nothing to answer with.
+    /// Counts and emits a read that found no usable entry.
     pub(crate) fn miss(&self, key: &str, reason: MissReason) {
         let counters = &self.counters;
         counters.misses.add();
@@ -123,7 +123,7 @@ impl<C> Inner<C> {
         self.note(counter, key, |key| Event::Miss { key, reason });
     }
 
-    /// A factory ended.
+    /// Records the end of a factory.
     pub(crate) fn factory_ended(&self, key: &str, took: Duration, failure: Option<&Error>) {
         let meters = &self.telemetry.meters;
         let Some(error) = failure else {
@@ -135,7 +135,7 @@ impl<C> Inner<C> {
         self.note(&self.counters.factory_failures, key, event);
     }
 
-    /// Something may have been missed: entries are verified before they count as fresh again.
+    /// Resyncs after a possible loss: entries are verified before they count as fresh again.
     pub(crate) fn resync(&self, why: ResyncReason) {
         let counters = &self.counters;
         counters.resyncs.add();
@@ -146,36 +146,36 @@ impl<C> Inner<C> {
             ResyncReason::SubscriptionLost => counters.resyncs_subscription_lost.add(),
             ResyncReason::Owed => counters.resyncs_owed.add(),
             ResyncReason::L2Back => counters.resyncs_l2_back.add(),
-            // A lost subscription is a resync when it is back.
+            // A lost subscription resyncs when it is back.
             ResyncReason::Disconnected => {}
         }
         self.node.resync(why);
         self.telemetry.emit(|| Event::Session { cause: why });
     }
 
-    /// The ledger was not what this node knew.
+    /// Counts and emits a ledger that differs from what this node knew.
     pub(crate) fn ledger_trouble(&self, count: &Counter, trouble: LedgerTrouble) {
         count.add();
         self.recovery.recent_writes.suspect();
         self.telemetry.emit(|| Event::Ledger { trouble });
     }
 
-    /// What the coherence TTL lacks.
+    /// Why the coherence TTL has expired.
     fn why_incoherent(&self, now: Moment) -> &'static str {
-        let load_lock = &self.node.coherence;
+        let coherence = &self.node.coherence;
         let is_old = |at: Moment| now.since(at) > self.settings.coherence_ttl;
         if self.node.known().suspect {
             "the ledger is in resync until L2 answers a poll"
-        } else if is_old(load_lock.synced_at()) {
+        } else if is_old(coherence.synced_at()) {
             "L2 has answered no poll within the coherence TTL"
-        } else if is_old(load_lock.last_heartbeat_at()) {
+        } else if is_old(coherence.last_heartbeat_at()) {
             "no heartbeat of this node has come back over the backplane within the coherence TTL"
         } else {
             "the coherence TTL has run out"
         }
     }
 
-    /// Looks whether this node is coherent now, and tells if that has changed.
+    /// Checks whether this node is coherent, and reports a change.
     pub(crate) fn watch_coherence(&self) {
         let now = self.now();
         let coherent = self.node.is_coherent(now);

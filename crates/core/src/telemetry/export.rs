@@ -1,12 +1,12 @@
-//! Where counters and gauges go: to the `metrics` facade once a second, and to OpenTelemetry whenever
-//! its reader asks.
+//! Export of counters and gauges: to the `metrics` facade once a second, and to OpenTelemetry
+//! whenever its reader collects.
 
 use std::sync::Arc;
 
 use crate::cache::Inner;
 use crate::error::Error;
 
-/// A cache was built: its counters and gauges are exported until it closes.
+/// Exports a new cache's counters and gauges until it closes.
 #[cfg_attr(not(feature = "metrics"), expect(clippy::unnecessary_wraps, reason = "see `metrics`"))]
 pub(crate) fn begin<C: Send + Sync + 'static>(inner: &Arc<Inner<C>>) -> Result<(), Error> {
     let _ = inner;

@@ -7,7 +7,7 @@ use super::stats::COUNTERS;
 use super::{Series, Stats};
 use crate::cache::Health;
 
-/// A histogram of the recorder in force when the cache was built.
+/// A histogram of the recorder that is installed when the cache is built.
 pub(super) struct Histogram(metrics::Histogram);
 
 impl Histogram {

@@ -1,10 +1,10 @@
-//! Faults that last: one WARN when one begins, one INFO when it is over.
+//! Lasting faults: one WARN when a fault begins, one INFO when it ends.
 //!
 //! ```text
-//!   an operation fails ──▶ WARN: cache, server, reason, what to do ──▶ (silence) ──▶ INFO: how long, what was sent
+//!   operation fails ──▶ WARN: cache, server, reason, what to do ──▶ INFO: how long, what was sent
 //! ```
 //!
-//! Operations report to [`Faults`] as they fail and succeed. The poll looks once a round, and says what is over.
+//! Operations report failures and successes to [`Faults`]. Each poll checks and logs the ends.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,19 +18,19 @@ use super::{Counter, TARGET, Telemetry};
 use crate::clock::Moment;
 use crate::l2::{L2Error, L2ErrorKind};
 
-/// How long no write may have been refused before memory counts as free again: at its limit a server takes
-/// one write and refuses the next.
+/// How long L2 must refuse no write before memory counts as free again. At its limit a server
+/// accepts one write and refuses the next.
 const QUIET: Duration = Duration::from_secs(10);
 
-/// How long the end of a fault waits for the invalidations that had queued up.
+/// How long the report of a fault's end waits for queued invalidations.
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// What can be wrong for a while.
+/// A fault that can last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// L2, or one of its servers, does not answer: the circuit breaker is open.
     Unreachable,
-    /// L2 refuses the login, or a command for want of a right.
+    /// L2 refuses the login, or a command because a right is missing.
     Refused,
     /// L2 is out of memory.
     Full,
@@ -44,7 +44,7 @@ pub(crate) enum Fault {
     NotCoherent,
 }
 
-/// How many there are.
+/// How many kinds of fault there are.
 const FAULTS: usize = Fault::NotCoherent as usize + 1;
 
 impl Fault {
@@ -53,12 +53,12 @@ impl Fault {
             L2ErrorKind::Denied => Some(Self::Refused),
             L2ErrorKind::Full => Some(Self::Full),
             L2ErrorKind::Other => Some(Self::Failing),
-            // The circuit breaker counts outages; the rest is about one key.
+            // The circuit breaker counts outages; the other kinds concern one key.
             _ => None,
         }
     }
 
-    /// `in_part`: it is one server of several.
+    /// The message of the WARN. `in_part`: the fault concerns one server of several.
     fn begins(self, met: bool, in_part: bool) -> &'static str {
         match self {
             Self::Unreachable if in_part => {
@@ -112,7 +112,7 @@ impl Fault {
         }
     }
 
-    /// Whether it is one of the backplane.
+    /// Whether it is a fault of the backplane.
     fn is_of_the_bus(self) -> bool {
         matches!(self, Self::Unsubscribed | Self::PublishRefused)
     }
@@ -123,17 +123,17 @@ impl Fault {
 struct Lasting {
     since: Moment,
     reason: Arc<str>,
-    /// The servers of L2 that were told of, where it has several.
+    /// The unreachable servers of L2 that were reported, if L2 has several.
     servers: BTreeSet<Arc<str>>,
-    /// The operations that failed and have not succeeded since, a bit for each.
+    /// The operations that failed and have not succeeded since, one bit each.
     ops: u16,
     last: Moment,
     ended: Option<Moment>,
-    /// The WARN was written.
+    /// Whether the WARN was written.
     reported: bool,
-    /// When the refused login of the same server last stood for it.
+    /// When the report of the same server's refused login last covered this fault.
     covered: Option<Moment>,
-    /// What had been sent when it began.
+    /// The counts of sent invalidations when it began.
     sent: [u64; 2],
 }
 
@@ -141,9 +141,9 @@ struct Lasting {
 #[derive(Debug, Default)]
 pub(crate) struct Faults {
     lasting: Mutex<[Option<Lasting>; FAULTS]>,
-    /// There is one: mostly there is none, and then nobody looks.
+    /// Whether there is a fault. Usually there is none, and this skips the lock.
     any: AtomicBool,
-    /// Queued invalidations of keys that L2 has taken, and removals that it has numbered late.
+    /// Queued invalidations of keys that L2 has accepted, and removals that it has numbered late.
     pub(crate) sent_keys: Counter,
     pub(crate) sent_removals: Counter,
 }
@@ -153,14 +153,14 @@ impl Faults {
         [self.sent_keys.get(), self.sent_removals.get()]
     }
 
-    /// Whether this fault lasts.
+    /// Whether this fault has not ended.
     fn lasts(&self, fault: Fault) -> bool {
         let lasting = self.lasting.lock();
         lasting[fault as usize].as_ref().is_some_and(|lasting| lasting.ended.is_none())
     }
 
-    /// Whether a fault of the backplane is to be told. `covered`: the refused login of its server was told. Once
-    /// L2 is accepted again, the backplane gets a while to follow.
+    /// Whether to report a fault of the backplane now. `covered`: the refused login of the same
+    /// server is already reported. Once L2 accepts the login, the backplane gets a while to follow.
     fn is_due(&self, fault: Fault, covered: bool, now: Moment) -> bool {
         let mut all = self.lasting.lock();
         let Some(lasting) = &mut all[fault as usize] else { return false };
@@ -171,7 +171,7 @@ impl Faults {
         !lasting.reported && lasting.ended.is_none() && !follows
     }
 
-    /// Notes a failure; true if it is to be told: the fault begins, or its reason has changed.
+    /// Records a failure. True if it must be reported: the fault begins, or its reason changed.
     fn failed(&self, fault: Fault, op: Option<Op>, reason: &str, now: Moment) -> bool {
         let mut all = self.lasting.lock();
         self.any.store(true, Ordering::Release);
@@ -192,7 +192,7 @@ impl Faults {
         };
         (lasting.last, lasting.ended) = (now, None);
         lasting.ops |= ops;
-        // What a poll says is the whole reason; other calls name the part that they met.
+        // A poll gives the whole reason; other calls name only the part that they met.
         let changed = op == Some(Op::Sync) && *lasting.reason != *reason;
         if changed {
             lasting.reason = reason.into();
@@ -200,8 +200,8 @@ impl Faults {
         changed
     }
 
-    /// Notes that a server of L2 does not answer; true if it is to be told: the fault begins, or another server
-    /// joins it.
+    /// Records that a server of L2 does not answer. True if it must be reported: the fault begins,
+    /// or another server joins it.
     fn unreachable(&self, server: Option<&Arc<str>>, reason: &str, now: Moment) -> bool {
         let begins = self.failed(Fault::Unreachable, None, reason, now);
         let Some(server) = server else { return begins };
@@ -214,7 +214,7 @@ impl Faults {
         joins
     }
 
-    /// Notes that an operation succeeded; `stored`: it made L2 store something.
+    /// Records a successful operation; `stored`: it made L2 store something.
     fn succeeded(&self, op: Op, stored: bool, now: Moment) {
         let bit = 1_u16 << op as u16;
         let mut all = self.lasting.lock();
@@ -223,7 +223,7 @@ impl Faults {
             let over = if at == Fault::Full as usize {
                 stored
             } else if at == Fault::Refused as usize || at == Fault::Failing as usize {
-                // A poll that is answered after one that was not shows that the login is accepted.
+                // A poll that succeeds after one that failed shows that L2 accepts the login.
                 let all = op == Op::Sync && lasting.ops & bit != 0;
                 lasting.ops &= if all { 0 } else { !bit };
                 lasting.ops == 0
@@ -236,7 +236,7 @@ impl Faults {
         }
     }
 
-    /// Notes that it is over.
+    /// Records the end of a fault.
     fn over(&self, fault: Fault, now: Moment) {
         if let Some(lasting) = &mut self.lasting.lock()[fault as usize]
             && lasting.ended.is_none()
@@ -247,14 +247,14 @@ impl Faults {
 }
 
 impl Telemetry {
-    /// An operation of L2 was answered with an error.
+    /// Records an L2 operation that failed with an error.
     pub(crate) fn l2_refused(&self, op: Op, error: &L2Error) {
         if let Some(fault) = Fault::of(error.kind()) {
             self.fault_because(fault, Some(op), &error.to_string());
         }
     }
 
-    /// An operation of L2 succeeded; `stored`: it made L2 store something.
+    /// Records a successful L2 operation; `stored`: it made L2 store something.
     #[inline]
     pub(crate) fn l2_succeeded(&self, op: Op, stored: bool) {
         if self.faults.any.load(Ordering::Acquire) {
@@ -262,13 +262,13 @@ impl Telemetry {
         }
     }
 
-    /// A fault begins, or goes on.
+    /// Records that a fault begins or continues.
     pub(crate) fn fault(&self, fault: Fault, reason: &str) {
         self.fault_because(fault, None, reason);
     }
 
-    /// The circuit breaker of L2 has opened, or that of one of its servers: each is told once while the fault
-    /// lasts.
+    /// Records that the circuit breaker of L2, or of one of its servers, has opened. Reports each
+    /// server once while the fault lasts.
     pub(crate) fn unreachable(&self, server: Option<&Arc<str>>, error: &L2Error) {
         let reason = match server {
             Some(server) => format!("{server}: {error}"),
@@ -280,21 +280,21 @@ impl Telemetry {
     }
 
     fn fault_because(&self, fault: Fault, op: Option<Op>, reason: &str) {
-        let is_news = self.faults.failed(fault, op, reason, self.clock.now());
-        // Faults of the backplane wait for the poll: mostly they are those of L2.
-        if is_news && !fault.is_of_the_bus() {
+        let is_due = self.faults.failed(fault, op, reason, self.clock.now());
+        // Faults of the backplane wait for the poll: usually they follow from a fault of L2.
+        if is_due && !fault.is_of_the_bus() {
             self.warn(fault);
         }
     }
 
-    /// A fault is over. The poll says so.
+    /// Records the end of a fault. The next poll reports it.
     pub(crate) fn fault_over(&self, fault: Fault) {
         if self.faults.any.load(Ordering::Acquire) {
             self.faults.over(fault, self.clock.now());
         }
     }
 
-    /// L2 was met, if only once.
+    /// Records that L2 has answered.
     pub(crate) fn l2_met(&self) {
         self.met.store(true, Ordering::Relaxed);
     }
@@ -315,18 +315,18 @@ impl Telemetry {
         if fault.is_of_the_bus() { self.bus_server.as_deref() } else { self.l2_server.as_deref() }
     }
 
-    /// Once a poll: says what has begun on the backplane, and what is over. `waiting`: how many invalidations
-    /// wait for L2.
+    /// Reports, once a poll, new faults of the backplane and faults that have ended. `waiting`: how
+    /// many invalidations wait for L2.
     pub(crate) fn look_at_faults(&self, waiting: usize) {
         if !self.faults.any.load(Ordering::Acquire) {
             return;
         }
         let now = self.clock.now();
         let one_server = self.bus_server.is_some() && self.bus_server == self.l2_server;
-        // The refusal of one server is told once.
-        let is_told = one_server && self.faults.lasts(Fault::Refused);
+        // One report covers a refused login of the server that both use.
+        let is_reported = one_server && self.faults.lasts(Fault::Refused);
         for fault in [Fault::Unsubscribed, Fault::PublishRefused] {
-            if self.faults.is_due(fault, is_told, now) {
+            if self.faults.is_due(fault, is_reported, now) {
                 self.warn(fault);
             }
         }
@@ -359,7 +359,7 @@ impl Telemetry {
         for fault in
             [Unreachable, Refused, Full, Failing, Unsubscribed, PublishRefused, NotCoherent]
         {
-            let has_expired = |lasting: &mut Lasting| {
+            let is_over = |lasting: &mut Lasting| {
                 let Some(ended) = lasting.ended else { return false };
                 match fault {
                     Full => now.since(lasting.last) >= QUIET,
@@ -367,7 +367,7 @@ impl Telemetry {
                     Unsubscribed | PublishRefused | NotCoherent => true,
                 }
             };
-            let over_now = all[fault as usize].take_if(has_expired);
+            let over_now = all[fault as usize].take_if(is_over);
             over.extend(over_now.map(|lasting| (fault, lasting)));
         }
         self.faults.any.store(all.iter().any(Option::is_some), Ordering::Release);

@@ -1,5 +1,5 @@
-//! Histograms, and the way out for counters and gauges. Handles are made once, when the cache is
-//! built, from whatever recorder is in force then. Without the features all of this is empty.
+//! Histograms, and the recorders they write to. The cache creates the handles once, when it is
+//! built, with the recorder installed at that time. Without the features this module does nothing.
 
 use std::time::Duration;
 
@@ -76,7 +76,7 @@ impl Meters {
         }
     }
 
-    /// The time that an operation of L2 takes.
+    /// The durations of one L2 operation.
     pub(crate) fn l2(&self, op: Op) -> &Histogram {
         &self.l2[op as usize]
     }
@@ -110,16 +110,16 @@ impl Histogram {
         self.otel.record(took.as_secs_f64());
     }
 
-    /// Records the time until the guard is dropped, by its work's end or because nobody waits longer.
+    /// Records the time until the guard is dropped, when its work ends or its caller stops waiting.
     pub(crate) fn time<'a>(&'a self, clock: &'a dyn Clock) -> Timing<'a> {
         Timing { histogram: self, clock, began: MEASURED.then(|| clock.now()) }
     }
 }
 
-/// Whether anybody could want to know how long things take.
+/// Whether a feature is on that exports durations.
 const MEASURED: bool = cfg!(any(feature = "metrics", feature = "otel"));
 
-/// Something that is being timed.
+/// A running time measurement.
 #[derive(Debug)]
 pub(crate) struct Timing<'a> {
     histogram: &'a Histogram,

@@ -1,6 +1,6 @@
-//! What a cache tells of itself: counters, metrics, spans, and its last troubles.
+//! Telemetry: counters, metrics, spans, last errors.
 //!
-//! | what | cost while nobody looks |
+//! | what | cost without a reader |
 //! |---|---|
 //! | [`Stats`] | one relaxed add for each thing counted |
 //! | [`Event`]s | nothing on a hit in L1, else one relaxed load |
@@ -46,7 +46,7 @@ use crate::entry::Meta;
 use crate::events::{Event, EventBus, EventKey, Notice};
 use crate::l2::{BusId, L2Error, L2ErrorKind};
 
-/// What the parts of a cache emit into. Shared by all that have something to emit.
+/// Receives the telemetry of all parts of a cache.
 #[derive(Debug)]
 pub(crate) struct Telemetry {
     pub(crate) cache: Arc<str>,
@@ -58,28 +58,28 @@ pub(crate) struct Telemetry {
     pub(crate) published: Counter,
     pub(crate) trouble: Mutex<Trouble>,
     pub(crate) faults: Faults,
-    /// What operations of L2 failed of, by [`FailureKind`].
+    /// Failed L2 operations, by [`FailureKind`].
     pub(crate) l2_errors: [Counter; FailureKind::ALL],
-    /// Where L2 and the backplane are, as logs name them.
+    /// The addresses of L2 and the backplane, for logs.
     pub(crate) l2_server: Option<Arc<str>>,
     pub(crate) bus_server: Option<Arc<str>>,
-    /// L2 has answered a poll.
+    /// Whether L2 has ever answered a poll.
     met: AtomicBool,
     redact: bool,
     #[cfg(feature = "metrics")]
     facade: std::sync::OnceLock<facade::Exported>,
 }
 
-/// What went wrong last, and when what holds now began.
+/// The last errors of L2 and the backplane, and the coherence state.
 #[derive(Debug)]
 pub(crate) struct Trouble {
     pub(crate) l2: Option<(Arc<str>, Moment)>,
     pub(crate) backplane: Option<(Arc<str>, Moment)>,
-    /// Whether the node was coherent when it was last looked at, and since when.
+    /// Whether the node was coherent at the last check, and since when.
     pub(crate) coherent: (bool, Moment),
 }
 
-/// What operations of L2 fail of, as metrics emit it.
+/// Why an L2 operation failed, as metrics report it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum FailureKind {
     Unreachable,
@@ -126,40 +126,40 @@ impl Telemetry {
         }
     }
 
-    /// Where L2 and the backplane are.
+    /// Sets the addresses of L2 and the backplane.
     pub(crate) fn at(mut self, l2: Option<&BusId>, bus: Option<&BusId>) -> Self {
         let named = |at: &BusId| at.to_string().into();
         (self.l2_server, self.bus_server) = (l2.map(named), bus.map(named));
         self
     }
 
-    /// Tells an event, if anybody listens.
+    /// Emits an event if there is a subscriber.
     pub(crate) fn emit(&self, event: impl FnOnce() -> Event) {
         self.events_bus.emit(event);
     }
 
-    /// A key as events may show it.
+    /// The key for events; `None` if keys are redacted.
     pub(crate) fn key(&self, key: &str) -> EventKey {
         self.shown(key).map(Into::into)
     }
 
-    /// A key as spans may show it.
+    /// The key for spans; `None` if keys are redacted.
     pub(crate) fn shown<'a>(&self, key: &'a str) -> Option<&'a str> {
         (!self.redact).then_some(key)
     }
 
-    /// Tags as events may show them.
+    /// The tags for events; `None` if keys are redacted.
     pub(crate) fn tags(&self, tags: &[String]) -> Option<Arc<[String]>> {
         (!self.redact).then(|| tags.into())
     }
 
-    /// L1 was full.
+    /// Counts and emits an eviction of L1.
     pub(crate) fn evicted(&self, meta: &Meta) {
         self.evictions.add();
         self.emit(|| Event::Eviction { key: self.key(&meta.key) });
     }
 
-    /// Something was said to the others.
+    /// Counts and emits a message published to the other nodes.
     pub(crate) fn published(&self, notice: Notice) {
         self.published.add();
         self.emit(|| Event::Published { notice });

@@ -1,4 +1,4 @@
-//! L2 with a span and a time for every operation, and a word about what it announced.
+//! L2 with a span, a timing and an error count for every operation.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::protocol::ledger::{Advance, Advanced, SyncAsk, SyncReply};
 use crate::protocol::record::{Head, LoadLock, LoadLockRequest, Put};
 use crate::protocol::{Epoch, Version};
 
-/// A store that is looked at.
+/// An L2 store that records telemetry.
 #[derive(Debug)]
 pub(crate) struct Observed {
     store: Arc<dyn L2>,
@@ -30,12 +30,12 @@ impl Observed {
         Self { store, telemetry }
     }
 
-    /// The store itself: `Arc` is one, too, at the price of a box.
+    /// The store itself. `Arc<dyn L2>` implements `L2` too, but costs a box per call.
     fn store(&self) -> &dyn L2 {
         &*self.store
     }
 
-    async fn look<R>(
+    async fn observe<R>(
         &self,
         op: Op,
         call: impl Future<Output = Result<R, L2Error>> + Send,
@@ -53,9 +53,9 @@ impl Observed {
         result
     }
 
-    /// Reads that asked for the lock of a load. A store that is full answers without one, so that hits go on;
-    /// that is an operation that failed.
-    fn leased<'r>(
+    /// Reports the result of load lock requests. A full store answers without storing the lock, so
+    /// that hits continue; this counts as a failed operation.
+    fn count_load_locks<'r>(
         &self,
         op: Op,
         reads: impl IntoIterator<Item = (Option<LoadLockRequest>, Option<&'r Read>)>,
@@ -67,7 +67,7 @@ impl Observed {
             refused |= read.load_lock == LoadLock::None && read.found.is_none();
         }
         if refused {
-            let error = L2Error::new(L2ErrorKind::Full, "it did not store the lock of a load");
+            let error = L2Error::new(L2ErrorKind::Full, "it did not store the load lock");
             self.telemetry.l2_failed(&error);
             self.telemetry.l2_refused(op, &error);
         } else if granted {
@@ -75,7 +75,7 @@ impl Observed {
         }
     }
 
-    /// The message that went out with a write that was done.
+    /// Counts the message that the store published with a successful write.
     fn announced(&self, notice: Notice, announced: bool, done: bool) {
         if announced && done {
             self.telemetry.published(notice);
@@ -95,8 +95,8 @@ impl L2 for Observed {
     }
 
     async fn read(&self, key: &str, ask: Option<LoadLockRequest>) -> Result<Read, L2Error> {
-        let read = self.look(Op::Read, self.store().read(key, ask)).await;
-        self.leased(Op::Read, [(ask, read.as_ref().ok())]);
+        let read = self.observe(Op::Read, self.store().read(key, ask)).await;
+        self.count_load_locks(Op::Read, [(ask, read.as_ref().ok())]);
         read
     }
 
@@ -104,9 +104,12 @@ impl L2 for Observed {
         &self,
         asks: &[(String, Option<LoadLockRequest>)],
     ) -> Result<Vec<Read>, L2Error> {
-        let reads = self.look(Op::ReadMany, self.store().read_many(asks)).await;
+        let reads = self.observe(Op::ReadMany, self.store().read_many(asks)).await;
         if let Ok(reads) = &reads {
-            self.leased(Op::ReadMany, asks.iter().map(|(_, ask)| *ask).zip(reads.iter().map(Some)));
+            self.count_load_locks(
+                Op::ReadMany,
+                asks.iter().map(|(_, ask)| *ask).zip(reads.iter().map(Some)),
+            );
         }
         reads
     }
@@ -116,11 +119,13 @@ impl L2 for Observed {
     }
 
     async fn read_replica(&self, key: &str) -> Option<Found> {
-        self.look(Op::ReadReplica, async { Ok(self.store().read_replica(key).await) }).await.ok()?
+        self.observe(Op::ReadReplica, async { Ok(self.store().read_replica(key).await) })
+            .await
+            .ok()?
     }
 
     async fn read_heads(&self, keys: &[String]) -> Result<Vec<Option<Head>>, L2Error> {
-        self.look(Op::ReadHeads, self.store().read_heads(keys)).await
+        self.observe(Op::ReadHeads, self.store().read_heads(keys)).await
     }
 
     async fn put(
@@ -131,7 +136,7 @@ impl L2 for Observed {
         announce: Option<Announce>,
     ) -> Result<Put, L2Error> {
         let fused = announce.is_some();
-        let put = self.look(Op::Put, self.store().put(key, expected, record, announce)).await;
+        let put = self.observe(Op::Put, self.store().put(key, expected, record, announce)).await;
         self.announced(Notice::Written, fused, matches!(put, Ok(Put::Stored)));
         put
     }
@@ -144,14 +149,14 @@ impl L2 for Observed {
         announce: Option<Announce>,
     ) -> Result<(), L2Error> {
         let fused = announce.is_some();
-        let set = self.look(Op::Set, self.store().set(key, record, deadline, announce)).await;
+        let set = self.observe(Op::Set, self.store().set(key, record, deadline, announce)).await;
         self.announced(Notice::Written, fused, set.is_ok());
         set
     }
 
     async fn remove(&self, key: &str, announce: Option<Announce>) -> Result<(), L2Error> {
         let fused = announce.is_some();
-        let removed = self.look(Op::Remove, self.store().remove(key, announce)).await;
+        let removed = self.observe(Op::Remove, self.store().remove(key, announce)).await;
         self.announced(Notice::Removed, fused, removed.is_ok());
         removed
     }
@@ -163,17 +168,17 @@ impl L2 for Observed {
         announce: Option<Announce>,
     ) -> Result<(), L2Error> {
         let fused = announce.is_some();
-        let expired = self.look(Op::Expire, self.store().expire(key, version, announce)).await;
+        let expired = self.observe(Op::Expire, self.store().expire(key, version, announce)).await;
         self.announced(Notice::Expired, fused, expired.is_ok());
         expired
     }
 
     async fn release(&self, key: &str, load_lock: Version) -> Result<(), L2Error> {
-        self.look(Op::Release, self.store().release(key, load_lock)).await
+        self.observe(Op::Release, self.store().release(key, load_lock)).await
     }
 
     async fn renew(&self, key: &str, load_lock: Version, ttl_ms: u64) -> Result<bool, L2Error> {
-        self.look(Op::Renew, self.store().renew(key, load_lock, ttl_ms)).await
+        self.observe(Op::Renew, self.store().renew(key, load_lock, ttl_ms)).await
     }
 
     async fn advance(
@@ -182,14 +187,14 @@ impl L2 for Observed {
         ask: &Advance,
         announce: Option<AnnounceRemoval>,
     ) -> Result<Advanced, L2Error> {
-        let advanced = self.look(Op::Advance, self.store().advance(ledger, ask, announce)).await;
+        let advanced = self.observe(Op::Advance, self.store().advance(ledger, ask, announce)).await;
         let announced = matches!(&advanced, Ok(numbers) if numbers.announced);
         self.announced(Notice::Removal, announced, true);
         advanced
     }
 
     async fn sync(&self, ledger: &str, ask: &SyncAsk) -> Result<SyncReply, L2Error> {
-        self.look(Op::Sync, self.store().sync(ledger, ask)).await
+        self.observe(Op::Sync, self.store().sync(ledger, ask)).await
     }
 
     async fn frontier(&self, ledger: &str, epoch: Epoch) -> Result<Option<u64>, L2Error> {

@@ -1,7 +1,7 @@
-//! Metrics through OpenTelemetry, with the meter provider that is in force when a cache is built.
+//! Metrics through OpenTelemetry, with the meter provider that is installed when a cache is built.
 //!
-//! Counters and gauges are observed when a reader asks. An instrument cannot be taken back; that of a
-//! cache that is gone observes nothing.
+//! Counters and gauges are observed when a reader collects. An instrument cannot be removed; once
+//! its cache no longer exists, it observes nothing.
 
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ impl Histogram {
     }
 }
 
-/// Has the global meter provider observe a cache as long as it lives.
+/// Lets the global meter provider observe a cache while it exists.
 pub(super) fn observe<C: Send + Sync + 'static>(inner: &Arc<Inner<C>>) {
     let meter = global::meter(TARGET);
     for series in COUNTERS {
@@ -48,15 +48,15 @@ pub(super) fn observe<C: Send + Sync + 'static>(inner: &Arc<Inner<C>>) {
     }
 }
 
-/// Reads one series, if the cache still lives and the series applies to it.
+/// Reads one series if the cache still exists and the series applies to it.
 fn callback<C: Send + Sync + 'static, S: 'static, N: 'static>(
     inner: &Arc<Inner<C>>,
     series: &'static Series<S, N>,
-    look: fn(&Inner<C>) -> S,
+    snapshot: fn(&Inner<C>) -> S,
 ) -> impl Fn(&dyn AsyncInstrument<N>) + Send + Sync + 'static {
     let (cache, attributes) = (Arc::downgrade(inner), attributes(&inner.name, series.label));
     move |instrument| {
-        let read = cache.upgrade().and_then(|inner| (series.read)(&look(&inner)));
+        let read = cache.upgrade().and_then(|inner| (series.read)(&snapshot(&inner)));
         if let Some(value) = read {
             instrument.observe(value, &attributes);
         }

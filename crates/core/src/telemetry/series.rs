@@ -7,8 +7,8 @@ use crate::cache::Health;
 /// A label's name and value.
 pub(crate) type Label = (&'static str, &'static str);
 
-/// One time series: a metric with at most one label beside the cache's name, and where it is read.
-/// `None` if it does not apply to the cache.
+/// One time series: a metric, at most one label besides the cache's name, and how to read it.
+/// `read` returns `None` if the series does not apply to the cache.
 #[derive(Debug)]
 #[cfg_attr(
     not(any(feature = "metrics", feature = "otel")),

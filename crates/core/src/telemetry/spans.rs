@@ -1,8 +1,8 @@
-//! Spans: one for a call that is not a plain hit, children for L2, factory and backplane, and a root
-//! of its own for what happens in the background. Level DEBUG, target [`TARGET`].
+//! Spans: one for a call that is not a plain hit, with children for L2, factory and backplane. Each
+//! background task has a root of its own. Level DEBUG, target [`TARGET`].
 //!
-//! A span is open as long as anything runs in it: a factory that goes on after its caller has given
-//! up keeps the span of the call open.
+//! A span stays open while work runs in it. A factory that continues after its caller timed out
+//! keeps the call's span open.
 
 use tracing::field::{Empty, debug, display};
 use tracing::{Instrument, Span, debug_span};
@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::events::Notice;
 use crate::write::Receipt;
 
-/// The target of every span. A filter `crinkle=debug` shows them, and the log lines.
+/// The target of every span. The filter `crinkle=debug` shows the spans and the log lines.
 pub const TARGET: &str = "crinkle";
 
 /// Spans of calls with one key.
@@ -56,7 +56,7 @@ macro_rules! batches {
 calls! { get_or_set, get, contains, set, remove, expire, }
 batches! { get_many, get_or_set_many, set_many, remove_many, remove_by_tag, clear, }
 
-/// What a call's span says of its result.
+/// What a call's span records of its result.
 pub(crate) trait Outcome {
     fn record(&self, span: &Span);
 }
@@ -106,13 +106,13 @@ pub(crate) async fn call<R: Outcome>(
     result
 }
 
-/// A fresh answer of L1, if such spans are on.
+/// A fresh hit of L1, if `trace_hits` is on.
 pub(crate) fn hit(telemetry: &Telemetry, key: &str) {
     let (cache, key) = (&*telemetry.cache, telemetry.shown(key));
     debug_span!(target: TARGET, "hit", cache, key).in_scope(|| ());
 }
 
-/// The user's code.
+/// A run of the user's factory.
 pub(crate) fn factory() -> Span {
     debug_span!(target: TARGET, "factory")
 }
@@ -122,34 +122,34 @@ pub(crate) fn l2(cache: &str, op: Op) -> Span {
     debug_span!(target: TARGET, "l2", cache, op = op.name(), error = Empty)
 }
 
-/// One publication.
+/// The publication of one message.
 pub(crate) fn publish(cache: &str) -> Span {
     debug_span!(target: TARGET, "publish", cache)
 }
 
-/// A load before the end of an entry's life: a root that follows from the call that found it due.
+/// An eager refresh: a root that follows from the call that started it.
 pub(crate) fn refresh(telemetry: &Telemetry, key: &str) -> Span {
     let (cache, key) = (&*telemetry.cache, telemetry.shown(key));
     following(debug_span!(target: TARGET, parent: None, "refresh", cache, key))
 }
 
-/// The rest of a write that its caller did not wait for: a root that follows from the call.
+/// The rest of a write after its caller has returned: a root that follows from the call.
 pub(crate) fn write_behind(cache: &str) -> Span {
     following(debug_span!(target: TARGET, parent: None, "write_behind", cache))
 }
 
-/// One poll of the ledger, or what is repaired after it: a root.
+/// One poll of the ledger, with the recovery after it: a root.
 pub(crate) fn poll(cache: &str) -> Span {
     debug_span!(target: TARGET, parent: None, "poll", cache)
 }
 
-/// One invalidation that has waited for L2.
+/// One queued invalidation.
 pub(crate) fn recover(telemetry: &Telemetry, key: &str) -> Span {
     let (cache, key) = (&*telemetry.cache, telemetry.shown(key));
     debug_span!(target: TARGET, "recover", cache, key)
 }
 
-/// One message of another node: a root.
+/// One received message: a root.
 pub(crate) fn receive(cache: &str, notice: Option<Notice>, own: bool) -> Span {
     match notice {
         Some(notice) => {

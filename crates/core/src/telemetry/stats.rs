@@ -4,10 +4,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Series;
 
-/// One line per counter: its doc, its name, and the metric it is exported as.
+/// One row per counter: its doc, its name, and the metric that exports it.
 macro_rules! stats {
     ($($(#[$doc:meta])* $name:ident $(=> $metric:literal $({$label:ident: $value:literal})?)?,)*) => {
-        /// A snapshot of a cache's counters, all since it was built.
+        /// A snapshot of a cache's counters. All count since the cache was built.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         #[non_exhaustive]
         pub struct Stats {
@@ -25,7 +25,7 @@ macro_rules! stats {
             }
         }
 
-        /// The metrics that the counters are exported as.
+        /// The metrics that export the counters.
         pub(crate) const COUNTERS: &[Series<Stats, u64>] = &[
             $($(Series {
                 metric: $metric,
@@ -47,31 +47,31 @@ stats! {
     l2_hits => "crinkle_hits_total" {source: "l2"},
     /// Reads that neither level could answer.
     misses,
-    /// Of those: it was nowhere.
+    /// Of those: neither level had it.
     misses_absent => "crinkle_misses_total" {reason: "absent"},
-    /// Of those: its life was over, or it was expired.
+    /// Of those: it had expired.
     misses_stale => "crinkle_misses_total" {reason: "stale"},
     /// Of those: a removal by tag or a clear hid it.
     misses_hidden => "crinkle_misses_total" {reason: "hidden"},
     /// Of those: the key held another type, or bytes that could not be decoded.
     misses_unusable => "crinkle_misses_total" {reason: "unusable"},
-    /// Of those: L2 could not be asked.
+    /// Of those: L2 was not available.
     misses_unreachable => "crinkle_misses_total" {reason: "unreachable"},
     /// Stale answers, fail-safe included.
     stale => "crinkle_stale_answers_total",
-    /// Entries loaded anew before their life was over.
+    /// Entries refreshed before they expired.
     eager_refreshes => "crinkle_eager_refreshes_total",
-    /// Stale values that stood in for a factory that failed.
+    /// Stale values served because a factory failed.
     fail_safe => "crinkle_fail_safe_total",
     /// Factories started.
     factory_calls => "crinkle_factory_calls_total",
-    /// Factories that failed, panicked or ran out of time.
+    /// Factories that failed, panicked or exceeded their deadline.
     factory_failures => "crinkle_factory_failures_total",
-    /// Callers that gave up waiting for a factory.
+    /// Callers that stopped waiting for a factory.
     factory_timeouts => "crinkle_factory_timeouts_total",
     /// Callers that shared another caller's load.
     joined => "crinkle_joined_total",
-    /// Callers whose load was overtaken by an invalidation and who loaded again.
+    /// Callers that could not join a load because an invalidation overtook it, and loaded again.
     join_refused => "crinkle_join_refused_total",
     /// Fills that L2 refused because the record had changed.
     fill_refused => "crinkle_fill_refused_total",
@@ -79,11 +79,11 @@ stats! {
     fence_hits => "crinkle_fence_hits_total",
     /// Entries found that a removal by tag or a clear hides.
     hidden => "crinkle_hidden_total",
-    /// Hits of L1 that comparing one number decided, about: hits less the checks below, at most so far.
+    /// Hits of L1 decided by comparing one number. Approximate: hits minus the checks below.
     checks_memo => "crinkle_checks_total" {path: "memo"},
-    /// Checks that compared an entry with its barriers; the others compared one number.
+    /// Checks that compared an entry with its barriers.
     checks_judged => "crinkle_checks_total" {path: "judged"},
-    /// Entries that L1 let go because it was full.
+    /// Entries that L1 evicted because it was full.
     evictions => "crinkle_evictions_total",
     /// Values stored by `set`.
     sets => "crinkle_writes_total" {op: "set"},
@@ -95,13 +95,13 @@ stats! {
     tag_removals => "crinkle_writes_total" {op: "remove_by_tag"},
     /// Clears.
     clears => "crinkle_writes_total" {op: "clear"},
-    /// Times another node's load was waited for.
+    /// Times a caller waited for another node's load.
     load_lock_waits => "crinkle_load_lock_waits_total",
     /// L2 operations that failed or timed out.
     l2_errors,
     /// Of those: L2 could not be reached.
     l2_errors_unreachable => "crinkle_l2_errors_total" {kind: "unreachable"},
-    /// Of those: no answer in time.
+    /// Of those: L2 did not answer in time.
     l2_errors_timeout => "crinkle_l2_errors_total" {kind: "timeout"},
     /// Of those: L2 refused the login or the command.
     l2_errors_denied => "crinkle_l2_errors_total" {kind: "denied"},
@@ -109,17 +109,17 @@ stats! {
     l2_errors_full => "crinkle_l2_errors_total" {kind: "full"},
     /// Of those: anything else.
     l2_errors_other => "crinkle_l2_errors_total" {kind: "other"},
-    /// Records that could not be decoded, or were not ours.
+    /// Records that could not be decoded, or were not Crinkle's.
     l2_undecodable => "crinkle_undecodable_total" {what: "record"},
-    /// Values that could not be encoded, or were too large, and did not go to L2.
+    /// Values not sent to L2 because they could not be encoded or were too large.
     l2_unencodable => "crinkle_unencodable_total",
     /// Messages received.
     messages => "crinkle_messages_total" {direction: "received"},
-    /// Messages published, by L2 on this node's behalf included; heartbeats are not counted.
+    /// Messages published by this node, or by L2 on its behalf; without heartbeats.
     messages_published => "crinkle_messages_total" {direction: "published"},
     /// Messages that could not be decoded.
     messages_undecodable => "crinkle_undecodable_total" {what: "message"},
-    /// Times something was in resync and entries had to be verified again.
+    /// Resyncs: times when entries had to be verified again.
     resyncs,
     /// Of those: the subscription came up.
     resyncs_connected => "crinkle_session_changes_total" {cause: "connected"},
@@ -127,34 +127,35 @@ stats! {
     resyncs_message_lost => "crinkle_session_changes_total" {cause: "message_lost"},
     /// Of those: an announced write was never confirmed.
     resyncs_unconfirmed => "crinkle_session_changes_total" {cause: "unconfirmed"},
-    /// Of those: the own heartbeat did not come back.
+    /// Of those: this node's heartbeat did not come back.
     resyncs_subscription_lost => "crinkle_session_changes_total" {cause: "subscription_lost"},
-    /// Of those: another node could not announce what it wrote, and said so in the ledger.
+    /// Of those: the ledger said that another node could not announce its writes.
     resyncs_owed => "crinkle_session_changes_total" {cause: "owed"},
     /// Of those: L2 answers again.
     resyncs_l2_back => "crinkle_session_changes_total" {cause: "l2_back"},
     /// Hits of L1 that were compared with L2 (`shadow_verify`).
     shadow_checked => "crinkle_shadow_total" {outcome: "checked"},
-    /// Of those: L2 had replaced them for longer than it may be. Should stay 0.
+    /// Of those: L2 had replaced them for longer than allowed. Should stay 0.
     shadow_illegal => "crinkle_shadow_total" {outcome: "illegal"},
-    /// Of those: L2 no longer held anything, though nobody had said so, as after an eviction.
+    /// Of those: L2 no longer had a record, without an announcement, as after an eviction.
     shadow_absent => "crinkle_shadow_total" {outcome: "absent"},
     /// Ledger polls answered.
     syncs => "crinkle_syncs_total",
-    /// Times the ledger was another than before.
+    /// Times another ledger replaced the known one.
     epochs => "crinkle_ledger_troubles_total" {what: "replaced"},
-    /// Times a promoted server had lost removals that this node issued again.
+    /// Times a promoted server had lost removals and this node issued them again.
     reissues => "crinkle_ledger_troubles_total" {what: "reissued"},
-    /// Times a promoted server had issued numbers this node had passed; everything was cleared.
+    /// Times a promoted server had issued numbers below this node's frontier; the node cleared
+    /// everything.
     forks => "crinkle_ledger_troubles_total" {what: "forked"},
-    /// Invalidations that wait for L2, or have waited.
+    /// Invalidations queued for L2.
     queued => "crinkle_recovery_queued_total",
-    /// Writes of this node that were not in L2 any more after its primary may have changed; the keys are
-    /// invalidated.
+    /// Writes of this node that L2 no longer had after its primary may have changed. The node
+    /// invalidated their keys.
     reasserted => "crinkle_reasserted_total",
-    /// Writes of this node that could not be compared then, because more were written than are remembered.
+    /// Writes of this node that it could not compare then, because it remembers only so many.
     reassert_forgotten => "crinkle_reassert_forgotten_total",
-    /// Times the recovery queue overflowed into a clear.
+    /// Times the recovery queue was full and one clear replaced it.
     recovery_overflows => "crinkle_recovery_overflows_total",
 }
 
@@ -175,7 +176,7 @@ impl Counter {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Raises it to `to`, and never lowers it; what it is then.
+    /// Raises it to `to`, never lowers it, and returns the result.
     pub(crate) fn raise(&self, to: u64) -> u64 {
         self.0.fetch_max(to, Ordering::Relaxed).max(to)
     }

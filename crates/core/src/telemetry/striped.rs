@@ -1,14 +1,14 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-/// Threads beyond this many share.
+/// Threads beyond this number share stripes.
 const STRIPES: usize = 16;
 
-/// The top bit of a count: whether somebody wants to see each thing counted. The add that counts says
-/// so, and costs nothing more.
+/// The top bit of a count: whether each thing counted must be sampled. The add that counts also
+/// reads it, at no further cost.
 const WATCHED: u64 = 1 << 63;
 
-/// A counter that each thread adds to on a line of memory of its own: what all threads write at
-/// every hit would travel between their processors at every hit.
+/// A counter with a cache line for each thread. With a shared line, every hit would move the line
+/// between processors.
 #[derive(Debug, Default)]
 pub(crate) struct Striped([Line; STRIPES]);
 
@@ -25,22 +25,22 @@ thread_local! {
 }
 
 impl Striped {
-    /// Counts.
+    /// Adds one. The result says which one it was, and whether watching is on.
     #[inline]
     pub(crate) fn add(&self) -> Nth {
-        // A thread that is ending has no stripe any more.
+        // The thread-local is gone while a thread ends.
         let stripe = STRIPE.try_with(|stripe| *stripe).unwrap_or(0);
         self.0[stripe].0.fetch_add(1, Ordering::Relaxed).into()
     }
 
-    /// From now on everything counted is looked at.
+    /// Turns watching on: the caller of each `add` is to emit an event.
     pub(crate) fn watch(&self) {
         for line in &self.0 {
             line.0.fetch_or(WATCHED, Ordering::SeqCst);
         }
     }
 
-    /// Nothing counted needs to be looked at any more.
+    /// Turns watching off.
     pub(crate) fn unwatch(&self) {
         for line in &self.0 {
             line.0.fetch_and(!WATCHED, Ordering::SeqCst);
@@ -52,7 +52,7 @@ impl Striped {
     }
 }
 
-/// Which of the things counted by its thread one was.
+/// The position of one count on its stripe.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Nth(u64);
 
@@ -64,14 +64,14 @@ impl From<u64> for Nth {
 }
 
 impl Nth {
-    /// Whether somebody wants to see each of them.
+    /// Whether watching is on.
     #[inline]
     pub(crate) fn is_watched(self) -> bool {
         self.0 >= WATCHED
     }
 
-    /// True for one in `n`, in an order that no pattern of calls keeps step with: multiples of the
-    /// golden ratio are spread evenly, whichever are picked.
+    /// True for one in `n`. Multiples of the golden ratio are spread evenly, so no pattern of calls
+    /// can bias the sample.
     #[inline]
     pub(crate) fn is_one_in(self, n: u64) -> bool {
         const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
