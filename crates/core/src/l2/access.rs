@@ -1,4 +1,4 @@
-//! L2 as the pipeline calls it: prefixed keys, a timeout on every call, a circuit breaker for each server.
+//! L2 for the pipeline: prefixed keys, a timeout on every call, a circuit breaker for each server.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -22,35 +22,35 @@ use crate::protocol::record::{Head, LoadLockRequest};
 use crate::protocol::{Epoch, KeyHash};
 use crate::telemetry::{Fault, Telemetry};
 
-/// Keys longer than this are stored under their hash; the record holds the key in full.
+/// Longer keys are stored under their hash; the record holds the full key.
 const LONGEST_PLAIN_KEY: usize = 512;
 
-/// A batch by server: the places of its keys in the batch, and what is asked.
+/// A batch split by server: the positions of its keys in the batch, and their requests.
 type Parts<A> = BTreeMap<Server, (Vec<usize>, Vec<A>)>;
 
-/// A server, and the history of writes that it says it is in.
+/// A server and its replication id.
 pub(crate) type ReplicationId = (Server, Result<Option<u64>, L2Error>);
 
-/// One call of a store, as its trait returns it.
+/// One call of a store, as the trait returns it.
 pub(crate) type Call<'a, R> = BoxFuture<'a, Result<R, L2Error>>;
 
 #[derive(Debug)]
 pub(crate) struct Access {
     store: Arc<dyn L2>,
     breakers: Breakers,
-    /// A server is to be asked whether it answers.
+    /// Signals that a server must be probed.
     probe_wanted: Notify,
-    /// If replicas are read.
+    /// Present if replicas are read.
     recent: Option<Recent>,
     telemetry: Arc<Telemetry>,
     records: String,
     hashed: String,
     ledger: String,
-    /// Whether values are stored, or the ledger alone.
+    /// Whether L2 stores values, or the ledger alone.
     holds_records: bool,
     /// Whether the ledger has ever answered.
     met: AtomicBool,
-    /// L2 was found to answer again by another call than the poll, which has not said so yet.
+    /// Whether a call other than the poll has closed a breaker since the last poll.
     came_back: AtomicBool,
 }
 
@@ -85,27 +85,27 @@ impl Access {
         self.store.atomicity()
     }
 
-    /// Whether the server that holds this key's record is left alone after repeated failures.
+    /// Whether the circuit breaker of the server that holds this key's record is open.
     pub(crate) fn is_open(&self, key: &str) -> bool {
         self.breakers.is_open(|| self.store.server_of(&self.record_key(key)))
     }
 
-    /// Whether the server that holds the ledger is left alone.
+    /// Whether the circuit breaker of the server that holds the ledger is open.
     pub(crate) fn is_ledger_open(&self) -> bool {
         self.breakers.is_open(|| self.store.server_of(&self.ledger))
     }
 
-    /// Whether any server is left alone.
+    /// Whether any circuit breaker is open.
     pub(crate) fn any_is_open(&self) -> bool {
         self.breakers.any_is_open()
     }
 
-    /// The replicas that are read from.
+    /// The replicas that reads use.
     pub(crate) fn replicas(&self) -> Vec<ServerHealth> {
         self.store.replicas()
     }
 
-    /// The servers that have names, and whether each is used.
+    /// The named servers, and whether each is in use.
     pub(crate) fn servers(&self) -> BTreeMap<Arc<str>, bool> {
         let known = self.store.servers().into_iter().map(|name| (name, true));
         known.chain(self.breakers.open().into_iter().map(|name| (name, false))).collect()
@@ -124,12 +124,12 @@ impl Access {
         result
     }
 
-    /// How far the replicas may be behind, if any are read.
+    /// The maximum lag of the replicas, if any are read.
     pub(crate) fn replica_lag(&self) -> Option<Duration> {
         self.recent.as_ref().map(Recent::lag)
     }
 
-    /// There is news of keys, which a replica may lack.
+    /// Records that keys may have changed, which a replica may not have seen yet.
     pub(crate) fn news<I: IntoIterator<Item = KeyHash>>(&self, keys: impl FnOnce() -> I) {
         if let Some(recent) = &self.recent {
             let now = self.telemetry.clock.now();
@@ -137,8 +137,8 @@ impl Access {
         }
     }
 
-    /// Reads a record from a replica, unless it may lack what this node knows. It takes a part of the
-    /// limit at most, and the breaker does not receive of it.
+    /// Reads a record from a replica, unless the replica may lack what this node knows. Takes at
+    /// most a quarter of the limit, and does not count for the breaker.
     pub(crate) async fn read_replica(
         &self,
         key: &str,
@@ -154,8 +154,8 @@ impl Access {
         timeout(limit / 4, self.store.read_replica(&key)).await.ok().flatten()
     }
 
-    /// Reads several records, in one round trip to each server that holds some of them. What one
-    /// server does not answer, the others do.
+    /// Reads several records, in one round trip to each server that holds some of them. If one
+    /// server fails, the results of the others are still returned.
     pub(crate) async fn read_many(
         &self,
         asks: impl IntoIterator<Item = (&str, Option<LoadLockRequest>)>,
@@ -175,8 +175,9 @@ impl Access {
         reads
     }
 
-    /// The heads of several records, in one round trip to each server that holds some of them. What one of
-    /// them makes a server refuse, such as a key of another type, is asked for key by key.
+    /// The heads of several records, in one round trip to each server that holds some of them. If a
+    /// server refuses the batch because of one key, such as a key of another type, each key is read
+    /// separately.
     pub(crate) async fn read_heads(
         &self,
         keys: impl IntoIterator<Item = &str>,
@@ -191,7 +192,7 @@ impl Access {
         heads
     }
 
-    /// What is asked of each server, and where in the batch that was.
+    /// Splits a batch by server; keeps the positions in the batch.
     fn by_server<A>(&self, asks: Vec<A>, key: impl Fn(&A) -> &str) -> Parts<A> {
         let mut parts = Parts::new();
         for (at, ask) in asks.into_iter().enumerate() {
@@ -211,7 +212,7 @@ impl Access {
         if reads.len() == asks.len() {
             return Ok(reads);
         }
-        let what = format!("{} reads asked for, {} answered", asks.len(), reads.len());
+        let what = format!("{} reads requested, {} returned", asks.len(), reads.len());
         let error = L2Error::new(L2ErrorKind::Other, what);
         self.telemetry.l2_failed(&error);
         Err(error)
@@ -222,13 +223,13 @@ impl Access {
         keys: &[String],
         limit: Duration,
     ) -> Vec<Result<Option<Head>, L2Error>> {
-        let came = Instant::now();
+        let start = Instant::now();
         let mut all = self.bounded(&keys[0], limit, self.store.read_heads(keys)).await;
         if let (Err(error), true) = (&all, keys.len() > 1)
             && matches!(error.kind(), L2ErrorKind::Foreign | L2ErrorKind::Other)
         {
             let head = async |key| {
-                let left = limit.saturating_sub(came.elapsed());
+                let left = limit.saturating_sub(start.elapsed());
                 if left.is_zero() {
                     return Err(timed_out(limit));
                 }
@@ -236,17 +237,17 @@ impl Access {
                 Ok(self.bounded(key, left, call).await?.first().copied().flatten())
             };
             let each: Vec<_> = keys.iter().map(head).collect();
-            // So many at the same time.
+            // At most this many at the same time.
             return stream::iter(each).buffered(64).collect().await;
         }
         if let Ok(heads) = &mut all {
-            // What was not answered is not known.
+            // A missing result counts as unknown.
             heads.resize(keys.len(), None);
         }
         of_each(all, keys.len())
     }
 
-    /// Has the ledger number a removal.
+    /// Requests a number for a removal from the ledger.
     pub(crate) async fn advance(
         &self,
         ask: &Advance,
@@ -256,8 +257,8 @@ impl Access {
         self.bounded(&self.ledger, limit, self.store.advance(&self.ledger, ask, announce)).await
     }
 
-    /// Asks the ledger, whatever the breaker says: this is its probe. The flag tells whether the
-    /// breaker was closed since the last answer.
+    /// Syncs with the ledger. Ignores the breaker, as this call is its probe. The flag says whether
+    /// a breaker was closed since the last reply.
     pub(crate) async fn sync(
         &self,
         ask: &SyncAsk,
@@ -268,7 +269,7 @@ impl Access {
         let result = answer.unwrap_or_else(|_| Err(timed_out(limit)));
         let mut closed = self.count(&server, &self.ledger, &result);
         if server.is_some() && result.is_ok() {
-            // The servers were not known when those calls failed.
+            // Calls that failed before the servers were known counted for the unnamed breaker.
             closed |= self.count(&None, &self.ledger, &result);
         }
         let reply = result?;
@@ -278,8 +279,8 @@ impl Access {
         Ok((reply, closed))
     }
 
-    /// How far the ledger is, asked beside a call. The breaker does not receive of it: the poll tells it
-    /// enough.
+    /// The ledger's last number, read beside another call. Does not count for the breaker: the poll
+    /// is enough for that.
     pub(crate) async fn frontier(
         &self,
         epoch: Epoch,
@@ -293,13 +294,13 @@ impl Access {
         answer.inspect_err(|error| self.telemetry.l2_failed(error))
     }
 
-    /// Whether that costs next to nothing beside a call on this key.
+    /// Whether [`frontier`](Self::frontier) is almost free beside a call on this key.
     pub(crate) fn is_ledger_near(&self, key: &str) -> bool {
         self.store.is_ledger_near(&self.ledger, &self.record_key(key))
     }
 
-    /// The history of writes that each server is in. No breaker hears of it, and a server that is left alone
-    /// is not asked.
+    /// The replication id of each server. Does not count for a breaker, and skips a server whose
+    /// breaker is open.
     pub(crate) async fn replication_ids(&self, limit: Duration) -> Vec<ReplicationId> {
         let named: Vec<Server> = self.store.servers().into_iter().map(Some).collect();
         let servers = if named.is_empty() { vec![None] } else { named };
@@ -320,19 +321,19 @@ impl Access {
         self.store.server_of(&self.record_key(key))
     }
 
-    /// Waits until a server is to be asked whether it answers.
+    /// Waits until a server must be probed.
     pub(crate) async fn probe_wanted(&self) {
         while self.breakers.probes().is_empty() {
             self.probe_wanted.notified().await;
         }
     }
 
-    /// Asks each server that is left alone, or suspected, for a key that failed there. True if this
-    /// closed a breaker.
+    /// Probes each server with an open breaker, or under suspicion, with a key that failed there.
+    /// True if this closed a breaker.
     pub(crate) async fn probe(&self, limit: Duration) -> bool {
         let ledger = self.store.server_of(&self.ledger);
         let probes = self.breakers.probes().into_iter();
-        // The poll is the probe of that one.
+        // The poll probes the ledger's server.
         let probes = probes.filter(|(name, _)| Some(name) != ledger.as_ref());
         let probes: Vec<_> = probes.map(|(name, key)| self.probe_one(name, key, limit)).collect();
         join_all(probes).await.contains(&true)
@@ -341,14 +342,14 @@ impl Access {
     async fn probe_one(&self, name: Arc<str>, key: String, limit: Duration) -> bool {
         let server = Some(name);
         if self.store.server_of(&key) != server {
-            // Its keys are elsewhere now, so no call goes there.
+            // Its keys have moved to other servers, so no call goes there.
             return self.close(&server);
         }
         let answer = timeout(limit, self.store.read_heads(std::slice::from_ref(&key))).await;
         self.count(&server, &key, &answer.unwrap_or_else(|_| Err(timed_out(limit))))
     }
 
-    /// Where a key's record is.
+    /// The L2 key of a key's record.
     fn record_key(&self, key: &str) -> String {
         if key.len() <= LONGEST_PLAIN_KEY {
             return [&*self.records, key].concat();
@@ -358,7 +359,7 @@ impl Access {
         hashed
     }
 
-    /// Until when a `set` sent now may run; `None` before the first `SYNC`.
+    /// The latest time at which a `set` sent now may run; `None` before the first `SYNC`.
     pub(crate) fn deadline(&self, limit: Duration) -> Option<Deadline> {
         let clock = Arc::clone(&self.telemetry.clock);
         if sabotaged!(SetRunsLate) {
@@ -367,7 +368,7 @@ impl Access {
         self.met.load(Ordering::Acquire).then(|| Deadline::of_call(clock, limit))
     }
 
-    /// Makes a call on this record key, or on the ledger.
+    /// Makes a call on this record key, or on the ledger, within the limit.
     async fn bounded<R>(
         &self,
         key: &str,
@@ -385,7 +386,7 @@ impl Access {
         result
     }
 
-    /// A call on these keys was given up after so long, though whoever made it has a longer limit.
+    /// Counts a call on these keys that was cancelled after this time, before its own limit.
     pub(crate) fn given_up<'k>(&self, keys: impl IntoIterator<Item = &'k str>, after: Duration) {
         let keys = keys.into_iter().map(|key| self.record_key(key));
         let servers: BTreeMap<_, _> = keys.map(|key| (self.store.server_of(&key), key)).collect();
@@ -398,7 +399,7 @@ impl Access {
         self.probe_wanted.notify_one();
     }
 
-    /// Feeds the breaker of a server; true if this closed it.
+    /// Counts a result for the breaker of a server; true if this closed it.
     fn count<R>(&self, server: &Server, key: &str, result: &Result<R, L2Error>) -> bool {
         if let Err(error) = result {
             self.telemetry.l2_failed(error);
@@ -426,7 +427,7 @@ impl Access {
     }
 }
 
-/// The answers of all servers, in the order of the batch.
+/// The results of all servers, in the order of the batch.
 fn in_order<'a, R>(
     parts: impl Iterator<Item = (&'a Vec<usize>, Vec<Result<R, L2Error>>)>,
 ) -> Vec<Result<R, L2Error>> {
@@ -436,7 +437,7 @@ fn in_order<'a, R>(
     all.into_iter().map(|(_, answer)| answer).collect()
 }
 
-/// What a server answered to all, for each.
+/// The results of one server for each key; an error counts for every key.
 fn of_each<R>(answer: Result<Vec<R>, L2Error>, count: usize) -> Vec<Result<R, L2Error>> {
     match answer {
         Ok(answers) => answers.into_iter().map(Ok).collect(),

@@ -1,15 +1,14 @@
-//! Circuit breakers: a server of L2 that does not answer is left alone.
+//! Circuit breakers: calls to a server of L2 that does not answer fail at once.
 //!
 //! ```text
-//!          N outages in a row                a probe is answered
+//!          N outages in a row                a probe succeeds
 //!  closed ───────────────────▶ open ─────────────────────────────▶ closed
-//!    ▲  any answer resets the count  │ calls fail at once, nobody waits
-//! ```
+//!    ▲  any answer resets the count  │ calls fail at once, without waiting
 //!
-//! Each server has a breaker of its own, so that calls to the others go on as ever. The ledger poll is
-//! the probe of the server that holds the ledger: it goes out every P whatever the breaker says. Other
-//! servers are asked for a key that failed there, as often. So callers never pay for finding out whether a
-//! server is back.
+//! Each server has its own breaker, so calls to the others continue. The ledger poll probes the
+//! server that holds the ledger: it runs every P whatever the breaker's state. Every other open
+//! server is probed as often, with a key that failed there. So no caller pays for finding out
+//! whether a server answers again.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,16 +16,16 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use crate::sync::Mutex;
 
-/// A server of L2 by its name; `None` where the store is one server, or does not know.
+/// The name of a server of L2; `None` if the store is one server, or does not know.
 pub(crate) type Server = Option<Arc<str>>;
 
 /// The breakers of all servers of L2.
 #[derive(Debug)]
 pub(crate) struct Breakers {
     threshold: u32,
-    /// Of calls whose server has no name.
+    /// For calls whose server has no name.
     unnamed: Breaker,
-    /// Whether `failing` holds anything, so that healthy servers cost one load.
+    /// Whether `failing` has entries, so that healthy servers cost one load.
     any: AtomicBool,
     /// The named servers that have failed since they last answered.
     failing: Mutex<BTreeMap<Arc<str>, Failing>>,
@@ -35,9 +34,9 @@ pub(crate) struct Breakers {
 #[derive(Debug)]
 struct Failing {
     breaker: Breaker,
-    /// A record key that the server is asked for, to find out whether it answers.
+    /// The record key to probe the server with.
     key: String,
-    /// It is asked although its breaker is closed.
+    /// Whether to probe it although its breaker is closed.
     suspected: bool,
 }
 
@@ -51,7 +50,7 @@ impl Breakers {
         }
     }
 
-    /// Whether a server is left alone; who it is, is asked only if any is in trouble.
+    /// Whether a server's breaker is open. Calls `server` only if some server has failed.
     pub(crate) fn is_open(&self, server: impl FnOnce() -> Server) -> bool {
         let unnamed = self.unnamed.is_open();
         if !unnamed && !self.any.load(Ordering::Acquire) {
@@ -63,12 +62,12 @@ impl Breakers {
         }
     }
 
-    /// Whether any server is left alone.
+    /// Whether any breaker is open.
     pub(crate) fn any_is_open(&self) -> bool {
         self.unnamed.is_open() || self.failing.lock().values().any(|f| f.breaker.is_open())
     }
 
-    /// A server answered, if only with a refusal. True if its breaker was open.
+    /// Records an answer of a server, even a refusal. True if its breaker was open.
     pub(crate) fn answered(&self, server: &Server) -> bool {
         let Some(name) = server else { return self.unnamed.answered() };
         if !self.any.load(Ordering::Acquire) {
@@ -80,7 +79,7 @@ impl Breakers {
         was.is_some_and(|f| f.breaker.is_open())
     }
 
-    /// A server did not answer for this record key. True if this opened its breaker.
+    /// Records a missing answer of a server for this record key. True if this opened its breaker.
     pub(crate) fn failed(&self, server: &Server, key: &str) -> bool {
         let Some(name) = server else { return self.unnamed.failed() };
         let mut failing = self.failing.lock();
@@ -89,7 +88,7 @@ impl Breakers {
         opened
     }
 
-    /// One of several servers did not answer, and nobody knows which: this one is to be asked.
+    /// Marks a server to be probed, because one of several did not answer and it is unknown which.
     pub(crate) fn suspect(&self, server: &Server, key: &str) {
         if let Some(name) = server {
             let mut failing = self.failing.lock();
@@ -110,14 +109,14 @@ impl Breakers {
         })
     }
 
-    /// The servers that are to be asked whether they answer, and for which record key.
+    /// The servers to probe, with the record key to use.
     pub(crate) fn probes(&self) -> Vec<(Arc<str>, String)> {
         let failing = self.failing.lock();
         let due = failing.iter().filter(|(_, f)| f.suspected || f.breaker.is_open());
         due.map(|(name, f)| (Arc::clone(name), f.key.clone())).collect()
     }
 
-    /// The named servers that are left alone.
+    /// The named servers whose breakers are open.
     pub(crate) fn open(&self) -> Vec<Arc<str>> {
         let failing = self.failing.lock();
         let open = failing.iter().filter(|(_, f)| f.breaker.is_open());

@@ -3,11 +3,11 @@
 
 use bytes::Bytes;
 
-/// Which payloads are compressed, and how: a setting of the cache that writes. Readers go by the
-/// record, so nodes with different settings read each other, if they were built with the feature.
+/// Which payloads are compressed, and how: a setting of the cache that writes. Readers follow the
+/// record, so nodes with different settings can read each other's records if they have the feature.
 ///
-/// A payload that would not become smaller is stored as it is. `max_value_bytes` bounds the plain
-/// form, of what is written as of what is read: a record that claims or brings more is a miss, and
+/// A payload that would not become smaller is stored uncompressed. `max_value_bytes` limits the
+/// uncompressed form, for writes and reads. A record that claims or contains more is a miss, and
 /// nothing larger is allocated for it.
 ///
 /// ```
@@ -42,22 +42,22 @@ impl Compression {
         Self::by(Algorithm::None)
     }
 
-    /// LZ4: costs little, saves about half of text.
+    /// LZ4: fast, saves about half of text.
     #[cfg(feature = "lz4")]
     #[must_use]
     pub const fn lz4() -> Self {
         Self::by(Algorithm::Lz4)
     }
 
-    /// Zstandard: costs more and saves more. The level is 1 (fast) to 19 (small); 3 is its own
-    /// default, negative levels are faster still. What it does not know is cut to what it does.
+    /// Zstandard: slower than LZ4, and saves more. The level is 1 (fast) to 19 (small); its own
+    /// default is 3, and negative levels are faster still. Levels out of range are clamped.
     #[cfg(feature = "zstd")]
     #[must_use]
     pub const fn zstd(level: i32) -> Self {
         Self::by(Algorithm::Zstd(level))
     }
 
-    /// Leaves payloads of up to so many bytes alone. Default: 1024.
+    /// Does not compress payloads of up to this many bytes. Default: 1024.
     #[must_use]
     pub const fn above(mut self, bytes: usize) -> Self {
         self.above = bytes;
@@ -68,7 +68,7 @@ impl Compression {
         Self { algorithm, above: 1024 }
     }
 
-    /// A payload as it is stored, and the byte that says how.
+    /// The payload to store, and the byte that names its compression.
     pub(crate) fn apply(self, plain: Bytes) -> (u8, Bytes) {
         let packed = if plain.len() > self.above { self.algorithm.pack(&plain) } else { None };
         match (packed, u32::try_from(plain.len())) {
@@ -96,8 +96,8 @@ impl Algorithm {
     }
 }
 
-/// The plain payload of a record, of at most `most` bytes; `None` if there is none to be had. The
-/// plain length is checked before anything is allocated, and no byte is written beyond it.
+/// The uncompressed payload of a record, of at most `most` bytes; `None` if it cannot be restored.
+/// The length is checked before anything is allocated, and no byte is written beyond it.
 pub(crate) fn expand(how: u8, stored: Bytes, most: usize) -> Option<Bytes> {
     if how == 0 {
         return Some(stored);

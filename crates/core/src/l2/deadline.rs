@@ -1,7 +1,7 @@
-//! Until when a `set` may run, and what a server's own clock says then.
+//! The deadline of a `set`, and its time on the server's own clock.
 //!
-//! The time of one server is compared with nothing but the time of that same server: a reply of its own says
-//! what its clock shows, and this process counts what has passed since.
+//! Times of one server are compared only with times of the same server: a reply says what its clock
+//! shows, and this process measures the time since.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,15 +13,15 @@ use crate::clock::{Clock, Moment, nanos};
 /// How long after the limit of its call a `set` may still run.
 const SLACK: Duration = Duration::from_millis(500);
 
-/// What a server's clock may lose while a `set` is on its way: one part in so many, as when it is slewed. A
-/// faster way back is a step.
+/// The rate at which a server's clock may run slow before a `set` reaches it: one part in this
+/// many, as when it is slewed. A larger loss is a step.
 const LOSES_ONE_IN: u32 = 8;
 
-/// How far a server's clock may step back while a `set` is on its way.
+/// How far a server's clock may step back before a `set` reaches it.
 const STEP: Duration = Duration::from_millis(500);
 
-/// Until when a `set` may run: a moment on a clock of the caller, which only this process can read. See
-/// [`L2::set`](super::L2::set).
+/// The latest time at which a `set` may run: a moment on a clock of the caller, which only this
+/// process can read. See [`L2::set`](super::L2::set).
 #[derive(Clone, Debug)]
 pub struct Deadline {
     clock: Arc<dyn Clock>,
@@ -29,48 +29,49 @@ pub struct Deadline {
 }
 
 impl Deadline {
-    /// This long from now.
+    /// A deadline this long from now.
     #[must_use]
     pub fn after(clock: Arc<dyn Clock>, limit: Duration) -> Self {
         let at = clock.now() + limit;
         Self { clock, at }
     }
 
-    /// For the call of a `set` with this limit, which is sent now.
+    /// The deadline of a `set` that is sent now with this limit.
     pub(crate) fn of_call(clock: Arc<dyn Clock>, limit: Duration) -> Self {
         Self::after(clock, limit.saturating_add(SLACK))
     }
 
-    /// What is left; zero once it is over.
+    /// The remaining time; zero after the deadline.
     #[must_use]
     pub fn left(&self) -> Duration {
         self.at.since(self.clock.now())
     }
 
-    /// Whether a `set` comes too late now.
+    /// Whether a `set` is late now.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.clock.now() >= self.at
     }
 }
 
-/// How long after it was sent a `set` with this limit cannot run any more, on any server that keeps the
-/// contract of [`L2::set`](super::L2::set): its deadline, what the server's clock may have lost since the
-/// sample that the deadline was told in, and what it may have stepped back.
+/// How long after it was sent a `set` with this limit can no longer run, on any server that keeps
+/// the contract of [`L2::set`](super::L2::set). This is the sum of its deadline, the time that the
+/// server's clock may have lost since the sample, and its largest step back.
 pub(crate) fn settles_after(limit: Duration) -> Duration {
     let deadline = limit.saturating_add(SLACK);
     let lost = deadline.saturating_add(ServerTime::MAX_AGE) / (LOSES_ONE_IN - 1);
     deadline.saturating_add(lost).saturating_add(STEP)
 }
 
-/// What one server's clock shows, learnt from that server's replies. For a store whose server checks the
-/// [`Deadline`] of a `set` itself. It belongs to one connection: whoever answers on another may be another
-/// server.
+/// Estimates one server's clock from that server's replies, for a store whose server checks the
+/// [`Deadline`] of a `set` itself. It belongs to one connection: another connection may reach
+/// another server.
 ///
-/// A reply that says `T` and was received at `b` proves that at `b` the clock showed `T` at least. So
-/// `T + (deadline - b)` is never later than the deadline, whatever the clock is set to and however long the
-/// reply took. What is assumed: between the sample and the deadline, the clock loses no more than an
-/// eighth and does not step back by more than half a second. The cache does the sum with both.
+/// A reply that contains `T` and was received at `b` proves that at `b` the clock showed at least
+/// `T`. So `T + (deadline - b)` is never later than the deadline, whatever the clock is set to and
+/// however long the reply took. The assumption: between the sample and the deadline, the clock
+/// loses no more than an eighth and does not step back by more than half a second. The cache
+/// accounts for both.
 ///
 /// ```
 /// use crinkle_core::l2::{Deadline, ServerTime};
@@ -103,20 +104,20 @@ impl Sample {
 }
 
 impl ServerTime {
-    /// How old a sample may be.
+    /// The maximum age of a sample.
     pub const MAX_AGE: Duration = Duration::from_secs(5);
 
-    /// How old a sample may be beside a new one that came by a slower way.
+    /// The maximum age of a sample when a newer one with a longer round trip is available.
     const BEST_FOR: Duration = Duration::from_secs(2);
 
-    /// The server has said `time_us`, in microseconds since any origin of its own, in a reply to what was
-    /// asked at `asked`. Both moments are of one clock, the one that [`latest_us`](Self::latest_us) gets.
+    /// Records the time in a reply: `time_us` is in microseconds since any origin, and the request
+    /// was sent at `asked`. Both moments are of the clock that [`latest_us`](Self::latest_us) gets.
     pub fn learn(&self, time_us: u64, asked: Moment, received: Moment) {
         let new = Sample { us: time_us, received };
         let mut sample = self.0.lock();
         let keeps = sample.is_some_and(|old| {
             let known = old.at(received);
-            // Above what this reply allows, the clock has gone back.
+            // A larger value than this reply allows means that the clock has gone back.
             let possible = time_us.saturating_add(micros(received.since(asked)));
             (time_us..=possible).contains(&known) && received.since(old.received) < Self::BEST_FOR
         });
@@ -125,12 +126,11 @@ impl ServerTime {
         }
     }
 
-    /// What the server's clock will show at the deadline, or a little less. `None` if that is not known:
-    /// ask for its time first. `clock` is read, and what it shows now is compared with the moments that were
-    /// learnt.
+    /// The server's time at the deadline, or slightly less. `None` if it is unknown: request the
+    /// server's time first. `clock` gives the current moment, to compare with the recorded ones.
     #[must_use]
     pub fn latest_us(&self, deadline: &Deadline, clock: &dyn Clock) -> Option<u64> {
-        // In this order: what comes in between makes it earlier.
+        // In this order: a delay in between makes the result earlier.
         let now = clock.now();
         let left = deadline.left();
         let sample = (*self.0.lock())?;
@@ -138,13 +138,13 @@ impl ServerTime {
         known.then(|| sample.at(now).saturating_add(micros(left)))
     }
 
-    /// Whether a new sample is due, for who asks in good time.
+    /// Whether a new sample is due, well before the old one expires.
     #[must_use]
     pub fn is_due(&self, now: Moment) -> bool {
         self.0.lock().is_none_or(|sample| now.since(sample.received) >= Self::MAX_AGE / 10)
     }
 
-    /// The clock is not what it was.
+    /// Drops the sample, because the clock has changed.
     pub fn forget(&self) {
         *self.0.lock() = None;
     }
@@ -177,8 +177,9 @@ mod tests {
         }
     }
 
-    /// The sum of S10: whatever the clock and the round trips, the latest time is never reached after the
-    /// cache takes the `set` for settled, and not before the limit of the call while the clock is right.
+    /// The bound of S10, for all clocks and round trips. The server never reaches the latest time
+    /// after the cache considers the `set` settled. With a correct clock it never reaches it before
+    /// the limit of the call.
     #[test]
     fn the_latest_time_of_a_set_is_never_later_than_what_the_cache_waits_for() {
         for limit in [ms(1), ms(50), ms(1000), ms(3000), ms(60_000), LONGEST_HARD_TIMEOUT] {
@@ -214,8 +215,8 @@ mod tests {
         }
     }
 
-    /// What a `set` of the longest legal limit stores late ends before the removals that hide it are dropped:
-    /// whoever keeps these for the shortest time has an hour to spare.
+    /// A `set` of the longest legal limit that is stored late expires before the removals that hide
+    /// it are dropped. With the shortest retention there is an hour to spare.
     #[test]
     fn a_set_is_settled_within_the_margin_that_removals_are_kept_for() {
         let settings = Settings::default();
@@ -232,7 +233,7 @@ mod tests {
         time.learn(1_000_000, asked, clock.now());
         let best = time.latest_us(&limit, &*clock).unwrap();
         clock.advance(ms(1000));
-        // Asked with the first, said half way, received now.
+        // Requested with the first, sent half way, received now.
         time.learn(1_500_000, asked, clock.now());
         assert_eq!(time.latest_us(&limit, &*clock), Some(best), "the first knew more");
         clock.advance(ms(6000));

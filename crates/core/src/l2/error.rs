@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use crate::error::{BoxError, unsaid};
 
-/// What went wrong in L2, by what follows from it.
+/// The kind of an L2 error. It decides what the cache does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum L2ErrorKind {
@@ -11,20 +11,20 @@ pub enum L2ErrorKind {
     Disconnected,
     /// No answer in time: the outcome of a write is unknown. Counts for the breaker.
     Timeout,
-    /// The server refuses this user or command: nothing was written; look at its permissions.
+    /// The server refuses this user or command: nothing was written. Check its permissions.
     Denied,
     /// The server is out of memory for writes: nothing was written.
     Full,
-    /// Something under our key is not ours (another type): nothing was written.
+    /// The record under this key is not Crinkle's (another type): nothing was written.
     Foreign,
-    /// A `set` was stuck on its way and came after its deadline: it has removed the record instead, and
-    /// nothing of it is left to happen. The server is well.
+    /// A `set` was delayed past its deadline: it removed the record instead, and has no further
+    /// effect. The server is healthy.
     Late,
-    /// Anything else the server said: nothing can be assumed.
+    /// Another error of the server: the outcome of a write is unknown.
     Other,
 }
 
-/// An error of an L2 store. Names no value.
+/// An error of an L2 store. Contains no value.
 #[derive(Clone, Debug)]
 pub struct L2Error {
     kind: L2ErrorKind,
@@ -32,26 +32,26 @@ pub struct L2Error {
 }
 
 impl L2Error {
-    /// An error of a kind, with what caused it.
+    /// Creates an error of a kind with its cause.
     pub fn new(kind: L2ErrorKind, source: impl Into<BoxError>) -> Self {
         Self { kind, source: Arc::from(source.into()) }
     }
 
-    /// A `set` that was stuck on its way and has removed the record instead.
+    /// A `set` that ran after its deadline and removed the record instead.
     #[must_use]
     pub fn late() -> Self {
-        let what = "it was stuck on its way, and has removed the record instead of replacing it";
+        let what = "it was delayed, and has removed the record instead of replacing it";
         Self::new(L2ErrorKind::Late, what)
     }
 
-    /// The store has failed repeatedly: nothing was sent.
+    /// The circuit breaker is open: nothing was sent.
     pub(crate) fn circuit_open() -> Self {
-        let what = "left alone after repeated failures, until a poll is answered";
+        let what = "the circuit breaker is open after repeated failures, until a poll is answered";
         Self::new(L2ErrorKind::Disconnected, what)
     }
 
-    /// A `set` before L2 has answered a first time: nothing was sent. `refused`: L2 has answered, with a refusal;
-    /// `last` is the last error of L2, which says what is missing.
+    /// A `set` before the first answer of L2: nothing was sent. `refused`: L2 has refused this
+    /// node; `last`: the last error of L2, which says what is missing.
     pub(crate) fn unmet(refused: bool, last: Option<&str>) -> Self {
         let kind = if refused { L2ErrorKind::Denied } else { L2ErrorKind::Disconnected };
         let what =
@@ -62,9 +62,9 @@ impl L2Error {
         }
     }
 
-    /// There is no record to write, and the other nodes could not be told.
+    /// There is no record to write, and the other nodes did not get the announcement.
     pub(crate) fn unannounced() -> Self {
-        Self::new(L2ErrorKind::Disconnected, "the backplane did not confirm what was announced")
+        Self::new(L2ErrorKind::Disconnected, "the backplane did not confirm the announcement")
     }
 
     /// The kind.
@@ -73,20 +73,20 @@ impl L2Error {
         self.kind
     }
 
-    /// What caused it.
+    /// The cause.
     #[must_use]
     pub fn cause(&self) -> &(dyn std::error::Error + Send + Sync + 'static) {
         &*self.source
     }
 
-    /// Whether a write that failed this way may still have happened.
+    /// Whether a write that failed this way may still take effect.
     #[must_use]
     pub fn is_unknown(&self) -> bool {
         use L2ErrorKind::{Denied, Foreign, Full, Late};
         !matches!(self.kind, Denied | Full | Foreign | Late)
     }
 
-    /// Whether the store itself is in trouble, rather than this one key.
+    /// Whether the store itself has failed, rather than the operation on this key.
     #[must_use]
     pub fn is_outage(&self) -> bool {
         matches!(self.kind, L2ErrorKind::Disconnected | L2ErrorKind::Timeout)
@@ -108,7 +108,7 @@ impl fmt::Display for L2Error {
     }
 }
 
-/// The message says what the cause says: the source is what is not said there.
+/// The message includes the cause's message; `source` returns only what the message lacks.
 impl std::error::Error for L2Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         unsaid(&self.to_string(), &*self.source)

@@ -1,4 +1,4 @@
-//! `L2` through `Arc`, `Box` and whatever is an L2 by pointing at one, with nothing left out.
+//! Implements `L2` for `Arc`, `Box` and types that dereference to an L2, forwarding every method.
 
 use std::sync::Arc;
 use std::time::Duration;

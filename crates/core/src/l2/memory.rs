@@ -19,8 +19,8 @@ use crate::protocol::{Epoch, Version};
 /// An L2 in this process: several caches share it as nodes share a server.
 ///
 /// It is the embedded default for examples and tests, and the store of the simulator. Clones share
-/// the same records. Nothing is evicted; expired records go when their key is touched again, or by
-/// [`purge`](MemoryL2::purge).
+/// the same records. Nothing is evicted; expired records are dropped when their key is used again,
+/// or by [`purge`](MemoryL2::purge).
 ///
 /// ```
 /// use crinkle_core::{Cache, l2::MemoryL2};
@@ -45,11 +45,11 @@ struct Shared {
     state: Mutex<State>,
     clock: Arc<dyn Clock>,
     bus: Option<MemoryBackplane>,
-    /// How often it went back to a snapshot.
+    /// How often it was restored from a snapshot.
     failovers: AtomicU64,
 }
 
-/// Everything a [`MemoryL2`] held at one moment.
+/// The contents of a [`MemoryL2`] at one moment.
 #[derive(Clone, Debug)]
 pub struct MemorySnapshot(State);
 
@@ -66,19 +66,19 @@ impl Default for MemoryL2 {
 }
 
 impl MemoryL2 {
-    /// An empty store on the system clock that announces nothing itself.
+    /// Creates an empty store on the system clock that announces nothing itself.
     #[must_use]
     pub fn new() -> Self {
         Self::assemble(Arc::new(SystemClock), None)
     }
 
-    /// An empty store whose lives run on `clock`.
+    /// Creates an empty store whose TTLs use `clock`.
     #[must_use]
     pub fn with_clock(clock: Arc<dyn Clock>) -> Self {
         Self::assemble(clock, None)
     }
 
-    /// An empty store that announces on `bus` in the same step as it writes, as Redis does.
+    /// Creates an empty store that announces on `bus` in the same step as it writes, as Redis does.
     #[must_use]
     pub fn announcing(clock: Arc<dyn Clock>, bus: MemoryBackplane) -> Self {
         Self::assemble(clock, Some(bus))
@@ -100,19 +100,19 @@ impl MemoryL2 {
         *self.shared.state.lock() = State::default();
     }
 
-    /// What a replica has that has just caught up.
+    /// The contents that a replica has when it has caught up.
     #[must_use]
     pub fn snapshot(&self) -> MemorySnapshot {
         MemorySnapshot(self.shared.state.lock().clone())
     }
 
-    /// Goes back to a snapshot, as a failover to that replica does: what was written since is lost.
+    /// Restores a snapshot, as a failover to that replica does: later writes are lost.
     pub fn restore(&self, snapshot: MemorySnapshot) {
         *self.shared.state.lock() = snapshot.0;
         self.shared.failovers.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Drops one record, as an eviction does; nobody is told.
+    /// Drops one record without an announcement, as an eviction does.
     pub fn evict(&self, key: &str) {
         self.shared.state.lock().slots.remove(key);
     }
@@ -130,7 +130,7 @@ impl MemoryL2 {
         state.slots.len()
     }
 
-    /// The keys of the records that are there, load locks included, in no order.
+    /// The keys of the stored records and load locks, in no order.
     #[must_use]
     pub fn keys(&self) -> Vec<String> {
         let now = self.now_ms();
@@ -139,7 +139,7 @@ impl MemoryL2 {
         live.map(|(key, _)| key.clone()).collect()
     }
 
-    /// Puts arbitrary bytes under a key, as somebody else on the server could.
+    /// Stores arbitrary bytes under a key, as another client of the server could.
     pub fn plant(&self, key: &str, bytes: impl Into<bytes::Bytes>, ttl: Duration) {
         let expires = self.now_ms().saturating_add(crate::clock::millis(ttl));
         self.shared.state.lock().slots.insert(key.to_owned(), Slot::new(bytes.into(), expires));
@@ -149,7 +149,7 @@ impl MemoryL2 {
         self.shared.clock.now().as_nanos() / 1_000_000
     }
 
-    /// Microseconds as a server would count them: far from zero.
+    /// Microseconds as a server counts them: far from zero.
     fn now_us(&self) -> u64 {
         1_700_000_000_000_000 + self.shared.clock.now().as_nanos() / 1000
     }

@@ -1,4 +1,4 @@
-//! L2: the shared level. Bytes in, bytes out, and one ledger.
+//! L2: the shared level. It stores records as bytes, and one barrier ledger.
 
 pub(crate) mod access;
 pub(crate) mod breaker;
@@ -49,81 +49,83 @@ use crate::protocol::{Epoch, Version};
 ///
 /// # Contract
 ///
-/// - A **record** is a string of bytes under a key, with a physical life after which it is absent.
-///   Its first bytes are a header ([`record`]) that the store reads and, for load locks and `expire`,
-///   writes. [`Slot`] implements every record operation over `Option<bytes>`: a store needs a way to
-///   run one `Slot` operation atomically per key.
-/// - The **ledger** is one value under its own key; [`Authority`](crate::protocol::ledger::Authority)
-///   implements its operations. It must be lost as a whole or not at all: a store that can lose part
-///   of it must not be an L2.
-/// - Every operation is atomic on its key and idempotent: versions, load lock ids and nonces are chosen
-///   by the caller, so a retry after a lost reply changes nothing.
-/// - Keys are arbitrary UTF-8 up to some 33 KiB; the store must not normalise them.
+/// - A **record** is a string of bytes under a key, with a physical TTL after which it is absent.
+///   It begins with a header ([`record`]). The store reads the header, and writes it for load locks
+///   and `expire`. [`Slot`] implements every record operation over `Option<bytes>`: a store needs a
+///   way to run one `Slot` operation atomically per key.
+/// - The **ledger** is one value under its own key;
+///   [`Authority`](crate::protocol::ledger::Authority) implements its operations. It must be lost
+///   as a whole or not at all: a store that can lose part of it must not be an L2.
+/// - Every operation is atomic on its key and idempotent. The caller chooses versions, load lock
+///   ids and nonces, so a retry after a lost reply changes nothing.
+/// - Keys are arbitrary UTF-8 up to about 33 KiB; the store must not normalise them.
 ///
 /// # Ordering
 ///
-/// A store whose [`bus`](L2::bus) equals the backplane's announces in the same step as it writes:
-/// for records *announce first, then write* (an announcement without a write costs a miss; a write
-/// without an announcement costs staleness), for the ledger *write first, then announce* (a lost
-/// announcement is healed by the poll). Otherwise `announce` is always `None` and the cache
-/// announces around the call.
+/// A store whose [`bus`](L2::bus) equals the backplane's announces in the same step as it writes.
+/// For records it *announces first, then writes*: an announcement without a write costs a miss, a
+/// write without an announcement costs staleness. For the ledger it *writes first, then announces*:
+/// the poll makes up for a lost announcement. Otherwise `announce` is always `None`, and the cache
+/// announces before or after the call.
 ///
 /// # Errors and time
 ///
-/// A store returns an error as soon as it knows one; it need not have timeouts of its own, since the
-/// cache bounds each call by the options of the operation. The error kind decides what happens next:
-/// see [`L2ErrorKind`].
+/// A store returns an error as soon as it knows one. It needs no timeouts of its own: the cache
+/// limits each call by the options of the operation. The error kind decides what happens next: see
+/// [`L2ErrorKind`].
 ///
 /// # Cancel safety
 ///
-/// The cache drops the future of a call that exceeds its timeout. The call may then have happened or
-/// not; idempotence makes a retry safe.
+/// The cache drops the future of a call that exceeds its timeout. The call may still take effect;
+/// since it is idempotent, a retry is safe.
 ///
 /// # Wrappers
 ///
-/// Forward every method, also those with a default: `clippy::missing_trait_methods` says so.
+/// Forward every method, including those with a default. `clippy::missing_trait_methods` checks
+/// this.
 ///
 /// # Minimal implementation
 ///
-/// For a store with compare-and-swap, implement [`CasStore`] and use [`CasL2`]. For one that runs
-/// transactions or scripts: a [`Slot`] per key and one `Authority` per ledger, as `MemoryL2` has
-/// behind its lock. Check yours with `crinkle_testkit::contract::l2`.
+/// For a store with compare-and-swap, implement [`CasStore`] and use [`CasL2`]. For a store with
+/// transactions or scripts, keep a [`Slot`] per key and one `Authority` per ledger, as `MemoryL2`
+/// does behind its lock. Check your store with `crinkle_testkit::contract::l2`.
 #[async_trait]
 pub trait L2: Debug + Send + Sync + 'static {
-    /// The message bus this store can announce on within its own atomic step, if any.
+    /// The message bus on which this store can announce within its own atomic step, if any.
     fn bus(&self) -> Option<BusId>;
 
-    /// How this store changes a record or the ledger, which decides what a cache over it can promise:
+    /// How this store changes a record or the ledger. The cache's guarantees depend on it:
     /// see [`Cache::guarantees`](crate::Cache::guarantees).
     fn atomicity(&self) -> Atomicity;
 
-    /// Reads a record; with `ask`, leaves or reports a load lock in the same step.
+    /// Reads a record. With `ask`, sets or reports a load lock in the same step.
     async fn read(&self, key: &str, ask: Option<LoadLockRequest>) -> Result<Read, L2Error>;
 
-    /// [`read`](L2::read) for several keys in one round trip, answered in the order asked. Each key is
-    /// read atomically, not all of them together. A store without such a thing returns [`one_by_one`].
-    /// If it fails because of one key, the cache reads the keys one by one.
+    /// [`read`](L2::read) for several keys in one round trip; the results are in the order of
+    /// `asks`. Each key is read atomically, not all of them together. A store without a batch read
+    /// returns [`one_by_one`]. If one key makes it fail, the cache reads the keys one by one.
     async fn read_many(
         &self,
         asks: &[(String, Option<LoadLockRequest>)],
     ) -> Result<Vec<Read>, L2Error>;
 
-    /// How far the replicas that [`read_replica`](L2::read_replica) asks may be behind. Default: `None`,
-    /// none is ever asked.
+    /// The maximum lag of the replicas that [`read_replica`](L2::read_replica) uses. Default:
+    /// `None`, no replica is used.
     fn replica_lag(&self) -> Option<Duration> {
         None
     }
 
-    /// Reads a record from a replica of the store. What it answers holds every write that was acknowledged
-    /// more than [`replica_lag`](L2::replica_lag) before the call. `None` if nothing is there, no replica is
-    /// known to be so close, or none answers: then the store itself is asked. The cache does so from
-    /// the start where a replica might lack what this node knows. Default: `None`.
+    /// Reads a record from a replica of the store. The result includes every write that was
+    /// acknowledged more than [`replica_lag`](L2::replica_lag) before the call. `None` if there is
+    /// no record, no replica is known to be that close, or none answers: the cache then reads from
+    /// the store itself. It does so directly if a replica might lack what this node knows. Default:
+    /// `None`.
     async fn read_replica(&self, _key: &str) -> Option<Found> {
         None
     }
 
-    /// The heads of several records, in the order asked, load locks too; `None` where there is none. For a reader
-    /// who holds a copy and wants to know whether it is still that: no value need travel. Default:
+    /// The heads of several records or load locks, in the order of `keys`; `None` for an absent
+    /// one. With this a reader verifies its copy without transferring the value. Default:
     /// [`read_many`](L2::read_many).
     async fn read_heads(&self, keys: &[String]) -> Result<Vec<Option<Head>>, L2Error> {
         let asks: Vec<_> = keys.iter().map(|key| (key.clone(), None)).collect();
@@ -135,7 +137,7 @@ pub trait L2: Debug + Send + Sync + 'static {
         Ok(self.read_many(&asks).await?.into_iter().map(head).collect())
     }
 
-    /// Replaces exactly the version `expected` (a value's, or a load lock) by `record`.
+    /// Replaces exactly the version `expected` (a value's, or a load lock) with `record`.
     async fn put(
         &self,
         key: &str,
@@ -144,12 +146,13 @@ pub trait L2: Debug + Send + Sync + 'static {
         announce: Option<Announce>,
     ) -> Result<Put, L2Error>;
 
-    /// Replaces whatever is there. If it runs after the deadline, the command was stuck on its way: the
-    /// record is removed instead, and the call fails with [`L2Error::late`]. The deadline is a moment on a clock
-    /// of the caller. Where the command runs on a server, that server has to judge it by its own clock,
-    /// which is compared with nothing but itself: [`ServerTime`] does that. A `set` that is late by mistake
-    /// costs a miss; one that runs after its deadline by more than [`ServerTime`] allows may show an older
-    /// value over a newer one.
+    /// Replaces the record, if any. After the deadline, the command has been delayed: it removes
+    /// the record instead, and fails with [`L2Error::late`].
+    ///
+    /// The deadline is a moment on the caller's clock. A command that runs on a server is judged by
+    /// the server's own clock, which is compared only with itself: [`ServerTime`] does that. A
+    /// `set` that is judged late by mistake costs a miss. One that runs after its deadline by more
+    /// than [`ServerTime`] allows may show an older value over a newer one.
     async fn set(
         &self,
         key: &str,
@@ -158,10 +161,11 @@ pub trait L2: Debug + Send + Sync + 'static {
         announce: Option<Announce>,
     ) -> Result<(), L2Error>;
 
-    /// Removes whatever is there, load locks included.
+    /// Removes the record or load lock, if any.
     async fn remove(&self, key: &str, announce: Option<Announce>) -> Result<(), L2Error>;
 
-    /// Marks a value as expired under a new version and keeps it as a fallback; removes a load lock.
+    /// Marks a value as expired under a new version and keeps it as a fallback. Removes a load
+    /// lock.
     async fn expire(
         &self,
         key: &str,
@@ -169,10 +173,10 @@ pub trait L2: Debug + Send + Sync + 'static {
         announce: Option<Announce>,
     ) -> Result<(), L2Error>;
 
-    /// Gives a load lock back, if it is still the asker's.
+    /// Releases a load lock if the record still carries it.
     async fn release(&self, key: &str, load_lock: Version) -> Result<(), L2Error>;
 
-    /// Prolongs a load lock to `ttl_ms` from now, if it is still the asker's; false if it is not.
+    /// Extends a load lock to `ttl_ms` from now; false if the record no longer carries it.
     async fn renew(&self, key: &str, load_lock: Version, ttl_ms: u64) -> Result<bool, L2Error>;
 
     /// Numbers a removal in the ledger under `ledger`.
@@ -186,47 +190,51 @@ pub trait L2: Debug + Send + Sync + 'static {
     /// Compares a replica with the ledger under `ledger`.
     async fn sync(&self, ledger: &str, ask: &SyncAsk) -> Result<SyncReply, L2Error>;
 
-    /// The last number that the ledger under `ledger` has issued, if its epoch is this one; `None` if it is
-    /// another, if there is no ledger, and if only a `SYNC` can emit. The cache asks this beside a call, at
-    /// the same time: beside strict reads and reservations always, beside loads and `set`s where it
-    /// [is near](L2::is_ledger_near). Who turns out to be behind compares first. Default: `None`.
+    /// The last number that the ledger under `ledger` has issued in this epoch. `None` if the epoch
+    /// is another, if there is no ledger, or if only a `SYNC` can answer.
+    ///
+    /// The cache calls it concurrently with another call: always with strict reads and
+    /// reservations; with loads and `set`s only if the ledger [is near](L2::is_ledger_near). A node
+    /// that turns out to be behind syncs first. Default: `None`.
     async fn frontier(&self, _ledger: &str, _epoch: Epoch) -> Result<Option<u64>, L2Error> {
         Ok(None)
     }
 
-    /// Whether [`frontier`](L2::frontier) costs next to nothing beside a call on this key: the ledger is on
-    /// the server that holds the record, so the question takes no round trip and no server of its own.
-    /// Default: false.
+    /// Whether [`frontier`](L2::frontier) is almost free beside a call on this key: the ledger is
+    /// on the server that holds the record, so it needs no round trip of its own. Default: false.
     fn is_ledger_near(&self, _ledger: &str, _key: &str) -> bool {
         false
     }
 
-    /// Names the history of writes that a server is in: another number once one answers that may lack writes
-    /// which were acknowledged before, as after a failover. The cache then compares its last writes with
-    /// what is there. Each of [`servers`](L2::servers) is asked by its name, so that one that does not answer
-    /// keeps nothing of the others waiting; where there are none, it is asked once, without a name.
-    /// Default: `None`, which says that no acknowledged write is ever lost, or that nobody knows.
+    /// The replication id of a server: it changes once another server answers that may lack
+    /// acknowledged writes, as after a failover. The cache then compares its recent writes with the
+    /// records in L2.
+    ///
+    /// The cache asks each of [`servers`](L2::servers) by name, so that one without an answer does
+    /// not delay the others. If there are no names, it asks once without one. Default: `None`: no
+    /// acknowledged write is ever lost, or it is unknown whether one is.
     async fn replication_id(&self, _server: Option<&str>) -> Result<Option<u64>, L2Error> {
         Ok(None)
     }
 
-    /// Names the server that holds what is under a key, where a store has several that can fail apart, such as
-    /// the primaries of a cluster. The cache keeps a circuit breaker for each name: while one server is left
-    /// alone, keys on the others are read and written as ever. It is asked with record keys and the key of the
-    /// ledger, must not wait, and may answer differently once a key has moved. Default: `None`, the store
-    /// is one server, or does not know.
+    /// The name of the server that holds a key, if the store has several that can fail separately,
+    /// such as the primaries of a cluster. The cache keeps a circuit breaker for each name: while
+    /// one is open, it still uses the other servers. It passes record keys and the key of the
+    /// ledger. The method must not wait, and the result may change once a key has moved. Default:
+    /// `None`, the store is one server, or does not know.
     fn server_of(&self, _key: &str) -> Option<Arc<str>> {
         None
     }
 
-    /// Every name that [`server_of`](L2::server_of) may give now, for
-    /// [`Health::l2_servers`](crate::Health::l2_servers) and [`replication_id`](L2::replication_id). Default: none.
+    /// Every name that [`server_of`](L2::server_of) may currently return, for
+    /// [`Health::l2_servers`](crate::Health::l2_servers) and
+    /// [`replication_id`](L2::replication_id). Default: none.
     fn servers(&self) -> Vec<Arc<str>> {
         Vec::new()
     }
 
-    /// The replicas that [`read_replica`](L2::read_replica) reads from, and whether each is in step, for
-    /// [`Health::l2_replicas`](crate::Health::l2_replicas). Must not wait. Default: none.
+    /// The replicas that [`read_replica`](L2::read_replica) reads from, and whether each keeps up,
+    /// for [`Health::l2_replicas`](crate::Health::l2_replicas). Must not wait. Default: none.
     fn replicas(&self) -> Vec<ServerHealth> {
         Vec::new()
     }
@@ -236,11 +244,11 @@ pub trait L2: Debug + Send + Sync + 'static {
 ///
 /// # Errors
 ///
-/// The first that a read meets.
+/// The first error of a read.
 ///
 /// # Cancel safety
 ///
-/// Load locks that were granted before the drop end by themselves.
+/// Load locks that were granted before the drop expire by themselves.
 pub async fn one_by_one(
     store: &dyn L2,
     asks: &[(String, Option<LoadLockRequest>)],
@@ -252,25 +260,25 @@ pub async fn one_by_one(
     Ok(reads)
 }
 
-/// How a store changes what it holds.
+/// How a store changes its records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "what a cache can promise follows from it")]
 pub enum Atomicity {
-    /// It runs a whole operation in one step, like a script in Redis.
+    /// It runs a whole operation in one step, as a Redis script does.
     Atomic,
-    /// It reads, and writes only if nothing has changed since, like [`CasL2`]. The same promises, for
-    /// more round trips under contention.
+    /// It reads, and writes only if nothing has changed since, as [`CasL2`] does. The guarantees
+    /// are the same, with more round trips under contention.
     CompareAndSwap,
-    /// It reads, then writes, whatever happened in between, like [`PlainL2`]. Weaker.
+    /// It reads, then writes without comparing, as [`PlainL2`] does. The guarantees are weaker.
     Plain,
 }
 
-/// Names a message bus: a store and a backplane with equal names reach the same subscribers.
+/// The name of a message bus: a store and a backplane with equal names reach the same subscribers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct BusId(String);
 
 impl BusId {
-    /// A bus known by this address.
+    /// Names a bus by its address.
     #[must_use]
     pub fn new(address: impl Into<String>) -> Self {
         Self(address.into())
@@ -283,23 +291,23 @@ impl fmt::Display for BusId {
     }
 }
 
-/// What a READ found.
+/// The result of a READ.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "built by every store")]
 pub struct Read {
-    /// The value record, if there is one (a load lock is not).
+    /// The value record, if there is one (a load lock is none).
     pub found: Option<Found>,
-    /// Who may load.
+    /// The reader's right to load.
     pub load_lock: LoadLock,
 }
 
-/// A value record and how long it still lives.
+/// A value record and its remaining TTL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "built by every store")]
 pub struct Found {
     /// Header and payload.
     pub bytes: Bytes,
-    /// What remains of its physical life, in milliseconds, by the store's clock.
+    /// The remaining physical TTL, in milliseconds, by the store's clock.
     pub ttl_ms: u64,
 }
 
@@ -309,7 +317,7 @@ pub struct Found {
 pub struct Record {
     /// Header and payload.
     pub bytes: Bytes,
-    /// Its physical life, in milliseconds; never zero.
+    /// The physical TTL, in milliseconds; never zero.
     pub ttl_ms: u64,
 }
 
@@ -323,15 +331,15 @@ pub struct Announce {
     pub message: Bytes,
 }
 
-/// A message to publish in the same step as a removal is numbered. The store puts the numbers in:
-/// `head`, then epoch, previous id (0 for none) and number as big-endian `u64`s, then `tail`.
+/// A message to publish in the same step as a removal is numbered. The store composes it: `head`,
+/// then epoch, previous id (0 for none) and number as big-endian `u64`s, then `tail`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "read by every store")]
 pub struct AnnounceRemoval {
     /// The channel.
     pub channel: String,
-    /// What comes before the numbers.
+    /// The bytes before the numbers.
     pub head: Bytes,
-    /// What comes after them.
+    /// The bytes after the numbers.
     pub tail: Bytes,
 }

@@ -1,4 +1,4 @@
-//! An L2 over a store that can do no more than get, set and delete.
+//! An L2 over a store that supports only get, set and delete.
 
 use std::fmt::Debug;
 use std::ops::Deref;
@@ -9,44 +9,45 @@ use bytes::Bytes;
 use super::cas::{CasEntry, CasL2, CasStore, Stored};
 use super::{Atomicity, L2Error};
 
-/// A store with `get`, `set` and `delete` and nothing that compares. [`PlainL2`] makes an
-/// [`L2`](super::L2) of it, with weaker promises. If the store can compare and swap, implement
+/// A store with `get`, `set` and `delete`, without compare-and-swap. [`PlainL2`] makes an
+/// [`L2`](super::L2) of it, with weaker guarantees. If the store can compare and swap, implement
 /// [`CasStore`] instead.
 ///
 /// # Contract
 ///
-/// As [`CasStore`], without tokens: a reader sees the last write that was answered, values of
-/// 64 KiB fit, keys are arbitrary UTF-8, and [`now_us`](PlainStore::now_us) is the store's own clock
-/// if it has one.
+/// As [`CasStore`], without tokens: a reader sees the last write that was acknowledged, values of
+/// 64 KiB fit, and keys are arbitrary UTF-8. [`now_us`](PlainStore::now_us) is the store's own
+/// clock if it has one.
 #[async_trait]
 pub trait PlainStore: Debug + Send + Sync + 'static {
     /// Microseconds on the store's clock; see [`CasStore`].
     fn now_us(&self) -> u64;
 
-    /// What is under a key; `None` if nothing is there.
+    /// The value under a key; `None` if there is none.
     async fn get(&self, key: &str) -> Result<Option<Bytes>, L2Error>;
 
-    /// Replaces whatever is there.
+    /// Replaces the value, if any.
     async fn set(&self, key: &str, value: Stored) -> Result<(), L2Error>;
 
-    /// Deletes whatever is there.
+    /// Deletes the value, if any.
     async fn delete(&self, key: &str) -> Result<(), L2Error>;
 }
 
-/// An [`L2`](super::L2) over a [`PlainStore`]: **weaker**, since between its read and its write
-/// anything can happen. `cache.guarantees()` says so.
+/// An [`L2`](super::L2) over a [`PlainStore`]: **weaker**, since another call can write between its
+/// read and its write. `cache.guarantees()` reports this.
 ///
-/// - A fill or an `expire` that overlaps a `remove` or `set` of the same key on *another node* can put
-///   back what that had just removed. It then lives until its lifetime ends or the next removal. On one
-///   node nothing of the kind happens, nor with tags: a barrier hides the entry whatever the store holds.
-/// - A `set` whose bytes were stuck in a socket may complete late, over something newer.
+/// - A fill or an `expire` that overlaps a `remove` or `set` of the same key on *another node* can
+///   restore the old value. It then stays until its TTL expires or the next removal. This cannot
+///   happen on one node, nor with tags: a barrier hides the entry whatever the store holds.
+/// - A `set` whose bytes were delayed in a socket may complete late, over a newer value.
 /// - Two nodes may both hold the load lock of a key and both load it.
-/// - Of two removals by tag at the same moment, the ledger may keep one. The node of the other
-///   finds it missing with its next poll and issues it again; until then (a poll, 1 s) nodes that
-///   missed its announcement do not know it.
+/// - Of two removals by tag at the same moment, the ledger may keep one. The node that issued the
+///   other finds it missing with its next poll and issues it again. Until then (a poll, 1 s), nodes
+///   that missed its announcement do not know it.
 ///
-/// What holds all the same: a read never takes bytes of another key, type or epoch; a lost ledger hides
-/// everything stamped under it; a node's own removals hold there from the first poll.
+/// These guarantees remain: a read never returns bytes of another key, type or epoch; a lost ledger
+/// hides everything stamped under it; a node's own removals are effective on that node from the
+/// first poll.
 ///
 /// ```
 /// use crinkle_core::Cache;
@@ -64,7 +65,7 @@ pub struct PlainL2<S> {
 }
 
 impl<S: PlainStore> PlainL2<S> {
-    /// An L2 over this store.
+    /// Creates an L2 over this store.
     #[must_use]
     pub fn new(store: S) -> Self {
         Self { inner: CasL2::assemble(Unguarded(store), Atomicity::Plain) }
@@ -76,7 +77,7 @@ impl<S: PlainStore> PlainL2<S> {
     }
 }
 
-/// Makes the [`L2`](super::L2) of a [`PlainL2`] that of what is in it.
+/// Gives [`PlainL2`] the [`L2`](super::L2) implementation of the `CasL2` inside it.
 impl<S> Deref for PlainL2<S> {
     type Target = CasL2<Unguarded<S>>;
 

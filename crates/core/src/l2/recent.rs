@@ -1,4 +1,4 @@
-//! What a replica may not know yet.
+//! Recently changed keys, which a replica may not have seen yet.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -6,16 +6,17 @@ use std::time::Duration;
 use crate::clock::{Moment, nanos};
 use crate::protocol::KeyHash;
 
-/// How many moments are kept; keys that share one are asked of the primary more often than they must.
+/// How many times are kept. Keys that share one are read from the primary more often than needed.
 const MOMENTS: usize = 1 << 16;
 
-/// When this node last had news of a key: it has written or read it on the primary, or heard of it.
-/// A replica is asked only about what had no news for as long as it may lag behind.
+/// When this node last knew of a change of a key: it wrote it, read it on the primary, or received
+/// a message about it. A replica is read only for keys without a change within its maximum lag.
 #[derive(Debug)]
 pub(crate) struct Recent {
     lag: Duration,
     news: Box<[AtomicU64]>,
-    /// The session as of the last question, and since when it may be known: news from before may be lost.
+    /// The session at the last check, and when this node first saw it. Older changes may be
+    /// missing.
     session: AtomicU64,
     since: AtomicU64,
 }
@@ -30,12 +31,12 @@ impl Recent {
         self.lag
     }
 
-    /// There was news of a key.
+    /// Records a possible change of a key.
     pub(crate) fn note(&self, key: KeyHash, now: Moment) {
         self.place(key).fetch_max(now.as_nanos(), Ordering::AcqRel);
     }
 
-    /// Whether a replica knows all that this node does of a key, in a session that it asks in now.
+    /// Whether a replica has all that this node knows of a key, in the session of the reader.
     pub(crate) fn is_settled(&self, key: KeyHash, session: u64, now: Moment) -> bool {
         if self.session.load(Ordering::Acquire) != session {
             self.since.fetch_max(now.as_nanos(), Ordering::AcqRel);

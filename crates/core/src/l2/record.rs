@@ -1,4 +1,4 @@
-//! The bytes of a record.
+//! The byte format of a record.
 //!
 //! | offset | size | field | written by |
 //! |---|---|---|---|
@@ -9,11 +9,11 @@
 //! | 6 | 2 | zero | writer |
 //! | 8 | 8 | version | store |
 //! | 16 | 8 | id of the refresh lock, 0 for none | store |
-//! | 24 | 8 | its end, ms on the store's clock | store |
+//! | 24 | 8 | its expiry, ms on the store's clock | store |
 //! | 32 | 8 | epoch of the stamp, 0 for none | writer |
 //! | 40 | 8 | stamp | writer |
-//! | 48 | 8 | logical life, ms | writer |
-//! | 56 | 8 | physical life, ms | writer |
+//! | 48 | 8 | logical TTL, ms | writer |
+//! | 56 | 8 | physical TTL, ms | writer |
 //! | 64 | 4 | schema of the value | writer |
 //! | 68 | 1 | codec | writer |
 //! | 69 | 1 | compression: 0 none, 1 LZ4, 2 Zstandard | writer |
@@ -23,14 +23,18 @@
 //! | 80 | 4 | crc32c of 32..80 and of 84.. | writer |
 //! | 84 | | key, metadata, payload | writer |
 //!
-//! All numbers are big-endian. A load lock is the first 16 bytes. What the store writes lies outside the
-//! checksum: a flipped bit there makes another version (a miss), an unknown state (a miss) or a
-//! load lock that nobody holds. Age is the physical life minus what the store says is left of it, never
-//! a writer's clock; a record of which more is left than it was stored with has been touched by somebody
-//! else, and counts as over. Metadata is a list of `type u8, length u32, bytes`; unknown types are skipped,
-//! so that a newer writer can add some: 1 tag, 2 weight, 3 etag, 4 last-modified, 5 time of the factory, and
-//! 6, empty, of a fill that has replaced a record which its node could not use. A compressed payload begins
-//! with its plain length, a `u32`.
+//! All numbers are big-endian. A load lock is the first 16 bytes. The fields that the store writes
+//! are outside the checksum. A flipped bit there makes another version (a miss), an unknown state
+//! (a miss) or a load lock without a holder.
+//!
+//! Age is the physical TTL minus the remaining TTL that the store reports, never a writer's clock.
+//! A record with more remaining TTL than it was stored with was changed by another client, and
+//! counts as expired.
+//!
+//! Metadata is a list of `type u8, length u32, bytes`. Unknown types are skipped, so that a newer
+//! writer can add some: 1 tag, 2 weight, 3 etag, 4 last-modified, 5 time of the factory. 6, empty,
+//! marks a fill that has replaced a record which its node could not use. A compressed payload
+//! begins with its uncompressed length, a `u32`.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -50,11 +54,11 @@ const META_LAST_MODIFIED: u8 = 4;
 const META_TOOK: u8 = 5;
 const META_DISPLACED: u8 = 6;
 
-/// How much more than it was stored with may be left of a record: for stores that count in whole seconds,
-/// and replicas whose clocks are behind.
+/// By how much the remaining TTL of a record may exceed the original: for stores that count in
+/// whole seconds, and replicas whose clocks are behind.
 const SLACK_MS: u64 = 5000;
 
-/// The longest etag or time of last modification that is kept.
+/// The longest etag or time of last modification that is stored.
 const MAX_VALIDATOR: usize = 8 * 1024;
 
 /// How many tags a decoder accepts, whatever the settings of this cache.
@@ -85,9 +89,8 @@ pub fn head(bytes: &[u8]) -> Option<Head> {
     }
 }
 
-/// The tags of a value record, as its writer put them there, whose bytes may end behind its metadata;
-/// `None` for anything else. Nothing is checked but lengths: for deciding what to forget, not what to
-/// answer.
+/// The tags of a value record; the bytes may be cut off after the metadata. `None` for anything
+/// else. Checks only lengths: use it to decide what to forget, not what to answer.
 #[must_use]
 pub fn tags(bytes: &[u8]) -> Option<Vec<&str>> {
     let Head::Value { .. } = head(bytes)? else { return None };
@@ -103,22 +106,21 @@ pub fn tags(bytes: &[u8]) -> Option<Vec<&str>> {
     Some(tags)
 }
 
-/// Whether a value record's logical life is over, given what is left of its physical life.
+/// Whether a value record has logically expired, given its remaining physical TTL.
 #[must_use]
 pub fn is_stale(bytes: &[u8], ttl_ms: u64) -> bool {
-    let lives = u64_at(bytes, 48).zip(u64_at(bytes, 56));
-    lives
-        .is_none_or(|(logical, physical)| age_ms(physical, ttl_ms).is_none_or(|age| age >= logical))
+    let ttls = u64_at(bytes, 48).zip(u64_at(bytes, 56));
+    ttls.is_none_or(|(logical, physical)| age_ms(physical, ttl_ms).is_none_or(|age| age >= logical))
 }
 
-/// Whether more is left of a value record than it was stored with, so that nobody can emit its age:
-/// somebody else has touched its end, or it was replaced between two commands.
+/// Whether a value record has more remaining TTL than it was stored with, so that its age is
+/// unknown. Another client changed its expiry, or it was replaced between two commands.
 #[must_use]
 pub fn is_ageless(bytes: &[u8], ttl_ms: u64) -> bool {
     u64_at(bytes, 56).is_some_and(|physical| age_ms(physical, ttl_ms).is_none())
 }
 
-/// How old a record is of whose physical life so much is left; `None` if nobody can emit.
+/// The age of a record with this remaining physical TTL; `None` if it is unknown.
 pub(crate) fn age_ms(physical_ms: u64, ttl_ms: u64) -> Option<u64> {
     (ttl_ms <= physical_ms.saturating_add(SLACK_MS)).then(|| physical_ms.saturating_sub(ttl_ms))
 }
@@ -133,7 +135,7 @@ pub fn load_lock(id: Version) -> Bytes {
     out.freeze()
 }
 
-/// The same record under another head (its version, expiry mark and refresh lock).
+/// The same record with another head (its version, expiry mark and refresh lock).
 #[must_use]
 pub fn with_head(bytes: &Bytes, head: Head) -> Bytes {
     let Head::Value { version, expired, refresh } = head else { return load_lock(head.version()) };
@@ -149,7 +151,7 @@ pub fn with_head(bytes: &Bytes, head: Head) -> Bytes {
     out.freeze()
 }
 
-/// Everything a value record holds, decoded without copying.
+/// The contents of a value record, decoded without copying.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "a record is exactly this")]
 pub struct Envelope<'a> {
@@ -161,19 +163,19 @@ pub struct Envelope<'a> {
     pub epoch: Option<Epoch>,
     /// The writer's frontier before the factory started.
     pub stamp: u64,
-    /// Logical life in milliseconds, from creation.
+    /// Logical TTL in milliseconds, from creation.
     pub logical_ms: u64,
-    /// Physical life in milliseconds, from creation.
+    /// Physical TTL in milliseconds, from creation.
     pub physical_ms: u64,
-    /// Names the type of the value.
+    /// Identifies the type of the value.
     pub schema: u32,
-    /// Names the codec.
+    /// Identifies the codec.
     pub codec: u8,
-    /// Names the compression of the payload, 0 for none.
+    /// Identifies the compression of the payload, 0 for none.
     pub compression: u8,
     /// The full key.
     pub key: &'a str,
-    /// What the entry counts for in L1's capacity.
+    /// The entry's weight in L1's capacity.
     pub weight: u32,
     /// The entity tag that came with the value.
     pub etag: Option<&'a str>,
@@ -183,7 +185,8 @@ pub struct Envelope<'a> {
     pub took_us: u64,
     /// The tags.
     pub tags: Vec<&'a str>,
-    /// It has replaced a record that its writer could not use. Whoever cannot use this one leaves it.
+    /// It has replaced a record that its writer could not use. A reader that cannot use this one
+    /// does not replace it.
     pub displaced: bool,
     /// The encoded value, compressed if `compression` says so.
     pub payload: &'a [u8],

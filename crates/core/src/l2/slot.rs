@@ -5,10 +5,10 @@ use super::{Found, Read, Record};
 use crate::protocol::Version;
 use crate::protocol::record::{self as rules, Head, LoadLockRequest, Put, Release};
 
-/// What a store holds under one key, with every record operation on it.
+/// The record under one key, with every record operation on it.
 ///
-/// A store runs one of these per call, atomically per key, and keeps what is left. Times are the
-/// store's own clock, in milliseconds.
+/// A store runs one operation per call, atomically per key, and stores the result. Times are on
+/// the store's own clock, in milliseconds.
 ///
 /// ```
 /// use crinkle_core::l2::Slot;
@@ -32,19 +32,19 @@ struct Stored {
 }
 
 impl Slot {
-    /// What a store has kept: the bytes, and when they expire.
+    /// Creates a slot from what the store holds: the bytes, and when they expire.
     #[must_use]
     pub fn new(bytes: Bytes, expires_ms: u64) -> Self {
         Self { stored: Some(Stored { bytes, expires_ms }) }
     }
 
-    /// What the store is to keep: the bytes and when they expire; `None` to delete the key.
+    /// The bytes to store and when they expire; `None` to delete the key.
     #[must_use]
     pub fn into_stored(self) -> Option<(Bytes, u64)> {
         self.stored.map(|stored| (stored.bytes, stored.expires_ms))
     }
 
-    /// Whether nothing is there at `now_ms`.
+    /// Whether there is no record at `now_ms`.
     #[must_use]
     pub fn is_absent(&self, now_ms: u64) -> bool {
         self.stored.as_ref().is_none_or(|stored| stored.expires_ms <= now_ms)
@@ -56,7 +56,7 @@ impl Slot {
         let stale = self.is_stale(now_ms);
         let found = match head {
             Some(Head::Value { .. }) => self.found(now_ms),
-            // Bytes that are not a record are shown to a plain reader, who counts them.
+            // A plain reader also gets bytes that are not a record, so that it can count them.
             None if ask.is_none() => self.found(now_ms),
             _ => None,
         };

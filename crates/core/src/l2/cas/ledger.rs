@@ -2,17 +2,18 @@
 //!
 //! ```text
 //!  root ── epoch, frontier, floors, newest ids, newest barriers, names of the chunks
-//!            ├── chunk ── older barriers     written once, under a random name, before
-//!            └── chunk ── older still        the root that names it
+//!            ├── chunk ── older barriers     written once, under a random name,
+//!            └── chunk ── older still        before the root that names it
 //! ```
 //!
-//! - **C1** What decides is the root alone: numbers rise, and ids are found, whatever the chunks say.
-//! - **C2** The root that is there names only chunks that were written before it.
-//! - **C3** A chunk that is gone or old folds into the floor of its kind: entries stamped before its end
-//!   are hidden, whatever their tags. It can hide more, never less.
-//! - **C4** Barriers beyond the cap fold into registers. These are barriers like others, and the oldest.
-//! - **C5** A chunk lives for twice the ledger's retention. Before a root with a longer retention is written,
-//!   the chunks that it names are written again, under new names.
+//! - **C1** The root alone decides: numbers rise and ids are found whatever the chunks contain.
+//! - **C2** A stored root names only chunks that were written before it.
+//! - **C3** A chunk that is lost or old folds into the floor of its kind. All entries stamped
+//!   before its end are hidden, whatever their tags. This can hide more, never less.
+//! - **C4** Barriers beyond the cap fold into registers. These are stored like other barriers, and
+//!   are the oldest.
+//! - **C5** The TTL of a chunk is twice the ledger's retention. Before a root with a longer
+//!   retention is written, its chunks are written again, under new names.
 
 use std::collections::BTreeMap;
 
@@ -26,23 +27,23 @@ use crate::protocol::ledger::{
     Advance, Advanced, Authority, Levels, Snapshot, Standing, Strength, SyncAsk, SyncReply, Target,
 };
 
-/// How many barriers a root holds before they go into a chunk.
+/// How many barriers a root holds before they move into a chunk.
 const IN_ROOT: usize = 1024;
 
 /// How many barriers a chunk holds at most (50 KiB).
 const IN_CHUNK: usize = 2048;
 
-/// A root is written again after this share of its life, or after a day.
+/// A root is written again after this fraction of its TTL, or after a day.
 const RENEWALS: u64 = 4;
 const DAY_MS: u64 = 86_400_000;
 
-/// A ledger must not end between two polls, however short the retention.
+/// A ledger must not expire between two polls, however short the retention is.
 const MIN_TTL_MS: u64 = 60_000;
 
-/// By the name of a chunk, its copy that lives longer: written once, however often the root is tried.
+/// For each chunk name, its copy with a longer TTL. A retry of the root reuses the copies.
 type Copies = BTreeMap<u64, ChunkRef>;
 
-/// A root and the state it was read in; no root where there is none, or none that makes sense.
+/// A root and its token; no root if there is none or it cannot be decoded.
 struct Seen<T> {
     root: Option<Root>,
     token: Option<T>,
@@ -50,14 +51,14 @@ struct Seen<T> {
 
 impl<S: CasStore> CasL2<S> {
     pub(super) async fn number(&self, ledger: &str, ask: &Advance) -> Result<Advanced, L2Error> {
-        let _alone = self.changing.lock().await;
+        let _guard = self.changing.lock().await;
         let (mut tries, mut copies) = (0, Copies::new());
         loop {
             let Seen { root, token } = self.root(ledger).await?;
             let now = self.store.now_us();
             let mut chunks = root.as_ref().map_or_else(Vec::new, |root| root.chunks.clone());
             let mut snapshot = root.map(|root| root.snapshot);
-            let lived_ms = snapshot.as_ref().map(|snapshot| ledger_ttl_ms(snapshot.retention_ms));
+            let old_ttl_ms = snapshot.as_ref().map(|snapshot| ledger_ttl_ms(snapshot.retention_ms));
             if let Some(snapshot) = &mut snapshot {
                 snapshot.retention_ms = snapshot.retention_ms.max(ask.retention_ms);
                 drop_old(snapshot, &mut chunks, now);
@@ -71,8 +72,8 @@ impl<S: CasStore> CasL2<S> {
             let Some(snapshot) = authority.snapshot() else { return Ok(advanced) };
             let mut root = Root { snapshot, chunks, written_us: now };
             let ttl_ms = ledger_ttl_ms(root.snapshot.retention_ms);
-            if lived_ms.is_some_and(|lived| ttl_ms > lived) {
-                self.lengthen(ledger, &mut root.chunks, ttl_ms, &mut copies).await?;
+            if old_ttl_ms.is_some_and(|old| ttl_ms > old) {
+                self.extend_ttl(ledger, &mut root.chunks, ttl_ms, &mut copies).await?;
             }
             if root.snapshot.levels.len() > IN_ROOT {
                 self.move_out(ledger, &mut root, ttl_ms).await?;
@@ -112,10 +113,10 @@ impl<S: CasStore> CasL2<S> {
                 (_, None) => return Ok(reply),
             };
             let root = match root {
-                // The authority has a part of the barriers, the root names all.
+                // The authority has a part of the barriers; the root names all.
                 Some(mut root) if root.snapshot.epoch == snapshot.epoch => {
                     if ttl_ms > ledger_ttl_ms(root.snapshot.retention_ms) {
-                        self.lengthen(ledger, &mut root.chunks, ttl_ms, &mut copies).await?;
+                        self.extend_ttl(ledger, &mut root.chunks, ttl_ms, &mut copies).await?;
                     }
                     root.snapshot.frontier = snapshot.frontier;
                     root.snapshot.retention_ms = retention_ms;
@@ -155,8 +156,8 @@ impl<S: CasStore> CasL2<S> {
         self.store.swap(ledger, token, stored).await
     }
 
-    /// Moves the barriers of a root into chunks. Where that makes too many, those go first that a newer
-    /// removal of their tag has replaced; then the oldest fold (C4).
+    /// Moves the barriers of a root into chunks. If there are then too many, it first drops
+    /// barriers that a newer removal of their tag has replaced; then the oldest fold (C4).
     async fn move_out(&self, ledger: &str, root: &mut Root, ttl_ms: u64) -> Result<(), L2Error> {
         let exact = root.chunks.iter().filter(|chunk| chunk.end() > root.snapshot.folded);
         let exact =
@@ -180,8 +181,9 @@ impl<S: CasStore> CasL2<S> {
                 let part;
                 (part, rest) = rest.split_at(whole_numbers(rest, IN_CHUNK));
                 let chunk = ChunkRef::of(self.entropy.version().0, part);
-                // The root is lasting, and a store that keeps order makes this so with it. It ends
-                // by itself when what it holds hides nothing any more, named by a root or not.
+                // The root is durable, and a store that keeps the order of writes makes the chunk
+                // durable with it. A chunk expires once its barriers hide nothing, whether a root
+                // names it or not.
                 let stored = Stored { bytes: encode_chunk(part), ttl_ms, lasting: false };
                 writes.push((chunk_key(ledger, chunk), stored));
                 root.chunks.push(chunk);
@@ -194,9 +196,9 @@ impl<S: CasStore> CasL2<S> {
         Ok(())
     }
 
-    /// Has these chunks live for so long from now on (C5). One that another node writes again at the same
-    /// time, for less, is not the one that the root will name. A chunk that is gone stays so (C3).
-    async fn lengthen(
+    /// Copies chunks with this TTL (C5). If another node copies them at the same time with a
+    /// shorter TTL, the root will not name those copies. A lost chunk stays lost (C3).
+    async fn extend_ttl(
         &self,
         ledger: &str,
         chunks: &mut [ChunkRef],
@@ -221,7 +223,7 @@ impl<S: CasStore> CasL2<S> {
         Ok(())
     }
 
-    /// What these chunks hold; of those that are gone, the floor tells (C3).
+    /// The barriers of these chunks; the lost ones fold into the floor (C3).
     async fn load(
         &self,
         ledger: &str,
@@ -239,7 +241,8 @@ impl<S: CasStore> CasL2<S> {
         Ok(loaded)
     }
 
-    /// As much of the ledger as the answer to `ask` needs: one barrier more than its page, or all.
+    /// The part of the ledger that the reply to `ask` needs: one barrier more than its page, or
+    /// all.
     async fn part(
         &self,
         ledger: &str,
@@ -270,7 +273,7 @@ impl<S: CasStore> CasL2<S> {
     }
 }
 
-/// A part of the ledger, which is bounded as a whole (C4).
+/// An authority for a part of the ledger, without a cap: the ledger as a whole has one (C4).
 fn authority(snapshot: Option<Snapshot>) -> Authority {
     match snapshot {
         Some(snapshot) => Authority::restore(snapshot, usize::MAX),
@@ -278,10 +281,10 @@ fn authority(snapshot: Option<Snapshot>) -> Authority {
     }
 }
 
-/// By target and strength, the newest number.
+/// The newest number for each target and strength.
 type Newest = BTreeMap<(Target, Strength), u64>;
 
-/// Adds what is above `from`. Call it in the order of the numbers.
+/// Adds the barriers above `from`. Call it in the order of the numbers.
 fn add(newest: &mut Newest, barriers: Vec<Barrier>, from: u64) {
     let above = barriers.into_iter().filter(|(seq, _, _)| *seq > from);
     newest.extend(above.map(|(seq, target, strength)| ((target, strength), seq)));
@@ -294,7 +297,7 @@ fn ascending(newest: Newest) -> Vec<Barrier> {
     barriers
 }
 
-/// How many of these chunks hold so many barriers.
+/// How many of these chunks are needed for this many barriers.
 fn enough(chunks: &[ChunkRef], barriers: usize) -> usize {
     let mut held = 0;
     let more = chunks.iter().take_while(|chunk| {
@@ -305,7 +308,7 @@ fn enough(chunks: &[ChunkRef], barriers: usize) -> usize {
     more.count()
 }
 
-/// About `most` barriers, at the end of a number.
+/// The length of a prefix of about `most` barriers that does not split a number.
 fn whole_numbers(barriers: &[Barrier], most: usize) -> usize {
     let mut end = most.min(barriers.len());
     while end < barriers.len() && barriers[end].0 == barriers[end - 1].0 {
@@ -314,7 +317,7 @@ fn whole_numbers(barriers: &[Barrier], most: usize) -> usize {
     end
 }
 
-/// Drops chunks that hide nothing any more.
+/// Drops chunks whose barriers hide nothing any more.
 fn drop_old(snapshot: &mut Snapshot, chunks: &mut Vec<ChunkRef>, now_us: u64) {
     if snapshot.retention_ms == 0 {
         return;
@@ -329,7 +332,7 @@ fn drop_old(snapshot: &mut Snapshot, chunks: &mut Vec<ChunkRef>, now_us: u64) {
     });
 }
 
-/// What barriers up to these numbers hide, the floor hides from now on (C3).
+/// Raises the floor to hide all that barriers up to these numbers hide (C3).
 fn fold(snapshot: &mut Snapshot, ends: Levels) {
     snapshot.floor.raise(Strength::Soft, ends.soft);
     snapshot.floor.raise(Strength::Hard, ends.hard);
@@ -341,7 +344,7 @@ fn is_due(root: &Root, now_us: u64, ttl_ms: u64) -> bool {
     now_us.saturating_sub(root.written_us) / 1000 >= after_ms
 }
 
-/// A ledger outlives everything it can hide, with a margin.
+/// The TTL of a ledger: longer than the TTL of anything it can hide, with a margin.
 fn ledger_ttl_ms(retention_ms: u64) -> u64 {
     retention_ms.saturating_mul(2).max(MIN_TTL_MS)
 }

@@ -1,4 +1,4 @@
-//! A whole L2 over a store that can compare and swap one value.
+//! An L2 over a store that can compare and swap one value.
 
 mod ledger;
 mod pieces;
@@ -20,50 +20,54 @@ use crate::protocol::ledger::{Advance, Advanced, SyncAsk, SyncReply};
 use crate::protocol::record::{LoadLockRequest, Put};
 use crate::protocol::{Epoch, Version};
 
-/// How often in a row others may be faster before a call gives up.
+/// How many swaps in a row may fail before a call returns an error.
 const TRIES: u32 = 16;
 
-/// How many barriers a ledger keeps exactly, unless told otherwise.
+/// How many barriers a ledger keeps exactly by default.
 const MAX_BARRIERS: usize = 200_000;
 
 /// A store with `get` and compare-and-swap: memcached, a table of an SQL database, an embedded
-/// store. [`CasL2`] makes an [`L2`] of it that loses nothing.
+/// store. [`CasL2`] makes an [`L2`] of it with the full guarantees.
 ///
 /// # Contract
 ///
-/// - [`swap`](CasStore::swap) is atomic on its key. A token that was read before the key changed or was
-///   deleted never fits again, **even if the key is deleted and made anew with the same bytes**: take
-///   tokens from one counter of the whole store, or at random, not from a counter per key.
-/// - A reader sees the last swap that was answered (no stale replica).
-/// - Values of 64 KiB must fit: the ledger is kept in pieces no larger than that. Records are as large
-///   as the cache's values; one that does not fit is an error, and the value stays in L1.
-/// - Keys are arbitrary UTF-8 up to some 33 KiB; hash what does not fit.
-/// - A value may be dropped at any time (eviction). A lost record is a miss; of a lost piece of the
-///   ledger it is known up to which number it went, and everything stamped before that is hidden.
+/// - [`swap`](CasStore::swap) is atomic on its key. A token that was read before the key changed or
+///   was deleted never matches again, **even if the key is deleted and created with the same
+///   bytes**. Take tokens from one counter of the whole store, or at random, not from a counter per
+///   key.
+/// - A reader sees the last swap that was acknowledged (no stale replica).
+/// - Values of 64 KiB must fit: the ledger is kept in pieces no larger than that. Records are as
+///   large as the cache's values. A record that does not fit is an error, and the value stays in
+///   L1.
+/// - Keys are arbitrary UTF-8 up to about 33 KiB; hash keys that do not fit.
+/// - The store may drop a value at any time (eviction). A lost record is a miss. For a lost piece
+///   of the ledger, the root still has its highest number, and everything stamped before that is
+///   hidden.
 ///
 /// # Time
 ///
-/// [`now_us`](CasStore::now_us) should be the store's own clock, so that all nodes mean the same by
-/// it. Lifetimes of records and load locks are counted on it, and numbers of removals are taken from it.
-/// No removal depends on it: numbers rise and versions are compared whatever it says. If it
-/// jumps back by more than 5 minutes, the ledger begins a new epoch: everything is loaded again.
+/// [`now_us`](CasStore::now_us) should be the store's own clock, so that all nodes agree on it. The
+/// TTLs of records and load locks use it, and removals take their numbers from it. No removal
+/// depends on it: numbers rise, and versions are compared, whatever it shows. If it jumps back by
+/// more than 5 minutes, the ledger begins a new epoch, and everything is loaded again.
 ///
 /// # Cancel safety
 ///
-/// A call that is dropped may have happened or not. A swap that arrives late finds that its token
-/// does not fit any more, which is why creating a value needs two of them (a load lock first).
+/// A call that is dropped may still take effect. The token of a delayed swap no longer matches. For
+/// that reason creating a value needs two swaps (a load lock first).
 #[async_trait]
 pub trait CasStore: Debug + Send + Sync + 'static {
-    /// What identifies one state of one key.
+    /// Identifies one state of one key.
     type Token: Send + Sync;
 
-    /// Microseconds on the store's clock, as of the last call that was answered or later.
+    /// Microseconds on the store's clock, not earlier than the last call that was answered.
     fn now_us(&self) -> u64;
 
-    /// What is under a key; `None` if nothing is there.
+    /// The value under a key; `None` if there is none.
     async fn get(&self, key: &str) -> Result<Option<CasEntry<Self::Token>>, L2Error>;
 
-    /// [`get`](CasStore::get) for several keys, in the order asked. Default: one after the other.
+    /// [`get`](CasStore::get) for several keys, in the order of `keys`. Default: one after the
+    /// other.
     async fn get_many(
         &self,
         keys: &[String],
@@ -75,7 +79,7 @@ pub trait CasStore: Debug + Send + Sync + 'static {
         Ok(all)
     }
 
-    /// Replaces what `seen` was read with; with `None`, creates what is not there. False if the key
+    /// Replaces the value that was read with `seen`; with `None`, creates a value. False if the key
     /// is in another state.
     async fn swap(
         &self,
@@ -84,50 +88,53 @@ pub trait CasStore: Debug + Send + Sync + 'static {
         value: Stored,
     ) -> Result<bool, L2Error>;
 
-    /// Deletes whatever is there.
+    /// Deletes the value, if any.
     async fn delete(&self, key: &str) -> Result<(), L2Error>;
 }
 
-/// What a [`CasStore`] holds under a key.
+/// A value in a [`CasStore`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "built by every store")]
 pub struct CasEntry<T> {
     /// The value.
     pub bytes: Bytes,
-    /// Its state.
+    /// Identifies its state.
     pub token: T,
 }
 
-/// What a store is to hold under a key.
+/// A value for a store to hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "read by every store")]
 pub struct Stored {
     /// The value.
     pub bytes: Bytes,
-    /// After this many milliseconds the store may forget it. The bytes say when they end, so that it
-    /// may come late and by whole seconds.
+    /// The store may drop the value after this many milliseconds. The bytes contain their own
+    /// expiry, so the drop may be late, and rounded to whole seconds.
     pub ttl_ms: u64,
-    /// Whether it must outlive a crash of the store, where the store has a choice: true for what a
+    /// Whether it must survive a crash of the store, if the store has a choice: true for what a
     /// caller wrote and for the ledger, false for loads and load locks.
     pub lasting: bool,
 }
 
-/// An [`L2`] over a [`CasStore`]. Nothing is lost: every change is a compare-and-swap, repeated, with
-/// jitter, while others are faster.
+/// An [`L2`] over a [`CasStore`], with the full guarantees. Every change is a compare-and-swap,
+/// retried with jitter if another caller was faster.
+///
+/// | operation | round trips without contention |
 ///
 /// | operation | round trips, undisturbed |
 /// |---|---|
 /// | read of a value, `remove` | 1 |
-/// | a miss that leaves a load lock, fill, `expire`, `set` over something | 2 |
-/// | `set` where nothing is | 4: a load lock first, since absence never authorises a write |
-/// | removal by tag, clear | 2, of the ledger's root (up to some 50 KB) |
+/// | a miss that sets a load lock, fill, `expire`, `set` over a value | 2 |
+/// | `set` without a value there | 4: a load lock first, since absence never authorises a write |
+/// | removal by tag, clear | 2, of the ledger's root (up to about 50 KB) |
 /// | poll | 1, of the ledger's root |
 ///
-/// The ledger's newest 1,024 barriers are in its root; older ones are in pieces that the root names, and
-/// that are read by nodes that come up. It keeps up to 200,000 barriers exactly (see
-/// [`with_barriers`](CasL2::with_barriers)); the oldest beyond that fold into registers by hash, and a
-/// piece that the store has lost folds into a floor: both hide more, never less. A lost root is another epoch: everything
-/// stamped before is invalid, and every node notices with its next poll.
+/// The root of the ledger holds its newest 1,024 barriers. Older ones are in chunks that the root
+/// names; nodes read them when they start. The ledger keeps up to 200,000 barriers exactly (see
+/// [`with_barriers`](CasL2::with_barriers)), and the oldest beyond that fold into registers by
+/// hash. A chunk that the store has lost folds into a floor. Both hide more, never less. A lost
+/// root is a new epoch: everything stamped before is invalid, and every node notices it with its
+/// next poll.
 ///
 /// ```
 /// use crinkle_core::Cache;
@@ -144,12 +151,12 @@ pub struct CasL2<S> {
     entropy: Entropy,
     barriers: usize,
     atomicity: Atomicity,
-    /// CasEntry while this process changes a ledger: it need not race with itself.
+    /// Serializes this process's changes of a ledger, so that they do not compete.
     changing: Mutex<()>,
 }
 
 impl<S: CasStore> CasL2<S> {
-    /// An L2 over this store.
+    /// Creates an L2 over this store.
     #[must_use]
     pub fn new(store: S) -> Self {
         Self::assemble(store, Atomicity::CompareAndSwap)
@@ -160,8 +167,8 @@ impl<S: CasStore> CasL2<S> {
         Self { store, entropy, barriers: MAX_BARRIERS, atomicity, changing }
     }
 
-    /// How many barriers the ledger keeps exactly at most; when there are more, a quarter of it folds.
-    /// Default: 200,000, which is some 5 MB in the store.
+    /// Sets how many barriers the ledger keeps exactly; beyond that, a quarter of them fold.
+    /// Default: 200,000, which is about 5 MB in the store.
     #[must_use]
     pub fn with_barriers(mut self, barriers: usize) -> Self {
         self.barriers = barriers;
@@ -182,12 +189,12 @@ impl<S: CasStore> CasL2<S> {
         self.atomicity != Atomicity::Plain
     }
 
-    /// Others were faster: waits for up to 1, 2, 4, .. 64 ms, or gives up.
+    /// Retries after a failed swap: waits for up to 1, 2, 4, .. 64 ms, or returns an error.
     async fn again(&self, tries: &mut u32) -> Result<(), L2Error> {
         *tries += 1;
         if *tries >= TRIES {
             let what = format!(
-                "others changed it {TRIES} times while this call tried to; nothing was written"
+                "other callers changed the value {TRIES} times during this call; nothing was written"
             );
             return Err(L2Error::new(L2ErrorKind::Other, what));
         }
@@ -237,7 +244,7 @@ impl<S: CasStore> L2 for CasL2<S> {
         _: Option<Announce>,
     ) -> Result<(), L2Error> {
         let stored = self.update(key, true, |slot, now| {
-            // What is stuck from here on finds that its token does not fit any more.
+            // If the swap is delayed from here on, its token no longer matches.
             let late = deadline.as_ref().is_some_and(Deadline::is_over);
             if late {
                 slot.remove()

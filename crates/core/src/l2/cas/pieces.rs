@@ -1,17 +1,17 @@
-//! The bytes of a ledger: a root, and the older barriers in chunks that never change.
+//! The byte format of a ledger: a root, and older barriers in chunks that never change.
 //!
 //! | root: `CRR` 2, then | size |
 //! |---|---|
 //! | epoch, frontier, trim, folded, soft floor, hard floor, written at (us on the store's clock) | 8 each |
 //! | ids: count, then number and id of each | 4, 16 each |
-//! | barriers: count, then number, tag, strength (`S`, `H`; of a register `s`, `h`) of each | 4, 25 each |
+//! | barriers: count, then number, tag, strength (`S`, `H`; for a register `s`, `h`) of each | 4, 25 each |
 //! | chunks: count, then name, soft end, hard end, barriers in it | 4, 28 each |
 //! | crc32c of all before | 4 |
 //!
-//! A chunk is `CRC` 1, its barriers as above, and its crc32c. All numbers are big-endian. Chunks and what
-//! the root has of barriers are ascending; the ends are the newest number of each strength. A register
-//! is written like a tag. An id with the number 0 is none, but the retention in milliseconds, so that
-//! nodes of an earlier version, which know of no such thing, read the rest.
+//! A chunk is `CRC` 1, its barriers as above, and its crc32c. All numbers are big-endian. Chunks
+//! and the barriers in the root are ascending; the ends are the newest number of each strength. A
+//! register is written like a tag. An id with the number 0 is no id but the retention in
+//! milliseconds, so that nodes of earlier versions can read the rest.
 
 use std::collections::BTreeSet;
 
@@ -23,10 +23,10 @@ use crate::protocol::{Epoch, Nonce, TagHash};
 const ROOT: &[u8; 4] = b"CRR\x02";
 const CHUNK: &[u8; 4] = b"CRC\x01";
 
-/// One barrier: its number, its tag or register, how hard it is.
+/// One barrier: its number, its tag or register, its strength.
 pub(super) type Barrier = (u64, Target, Strength);
 
-/// What lies under the ledger's key.
+/// The value under the ledger's key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Root {
     /// Everything but the barriers in chunks.
@@ -36,10 +36,10 @@ pub(super) struct Root {
     pub(super) written_us: u64,
 }
 
-/// What a root knows of a chunk.
+/// A root's reference to a chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ChunkRef {
-    /// Part of its key, random.
+    /// The random part of its key.
     pub(super) name: u64,
     /// The newest number of each strength in it.
     pub(super) ends: Levels,
@@ -89,7 +89,7 @@ impl Root {
         summed(out)
     }
 
-    /// `None` for anything that is not a whole root.
+    /// `None` for anything that is not a complete root.
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let mut r = Reader::new(bytes, ROOT)?;
         let epoch = Epoch(r.u64()?);
@@ -106,7 +106,7 @@ impl Root {
             Some(ChunkRef { name, ends, len: u32::from_be_bytes(r.take()?) })
         })?;
         let snapshot = Snapshot { epoch, frontier, trim, folded, floor, retention_ms, ids, levels };
-        // One that names a chunk twice could make a little into a lot.
+        // A root that names a chunk twice could make readers load far more than is stored.
         let names: BTreeSet<_> = chunks.iter().map(|chunk| chunk.name).collect();
         (r.0.is_empty() && names.len() == chunks.len()).then_some(Self {
             snapshot,
@@ -123,7 +123,7 @@ pub(super) fn encode_chunk(barriers: &[Barrier]) -> Bytes {
     summed(out)
 }
 
-/// `None` for anything that is not a whole chunk.
+/// `None` for anything that is not a complete chunk.
 pub(super) fn decode_chunk(bytes: &[u8]) -> Option<Vec<Barrier>> {
     let mut r = Reader::new(bytes, CHUNK)?;
     let barriers = r.list(25, Reader::barrier)?;
@@ -158,7 +158,7 @@ fn summed(mut out: BytesMut) -> Bytes {
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
-    /// What is between the magic and a sum that is right.
+    /// The bytes between the magic and a valid checksum.
     fn new(bytes: &'a [u8], magic: &[u8; 4]) -> Option<Self> {
         let (body, sum) = bytes.split_last_chunk::<4>()?;
         let whole = crc32c::crc32c(body) == u32::from_be_bytes(*sum);
@@ -175,7 +175,7 @@ impl<'a> Reader<'a> {
         Some(u64::from_be_bytes(self.take()?))
     }
 
-    /// A counted list whose items have `size` bytes; nothing is allocated beyond what is there.
+    /// A counted list of items with `size` bytes. Allocates no more than the bytes can hold.
     fn list<T>(
         &mut self,
         size: usize,

@@ -1,4 +1,4 @@
-//! Records: one [`Slot`] per key, behind the time at which it ends.
+//! Records: one [`Slot`] per key, after the time at which it expires.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::future::try_join_all;
@@ -7,10 +7,10 @@ use super::{CasEntry, CasL2, CasStore, Stored};
 use crate::l2::{L2Error, Read, Slot, record};
 use crate::protocol::record::{Head, LoadLockRequest};
 
-/// How long a load lock lives that a `set` leaves on its way, in milliseconds.
-const FOOTHOLD_MS: u64 = 10_000;
+/// The TTL of the load lock that a `set` writes before its value, in milliseconds.
+const CREATE_LOCK_MS: u64 = 10_000;
 
-/// How long the mark of a released load lock is kept, in milliseconds.
+/// How long the marker of a released load lock is kept, in milliseconds.
 const VOID_MS: u64 = 1_000;
 
 impl<S: CasStore> CasL2<S> {
@@ -25,7 +25,7 @@ impl<S: CasStore> CasL2<S> {
         self.update_from(held, key, lasting, op).await
     }
 
-    /// The same, with what has been read already.
+    /// As [`update`](Self::update), from a value that has been read already.
     pub(super) async fn update_from<R: Send>(
         &self,
         mut held: Option<CasEntry<S::Token>>,
@@ -42,17 +42,17 @@ impl<S: CasStore> CasL2<S> {
             if after == before {
                 return Ok(result);
             }
-            let foothold = token.is_none() && self.guards() && !is_load_lock(&after);
-            if foothold {
-                // Absence has no version, so nothing but a load lock may be created: a command that is
-                // stuck on its way would bring back what has been removed in the meantime.
+            let lock_first = token.is_none() && self.guards() && !is_load_lock(&after);
+            if lock_first {
+                // Absence has no version, so the first write may only create a load lock. A delayed
+                // create of a value would restore what was removed in the meantime.
                 let load_lock = record::load_lock(self.entropy.version());
-                after = Slot::new(load_lock, now.saturating_add(FOOTHOLD_MS));
+                after = Slot::new(load_lock, now.saturating_add(CREATE_LOCK_MS));
             }
-            let stored = stored(after, now, lasting && !foothold);
+            let stored = stored(after, now, lasting && !lock_first);
             if !self.store.swap(key, token, stored).await? {
                 self.again(&mut tries).await?;
-            } else if !foothold {
+            } else if !lock_first {
                 return Ok(result);
             }
             held = self.store.get(key).await?;
@@ -77,7 +77,7 @@ fn is_load_lock(slot: &Slot) -> bool {
     stored.is_none_or(|(bytes, _)| matches!(record::head(&bytes), Some(Head::LoadLock(_))))
 }
 
-/// What is kept under a key: when it ends (ms on the store's clock, 8 bytes), then the record.
+/// Decodes a stored value: when it expires (ms on the store's clock, 8 bytes), then the record.
 fn slot(bytes: &Bytes) -> Slot {
     match bytes.split_first_chunk() {
         Some((ends, _)) => Slot::new(bytes.slice(8..), u64::from_be_bytes(*ends)),

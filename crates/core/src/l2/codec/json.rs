@@ -7,7 +7,7 @@ use crate::error::BoxError;
 
 /// JSON, for records that people read. Its id is 2.
 ///
-/// What it would write as it writes `None` (`Some(())`, `Some(None)`, `NaN` and the infinities) is
+/// A value that JSON writes like `None` (`Some(())`, `Some(None)`, `NaN` and the infinities) is
 /// refused: see [`Codec`].
 #[derive(Clone, Copy, Debug, Default)]
 #[expect(clippy::exhaustive_structs, reason = "a value that callers write down")]

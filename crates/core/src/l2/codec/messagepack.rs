@@ -5,13 +5,13 @@ use serde::de::DeserializeOwned;
 use super::{Codec, Wire, check_round_trip};
 use crate::error::BoxError;
 
-/// How deep a value may nest, as in JSON: the default overflows the stack of a small thread.
+/// The maximum nesting, as in JSON: the default overflows the stack of a small thread.
 const MAX_DEPTH: usize = 128;
 
 /// `MessagePack` with named fields, so that fields can be added. The default. Its id is 1.
 ///
-/// `Some(())`, `Some(None)` and whatever else it would write as it writes `None` is refused, and so is
-/// a value that nests deeper than 128 levels: see [`Codec`].
+/// A value that the format writes like `None` (`Some(())`, `Some(None)` and others) is refused, and
+/// so is a value that nests deeper than 128 levels: see [`Codec`].
 #[derive(Clone, Copy, Debug, Default)]
 #[expect(clippy::exhaustive_structs, reason = "a value that callers write down")]
 pub struct MessagePack;

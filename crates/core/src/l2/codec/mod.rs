@@ -1,4 +1,4 @@
-//! The codecs: one small file each.
+//! The codecs, one file each.
 
 #[cfg(feature = "json")]
 mod json;
@@ -33,19 +33,19 @@ pub use trace::check_round_trip;
 
 use crate::error::BoxError;
 
-/// Turns values into bytes for L2 and back. The bound `C: Codec<T>` is the only one a cache puts on a
-/// value besides `T: Send + Sync + 'static`.
+/// Encodes values for L2 and decodes them. The bound `C: Codec<T>` is the only one that a cache
+/// puts on a value besides `T: Send + Sync + 'static`.
 ///
 /// # Contract
 ///
-/// - `encode` refuses what `decode` would not give back: a value that comes back as another one is a
-///   wrong answer on every other node, one that does not come back is loaded by each node for itself.
-///   The codecs of this crate decode what they have encoded and compare; codecs that are made of
-///   another serde format call `check_round_trip` for that. Refused is an error of `set`; of a load,
-///   the value stays in L1.
-/// - `decode` survives any bytes: an error, or a panic, is a counted miss. It runs only on bytes whose
-///   record names the same codec [`id`](Wire::id) and [`schema`](Codec::schema).
-/// - `schema` is the same for a type on every node, and differs between types that do not read each
+/// - `encode` refuses a value that `decode` would not return. A value that decodes to another one
+///   is a wrong answer on every other node; one that does not decode is loaded by each node
+///   separately. The codecs of this crate decode what they have encoded and compare. A codec over
+///   another serde format calls `check_round_trip` for that. A refused value is an error of `set`;
+///   a loaded one stays in L1.
+/// - `decode` accepts any bytes: an error, or a panic, is a counted miss. It runs only on bytes
+///   whose record has the same codec [`id`](Wire::id) and [`schema`](Codec::schema).
+/// - `schema` is the same for a type on every node, and differs between types that cannot read each
 ///   other's bytes.
 ///
 /// ```
@@ -75,26 +75,26 @@ pub trait Codec<T>: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// Whatever makes the value impossible to encode, or to decode again; it then stays in L1.
+    /// If the value cannot be encoded, or its bytes not decoded; it then stays in L1.
     fn encode(&self, value: &T) -> Result<Bytes, BoxError>;
 
     /// Decodes a value.
     ///
     /// # Errors
     ///
-    /// Whatever is wrong with the bytes; the read is a miss then.
+    /// If the bytes cannot be decoded; the read is then a miss.
     fn decode(&self, bytes: &Bytes) -> Result<T, BoxError>;
 
-    /// Names the type in the record, so that bytes of one type are never decoded as another.
-    /// Default: a hash of the type's path, so that renaming a type is a miss. Override it to share
-    /// entries between programs whose types have different paths.
+    /// Identifies the type in the record, so that bytes of one type are never decoded as another.
+    /// Default: a hash of the type's path, so that renaming a type causes misses. Override it to
+    /// share entries between programs whose types have different paths.
     fn schema(&self) -> u32 {
         (xxh3_64(type_name::<T>().as_bytes()) >> 32) as u32
     }
 }
 
-/// A codec that may be used with an L2; [`NoCodec`] is the one that is not.
+/// A codec that an L2 can use; [`NoCodec`] is the one that is not.
 pub trait Wire: Send + Sync + 'static {
-    /// Names the codec in the record. Below 128 is ours, from 128 on yours.
+    /// Identifies the codec in the record. Ids below 128 are Crinkle's, ids from 128 on yours.
     fn id(&self) -> u8;
 }

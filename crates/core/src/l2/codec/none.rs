@@ -4,7 +4,7 @@ use super::Codec;
 use crate::error::BoxError;
 
 /// For caches without an L2: accepts every type and encodes none. A builder with this codec has no
-/// `l2` method, so the mistake is a compile error.
+/// `l2` method, so choosing an L2 does not compile.
 #[derive(Clone, Copy, Debug, Default)]
 #[expect(clippy::exhaustive_structs, reason = "a value that callers write down")]
 pub struct NoCodec;

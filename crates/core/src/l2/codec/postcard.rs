@@ -8,10 +8,10 @@ use crate::error::BoxError;
 
 /// Postcard: the smallest records of the serde codecs, and the fastest to read. Its id is 4.
 ///
-/// The bytes name no fields: what changes the fields of a type must also change its name (or the
-/// cache's key prefix), or old bytes may be read as values that nobody wrote. It does not limit how
-/// deep a value nests: for types that contain themselves choose another codec, since forged bytes
-/// could exhaust the stack. Types that ask the bytes what they are (`untagged`, `tag`, `flatten`,
+/// The bytes contain no field names. If you change the fields of a type, also change its name (or
+/// the cache's key prefix); otherwise old bytes may decode to wrong values. Postcard does not limit
+/// how deep a value nests. Choose another codec for recursive types, since forged bytes could
+/// exhaust the stack. Types whose decoding depends on the data (`untagged`, `tag`, `flatten`,
 /// `skip_serializing_if`) are refused: see [`Codec`].
 ///
 /// ```

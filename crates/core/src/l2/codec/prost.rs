@@ -6,9 +6,9 @@ use crate::error::BoxError;
 
 /// Protocol Buffers, for messages that `prost` generates or derives. Its id is 5.
 ///
-/// Fields go by number: one that was added reads as its default from old bytes, one that was removed
-/// is skipped. Never give a number another meaning. A message that nests deeper than 100 levels is
-/// refused: see [`Codec`].
+/// Fields are identified by number. A field that was added reads as its default from old bytes, and
+/// one that was removed is skipped. Never reuse a number for another meaning. A message that nests
+/// deeper than 100 levels is refused: see [`Codec`].
 ///
 /// ```
 /// use crinkle_core::l2::{Codec, Prost};

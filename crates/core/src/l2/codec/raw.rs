@@ -3,7 +3,7 @@ use bytes::Bytes;
 use super::{Codec, Wire};
 use crate::error::BoxError;
 
-/// Bytes as they are: `Bytes` (not copied), `Vec<u8>` and `String`. Its id is 3.
+/// Raw bytes: `Bytes` (not copied), `Vec<u8>` and `String`. Its id is 3.
 #[derive(Clone, Copy, Debug, Default)]
 #[expect(clippy::exhaustive_structs, reason = "a value that callers write down")]
 pub struct Raw;

@@ -1,7 +1,8 @@
-//! Whether what was decoded is what was encoded, told from what both show to serde.
+//! Checks that a decoded value equals the encoded one, by what both show to serde.
 //!
-//! A value is hashed as the calls that its `Serialize` makes, which keep apart what a format may
-//! write alike: `Some(())` and `None`, a unit and an absent value, two variants of an untagged enum.
+//! A value is hashed as the calls that its `Serialize` makes. These distinguish what a format may
+//! write alike: `Some(())` and `None`, a unit and an absent value, two variants of an untagged
+//! enum.
 
 use std::fmt;
 
@@ -11,11 +12,11 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::error::BoxError;
 
-/// Refuses a value that is not what its bytes decode to. For codecs that are made of a serde format:
-/// call it at the end of `encode`. `human_readable` is what the format's serializer says of itself.
+/// Refuses a value that its bytes do not decode to. For codecs over a serde format: call it at the
+/// end of `encode`. `human_readable` is the property of that name of the format's serializer.
 ///
-/// What the type itself leaves out (`#[serde(skip)]`) is not seen. Elements of sequences and maps may
-/// come in another order.
+/// It does not see what the type itself leaves out (`#[serde(skip)]`). The order of elements in
+/// maps and sequences may differ.
 ///
 /// # Errors
 ///
@@ -26,30 +27,30 @@ pub fn check_round_trip<T: Serialize>(
     human_readable: bool,
 ) -> Result<(), BoxError> {
     let what = match decoded {
-        Err(_) => "cannot be decoded again",
+        Err(_) => "cannot be decoded",
         Ok(decoded) => {
             let trace = Trace { human_readable };
             if value.serialize(trace)? == decoded.serialize(trace)? {
                 return Ok(());
             }
-            "is decoded as another value"
+            "decodes to another value"
         }
     };
     let name = std::any::type_name::<T>();
     Err(format!(
-        "what this codec writes for this value of the type {name} {what}, so it is not stored in L2; \
+        "what this codec writes for this value of type {name} {what}, so it is not stored in L2; \
          use another shape or codec (the page \"Codecs and compression\" lists what each keeps)"
     )
     .into())
 }
 
-/// Hashes a value. Nothing is allocated, and nothing but the value's own `Serialize` can fail.
+/// Hashes a value. Allocates nothing, and only the value's own `Serialize` can fail.
 #[derive(Clone, Copy, Debug)]
 struct Trace {
     human_readable: bool,
 }
 
-/// What was called. Numbers of different widths differ: they are variants of an untagged enum.
+/// The call made. Numbers of different widths differ: they are variants of an untagged enum.
 #[derive(Clone, Copy, Debug)]
 #[repr(u64)]
 enum Call {
@@ -240,8 +241,8 @@ impl Serializer for Trace {
     }
 }
 
-/// The parts of a value so far. A tuple has places; the rest is added up, since a hash set or map shows
-/// its elements in any order.
+/// The parts of a value so far. A tuple hashes positions; other parts are added up, since a hash
+/// set or map shows its elements in any order.
 #[derive(Debug)]
 struct Parts {
     trace: Trace,
@@ -336,7 +337,7 @@ impl ser::SerializeMap for Parts {
     }
 }
 
-/// What the value's own `Serialize` says.
+/// An error of the value's own `Serialize`.
 #[derive(Debug)]
 struct Failed(String);
 

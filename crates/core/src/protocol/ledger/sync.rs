@@ -181,7 +181,7 @@ impl Replica {
         } else if forked {
             reissue = vec![(Strength::Hard, Target::Everything)];
         } else if reissue.len() >= MAX_PENDING {
-            // So many pending removals would fold into one of everything anyway.
+            // this many pending removals would fold into one of everything anyway.
             let hardest = reissue.iter().map(|(strength, _)| *strength).max();
             reissue = hardest.map(|strength| (strength, Target::Everything)).into_iter().collect();
         }
