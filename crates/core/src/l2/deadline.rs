@@ -1,6 +1,6 @@
 //! The deadline of a `set`, and its time on the server's own clock.
 //!
-//! Times of one server are compared only with times of the same server: a reply says what its clock
+//! Times of one server are compared only with times of the same server. A reply says what its clock
 //! shows, and this process measures the time since.
 
 use std::sync::Arc;

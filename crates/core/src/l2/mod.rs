@@ -200,8 +200,9 @@ pub trait L2: Debug + Send + Sync + 'static {
         Ok(None)
     }
 
-    /// Whether [`frontier`](L2::frontier) is almost free beside a call on this key: the ledger is
-    /// on the server that holds the record, so it needs no round trip of its own. Default: false.
+    /// Whether [`frontier`](L2::frontier) is almost free beside a call on this key. This is so if
+    /// the ledger is on the server that holds the record: no extra round trip is needed. Default:
+    /// false.
     fn is_ledger_near(&self, _ledger: &str, _key: &str) -> bool {
         false
     }

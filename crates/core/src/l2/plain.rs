@@ -45,9 +45,9 @@ pub trait PlainStore: Debug + Send + Sync + 'static {
 ///   other finds it missing with its next poll and issues it again. Until then (a poll, 1 s), nodes
 ///   that missed its announcement do not know it.
 ///
-/// These guarantees remain: a read never returns bytes of another key, type or epoch; a lost ledger
-/// hides everything stamped under it; a node's own removals are effective on that node from the
-/// first poll.
+/// These guarantees remain. A read never returns bytes of another key, type or epoch. A lost ledger
+/// hides everything stamped under it. A node's own removals are effective there from the first
+/// poll.
 ///
 /// ```
 /// use crinkle_core::Cache;

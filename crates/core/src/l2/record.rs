@@ -54,8 +54,8 @@ const META_LAST_MODIFIED: u8 = 4;
 const META_TOOK: u8 = 5;
 const META_DISPLACED: u8 = 6;
 
-/// By how much the remaining TTL of a record may exceed the original: for stores that count in
-/// whole seconds, and replicas whose clocks are behind.
+/// By how much the remaining TTL of a record may exceed the original. Some stores count
+/// in whole seconds, and the clocks of replicas may be behind.
 const SLACK_MS: u64 = 5000;
 
 /// The longest etag or time of last modification that is stored.

@@ -1,6 +1,6 @@
 //! The flights and fences of one key on one node, and the rules for joining.
 //!
-//! A *flight* is the one in-flight load of a key. A *fence* is anything that overlaps it: an
+//! A *flight* is an in-flight load of a key. A *fence* is anything that overlaps it: an
 //! explicit write, a plain read that may insert, or a version that was received. The rules:
 //!
 //! - **F1** A caller that came after an invalidation never gets the result of a load that began

@@ -53,7 +53,7 @@ pub struct LoadLockRequest {
     /// Another reader's load lock that this reader has waited for and may replace.
     pub replace: Option<Version>,
     /// The reader cannot use a value of exactly this version, though it looks fresh (a barrier
-    /// hides it): grant the load lock as for a stale value.
+    /// hides it). Grant the load lock as for a stale value.
     pub hidden: Option<Version>,
 }
 

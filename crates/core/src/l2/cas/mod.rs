@@ -31,10 +31,9 @@ const MAX_BARRIERS: usize = 200_000;
 ///
 /// # Contract
 ///
-/// - [`swap`](CasStore::swap) is atomic on its key. A token that was read before the key changed or
-///   was deleted never matches again, **even if the key is deleted and created with the same
-///   bytes**. Take tokens from one counter of the whole store, or at random, not from a counter per
-///   key.
+/// - [`swap`](CasStore::swap) is atomic on its key. A token from before a change or a deletion
+///   never matches again, **even if the key is created with the same bytes**. Take tokens from one
+///   counter of the whole store, or at random, not from a counter per key.
 /// - A reader sees the last swap that was acknowledged (no stale replica).
 /// - Values of 64 KiB must fit: the ledger is kept in pieces no larger than that. Records are as
 ///   large as the cache's values. A record that does not fit is an error, and the value stays in
@@ -111,8 +110,8 @@ pub struct Stored {
     /// The store may drop the value after this many milliseconds. The bytes contain their own
     /// expiry, so the drop may be late, and rounded to whole seconds.
     pub ttl_ms: u64,
-    /// Whether it must survive a crash of the store, if the store has a choice: true for what a
-    /// caller wrote and for the ledger, false for loads and load locks.
+    /// Whether it must survive a crash of the store, if the store has a choice. True for
+    /// a caller's writes and the ledger, false for loads and load locks.
     pub lasting: bool,
 }
 

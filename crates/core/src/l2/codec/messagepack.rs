@@ -10,8 +10,8 @@ const MAX_DEPTH: usize = 128;
 
 /// `MessagePack` with named fields, so that fields can be added. The default. Its id is 1.
 ///
-/// A value that the format writes like `None` (`Some(())`, `Some(None)` and others) is refused, and
-/// so is a value that nests deeper than 128 levels: see [`Codec`].
+/// A value that the format writes like `None` (`Some(())`, `Some(None)` and others) is refused: see
+/// [`Codec`]. So is a value that nests deeper than 128 levels.
 #[derive(Clone, Copy, Debug, Default)]
 #[expect(clippy::exhaustive_structs, reason = "a value that callers write down")]
 pub struct MessagePack;

@@ -39,7 +39,7 @@ use crate::error::BoxError;
 /// # Contract
 ///
 /// - `encode` refuses a value that `decode` would not return. A value that decodes to another one
-///   is a wrong answer on every other node; one that does not decode is loaded by each node
+///   is a wrong answer on every other node. One that does not decode is loaded by each node
 ///   separately. The codecs of this crate decode what they have encoded and compare. A codec over
 ///   another serde format calls `check_round_trip` for that. A refused value is an error of `set`;
 ///   a loaded one stays in L1.

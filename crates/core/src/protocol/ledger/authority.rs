@@ -7,7 +7,7 @@ use super::{
 };
 use crate::protocol::{Epoch, Nonce};
 
-/// Numbers the removals. There is one per cache.
+/// Numbers the removals of a cache. A cache has one.
 ///
 /// It mirrors the Redis scripts and is the whole ledger of the in-memory L2. Time is an argument,
 /// in microseconds since the Unix epoch. It comes from the *store's* clock and may jump.

@@ -1,5 +1,5 @@
 //! The barrier ledger: *stamp an entry with what this node knew before its factory started; reject
-//! it if any of its barriers is newer; if the ledger is gone, reject everything stamped under it.*
+//! it if any of its barriers is newer. If the ledger is lost, reject everything stamped under it.*
 //!
 //! The [`Authority`] numbers removals: in Redis a script over one sorted set, in memory and in the
 //! models this type. Each node keeps a [`Replica`], which announcements and `SYNC` update.
