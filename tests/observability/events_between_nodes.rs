@@ -182,7 +182,7 @@ async fn what_cannot_be_used_or_stored_is_logged_once_in_a_while() {
         let lines = capture.lines();
         let warned =
             |what: &str| lines.iter().filter(|l| l.starts_with("WARN") && l.contains(what)).count();
-        assert_eq!(warned("if this lasts beyond a roll-out"), round, "{lines:#?}");
+        assert_eq!(warned("if this continues after a roll-out"), round, "{lines:#?}");
         assert_eq!(warned("each node loads its own"), round, "{lines:#?}");
         assert!(lines.iter().any(|l| l.starts_with("WARN") && l.contains("first")));
         pass(Duration::from_secs(61)).await;

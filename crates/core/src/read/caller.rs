@@ -1,5 +1,6 @@
-//! What a caller makes of a load. A load says what it brought; each caller applies its own options to that,
-//! whether it leads or has joined: no caller is judged by another's.
+//! How one caller judges the outcome of a load.
+//!
+//! A load yields an outcome. Each caller, leader or joined, applies its own options to it (R6).
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,22 +20,25 @@ use crate::fail_safe::may_serve_stale;
 use crate::flight::{Cause, Completed, Failure, Flight, Outcome, Pause, Standing};
 use crate::protocol::flight::FlightId;
 
-/// What became of waiting.
+/// The result of waiting for a flight.
 #[derive(Debug)]
 pub(crate) enum Answer<T> {
-    /// The answer.
+    /// The caller returns this result.
     Take(Result<Cached<T>, Error>),
-    /// That result is not for this caller: register again.
+    /// The outcome is not valid for this caller: it registers again.
     Again,
-    /// The load does without L2, which this caller requires and gives more time: ask L2, whatever L1 has. If
-    /// this caller led, and L2 has nothing, the load is the answer.
+    /// The load continues without L2, but this caller requires L2 and allows it more time.
+    ///
+    /// The caller asks L2 and skips L1. If it led and L2 has no value, it returns the load's
+    /// outcome.
     AskL2,
-    /// The load has failed without L2, which this caller, who led, would have given more time: ask again. If
-    /// there is nothing in L2, this is the answer.
+    /// The load failed without L2, but its leader allows L2 more time: the leader asks again.
+    ///
+    /// If L2 has no value, the leader returns this error.
     AskAgain(Error),
 }
 
-/// When a caller ticket, in the two orders that matter.
+/// The moment a caller registered, in two orders: node generation and flight id.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ticket {
     generation: u64,
@@ -46,12 +50,12 @@ impl Ticket {
         Self { generation: inner.node.generation(), horizon: inner.flights.horizon() }
     }
 
-    /// Whether the flight began after the caller came.
+    /// Whether the flight began after the caller registered.
     pub(crate) fn is_before(self, flight: &Flight) -> bool {
         flight.id >= self.horizon
     }
 
-    /// Whether a result that was overtaken on its way is still for this caller (R4).
+    /// Whether this caller may use a result that an invalidation overtook (R4).
     fn may_take(self, flight: &Flight, standing: Standing) -> bool {
         let before_it_began = self.is_before(flight);
         match standing {
@@ -63,19 +67,19 @@ impl Ticket {
     }
 }
 
-/// A caller that waits for a flight.
+/// One caller that waits for a flight.
 pub(super) struct Caller<'a, C> {
     pub(super) inner: &'a Inner<C>,
     pub(super) flight: &'a Flight,
     pub(super) call: &'a Call,
-    /// When it came, if the flight is another caller's.
+    /// When it registered, if it joined another caller's flight; `None` for the leader.
     pub(super) joined: Option<Ticket>,
-    /// When it began to wait for this flight.
+    /// When it started to wait for this flight.
     pub(super) since: Instant,
 }
 
 impl<C> Caller<'_, C> {
-    /// The answer to this caller.
+    /// Applies this caller's options to an outcome.
     pub(super) fn answer<T: Value>(&self, outcome: Outcome) -> Answer<T> {
         if self.has_to_do_without_l2() {
             let failed = matches!(outcome, Outcome::Failed(_));
@@ -95,16 +99,16 @@ impl<C> Caller<'_, C> {
 
     fn value<T: Value>(&self, completed: Completed) -> Answer<T> {
         let options = &self.call.options;
-        let left_out = match completed.source {
+        let skipped = match completed.source {
             Source::L1 => options.skip_l1_read,
             Source::L2 => options.skip_l2_read,
             _ => false,
         };
-        let may = |ticket: Ticket| !left_out && ticket.may_take(self.flight, completed.standing);
+        let may = |ticket: Ticket| !skipped && ticket.may_take(self.flight, completed.standing);
         if !self.joined.is_none_or(may) {
             return Answer::Again;
         }
-        // A value of another type is none.
+        // A value of another type counts as no value.
         let Some(entry) = typed(completed.erased) else { return Answer::Again };
         let stale = completed.standing != Standing::Fresh;
         if stale {
@@ -113,7 +117,7 @@ impl<C> Caller<'_, C> {
         Answer::Take(Ok(Cached::new(entry, self.inner.now(), completed.source, stale)))
     }
 
-    /// The caller that led is content with a stale value; others may want to load.
+    /// The leader accepted a stale value; a joined caller may require a load.
     fn paused<T: Value>(&self, erased: ErasedEntry, pause: Pause) -> Answer<T> {
         let Some(entry) = typed::<T>(Arc::clone(&erased)) else { return Answer::Again };
         let waited = || self.call.options.load_lock && self.call.has_waited_for_load_lock();
@@ -121,7 +125,7 @@ impl<C> Caller<'_, C> {
             (None, _) => true,
             (Some(_), Pause::Throttled) => self.may_have(&erased),
             (Some(_), Pause::Busy) => waited() && self.may_have(&erased),
-            // It was judged for the caller that led, and may have been removed since.
+            // The check was for the leader, and the entry may have been removed since.
             (Some(_), Pause::Unreachable) => may_serve_unverified(self.inner, self.call, &entry),
         };
         let source = if pause == Pause::Unreachable { Source::L1 } else { Source::FailSafe };
@@ -149,7 +153,7 @@ impl<C> Caller<'_, C> {
         if self.joined.is_none() && self.is_more_patient_with_l2() && has_time() {
             return Answer::AskAgain(error);
         }
-        // The caller that led has let the load decide on a throttle, since its factory may have.
+        // The leader's throttle is set by the load, because its factory may have changed it.
         let throttle = options.fail_safe.filter(|_| self.joined.is_some()).map(|f| f.throttle);
         match instead.filter(|erased| self.may_have(erased)).and_then(typed::<T>) {
             Some(entry) => stale(self.inner, self.call, entry, throttle, Source::FailSafe),
@@ -157,13 +161,13 @@ impl<C> Caller<'_, C> {
         }
     }
 
-    /// Whether this caller may be answered with a stale value.
+    /// Whether this caller may get this stale value.
     pub(super) fn may_have(&self, erased: &ErasedEntry) -> bool {
         let Self { inner, flight, call, .. } = *self;
-        // What L2 has not been asked for is from L1.
-        let of_l1 = inner.records().is_none() || flight.without_l2().is_some();
-        let not_of_l1 = call.options.skip_l1_read || self.has_to_do_without_l2();
-        if flight.removed.load(Ordering::Acquire) || (of_l1 && not_of_l1) {
+        // If L2 was not asked, the stale value comes from L1.
+        let is_from_l1 = inner.records().is_none() || flight.without_l2().is_some();
+        let may_not_use_l1 = call.options.skip_l1_read || self.has_to_do_without_l2();
+        if flight.removed.load(Ordering::Acquire) || (is_from_l1 && may_not_use_l1) {
             return false;
         }
         let verdict = judge_record(inner, &call.key, erased.meta());
@@ -174,14 +178,14 @@ impl<C> Caller<'_, C> {
         may_serve_stale(erased.meta(), verdict, &call.options, inner.now())
     }
 
-    /// Answers before the flight has ended: stale if this caller may be, else with an error.
+    /// Answers before the flight ends: with the fallback if this caller may have it, else an error.
     pub(super) fn give_up<T: Value>(&self, over: Over, fallback: Option<ErasedEntry>) -> Answer<T> {
-        // Once more: it may have been removed while this caller waited.
+        // Checked again: a removal may have hidden it while this caller waited.
         let fallback = fallback.filter(|erased| self.may_have(erased));
         give_up(self.inner, self.call, over, fallback)
     }
 
-    /// Whether the load does without L2, and this caller may not.
+    /// Whether the load continues without L2 although this caller requires it.
     pub(super) fn has_to_do_without_l2(&self) -> bool {
         self.call.options.require_l2 && self.flight.without_l2().is_some()
     }
@@ -190,15 +194,17 @@ impl<C> Caller<'_, C> {
         Answer::Take(Err(self.inner.l2_required(&self.call.key)))
     }
 
-    /// Whether L2 did not answer another caller, within a limit that is shorter than this one's.
+    /// Whether another caller gave up on L2 after a shorter limit than this caller's.
     pub(super) fn is_more_patient_with_l2(&self) -> bool {
         let longer = |limit: Duration| self.call.options.l2_hard_timeout > limit;
         let of_another = self.joined.is_some() || self.flight.given_up().is_some();
         of_another && self.flight.without_l2().is_some_and(longer)
     }
 
-    /// L2 has not answered within this caller's limit. What it would do if it led: an error if it requires
-    /// L2, else what it has in L1, else a load without L2, which then is for all who wait.
+    /// Handles an L2 that did not answer within this caller's limit, as if this caller led.
+    ///
+    /// It returns an error if the caller requires L2, else the unverified copy in L1. Without a
+    /// copy it makes the flight load without L2, for every caller that waits.
     pub(super) fn give_up_l2<T: Value>(&self, limit: Duration) -> Option<Answer<T>> {
         if self.call.options.require_l2 {
             return Some(self.l2_required());
@@ -210,15 +216,16 @@ impl<C> Caller<'_, C> {
         copy
     }
 
-    /// What this caller would be answered at once if it had come alone, where the load does without L2 for a
-    /// caller that takes no copy in resync.
+    /// The unverified copy that this caller would get at once if it were alone.
+    ///
+    /// The load may continue without L2 because its leader accepts no unverified copy.
     pub(super) fn continues_without_l2<T: Value>(&self) -> Option<Answer<T>> {
         let of_another = self.joined.is_some() || self.flight.strict != self.call.options.strict;
         let without_l2 = self.flight.without_l2().is_some() && !self.is_more_patient_with_l2();
         if of_another && without_l2 { self.unverified_copy() } else { None }
     }
 
-    /// The copy in L1, if it may be answered though L2 has not said that it is right.
+    /// The copy in L1, if this caller may get it unverified.
     fn unverified_copy<T: Value>(&self) -> Option<Answer<T>> {
         let Self { inner, flight, call, .. } = *self;
         let Local::Candidate(entry, _) = lookup::<T, C>(inner, call) else { return None };
@@ -228,7 +235,7 @@ impl<C> Caller<'_, C> {
     }
 }
 
-/// Answers a caller whose time is over: stale with this if there is anything, else with an error.
+/// Answers a caller whose limit has passed: with the fallback if there is one, else an error.
 pub(super) fn give_up<T: Value, C>(
     inner: &Inner<C>,
     call: &Call,
@@ -249,7 +256,7 @@ pub(super) fn give_up<T: Value, C>(
         call.options.fail_safe.filter(|_| over != Over::LoadLockWait).map(|f| f.throttle);
     match fallback {
         Some(entry) => stale(inner, call, entry, throttle, Source::FailSafe),
-        None => Answer::Take(Err(inner.error(kind, &call.key, "nothing could stand in"))),
+        None => Answer::Take(Err(inner.error(kind, &call.key, "no stale value may be served"))),
     }
 }
 
@@ -269,12 +276,12 @@ fn stale<T: Value, C>(
 }
 
 impl Call {
-    /// How long this call waits for another node's load, from its start.
+    /// How long this call waits for another node's load, counted from its start.
     pub(super) fn load_lock_wait(&self) -> Duration {
         if self.options.load_lock { self.options.load_lock_wait } else { Duration::ZERO }
     }
 
-    /// Whether it has waited for so long.
+    /// Whether that time has passed.
     pub(super) fn has_waited_for_load_lock(&self) -> bool {
         self.came.elapsed() >= self.load_lock_wait()
     }

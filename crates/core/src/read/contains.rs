@@ -1,4 +1,4 @@
-//! Whether there is a value, without having it.
+//! Checks whether a key has a fresh value, without returning it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::Call;
 use super::probe::{Asked, REREADS, synced};
-use super::verify::{Checked, is_caught_up, look_at};
+use super::verify::{Checked, check_one, is_caught_up};
 use crate::cache::{Inner, attend};
 use crate::coherence::beside;
 use crate::error::Error;
@@ -26,19 +26,19 @@ pub(crate) async fn contains<C: Send + Sync + 'static>(
         let erased = inner.l1.get(call.hash, &call.key)?;
         Some((inner.node.judge(erased.meta(), inner.now()), erased))
     };
-    // Without L2 there is nobody who could know better.
+    // Without L2, L1 is the only source: there is nothing to verify it against.
     let strict = call.options.strict && inner.l2.is_some();
     if !strict && matches!(judged(), Some((Verdict::Fresh, _))) {
         return Ok(true);
     }
     attend(inner).await;
-    // How long L2 still has, whatever it is asked.
+    // One limit covers all requests to L2.
     let (limit, asked) = (call.options.l2_hard_timeout, Instant::now());
     let left = || limit.saturating_sub(asked.elapsed());
     match judged() {
         Some((Verdict::Fresh, _)) if !strict => return Ok(true),
         Some((Verdict::Fresh | Verdict::Unverified, erased)) => {
-            match look_at(inner, erased, left(), strict).await {
+            match check_one(inner, erased, left(), strict).await {
                 Checked::Same => return Ok(true),
                 Checked::Failed => return Ok(false),
                 Checked::Other => {}
@@ -49,7 +49,7 @@ pub(crate) async fn contains<C: Send + Sync + 'static>(
     }
     for _ in 0..=REREADS {
         match in_l2(inner, &call, left).await {
-            // Doubted on its way: L2 knows better now.
+            // A resync started during the read: read again.
             Some(Verdict::Unverified) => {}
             verdict => return Ok(verdict == Some(Verdict::Fresh)),
         }
@@ -57,7 +57,7 @@ pub(crate) async fn contains<C: Send + Sync + 'static>(
     Ok(false)
 }
 
-/// What the node thinks of the record; `None` if there is none that can be read.
+/// The verdict on the record in L2; `None` if no usable record could be read.
 async fn in_l2<C: Send + Sync>(
     inner: &Inner<C>,
     call: &Call,

@@ -1,4 +1,4 @@
-//! From a record's bytes to an entry, or a counted miss.
+//! Decodes the bytes of a record into an entry, or counts why it cannot.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -18,30 +18,33 @@ use crate::protocol::Version;
 use crate::protocol::record::Head;
 use crate::protocol::validity::Verdict;
 
-/// A record as an entry, with what its version is even if the value is of no use.
+/// A decoded record, or the version of one that this node cannot use.
 #[derive(Debug)]
 pub(crate) enum ReadInto<T> {
-    /// A value of this type under this key.
+    /// An entry of this type under this key.
     Entry(Arc<Entry<T>>),
-    /// A record in good order, which nothing hides and this node cannot use; others may.
+    /// A sound, visible record that this node cannot use; other nodes may.
     Foreign(Foreign),
-    /// A record that is of no use to anybody: another key, broken bytes, or one that is hidden.
+    /// A record that no node can use: of another key, damaged, or hidden.
     Unusable(Option<Version>),
 }
 
-/// A record that others may be able to use.
+/// A record that only other nodes may be able to use.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Foreign {
     pub(crate) version: Version,
-    /// It holds a value of another type.
+    /// The record holds a value of another type.
     pub(crate) other_type: bool,
-    /// It is left as it is: it has replaced a record that its writer could not use, and a node that
-    /// replaced it in turn would start a fight. Or it is too large to be looked at.
+    /// This node must not replace the record.
+    ///
+    /// Either it already replaced a record that its writer could not use, and nodes must not
+    /// replace each other's records in turn. Or it is too large to decode.
     pub(crate) leave: bool,
 }
 
-/// Decodes what a READ that began at `stamp` found. A copy that L1 already holds in this version is
-/// verified and used again instead.
+/// Decodes what a READ that began at `stamp` found.
+///
+/// If L1 already holds a copy of this version, it verifies and reuses that copy.
 pub(crate) fn decode<T, C: Codec<T>>(
     inner: &Inner<C>,
     call: &Call,
@@ -50,7 +53,7 @@ pub(crate) fn decode<T, C: Codec<T>>(
     local: Option<&Arc<Entry<T>>>,
 ) -> ReadInto<T> {
     let key = &*call.key;
-    // A copy that a late message marked, or that was given a short life, is less than a fresh record.
+    // A fresh record beats a copy that a late message expired or that got a short TTL.
     let stale = record::is_stale(&found.bytes, found.ttl_ms);
     let head = record::head(&found.bytes).map(Head::version);
     if found.bytes.len() > inner.settings.max_value_bytes.saturating_add(1 << 20) {
@@ -67,23 +70,23 @@ pub(crate) fn decode<T, C: Codec<T>>(
         inner.unread(key, Reason::Damaged);
         return ReadInto::Unusable(head);
     };
-    // Above every barrier that is to come, it would survive all removals.
+    // Its stamp is above every future barrier: it would survive all removals.
     if envelope.epoch == stamp.epoch && inner.node.is_unacknowledged(envelope.stamp, inner.now()) {
         inner.unread(key, Reason::Unissued);
         return ReadInto::Unusable(Some(envelope.version));
     }
     let same = |e: &Entry<T>| e.meta.version == envelope.version;
-    // An expired copy is kept as well: it knows until when its factory is left alone.
+    // An expired copy is reused too: it holds the throttle of its factory.
     let expired = envelope.expired || inner.recovery.own.is_of(call.hash, envelope.version);
     let replaceable = stale || expired;
-    let of_use = |e: &Entry<T>| {
+    let is_reusable = |e: &Entry<T>| {
         if e.meta.beside {
             !replaceable && is_alive(inner, e)
         } else {
             replaceable || is_alive(inner, e)
         }
     };
-    if let Some(entry) = local.filter(|e| same(e) && of_use(e)) {
+    if let Some(entry) = local.filter(|e| same(e) && is_reusable(e)) {
         if envelope.expired {
             entry.meta.expire();
         }
@@ -109,14 +112,14 @@ fn is_alive<T, C>(inner: &Inner<C>, entry: &Entry<T>) -> bool {
     !entry.meta.is_expired() && inner.now() < entry.meta.logical()
 }
 
-/// L2 still holds what a copy is of, or stands beside.
+/// Marks a copy as verified: L2 still holds its version.
 fn verified<T, C>(inner: &Inner<C>, entry: &Arc<Entry<T>>, stamp: Stamp) -> ReadInto<T> {
     entry.meta.verify(stamp);
     inner.counters.l1_verified.add();
     ReadInto::Entry(Arc::clone(entry))
 }
 
-/// A sound record that this node cannot use.
+/// Counts a sound record that this node cannot use, and classifies it.
 fn unread<T, C>(
     inner: &Inner<C>,
     key: &str,
@@ -127,7 +130,7 @@ fn unread<T, C>(
     let version = envelope.version;
     let verdict = judge_record(inner, key, meta);
     let hidden = matches!(verdict, Verdict::Hidden(_));
-    // What is hidden is no news of another deployment.
+    // A hidden record says nothing about a running deployment with another type.
     if !(hidden && reason == Reason::OtherType) {
         inner.unread(key, reason);
     }
@@ -138,7 +141,7 @@ fn unread<T, C>(
     ReadInto::Foreign(Foreign { version, other_type, leave })
 }
 
-/// The value, and how many bytes it has encoded.
+/// Decodes the value; also returns its encoded size in bytes.
 fn value<T, C: Codec<T>>(
     inner: &Inner<C>,
     key: &str,
@@ -163,7 +166,7 @@ fn value<T, C: Codec<T>>(
     .unwrap_or(Err(Reason::Undecodable))
 }
 
-/// What is known of a record, for a copy that a call with these options makes.
+/// Builds the metadata of an L1 copy of a record, for a call with these options.
 pub(super) fn meta<C>(
     inner: &Inner<C>,
     envelope: &Envelope<'_>,
@@ -171,9 +174,9 @@ pub(super) fn meta<C>(
     stamp: Stamp,
     options: &EntryOptions,
 ) -> Meta {
-    // What the store says is left is bounded by what the record was stored with, and this cache keeps no copy
-    // for longer than its own limit. How old the record may be is its writer's choice: the ledger keeps what
-    // hides it for the longest of all nodes.
+    // The TTL that the record was stored with bounds the TTL that the store reports. This cache
+    // also keeps no copy longer than its own `max_lifetime`. The writer chooses how old the record
+    // may become: the ledger keeps barriers for the longest limit of all nodes.
     let known_age = record::age_ms(envelope.physical_ms, ttl_ms);
     let age_ms = known_age.unwrap_or(envelope.physical_ms);
     let left = Duration::from_millis(known_age.map_or(0, |_| ttl_ms.min(envelope.physical_ms)));
@@ -191,7 +194,7 @@ pub(super) fn meta<C>(
     let took = Duration::from_micros(envelope.took_us);
     let mut flags = EntryFlags::new(options, deadlines, took, false);
     if envelope.physical_ms > envelope.logical_ms {
-        // It was stored with fail-safe.
+        // The writer stored it with fail-safe.
         flags.keep_to_the_end();
     }
     let stamp = Stamp { epoch: envelope.epoch, frontier: envelope.stamp, generation: 0, ..stamp };

@@ -1,4 +1,4 @@
-//! The loop of a miss: READ, and again until there is a value, a load lock, or nothing left to wait for.
+//! The L2 loop of a miss: READ until it finds a value, gets the load lock, or stops waiting.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,42 +20,42 @@ use crate::protocol::Version;
 use crate::protocol::record::{Head, LoadLock, LoadLockRequest};
 use crate::protocol::validity::Verdict;
 
-/// How often a record that is hidden, and another one each time, is asked for a load lock.
+/// How many times a miss requests the load lock again because a different hidden record appeared.
 const HIDDEN_ROUNDS: u32 = 3;
 
-/// The longest wait for another node's load: more would not fit into a moment.
+/// The longest wait for another node's load: a longer one could overflow `Instant`.
 const LONGEST_WAIT: Duration = Duration::from_secs(366 * 86_400);
 
-/// The longest time between two looks at a lock that another node holds.
+/// The longest time between two checks of a load lock that another node holds.
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
-/// An entry with what the node thinks of it.
+/// An entry with its verdict.
 type Judged<T> = (Arc<Entry<T>>, Verdict);
 
-/// What a READ showed.
+/// The judged reply of a READ.
 struct Seen<T> {
     judged: Option<Judged<T>>,
-    /// The version a fill would replace.
+    /// The version that a fill would replace.
     version: Option<Version>,
     fit: Fit,
     load_lock: LoadLock,
-    /// How far the ledger was then.
+    /// The ledger's position at the READ.
     mark: Mark,
 }
 
-/// Whether what L2 holds is of use to this node.
+/// Whether this node can use, or may replace, the record in L2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fit {
-    /// It is, or it is of no use to anybody.
+    /// This node can use it, or no node can.
     Ours,
-    /// To others. This node may replace it.
+    /// Only other nodes can use it; this node may replace it.
     Foreign,
-    /// To others, and it stays.
+    /// Only other nodes can use it; this node must leave it in place.
     Left,
 }
 
 impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
-    /// `None` if L2 failed.
+    /// Asks L2 until the miss is decided; `None` if L2 failed.
     pub(super) async fn ask_on(
         &self,
         l2: &Access,
@@ -63,45 +63,45 @@ impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
         (mut sent, left): (Option<Sent>, Duration),
         patient: bool,
     ) -> Option<Probe<T>> {
-        let leasing = self.first_ask(id).is_some();
+        let wants_lock = self.first_ask(id).is_some();
         let ttl_ms = crate::clock::millis(self.inner.settings.load_lock_ttl);
         let mut ask = LoadLockRequest { id, ttl_ms, replace: None, hidden: self.hidden() };
         let patience = self.call.came + self.call.load_lock_wait().min(LONGEST_WAIT);
         let (mut pause, mut hidden, mut rest) = (Duration::from_millis(40), 0, Some(left));
         loop {
-            let asked = leasing.then_some(ask);
+            let asked = wants_lock.then_some(ask);
             let seen = self.read(l2, asked, sent.take(), rest.take()).await?;
             let Seen { judged, version, fit, load_lock, mark } = seen;
             let known = match self.found(l2, id, judged, version, load_lock).await {
                 Ok(known) => known,
                 Err(hit) => return Some(hit),
             };
-            if !leasing {
+            if !wants_lock {
                 return Some(self.load(mark, FillMode::LocalOnly, known).await);
             }
             let displaces = fit != Fit::Ours;
             match (load_lock, version) {
                 (LoadLock::Granted, _) => {
                     let (expected, load_lock) = (version.unwrap_or(id), Some(id));
-                    let base = FillMode::Replace { expected, load_lock, displaces };
-                    return Some(self.load(mark, base, known).await);
+                    let mode = FillMode::Replace { expected, load_lock, displaces };
+                    return Some(self.load(mark, mode, known).await);
                 }
                 (LoadLock::None, Some(version)) if fit == Fit::Left => {
                     return Some(self.load(mark, FillMode::Beside(version), known).await);
                 }
-                // Of a record that is replaced each time, and hidden each time, nothing is waited for.
+                // The bound: a record that is replaced and hidden every time must not loop forever.
                 (LoadLock::None, Some(_)) if ask.hidden != version && hidden < HIDDEN_ROUNDS => {
                     hidden += 1;
                     ask.hidden = version;
                 }
                 (LoadLock::None, _) => {
-                    return Some(self.load(mark, over(version, displaces), known).await);
+                    return Some(self.load(mark, fill_mode(version, displaces), known).await);
                 }
                 (LoadLock::HeldBy(by), _) if self.loads_too(ask.replace) => {
-                    let base = over(version.or(Some(by)), displaces);
-                    return Some(self.load(mark, base, known).await);
+                    let mode = fill_mode(version.or(Some(by)), displaces);
+                    return Some(self.load(mark, mode, known).await);
                 }
-                (LoadLock::HeldBy(_), _) if !patient => return Some(Probe::ErasedEntry),
+                (LoadLock::HeldBy(_), _) if !patient => return Some(Probe::Locked),
                 (LoadLock::HeldBy(by), _) if Instant::now() >= patience => match self.usable(known)
                 {
                     Some(entry) => return Some(Probe::ServeStale(entry, Pause::Busy)),
@@ -112,7 +112,7 @@ impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
         }
     }
 
-    /// What a load may fall back on; or the answer, if there is nothing to load.
+    /// The fallback for a load; or the final answer, if no load is needed.
     async fn found(
         &self,
         l2: &Access,
@@ -124,11 +124,11 @@ impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
         match judged {
             Some((entry, Verdict::Fresh | Verdict::Unverified)) => {
                 if self.call.refresh != Some(entry.meta.version) {
-                    self.give_back(l2, id, load_lock).await;
+                    self.release_lock(l2, id, load_lock).await;
                     return Err(self.hit(entry));
                 }
                 if let LoadLock::HeldBy(_) = load_lock {
-                    // Another node refreshes it, and will say so.
+                    // Another node refreshes it and announces the new version.
                     entry.meta.rearm(self.inner.now() + self.inner.settings.load_lock_ttl);
                     return Err(self.hit(entry));
                 }
@@ -136,28 +136,34 @@ impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
             }
             Some((_, Verdict::Hidden(_))) if !sabotaged!(FailSafeIgnoresHard) => Ok(None),
             Some((entry, Verdict::Hidden(_) | Verdict::Stale(_))) => Ok(Some(entry)),
-            None => Ok(self.unopposed(version)),
+            None => Ok(self.local_fallback(version)),
         }
     }
 
-    /// Whether it loads though another node does: the call does not wait for that, a caller that has
-    /// joined has waited long enough, or it was in vain to take the load lock over.
+    /// Whether this node loads although another node holds the load lock.
+    ///
+    /// It does if the call uses no load lock, if a joined caller has waited long enough, or if
+    /// taking over the lock failed.
     fn loads_too(&self, replaced: Option<Version>) -> bool {
         !self.call.options.load_lock || replaced.is_some() || self.flight.is_hurried()
     }
 
-    /// The lock, if there turns out to be nothing to load: what hid the value has been settled meanwhile, or
-    /// the clocks differ. Best effort: it ends by itself.
-    async fn give_back(&self, l2: &Access, id: Version, load_lock: LoadLock) {
+    /// Releases the load lock if no load is needed after all.
+    ///
+    /// That happens if the value became visible meanwhile, or if the clocks differ. Best effort:
+    /// the lock expires on its own.
+    async fn release_lock(&self, l2: &Access, id: Version, load_lock: LoadLock) {
         if load_lock == LoadLock::Granted && !sabotaged!(LoadLockKeptByHit) {
             let limit = self.limit;
             let _ = l2.on(&self.call.key, limit, |store, key| store.release(key, id)).await;
         }
     }
 
-    /// What L1 has, if L2 says nothing against it: it was never there, or the record that the call makes
-    /// no use of is the same. (An `expire` leaves the copy and gives the record another version.)
-    fn unopposed(&self, version: Option<Version>) -> Option<Arc<Entry<T>>> {
+    /// The L1 copy as a fallback, if L2 does not contradict it.
+    ///
+    /// Either the entry was never in L2, or it matches the record that the call ignores. (An
+    /// `expire` keeps the copy and gives the record another version.)
+    fn local_fallback(&self, version: Option<Version>) -> Option<Arc<Entry<T>>> {
         let session = self.inner.node.session();
         let same = |meta: &Meta| {
             let marked = meta.is_expired() && meta.state().session == session;
@@ -165,13 +171,15 @@ impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
         };
         let local = self.local.clone()?;
         let beside = local.meta.beside && version == Some(local.meta.version);
-        let unopposed = local.meta.own || beside || (self.ignore && same(&local.meta));
-        unopposed.then_some(local)
+        let agrees = local.meta.own || beside || (self.ignore && same(&local.meta));
+        agrees.then_some(local)
     }
 
-    /// A load begins where the ledger was when L2 was asked: it must not be hidden by a removal that had
-    /// returned by then. If the ledger does not answer, its stamp is older than it could be.
-    async fn load(&self, mark: Mark, base: FillMode, known: Option<Arc<Entry<T>>>) -> Probe<T> {
+    /// Decides on a load, after catching up with the ledger's position at the READ.
+    ///
+    /// A removal that returned before the READ must not hide the loaded value. If the ledger does
+    /// not answer, the load gets an older stamp.
+    async fn load(&self, mark: Mark, mode: FillMode, known: Option<Arc<Entry<T>>>) -> Probe<T> {
         let inner = self.inner;
         if !sabotaged!(LoadStaysBehind) {
             self.flight.asks_l2(self.limit);
@@ -180,10 +188,10 @@ impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
         let hidden = |e: &Arc<Entry<T>>| {
             matches!(inner.node.judge(&e.meta, inner.now()), Verdict::Hidden(_))
         };
-        Probe::Load(base, known.filter(|e| !hidden(e) || sabotaged!(FailSafeIgnoresHard)))
+        Probe::Load(mode, known.filter(|e| !hidden(e) || sabotaged!(FailSafeIgnoresHard)))
     }
 
-    /// Reads, and again if what was found came into resync on its way; `None` if L2 failed.
+    /// Reads, and repeats the READ if a resync started meanwhile; `None` if L2 failed.
     async fn read(
         &self,
         l2: &Access,
@@ -201,7 +209,7 @@ impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
             if self.call.options.strict && !is_caught_up(inner, mark, self.limit).await {
                 return None;
             }
-            let (judged, version, fit) = self.see(&read, asked);
+            let (judged, version, fit) = self.interpret(&read, asked);
             let unverified = matches!(judged, Some((_, Verdict::Unverified)));
             if !unverified || attempt == REREADS || !synced(inner, self.limit).await {
                 return Some(Seen { judged, version, fit, load_lock: read.load_lock, mark });
@@ -210,7 +218,7 @@ impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
         None
     }
 
-    /// `rest` is what is left of a limit that counts already; without, L2 is asked anew.
+    /// Reads once. `rest` is what remains of a running limit; without it, a new limit starts.
     async fn read_once(
         &self,
         l2: &Access,
@@ -234,8 +242,8 @@ impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
         }
     }
 
-    /// Decodes and judges what a READ found, and says which version a fill would replace.
-    fn see(&self, read: &Read, asked: Asked) -> (Option<Judged<T>>, Option<Version>, Fit) {
+    /// Decodes and judges what a READ found; also returns the version that a fill would replace.
+    fn interpret(&self, read: &Read, asked: Asked) -> (Option<Judged<T>>, Option<Version>, Fit) {
         let Some(found) = &read.found else { return (None, None, Fit::Ours) };
         let (inner, key) = (self.inner, &*self.call.key);
         if self.ignore {
@@ -262,7 +270,7 @@ impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
         }
     }
 
-    /// What may be answered in place of another node's load.
+    /// The stale value that this caller may get instead of waiting for another node's load.
     fn usable(&self, known: Option<Arc<Entry<T>>>) -> Option<Arc<Entry<T>>> {
         let (inner, options) = (self.inner, &self.call.options);
         known.filter(|entry| {
@@ -271,7 +279,7 @@ impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
         })
     }
 
-    /// Waits for the news that the key was filled, or a while with jitter, whichever is first.
+    /// Waits until a message announces the fill, or for a jittered pause, whichever is first.
     async fn wait_for_fill(
         &self,
         stale: Option<Arc<Entry<T>>>,
@@ -281,21 +289,21 @@ impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
         self.inner.counters.load_lock_waits.add();
         self.flight.skips_l2();
         self.flight.waits(stale.map(|entry| entry as ErasedEntry));
-        // A lock that is given back is not announced: whoever waits looks again this soon.
+        // The release of a load lock is not announced, so a waiting node checks again after this.
         let jitter = self.inner.entropy.below(crate::clock::nanos(*pause / 2));
-        let nap = (*pause / 2 + Duration::from_nanos(jitter))
+        let wait = (*pause / 2 + Duration::from_nanos(jitter))
             .min(patience.saturating_duration_since(Instant::now()));
         *pause = (*pause * 2).min(LONGEST_PAUSE);
         tokio::select! {
             biased;
             () = self.flight.news.notified() => {}
-            () = sleep(nap) => {}
+            () = sleep(wait) => {}
         }
     }
 }
 
-/// A fill without a load_lock: over what was seen, or nowhere.
-fn over(version: Option<Version>, displaces: bool) -> FillMode {
+/// The mode of a fill without a load lock: replace the seen version, or keep the value local.
+fn fill_mode(version: Option<Version>, displaces: bool) -> FillMode {
     version.map_or(FillMode::Degraded, |expected| FillMode::Replace {
         expected,
         load_lock: None,

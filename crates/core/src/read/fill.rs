@@ -1,4 +1,4 @@
-//! The end of a load: metadata for what it brought, and the compare-and-put of it.
+//! The end of a load: builds the new entry's metadata and stores it in L2 by compare-and-swap.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,21 +15,21 @@ use crate::options::EntryOptions;
 use crate::protocol::Version;
 use crate::protocol::record::Put;
 
-/// How an entry comes to be.
+/// The inputs for a new entry's metadata.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct NewEntry {
-    /// What the node knew before.
+    /// The node's knowledge before the load.
     pub(crate) stamp: Stamp,
-    /// How long its factory took.
+    /// How long the factory ran.
     pub(crate) took: Duration,
-    /// L2 does not answer: what is made stays fresh for one coherence TTL at most.
+    /// L2 does not answer: the entry stays fresh for one coherence TTL at most.
     pub(crate) degraded: bool,
-    /// It is to be stored in L2.
+    /// The entry goes to L2.
     pub(crate) shared: bool,
 }
 
 impl NewEntry {
-    /// The metadata of a new entry, and the deadlines of its record. They begin now; the stamp is older.
+    /// Builds the entry's metadata and its record's TTLs. Both count from now; the stamp is older.
     pub(crate) fn meta<C>(
         self,
         inner: &Inner<C>,
@@ -42,27 +42,27 @@ impl NewEntry {
             0 => Duration::ZERO,
             most => Duration::from_nanos(inner.entropy.below(most.saturating_add(1))),
         };
-        let (mut of_entry, of_record) =
+        let (mut entry_deadlines, record_ttls) =
             deadlines(options, inner.settings.max_lifetime, jitter, now, shared);
         let until = self.stamp.at + inner.settings.coherence_ttl;
         if self.degraded {
-            of_entry.logical = of_entry.logical.min(until);
+            entry_deadlines.logical = entry_deadlines.logical.min(until);
         }
         let own = inner.records().is_some() && options.skip_l2_write;
-        let flags = EntryFlags::new(options, of_entry, self.took, own);
+        let flags = EntryFlags::new(options, entry_deadlines, self.took, own);
         let tags = inner.node.intern(choices.tags.iter().map(String::as_str));
         let version = inner.entropy.version();
         let (stamp, weight) = (self.stamp, options.weight);
-        let mut meta = Meta::new(key, version, tags, stamp, of_entry, flags, weight);
+        let mut meta = Meta::new(key, version, tags, stamp, entry_deadlines, flags, weight);
         meta.validators = choices.validators.clone().boxed();
         if self.degraded {
             meta.shorten(until);
         }
-        (meta, of_record)
+        (meta, record_ttls)
     }
 }
 
-/// An entry on its way into L2, and to its callers.
+/// One store of a loaded entry in L2, and its completion.
 pub(super) struct Fill<'a, T, C> {
     pub(super) inner: &'a Inner<C>,
     pub(super) call: &'a Call,
@@ -71,7 +71,7 @@ pub(super) struct Fill<'a, T, C> {
 }
 
 impl<T: Value, C: Send + Sync> Fill<'_, T, C> {
-    /// Compare-and-put, over exactly the version that was seen, and lands; true if L2 took it.
+    /// Replaces exactly the expected version in L2 and completes the flight; true if L2 stored it.
     pub(super) async fn put(
         self,
         guard: CompletionGuard<C>,
@@ -90,12 +90,13 @@ impl<T: Value, C: Send + Sync> Fill<'_, T, C> {
         let mut outgoing = self.outgoing();
         match self.send(&mut outgoing, expected, record).await {
             Ok(Put::Stored) => {
-                // L2 holds this now: no copy of anything else may stay, whatever becomes of this one.
+                // L2 holds this version now: L1 must not keep a copy of any other, even if it
+                // rejects this one.
                 inner.recovery.own.replaced(hash);
                 inner.flights.receive(hash, version, || inner.l1.keep_only(hash, version));
                 kept |= guard.is_some_and(|l| l.complete(entry, Source::Factory));
                 if let Some(waiting) = waiting.filter(|_| kept) {
-                    // This load began after the invalidation that waits, or it would not be kept.
+                    // L1 kept the value, so the load began after the pending invalidation.
                     inner.recovery.settle(&self.call.key, waiting.version, inner.now());
                 }
                 if let Some(outgoing) = &mut outgoing {
@@ -111,7 +112,7 @@ impl<T: Value, C: Send + Sync> Fill<'_, T, C> {
                 false
             }
             Err(error) => {
-                tracing::debug!(%error, "fill failed; the value stays here for a while");
+                tracing::debug!(%error, "fill failed; L1 keeps the value for the coherence TTL");
                 entry.meta.shorten_to_coherence_ttl(inner.settings.coherence_ttl);
                 if let Some(guard) = guard {
                     guard.complete(entry, Source::Factory);
@@ -129,7 +130,7 @@ impl<T: Value, C: Send + Sync> Fill<'_, T, C> {
     ) -> Result<Put, L2Error> {
         let Some(l2) = &self.inner.l2 else { return Ok(Put::Refused) };
         if l2.is_open(&self.call.key) {
-            // Nothing is sent, so nothing may take a number in the sequence.
+            // Nothing is sent, so no announcement may use a sequence number.
             return Err(L2Error::circuit_open());
         }
         let announce = outgoing.as_mut().and_then(Outgoing::announce);
@@ -144,14 +145,14 @@ impl<T: Value, C: Send + Sync> Fill<'_, T, C> {
         put
     }
 
-    /// What the other nodes are told, if L2 does not emit them.
+    /// The announcement to the other nodes, if L2 does not publish it.
     fn outgoing(&self) -> Option<Outgoing<'_, C>> {
         let (version, limit) = (self.entry.meta.version, self.options.l2_hard_timeout);
         Outgoing::new(self.inner, KeyOp::Written, version, self.call.hash, limit)
             .filter(|_| !self.options.skip_backplane)
     }
 
-    /// The callers have had their answer, but L2 holds something else: the copy goes.
+    /// Removes the copy from L1: the callers have their answer, but L2 refused the fill.
     fn withdraw(&self) {
         let (inner, hash) = (self.inner, self.call.hash);
         inner.counters.fill_refused.add();

@@ -1,4 +1,4 @@
-//! Plain reads: they run no factory and leave no load lock.
+//! Plain reads: they run no factory and take no load lock.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use super::lookup::{Local, answer, lookup};
 use super::many::PAGE;
 use super::probe::{Asked, REREADS, synced};
 use super::replica;
-use super::verify::{Checked, check, is_caught_up, look, may_serve_unverified, unverified};
+use super::verify::{Checked, check, check_many, is_caught_up, may_serve_unverified, unverified};
 use crate::cache::{Inner, attend};
 use crate::coherence::beside;
 use crate::entry::{Cached, Entry, ErasedEntry, Source, Value, typed};
@@ -25,7 +25,7 @@ use crate::l2::{Codec, Found};
 use crate::protocol::validity::Verdict;
 use crate::sweep::{self, drop_dead};
 
-/// Answers from L1 or L2, or not at all. Stale values only if the call allows them.
+/// Reads a key from L1 or L2. Returns a stale value only if the call allows it.
 pub(crate) async fn get<T: Value, C: Codec<T>>(
     inner: &Arc<Inner<C>>,
     call: &Call,
@@ -35,7 +35,7 @@ pub(crate) async fn get<T: Value, C: Codec<T>>(
     get_since(inner, call, Instant::now()).await
 }
 
-/// The same, if L2 has been asked since then: its limit counts from there.
+/// Like [`get`], but the limit for L2 counts from `asked`.
 pub(super) async fn get_since<T: Value, C: Codec<T>>(
     inner: &Arc<Inner<C>>,
     call: &Call,
@@ -59,7 +59,7 @@ pub(super) async fn get_since<T: Value, C: Codec<T>>(
     for _ in 0..=REREADS {
         let Some(l2) = inner.records().filter(|_| begun.asks) else { break };
         found = ask(inner, l2, call, &begun).await?;
-        // Doubted or overtaken on its way: L2 knows better now.
+        // A resync or an invalidation overtook the read: ask L2 again.
         if !matches!(found, Shown::Entry(_, Verdict::Unverified, _)) {
             break;
         }
@@ -67,8 +67,10 @@ pub(super) async fn get_since<T: Value, C: Codec<T>>(
     begun.end(inner, call, found)
 }
 
-/// The same for many calls: one look at what is in resync, and at the same time one multi-read of a page
-/// of what is not there. A page has as long as one call has.
+/// Like [`get`] for many keys.
+///
+/// It verifies all unverified copies in one request and reads the missing keys in pages, both at
+/// the same time. A page has the same limit as one call.
 pub(crate) async fn get_many<T: Value, C: Codec<T>>(
     inner: &Arc<Inner<C>>,
     calls: &[Call],
@@ -102,8 +104,9 @@ pub(crate) async fn get_many<T: Value, C: Codec<T>>(
     Ok(answers)
 }
 
-/// What is asked for together: in resync or not, strictly or not, with the same limit. So no key waits for
-/// less long than its own call says, or for a ledger that only others need.
+/// Groups the keys that one request may serve: same verification state, strictness and limit.
+///
+/// So no key gets less time than its own call allows, or waits for a ledger that only others need.
 fn alike<T: Value, C>(
     inner: &Inner<C>,
     calls: &[Call],
@@ -119,7 +122,7 @@ fn alike<T: Value, C>(
     alike.into_values()
 }
 
-/// One look at copies that are in resync, and one multi-read of what needs a reading.
+/// Verifies the unverified copies of a group in one request, then reads the other keys in another.
 async fn get_alike<T: Value, C: Codec<T>>(
     inner: &Arc<Inner<C>>,
     calls: &[Call],
@@ -128,11 +131,11 @@ async fn get_alike<T: Value, C: Codec<T>>(
     let (mut page, mut other) = (Vec::new(), Vec::new());
     let of = |(at, begun): &(usize, Begun<T>)| begun.unverified(inner, &calls[*at]);
     let erased: Vec<_> = asking.iter().map(of).collect();
-    let looked: Vec<_> = erased.iter().flatten().cloned().collect();
+    let to_verify: Vec<_> = erased.iter().flatten().cloned().collect();
     let (left, strict) = shared(calls, &asking);
-    let mut checked = look(inner, &looked, left, strict).await.into_iter();
+    let mut checked = check_many(inner, &to_verify, left, strict).await.into_iter();
     for ((at, begun), erased) in asking.into_iter().zip(erased) {
-        // What has been verified meanwhile is read once more.
+        // A copy that another call verified meanwhile is read once more.
         let checked = erased.and_then(|_| checked.next()).unwrap_or(Checked::Other);
         match begun.shown(checked) {
             Some(shown) => page.push((at, begun.end(inner, &calls[at], shown)?)),
@@ -143,14 +146,14 @@ async fn get_alike<T: Value, C: Codec<T>>(
     Ok(page)
 }
 
-/// How long L2 has left for what is alike, and whether it is asked strictly.
+/// The remaining time of a group, and whether it is strict.
 fn shared<T: Value>(calls: &[Call], alike: &[(usize, Begun<T>)]) -> (Duration, bool) {
     alike.first().map_or_else(Default::default, |(at, begun)| {
         (begun.left(&calls[*at]), calls[*at].options.strict)
     })
 }
 
-/// A page of answers, by their places.
+/// The answers of a page, each with its index.
 type Page<T> = Vec<(usize, Option<Cached<T>>)>;
 
 async fn get_page<T: Value, C: Codec<T>>(
@@ -181,7 +184,7 @@ async fn get_page<T: Value, C: Codec<T>>(
     }
     let Some(reads) = reads else {
         drop(fences);
-        // Perhaps because of one key alone: each finds out for itself.
+        // One key alone may have caused the failure: read each key on its own.
         return get_each(inner, calls, asking).await;
     };
     let (mut page, mut again) = (Vec::with_capacity(asking.len()), Vec::new());
@@ -190,7 +193,7 @@ async fn get_page<T: Value, C: Codec<T>>(
     {
         let (call, local) = (&calls[at], begun.local.as_ref());
         let Ok(read) = read else {
-            // Its server has not answered, or it alone cannot be read: it finds out for itself.
+            // Its server did not answer, or only this key fails: read it on its own.
             drop(fence);
             again.push((at, begun));
             continue;
@@ -208,7 +211,7 @@ async fn get_page<T: Value, C: Codec<T>>(
     Ok(page)
 }
 
-/// Some of the calls, each on its own, side by side, with what is left of its own limit.
+/// Reads each key on its own, all concurrently, with the rest of each call's limit.
 async fn get_each<T: Value, C: Codec<T>>(
     inner: &Arc<Inner<C>>,
     calls: &[Call],
@@ -220,17 +223,17 @@ async fn get_each<T: Value, C: Codec<T>>(
     join_all(each).await.into_iter().collect()
 }
 
-/// What L1 says of a read.
+/// The result of a read's L1 lookup.
 enum Start<T> {
-    /// The answer.
+    /// L1 answers the read.
     Answer(Cached<T>),
-    /// L2 has to say.
+    /// The read has to ask L2.
     Ask(Begun<T>),
 }
 
 /// A read that L1 could not answer.
 struct Begun<T> {
-    /// Since when L2 has been asked for it: its limit counts from here, whatever L2 is asked.
+    /// When the read first asked L2: one limit from here covers all its requests.
     asked: Instant,
     local: Option<Arc<Entry<T>>>,
     verdict: Verdict,
@@ -270,23 +273,23 @@ fn begin<T: Value, C: Codec<T>>(
 }
 
 impl<T: Value> Begun<T> {
-    /// How long L2 may take, in all: less, if there is something else to answer.
+    /// The limit for all requests to L2 together; it is shorter if there is a fallback.
     fn limit(&self, call: &Call) -> Duration {
         let fallback = call.options.allow_stale && self.local.is_some();
         if fallback { call.options.l2_soft_timeout } else { call.options.l2_hard_timeout }
     }
 
-    /// What is left of that.
+    /// The rest of that limit.
     fn left(&self, call: &Call) -> Duration {
         self.limit(call).saturating_sub(self.asked.elapsed())
     }
 
-    /// Its copy, if a look at the head of its record is enough to make it the answer.
+    /// The L1 copy, if a check of its record's head is enough to verify it.
     fn unverified<C>(&self, inner: &Inner<C>, call: &Call) -> Option<ErasedEntry> {
         unverified(inner, call, self.local.as_ref().filter(|_| self.asks))
     }
 
-    /// What the look showed; `None` if the record is to be read.
+    /// Converts the result of that check; `None` if the record must be read.
     fn shown(&self, checked: Checked) -> Option<Shown<T>> {
         match checked {
             Checked::Same => {
@@ -298,7 +301,7 @@ impl<T: Value> Begun<T> {
         }
     }
 
-    /// The answer, now that L2 has said what it has to say.
+    /// Builds the answer from what L2 returned.
     fn end<C>(
         self,
         inner: &Inner<C>,
@@ -328,7 +331,7 @@ impl<T: Value> Begun<T> {
                 reason = if unreachable { MissReason::Unreachable } else { reason };
                 let on = |e: &Arc<Entry<T>>| self.asks && may_serve_unverified(inner, call, e);
                 match self.local {
-                    Some(entry) if on(&entry) => Some(going_on(inner, call, entry)),
+                    Some(entry) if on(&entry) => Some(serve_unverified(inner, call, entry)),
                     local => local.and_then(|e| stale(inner, call, e, self.verdict, Source::L1)),
                 }
             }
@@ -340,11 +343,11 @@ impl<T: Value> Begun<T> {
     }
 }
 
-/// What L2 said.
+/// What L2 returned for a plain read.
 enum Shown<T> {
-    /// A value, judged.
+    /// A value with its verdict.
     Entry(Arc<Entry<T>>, Verdict, Source),
-    /// There is none, or none that is of use.
+    /// L2 has no value, or none that this node can use.
     Nothing(Option<MissReason>),
     /// L2 did not answer, or there is no L2.
     NoAnswer,
@@ -379,7 +382,7 @@ async fn ask<T: Value, C: Codec<T>>(
     settle(inner, call, fence, &found, asked, begun.local.as_ref())
 }
 
-/// Decodes, judges and, if nothing was received meanwhile, keeps.
+/// Decodes and judges a record, and keeps it in L1 if no conflicting message was received.
 fn settle<T: Value, C: Codec<T>>(
     inner: &Inner<C>,
     call: &Call,
@@ -409,8 +412,9 @@ fn settle<T: Value, C: Codec<T>>(
     Ok(Shown::Entry(entry, verdict, if same { Source::L1 } else { Source::L2 }))
 }
 
-/// A value that is not fresh, if it may be answered. What was overtaken while it was read may: the
-/// caller came before.
+/// A value that is not fresh, if the call may get it.
+///
+/// A fresh value that an invalidation overtook is allowed: the call began before the invalidation.
 fn stale<T, C>(
     inner: &Inner<C>,
     call: &Call,
@@ -429,8 +433,8 @@ fn stale<T, C>(
     })
 }
 
-/// What L2 does not answer about, for as long as it was to be trusted anyway.
-fn going_on<T, C>(inner: &Inner<C>, call: &Call, entry: Arc<Entry<T>>) -> Cached<T> {
+/// An unverified copy, because L2 does not answer and the coherence TTL still covers the copy.
+fn serve_unverified<T, C>(inner: &Inner<C>, call: &Call, entry: Arc<Entry<T>>) -> Cached<T> {
     inner.stale_hit(&call.key, Source::L1);
     Cached::new(entry, inner.now(), Source::L1, !sabotaged!(UnverifiedIsFresh))
 }

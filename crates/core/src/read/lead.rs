@@ -1,4 +1,4 @@
-//! Leading a flight, in its caller's hands or a task's, and its one guard.
+//! Leads a flight: the caller or a task polls it, and one guard completes it.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -24,7 +24,8 @@ use crate::l2::Codec;
 use crate::protocol::validity::Verdict;
 use crate::sweep;
 
-/// Leads a flight as far as L2 goes, or until a task does, and waits for what it brings.
+/// Polls the flight's leader while it asks L2, or until a task takes over, and waits for the
+/// outcome.
 pub(super) async fn lead<T: Value, C: Codec<T>>(
     inner: &Arc<Inner<C>>,
     flight: &Arc<Flight>,
@@ -42,7 +43,8 @@ pub(super) async fn lead<T: Value, C: Codec<T>>(
         drop(running);
         return Ok(answer.await);
     }
-    // Its limits hold while L2 is asked, too. A drive that is dropped goes on in a task.
+    // The caller's limits also hold while the leader asks L2. A dropped `Drive` continues in a
+    // task.
     tokio::pin!(answer);
     Ok(tokio::select! {
         biased;
@@ -54,7 +56,7 @@ pub(super) async fn lead<T: Value, C: Codec<T>>(
     })
 }
 
-/// Has a task lead a flight.
+/// Starts the flight's leader in a task.
 pub(super) fn start<T: Value, C: Codec<T>>(
     inner: &Arc<Inner<C>>,
     flight: &Arc<Flight>,
@@ -65,7 +67,7 @@ pub(super) fn start<T: Value, C: Codec<T>>(
     Ok(())
 }
 
-/// The leader of a flight: asks L2, and leaves a load to a task. The caller's tracing span goes with it.
+/// Builds the flight's leader: it asks L2 and spawns a task for a load, within the caller's span.
 fn leader<T: Value, C: Codec<T>>(
     inner: &Arc<Inner<C>>,
     flight: &Arc<Flight>,
@@ -90,7 +92,7 @@ fn leader<T: Value, C: Codec<T>>(
     Ok(Leader { work, tasks: inner.tasks.clone(), runtime, span: Span::current() })
 }
 
-/// Lands what a probe found, or says what is to be loaded.
+/// Completes the flight with what the probe found, or returns the load to run.
 pub(super) fn settle<T: Value, C: Codec<T>>(
     guard: CompletionGuard<C>,
     call: Arc<Call>,
@@ -105,11 +107,11 @@ pub(super) fn settle<T: Value, C: Codec<T>>(
             guard.complete_stale(entry, pause);
             None
         }
-        Probe::GoOn(entry) => {
+        Probe::ServeUnverified(entry) => {
             guard.complete_stale(entry, Pause::Unreachable);
             None
         }
-        // If a caller has given up on L2, the load is for that one.
+        // If a caller gave up on L2, the load runs for that caller.
         Probe::Load(FillMode::Degraded, _)
             if call.options.require_l2 && guard.flight.given_up().is_none() =>
         {
@@ -118,26 +120,27 @@ pub(super) fn settle<T: Value, C: Codec<T>>(
             guard.fail(Failure { error, stale: None, cause: Cause::NoL2 }, None);
             None
         }
-        Probe::Load(base, known) => {
-            if base == FillMode::Degraded {
+        Probe::Load(mode, known) => {
+            if mode == FillMode::Degraded {
                 guard.flight.continues_without_l2();
             }
             if call.refresh.is_none() {
                 let reason = guard.flight.reason();
-                let degraded = base == FillMode::Degraded;
+                let degraded = mode == FillMode::Degraded;
                 guard
                     .inner
                     .miss(&call.key, if degraded { MissReason::Unreachable } else { reason });
             }
-            Some(Load { guard, call, base, known, default: None })
+            Some(Load { guard, call, mode, known, default: None })
         }
-        // Asked without patience; dropping the guard says that nothing came of it.
-        Probe::ErasedEntry => None,
+        // The probe does not wait for another node; dropping the guard completes with an error.
+        Probe::Locked => None,
     }
 }
 
-/// The caller that leads takes what its flight brings, unless it has to ask L2 itself. It waits all the while: the
-/// load may be its answer after all.
+/// Waits for the outcome as the leader; asks L2 itself if the load continues without it.
+///
+/// It counts as a waiting caller all the time: the load may still be its answer.
 pub(super) async fn own<T: Value, C: Codec<T>>(
     inner: &Arc<Inner<C>>,
     flight: &Arc<Flight>,
@@ -150,8 +153,9 @@ pub(super) async fn own<T: Value, C: Codec<T>>(
     }
 }
 
-/// A caller that led requires L2, and gives it more time than another for which the load does without: it asks
-/// L2 itself. If that has nothing, what is loaded is its answer.
+/// Asks L2 for a leader that requires it and allows more time than the caller that gave up.
+///
+/// If L2 has no value, the leader takes the load's outcome.
 async fn ask_l2<T: Value, C: Codec<T>>(
     inner: &Arc<Inner<C>>,
     flight: &Arc<Flight>,
@@ -171,7 +175,7 @@ async fn ask_l2<T: Value, C: Codec<T>>(
         Err(error) if error.kind() != ErrorKind::TypeMismatch => {
             let answer = too_late(inner, call);
             if matches!(answer, Answer::Take(_)) {
-                // Its own time was over before that of L2.
+                // The caller's own limit passed before the limit for L2.
                 waiting.give_up(call.options.background_completion);
                 return answer;
             }
@@ -179,19 +183,19 @@ async fn ask_l2<T: Value, C: Codec<T>>(
         }
         _ => {}
     }
-    // L2 has nothing of use: what L1 has must not stand in for that.
+    // L2 has no usable value. A copy in L1 must not replace that answer.
     let mut content = Call::clone(&call.past_l1());
     content.options.require_l2 = false;
     for_own(inner, flight, &content, &mut waiting).await
 }
 
-/// A flight that cannot be flown.
+/// Fails a flight that could not be started.
 pub(super) fn abandon<C>(inner: &Arc<Inner<C>>, flight: &Arc<Flight>, error: Error) {
     let failure = Failure { error, stale: None, cause: Cause::Load };
     CompletionGuard::new(Arc::clone(inner), Arc::clone(flight)).fail(failure, None);
 }
 
-/// A cache that is disabled: every call runs its own factory and keeps nothing.
+/// Runs the factory of one call in a disabled cache, and keeps nothing.
 pub(super) async fn uncached<T: Value, C: Sync>(
     inner: &Inner<C>,
     call: &Call,
@@ -209,7 +213,7 @@ pub(super) async fn uncached<T: Value, C: Sync>(
     }
 }
 
-/// The right, and the duty, to end a flight (R3). Dropped without guard, it lands an error.
+/// Completes its flight exactly once (R3). If dropped first, it completes the flight with an error.
 pub(super) struct CompletionGuard<C> {
     pub(super) inner: Arc<Inner<C>>,
     pub(super) flight: Arc<Flight>,
@@ -221,8 +225,10 @@ impl<C> CompletionGuard<C> {
         Self { inner, flight, completed: false }
     }
 
-    /// Lands a value: into L1 if the fence allows and it is valid now (R2), then to every caller.
-    /// True if it was kept.
+    /// Completes with a value: inserts it into L1 if the fence allows and it is visible (R2), then
+    /// answers every caller.
+    ///
+    /// True if L1 kept the value.
     pub(super) fn complete<T: Value>(self, entry: Arc<Entry<T>>, source: Source) -> bool {
         self.inner.fresh_hit(&entry.meta, source, self.inner.now());
         let erased: ErasedEntry = entry;
@@ -252,13 +258,13 @@ impl<C> CompletionGuard<C> {
         kept
     }
 
-    /// Lands a value that L2 refused: for the caller that started the load, and nowhere else.
+    /// Completes with a value that L2 refused: only the caller that started the load may use it.
     pub(super) fn complete_refused<T: Value>(self, entry: Arc<Entry<T>>) {
         self.inner.counters.fill_refused.add();
         self.settle(entry, Source::Factory, |_, _, _, _| Standing::Refused);
     }
 
-    /// Lands a value that is kept nowhere, though nothing is wrong with it.
+    /// Completes with a valid value that the factory asked not to store.
     pub(super) fn complete_unstored<T: Value>(self, entry: Arc<Entry<T>>) {
         let settle = |inner: &Inner<C>, _: &Flight, erased: &ErasedEntry, allowed| {
             let fresh = allowed && inner.node.judge(erased.meta(), inner.now()) == Verdict::Fresh;
@@ -267,7 +273,7 @@ impl<C> CompletionGuard<C> {
         self.settle(entry, Source::Factory, settle);
     }
 
-    /// Lands a stale value: the caller that led is content with it.
+    /// Completes with a stale value that the leader accepts.
     pub(super) fn complete_stale<T: Value>(mut self, entry: Arc<Entry<T>>, pause: Pause) {
         let erased: ErasedEntry = entry;
         self.end(|inner, flight, received| {
@@ -278,8 +284,7 @@ impl<C> CompletionGuard<C> {
         });
     }
 
-    /// Lands a failure. What is to be `kept` goes into L1: there it says until when the factory is left
-    /// alone.
+    /// Completes with a failure. `kept` goes into L1, where it holds the throttle of the factory.
     pub(super) fn fail(mut self, failure: Failure, kept: Option<ErasedEntry>) {
         self.end(|inner, flight, received| {
             let removed = flight.removed.load(Ordering::Acquire);
@@ -294,7 +299,7 @@ impl<C> CompletionGuard<C> {
         });
     }
 
-    /// Ends the flight with a value.
+    /// Completes with a value of the given standing.
     fn settle(
         mut self,
         erased: ErasedEntry,
@@ -316,7 +321,7 @@ impl<C> CompletionGuard<C> {
         let outcome =
             inner.flights.end(flight.hash, flight.id, |received| outcome(inner, flight, received));
         flight.progress.write(Progress::Done(outcome));
-        // Last: if a value's own drop panics before, the guard still ends the flight.
+        // Set last: if dropping a value panics before this, the guard still completes the flight.
         self.completed = true;
     }
 }
@@ -330,7 +335,7 @@ impl<C> Drop for CompletionGuard<C> {
     }
 }
 
-/// Ends a flight whose task does not run any more.
+/// Fails a flight whose task no longer runs.
 pub(crate) fn lose<C>(inner: &Inner<C>, flight: &Flight) {
     if !matches!(flight.progress.read(), Progress::Done(_)) {
         let failure = lost(inner, flight);
@@ -339,22 +344,21 @@ pub(crate) fn lose<C>(inner: &Inner<C>, flight: &Flight) {
     }
 }
 
-/// A load that has not come to its end: its task panicked, or its runtime has ended.
+/// The failure of a load that did not finish: its task panicked, or its runtime has ended.
 fn lost<C>(inner: &Inner<C>, flight: &Flight) -> Failure {
     let (kind, what, cause) = if std::thread::panicking() {
-        (ErrorKind::Closed, "its load was abandoned", Cause::Load)
+        (ErrorKind::Closed, "its load panicked", Cause::Load)
     } else if inner.closing.is_cancelled() {
-        (ErrorKind::Closed, "its load was abandoned; its runtime shuts down", Cause::Load)
+        (ErrorKind::Closed, "its load was abandoned because the cache closes", Cause::Load)
     } else {
         inner.home.check();
-        let what =
-            "the one on which it was being loaded has ended, or nobody drives it; call again";
+        let what = "the runtime of its load has ended or is no longer driven; call again";
         (ErrorKind::NoRuntime, what, Cause::Lost)
     };
     Failure { error: inner.error(kind, &flight.key, what), stale: None, cause }
 }
 
-/// Keeps a stale value in L1, unless there is something better: of a call that has not looked there.
+/// Keeps a stale value in L1, unless L1 holds a fresh one that the call skipped.
 fn keep_stale<C>(inner: &Inner<C>, flight: &Flight, erased: &ErasedEntry) {
     let fresh = |h: ErasedEntry| inner.node.judge(h.meta(), inner.now()) == Verdict::Fresh;
     let better = inner.l1.get(flight.hash, &flight.key).is_some_and(fresh);
@@ -363,7 +367,7 @@ fn keep_stale<C>(inner: &Inner<C>, flight: &Flight, erased: &ErasedEntry) {
     }
 }
 
-/// Whether nothing has removed it.
+/// Whether no removal hides the entry.
 fn is_visible<C>(inner: &Inner<C>, erased: &ErasedEntry) -> bool {
     let verdict = inner.node.judge(erased.meta(), inner.now());
     !matches!(verdict, Verdict::Hidden(_)) || sabotaged!(FailSafeIgnoresHard)

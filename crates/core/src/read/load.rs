@@ -1,4 +1,4 @@
-//! Loading: the factory under its limits, and the compare-and-put of what it brings.
+//! Runs a factory under its limits and stores its result in L2 by compare-and-swap.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -21,25 +21,25 @@ use crate::protocol::validity::Verdict;
 use crate::telemetry::TARGET;
 use crate::write::encode::encode;
 
-/// One run of a factory, with what its result may overwrite.
+/// One run of a factory, and the rules for storing its result.
 pub(super) struct Load<T, C> {
     pub(super) guard: CompletionGuard<C>,
     pub(super) call: Arc<Call>,
-    pub(super) base: FillMode,
-    /// What is replaced, if it was not removed.
+    pub(super) mode: FillMode,
+    /// The entry to replace, if no removal hides it.
     pub(super) known: Option<Arc<Entry<T>>>,
-    /// The last default_value.
+    /// The caller's `fail_safe_default`.
     pub(super) default: Option<Arc<Entry<T>>>,
 }
 
 impl<T: Value, C: Codec<T>> Load<T, C> {
-    /// Runs the factory and lands what comes of it. A load lock that is not used is given back.
+    /// Runs the factory and completes the flight. Releases the load lock unless a fill consumed it.
     pub(super) async fn run(self, factory: Factory<T>) {
         let inner = Arc::clone(&self.guard.inner);
-        let (base, call, known) = (self.base, Arc::clone(&self.call), self.known.clone());
+        let (mode, call, known) = (self.mode, Arc::clone(&self.call), self.known.clone());
         let adaptive = Adaptive::new(call.options.clone(), call.tags.clone());
         let began = inner.now();
-        // Again, since the ledger may have been met, or repaired, while L2 was asked (R1).
+        // A new stamp, since the node may have synced the ledger while it asked L2 (R1).
         let stamp = inner.node.stamp(began);
         let stale = known.clone().map(|e| Cached::new(e, began, Source::FailSafe, true));
         let context = FactoryContext::new(&call.key, stale, adaptive.clone());
@@ -54,7 +54,7 @@ impl<T: Value, C: Codec<T>> Load<T, C> {
         let choices = adaptive.choices();
         let filled = match made {
             Ok(made) => self.store(made, choices, stamp, took).await,
-            // The source is not to blame: it is not left alone for a throttle.
+            // The source did not fail, so no throttle applies.
             Err((error, cause @ Cause::Abandoned)) => {
                 let stale = self.candidate();
                 self.guard.fail(Failure { error, stale, cause }, None);
@@ -66,33 +66,33 @@ impl<T: Value, C: Codec<T>> Load<T, C> {
             }
         };
         if let (Some(_), Some(entry)) = (call.refresh, known) {
-            // If it is still there, it was not replaced: leave it alone for a while.
+            // If this entry is still in L1, the refresh did not replace it: wait for the throttle.
             let fail_safe = call.options.fail_safe.unwrap_or_default();
             entry.meta.rearm(inner.now() + fail_safe.throttle);
         }
         if let (false, FillMode::Replace { load_lock: Some(load_lock), .. }, Some(l2)) =
-            (filled, base, &inner.l2)
+            (filled, mode, &inner.l2)
             && !sabotaged!(LoadLockNotReleased)
         {
-            // Best effort: the load lock ends by itself.
+            // Best effort: the load lock expires on its own.
             let limit = call.options.l2_hard_timeout;
             let _ = l2.on(&call.key, limit, |store, key| store.release(key, load_lock)).await;
         }
     }
 
-    /// What may be served stale in place of the factory, to callers that allow it.
+    /// The stale value that callers may get if their own options allow it.
     fn candidate(&self) -> Option<ErasedEntry> {
         let (inner, call) = (&self.guard.inner, &self.call);
-        // What L2 says nothing of may be served even if this caller has not looked in L1.
-        let unasked = inner.records().is_none() || self.base == FillMode::Degraded;
-        let local = || inner.l1.get(call.hash, &call.key).filter(|_| unasked);
+        // If L2 was not asked, the L1 copy may be served even if the leader skipped L1.
+        let l2_not_asked = inner.records().is_none() || self.mode == FillMode::Degraded;
+        let local = || inner.l1.get(call.hash, &call.key).filter(|_| l2_not_asked);
         let entry = self.known.clone().map_or_else(local, |entry| Some(entry as ErasedEntry))?;
         let verdict = judge_record(inner, &call.key, entry.meta());
         let removed = matches!(verdict, Verdict::Hidden(_)) && !sabotaged!(FailSafeIgnoresHard);
         (!removed).then_some(entry)
     }
 
-    /// What may be served stale to the caller that led, now.
+    /// The stale value that the leader's options allow now.
     fn fallback(&self) -> Option<Arc<Entry<T>>> {
         let (inner, call) = (&self.guard.inner, &self.call);
         let entry = self.known.as_ref()?;
@@ -101,7 +101,7 @@ impl<T: Value, C: Codec<T>> Load<T, C> {
         may.then(|| Arc::clone(entry))
     }
 
-    /// The factory, until it ends, runs into its deadline, or is stopped.
+    /// Runs the factory until it ends, reaches its deadline, or is stopped.
     async fn make(
         &self,
         factory: Factory<T>,
@@ -115,28 +115,28 @@ impl<T: Value, C: Codec<T>> Load<T, C> {
             biased;
             () = self.guard.flight.stop.notified() => {
                 if self.guard.flight.callers.have_abandoned() {
-                    let what = "nobody waited for it any more, and cancel_when_abandoned is on";
+                    let what = "all callers left, and cancel_when_abandoned is on";
                     return Err((too_long(what.to_owned()), Cause::Abandoned));
                 }
-                let what = "its caller gave up and background completion is off";
+                let what = "its caller timed out, and background_completion is off";
                 Err((too_long(what.to_owned()), Cause::Stopped))
             }
             result = crate::factory::run(factory, context, &place) => {
                 result.map_err(|error| (error, Cause::Load))
             }
             () = sleep(deadline) => {
-                let what = format!("it ran into its deadline of {deadline:?}");
+                let what = format!("it exceeded its deadline of {deadline:?}");
                 Err((too_long(what), Cause::Deadline(deadline)))
             }
             never = self.renew_load_lock() => match never {},
         }
     }
 
-    /// Renews the load lock every third of its life, for ever.
+    /// Renews the load lock after every third of its TTL, until the future is dropped.
     async fn renew_load_lock(&self) -> Infallible {
         let inner = &*self.guard.inner;
         if let (FillMode::Replace { load_lock: Some(load_lock), .. }, Some(l2)) =
-            (self.base, &inner.l2)
+            (self.mode, &inner.l2)
         {
             let ttl = inner.settings.load_lock_ttl;
             loop {
@@ -150,16 +150,18 @@ impl<T: Value, C: Codec<T>> Load<T, C> {
         std::future::pending().await
     }
 
-    /// Lands the failure. How long the factory is left alone is said by what the caller that led is
-    /// answered in its place; others that are answered with it may say longer.
+    /// Completes with a failure.
+    ///
+    /// The stale value that the leader gets holds the throttle of the factory; joined callers that
+    /// get it may extend the throttle.
     fn fail(self, error: Error, cause: Cause, choices: &Choices) {
         let inner = Arc::clone(&self.guard.inner);
         let retry_at = choices.options.fail_safe.map(|f| inner.now() + f.throttle);
         let (stale, fallback) = (self.candidate(), self.fallback());
-        // For callers that have joined and are answered with it: their throttle is kept, too.
+        // Joined callers that get this value store their throttle in it as well.
         let mut kept = stale.clone().filter(|_| self.guard.flight.callers.are_many());
         if let (Some(entry), Some(retry_at)) = (fallback.or(self.default), retry_at) {
-            tracing::warn!(target: TARGET, %error, "factory failed; answering with a stale value");
+            tracing::warn!(target: TARGET, %error, "factory failed; serving a stale value");
             let fail_safe = &inner.counters.fail_safe;
             inner.note(fail_safe, &self.call.key, |key| Event::FailSafe { key });
             entry.meta.throttle(retry_at);
@@ -168,7 +170,7 @@ impl<T: Value, C: Codec<T>> Load<T, C> {
         self.guard.fail(Failure { error, stale, cause }, kept);
     }
 
-    /// Keeps what the factory made, where it may be kept; true if L2 took it.
+    /// Stores the factory's result where the options allow; true if L2 stored it.
     async fn store(
         self,
         made: Made<T>,
@@ -176,7 +178,7 @@ impl<T: Value, C: Codec<T>> Load<T, C> {
         stamp: Stamp,
         took: Duration,
     ) -> bool {
-        let Self { guard, call, base, known, .. } = self;
+        let Self { guard, call, mode, known, .. } = self;
         let inner = Arc::clone(&guard.inner);
         let (value, removed) = match (made, known) {
             (Made::Value(value), _) => (Shared::Own(value), false),
@@ -193,10 +195,10 @@ impl<T: Value, C: Codec<T>> Load<T, C> {
             guard.fail(Failure { error, stale: None, cause: Cause::Load }, None);
             return false;
         }
-        let make =
-            NewEntry { stamp, took, degraded: base == FillMode::Degraded, shared: base.is_over() };
-        let (mut meta, deadlines) = make.meta(&inner, &call.key, &choices);
-        if let FillMode::Beside(version) = base {
+        let (degraded, shared) = (mode == FillMode::Degraded, mode.writes_l2());
+        let new_entry = NewEntry { stamp, took, degraded, shared };
+        let (mut meta, deadlines) = new_entry.meta(&inner, &call.key, &choices);
+        if let FillMode::Beside(version) = mode {
             meta.put_beside(version);
         }
         let entry = Arc::new(Entry { meta, value });
@@ -209,7 +211,7 @@ impl<T: Value, C: Codec<T>> Load<T, C> {
             guard.complete_unstored(entry);
             return false;
         }
-        let FillMode::Replace { expected, displaces, .. } = base else {
+        let FillMode::Replace { expected, displaces, .. } = mode else {
             guard.complete(entry, Source::Factory);
             return false;
         };

@@ -1,4 +1,4 @@
-//! L1: the hit path, and what a miss finds there.
+//! L1 lookups: the hit path, and the candidates that a miss finds.
 
 use std::sync::Arc;
 
@@ -11,12 +11,12 @@ use crate::fail_safe::may_serve_stale;
 use crate::protocol::KeyHash;
 use crate::protocol::validity::Verdict;
 
-/// A fresh value of L1. This is the whole hit path: hash, look up, one compare, two time checks.
+/// Returns a fresh value of L1. The whole hit path: hash, look up, one compare, two time checks.
 pub(crate) fn hit<T: Value, C>(inner: &Inner<C>, hash: KeyHash, key: &str) -> Option<Cached<T>> {
     hit_at(inner, hash, key, || inner.recent())
 }
 
-/// The same, at a moment that is asked for once there is something.
+/// Like [`hit`], but calls `now` only if there is an entry.
 #[inline]
 pub(crate) fn hit_at<T: Value, C>(
     inner: &Inner<C>,
@@ -32,7 +32,7 @@ pub(crate) fn hit_at<T: Value, C>(
     Some(answer(inner, entry, now))
 }
 
-/// The answer of L1 with a fresh entry.
+/// Answers from L1 with a fresh entry and counts the hit.
 pub(super) fn answer<T: Value, C>(
     inner: &Inner<C>,
     entry: Arc<Entry<T>>,
@@ -47,21 +47,21 @@ pub(super) fn answer<T: Value, C>(
     Cached::new(entry, now, Source::L1, false)
 }
 
-/// What L1 has for a call.
+/// The result of looking a call up in L1.
 #[derive(Debug)]
 pub(crate) enum Local<T> {
-    /// Nothing, or nothing that may ever be answered, or another type.
+    /// No entry, a hidden entry, or an entry of another type.
     Nothing(MissReason),
-    /// A value to answer with.
+    /// A fresh value.
     Fresh(Arc<Entry<T>>, Moment),
-    /// A stale value whose refresh failed so recently that it is not tried again.
+    /// A stale value whose throttle still holds: its load failed a moment ago.
     Throttled(Arc<Entry<T>>, Moment),
-    /// A value that needs a version check, or can at most stand in.
+    /// A value that needs a version check, or is at most a fallback.
     Candidate(Arc<Entry<T>>, Verdict),
 }
 
 impl<T: Value> Local<T> {
-    /// The answer, if this is one.
+    /// Converts a fresh or throttled value into an answer.
     pub(crate) fn answer<C>(self, inner: &Inner<C>) -> Option<Cached<T>> {
         match self {
             Self::Fresh(entry, now) => Some(answer(inner, entry, now)),
@@ -103,7 +103,7 @@ pub(crate) fn lookup<T: Value, C>(inner: &Inner<C>, call: &Call) -> Local<T> {
     }
 }
 
-/// What L1 has to stand in for a load that takes too long, if the call allows it.
+/// The stale value in L1 that the call may get if its load takes too long.
 pub(crate) fn serve_stale<T: Value, C>(inner: &Inner<C>, call: &Call) -> Option<ErasedEntry> {
     match lookup::<T, C>(inner, call) {
         Local::Throttled(entry, _) => Some(entry),
@@ -115,8 +115,10 @@ pub(crate) fn serve_stale<T: Value, C>(inner: &Inner<C>, call: &Call) -> Option<
     }
 }
 
-/// Whether an entry may stand in without a look at L2: it was verified in the current session, it was
-/// never there, or L2 does not answer. A lost `remove` must not come back through fail-safe.
+/// Whether an entry may be a fallback without asking L2.
+///
+/// It was verified in the current session, it was never in L2, or L2 does not answer. Fail-safe
+/// must not bring back a value whose `remove` this node missed.
 pub(super) fn is_known<T, C>(inner: &Inner<C>, entry: &Entry<T>) -> bool {
     let current = entry.meta.state().session == inner.node.session();
     current || entry.meta.own || inner.records().is_none_or(|l2| l2.is_open(&entry.meta.key))

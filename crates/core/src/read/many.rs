@@ -1,5 +1,6 @@
-//! Many keys at once: one pass over L1, one multi-read of L2, one factory call for what is left; and
-//! still one flight per key, which others join and which may be joined.
+//! Reads many keys: one pass over L1, one multi-read of L2, one factory call for the rest.
+//!
+//! Each key still has its own flight, which other callers may join.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use super::lead::{CompletionGuard, own, settle};
 use super::load::Load;
 use super::patience::Patience;
 use super::probe::{Asked, Prepared, Probe, Prober, Sent, given_up, prepare};
-use super::verify::look;
+use super::verify::check_many;
 use super::wait::{for_end, for_other, too_late};
 use super::{Call, lookup};
 use crate::cache::{Inner, attend};
@@ -35,17 +36,18 @@ use crate::sweep;
 /// How many records one multi-read asks for.
 pub(super) const PAGE: usize = 1000;
 
-/// How long a key that is to be loaded waits for others of its batch at most, so that they share one call of the
-/// factory: for so long at most a key whose lock has ended is not looked at again.
+/// How long a key waits at most for other keys of its batch, so that they share one factory call.
+///
+/// The check of a load lock that another node holds can be late by the same time.
 const GATHERED_FOR: Duration = LONGEST_PAUSE;
 
-/// The calls of a batch that are not answered yet, by their keys.
+/// The unanswered calls of a batch, by key.
 type Open<'a> = BTreeMap<&'a str, Arc<Call>>;
 
 /// A flight that this batch leads.
 pub(super) type Led = (Arc<Flight>, Arc<Call>);
 
-/// Answers many calls, in their order. A key that comes twice is loaded once.
+/// Answers many calls in their order. It loads a repeated key once.
 pub(crate) async fn run_many<T: Value, C: Codec<T>>(
     inner: &Arc<Inner<C>>,
     calls: Vec<Call>,
@@ -59,7 +61,7 @@ pub(crate) async fn run_many<T: Value, C: Codec<T>>(
     attend(inner).await;
     let calls: Vec<_> = calls.into_iter().map(Arc::new).collect();
     let ticket = Ticket::now(inner);
-    // By the keys themselves: hashes may collide.
+    // Keyed by the keys themselves, because hashes may collide.
     let mut answers: HashMap<&str, Cached<T>> = HashMap::with_capacity(calls.len());
     let mut open: Open<'_> = calls.iter().map(|c| (&*c.key, Arc::clone(c))).collect();
     if !inner.enabled {
@@ -96,7 +98,7 @@ fn in_order<T>(calls: &[Arc<Call>], answers: &HashMap<&str, Cached<T>>) -> Vec<C
     calls.iter().filter_map(|call| answers.get(&*call.key).cloned()).collect()
 }
 
-/// Every open key arrives; those that lead are loaded together, and all are waited for.
+/// Registers every open key, loads the led ones together, and waits for all.
 async fn round<'a, T: Value, C: Codec<T>>(
     inner: &'a Arc<Inner<C>>,
     open: &Open<'a>,
@@ -104,7 +106,7 @@ async fn round<'a, T: Value, C: Codec<T>>(
     ticket: Ticket,
     turns: &mut BTreeMap<&'a str, StrictTurn<'a>>,
 ) -> Result<Vec<(Arc<Call>, Answer<T>)>, Error> {
-    let (mut seats, mut led, mut nested) = (Vec::new(), Vec::new(), Ok(Vec::new()));
+    let (mut roles, mut led, mut nested) = (Vec::new(), Vec::new(), Ok(Vec::new()));
     for (key, call) in open {
         let role = call.register(inner, ticket);
         let mut waiting = None;
@@ -121,12 +123,12 @@ async fn round<'a, T: Value, C: Codec<T>>(
         if let (Role::Wait(_), true) = (&role, call.options.strict) {
             turns.entry(key).or_insert_with(|| inner.flights.strict_turn(call.hash));
         }
-        seats.push((role, Arc::clone(call), waiting));
+        roles.push((role, Arc::clone(call), waiting));
     }
     start(inner, led, Arc::clone(load))?;
-    // What this batch leads goes on: others may have joined.
+    // The flights that this batch leads are started before this error: others may have joined them.
     let nested = nested?;
-    let answers = seats.into_iter().map(|(role, call, waiting)| async move {
+    let answers = roles.into_iter().map(|(role, call, waiting)| async move {
         let answer = match role {
             Role::Lead(flight) => {
                 let waiting = waiting.unwrap_or_else(|| Waiting::leading(&flight, &call.options));
@@ -142,7 +144,7 @@ async fn round<'a, T: Value, C: Codec<T>>(
     Ok(answers)
 }
 
-/// Starts the task of all flights that a batch leads.
+/// Starts one task for all flights that a batch leads.
 fn start<T: Value, C: Codec<T>>(
     inner: &Arc<Inner<C>>,
     led: Vec<Led>,
@@ -151,27 +153,27 @@ fn start<T: Value, C: Codec<T>>(
     if led.is_empty() {
         return Ok(());
     }
-    // Whatever happens to the task, be it that it never runs, every flight ends.
-    let landings =
+    // The guards complete every flight, even if the task never runs.
+    let guards =
         led.iter().map(|(flight, _)| CompletionGuard::new(Arc::clone(inner), Arc::clone(flight)));
-    let landings: Vec<_> = landings.collect();
+    let guards: Vec<_> = guards.collect();
     let (owner, runtime) = (Arc::clone(inner), inner.runtime()?);
     for (flight, _) in &led {
         drop(flight.place.set(runtime.clone()));
     }
-    let task = async move { fly(&owner, led, landings, &load).await };
+    let task = async move { fly(&owner, led, guards, &load).await };
     inner.tasks.spawn_on(task.in_current_span(), &runtime);
     Ok(())
 }
 
-/// What came of a first multi-read: the id of the lock that was asked for, and the answer, if there was one.
+/// The result of the first multi-read for one key: the requested lock's id and the reply, if any.
 struct First {
     id: Version,
     sent: Option<Sent>,
     began: Instant,
 }
 
-/// A key of a batch that L2 is asked for.
+/// A key of a batch that needs L2.
 struct Asking<'a, T, C> {
     call: &'a Arc<Call>,
     guard: CompletionGuard<C>,
@@ -179,73 +181,78 @@ struct Asking<'a, T, C> {
 }
 
 impl<T: Value, C: Codec<T>> Asking<'_, T, C> {
-    /// Lands what was found, or says what is to be loaded.
+    /// Completes the flight with what the probe found, or returns the load to run.
     fn settle(self, probe: Probe<T>) -> Option<Load<T, C>> {
         settle(self.guard, Arc::clone(self.call), probe)
     }
 
-    /// Goes on from what the multi-read found, or asks again with what is left of the limit. A key that
-    /// another node is loading goes to `held`.
-    async fn ask(self, first: First, erased: UnboundedSender<Self>) -> Option<Load<T, C>> {
+    /// Continues from the multi-read's reply, or asks again within the rest of the limit.
+    ///
+    /// A key that another node is loading goes to `locked`.
+    async fn ask(self, first: First, locked: UnboundedSender<Self>) -> Option<Load<T, C>> {
         let First { id, sent, began } = first;
         let left = self.prober.limit().saturating_sub(began.elapsed());
         let asking = self.prober.ask(Some(id), sent, Some(left), false);
         match self.prober.until_given_up(asking).await {
-            Probe::ErasedEntry => {
-                // Nobody listens if the batch is over; the key then ends as an abandoned load does.
-                drop(erased.send(self));
+            Probe::Locked => {
+                // If the batch has ended, the send fails and the dropped guard completes the
+                // flight.
+                drop(locked.send(self));
                 None
             }
             probe => self.settle(probe),
         }
     }
 
-    /// Waits for the load of another node.
+    /// Waits for another node's load.
     async fn wait(self) -> Option<Load<T, C>> {
         let asking = self.prober.ask(None, None, None, true);
         let probe = self.prober.until_given_up(asking).await;
         self.settle(probe)
     }
 
-    /// A caller has given up on L2.
+    /// Continues without L2, because a caller gave up on it.
     fn give_up(self) -> Option<Load<T, C>> {
         let probe = self.prober.given_up();
         self.settle(probe)
     }
 }
 
-/// Asks L2 for all keys at once. What is missing goes to the factory in one call; what another node is
-/// loading is waited for meanwhile, and goes to the factory in a later one if that fails. Every key is
-/// answered as soon as its own answer is there: others may have joined it, and wait for no other key.
+/// Asks L2 for all keys at once and loads the missing ones in one factory call.
+///
+/// Meanwhile it waits for keys that another node is loading. If such a load fails, the key goes to
+/// a later factory call. Each key completes as soon as its own answer is known: callers that joined
+/// one key do not wait for others.
 async fn fly<T: Value, C: Codec<T>>(
     inner: &Arc<Inner<C>>,
     led: Vec<Led>,
-    landings: Vec<CompletionGuard<C>>,
+    guards: Vec<CompletionGuard<C>>,
     load: &Loader<T>,
 ) {
     let (mut loads, mut asking) = (Vec::new(), Vec::new());
     let patience = Patience::of(inner, &led);
-    // All at the same time: what they wait for, if anything, is the same for all.
+    // Concurrent, because all keys wait for the same thing, if for anything.
     let preparing = join_all(led.iter().map(|(flight, call)| prepare(inner, call, flight)));
     let prepared = patience.lasts(preparing).await.unwrap_or_else(|| {
         led.iter().map(|(_, call)| Prepared::Settled(given_up(inner, call))).collect()
     });
-    for ((prepared, guard), (_, call)) in prepared.into_iter().zip(landings).zip(&led) {
+    for ((prepared, guard), (_, call)) in prepared.into_iter().zip(guards).zip(&led) {
         match prepared {
             Prepared::Settled(probe) => loads.extend(settle(guard, Arc::clone(call), probe)),
             Prepared::Ask(prober) => asking.push(Asking { call, guard, prober }),
         }
     }
-    let (erased, waiting) = unbounded_channel();
-    let asked = alike(asking).map(|keys| ask_alike(inner, &patience, keys, erased.clone()));
+    let (locked, waiting) = unbounded_channel();
+    let asked = alike(asking).map(|keys| ask_alike(inner, &patience, keys, locked.clone()));
     let asked = select_all(asked.map(|asked| stream::once(asked).flatten().boxed()));
-    drop(erased);
+    drop(locked);
     let waited = wait_all(waiting);
     join(load_found(inner, loads, asked, load), load_found(inner, Vec::new(), waited, load)).await;
 }
 
-/// The keys that L2 is asked for together: in resync or not, strictly or not, with the same limit. So no key
-/// waits for less long than its own call says, or for a ledger that only others need.
+/// Groups the keys that one request may serve: same verification state, strictness and limit.
+///
+/// So no key gets less time than its own call allows, or waits for a ledger that only others need.
 fn alike<'a, T: Value, C: Codec<T>>(
     asking: Vec<Asking<'a, T, C>>,
 ) -> impl Iterator<Item = Vec<Asking<'a, T, C>>> {
@@ -258,15 +265,15 @@ fn alike<'a, T: Value, C: Codec<T>>(
     alike.into_values()
 }
 
-/// Asks L2 for keys that are alike: one look at what is in resync, one multi-read of what is left.
+/// Asks L2 for a group: verifies its unverified copies in one request, then reads the other keys.
 async fn ask_alike<'a, T: Value, C: Codec<T>>(
     inner: &Inner<C>,
     patience: &Patience<'_, C>,
     keys: Vec<Asking<'a, T, C>>,
-    erased: UnboundedSender<Asking<'a, T, C>>,
+    locked: UnboundedSender<Asking<'a, T, C>>,
 ) -> impl Stream<Item = Option<Load<T, C>>> + use<'a, T, C> {
     let looked = patience
-        .lasts(look_all(inner, &keys))
+        .lasts(check_all(inner, &keys))
         .await
         .unwrap_or_else(|| keys.iter().map(|key| Some(key.prober.given_up())).collect());
     let (mut settled, mut unanswered) = (Vec::new(), Vec::with_capacity(keys.len()));
@@ -282,11 +289,11 @@ async fn ask_alike<'a, T: Value, C: Codec<T>>(
     });
     let each = unanswered.into_iter().zip(firsts);
     let asked: FuturesUnordered<_> =
-        each.map(|(key, first)| key.ask(first, erased.clone())).collect();
+        each.map(|(key, first)| key.ask(first, locked.clone())).collect();
     stream::iter(settled).chain(asked)
 }
 
-/// Waits for the loads of other nodes, of each key from when it comes.
+/// Waits for other nodes' loads; each key counts from when the channel delivers it.
 fn wait_all<'a, T: Value, C: Codec<T>>(
     mut keys: UnboundedReceiver<Asking<'a, T, C>>,
 ) -> impl Stream<Item = Option<Load<T, C>>> + use<'a, T, C> {
@@ -303,21 +310,21 @@ fn wait_all<'a, T: Value, C: Codec<T>>(
     })
 }
 
-/// One look at copies that are in resync, and alike.
-async fn look_all<T: Value, C: Codec<T>>(
+/// Verifies the unverified copies of a group in one request.
+async fn check_all<T: Value, C: Codec<T>>(
     inner: &Inner<C>,
     asking: &[Asking<'_, T, C>],
 ) -> Vec<Option<Probe<T>>> {
     let erased: Vec<_> = asking.iter().map(|key| key.prober.unverified()).collect();
-    let looked: Vec<_> = erased.iter().flatten().cloned().collect();
+    let to_verify: Vec<_> = erased.iter().flatten().cloned().collect();
     let first = asking.first().map(|key| (key.prober.limit(), key.prober.is_strict()));
     let (limit, strict) = first.unwrap_or_default();
-    let mut checked = look(inner, &looked, limit, strict).await.into_iter();
+    let mut checked = check_many(inner, &to_verify, limit, strict).await.into_iter();
     let each = asking.iter().zip(erased);
     each.map(|(key, erased)| key.prober.confirmed(erased.and_then(|_| checked.next())?)).collect()
 }
 
-/// One multi-read per page of keys that are alike.
+/// Reads a group in one multi-read per page.
 async fn read_all<T: Value, C: Codec<T>>(
     inner: &Inner<C>,
     asking: &[Asking<'_, T, C>],
@@ -329,7 +336,7 @@ async fn read_all<T: Value, C: Codec<T>>(
         let asks = page.iter().zip(&ids);
         let asks = asks.map(|(key, id)| (key.prober.key(), key.prober.first_ask(*id)));
         let (limit, began) = (page[0].prober.limit(), Instant::now());
-        // All wait for it, whatever page they are on.
+        // Every key waits for this page, even if it is on another.
         for key in asking {
             key.prober.asks_anew();
         }
@@ -342,8 +349,8 @@ async fn read_all<T: Value, C: Codec<T>>(
             }
             None => (Vec::new(), Mark::Unasked),
         };
-        // What was not answered, perhaps because of one key alone, finds out for itself, and asks for
-        // another load lock.
+        // A key without a reply asks again on its own, with a new load lock id. One key alone may
+        // have caused the failure.
         let each = asked.into_iter().zip(reads);
         let reads = each.map(|(asked, read)| Some((asked, read.ok()?, mark)));
         let each = ids.into_iter().zip(reads.chain(std::iter::repeat_with(|| None)));
@@ -352,8 +359,9 @@ async fn read_all<T: Value, C: Codec<T>>(
     firsts
 }
 
-/// One call of the factory for all that is to be loaded, as soon as that is known of every key, or of
-/// some of them for [`GATHERED_FOR`].
+/// Calls the factory for the keys to load, as soon as all are known.
+///
+/// It waits for undecided keys at most [`GATHERED_FOR`].
 async fn load_found<T: Value, C: Codec<T>>(
     inner: &Inner<C>,
     mut loads: Vec<Load<T, C>>,
@@ -382,7 +390,7 @@ async fn load_found<T: Value, C: Codec<T>>(
     }
 }
 
-/// One call of the factory for all of them; each ends like a load of its own.
+/// Runs one factory call for these loads; each completes like a single load.
 async fn load_all<T: Value, C: Codec<T>>(
     inner: &Inner<C>,
     loads: Vec<Load<T, C>>,
@@ -401,12 +409,12 @@ async fn load_all<T: Value, C: Codec<T>>(
     tokio::select! {
         biased;
         () = run => { loads.await; }
-        // Nobody waits for the factory any more.
+        // All loads have ended: the factory call is dropped.
         _ = &mut loads => {}
     }
 }
 
-/// A cache that is disabled: one call of the factory, and nothing is kept.
+/// Runs one factory call in a disabled cache, and keeps nothing.
 async fn uncached<'a, T: Value, C: Sync>(
     inner: &Inner<C>,
     calls: &Open<'a>,

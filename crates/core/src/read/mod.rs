@@ -1,30 +1,30 @@
-//! THE PIPELINE: the way of a read.
+//! The pipeline of a read.
 //!
 //! ```text
 //!  caller ──▶ L1, valid? ── fresh ──▶ answer                       (no await, no allocation)
 //!               │ no
 //!               ▼
 //!             register: join the young flight, lead one, or wait for a fenced one to end
-//!               │ lead: by the caller, or by a task when others wait or the caller goes
+//!               │ lead: the caller polls, or a task if others wait or the caller leaves
 //!               ▼
-//!             stamp ──▶ READ L2 ── fresh ─────────────▶ complete      (a replica first, if any may know)
+//!             stamp ──▶ READ L2 ── fresh ─────────────▶ complete      (may try a replica first)
 //!                         │ load lock of another node: wait for its fill
 //!                         ▼
-//!                       factory, in a task (soft, hard, deadline)
+//!                       factory, in a task (soft and hard timeout, deadline)
 //!                         ▼
-//!                       PUT if the record is still the one we saw ──▶ complete
-//!  complete: insert into L1 if nothing was received meanwhile, then answer every caller
+//!                       PUT if the record is still the one that READ saw ──▶ complete
+//!  complete: insert into L1 if no conflicting message was received, then answer every caller
 //! ```
 //!
 //! Invariants:
 //!
-//! - **R1** The stamp of what is loaded is taken before its factory starts, never after; the stamp
-//!   of the flight, by which the law of joining judges, when it begins.
+//! - **R1** A load takes its stamp before its factory starts, never after. A flight takes its own
+//!   stamp when it begins; the rules of joining use that one.
 //! - **R2** Nothing enters L1 except under the key's lock, and only what the flight's fence allows.
-//! - **R3** A flight ends exactly once, whatever happens to its task.
-//! - **R4** A caller that ticket after an invalidation takes no result that began before it.
-//! - **R5** A reader never writes because of what it finds hidden; a load writes what it loaded.
-//! - **R6** A load says what it brought; each caller applies its own options to that (`caller`).
+//! - **R3** A flight ends exactly once, even if its task panics or never runs.
+//! - **R4** A caller that registers after an invalidation takes no result of an earlier load.
+//! - **R5** A reader never writes because it finds a hidden record; a load writes what it loaded.
+//! - **R6** A load yields an outcome; each caller applies its own options to it (`caller`).
 
 mod caller;
 mod contains;
@@ -70,16 +70,16 @@ use crate::sweep;
 use crate::telemetry::spans;
 use caller::{Answer, Ticket};
 
-/// One `get_or_set`, past the hit path.
+/// One `get_or_set` that L1 could not answer at once.
 #[derive(Clone, Debug)]
 pub(crate) struct Call {
-    /// When it began: its limits count from here.
+    /// When the call began: its limits count from here.
     pub(crate) came: Instant,
     pub(crate) key: Box<str>,
     pub(crate) hash: KeyHash,
     pub(crate) options: EntryOptions,
     pub(crate) tags: Vec<String>,
-    /// The fresh entry of this version is to be loaded anew.
+    /// Load the key although its entry of this version is still fresh.
     pub(crate) refresh: Option<Version>,
 }
 
@@ -89,8 +89,9 @@ impl Call {
         Self { came, key: key.into(), hash, options, tags, refresh: None }
     }
 
-    /// Takes its role: to lead, to join, or to wait for an end. A strict caller joins only what began
-    /// after it came and asks L2.
+    /// Registers the call with the key's flight: lead, join, or wait and retry.
+    ///
+    /// A strict caller joins only a strict flight that began after it registered.
     fn register<C>(&self, inner: &Inner<C>, ticket: Ticket) -> Role {
         let stamp = || inner.node.stamp(inner.now());
         let strict = self.options.strict;
@@ -103,13 +104,13 @@ impl Call {
         if let Role::Join(flight) | Role::Wait(flight) = &role
             && let Some(leader) = flight.driver.hand_over()
         {
-            // Its caller may not poll it, or may even be who waits here.
+            // The leading caller may not poll its future, or may be the one that waits here.
             leader.spawn();
         }
         role
     }
 
-    /// The call as it leads a flight: strict if somebody waits for one that is.
+    /// The call as the leader's: strict if a waiting caller needs a strict flight.
     fn leading(self: &Arc<Self>, flight: &Flight) -> Arc<Self> {
         if flight.strict == self.options.strict {
             return Arc::clone(self);
@@ -119,27 +120,27 @@ impl Call {
         Arc::new(call)
     }
 
-    /// The same, without a look at L1.
+    /// The same call, which skips L1.
     fn past_l1(&self) -> Arc<Self> {
         let mut call = self.clone();
         call.options.skip_l1_read = true;
         Arc::new(call)
     }
 
-    /// The same, to replace a fresh entry of this version.
+    /// The same call, to replace a fresh entry of this version.
     pub(crate) fn refreshing(self, version: Version) -> Self {
         Self { refresh: Some(version), ..self }
     }
 }
 
-/// What a caller brings along.
+/// The caller's factory and default value.
 pub(crate) struct Job<T> {
     pub(crate) factory: Factory<T>,
-    /// The last default_value, as an entry that nobody holds.
+    /// The caller's `fail_safe_default`, wrapped as an uncached entry.
     pub(crate) default: Option<Arc<Entry<T>>>,
 }
 
-/// Answers a call: from L1, from another caller's flight, or by leading one.
+/// Answers a call from L1, from another caller's flight, or by leading a flight.
 pub(crate) async fn run<T: Value, C: Codec<T>>(
     inner: Arc<Inner<C>>,
     call: Call,
@@ -183,7 +184,7 @@ async fn answer<T: Value, C: Codec<T>>(
         let answer = match role {
             Role::Lead(flight) => {
                 let Some(job) = job.take() else {
-                    // A caller that led takes what its flight brought, so it never leads twice.
+                    // A leader takes the outcome of its flight, so it never leads twice.
                     lead::abandon(inner, &flight, inner.error(ErrorKind::Closed, &call.key, ""));
                     return Err(inner.error(ErrorKind::Closed, &call.key, "its factory was used"));
                 };
@@ -216,7 +217,7 @@ async fn answer<T: Value, C: Codec<T>>(
     }
 }
 
-/// Loads a fresh entry anew in the background, unless somebody is loading the key already.
+/// Refreshes a fresh entry in the background, unless a load of the key is running.
 pub(crate) fn refresh<T: Value, C: Codec<T>>(
     inner: &Arc<Inner<C>>,
     call: Call,
@@ -233,13 +234,13 @@ pub(crate) fn refresh<T: Value, C: Codec<T>>(
             return;
         }
     }
-    // Nothing was begun: another caller may try, if the entry is still there.
+    // No refresh started: if the entry is still in L1, another caller may try after one poll.
     if let Some(erased) = inner.l1.get(call.hash, &call.key) {
         erased.meta().rearm(inner.now() + inner.settings.poll);
     }
 }
 
-/// A default as an entry: stale from the start, and gone once a throttle is over.
+/// Wraps a default value as an entry: stale from the start, expired after deadline and throttle.
 fn default_value<T, C>(inner: &Inner<C>, call: &Call, value: T) -> Arc<Entry<T>> {
     let (now, options) = (inner.now(), &call.options);
     let throttle = options.fail_safe.unwrap_or_default().throttle;

@@ -1,4 +1,4 @@
-//! How long the callers of a batch wait for L2.
+//! Limits how long the callers of a batch wait for L2.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,8 +9,9 @@ use super::many::Led;
 use super::probe::note_given_up;
 use crate::cache::Inner;
 
-/// Ends the requests that a batch makes for all its keys together as soon as one caller of one of its flights
-/// gives up on L2: all keys go on without, as what they wait for is the same.
+/// Ends a batch's shared requests as soon as one caller of one of its flights gives up on L2.
+///
+/// All its keys then continue without L2, because they wait for the same requests.
 pub(super) struct Patience<'a, C> {
     inner: &'a Inner<C>,
     led: &'a [Led],
@@ -25,16 +26,16 @@ impl<'a, C: Sync> Patience<'a, C> {
         Self { inner, led, over, noted: AtomicBool::new(false) }
     }
 
-    /// What L2 is asked for; `None` if a caller has given up on it.
+    /// Awaits a request to L2; `None` if a caller gives up on L2 first.
     pub(super) async fn lasts<R>(&self, asking: impl Future<Output = R> + Send) -> Option<R> {
         tokio::select! {
             biased;
-            () = self.is_over() => None,
+            () = self.gives_up() => None,
             result = asking => Some(result),
         }
     }
 
-    async fn is_over(&self) {
+    async fn gives_up(&self) {
         let given_up = || self.led.iter().find_map(|(flight, _)| flight.given_up());
         let limit = loop {
             if let Some(limit) = given_up() {

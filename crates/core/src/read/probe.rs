@@ -1,4 +1,4 @@
-//! Asking L2: a fresh record, a load lock to load, or the news that somebody else is loading.
+//! Asks L2 about a miss: it finds a fresh record, gets the load lock, or learns of another load.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout};
 
 use super::lookup::is_known;
 use super::replica;
-use super::verify::{Checked, look_at, may_serve_unverified, unverified};
+use super::verify::{Checked, check_one, may_serve_unverified, unverified};
 use super::{Call, Local, lookup};
 use crate::cache::Inner;
 use crate::coherence::Mark;
@@ -23,80 +23,85 @@ use crate::protocol::record::LoadLockRequest;
 use crate::protocol::validity::{Verdict, Why};
 use crate::sweep::drop_dead;
 
-/// What is to be done about a miss.
+/// How to handle a miss.
 #[derive(Debug)]
 pub(crate) enum Probe<T> {
-    /// Answer with this.
+    /// Answer with this fresh entry.
     Hit(Arc<Entry<T>>, Source),
-    /// Answer with this stale value, instead of a load.
+    /// Answer with this stale value instead of loading.
     ServeStale(Arc<Entry<T>>, Pause),
-    /// Answer with this, which is in resync: L2 does not answer.
-    GoOn(Arc<Entry<T>>),
-    /// Run the factory; this is what it replaces.
+    /// Answer with this unverified copy, because L2 does not answer.
+    ServeUnverified(Arc<Entry<T>>),
+    /// Run the factory; the entry is the one that the result replaces.
     Load(FillMode, Option<Arc<Entry<T>>>),
-    /// Another node is loading, and this probe does not wait.
-    ErasedEntry,
+    /// Another node is loading, and this probe does not wait for it.
+    Locked,
 }
 
-/// What a fill may overwrite.
+/// What a fill may replace in L2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FillMode {
-    /// There is no L2, or the call leaves it as it is: nothing to overwrite.
+    /// Nothing: there is no L2, or the call does not write to it.
     LocalOnly,
-    /// L2 does not answer, or cannot hold a load_lock: the result stays here, for X at most.
+    /// Nothing: L2 does not answer or cannot hold a load lock.
+    ///
+    /// The result stays in L1, for one coherence TTL at most.
     Degraded,
-    /// Exactly this version, and this load lock is ours to give back. Or a record that `displaces`: this
-    /// node could not use it.
+    /// Exactly the expected version; this node must release `load_lock`.
+    ///
+    /// `displaces` if this node cannot use the record that it replaces.
     Replace { expected: Version, load_lock: Option<Version>, displaces: bool },
-    /// L2 holds this version, which others may be able to use and this node is not: what is loaded
-    /// stays here, for as long as L2 holds that.
+    /// Nothing: L2 holds this version, which only other nodes may be able to use.
+    ///
+    /// The result stays in L1 for as long as L2 holds that version.
     Beside(Version),
 }
 
 impl FillMode {
-    /// Whether what is loaded goes to L2.
-    pub(crate) fn is_over(self) -> bool {
+    /// Whether the loaded value goes to L2.
+    pub(crate) fn writes_l2(self) -> bool {
         matches!(self, Self::Replace { .. })
     }
 }
 
-/// How often a read is repeated because something came into resync while it was under way.
+/// How many times a read is repeated because a resync started during it.
 pub(super) const REREADS: u32 = 3;
 
-/// One probe: the call, its flight, and what L1 had.
+/// One probe: the call, its flight, and the L1 copy.
 pub(super) struct Prober<'a, T, C> {
     pub(super) inner: &'a Inner<C>,
     pub(super) call: &'a Call,
     pub(super) flight: &'a Flight,
     pub(super) local: Option<Arc<Entry<T>>>,
     pub(super) limit: Duration,
-    /// What L2 holds is of no use to the call.
+    /// The call ignores the value in L2.
     pub(super) ignore: bool,
 }
 
-/// What L1 says of a miss.
+/// The result of a miss's L1 lookup.
 pub(super) enum Prepared<'a, T, C> {
-    /// There is nothing to ask L2.
+    /// L2 need not be asked.
     Settled(Probe<T>),
-    /// L2 is to be asked.
+    /// L2 must be asked.
     Ask(Prober<'a, T, C>),
 }
 
-/// A READ that was answered, with what the node knew before and how far the ledger was.
+/// A READ's reply, with the node's knowledge before it and the ledger's position at it.
 pub(super) type Sent = (Asked, Read, Mark);
 
-/// What was known of a key when L2 was asked for its record.
+/// What this node knew of a key when it asked L2 for the record.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Asked {
     pub(super) stamp: Stamp,
-    /// What waited for L2 then. It counts for what comes back, though L2 may have received of it since.
+    /// The invalidation pending for L2 then. It still applies to the reply, even if L2 received it
+    /// since.
     waiting: Option<Strength>,
 }
 
 impl Asked {
     pub(super) fn now<C>(inner: &Inner<C>, key: &str) -> Self {
         let mut stamp = inner.node.stamp(inner.now());
-        // Until L2 has answered as a primary, its answers verify nothing in the coherence session.
+        // Until L2 has answered as a primary, its replies verify nothing in the current session.
         stamp.session -= u64::from(!inner.node.is_confirmed());
         if !sabotaged!(LedgerNeverOld) {
             stamp.known = stamp.at.min(inner.node.coherence.synced_at());
@@ -104,15 +109,15 @@ impl Asked {
         Self { waiting: inner.recovery.strength(key), stamp }
     }
 
-    /// Judges the record that came back.
+    /// Judges the record that L2 returned.
     pub(super) fn judge<C>(self, inner: &Inner<C>, key: &str, meta: &Meta) -> Verdict {
         let waited = self.waiting.filter(|_| !sabotaged!(ReadForgetsWaiting));
         judge_waiting(inner, waited.max(inner.recovery.strength(key)), meta)
     }
 }
 
-/// Looks at L1 once more (another flight may have completed), then at L2, until that answers or a caller does
-/// not wait for it any longer.
+/// Checks L1 again (another flight may have completed), then asks L2 until it answers or a caller
+/// gives up on it.
 pub(crate) async fn probe<T: Value, C: Codec<T>>(
     inner: &Inner<C>,
     call: &Call,
@@ -133,7 +138,7 @@ async fn ask<T: Value, C: Codec<T>>(inner: &Inner<C>, call: &Call, flight: &Flig
         Prepared::Settled(probe) => probe,
         Prepared::Ask(prober) => match prober.unverified() {
             Some(erased) => {
-                let checked = look_at(inner, erased, prober.limit, call.options.strict).await;
+                let checked = check_one(inner, erased, prober.limit, call.options.strict).await;
                 match prober.confirmed(checked) {
                     Some(probe) => probe,
                     None => prober.ask(None, None, None, true).await,
@@ -186,19 +191,19 @@ pub(super) async fn prepare<'a, T: Value, C: Codec<T>>(
     Prepared::Ask(Prober { inner, call, flight, local, limit, ignore })
 }
 
-/// Waits until records can be read and judged.
+/// Waits until this node can read and judge records.
 pub(crate) async fn synced<C: Sync>(inner: &Inner<C>, limit: Duration) -> bool {
     settled(inner, limit, || can_judge(inner)).await
 }
 
-/// Whether records can be judged: the ledger is known, and not only of old, and L2 has answered since the subscription
-/// was made.
+/// Whether this node can judge records: its ledger state is synced and current, and L2 has answered
+/// since the node subscribed.
 pub(super) fn can_judge<C>(inner: &Inner<C>) -> bool {
     let node = &inner.node;
     node.is_synced() && node.is_confirmed() && node.is_current(inner.now())
 }
 
-/// Waits until the ledger is known: the first `SYNC`, or the end of a resync about it.
+/// Waits until the ledger is synced: by the first `SYNC`, or at the end of a resync.
 pub(crate) async fn ledger_known<C: Sync>(inner: &Inner<C>, limit: Duration) -> bool {
     settled(inner, limit, || inner.node.is_synced()).await
 }
@@ -212,39 +217,40 @@ async fn settled<C: Sync>(
         return true;
     }
     if inner.l2.as_ref().is_some_and(Access::is_ledger_open) {
-        // The next poll finds out whether its server is back; nobody waits for that.
+        // The next poll finds out whether the server is back; a read does not wait for it.
         return false;
     }
     let mut link = inner.link.reader();
     let failures = link.read().failures;
     inner.node.sync_wanted.notify_one();
-    // A poll that fails is an answer too: nobody waits for the next.
+    // A failed poll is an answer too: a read does not wait for the next one.
     let answered = link.wait_for(|l| is_settled() || l.failures != failures);
     let _ = timeout(limit, answered).await;
     is_settled()
 }
 
 impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
-    /// What to ask for; `None` for a call that is not to leave anything in L2.
+    /// The load lock to request; `None` for a call that does not write to L2.
     pub(super) fn first_ask(&self, id: Version) -> Option<LoadLockRequest> {
         let ttl_ms = crate::clock::millis(self.inner.settings.load_lock_ttl);
         let ask = LoadLockRequest { id, ttl_ms, replace: None, hidden: self.hidden() };
         (!self.call.options.skip_l2_write).then_some(ask)
     }
 
-    /// The fresh record to be loaded anew; none if the copy stands beside a record of others.
+    /// The fresh version to refresh; `None` if the copy stands beside a record that this node
+    /// cannot use.
     pub(super) fn hidden(&self) -> Option<Version> {
         let beside = self.local.as_ref().is_some_and(|local| local.meta.beside);
         self.call.refresh.filter(|_| !beside)
     }
 
-    /// The copy, if a look at the head of its record is enough to make it the answer.
+    /// The L1 copy, if a check of its record's head is enough to verify it.
     pub(super) fn unverified(&self) -> Option<ErasedEntry> {
         let asks = !self.ignore && self.call.refresh.is_none();
         unverified(self.inner, self.call, self.local.as_ref().filter(|_| asks))
     }
 
-    /// What the look comes to; `None` if the record is to be read.
+    /// Converts the result of that check; `None` if the record must be read.
     pub(super) fn confirmed(&self, checked: Checked) -> Option<Probe<T>> {
         match (checked, &self.local) {
             (Checked::Same, Some(entry)) => Some(Probe::Hit(Arc::clone(entry), Source::L1)),
@@ -265,14 +271,19 @@ impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
         self.call.options.strict
     }
 
-    /// Whether the ledger is asked how far it is: a strict read needs that, and a load may follow.
+    /// Whether to ask the ledger for its position along with the READ.
+    ///
+    /// A strict read needs it. Otherwise it is worth it only if the ledger is near: a load may
+    /// follow.
     pub(super) fn asks_ledger(&self, l2: &Access) -> bool {
         self.call.options.strict || l2.is_ledger_near(&self.call.key)
     }
 
-    /// Reads until there is a value, a load lock, or a reason to do without. `asked` is the id of the load lock that
-    /// a first READ has asked for, `sent` what was answered, `rest` what that READ has left of the limit. All are
-    /// `None` if L2 has not been asked along with others. Without patience, nobody else's load is waited for.
+    /// Reads until it finds a value, gets the load lock, or must continue without.
+    ///
+    /// After a multi-read, `asked` is the id of the load lock that it requested and `sent` its
+    /// reply. `rest` is the rest of its limit. For a single read, all three are `None`. If not
+    /// `patient`, the probe does not wait for another node's load.
     pub(super) async fn ask(
         &self,
         asked: Option<Version>,
@@ -289,7 +300,7 @@ impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
             return self.hit(entry);
         }
         let left = left.saturating_sub(came.elapsed());
-        // A READ that had no answer may run late: it must not bring back a load lock that was voided.
+        // An unanswered READ may run late: it must not restore a load lock that was voided.
         let answered = sent.is_some() || sabotaged!(LoadLockRequestedTwice);
         let id = asked.filter(|_| answered).unwrap_or_else(|| self.inner.entropy.version());
         match &self.inner.l2 {
@@ -299,7 +310,7 @@ impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
         .unwrap_or_else(|| Probe::Load(FillMode::Degraded, self.local.clone()))
     }
 
-    /// What L2 says, unless a caller gives up on it first.
+    /// Awaits the probe, unless a caller gives up on L2 first.
     pub(super) async fn until_given_up(
         &self,
         asking: impl Future<Output = Probe<T>> + Send,
@@ -318,7 +329,7 @@ impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
         given_up(self.inner, self.call)
     }
 
-    /// L2 is asked for it, alone or along with others, and has this long. The patience of who waits counts
+    /// Records a new request to L2 and returns its limit. Waiting callers count their own limits
     /// from here.
     pub(super) fn asks_anew(&self) -> Duration {
         self.flight.asks_l2(self.limit);
@@ -331,7 +342,7 @@ impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
     }
 }
 
-/// An operation of L2 on these keys was given up after so long.
+/// Reports that callers gave up an L2 operation on these keys after this limit.
 pub(super) fn note_given_up<'k, C>(
     inner: &Inner<C>,
     keys: impl IntoIterator<Item = &'k str>,
@@ -342,8 +353,9 @@ pub(super) fn note_given_up<'k, C>(
     }
 }
 
-/// A caller does not wait for L2 any longer: what is not fresh by now is loaded. The caller that leads may
-/// have more time, so it is not answered with anything stale.
+/// Decides without L2, because a caller gave up on it: what is not fresh is loaded.
+///
+/// The leader may allow L2 more time, so the probe serves nothing stale.
 pub(super) fn given_up<T: Value, C>(inner: &Inner<C>, call: &Call) -> Probe<T> {
     match lookup::<T, C>(inner, call) {
         Local::Fresh(entry, _) if call.refresh != Some(entry.meta.version) => {
@@ -356,15 +368,16 @@ pub(super) fn given_up<T: Value, C>(inner: &Inner<C>, call: &Call) -> Probe<T> {
     }
 }
 
-/// L2 does not answer: what L1 has goes on for as long as it may, else it is loaded.
+/// Decides without L2, because it does not answer: serves the unverified copy if allowed, else
+/// loads.
 fn without_l2<T, C>(inner: &Inner<C>, call: &Call, local: Option<Arc<Entry<T>>>) -> Probe<T> {
     match local {
-        Some(entry) if may_serve_unverified(inner, call, &entry) => Probe::GoOn(entry),
+        Some(entry) if may_serve_unverified(inner, call, &entry) => Probe::ServeUnverified(entry),
         local => Probe::Load(FillMode::Degraded, local),
     }
 }
 
-/// Judges a record of L2: what waits in the recovery queue, or is on its way, counts as well.
+/// Judges a record of L2; invalidations that are pending or in flight apply as well.
 pub(crate) fn judge_record<C>(inner: &Inner<C>, key: &str, meta: &Meta) -> Verdict {
     judge_waiting(inner, inner.recovery.strength(key), meta)
 }

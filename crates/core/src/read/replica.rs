@@ -1,4 +1,4 @@
-//! Reading from replicas: only what this node knows nothing of that a replica may lack.
+//! Reads from replicas: only keys without a change, known to this node, that a replica may lack.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::flight::Fence;
 use crate::l2::Codec;
 use crate::protocol::validity::Verdict;
 
-/// The record of a replica, if it is an answer. What hears of the key meanwhile began before.
+/// The record of a replica, if it is fresh. The caller's fence or flight began before this read.
 pub(super) async fn read<T: Value, C: Codec<T>>(
     inner: &Inner<C>,
     call: &Call,
@@ -22,7 +22,7 @@ pub(super) async fn read<T: Value, C: Codec<T>>(
 ) -> Option<(Arc<Entry<T>>, Asked)> {
     let l2 = inner.records()?;
     let lag = l2.replica_lag()?;
-    // Whoever wants the newest, or to load, asks the primary, and so does the keeper of a copy.
+    // A call that skips L1, a refresh, and a call with an L1 copy ask the primary.
     if local.is_some() || call.options.passes_l1() || call.refresh.is_some() {
         return None;
     }
@@ -32,7 +32,7 @@ pub(super) async fn read<T: Value, C: Codec<T>>(
     }
     let mut asked = Asked::now(inner, &call.key);
     let found = l2.read_replica(&call.key, call.hash, asked.stamp.session, limit).await?;
-    // It is known to have been so then.
+    // A replica may lag, so its record is known to be right only as of that time.
     let known = asked.stamp.at.as_nanos().saturating_sub(nanos(lag));
     asked.stamp.at = Moment::from_nanos(known);
     asked.stamp.known = asked.stamp.known.min(asked.stamp.at);
@@ -42,7 +42,7 @@ pub(super) async fn read<T: Value, C: Codec<T>>(
     (asked.judge(inner, &call.key, &entry.meta) == Verdict::Fresh).then_some((entry, asked))
 }
 
-/// The same for a plain read, which keeps it if nothing was received meanwhile.
+/// Like [`read`] for a plain read: keeps the entry in L1 if no conflicting message was received.
 pub(super) async fn get<T: Value, C: Codec<T>>(
     inner: &Inner<C>,
     call: &Call,

@@ -1,4 +1,4 @@
-//! Whether copies are still what L2 holds: a look at the heads of their records, without their values.
+//! Verifies L1 copies against L2, by reading the heads of their records without the values.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,25 +20,25 @@ use crate::protocol::record::Head;
 use crate::protocol::validity::Verdict;
 use crate::protocol::{KeyHash, Version};
 
-/// What L2 says of a copy.
+/// The result of checking a copy against L2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Checked {
-    /// It holds this version, and nothing was received against it: the copy is fresh.
+    /// L2 holds this version and no conflicting message was received: the copy is fresh.
     Same,
-    /// It holds something else, or the copy has been overtaken: read the record.
+    /// L2 holds another version, or an invalidation overtook the copy: read the record.
     Other,
-    /// It does not answer.
+    /// L2 does not answer.
     Failed,
 }
 
-/// A check that all wait for who ask meanwhile, and the limit that it has.
+/// A running check that all concurrent callers share, and its limit.
 type Running = (WeakShared<BoxFuture<'static, Checked>>, Duration);
 
-/// The checks under way. A copy is known by its key and version.
+/// The running checks, by the copy's key and version.
 #[derive(Debug, Default)]
 pub(crate) struct Checks(DashMap<(KeyHash, Version), Option<Running>, RandomState>);
 
-/// What is in resync, if a check would make it an answer.
+/// The unverified copy, if a check could make it the answer.
 pub(super) fn unverified<T: Value, C>(
     inner: &Inner<C>,
     call: &Call,
@@ -53,8 +53,9 @@ pub(super) fn unverified<T: Value, C>(
     unverified.then(|| Arc::clone(entry) as ErasedEntry)
 }
 
-/// Whether a copy in resync is answered, marked stale, though L2 has not said that it is right: it does
-/// not answer, the coherence TTL would still cover the copy, and the call asks for no more.
+/// Whether the call may get an unverified copy, marked stale, while L2 does not answer.
+///
+/// The coherence TTL must still cover the copy, and the call must not require more.
 pub(super) fn may_serve_unverified<T, C>(inner: &Inner<C>, call: &Call, entry: &Entry<T>) -> bool {
     let unverified = inner.records().is_some() && !entry.meta.own && call.refresh.is_none();
     unverified
@@ -63,12 +64,12 @@ pub(super) fn may_serve_unverified<T, C>(inner: &Inner<C>, call: &Call, entry: &
         && inner.node.is_covered(&entry.meta, inner.now())
 }
 
-/// Whether a call may be answered with what L2 could not verify, marked stale.
+/// Whether the call's options accept a copy that L2 could not verify, marked stale.
 pub(super) fn takes_unverified(options: &EntryOptions) -> bool {
     !options.strict && !options.require_l2 && !options.skip_l2_read
 }
 
-/// Checks a copy, once for all who ask meanwhile. A strict caller takes only what began after it came.
+/// Checks a copy, once for all concurrent callers. A strict caller runs its own check.
 pub(super) async fn check<C: Send + Sync + 'static>(
     inner: &Arc<Inner<C>>,
     call: &Call,
@@ -76,7 +77,7 @@ pub(super) async fn check<C: Send + Sync + 'static>(
     limit: Duration,
 ) -> Checked {
     if call.options.strict {
-        return look_at(inner, erased, limit, true).await;
+        return check_one(inner, erased, limit, true).await;
     }
     let id = (call.hash, erased.meta().version);
     let (shared, given) = {
@@ -84,15 +85,15 @@ pub(super) async fn check<C: Send + Sync + 'static>(
         let joined = running.as_ref().and_then(|(weak, given)| Some((weak.upgrade()?, *given)));
         joined.unwrap_or_else(|| {
             let under_way = UnderWay { inner: Arc::clone(inner), id };
-            // Who comes later may have more time than who began; each waits no longer than it has.
+            // A later caller may have more time than the first; each waits within its own limit.
             let longest = limit.max(inner.l2_limit());
-            let look = async move {
-                // Another caller may go on with it, from another runtime.
+            let check = async move {
+                // Another caller may continue to poll it, from another runtime.
                 let Ok(runtime) = under_way.inner.runtime() else { return Checked::Failed };
-                let look = look_at(&under_way.inner, erased, longest, false);
-                runtime.keep(look).await.unwrap_or(Checked::Failed)
+                let checked = check_one(&under_way.inner, erased, longest, false);
+                runtime.keep(checked).await.unwrap_or(Checked::Failed)
             };
-            let shared = look.boxed().shared();
+            let shared = check.boxed().shared();
             *running = shared.downgrade().map(|weak| (weak, longest));
             (shared, longest)
         })
@@ -101,15 +102,15 @@ pub(super) async fn check<C: Send + Sync + 'static>(
     let mut checked = timeout(limit, shared).await.unwrap_or(Checked::Failed);
     let left = limit.saturating_sub(came.elapsed());
     if checked == Checked::Failed && given < limit && !left.is_zero() {
-        // That was the limit of another caller.
-        checked = look_at(inner, Arc::clone(&erased), left, false).await;
+        // The check ended at the shorter limit of another caller.
+        checked = check_one(inner, Arc::clone(&erased), left, false).await;
     }
-    // Who joined between the verdict and its end may come after the session it was given in (S4).
+    // A caller that joins after the verdict may start in a later session than the verdict's (S4).
     let is_fresh = || judge_record(inner, &erased.meta().key, erased.meta()) == Verdict::Fresh;
     if checked == Checked::Same && !is_fresh() { Checked::Other } else { checked }
 }
 
-/// Ends with the check, or with the last who waits for it.
+/// Removes the check from the table when it ends, or when its last caller leaves.
 struct UnderWay<C> {
     inner: Arc<Inner<C>>,
     id: (KeyHash, Version),
@@ -122,17 +123,17 @@ impl<C> Drop for UnderWay<C> {
 }
 
 /// Checks one copy.
-pub(super) async fn look_at<C: Sync>(
+pub(super) async fn check_one<C: Sync>(
     inner: &Inner<C>,
     erased: ErasedEntry,
     limit: Duration,
     strict: bool,
 ) -> Checked {
-    look(inner, &[erased], limit, strict).await.pop().unwrap_or(Checked::Failed)
+    check_many(inner, &[erased], limit, strict).await.pop().unwrap_or(Checked::Failed)
 }
 
-/// Checks many copies in one round trip, within one limit; strictly, by the ledger as it is now.
-pub(super) async fn look<C: Sync>(
+/// Checks many copies in one round trip, within one limit; if `strict`, against the current ledger.
+pub(super) async fn check_many<C: Sync>(
     inner: &Inner<C>,
     erased: &[ErasedEntry],
     limit: Duration,
@@ -155,7 +156,7 @@ pub(super) async fn look<C: Sync>(
     let heads = l2.read_heads(keys(), left());
     let (heads, mark) = beside(inner, l2, strict, left(), heads).await;
     if let Some(error) = heads.iter().find_map(|head| head.as_ref().err()) {
-        tracing::debug!(%error, "L2 could not be asked whether copies are still right");
+        tracing::debug!(%error, "L2 could not verify the copies in L1");
     }
     if heads.iter().all(Result::is_err) || !is_caught_up(inner, mark, left()).await {
         return failed();
@@ -168,13 +169,14 @@ pub(super) async fn look<C: Sync>(
     checked.collect()
 }
 
-/// Whether this node knows what the ledger held when L2 was asked, or has learnt it now. A strict read
-/// without that is one without an answer (S16).
+/// Whether this node has caught up with the ledger's position at the READ; it syncs if needed.
+///
+/// Without that, a strict read has no answer (S16).
 pub(super) async fn is_caught_up<C: Sync>(inner: &Inner<C>, mark: Mark, limit: Duration) -> bool {
     sabotaged!(StrictIgnoresLedger) || catch_up(inner, mark, limit).await
 }
 
-/// Verifies a copy that L2 still has, if nothing was received against it meanwhile.
+/// Marks a copy as verified if L2 still holds it and no conflicting message was received.
 fn settle<C>(
     inner: &Inner<C>,
     erased: &ErasedEntry,

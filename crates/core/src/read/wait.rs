@@ -1,5 +1,6 @@
-//! Waiting for a flight, within the limits of the caller that waits. They all count from the start of its
-//! call, whatever it waits for and however often it arrives.
+//! Waits for a flight within the limits of the waiting caller.
+//!
+//! The limits count from the start of its call, even if it registers several times.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -14,18 +15,18 @@ use crate::cache::{Inner, attend_on};
 use crate::entry::Value;
 use crate::flight::{Flight, Progress, Waiting};
 
-/// Why waiting ended before the flight did.
+/// Which limit ended the wait before the flight ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Over {
     Soft,
     Hard,
     Flight,
     LoadLockWait,
-    /// L2 has had so long.
+    /// The caller's limit for L2.
     L2(Duration),
 }
 
-/// What a flight is doing, as far as limits are concerned.
+/// The flight's stage, as far as limits depend on it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Probing,
@@ -33,7 +34,7 @@ enum Stage {
     Loading,
 }
 
-/// The caller that leads takes whatever its flight brings.
+/// Waits as the leader, which takes any outcome of its flight.
 pub(crate) async fn for_own<T: Value, C: Send + Sync + 'static>(
     inner: &Arc<Inner<C>>,
     flight: &Arc<Flight>,
@@ -44,7 +45,7 @@ pub(crate) async fn for_own<T: Value, C: Send + Sync + 'static>(
     attended(inner, wait(&caller, waiting)).await
 }
 
-/// A caller that joined takes what the law of joining allows.
+/// Waits as a joined caller, which takes an outcome only if the rules of joining allow it.
 pub(crate) async fn for_other<T: Value, C: Send + Sync + 'static>(
     inner: &Arc<Inner<C>>,
     flight: &Arc<Flight>,
@@ -61,7 +62,7 @@ pub(crate) async fn for_other<T: Value, C: Send + Sync + 'static>(
     answer
 }
 
-/// A caller that may not join waits for the flight's end and arrives again.
+/// Waits for the end of a flight that the caller may not join; the caller then registers again.
 pub(crate) async fn for_end<T: Value, C: Send + Sync + 'static>(
     inner: &Arc<Inner<C>>,
     flight: &Flight,
@@ -97,8 +98,8 @@ async fn wait_for_end<T: Value, C: Sync>(
             return Answer::Again;
         }
         if let Over::L2(limit) = over {
-            // The load that it waits for waits for L2. Its own will ask anew.
-            if patience.is_over(limit) {
+            // The running load waits for L2. The caller's own load will send a new request.
+            if patience.has_passed(limit) {
                 flight.give_up_l2(limit);
             }
             continue;
@@ -110,7 +111,7 @@ async fn wait_for_end<T: Value, C: Sync>(
     }
 }
 
-/// Waits for a load, which ends whatever becomes of the runtime that it runs on.
+/// Waits for a load; the load ends even if its runtime has ended.
 async fn attended<R, C: Send + Sync + 'static>(
     inner: &Arc<Inner<C>>,
     wait: impl Future<Output = R>,
@@ -122,7 +123,7 @@ async fn attended<R, C: Send + Sync + 'static>(
     }
 }
 
-/// The answer of a caller that would register again, but has no time left for it.
+/// The answer of a caller that would register again but has no time left.
 pub(crate) fn too_late<T: Value, C>(inner: &Inner<C>, call: &Call) -> Answer<T> {
     let limits = [(call.options.factory_hard_timeout, Over::Hard)];
     match earliest(call, limits).filter(|(at, _)| *at <= Instant::now()) {
@@ -145,7 +146,7 @@ async fn wait<T: Value, C: Sync>(caller: &Caller<'_, C>, waiting: &mut Waiting) 
             {
                 return caller.l2_required();
             }
-            // The load is for another caller, that does not wait for L2 any longer.
+            // The load runs for another caller, which gave up on L2.
             Progress::Loading(_) if caller.has_to_do_without_l2() && caller.joined.is_none() => {
                 return Answer::AskL2;
             }
@@ -165,11 +166,12 @@ async fn wait<T: Value, C: Sync>(caller: &Caller<'_, C>, waiting: &mut Waiting) 
             () = sleep_until(at) => {
                 let may_have = fallback.as_ref().is_some_and(|erased| caller.may_have(erased));
                 if fallback.is_some() && !may_have && matches!(over, Over::Soft | Over::LoadLockWait) {
-                    // Removed while this caller waited: no limit that counts for who has a fallback.
+                    // The fallback was removed while this caller waited, so its shorter limits no
+                    // longer apply.
                     continue;
                 }
                 if let Over::L2(limit) = over {
-                    if caller.patience().is_over(limit)
+                    if caller.patience().has_passed(limit)
                         && let Some(answer) = caller.give_up_l2(limit)
                     {
                         return answer;
@@ -195,7 +197,7 @@ fn limit<C>(caller: &Caller<'_, C>, stage: Stage, has_fallback: bool) -> Option<
     let options = &caller.call.options;
     let joined = caller.joined.is_some();
     let soft = has_fallback && stage != Stage::Probing;
-    // The caller that leads has its patience in the load itself.
+    // The load itself applies this limit for the leader.
     let load_lock = joined && stage == (Stage::Waiting { hurried: false });
     let limits = [
         (options.factory_soft_timeout.filter(|_| soft), Over::Soft),
@@ -210,8 +212,9 @@ fn limit<C>(caller: &Caller<'_, C>, stage: Stage, has_fallback: bool) -> Option<
     first(earliest(caller.call, limits), l2)
 }
 
-/// How long a caller that does not lead waits for L2 in somebody else's flight: each time it is asked, for
-/// as long as this caller would if it asked itself.
+/// How long a caller that does not lead waits for L2 in another caller's flight.
+///
+/// Each request gets as long as if this caller sent it itself.
 struct Patience<'a> {
     flight: &'a Flight,
     call: &'a Call,
@@ -225,21 +228,21 @@ impl<C> Caller<'_, C> {
 }
 
 impl Patience<'_> {
-    /// When it is over. While L2 is not asked, this is when to look again.
+    /// When the limit for L2 passes. While no request is running, this is when to check again.
     fn with_l2(&self, has_fallback: bool) -> Option<(Instant, Over)> {
         let options = &self.call.options;
         let limit = if has_fallback { options.l2_soft_timeout } else { options.l2_hard_timeout };
         let from = self.asked().unwrap_or_else(Instant::now);
-        // Once is enough.
+        // If another caller has given up already, this caller need not.
         let waits = self.flight.given_up().is_none();
         from.checked_add(limit).filter(|_| waits).map(|at| (at, Over::L2(limit)))
     }
 
-    fn is_over(&self, limit: Duration) -> bool {
+    fn has_passed(&self, limit: Duration) -> bool {
         self.asked().is_some_and(|asked| asked.elapsed() >= limit)
     }
 
-    /// Since when L2 has been asked, as far as this caller is concerned.
+    /// When the running request to L2 started for this caller: not before it began to wait.
     fn asked(&self) -> Option<Instant> {
         self.flight.asked_l2().map(|asked| asked.max(self.since))
     }
@@ -251,7 +254,7 @@ fn first(one: Limit, other: Limit) -> Limit {
     one.into_iter().chain(other).min_by_key(|(at, _)| *at)
 }
 
-/// The first of these limits, from the start of the call.
+/// The earliest of these limits, counted from the start of the call.
 fn earliest<const N: usize>(
     call: &Call,
     limits: [(Option<Duration>, Over); N],
