@@ -114,7 +114,7 @@ async fn keys_that_the_answer_lacks_are_named() {
     let load = |_| async { crinkle_core::ok([("there", 1)]) };
     let error = node.cache.get_or_set_many(["there", "lost"], load).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Factory);
-    assert!(error.to_string().contains("lacks the keys \"lost\""), "{error}");
+    assert!(error.to_string().contains("no value for the keys \"lost\""), "{error}");
     assert_eq!(*node.cache.get::<i32>("there").await.unwrap().unwrap(), 1, "the rest is kept");
     pass(Duration::from_millis(10)).await;
     assert_eq!(world.store.keys(), [World::record("there")], "the other load lock is given back");

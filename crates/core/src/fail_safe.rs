@@ -1,12 +1,13 @@
-//! The pure decision: may this stale entry stand in?
+//! Decides whether fail-safe may serve a stale entry. Pure.
 
 use crate::clock::Moment;
 use crate::entry::Meta;
 use crate::options::EntryOptions;
 use crate::protocol::validity::Verdict;
 
-/// Whether an entry may be answered as a fallback: fail-safe is on for the call, the entry is not
-/// too old for it, and nothing has *removed* it.
+/// Whether a call may get this entry as a fallback.
+///
+/// It may if it uses fail-safe, the entry is not too old for it, and no removal hides the entry.
 pub(crate) fn may_serve_stale(
     meta: &Meta,
     verdict: Verdict,

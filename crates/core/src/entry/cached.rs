@@ -7,25 +7,25 @@ use super::{Deadlines, Entry, EntryFlags, Meta, Shared, Stamp};
 use crate::clock::Moment;
 use crate::protocol::Version;
 
-/// Where an answer came from.
+/// The source of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Source {
     /// This node's memory.
     L1,
-    /// The shared level.
+    /// The shared level, L2.
     L2,
-    /// The factory ran.
+    /// The factory.
     Factory,
-    /// A stale value stood in for a factory that failed or takes long.
+    /// A stale value, because the factory failed or takes too long.
     FailSafe,
-    /// The default given to [`get_or`](crate::Cache::get_or), or as `fail_safe_default`.
+    /// The default value of [`get_or`](crate::Cache::get_or), or `fail_safe_default`.
     Default,
 }
 
-/// A value out of the cache: shared, immutable, cheap to clone.
+/// A value from the cache: shared, immutable, cheap to clone.
 ///
-/// It dereferences to the value. It stays what it was whatever happens to the entry later.
+/// It dereferences to the value. Later changes of the entry do not affect it.
 ///
 /// ```
 /// use crinkle_core::{Cache, Source};
@@ -52,7 +52,7 @@ impl<T> Cached<T> {
         Self { entry, read_at, source, stale }
     }
 
-    /// A value that is in no cache.
+    /// Wraps a value that no cache stores.
     pub(crate) fn detached(key: &str, value: T, now: Moment, source: Source) -> Self {
         let stamp =
             Stamp { epoch: None, frontier: 0, generation: 0, session: 0, at: now, known: now };
@@ -66,46 +66,50 @@ impl<T> Cached<T> {
         &self.entry.meta
     }
 
-    /// The version to load anew, if that is due; says so once.
+    /// The version to refresh, if an eager refresh is due; only the first caller gets it.
     pub(crate) fn take_due(&self) -> Option<Version> {
         let meta = self.meta();
         meta.take_due(self.read_at).then_some(meta.version)
     }
 
-    /// Whether the value is known to be past its life, expired, or possibly changed since it was
-    /// loaded. Only callers that asked for stale answers (fail-safe, `allow_stale`) get one,
-    /// those whose load was overtaken by an invalidation, and those who ask while L2 does not answer and
-    /// messages may have been missed: for the coherence TTL at most, and not with `strict` or
-    /// `require_l2`.
+    /// Whether the value is expired, or may have changed since it was loaded.
+    ///
+    /// Three kinds of callers get such a value:
+    ///
+    /// - callers that allow it (fail-safe, `allow_stale`);
+    /// - callers whose load an invalidation overtook;
+    /// - callers of a node that may have missed messages while L2 does not answer. They get it for
+    ///   the
+    ///   coherence TTL at most, and not with `strict` or `require_l2`.
     #[must_use]
     pub fn is_stale(&self) -> bool {
         self.stale
     }
 
-    /// Where this answer came from.
+    /// The source of this answer.
     #[must_use]
     pub fn source(&self) -> Source {
         self.source
     }
 
-    /// How old the value was when it was read: the time since its factory returned.
+    /// The age of the value when it was read: the time since its factory returned.
     #[must_use]
     pub fn age(&self) -> Duration {
         self.read_at.since(self.entry.meta.created)
     }
 
-    /// Its key.
+    /// The key of the entry.
     #[must_use]
     pub fn key(&self) -> &str {
         &self.entry.meta.key
     }
 
-    /// Its tags, in the order given.
+    /// The tags of the entry, in their original order.
     pub fn tags(&self) -> impl Iterator<Item = &str> {
         self.entry.meta.tags.iter().map(|tag| tag.name())
     }
 
-    /// The value itself: moved out if this is the last handle to it, else cloned.
+    /// Returns the value: moved if this is the last handle to it, else cloned.
     #[must_use]
     pub fn into_inner(self) -> T
     where

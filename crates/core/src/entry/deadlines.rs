@@ -1,4 +1,4 @@
-//! How long an entry deadlines, here and in L2, and when it is due to be loaded anew. Pure.
+//! Computes the deadlines of an entry in L1 and L2, and when its eager refresh is due. Pure.
 
 use std::time::Duration;
 
@@ -8,11 +8,12 @@ use crate::options::{EagerRefresh, EntryOptions};
 /// Never.
 const NEVER: u64 = u64::MAX;
 
-/// A time in seconds after which nothing is left (136 years).
+/// A time in seconds that no entry reaches (136 years).
 const TO_THE_END: u32 = u32::MAX;
 
-/// How often the expected time a probabilistic refresh may be early: beyond that the odds are below
-/// one in eight million per hit.
+/// The earliest start of a probabilistic refresh, as a multiple of the expected earliness.
+///
+/// Beyond that, the odds are below one in eight million per hit.
 const EARLIEST: u64 = 16;
 
 /// The deadlines of an entry on this node.
@@ -23,15 +24,17 @@ pub(crate) struct Deadlines {
     pub(crate) physical: Moment,
 }
 
-/// The deadlines of its record, from creation.
+/// The TTLs of the entry's record, from creation.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RecordTtls {
     pub(crate) logical: Duration,
     pub(crate) physical: Duration,
 }
 
-/// The deadlines of a new entry, and of its record. `jitter` has been drawn; `shared` says whether the
-/// entry goes to L2, which an L1 copy must not outlive.
+/// Computes the deadlines of a new entry and the TTLs of its record.
+///
+/// `jitter` has been drawn. `shared` says whether the entry goes to L2: an L1 copy must not outlive
+/// its record.
 pub(crate) fn new(
     options: &EntryOptions,
     longest: Duration,
@@ -53,27 +56,28 @@ pub(crate) fn new(
     (deadlines, RecordTtls { logical: record, physical: record.max(kept) })
 }
 
-/// How an entry behaves while it is in L1.
+/// The flags of an entry in L1.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct EntryFlags {
-    /// What a hit prolongs its life to, in nanoseconds; 0 for nothing.
+    /// The TTL that each hit restarts, in nanoseconds; 0 if the entry is not sliding.
     pub(crate) slide: u64,
-    /// When it is due to be loaded anew, in nanoseconds on the node's clock.
+    /// When the eager refresh is due, in nanoseconds on the node's clock.
     pub(crate) due: u64,
     /// The expected earliness of a probabilistic refresh, in nanoseconds; 0 for a fixed moment.
     pub(crate) early: u64,
-    /// How many seconds after its creation it may still be a fallback, its physical end apart.
+    /// How many seconds after its creation it may be a fallback, if its physical end is not
+    /// earlier.
     pub(crate) kept_secs: u32,
     /// Kept out of L1.
     pub(crate) skip_l1: bool,
-    /// This node's own: it is not in L2 and not checked against it.
+    /// Local only: it is not in L2 and not verified against it.
     pub(crate) own: bool,
     /// L1 does not evict it.
     pub(crate) pinned: bool,
 }
 
 impl EntryFlags {
-    /// A flags without any of it.
+    /// Default flags: not sliding, not pinned, not local only, never refreshed early.
     pub(crate) const PLAIN: Self = Self {
         slide: 0,
         due: NEVER,
@@ -84,7 +88,7 @@ impl EntryFlags {
         pinned: false,
     };
 
-    /// The flags of an entry that is stored, or copied from L2, by a call with these options.
+    /// The flags of an entry that a call with these options stores or copies from L2.
     pub(crate) fn new(
         options: &EntryOptions,
         deadlines: Deadlines,
@@ -103,19 +107,19 @@ impl EntryFlags {
         }
     }
 
-    /// It may be a fallback until its physical end.
+    /// Lets the entry be a fallback until its physical end.
     pub(crate) fn keep_to_the_end(&mut self) {
         self.kept_secs = TO_THE_END;
     }
 }
 
-/// In whole seconds, rounded up.
+/// Rounds up to whole seconds.
 fn whole_secs(time: Duration) -> u32 {
     let secs = time.as_secs().saturating_add(u64::from(time.subsec_nanos() != 0));
     u32::try_from(secs).unwrap_or(TO_THE_END)
 }
 
-/// From when on a refresh may be due, and by how much it is early on average.
+/// When a refresh may be due first, and by how much it is early on average.
 fn due(options: &EntryOptions, deadlines: Deadlines, took: Duration) -> (u64, u64) {
     let end = deadlines.logical.as_nanos();
     match options.eager_refresh {

@@ -1,8 +1,8 @@
-//! An entry: one value with what is known about it, in one `Arc`.
+//! An entry: one value and its metadata in one `Arc`.
 //!
-//! The value and most of the metadata never change. What can change is in atomics: when and in which
-//! session the entry was last verified, the memo of the last check, the `expire` mark, and until
-//! when a failed refresh is not tried again.
+//! The value and most of the metadata never change. Atomics hold the mutable part: the time and
+//! session of the last verification, the memo of the last check, the `expire` mark, and the
+//! throttle after a failed load.
 
 mod cached;
 mod deadlines;
@@ -32,18 +32,18 @@ pub(crate) struct Entry<T> {
     pub(crate) value: Shared<T>,
 }
 
-/// What a cache can hold.
+/// A type that a cache can store.
 pub(crate) trait Value: Send + Sync + 'static {}
 
 impl<T: Send + Sync + 'static> Value for T {}
 
-/// An entry whose type is not known here.
+/// A type-erased entry.
 pub(crate) type ErasedEntry = Arc<dyn AnyEntry>;
 
-/// What L1 and flights need of an entry of any type.
+/// The operations that L1 and flights need for entries of any type.
 pub(crate) trait AnyEntry: Any + Send + Sync {
     fn meta(&self) -> &Meta;
-    /// About how many bytes it takes.
+    /// The approximate size in bytes.
     fn size(&self) -> u32;
 }
 
@@ -58,81 +58,89 @@ impl<T: Value> AnyEntry for Entry<T> {
     }
 }
 
-/// The entry as its own type; `None` if it holds another.
+/// Downcasts an entry; `None` if it holds another type.
 pub(crate) fn typed<T: Value>(erased: ErasedEntry) -> Option<Arc<Entry<T>>> {
     let any: Arc<dyn Any + Send + Sync> = erased;
     any.downcast().ok()
 }
 
-/// The size of an entry does not change any more.
+/// The bit that says that an entry's size is final.
 const SETTLED: u32 = 1 << 31;
 
-/// The end of a logical life is not moved forward any more. It is the last bit of the end itself, so that
-/// one exchange moves the end and finds out whether it may; a nanosecond is nothing to a life.
+/// The bit that says that hits no longer extend the logical TTL.
+///
+/// It is the last bit of the deadline itself, so that one compare-and-swap both checks it and moves
+/// the deadline. The lost nanosecond does not matter.
 const FINAL: u64 = 1;
 
-/// What is known about a value.
+/// The metadata of a value.
 #[derive(Debug)]
 pub(crate) struct Meta {
     pub(crate) key: Box<str>,
     pub(crate) version: Version,
     pub(crate) tags: Box<[Arc<TagState>]>,
-    /// The epoch, frontier and generation of its stamp. (Together with what is verified they are
-    /// most of an entry's size, so the stamp is not kept as it is.)
+    /// The epoch, frontier and generation of its stamp.
+    ///
+    /// These and the verification fields are most of an entry's size, so it does not keep a whole
+    /// `Stamp`.
     epoch: u64,
     frontier: u64,
     generation: u64,
     pub(crate) created: Moment,
     pub(crate) physical: Moment,
-    /// What the source said it can be revalidated with.
+    /// The source's validators for a conditional request.
     pub(crate) validators: Option<Box<Validators>>,
     pub(crate) weight: u32,
-    /// How many seconds after its creation it may still be a fallback; see [`Meta::has_expired`].
+    /// How many seconds after its creation it may be a fallback; see [`Meta::has_expired`].
     kept_secs: u32,
     /// Kept out of L1.
     pub(crate) skip_l1: bool,
-    /// This node's own: it is not in L2 and not checked against it.
+    /// Local only: it is not in L2 and not verified against it.
     pub(crate) own: bool,
-    /// It stands beside a record that this node cannot use, under that record's version.
+    /// It exists beside a record that this node cannot use, and has that record's version.
     pub(crate) beside: bool,
     /// L1 does not evict it.
     pub(crate) pinned: bool,
     /// Marked by `expire`.
     expired: AtomicBool,
-    /// How many bytes its value takes as encoded, and in the top bit whether that is settled.
+    /// The encoded size of its value in bytes; the top bit says whether that is final.
     size: AtomicU32,
-    /// The end of its logical life, and in the last bit whether hits no longer prolong it.
+    /// The logical deadline; the last bit says that hits no longer extend it.
     logical: AtomicU64,
-    /// What a hit prolongs that to, in nanoseconds; 0 for nothing.
+    /// The TTL that each hit restarts, in nanoseconds; 0 if the entry is not sliding.
     slide: u64,
     /// The *start* of the read or factory that last verified it.
     verified_at: AtomicU64,
     /// The session of that start. Written after `verified_at`, read before it.
     session: AtomicU64,
-    /// The generation under which the last check said Fresh; 0 for none.
+    /// The generation in which the last check returned `Fresh`; 0 for none.
     checked: AtomicU64,
-    /// Until when a fallback is answered without asking the factory again.
+    /// Until when the cache serves it as a fallback without running the factory again.
     retry_at: AtomicU64,
-    /// From when on it is due to be loaded anew.
+    /// When its eager refresh is due.
     due: AtomicU64,
-    /// By how much that is early on average; 0 for a fixed moment.
+    /// The average earliness of a probabilistic refresh; 0 for a fixed moment.
     early: u64,
-    /// Hits, sampled.
+    /// The number of sampled hits.
     heat: AtomicU32,
 }
 
-/// What a node knew at one moment. Only [`Node::stamp`](crate::coherence::Node::stamp) makes one,
-/// and nothing turns a completed load into a newer one.
+/// A node's knowledge at one moment.
+///
+/// Only [`Node::stamp`](crate::coherence::Node::stamp) makes one. A completed load never gets a
+/// newer one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stamp {
     pub(crate) epoch: Option<Epoch>,
     pub(crate) frontier: u64,
-    /// The node's generation; 0 for an entry that was loaded elsewhere.
+    /// The node's generation; 0 for an entry that another node loaded.
     pub(crate) generation: u64,
     pub(crate) session: u64,
     pub(crate) at: Moment,
-    /// Until when what it says is known to be right. Of a load, when that began; of what L2 holds, no later than the
-    /// last comparison with the ledger: L2 does not say which removals hide what it holds.
+    /// The time as of which the value is known to be right.
+    ///
+    /// For a load, this is its start. For a record of L2, it is no later than the last `SYNC`: a
+    /// record does not show which removals hide it.
     pub(crate) known: Moment,
 }
 
@@ -176,14 +184,15 @@ impl Meta {
         }
     }
 
-    /// It is to stand beside a record of L2 that this node cannot use: it is right as long as L2 holds
-    /// that version, and goes with it.
+    /// Puts the entry beside a record of L2 that this node cannot use.
+    ///
+    /// The entry is valid as long as L2 holds that version.
     pub(crate) fn put_beside(&mut self, version: Version) {
         self.version = version;
         self.beside = true;
     }
 
-    /// The same knowledge in the words of the protocol.
+    /// The input of the protocol's validity rules.
     pub(crate) fn state(&self) -> EntryState {
         let session = self.session.load(Ordering::Acquire);
         EntryState {
@@ -198,7 +207,7 @@ impl Meta {
         }
     }
 
-    /// The epoch of its stamp; `None` if the node had not met a ledger yet.
+    /// The epoch of its stamp; `None` if the node had not synced a ledger yet.
     pub(crate) fn epoch(&self) -> Option<Epoch> {
         (self.epoch != 0).then_some(Epoch(self.epoch))
     }
@@ -208,19 +217,20 @@ impl Meta {
         self.frontier
     }
 
-    /// The value has this many bytes outside of itself. Said once, and in vain if it comes too late.
+    /// Records the value's encoded size. Only the first call counts, and only before the size is
+    /// final.
     pub(crate) fn grow(&self, bytes: usize) {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX) & !SETTLED;
         let (set, get) = (Ordering::Relaxed, Ordering::Relaxed);
         let _ = self.size.compare_exchange(0, bytes, set, get);
     }
 
-    /// From now on its size does not change.
+    /// Makes the size final.
     pub(crate) fn settle_size(&self) {
         self.size.fetch_or(SETTLED, Ordering::Relaxed);
     }
 
-    /// About how many bytes the entry takes, its own size apart.
+    /// The approximate size in bytes, without the entry struct itself.
     pub(crate) fn size(&self) -> u32 {
         let fixed = u32::try_from(self.key.len() + 8 * self.tags.len()).unwrap_or(u32::MAX);
         (self.size.load(Ordering::Relaxed) & !SETTLED).saturating_add(fixed)
@@ -231,19 +241,20 @@ impl Meta {
         Moment::from_nanos(self.logical.load(Ordering::Relaxed))
     }
 
-    /// Ends the logical life at `until`, if that is earlier, and for good: hits no longer prolong it.
+    /// Moves the logical deadline to `until` if that is earlier; hits no longer extend it.
     pub(crate) fn shorten(&self, until: Moment) {
         let end = |logical: u64| logical.min(until.as_nanos()).saturating_sub(1) | FINAL;
         let (set, get) = (Ordering::Relaxed, Ordering::Relaxed);
         let _ = self.logical.fetch_update(set, get, |logical| Some(end(logical)));
     }
 
-    /// The same, a coherence coherence_ttl after the start of the read or factory that it comes from.
+    /// Like [`Meta::shorten`], to one coherence TTL after the read or factory that verified it
+    /// began.
     pub(crate) fn shorten_to_coherence_ttl(&self, coherence_ttl: Duration) {
         self.shorten(Moment::from_nanos(self.verified_at()) + coherence_ttl);
     }
 
-    /// A hit at `now`: a sliding life goes on, in steps of a sixteenth, so that hits seldom write.
+    /// Extends a sliding TTL after a hit, in steps of a sixteenth, so that hits seldom write.
     #[inline]
     pub(crate) fn slide(&self, now: Moment) {
         if self.slide != 0 {
@@ -262,31 +273,33 @@ impl Meta {
             self.logical.fetch_max(until, Ordering::Relaxed);
             return;
         }
-        // Whoever was quicker has prolonged it as well, or has ended it for good.
+        // If the swap fails, another hit has extended it too, or `shorten` has made it final.
         let (set, get) = (Ordering::Relaxed, Ordering::Relaxed);
         let _ = self.logical.compare_exchange(logical, until, set, get);
     }
 
-    /// Whether its time is over: at its physical end, or once it is stale and nobody asked to have it kept
-    /// as a fallback for so long. (A sliding entry, or a copy with an `l1_duration`, has a physical end long
-    /// after its last use.)
+    /// Whether the entry may be dropped: at its physical end, or once it is stale and no longer
+    /// kept as a fallback.
+    ///
+    /// A sliding entry, or a copy with an `l1_duration`, has a physical end long after its last
+    /// use.
     pub(crate) fn has_expired(&self, now: Moment) -> bool {
         let kept = Duration::from_secs(u64::from(self.kept_secs));
         let is_kept = now < self.logical() || now < self.created + kept || self.is_throttled(now);
         now >= self.physical || !is_kept
     }
 
-    /// One of the hits that are sampled.
+    /// Counts a sampled hit.
     pub(crate) fn warm(&self) {
         self.heat.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How often it was hit, about, in units of 64.
+    /// The approximate number of hits, in units of 64.
     pub(crate) fn heat(&self) -> u32 {
         self.heat.load(Ordering::Relaxed)
     }
 
-    /// Whether it is due to be loaded anew. Only one caller is told so, until [`Meta::rearm`].
+    /// Whether an eager refresh is due. Only one caller gets true, until [`Meta::rearm`].
     #[inline]
     pub(crate) fn take_due(&self, now: Moment) -> bool {
         let (now, due) = (now.as_nanos(), self.due.load(Ordering::Relaxed));
@@ -307,7 +320,7 @@ impl Meta {
                 .is_ok()
     }
 
-    /// The refresh did not come to anything: due again at `at`.
+    /// Makes the refresh due again at `at`, because the last one brought no new entry.
     pub(crate) fn rearm(&self, at: Moment) {
         self.due.store(at.as_nanos(), Ordering::Relaxed);
     }
@@ -317,7 +330,7 @@ impl Meta {
         self.verified_at.load(Ordering::Acquire)
     }
 
-    /// L2 still held this version when a read that began at `stamp` looked.
+    /// Marks the entry as verified by a read that began at `stamp` and found this version in L2.
     pub(crate) fn verify(&self, stamp: Stamp) {
         self.verified_at.fetch_max(stamp.known.as_nanos(), Ordering::Release);
         self.session.fetch_max(stamp.session, Ordering::Release);

@@ -3,17 +3,17 @@ use std::sync::Arc;
 
 use super::Entry;
 
-/// A value: the entry's own, or that of an older entry which the source has confirmed.
+/// A value: stored in its entry, or shared with an older entry that the source confirmed.
 #[derive(Debug)]
 pub(crate) enum Shared<T> {
-    /// In this entry.
+    /// Stored in this entry.
     Own(T),
-    /// In an older one.
+    /// Stored in an older entry.
     Confirmed(Arc<Entry<T>>),
 }
 
 impl<T> Shared<T> {
-    /// The value of `entry`, for a newer entry. Never a chain: the oldest holds it.
+    /// Shares the value of `entry` with a newer entry. Never a chain: it points to the oldest.
     pub(crate) fn of(entry: &Arc<Entry<T>>) -> Self {
         match &entry.value {
             Self::Own(_) => Self::Confirmed(Arc::clone(entry)),
@@ -21,7 +21,7 @@ impl<T> Shared<T> {
         }
     }
 
-    /// Out of its entry, cloned if others hold it.
+    /// Returns the value, cloned if it belongs to an older entry.
     pub(crate) fn into_inner(self) -> T
     where
         T: Clone,
@@ -44,7 +44,7 @@ impl<T> Deref for Shared<T> {
     }
 }
 
-/// What a source gave to revalidate the value with, as it said it.
+/// The validators for a conditional request to the source, in the source's format.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Validators {
     pub(crate) etag: Option<Box<str>>,
@@ -52,7 +52,7 @@ pub(crate) struct Validators {
 }
 
 impl Validators {
-    /// Boxed, if there is anything to keep.
+    /// Boxes the validators, if there are any.
     pub(crate) fn boxed(self) -> Option<Box<Self>> {
         (self != Self::default()).then(|| Box::new(self))
     }

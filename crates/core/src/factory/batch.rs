@@ -1,4 +1,4 @@
-//! One factory for many keys, as one factory per key: each waits for its part of the answer.
+//! Splits a factory for many keys into one factory per key; each waits for its own value.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,7 +15,7 @@ use crate::entry::Value;
 use crate::error::{BoxError, Error, ErrorKind, Place};
 use crate::telemetry::spans;
 
-/// A batch factory, boxed. It may be called again, for keys whose answer did not come in time.
+/// A boxed batch factory. The cache may call it again, for keys that L2 did not decide in time.
 pub(crate) type Loader<T> = Arc<
     dyn Fn(Vec<String>) -> BoxFuture<'static, Result<Vec<(String, T)>, BoxError>> + Send + Sync,
 >;
@@ -41,7 +41,7 @@ where
     })
 }
 
-/// An error that a batch shares among its keys; it says where it happened itself.
+/// An error that all keys of a batch share; it already names where it happened.
 #[derive(Debug)]
 pub(super) struct SharedFailure(pub(super) Error);
 
@@ -53,13 +53,12 @@ impl fmt::Display for SharedFailure {
 
 impl std::error::Error for SharedFailure {}
 
-/// A factory that fails with an error that another has brought.
+/// A factory that fails with another load's error.
 pub(crate) fn failed<T: Value>(error: Error) -> Factory<T> {
     Box::new(move |_| Box::pin(std::future::ready(Err(BoxError::from(SharedFailure(error))))))
 }
 
-/// A factory per key, in their order, and the one run of the batch factory that feeds them all. The
-/// run is over when nobody waits for it any more.
+/// Returns one factory per key, in order, and the single run of the batch factory that feeds them.
 pub(crate) fn split<T: Value>(
     load: Loader<T>,
     keys: Vec<String>,
@@ -72,7 +71,7 @@ pub(crate) fn split<T: Value>(
         waiting.insert(key.clone(), sender);
         let factory: Factory<T> = Box::new(move |_| {
             Box::pin(async move {
-                let received = receiver.await.unwrap_or_else(|_| Err(gone()));
+                let received = receiver.await.unwrap_or_else(|_| Err(abandoned()));
                 received.map_err(|error| BoxError::from(SharedFailure(error)))
             })
         });
@@ -84,9 +83,9 @@ pub(crate) fn split<T: Value>(
         let made = match result {
             Ok(Ok(made)) => made,
             Ok(Err(error)) => {
-                return emit(waiting, &Error::with_source(ErrorKind::Factory, place, what, error));
+                return fail(waiting, &Error::with_source(ErrorKind::Factory, place, what, error));
             }
-            Err(panic) => return emit(waiting, &panicked(&*panic, &place)),
+            Err(panic) => return fail(waiting, &panicked(&*panic, &place)),
         };
         for (key, value) in made {
             if let Some(sender) = waiting.remove(&key) {
@@ -95,20 +94,20 @@ pub(crate) fn split<T: Value>(
         }
         if !waiting.is_empty() {
             let missing: Vec<_> = waiting.keys().cloned().collect();
-            let what = format!("its answer lacks {}", describe(&missing, redact));
-            emit(waiting, &Error::new(ErrorKind::Factory, place, what));
+            let what = format!("it returned no value for {}", describe(&missing, redact));
+            fail(waiting, &Error::new(ErrorKind::Factory, place, what));
         }
     };
     (factories, run)
 }
 
-fn emit<T>(waiting: BTreeMap<String, oneshot::Sender<Result<T, Error>>>, error: &Error) {
+fn fail<T>(waiting: BTreeMap<String, oneshot::Sender<Result<T, Error>>>, error: &Error) {
     for (_, sender) in waiting {
         let _ = sender.send(Err(error.clone()));
     }
 }
 
-/// Which keys, in words that fit into a log.
+/// Names the keys briefly for an error message.
 fn describe(keys: &[String], redact: bool) -> String {
     let some = if redact { 0 } else { 5 };
     let named: Vec<_> = keys.iter().take(some).map(|key| format!("{key:?}")).collect();
@@ -119,6 +118,6 @@ fn describe(keys: &[String], redact: bool) -> String {
     }
 }
 
-fn gone() -> Error {
+fn abandoned() -> Error {
     Error::new(ErrorKind::Closed, Place::default(), "its batch was abandoned")
 }

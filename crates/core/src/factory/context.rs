@@ -8,7 +8,9 @@ use crate::entry::{Cached, Meta, Validators};
 use crate::error::BoxError;
 use crate::options::EntryOptions;
 
-/// What a factory may see and decide. Cheap to clone.
+/// The context of a factory: the key, the stale value, and the options of the new entry.
+///
+/// Cheap to clone.
 ///
 /// ```
 /// use crinkle_core::Cache;
@@ -39,20 +41,20 @@ struct Inner<T> {
     adaptive: Adaptive,
 }
 
-/// What the factory decided, shared with the flight.
+/// The factory's choices, shared with the load.
 #[derive(Clone, Debug)]
 pub(crate) struct Adaptive(Arc<Mutex<Choices>>);
 
-/// Options, tags and fate of the entry being made.
+/// The options and tags of the new entry, and whether to store it.
 #[derive(Clone, Debug)]
 pub(crate) struct Choices {
     pub(crate) options: EntryOptions,
     pub(crate) tags: Vec<String>,
-    /// The factory chose the tags.
+    /// The factory changed the tags.
     pub(crate) retagged: bool,
     pub(crate) skip_store: bool,
     pub(crate) validators: Validators,
-    /// The factory said that the stale value is still the current one.
+    /// The factory confirmed that the stale value is still current.
     pub(crate) confirmed: bool,
 }
 
@@ -62,7 +64,7 @@ impl Choices {
         Self { options, tags, retagged: false, skip_store: false, validators, confirmed: false }
     }
 
-    /// The value stays that of an older entry: so does what this run has not set.
+    /// Keeps an older entry's tags and validators, except those that this run has set.
     pub(crate) fn confirm(&mut self, older: &Meta) {
         if !self.retagged {
             self.tags = older.tags.iter().map(|tag| tag.name().to_owned()).collect();
@@ -74,11 +76,11 @@ impl Choices {
     }
 }
 
-/// What [`FactoryContext::not_modified`] returns as the error of a factory, to leave it with.
+/// The error with which a factory reports that the stale value is still current.
+///
+/// [`FactoryContext::not_modified`] returns it.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error(
-    "not modified, but there was no stale value to keep; look at ctx.etag() or ctx.stale() first"
-)]
+#[error("not modified, but there is no stale value to keep; check ctx.etag() or ctx.stale() first")]
 #[non_exhaustive]
 pub struct NotModified;
 
@@ -103,38 +105,40 @@ impl<T> FactoryContext<T> {
         &self.inner.key
     }
 
-    /// The value that is being replaced, if there is one that was not removed.
+    /// The stale value that the factory replaces, if there is one and no removal hides it.
     #[must_use]
     pub fn stale(&self) -> Option<&Cached<T>> {
         self.inner.stale.as_ref()
     }
 
-    /// The entity tag that came with the stale value.
+    /// The entity tag of the stale value, for a conditional request.
     #[must_use]
     pub fn etag(&self) -> Option<&str> {
         self.validators()?.etag.as_deref()
     }
 
-    /// The time of last modification that came with the stale value, as the source said it.
+    /// The stale value's time of last modification, in the source's format.
     #[must_use]
     pub fn last_modified(&self) -> Option<&str> {
         self.validators()?.last_modified.as_deref()
     }
 
-    /// Keeps an entity tag with the value, for the next time.
+    /// Stores an entity tag with the value, for the next load.
     pub fn set_etag(&self, etag: impl Into<String>) {
         let etag = etag.into().into_boxed_str();
         self.inner.adaptive.0.lock().validators.etag = Some(etag);
     }
 
-    /// Keeps a time of last modification with the value, in the source's own words.
+    /// Stores a time of last modification with the value, in the source's format.
     pub fn set_last_modified(&self, at: impl Into<String>) {
         let at = at.into().into_boxed_str();
         self.inner.adaptive.0.lock().validators.last_modified = Some(at);
     }
 
-    /// Leaves the factory: the source says that the stale value is still the current one. It gets a
-    /// new life, and keeps its tags and validators unless this run has set others.
+    /// Keeps the stale value, because the source says that it is still current.
+    ///
+    /// Return the result from the factory. The value gets a new TTL. It keeps its tags and
+    /// validators, unless this run has set others.
     ///
     /// ```
     /// # use crinkle_core::{Cache, FactoryContext};
@@ -162,14 +166,14 @@ impl<T> FactoryContext<T> {
     ///
     /// # Errors
     ///
-    /// Always: returned from the factory, it means what it says. Without a stale value it is a
-    /// failure of the factory.
+    /// Always: the factory returns this error to confirm the stale value. Without a stale value,
+    /// the factory fails with it.
     pub fn not_modified<E: From<NotModified>>(&self) -> Result<T, E> {
         self.inner.adaptive.0.lock().confirmed = self.inner.stale.is_some();
         Err(NotModified.into())
     }
 
-    /// Whether the factory was left through [`not_modified`](Self::not_modified).
+    /// Whether the factory called [`not_modified`](Self::not_modified).
     pub(crate) fn is_confirmed(&self) -> bool {
         self.inner.adaptive.0.lock().confirmed
     }
@@ -178,7 +182,7 @@ impl<T> FactoryContext<T> {
         self.stale()?.meta().validators.as_deref()
     }
 
-    /// Replaces the entry's tags, those given at the call included.
+    /// Replaces all tags of the entry, including those of the call.
     pub fn set_tags<S: Into<String>>(&self, tags: impl IntoIterator<Item = S>) {
         let tags = tags.into_iter().map(Into::into).collect();
         let mut choices = self.inner.adaptive.0.lock();
@@ -194,25 +198,27 @@ impl<T> FactoryContext<T> {
         choices.retagged = true;
     }
 
-    /// The options of the entry as they are now, to change one of them and set them.
+    /// The current options of the entry, to change one of them and pass them to
+    /// [`set_options`](Self::set_options).
     #[must_use]
     pub fn options(&self) -> EntryOptions {
         self.inner.adaptive.0.lock().options.clone()
     }
 
-    /// Replaces all options of the entry (lives, fail-safe, weight, what to skip), those of the call and
-    /// the cache's defaults included, and, should the factory fail, the throttle. To change the life
-    /// alone, use [`set_duration`](Self::set_duration).
+    /// Replaces all options of the entry: TTLs, fail-safe, weight, and the steps to skip.
+    ///
+    /// This includes the options of the call and the cache's defaults, and the throttle if the
+    /// factory fails. To change only the TTL, use [`set_duration`](Self::set_duration).
     pub fn set_options(&self, options: EntryOptions) {
         self.inner.adaptive.0.lock().options = options;
     }
 
-    /// Sets how long the entry is fresh.
+    /// Sets the TTL of the entry.
     pub fn set_duration(&self, duration: Duration) {
         self.inner.adaptive.0.lock().options.duration = duration;
     }
 
-    /// Answers this call, and those that share it, and keeps nothing.
+    /// Returns the value to this call and to callers that joined it, but stores it nowhere.
     pub fn skip_store(&self) {
         self.inner.adaptive.0.lock().skip_store = true;
     }
@@ -230,10 +236,10 @@ impl<T> fmt::Debug for FactoryContext<T> {
     }
 }
 
-/// `Ok(value)` for factories that use `?` on errors of several types: any error converts.
+/// Returns `Ok(value)` with an error type that any error converts to.
 ///
-/// An async block has no place to write its error type, so one that uses `?` needs a hint; this is
-/// the shortest. Factories that return another function's `Result` need nothing.
+/// Use it in factories that apply `?` to errors of several types. An async block cannot declare its
+/// error type, so it needs a hint. Factories that return another function's `Result` need none.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -253,7 +259,7 @@ impl<T> fmt::Debug for FactoryContext<T> {
 ///
 /// # Errors
 ///
-/// Never: the type says what `?` before it may return.
+/// Never: the error type only serves the `?` operators before it.
 pub fn ok<T>(value: T) -> Result<T, BoxError> {
     Ok(value)
 }

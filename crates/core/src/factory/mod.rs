@@ -1,4 +1,4 @@
-//! Running user code: under no lock, on a task of its own, bounded by a deadline.
+//! Runs user factories: under no lock, in a task of their own, bounded by a deadline.
 
 mod batch;
 mod context;
@@ -18,11 +18,11 @@ use crate::entry::Value;
 use crate::error::{BoxError, Error, ErrorKind, Place};
 use crate::telemetry::spans;
 
-/// A factory past the hit path: boxed once, so that the pipeline is compiled once per value type.
+/// A factory after the hit path: boxed once, so that the pipeline compiles once per value type.
 pub(crate) type Factory<T> =
     Box<dyn FnOnce(FactoryContext<T>) -> BoxFuture<'static, Result<T, BoxError>> + Send>;
 
-/// Boxes a factory. Its closure, too, is called within the future, where a panic is caught.
+/// Boxes a factory. The future also calls its closure, so that a panic there is caught.
 pub(crate) fn boxed<T, F, Fut, E>(factory: F) -> Factory<T>
 where
     T: Value,
@@ -36,15 +36,15 @@ where
     })
 }
 
-/// What a factory brought.
+/// The result of a factory.
 pub(crate) enum Made<T> {
-    /// A value.
+    /// A new value.
     Value(T),
-    /// The news that the stale one is still current.
+    /// The stale value is still current.
     Confirmed,
 }
 
-/// Runs a factory to its end; its error or panic becomes ours.
+/// Runs a factory to its end and converts its error or panic into an [`Error`].
 pub(crate) async fn run<T: Value>(
     factory: Factory<T>,
     context: FactoryContext<T>,

@@ -1,8 +1,8 @@
-//! Who drives the leader of a flight.
+//! Decides whether the caller or a spawned task polls the leader of a flight.
 //!
-//! The caller that leads does, while it asks L2: a hit there needs no task. A future is only polled as
-//! long as its owner likes, so as soon as somebody else depends on the flight, or the caller goes, a task
-//! of the cache takes over.
+//! The leading caller polls it while it asks L2, so that an L2 hit needs no task. But a caller may
+//! stop polling at any time. So a task of the cache takes over as soon as another caller depends on
+//! the flight, or the leading caller leaves.
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,74 +15,76 @@ use tracing::{Instrument, Span};
 use crate::runtime::Place as Runtime;
 use crate::sync::Mutex;
 
-/// Where a leader is.
+/// Passes a leader between its caller and a task.
 #[derive(Debug)]
-pub(crate) struct Driver<L = Leader>(Mutex<Place<L>>);
+pub(crate) struct Driver<L = Leader>(Mutex<State<L>>);
 
 #[derive(Debug)]
-enum Place<L> {
-    /// With its caller, between two polls. What the leader wakes when it goes on in a task is no longer
-    /// its caller, so somebody must emit it.
-    Here { leader: L, caller: Waker },
-    /// In its caller's hands; whether somebody depends on it by now.
-    Away { wanted: bool },
-    /// With a task, or at its end.
-    Gone,
+enum State<L> {
+    /// Stored here, between two polls of its caller.
+    ///
+    /// A leader that moves to a task no longer wakes its caller, so `hand_over` wakes it once.
+    Parked { leader: L, caller: Waker },
+    /// The caller polls it; `wanted` if another caller depends on it by now.
+    Polling { wanted: bool },
+    /// A task polls it, or it has ended.
+    Finished,
 }
 
 impl<L> Default for Driver<L> {
     fn default() -> Self {
-        Self(Mutex::new(Place::Away { wanted: false }))
+        Self(Mutex::new(State::Polling { wanted: false }))
     }
 }
 
 impl<L> Driver<L> {
-    /// The caller is about to poll. `None` if a task drives.
+    /// Takes the leader for a poll by its caller. `None` if a task polls it.
     pub(crate) fn take(&self) -> Option<L> {
-        let mut place = self.0.lock();
-        match std::mem::replace(&mut *place, Place::Away { wanted: false }) {
-            Place::Here { leader, .. } => Some(leader),
+        let mut state = self.0.lock();
+        match std::mem::replace(&mut *state, State::Polling { wanted: false }) {
+            State::Parked { leader, .. } => Some(leader),
             other => {
-                *place = other;
+                *state = other;
                 None
             }
         }
     }
 
-    /// The caller has polled in vain. If somebody depends on the leader by now, it is for a task.
+    /// Stores the leader after a pending poll. Returns it for a task if another caller depends on
+    /// it.
     pub(crate) fn put_back(&self, leader: L, caller: &Waker) -> Option<L> {
-        let mut place = self.0.lock();
-        if matches!(*place, Place::Away { wanted: true }) && !misordered!(PutBackBlindly) {
-            *place = Place::Gone;
+        let mut state = self.0.lock();
+        if matches!(*state, State::Polling { wanted: true }) && !misordered!(PutBackBlindly) {
+            *state = State::Finished;
             return Some(leader);
         }
-        *place = Place::Here { leader, caller: caller.clone() };
+        *state = State::Parked { leader, caller: caller.clone() };
         None
     }
 
-    /// Somebody depends on the leader: what is answered is for a task. Its caller looks again.
+    /// Notes that another caller depends on the leader. Returns it for a task and wakes its caller.
     pub(crate) fn hand_over(&self) -> Option<L> {
-        let mut place = self.0.lock();
-        match std::mem::replace(&mut *place, Place::Gone) {
-            Place::Here { leader, caller } => {
-                drop(place);
+        let mut state = self.0.lock();
+        match std::mem::replace(&mut *state, State::Finished) {
+            State::Parked { leader, caller } => {
+                drop(state);
                 caller.wake();
                 Some(leader)
             }
-            Place::Away { .. } => {
-                *place = Place::Away { wanted: true };
+            State::Polling { .. } => {
+                *state = State::Polling { wanted: true };
                 None
             }
-            Place::Gone => None,
+            State::Finished => None,
         }
     }
 
     fn end(&self) {
-        *self.0.lock() = Place::Gone;
+        *self.0.lock() = State::Finished;
     }
 }
 
-/// The work of a leader, and where it goes on if its caller does not.
+/// The work of a leader, and the runtime for its task if the caller stops polling.
 pub(crate) struct Leader {
     pub(crate) work: BoxFuture<'static, ()>,
     pub(crate) tasks: crate::cache::Tasks,
@@ -91,7 +93,7 @@ pub(crate) struct Leader {
 }
 
 impl Leader {
-    /// Lets a task go on.
+    /// Continues the work in a task.
     pub(crate) fn spawn(self) {
         self.tasks.spawn_on(self.work.instrument(self.span), &self.runtime);
     }
@@ -103,7 +105,7 @@ impl std::fmt::Debug for Leader {
     }
 }
 
-/// Drives a leader until it ends or a task takes over. Dropped before, it lets a task go on.
+/// Polls a leader until it ends or a task takes over. If dropped earlier, it spawns the task.
 pub(crate) struct Drive<'a> {
     driver: &'a Driver,
     /// Not polled yet.
@@ -124,14 +126,14 @@ impl Future for Drive<'_> {
             return Poll::Ready(());
         };
         if leader.runtime.is_left() {
-            // Its timers ended with their runtime.
+            // The leader's timers ended with their runtime.
             self.driver.end();
             return Poll::Ready(());
         }
-        // A task of that runtime may go on with it.
+        // Polled within the leader's runtime, because a task there may continue it.
         let Leader { work, runtime, .. } = &mut leader;
         let poll = || runtime.within(|| work.as_mut().poll(cx));
-        // As in a task, a panic ends the leader and not its caller.
+        // A panic ends the leader and not its caller, as it would in a task.
         let polled = catch_unwind(AssertUnwindSafe(poll));
         if polled.unwrap_or(Poll::Ready(())).is_ready() {
             self.driver.end();

@@ -2,7 +2,7 @@ use crate::cache::Inner;
 use crate::protocol::flight::{FlightId, Received};
 use crate::protocol::{KeyHash, Version};
 
-/// A write or a plain read that overlaps loads of its key; ends when dropped.
+/// Guards a write or a plain read that overlaps loads of its key; it ends when dropped.
 pub(crate) struct Fence<'a, C> {
     inner: &'a Inner<C>,
     hash: KeyHash,
@@ -12,7 +12,7 @@ pub(crate) struct Fence<'a, C> {
 }
 
 impl<'a, C> Fence<'a, C> {
-    /// Begins; `invalidate` runs under the key's lock.
+    /// Begins the fence and runs `invalidate` under the key's lock.
     pub(crate) fn begin(
         inner: &'a Inner<C>,
         hash: KeyHash,
@@ -23,7 +23,7 @@ impl<'a, C> Fence<'a, C> {
         Self { inner, hash, id, is_write: version.is_some(), ended: false }
     }
 
-    /// Ends; `settle` runs under the key's lock with what was received meanwhile.
+    /// Ends the fence and runs `settle` under the key's lock, with the versions received meanwhile.
     pub(crate) fn end<R>(mut self, settle: impl FnOnce(Received) -> R) -> R {
         self.ended = true;
         self.inner.flights.end(self.hash, self.id, settle)
@@ -35,7 +35,7 @@ impl<C> Drop for Fence<'_, C> {
         if !self.ended {
             self.inner.flights.end(self.hash, self.id, |_| ());
             if self.is_write {
-                // It may still run: its echo will be news.
+                // The write may still reach L2: its echo then counts as a new message.
                 self.inner.notices.open_late_window(self.inner.now(), self.inner.l2_limit());
             }
         }

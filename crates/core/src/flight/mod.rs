@@ -1,9 +1,9 @@
-//! Flights: the running loads of this node, one table, one short lock per key.
+//! The in-flight loads of this node: single-flight per key, one table, one short lock per key.
 //!
-//! The rules (who joins, who waits, what may be inserted) are
-//! [`protocol::flight`](crate::protocol::flight); this module gives them a lock and waiters. The
-//! lock of a key's shard is what makes *insert into L1* and *invalidate* mutually atomic; it is
-//! never held across an await, and no user code runs under it.
+//! The rules (who joins, who waits, what may be inserted) are in
+//! [`protocol::flight`](crate::protocol::flight); this module adds a lock and waiters. The lock of
+//! a key's shard makes *insert into L1* and *invalidate* mutually atomic. It is never held across
+//! an await, and no user code runs under it.
 
 mod driver;
 mod fence;
@@ -33,51 +33,51 @@ use crate::runtime::Place;
 use crate::sync::{AtomicU64, DashMap, Entry as Shard};
 use crate::watch::Watch;
 
-/// One running load.
+/// One in-flight load.
 #[derive(Debug)]
 pub(crate) struct Flight {
     pub(crate) id: FlightId,
     pub(crate) hash: KeyHash,
     pub(crate) key: Box<str>,
-    /// What the node knew before it began.
+    /// The node's knowledge before the flight began.
     pub(crate) stamp: Stamp,
-    /// It asks L2 whatever L1 has.
+    /// It asks L2 even if L1 has a fresh value.
     pub(crate) strict: bool,
-    /// How far it is.
+    /// Its progress, for the waiting callers.
     pub(crate) progress: Watch<Progress>,
-    /// A version of the key was received: another node may have filled it.
+    /// Signals that the node received a version of the key: another node may have filled it.
     pub(crate) news: Notify,
-    /// Nobody who waits wants the factory any more.
+    /// Signals that the factory must stop.
     pub(crate) stop: Notify,
-    /// Who waits for it.
+    /// The callers that wait for it.
     pub(crate) callers: Callers,
-    /// The run of the factory that ends it; 0 if none has begun.
+    /// The factory run that completes it; 0 if none has begun.
     run: AtomicU64,
-    /// A caller has waited for another node's load for as long as it does.
+    /// A caller's limit for another node's load has passed.
     hurried: AtomicBool,
-    /// What became of asking L2.
+    /// The state of its requests to L2.
     l2: Mutex<Asking>,
-    /// A caller has given up on L2.
+    /// Signals that a caller gave up on L2.
     gave_up: Notify,
-    /// The same, for the batch that leads this flight and others.
+    /// The same signal, for the batch that leads this flight and others.
     batch: OnceLock<Arc<Notify>>,
-    /// The key was removed since: what was there before may not stand in.
+    /// The key was removed since: no older value may be a fallback.
     pub(crate) removed: AtomicBool,
-    /// Who drives it.
+    /// Whether its caller or a task polls it.
     pub(crate) driver: Driver,
-    /// Where, once that is known.
+    /// The runtime that it runs on, once known.
     pub(crate) place: OnceLock<Place>,
-    /// Why it is needed, as far as is known.
+    /// The miss reason, as far as it is known.
     reason: Mutex<MissReason>,
 }
 
 impl Flight {
-    /// Whether it runs where nothing runs any more.
+    /// Whether its runtime is unknown or has ended.
     pub(crate) fn is_left(&self) -> bool {
         self.place.get().is_none_or(Place::is_left)
     }
 
-    /// What was found says why this flight is needed.
+    /// Sets the miss reason.
     pub(crate) fn because(&self, reason: MissReason) {
         *self.reason.lock() = reason;
     }
@@ -86,7 +86,7 @@ impl Flight {
         *self.reason.lock()
     }
 
-    /// A caller does not wait for another node's load any longer: this node is to load, too.
+    /// Makes this node load too, because a caller no longer waits for another node's load.
     pub(crate) fn hurry(&self) {
         self.hurried.store(true, Ordering::Release);
         self.news.notify_one();
@@ -96,7 +96,9 @@ impl Flight {
         self.hurried.load(Ordering::Acquire)
     }
 
-    /// Another node is loading; `stale` may be served meanwhile. Callers are woken only by something new.
+    /// Reports that another node is loading and `stale` may be served meanwhile.
+    ///
+    /// Wakes the callers only if `stale` has changed.
     pub(crate) fn waits(&self, stale: Option<ErasedEntry>) {
         let of = |erased: &Option<ErasedEntry>| erased.as_ref().map(|erased| erased.meta().version);
         match self.progress.read() {
@@ -105,27 +107,28 @@ impl Flight {
         }
     }
 
-    /// L2 is asked, and gets this long to answer.
+    /// Records a request to L2 with this limit.
     pub(crate) fn asks_l2(&self, limit: Duration) {
         self.l2.lock().asked = Some((Instant::now(), limit));
     }
 
-    /// Since when L2 has been asked; `None` if it is not now.
+    /// When the running request to L2 started; `None` if there is none.
     pub(crate) fn asked_l2(&self) -> Option<Instant> {
         self.l2.lock().asked.map(|(since, _)| since)
     }
 
-    /// L2 is not asked for a while.
+    /// Records that no request to L2 is running.
     pub(crate) fn skips_l2(&self) {
         self.l2.lock().asked = None;
     }
 
-    /// This flight, and others, are led by a batch, which is to receive who gives up on L2.
+    /// Registers the batch that leads this flight, so that it is notified if a caller gives up on
+    /// L2.
     pub(crate) fn led_by(&self, batch: &Arc<Notify>) {
         let _ = self.batch.set(Arc::clone(batch));
     }
 
-    /// A caller has waited for L2 for as long as it does: whoever leads goes on without.
+    /// Makes the leader continue without L2, because a caller's limit has passed.
     pub(crate) fn give_up_l2(&self, limit: Duration) {
         self.l2.lock().given_up.get_or_insert(limit);
         self.gave_up.notify_one();
@@ -134,7 +137,7 @@ impl Flight {
         }
     }
 
-    /// How long the caller had waited that has given up on L2, if one has.
+    /// The limit of the caller that gave up on L2, if one has.
     pub(crate) fn given_up(&self) -> Option<Duration> {
         self.l2.lock().given_up
     }
@@ -149,22 +152,24 @@ impl Flight {
         }
     }
 
-    /// L2 has not answered: the load does without.
+    /// Records that the load continues without L2.
     pub(crate) fn continues_without_l2(&self) {
         let mut l2 = self.l2.lock();
-        // What fails at once would have failed a more patient caller, too.
+        // A request that failed before its limit would also have failed with a longer one.
         let timed_out = l2.asked.filter(|(since, limit)| since.elapsed() >= *limit);
         let timed_out = timed_out.map_or(Duration::MAX, |(_, limit)| limit);
         l2.failed_after = Some(l2.given_up.unwrap_or(timed_out));
     }
 
-    /// How long L2 was waited for, if it has not answered; the longest time if more would not have helped.
+    /// How long the load waited before it continued without L2; `None` if it did not.
+    ///
+    /// The maximum duration if a longer wait would not have helped.
     pub(crate) fn without_l2(&self) -> Option<Duration> {
         self.l2.lock().failed_after
     }
 }
 
-/// Since when and how long a flight waits for L2, and whether that was in vain.
+/// How long a flight waits for L2, and whether it gave up.
 #[derive(Debug, Default)]
 struct Asking {
     asked: Option<(Instant, Duration)>,
@@ -172,14 +177,14 @@ struct Asking {
     failed_after: Option<Duration>,
 }
 
-/// What an arriving caller got.
+/// The role of a caller that registered with a flight.
 #[derive(Debug)]
 pub(crate) enum Role {
-    /// It started this flight and must run it.
+    /// It leads this flight and must run it.
     Lead(Arc<Flight>),
-    /// It waits for this flight's result.
+    /// It joins this flight and takes its outcome.
     Join(Arc<Flight>),
-    /// It waits for this flight's end and arrives again.
+    /// It waits for this flight's end and registers again.
     Wait(Arc<Flight>),
 }
 
@@ -195,7 +200,7 @@ impl Role {
 struct Slot {
     state: KeyState,
     flights: Vec<Arc<Flight>>,
-    /// How many strict callers wait until they may join a load.
+    /// The number of strict callers that wait until they may join a load.
     strict: usize,
 }
 
@@ -205,8 +210,10 @@ impl Slot {
     }
 }
 
-/// A strict caller that has met a load it may not join. Until this is dropped, every load of the key that
-/// begins is strict, so that it waits for the running ones at most, however many others come.
+/// Lets a strict caller get a load that it may join, after it found one that it may not.
+///
+/// Until this is dropped, every new load of the key is strict. So the caller waits at most for the
+/// loads that already run, even if more callers register.
 #[derive(Debug)]
 pub(crate) struct StrictTurn<'a> {
     flights: &'a Flights,
@@ -236,12 +243,12 @@ impl Flights {
         Self { slots: DashMap::default(), next: AtomicU64::new(1) }
     }
 
-    /// The id the next flight will have: flights from this one on began after now.
+    /// The id of the next flight: flights with this id or a later one begin after now.
     pub(crate) fn horizon(&self) -> FlightId {
         FlightId(self.next.load(Ordering::Acquire))
     }
 
-    /// All loads that are running.
+    /// All in-flight loads.
     pub(crate) fn all(&self) -> Vec<Arc<Flight>> {
         let mut all = Vec::new();
         self.slots.retain(|_, slot| {
@@ -251,13 +258,15 @@ impl Flights {
         all
     }
 
-    /// How many keys have a flight or fence.
+    /// The number of keys with a flight or fence.
     pub(crate) fn len(&self) -> usize {
         self.slots.len()
     }
 
-    /// A caller arrives. `stamp` is asked under the key's lock, so that what it says is older than
-    /// anything the flight will see.
+    /// Registers a caller with the key.
+    ///
+    /// It calls `stamp` under the key's lock, so that the stamp is older than anything the flight
+    /// sees.
     pub(crate) fn register(
         &self,
         hash: KeyHash,
@@ -297,18 +306,19 @@ impl Flights {
         };
         let found = slot.flights.iter().find(|flight| flight.id == id);
         let flight = Arc::clone(found.expect("the state names only flights of this slot"));
-        // Another key with the same hash: not its value, but its turn.
+        // Another key with the same hash: the caller waits for its end and does not take its value.
         if wait || &*flight.key != key { Role::Wait(flight) } else { Role::Join(flight) }
     }
 
-    /// A strict caller waits for a load that it may not join.
+    /// Makes new loads of the key strict for a caller that waits for a load it may not join.
     pub(crate) fn strict_turn(&self, hash: KeyHash) -> StrictTurn<'_> {
         self.slots.entry(hash).or_default().strict += 1;
         StrictTurn { flights: self, hash }
     }
 
-    /// A write (with the version it will leave) or a plain read (without) begins; `invalidate` runs
-    /// under the key's lock.
+    /// Begins a write (with the version that it stores) or a plain read (without one).
+    ///
+    /// `invalidate` runs under the key's lock.
     pub(crate) fn begin(
         &self,
         hash: KeyHash,
@@ -322,7 +332,7 @@ impl Flights {
         id
     }
 
-    /// A version of a key was received of; `invalidate` runs under the key's lock.
+    /// Records a received version of a key and runs `invalidate` under the key's lock.
     pub(crate) fn receive(&self, hash: KeyHash, version: Version, invalidate: impl FnOnce()) {
         match self.slots.entry(hash) {
             Shard::Occupied(mut slot) => {
@@ -342,14 +352,14 @@ impl Flights {
         act()
     }
 
-    /// The key was removed: no running load may answer with what was there before (S9).
+    /// Marks the key's loads after a removal: none may answer with an older value (S9).
     pub(crate) fn removed(&self, hash: KeyHash) {
         if let Some(slot) = self.slots.get(&hash) {
             slot.flights.iter().for_each(|flight| flight.removed.store(true, Ordering::Release));
         }
     }
 
-    /// The flight is about to store under this version.
+    /// Records the version that the flight is about to store.
     pub(crate) fn own(&self, flight: &Flight, version: Version) {
         if let Some(mut slot) = self.slots.get_mut(&flight.hash) {
             slot.state.own(flight.id, version);
@@ -361,7 +371,8 @@ impl Flights {
         self.slots.get(&flight.hash).is_none_or(|slot| slot.state.is_fenced(flight.id))
     }
 
-    /// A flight or fence ends; `settle` runs under the key's lock with what it has received.
+    /// Ends a flight or fence and runs `settle` under the key's lock, with the versions that it
+    /// received.
     pub(crate) fn end<R>(
         &self,
         hash: KeyHash,

@@ -1,20 +1,20 @@
-//! Loads that wait for each other.
+//! Detects loads that would wait for each other in a circle.
 //!
-//! A factory may ask the cache for other keys, so loads wait for loads. If one of them waits for itself, be it
-//! over other keys, other tasks or other caches, none of them would end. Whoever would close such a circle gets
-//! an error instead.
+//! A factory may read other keys of the cache, so loads can wait for loads. A load that waits for
+//! itself, through other keys, tasks or caches, would never end. The call that would close such a
+//! circle gets an error instead.
 //!
 //! ```text
 //!  factory of k1 ──asks──▶ flight of k2        noted while the call waits
 //!                            │ run by
 //!                            ▼
-//!                          factory of k2 ──asks──▶ flight of k1?  run by a factory that waits: refused
+//!                          factory of k2 ──asks──▶ flight of k1?  its factory waits: refused
 //! ```
 //!
-//! - **N1** What a factory waits for is noted, and whether that closes a circle is looked up, under one lock: of
-//!   two calls that would close it together, one is refused.
-//! - **N2** A note ends with the wait: a load that nobody waits for any more closes no circle.
-//! - **N3** Calls outside of factories note nothing, and take no lock.
+//! - **N1** One lock covers both the note of what a factory waits for and the search for a circle.
+//!   If two calls would close a circle together, the cache refuses one of them.
+//! - **N2** A note ends with the wait: a load without waiting callers closes no circle.
+//! - **N3** Calls outside of factories note nothing and take no lock.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use crate::cache::Inner;
 use crate::error::{Error, ErrorKind, Place};
 
 tokio::task_local! {
-    /// The run of a factory that this code is part of. What the factory spawns is not.
+    /// The factory run that this code is part of. Tasks that the factory spawns are not part of it.
     static RUN: Run;
 }
 
@@ -35,7 +35,7 @@ tokio::task_local! {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Run(u64);
 
-/// A load that a call of a factory waits for.
+/// A load that a call within a factory waits for.
 #[derive(Debug)]
 struct Awaited {
     wait: u64,
@@ -43,13 +43,13 @@ struct Awaited {
     place: Place,
 }
 
-/// What the calls of each running factory wait for.
+/// The loads that the calls of each running factory wait for.
 static WAITS: Mutex<BTreeMap<Run, Vec<Awaited>>> = Mutex::new(BTreeMap::new());
 
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
 impl Run {
-    /// A factory begins that these loads wait for.
+    /// Begins the factory run that completes these flights.
     pub(crate) fn of<'a>(flights: impl IntoIterator<Item = &'a Arc<Flight>>) -> Self {
         let run = Self(NEXT.fetch_add(1, Ordering::Relaxed));
         for flight in flights {
@@ -58,18 +58,18 @@ impl Run {
         run
     }
 
-    /// The factory, whose calls know that it waits for them.
+    /// Runs the factory within this run, so that its nested calls are noted.
     pub(crate) fn scope<F: Future>(self, factory: F) -> impl Future<Output = F::Output> {
         RUN.scope(self, factory)
     }
 
-    fn that_ends(flight: &Flight) -> Option<Self> {
+    fn completing(flight: &Flight) -> Option<Self> {
         let run = flight.run.load(Ordering::Acquire);
         (run != 0).then_some(Self(run))
     }
 }
 
-/// The same code for another thread, as part of the factory that this code is part of.
+/// Wraps code for another thread, so that it stays part of the current factory run.
 #[cfg(feature = "blocking")]
 pub(crate) fn carried<R>(code: impl FnOnce() -> R) -> impl FnOnce() -> R {
     let run = RUN.try_with(|run| *run).ok();
@@ -79,7 +79,7 @@ pub(crate) fn carried<R>(code: impl FnOnce() -> R) -> impl FnOnce() -> R {
     }
 }
 
-/// A factory's call waits for a load. Ends when dropped.
+/// The note that a call within a factory waits for a load. It ends when dropped.
 #[derive(Debug)]
 pub(crate) struct Nested {
     run: Run,
@@ -98,7 +98,7 @@ impl Drop for Nested {
     }
 }
 
-/// A call is about to wait for this load. Outside of a factory that is nothing.
+/// Notes that the current call waits for this load. Does nothing outside of a factory.
 ///
 /// # Errors
 ///
@@ -111,7 +111,7 @@ pub(crate) fn wait_for<C>(inner: &Inner<C>, flight: &Arc<Flight>) -> Result<Opti
         drop(waits);
         let detail = format!(
             "{}; a factory must load what it needs from the source, or under a key that does not need its own",
-            in_words(&chain)
+            describe(&chain)
         );
         return Err(Error::new(ErrorKind::Reentrant, place, detail));
     }
@@ -120,7 +120,7 @@ pub(crate) fn wait_for<C>(inner: &Inner<C>, flight: &Arc<Flight>) -> Result<Opti
     Ok(Some(Nested { run, wait }))
 }
 
-/// The loads from this one to the one that the factory runs for, each waiting for the next.
+/// The chain of loads from this one to a load of run `to`, each waiting for the next.
 fn chain(
     waits: &BTreeMap<Run, Vec<Awaited>>,
     flight: &Flight,
@@ -128,24 +128,24 @@ fn chain(
     to: Run,
 ) -> Option<Vec<Place>> {
     let (mut seen, mut open) = (HashSet::new(), vec![(flight, vec![place])]);
-    while let Some((flight, way)) = open.pop() {
-        let Some(run) = Run::that_ends(flight) else { continue };
+    while let Some((flight, path)) = open.pop() {
+        let Some(run) = Run::completing(flight) else { continue };
         if run == to {
-            return Some(way.into_iter().cloned().collect());
+            return Some(path.into_iter().cloned().collect());
         }
         if seen.insert(run) {
             let next = waits.get(&run).into_iter().flatten();
             open.extend(next.map(|next| {
-                let way = way.iter().copied().chain([&next.place]).collect();
-                (&*next.flight, way)
+                let path = path.iter().copied().chain([&next.place]).collect();
+                (&*next.flight, path)
             }));
         }
     }
     None
 }
 
-/// `"a" -> "b" -> "a"`.
-fn in_words(chain: &[Place]) -> String {
+/// Formats a chain as `"a" -> "b" -> "a"`.
+fn describe(chain: &[Place]) -> String {
     let home = chain.first().map(|place| &place.cache);
     let named: Vec<_> =
         chain.last().into_iter().chain(chain).map(|place| name(place, home)).collect();

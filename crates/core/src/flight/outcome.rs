@@ -1,20 +1,20 @@
-//! What a load brings. It says nothing about the options of a caller: each caller applies its own.
+//! The outcome of a load. It is independent of any caller's options: each caller applies its own.
 
 use std::time::Duration;
 
 use crate::entry::{ErasedEntry, Source};
 use crate::error::Error;
 
-/// How far a flight is.
+/// The progress of a flight.
 #[derive(Clone)]
 pub(crate) enum Progress {
-    /// Asking L2.
+    /// It asks L2.
     Probing,
-    /// Another node is loading; this may be served stale, to callers that allow it.
+    /// Another node is loading; callers that allow it may get this stale value.
     Waiting(Option<ErasedEntry>),
-    /// The factory runs; this may be served stale, to callers that allow it.
+    /// The factory runs; callers that allow it may get this stale value.
     Loading(Option<ErasedEntry>),
-    /// Over.
+    /// It has ended.
     Done(Outcome),
 }
 
@@ -29,18 +29,18 @@ impl std::fmt::Debug for Progress {
     }
 }
 
-/// What a flight brought.
+/// The outcome of a flight.
 #[derive(Clone)]
 pub(crate) enum Outcome {
     /// A value.
     Value(Completed),
-    /// Nothing was loaded, and the caller that led is content with this stale value.
+    /// No load: the leader accepted this stale value.
     Stale(ErasedEntry, Pause),
-    /// No value.
+    /// The load failed.
     Failed(Failure),
 }
 
-/// A value that a flight brought.
+/// The value of a completed flight.
 #[derive(Clone)]
 pub(crate) struct Completed {
     pub(crate) erased: ErasedEntry,
@@ -48,50 +48,50 @@ pub(crate) struct Completed {
     pub(crate) standing: Standing,
 }
 
-/// What the node knew of a value when it completed.
+/// The value's validity at the moment of completion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
-    /// Valid; for everybody.
+    /// Valid for every caller.
     Fresh,
-    /// Overtaken by an invalidation: for callers that came before it.
+    /// An invalidation overtook it: only for callers that registered before it.
     Overtaken,
-    /// L2 held something else by then: for the caller that started the load.
+    /// L2 refused it because it holds another version: only for the leader.
     Refused,
 }
 
-/// Why a stale value was enough for the caller that led.
+/// Why the leader accepted a stale value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pause {
-    /// Another node has been loading for as long as that caller waits.
+    /// Another node is loading, and the leader's limit for waiting has passed.
     Busy,
-    /// The factory failed a moment ago and is left alone.
+    /// The factory failed a moment ago and its throttle still holds.
     Throttled,
-    /// L2 does not answer, so what L1 has cannot be verified.
+    /// L2 does not answer, so the copy in L1 cannot be verified.
     Unreachable,
 }
 
-/// A load without a value.
+/// A failed load.
 #[derive(Clone)]
 pub(crate) struct Failure {
     pub(crate) error: Error,
-    /// What may be served stale in its place, to callers that allow it.
+    /// The stale value that callers may get if their options allow it.
     pub(crate) stale: Option<ErasedEntry>,
     pub(crate) cause: Cause,
 }
 
-/// Whether a failure is everybody's, or comes from the options of one caller.
+/// Whether a failure applies to every caller, or follows from one caller's options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cause {
     /// The load itself failed.
     Load,
-    /// The factory ran for as long as the caller that led lets it.
+    /// The factory exceeded the leader's deadline.
     Deadline(Duration),
-    /// Every caller whose options wanted the factory to go on was gone.
+    /// No caller was left whose options let the factory continue.
     Stopped,
-    /// Nobody waited for the factory any more, and the caller that led had it stopped then.
+    /// All callers left, and the leader's options stop the factory then.
     Abandoned,
-    /// The caller that led requires L2, which did not answer.
+    /// The leader requires L2, which did not answer.
     NoL2,
-    /// The runtime that it ran on has ended.
+    /// The runtime of the load has ended.
     Lost,
 }

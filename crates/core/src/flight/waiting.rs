@@ -1,4 +1,4 @@
-//! Who waits for a load, and whether its factory is to go on once nobody does.
+//! Counts the callers of a load, and decides whether its factory continues after the last one.
 
 use std::sync::Arc;
 
@@ -14,16 +14,16 @@ pub(crate) struct Callers(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     waiting: usize,
-    /// Somebody is gone whose options let the factory finish in the background.
+    /// A caller left whose options let the factory finish in the background.
     finish: bool,
-    /// Somebody is gone whose options do not.
+    /// A caller left whose options stop the factory.
     unwanted: bool,
-    /// Somebody has waited for as long as its options allow.
+    /// A caller timed out.
     timed_out: bool,
 }
 
 impl Callers {
-    /// The factory is to finish whoever waits for it.
+    /// Lets the factory finish even if no caller waits for it.
     pub(crate) fn let_finish(&self) {
         self.0.lock().finish = true;
     }
@@ -33,12 +33,12 @@ impl Callers {
         self.0.lock().waiting > 1
     }
 
-    /// Whether the factory is stopped because its callers went before their time was over.
+    /// Whether all callers left before a timeout, which stops the factory.
     pub(crate) fn have_abandoned(&self) -> bool {
         !self.0.lock().timed_out
     }
 
-    /// A caller goes; true if the factory is to be stopped.
+    /// Removes a caller; true if the factory must stop.
     fn leave(&self, finish: Option<bool>) -> bool {
         let mut state = self.0.lock();
         state.waiting -= 1;
@@ -48,40 +48,42 @@ impl Callers {
     }
 }
 
-/// A caller that waits for a flight. Dropped, it goes.
+/// One caller that waits for a flight. It leaves when dropped.
 #[derive(Debug)]
 pub(crate) struct Waiting {
     flight: Arc<Flight>,
-    /// If it is dropped: whether the factory may finish. `None` if it has no say.
+    /// Whether the factory may finish if this is dropped; `None` if the caller does not decide
+    /// that.
     dropped: Option<bool>,
-    gone: bool,
+    has_left: bool,
 }
 
 impl Waiting {
-    /// A caller that leads. The load survives it, unless its options say otherwise.
+    /// Adds the leader. The load survives it, unless its options set `cancel_when_abandoned`.
     pub(crate) fn leading(flight: &Arc<Flight>, options: &EntryOptions) -> Self {
         Self::new(flight, Some(!options.cancel_when_abandoned))
     }
 
-    /// A caller that has joined.
+    /// Adds a joined caller.
     pub(crate) fn joined(flight: &Arc<Flight>) -> Self {
         Self::new(flight, None)
     }
 
     fn new(flight: &Arc<Flight>, dropped: Option<bool>) -> Self {
         flight.callers.0.lock().waiting += 1;
-        Self { flight: Arc::clone(flight), dropped, gone: false }
+        Self { flight: Arc::clone(flight), dropped, has_left: false }
     }
 
-    /// It has waited for the factory for as long as it does, and says whether that may finish. The
-    /// factory is stopped when the last caller goes, unless one of them has let it finish.
+    /// Leaves after a timeout; `finish` says whether the factory may finish.
+    ///
+    /// The factory stops when the last caller leaves, unless one of them let it finish.
     pub(crate) fn give_up(&mut self, finish: bool) {
         self.flight.callers.0.lock().timed_out = true;
         self.leave(Some(finish));
     }
 
     fn leave(&mut self, finish: Option<bool>) {
-        self.gone = true;
+        self.has_left = true;
         if self.flight.callers.leave(finish) {
             self.flight.stop.notify_one();
         }
@@ -90,7 +92,7 @@ impl Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        if !self.gone {
+        if !self.has_left {
             self.leave(self.dropped);
         }
     }

@@ -1,7 +1,8 @@
-//! L1: the in-memory level, as a dumb store.
+//! L1: the in-memory level, as a plain store.
 //!
-//! Expiry, validity and single flight are ours; what goes when it is full is the engine's. Entries are
-//! keyed by the 128-bit hash of the key and carry the key itself; a collision is a miss.
+//! The cache decides expiry, validity and single-flight; the engine only decides what to evict when
+//! it is full. The 128-bit hash of the key is the map's key, and an entry carries the key itself: a
+//! collision is a miss.
 
 mod engine;
 mod pinned;
@@ -19,14 +20,14 @@ use crate::telemetry::Telemetry;
 use engine::Engine;
 use pinned::Pinned;
 
-/// Pinned entries take at most this part of the capacity.
+/// The divisor that bounds pinned entries: they take at most a quarter of the capacity.
 const PINNED_SHARE: u64 = 4;
 
 pub(crate) struct L1 {
     entries: Engine,
     pinned: Pinned,
     in_bytes: bool,
-    /// Nothing is kept any more.
+    /// L1 keeps no entries any more.
     closed: AtomicBool,
 }
 
@@ -37,7 +38,8 @@ impl std::fmt::Debug for L1 {
 }
 
 impl L1 {
-    /// A store that holds at most `capacity` weight, or about that many bytes. What it lets go is told.
+    /// Creates a store for at most `capacity` weight, or about that many bytes. It reports
+    /// evictions.
     pub(crate) fn new(settings: &Settings, telemetry: Arc<Telemetry>) -> Self {
         let pinned = Pinned::new(settings.capacity / PINNED_SHARE);
         let entries = Engine::new(settings, telemetry);
@@ -50,16 +52,18 @@ impl L1 {
         self.find(hash).filter(|erased| &*erased.meta().key == key)
     }
 
-    /// The entry of a key of this hash, which need not be the key that is meant.
+    /// The entry with this hash, which may belong to another key.
     #[inline]
     pub(crate) fn find(&self, hash: KeyHash) -> Option<ErasedEntry> {
         self.entries.get(hash).or_else(|| self.pinned.find(hash))
     }
 
-    /// Stores an entry, unless it is to be kept out. The key's lock in the flight table is held.
+    /// Stores an entry, unless it must stay out of L1. The caller holds the key's lock in the
+    /// flight table.
     pub(crate) fn insert(&self, hash: KeyHash, entry: ErasedEntry) {
         self.store(hash, entry);
-        // After it: what the end of all entries did not meet finds the mark that was set before.
+        // Checked after the store: an entry that `close` missed sees the flag that `close` set
+        // first.
         if self.closed.load(Ordering::SeqCst) {
             self.invalidate(hash);
         }
@@ -79,14 +83,15 @@ impl L1 {
         self.entries.insert(hash, entry);
     }
 
-    /// Drops the entry. The key's lock in the flight table is held.
+    /// Drops the entry. The caller holds the key's lock in the flight table.
     pub(crate) fn invalidate(&self, hash: KeyHash) {
         self.entries.remove(hash);
         self.pinned.remove(hash);
     }
 
-    /// Drops exactly this entry, if it is still there. The key's lock is held. Whoever calls this holds the
-    /// entry, so that its value is not dropped under any lock.
+    /// Drops exactly this entry, if it is still there. The caller holds the key's lock.
+    ///
+    /// The caller also holds the entry, so that its value is not dropped under any lock.
     pub(crate) fn invalidate_this(&self, hash: KeyHash, entry: &ErasedEntry) {
         let is_it =
             |erased: &ErasedEntry| std::ptr::addr_eq(Arc::as_ptr(erased), Arc::as_ptr(entry));
@@ -95,12 +100,12 @@ impl L1 {
         }
     }
 
-    /// The version of the copy of a record, if there is one. The key's lock is held.
+    /// The version of the key's copy of a record, if there is one. The caller holds the key's lock.
     pub(crate) fn version(&self, hash: KeyHash) -> Option<Version> {
         self.find(hash).filter(|erased| !erased.meta().own).map(|erased| erased.meta().version)
     }
 
-    /// Drops the entry, or marks it as expired. The key's lock is held.
+    /// Drops the entry, or marks it as expired. The caller holds the key's lock.
     pub(crate) fn weaken(&self, hash: KeyHash, strength: Strength) {
         match (strength, self.find(hash)) {
             (Strength::Hard, _) => self.invalidate(hash),
@@ -109,56 +114,58 @@ impl L1 {
         }
     }
 
-    /// Drops the entry unless it is of exactly this version. The key's lock is held.
+    /// Drops the entry unless it has exactly this version. The caller holds the key's lock.
     pub(crate) fn keep_only(&self, hash: KeyHash, version: Version) {
         if self.find(hash).is_some_and(|erased| erased.meta().version != version) {
             self.invalidate(hash);
         }
     }
 
-    /// Marks the entry as expired unless it is of exactly this version. The key's lock is held.
+    /// Marks the entry as expired unless it has exactly this version. The caller holds the key's
+    /// lock.
     pub(crate) fn expire_other(&self, hash: KeyHash, version: Version) {
         if let Some(erased) = self.find(hash).filter(|h| h.meta().version != version) {
             erased.meta().expire();
         }
     }
 
-    /// Drops everything.
+    /// Drops all entries.
     pub(crate) fn clear(&self) {
         self.entries.clear();
         self.pinned.clear();
     }
 
-    /// Drops everything, and whatever is stored from now on.
+    /// Drops all entries, and every entry that is stored from now on.
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
         self.clear();
     }
 
-    /// The entries, in no order.
+    /// All entries, in no order.
     pub(crate) fn all(&self) -> impl Iterator<Item = ErasedEntry> {
         self.entries.all().into_iter().chain(self.pinned.all())
     }
 
-    /// The entries that are there from now until it ends, in no order. No lock is held in between, and no
-    /// entry.
+    /// Iterates over the entries that stay in L1 until the scan ends, in no order.
+    ///
+    /// It holds no lock and no entry between two steps.
     pub(crate) fn scan(&self) -> impl Iterator<Item = (KeyHash, ErasedEntry)> + Send {
         let pinned = self.pinned.hashes().into_iter();
         let pinned = pinned.filter_map(|hash| Some((hash, self.pinned.find(hash)?)));
         self.entries.scan().chain(pinned)
     }
 
-    /// Drops what was removed, if the engine has put that off. True if there may be more to do.
+    /// Frees removed entries, if the engine has deferred that. True if there may be more to do.
     pub(crate) fn settle(&self) -> bool {
         self.entries.settle()
     }
 
-    /// How many entries there are, a little less exactly, at no cost.
+    /// The number of entries, less exact than [`L1::len`] but at no cost.
     pub(crate) fn about_len(&self) -> u64 {
         self.entries.about_len() + self.pinned.len()
     }
 
-    /// How many entries there are, about.
+    /// The approximate number of entries.
     pub(crate) fn len(&self) -> u64 {
         self.entries.len() + self.pinned.len()
     }

@@ -7,13 +7,13 @@ use crate::clock::Moment;
 use crate::entry::ErasedEntry;
 use crate::protocol::KeyHash;
 
-/// Entries that are not evicted while they live: beside the evicting cache, with a bound of their own.
+/// Entries that L1 does not evict before they expire: outside of the engine, with their own bound.
 pub(super) struct Pinned {
     entries: DashMap<KeyHash, Pin, RandomState>,
-    /// What they weigh together.
+    /// The total weight.
     weight: AtomicU64,
     most: u64,
-    /// No pinned entry ends before this.
+    /// No pinned entry expires before this.
     first_end: AtomicU64,
 }
 
@@ -26,7 +26,7 @@ impl Pinned {
         Self { entries: DashMap::default(), weight, most, first_end }
     }
 
-    /// The entry of a key. Costs a load while nothing is pinned.
+    /// The entry of a key. Costs one atomic load while nothing is pinned.
     #[inline]
     pub(super) fn find(&self, hash: KeyHash) -> Option<ErasedEntry> {
         if self.weight.load(Ordering::Relaxed) == 0 {
@@ -35,7 +35,7 @@ impl Pinned {
         self.entries.get(&hash).map(|pin| ErasedEntry::clone(&pin.0))
     }
 
-    /// Keeps an entry, if there is room once those are gone whose life is over.
+    /// Keeps an entry, if there is room after the removal of expired ones.
     pub(super) fn keep(
         &self,
         hash: KeyHash,

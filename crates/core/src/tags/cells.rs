@@ -4,7 +4,7 @@ use crate::protocol::ledger::Levels;
 use crate::protocol::validity::TagLevels;
 use crate::sync::AtomicU64;
 
-/// What hides the entries of one target, where the hit path reads it.
+/// The barrier levels of one tag or register, as atomics for the hit path.
 #[derive(Debug, Default)]
 pub(crate) struct Cells {
     soft: AtomicU64,

@@ -1,9 +1,8 @@
 //! Interned tags: every entry that carries a tag points at one state with the tag's levels.
 //!
-//! A barrier is raised in one place and seen by all its entries; nothing is scanned. Checking a
-//! tagged hit reads these atomics, and only if the node's generation moved since the last check.
-//! A state lives as long as some entry holds it; levels of tags without entries are in the ledger
-//! replica alone.
+//! A barrier rises in one place and all its entries see it, without a scan. A tagged hit reads
+//! these atomics only if the node's generation moved since the last check. A state exists as long
+//! as an entry holds it; only the ledger replica has the levels of tags without entries.
 
 mod cells;
 
@@ -17,7 +16,7 @@ use crate::protocol::TagHash;
 use crate::protocol::validity::TagLevels;
 use crate::sync::{AtomicU64, DashMap};
 
-/// One tag and what the node knows of it.
+/// One tag and its levels on this node.
 #[derive(Debug)]
 pub(crate) struct TagState {
     name: Box<str>,
@@ -31,13 +30,15 @@ impl TagState {
     }
 }
 
-/// The tags that entries hold. Written only under the ledger's lock; the lock order is ledger, then
-/// shard.
+/// The tags that entries hold.
+///
+/// Written only under the ledger's lock; the lock order is ledger, then shard.
 #[derive(Debug)]
 pub(crate) struct Tags {
     states: DashMap<TagHash, Weak<TagState>, RandomState>,
-    /// The registers of old removals, 2 MiB; none until a ledger has folded some. Entries look here
-    /// by their tags, so a register that rises is seen by all of them and nobody looks for them.
+    /// The registers of old removals, 2 MiB; none until a ledger has folded some.
+    ///
+    /// Entries read their register by tag, so a rise reaches all of them without a scan.
     sketch: OnceLock<Box<[Cells]>>,
     sweep_at: AtomicU64,
 }
@@ -47,7 +48,7 @@ impl Tags {
         Self { states: DashMap::default(), sketch: OnceLock::new(), sweep_at: AtomicU64::new(4096) }
     }
 
-    /// What hides the entries of a tag: its own barriers, and its register's.
+    /// The levels that hide the entries of a tag: its own barriers, and its register's.
     pub(crate) fn levels(&self, tag: &TagState) -> [TagLevels; 2] {
         let register = self.sketch.get().map(|cells| cells[usize::from(tag.register)].load());
         [tag.own.load(), register.unwrap_or_default()]
@@ -58,7 +59,8 @@ impl Tags {
         self.states.get(&hash)?.upgrade()
     }
 
-    /// The state of a tag, made from `known` if there is none. The ledger's lock is held.
+    /// The state of a tag, created from `known` if there is none. The caller holds the ledger's
+    /// lock.
     pub(crate) fn intern(&self, name: &str, hash: TagHash, known: TagLevels) -> Arc<TagState> {
         self.sweep();
         let mut slot = self.states.entry(hash).or_default();
@@ -71,20 +73,20 @@ impl Tags {
         state
     }
 
-    /// The ledger moved. Its lock is held.
+    /// Updates a tag after a change of the ledger. The caller holds the ledger's lock.
     pub(crate) fn update(&self, hash: TagHash, known: impl FnOnce() -> TagLevels) {
         if let Some(state) = self.held(hash) {
             state.own.store(known());
         }
     }
 
-    /// The ledger's sketch moved. Its lock is held.
+    /// Updates a register after a change of the ledger. The caller holds the ledger's lock.
     pub(crate) fn update_register(&self, register: u16, known: TagLevels) {
         let all = || (0..=u16::MAX).map(|_| Cells::default()).collect();
         self.sketch.get_or_init(all)[usize::from(register)].store(known);
     }
 
-    /// Forgets tags that no entry holds, when the table has doubled since the last time.
+    /// Removes tags that no entry holds, if the table has doubled since the last sweep.
     fn sweep(&self) {
         let len = self.states.len() as u64;
         if len < self.sweep_at.load(Ordering::Relaxed) {

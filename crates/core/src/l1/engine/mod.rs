@@ -1,4 +1,4 @@
-//! The map that evicts: of quick_cache or moka, by the policy asked for.
+//! The evicting map: quick_cache or moka, by the configured policy.
 
 mod moka;
 mod quick;
@@ -12,13 +12,13 @@ use crate::options::{Eviction, Settings};
 use crate::protocol::KeyHash;
 use crate::telemetry::Telemetry;
 
-/// A bounded map. Both kinds are dumb stores: expiry, validity and single flight are not theirs.
+/// A bounded map. Both kinds are plain stores, without expiry, validity or single-flight.
 pub(super) enum Engine {
     Quick(Quick),
     Moka(Moka),
 }
 
-/// The same on either.
+/// Calls the same method on either engine.
 macro_rules! on {
     ($self:expr, $engine:ident => $call:expr) => {
         match $self {
@@ -57,12 +57,12 @@ impl Engine {
         on!(self, engine => engine.all())
     }
 
-    /// Those that are there from now until it ends. No lock is held in between.
+    /// Iterates over the entries that stay until the scan ends. It holds no lock between two steps.
     pub(super) fn scan(&self) -> Box<dyn Iterator<Item = (KeyHash, ErasedEntry)> + Send + '_> {
         on!(self, engine => Box::new(engine.scan()))
     }
 
-    /// Drops what was removed, if the engine has put that off. True if there may be more to do.
+    /// Frees removed entries, if the engine has deferred that. True if there may be more to do.
     pub(super) fn settle(&self) -> bool {
         match self {
             Self::Quick(_) => false,
@@ -70,12 +70,12 @@ impl Engine {
         }
     }
 
-    /// How many there are, at no cost, a little less exactly.
+    /// The number of entries, less exact but at no cost.
     pub(super) fn about_len(&self) -> u64 {
         on!(self, engine => engine.about_len())
     }
 
-    /// How many there are, when what is to go has gone.
+    /// The number of entries, after pending removals.
     pub(super) fn len(&self) -> u64 {
         on!(self, engine => engine.len())
     }

@@ -11,11 +11,11 @@ use crate::options::{Eviction, Settings};
 use crate::protocol::KeyHash;
 use crate::telemetry::Telemetry;
 
-/// How often what moka has let go is collected in a row: each time about 500 of it.
+/// How many epoch flushes run in a row: each frees about 500 removed entries.
 const FLUSHES: usize = 32;
 
-/// moka, of which only `get`, `insert` and `invalidate` are used, and never its loader: an older load
-/// would overwrite a newer `invalidate`.
+/// The moka engine. It uses only `get`, `insert` and `invalidate`, and never moka's loader: an
+/// older load would overwrite a newer `invalidate`.
 pub(in crate::l1) struct Moka(Cache<KeyHash, ErasedEntry, RandomState>);
 
 impl Moka {
@@ -63,8 +63,10 @@ impl Moka {
         self.0.iter().map(|(hash, erased)| (*hash, erased))
     }
 
-    /// moka only marks what is removed, and drops it as part of later work; what it drops then goes once no
-    /// thread is in the map that could still see it. True if there may be more to do.
+    /// Frees removed entries. True if there may be more to do.
+    ///
+    /// moka only marks a removed entry and drops it during later work. The epoch collector then
+    /// frees it, once no thread in the map can see it.
     pub(super) fn settle(&self) -> bool {
         let before = self.0.entry_count();
         self.0.run_pending_tasks();

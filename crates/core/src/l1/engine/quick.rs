@@ -13,13 +13,13 @@ use crate::options::Settings;
 use crate::protocol::KeyHash;
 use crate::telemetry::Telemetry;
 
-/// An entry that weighs this much fits, however the capacity is split.
+/// An entry of this weight fits into a shard, for every number of shards.
 const FITS: u64 = 1024;
-/// What an entry weighs in bytes, about, where nobody knows.
+/// The estimated size of an entry in bytes, for the expected number of entries.
 const USUAL_BYTES: u64 = 1024;
 
-/// Entries in the order of S3-FIFO: what is read again before it would go, stays.
-pub(in crate::l1) struct Quick(Cache<KeyHash, ErasedEntry, Weigh, RandomState, Emit>);
+/// The quick_cache engine. Its S3-FIFO policy keeps entries that are read again before eviction.
+pub(in crate::l1) struct Quick(Cache<KeyHash, ErasedEntry, Weigh, RandomState, OnEvict>);
 
 impl Quick {
     pub(super) fn new(settings: &Settings, telemetry: Arc<Telemetry>) -> Self {
@@ -32,8 +32,8 @@ impl Quick {
             .shards(shards(capacity, fits))
             .build()
             .expect("both capacities are given");
-        let (weigh, emit) = (Weigh { in_bytes }, Emit(telemetry));
-        Self(Cache::with_options(options, weigh, RandomState::default(), emit))
+        let (weigh, on_evict) = (Weigh { in_bytes }, OnEvict(telemetry));
+        Self(Cache::with_options(options, weigh, RandomState::default(), on_evict))
     }
 
     #[inline]
@@ -42,7 +42,7 @@ impl Quick {
     }
 
     pub(super) fn insert(&self, hash: KeyHash, erased: ErasedEntry) {
-        // The map asks for the weight again when the entry goes.
+        // The map asks for the weight again at the removal: it must not have changed.
         erased.meta().settle_size();
         self.0.insert(hash, erased);
     }
@@ -72,15 +72,15 @@ impl Quick {
     }
 }
 
-/// How many threads may run at a time. To find out takes reading files of the kernel.
+/// The number of threads that run in parallel. Cached, because the query reads kernel files.
 static THREADS: LazyLock<usize> =
     LazyLock::new(|| available_parallelism().map_or(2, NonZeroUsize::get));
 
-/// As many as there are threads to keep apart, and no more than leaves room in each for one of `fits`.
+/// The number of shards: enough to separate the threads, but each with room for an entry of `fits`.
 fn shards(capacity: u64, fits: u64) -> usize {
     let most = *THREADS * 4;
     let roomy = usize::try_from(capacity / fits / 2).unwrap_or(usize::MAX).clamp(1, most);
-    // They are rounded up to a power of two, and an entry may take most of a shard, but not all of it.
+    // The map rounds up to a power of two. An entry may take most of a shard, but not all of it.
     1 << roomy.ilog2()
 }
 
@@ -95,21 +95,21 @@ impl Weighter<KeyHash, ErasedEntry> for Weigh {
     }
 }
 
-/// Tells what went for want of room.
+/// Reports evicted entries.
 #[derive(Clone)]
-struct Emit(Arc<Telemetry>);
+struct OnEvict(Arc<Telemetry>);
 
-impl Lifecycle<KeyHash, ErasedEntry> for Emit {
-    /// What went: dropped when the map is no longer locked.
+impl Lifecycle<KeyHash, ErasedEntry> for OnEvict {
+    /// The removed entries: dropped after the map unlocks.
     type RequestState = SmallVec<[ErasedEntry; 2]>;
 
-    /// For want of room.
+    /// Runs only for an entry that is evicted because the map is full.
     fn before_evict(&self, _: &mut Self::RequestState, _: &KeyHash, erased: &mut ErasedEntry) {
         self.0.evicted(erased.meta());
     }
 
-    /// For want of room, or because it was replaced.
-    fn on_evict(&self, gone: &mut Self::RequestState, _: KeyHash, erased: ErasedEntry) {
-        gone.push(erased);
+    /// Runs for an entry that is evicted or replaced.
+    fn on_evict(&self, dropped: &mut Self::RequestState, _: KeyHash, erased: ErasedEntry) {
+        dropped.push(erased);
     }
 }
