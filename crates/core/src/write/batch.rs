@@ -11,22 +11,22 @@ use crate::protocol::ledger::Strength;
 use crate::read::Call;
 use crate::recovery::Queued;
 
-/// Removals of a batch that hold here and have not been sent. Those that are left when their batch is
-/// dropped are queued: what its caller began holds, whether the caller waits or not (W2).
+/// Removals of a batch that are applied locally and not sent yet. Dropping the batch queues the
+/// rest: a removal takes effect even if its caller stops waiting (W2).
 pub(crate) struct BatchRemoval<'a, C> {
     inner: &'a Arc<Inner<C>>,
-    /// Until it is sent, what L2 holds of each of them does not count (W1).
+    /// Keys that are not sent yet. Until a key is sent, this node ignores its record in L2 (W1).
     keys: Mutex<BTreeSet<Box<str>>>,
 }
 
 impl<'a, C> BatchRemoval<'a, C> {
-    /// The local part of a removal of each key.
+    /// Applies the local part of a removal of each key.
     pub(crate) fn hide(inner: &'a Arc<Inner<C>>, calls: &[Call]) -> Self {
-        // First of all: what is in it is queued, though a value should panic as it is dropped.
-        let unsent = Self { inner, keys: Mutex::default() };
+        // Created first: its `Drop` queues the keys, even if dropping a cached value panics.
+        let batch = Self { inner, keys: Mutex::default() };
         for Call { key, hash, options, .. } in calls {
-            let shares = Propagation::of(inner, options);
-            if shares != Propagation::Nothing && unsent.keys.lock().insert(key.clone()) {
+            let propagation = Propagation::of(inner, options);
+            if propagation != Propagation::Nothing && batch.keys.lock().insert(key.clone()) {
                 inner.recovery.attend(key, Strength::Hard);
             }
             let mut known = None;
@@ -35,15 +35,15 @@ impl<'a, C> BatchRemoval<'a, C> {
                 inner.l1.invalidate(*hash);
             });
             inner.flights.removed(*hash);
-            if shares == Propagation::Nothing {
+            if propagation == Propagation::Nothing {
                 hide_here(inner, *hash, Strength::Hard, known);
             }
         }
-        unsent
+        batch
     }
 
-    /// This one is being sent, and what is answered is kept until it has been. (A key that is there twice is
-    /// sent twice.)
+    /// Marks a key as being sent. The guard keeps this node from using its record in L2 until the
+    /// call is answered. `None` for a repeated key, which is sent again without a second guard.
     #[must_use]
     pub(crate) fn send<'k>(&self, key: &'k str) -> Option<Attended<'k, C>>
     where
@@ -67,15 +67,18 @@ impl<C> Drop for BatchRemoval<'_, C> {
     }
 }
 
-/// Sets of a batch that are not sent at once: what they replace is in L1 no more, and is not fresh from L2
-/// either. Where L1 alone has it, it is stale, and lost only with its own set. Each ends when that begins.
+/// Fences for the sets of a batch that are not sent at once.
+///
+/// L1 drops the value that a set replaces, and a read does not serve the old record of L2 as fresh.
+/// If only L1 has values, it keeps the old one as stale until its set begins. Each fence ends when
+/// its set begins.
 pub(crate) struct BatchSet<'a, C> {
     first: usize,
     fences: Mutex<Vec<Option<Fence<'a, C>>>>,
 }
 
 impl<'a, C> BatchSet<'a, C> {
-    /// Of these calls, the `first` are begun at once.
+    /// Fences all calls but the `first` ones, which begin at once.
     pub(crate) fn begin(inner: &'a Inner<C>, calls: &[Call], first: usize) -> Self {
         let fence = |call: &Call| {
             let strength = match Propagation::of(inner, &call.options) {
@@ -90,7 +93,7 @@ impl<'a, C> BatchSet<'a, C> {
         Self { first, fences: Mutex::new(fences) }
     }
 
-    /// The set at this place begins.
+    /// Ends the fence of the set at this index, which begins now.
     pub(crate) fn end(&self, at: usize) {
         let Some(at) = at.checked_sub(self.first) else { return };
         let fence = self.fences.lock().get_mut(at).and_then(Option::take);

@@ -1,8 +1,8 @@
-//! Keys and tags removed by one call.
+//! Removes keys and tags in one call.
 //!
-//! Each part is what its own call would be: it holds here before anything is awaited, and what L2 has not
-//! confirmed is queued as that call queues it. They are sent at the same time, so the call is one round trip,
-//! and a server that does not answer costs one timeout.
+//! Each part does what its own call does: it applies locally before the first await, and queues
+//! what L2 has not confirmed. Both parts are sent at the same time. So the call costs one round
+//! trip, and a server that does not answer costs one timeout.
 
 use std::sync::Arc;
 
@@ -15,9 +15,9 @@ use crate::options::EntryOptions;
 use crate::protocol::ledger::Strength;
 use crate::telemetry::spans;
 
-/// Removes keys, by `removing`, and tags.
+/// Removes keys, with the future `removing`, and tags.
 ///
-/// The tags have been checked: nothing may begin that is not wanted as a whole.
+/// The caller has checked the tags: no part may begin unless the whole call is valid.
 pub(crate) async fn remove_and_tags<C: Send + Sync + 'static>(
     inner: &Arc<Inner<C>>,
     removing: impl Future<Output = Result<Receipt, Error>> + Send,

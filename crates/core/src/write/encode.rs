@@ -1,4 +1,4 @@
-//! From an entry to a record's bytes.
+//! Encodes an entry as a record.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -13,7 +13,8 @@ use crate::events::Event;
 use crate::l2::record::Envelope;
 use crate::l2::{Codec, Record};
 
-/// Encodes an entry, or says why it cannot go to L2. It `displaces` a record that is of no use here.
+/// Encodes an entry, or returns why L2 cannot hold it. `displaces`: it replaces a record that this
+/// node cannot use.
 pub(crate) fn encode<T, C: Codec<T>>(
     inner: &Inner<C>,
     entry: &Entry<T>,

@@ -1,9 +1,10 @@
-//! A `set` that a removal hides before it is there.
+//! Handles a `set` that an earlier removal hides.
 //!
-//! The removal of another node may have returned before the `set` was called, and this node may learn of it
-//! only by the `set`'s own reply. Then the value is stored again, over exactly the version that was stored
-//! first and with what is known by now: it counts as written after the removal (S17). A removal that began
-//! on *this* node after the call is none of these: it hides the value for good (S1).
+//! Another node's removal may return before the `set` is called, and this node may learn of it only
+//! from the reply to the `set`. Then the node stores the value again, over exactly the version that
+//! it stored first, and stamps it with its current knowledge. The value then counts as written
+//! after the removal (S17). A removal that began on *this* node after the call is different: it
+//! hides the value for good (S1).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,11 +29,11 @@ use crate::protocol::record::Put;
 use crate::protocol::validity::{Verdict, Why};
 use crate::read::NewEntry;
 
-/// How often a value is stored again.
+/// How often a hidden value is stored again.
 const TIMES: usize = 3;
 
-/// Whether a value that was stored is born hidden: by what this node knows, once it knows what the ledger
-/// held meanwhile. A node that cannot learn that does not vouch for the value.
+/// Whether a stored value is hidden from the start. The node judges after it has caught up with the
+/// ledger. If it cannot catch up, the value counts as hidden.
 pub(super) async fn is_hidden<C: Sync>(
     inner: &Inner<C>,
     meta: &Meta,
@@ -45,8 +46,8 @@ pub(super) async fn is_hidden<C: Sync>(
     !catch_up(inner, mark, limit).await || is_behind(inner, meta)
 }
 
-/// Whether a removal hides it, or makes it stale. Its TTL does not count: one that has expired meanwhile was
-/// hidden all the same, and its receipt says so.
+/// Whether a removal hides the entry or makes it stale. The TTL does not count: a value that has
+/// expired meanwhile was hidden as well, and its receipt says so.
 fn is_behind<C>(inner: &Inner<C>, meta: &Meta) -> bool {
     match inner.node.judge(meta, Moment::from_nanos(0)) {
         Verdict::Hidden(why) | Verdict::Stale(why) => {
@@ -56,7 +57,7 @@ fn is_behind<C>(inner: &Inner<C>, meta: &Meta) -> bool {
     }
 }
 
-/// Stores a value that is hidden again, unless a removal of this node hides it.
+/// Stores a hidden value again, unless a removal of this node hides it.
 pub(super) async fn set_again<T: Value, C: Codec<T>>(
     inner: &Arc<Inner<C>>,
     l2: &Access,
@@ -69,16 +70,17 @@ pub(super) async fn set_again<T: Value, C: Codec<T>>(
     let mut before = first.meta.version;
     let mut superseded = None;
     for _ in 0..TIMES {
-        // Before the look at the own removals: what begins after it hides this value by itself.
+        // Stamp before the check of this node's own removals: a removal that begins after the stamp
+        // hides this value by itself.
         let stamp = inner.node.stamp(inner.now());
         if inner.node.has_removed_since(called, &first.meta.tags) {
             break;
         }
         let tags = first.meta.tags.iter().map(|tag| tag.name().to_owned()).collect();
-        let make = NewEntry { stamp, took: Duration::ZERO, degraded: false, shared: true };
-        let (meta, deadlines) = make.meta(inner, key, &Choices::new(options.clone(), tags));
+        let new_entry = NewEntry { stamp, took: Duration::ZERO, degraded: false, shared: true };
+        let (meta, deadlines) = new_entry.meta(inner, key, &Choices::new(options.clone(), tags));
         let entry = Arc::new(Entry { meta, value: Shared::of(first) });
-        let record = encode(inner, &entry, deadlines, make.took, false)?;
+        let record = encode(inner, &entry, deadlines, new_entry.took, false)?;
         let version = entry.meta.version;
         let fence = Fence::begin(inner, hash, Some(version), || inner.l1.keep_only(hash, version));
         let write = Write::new(inner, key, version, KeyOp::Written, limit, options);
@@ -96,7 +98,7 @@ pub(super) async fn set_again<T: Value, C: Codec<T>>(
             keep
         });
         if sent.l2.is_err() {
-            // L2 has taken it once, and what is queued now takes it back.
+            // L2 holds the value stored before; the invalidation queued now removes it.
             sent.status = WriteStatus::Unknown;
         }
         if kept || !stored {

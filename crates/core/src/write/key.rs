@@ -29,7 +29,7 @@ use crate::recovery::QueueSlot;
 use crate::sweep;
 use crate::telemetry::spans;
 
-/// Stores a value, whatever is there.
+/// Stores a value, whatever the key holds.
 pub(crate) async fn set<T: Value, C: Codec<T>>(
     inner: &Arc<Inner<C>>,
     key: &str,
@@ -40,31 +40,35 @@ pub(crate) async fn set<T: Value, C: Codec<T>>(
     options.validate(&inner.place(Some(key)))?;
     inner.check_tags(key, &tags)?;
     sweep::ensure(inner);
-    let came = Instant::now();
+    let started = Instant::now();
     if inner.l2.as_ref().is_some_and(|l2| !l2.is_open(key)) {
-        // A record stamped before the ledger was met would be valid nowhere.
+        // Wait for the ledger first: no node accepts a record that was stamped without it.
         ledger_known(inner, options.l2_hard_timeout).await;
     }
-    let shares = Propagation::of(inner, &options);
-    let degraded = shares != Propagation::Nothing && !inner.node.is_synced();
+    let propagation = Propagation::of(inner, &options);
+    let degraded = propagation != Propagation::Nothing && !inner.node.is_synced();
     let stamp = inner.node.stamp(inner.now());
-    // What the wait for the ledger has cost comes off: one hard timeout for the call.
-    let limit = options.l2_hard_timeout.saturating_sub(came.elapsed());
-    let make =
-        NewEntry { stamp, took: Duration::ZERO, degraded, shared: shares == Propagation::Records };
+    // One hard timeout covers the whole call, so subtract the wait for the ledger.
+    let limit = options.l2_hard_timeout.saturating_sub(started.elapsed());
+    let new_entry = NewEntry {
+        stamp,
+        took: Duration::ZERO,
+        degraded,
+        shared: propagation == Propagation::Records,
+    };
     let choices = Choices::new(options, tags);
-    let (meta, deadlines) = make.meta(inner, key, &choices);
+    let (meta, deadlines) = new_entry.meta(inner, key, &choices);
     let entry = Arc::new(Entry { meta, value: Shared::Own(value) });
     let options = choices.options;
-    let record = match shares {
-        Propagation::Records => Some(encode(inner, &entry, deadlines, make.took, false)?),
+    let record = match propagation {
+        Propagation::Records => Some(encode(inner, &entry, deadlines, new_entry.took, false)?),
         Propagation::Notices | Propagation::Nothing => None,
     };
     inner.note(&inner.counters.sets, key, |key| Event::Set { key, filled: false });
-    if shares != Propagation::Records {
+    if propagation != Propagation::Records {
         inner.check_kept(key)?;
     }
-    if shares == Propagation::Nothing {
+    if propagation == Propagation::Nothing {
         store_here(inner, entry);
         return Ok(Receipt::local());
     }
@@ -81,13 +85,13 @@ pub(crate) async fn set<T: Value, C: Codec<T>>(
     store(inner, key, entry, record, &options, limit, queue_slot).await
 }
 
-/// The local part alone.
+/// Stores an entry in L1 only.
 fn store_here<T: Value, C>(inner: &Inner<C>, entry: Arc<Entry<T>>) {
     let (hash, version) = (KeyHash::of(&entry.meta.key), entry.meta.version);
     inner.flights.receive(hash, version, || inner.l1.insert(hash, entry));
 }
 
-/// Stores an entry here and in L2.
+/// Stores an entry in L1 and in L2.
 async fn store<T: Value, C: Codec<T>>(
     inner: &Arc<Inner<C>>,
     key: &str,
@@ -108,9 +112,10 @@ async fn store<T: Value, C: Codec<T>>(
     let replayed = record.clone();
     let (result, mark) = match write.queue_slot(queue_slot).await {
         Err(sent) => (sent, Mark::Unasked),
-        Ok((write, _turn)) => match (record, inner.records()) {
+        Ok((write, _permit)) => match (record, inner.records()) {
             (Some(record), Some(l2)) => match write.deadline(l2) {
-                // Without a deadline it could run at any time; nobody would vouch for it anyway.
+                // Without a deadline it could run at any time, and this node could not vouch for
+                // it.
                 None => (write.refuse(unmet(inner)), Mark::Unasked),
                 at => {
                     let set = write.send(l2, |store, key, ann| store.set(key, record, at, ann));
@@ -125,7 +130,7 @@ async fn store<T: Value, C: Codec<T>>(
     if sabotaged!(RecoveryReplaysValue) && result.l2.is_err() {
         replay(inner, key, replayed);
     }
-    // L2 has taken it, one after the other with whatever was received meanwhile: only L2 knows what was last.
+    // L2 ordered it among the writes received meanwhile: only L2 knows which was last.
     let kept = fence.end(|received| {
         if result.l2.is_err() {
             entry.meta.shorten_to_coherence_ttl(inner.settings.coherence_ttl);
@@ -151,13 +156,13 @@ async fn store<T: Value, C: Codec<T>>(
     }
 }
 
-/// L2 has not answered a first time: why, as far as is known.
+/// The error for an L2 that has never answered, with the cause as far as it is known.
 fn unmet<C>(inner: &Inner<C>) -> L2Error {
     let trouble = inner.telemetry.trouble.lock();
     L2Error::unmet(inner.link.read().l2_refused, trouble.l2.as_ref().map(|(last, _)| &**last))
 }
 
-/// What recovery must never do: send a value again.
+/// Planted bug: sends a value again, which recovery must never do.
 #[cfg(feature = "sabotage")]
 fn replay<C: Send + Sync + 'static>(inner: &Arc<Inner<C>>, key: &str, record: Option<Record>) {
     let (inner, key) = (Arc::clone(inner), key.to_owned());
@@ -172,7 +177,7 @@ fn replay<C: Send + Sync + 'static>(inner: &Arc<Inner<C>>, key: &str, record: Op
     });
 }
 
-/// Removes a key, as a fallback too.
+/// Removes a key. Its value does not remain as a fallback.
 pub(crate) async fn remove<C: Send + Sync + 'static>(
     inner: &Arc<Inner<C>>,
     key: &str,
@@ -182,7 +187,7 @@ pub(crate) async fn remove<C: Send + Sync + 'static>(
     invalidate(inner, key, Strength::Hard, options).await
 }
 
-/// Makes a key stale; it may still stand in.
+/// Makes a key stale. Its value may still be served as a fallback.
 pub(crate) async fn expire<C: Send + Sync + 'static>(
     inner: &Arc<Inner<C>>,
     key: &str,
@@ -198,17 +203,18 @@ async fn invalidate<C: Send + Sync + 'static>(
     strength: Strength,
     options: &EntryOptions,
 ) -> Result<Receipt, Error> {
-    let shares = Propagation::of(inner, options);
-    if shares != Propagation::Nothing {
+    let propagation = Propagation::of(inner, options);
+    if propagation != Propagation::Nothing {
         inner.relay(|| Relayed::Key(key.into(), strength));
     }
-    if shares != Propagation::Nothing && !is_write_behind(inner, options) {
-        // Before the fence: who reads L2 because L1 has nothing must find it.
+    if propagation != Propagation::Nothing && !is_write_behind(inner, options) {
+        // Registered before the fence: a read that misses L1 and reads L2 must find the
+        // invalidation.
         let (_attended, queue_slot) = Attended::begin(inner, key, strength, options);
         return invalidate_everywhere(inner, key, strength, options, queue_slot).await;
     }
-    let pending =
-        (shares != Propagation::Nothing).then(|| PendingWrite::new(inner, key, strength, options));
+    let pending = (propagation != Propagation::Nothing)
+        .then(|| PendingWrite::new(inner, key, strength, options));
     let (hash, mut known) = (KeyHash::of(key), None);
     inner.flights.receive(hash, inner.entropy.version(), || {
         known = inner.l1.version(hash);
@@ -228,7 +234,7 @@ async fn invalidate<C: Send + Sync + 'static>(
     })
 }
 
-/// L2 is left as it is: what it holds of the key does not count on this node until it is replaced.
+/// Hides the record in L2 on this node only, until a write replaces it. L2 does not change.
 pub(super) fn hide_here<C>(
     inner: &Inner<C>,
     hash: KeyHash,
@@ -260,7 +266,7 @@ async fn invalidate_everywhere<C: Send + Sync + 'static>(
     }
     let result = match write.queue_slot(queue_slot).await {
         Err(sent) => sent,
-        Ok((write, _turn)) => match (inner.records(), strength) {
+        Ok((write, _permit)) => match (inner.records(), strength) {
             (None, _) => write.notify().await,
             (Some(l2), Strength::Hard) => {
                 write.send(l2, |store, key, ann| store.remove(key, ann)).await
@@ -277,14 +283,14 @@ async fn invalidate_everywhere<C: Send + Sync + 'static>(
     conclude(inner, key, result, false, options)
 }
 
-/// What other nodes get of a write.
+/// What other nodes receive of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Propagation {
-    /// The record, and notice of it.
+    /// The record and its notification.
     Records,
-    /// Notice alone: L2 holds the ledger and no values.
+    /// The notification only: L2 holds the ledger and no values.
     Notices,
-    /// Nothing: there is nobody, or the call leaves them out.
+    /// Nothing: there are no other nodes, or the call skips them.
     Nothing,
 }
 
@@ -299,13 +305,14 @@ impl Propagation {
     }
 }
 
-/// Whether the caller is not to wait for L2. A cache that is closing has nobody else to wait for it.
+/// Whether the caller does not wait for L2. While the cache closes every caller waits, because no
+/// background task remains to do so.
 pub(super) fn is_write_behind<C>(inner: &Inner<C>, options: &EntryOptions) -> bool {
     options.background_l2 && !options.require_propagation && !inner.closing.is_cancelled()
 }
 
-/// Goes on with a write that holds here already. It begins before the call returns: it is in line, and
-/// its fence hears what is called after it.
+/// Continues a write in the background that is already applied locally. The first poll happens
+/// before the call returns, so the write has its queue slot, and its fence receives later calls.
 pub(super) fn in_background<C>(
     inner: &Inner<C>,
     write: impl Future<Output = ()> + Send + 'static,
@@ -319,7 +326,7 @@ pub(super) fn in_background<C>(
     Ok(Receipt::new(WriteStatus::Queued, backplane))
 }
 
-/// Says how far a write got, or that it is not far enough for its caller.
+/// Returns how far a write got, or an error if that is not far enough for its caller.
 pub(super) fn conclude<C, R>(
     inner: &Inner<C>,
     key: &str,
@@ -333,7 +340,7 @@ pub(super) fn conclude<C, R>(
         return overtaken(inner, key, receipt, options);
     }
     if !receipt.is_propagated() && inner.closing.is_cancelled() {
-        let what = "the write holds here, but nobody is left to emit L2";
+        let what = "the write was applied locally but could not be sent to L2";
         return Err(inner.error(ErrorKind::Closed, key, what));
     }
     if !options.require_propagation || receipt.is_propagated() {
@@ -351,7 +358,7 @@ pub(super) fn conclude<C, R>(
     Err(Error::with_source(ErrorKind::NotPropagated, place, what, error))
 }
 
-/// Nothing was stored, which is an error for who insists on being propagated.
+/// Reports an overtaken write: an error if its caller requires propagation.
 pub(super) fn overtaken<C>(
     inner: &Inner<C>,
     key: &str,
@@ -362,6 +369,6 @@ pub(super) fn overtaken<C>(
         return Ok(receipt);
     }
     let what = "the write was overtaken: the key, one of its tags or the whole cache was changed since, \
-                and nobody gets the value; read the source again, and set it if it is still right";
+                and no node serves the value; read the source again, and set it if it is still right";
     Err(inner.error(ErrorKind::NotPropagated, key, what))
 }

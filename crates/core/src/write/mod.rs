@@ -1,19 +1,21 @@
 //! Writes: the operations table of the consistency statement.
 //!
-//! | | locally, at once | at L2, atomically | on the reply |
+//! | | locally, at once | at L2, atomically | on reply |
 //! |---|---|---|---|
-//! | `set` | fence, drop the old copy | announce, store at a new version | insert if nothing else was received |
+//! | `set` | fence, drop | announce, store a new version | insert if nothing received |
 //! | `remove` | fence, drop | announce, delete | fence again |
 //! | `expire` | fence, mark | announce, mark at a new version | fence again |
 //! | `remove`, `and_tags` | both | both, at the same time | both |
-//! | `remove_by_tag`, `clear` | pending: hidden here | number, store, announce | the number replaces the pending mark |
+//! | `remove_by_tag`, `clear` | pending: hidden here | number, store, announce | number it |
 //!
 //! Invariants:
 //!
-//! - **W1** What is invalidated is invalid on this node before the call first awaits: the copy in L1, and what L2
-//!   holds until it has answered. What a `set` replaces is not fresh from then on.
+//! - **W1** An invalidation applies on this node before the call first awaits. It covers the copy
+//!   in L1, and the record in L2 until L2 has answered. From then on, the value that a `set`
+//!   replaces is not fresh.
 //! - **W2** A write that L2 has not confirmed is queued as an invalidation, never as a value.
-//! - **W3** A receipt says `Done` only for what was acknowledged (S15), and not for what is born hidden (S17).
+//! - **W3** A receipt says `Done` only for an acknowledged write (S15), and never for a value that
+//!   is hidden from the start (S17).
 
 mod batch;
 mod both;

@@ -1,4 +1,5 @@
-//! Writes on their way: while one is, what L2 holds of its key does not count on this node (W1).
+//! Guards for pending writes: while a write is pending, this node ignores its key's record in L2
+//! (W1).
 
 use std::sync::Arc;
 
@@ -7,7 +8,7 @@ use crate::options::EntryOptions;
 use crate::protocol::ledger::Strength;
 use crate::recovery::QueueSlot;
 
-/// A write that goes on though its caller has been answered.
+/// A write-behind write, whose caller has its receipt already.
 pub(super) struct PendingWrite<C> {
     pub(super) inner: Arc<Inner<C>>,
     pub(super) key: String,
@@ -34,8 +35,8 @@ impl<C> Drop for PendingWrite<C> {
 
 /// An invalidation whose caller waits, from its first poll until it is answered or queued.
 ///
-/// A `set` has none: its fence keeps what it replaces from being fresh, and that is stale for no longer
-/// than the new value is on its way, which is no reason to load another.
+/// A `set` needs none: its fence keeps the old value from being fresh. The old value is stale only
+/// while the new one is pending, which is no reason to load another.
 pub(crate) struct Attended<'a, C> {
     inner: &'a Inner<C>,
     key: &'a str,
@@ -53,7 +54,7 @@ impl<'a, C> Attended<'a, C> {
         (Self::begun(inner, key, strength), queue_slot)
     }
 
-    /// It has begun before.
+    /// The guard for an invalidation that is already registered.
     pub(super) fn begun(inner: &'a Inner<C>, key: &'a str, strength: Strength) -> Self {
         Self { inner, key, strength }
     }

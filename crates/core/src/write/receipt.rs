@@ -6,22 +6,22 @@ use crate::protocol::Epoch;
 pub enum WriteStatus {
     /// Acknowledged.
     Done,
-    /// Not done yet: it is under way in the background, or waits in the recovery queue, as an
+    /// Not done yet: the write is pending in the background, or waits in the recovery queue as an
     /// invalidation.
     Queued,
-    /// The answer was lost: it may have happened, and is repeated as an invalidation.
+    /// The reply was lost: the write may have happened, and is repeated as an invalidation.
     Unknown,
-    /// There is nothing to do: no such level, or the call left it out.
+    /// There is nothing to do: no such level, or the call skips it.
     Skipped,
-    /// The write was overtaken: something newer replaced or invalidated the key first, or a removal by tag or
-    /// a clear hides what was stored. Nobody gets the value.
+    /// The write was overtaken. Something newer replaced or invalidated the key first, or a removal
+    /// by tag or a clear hides the stored value. No node serves the value.
     Superseded,
-    /// A `set` reached L2 after its deadline and has removed the key there instead: the value is on this
-    /// node alone, and nothing is under way any more.
+    /// A `set` reached L2 after its deadline, and L2 removed the key instead. Only this node has
+    /// the value, and nothing is pending any more.
     Late,
 }
 
-/// How far a write got. The local part always holds when the call returns.
+/// How far a write got. The local part is always applied when the call returns.
 ///
 /// ```
 /// use crinkle_core::{Cache, WriteStatus};
@@ -43,7 +43,7 @@ pub struct Receipt {
     parts: Option<[Part; 2]>,
 }
 
-/// What became of the keys, or of the tags, of a call that removes both.
+/// The status of the keys, or of the tags, of a call that removes both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Part {
     l2: WriteStatus,
@@ -77,20 +77,20 @@ impl Receipt {
         self
     }
 
-    /// How far it got in L2.
+    /// How far the write got in L2.
     #[must_use]
     pub fn l2(&self) -> WriteStatus {
         self.l2
     }
 
-    /// How far its notification got.
+    /// How far the write's notification got.
     #[must_use]
     pub fn backplane(&self) -> WriteStatus {
         self.backplane
     }
 
-    /// Whether every other node can know, and get what was written: nothing is queued, unknown, late or
-    /// [superseded](WriteStatus::Superseded).
+    /// Whether every other node can learn of the write and read its result: nothing is queued,
+    /// unknown, late or [superseded](WriteStatus::Superseded).
     #[must_use]
     pub fn is_propagated(&self) -> bool {
         [self.l2, self.backplane]
@@ -98,10 +98,11 @@ impl Receipt {
             .all(|status| matches!(status, WriteStatus::Done | WriteStatus::Skipped))
     }
 
-    /// What became of the keys, of a call that removes keys and tags
+    /// The receipt of the keys, for a call that removes keys and tags
     /// ([`and_tags`](crate::Remove::and_tags)); `None` for other calls.
     ///
-    /// [`l2`](Self::l2) and [`backplane`](Self::backplane) of the whole are those of the part that got less far.
+    /// [`l2`](Self::l2) and [`backplane`](Self::backplane) of the whole receipt are those of the
+    /// part that got less far.
     ///
     /// ```
     /// # use crinkle_core::Cache;
@@ -111,7 +112,7 @@ impl Receipt {
     /// let receipt = cache.remove("product:42").and_tags(["products"]).await?;
     /// for (what, part) in [("key", receipt.keys_part()), ("tags", receipt.tags_part())] {
     ///     if part.is_some_and(|part| !part.is_propagated()) {
-    ///         println!("other nodes receive of the {what} later");
+    ///         println!("other nodes receive the removal of the {what} later");
     ///     }
     /// }
     /// # Ok(())
@@ -122,20 +123,21 @@ impl Receipt {
         self.parts.map(|[keys, _]| keys.into())
     }
 
-    /// What became of the tags, of a call that removes keys and tags; `None` for other calls.
+    /// The receipt of the tags, for a call that removes keys and tags; `None` for other calls.
     #[must_use]
     pub fn tags_part(&self) -> Option<Self> {
         self.parts.map(|[_, tags]| tags.into())
     }
 
-    /// The number of a removal by tag or clear; `None` for other writes and while queued, and for one of more than
-    /// 64 tags during which the ledger was lost. Of a call that removes keys and tags it is the number of the tags.
+    /// The token of a removal by tag or clear. `None` for other writes, while the removal is
+    /// queued, and for more than 64 tags during which the ledger was lost. For a call that removes
+    /// keys and tags it is the token of the tags.
     #[must_use]
     pub fn token(&self) -> Option<Token> {
         self.token
     }
 
-    /// The weaker of two parts of one call.
+    /// Merges two parts of one call: the weaker status of each level.
     pub(crate) fn and(self, other: Self) -> Self {
         let worse = |a: WriteStatus, b: WriteStatus| if rank(a) >= rank(b) { a } else { b };
         Self {
@@ -150,7 +152,7 @@ impl Receipt {
         Self { token: None, ..self }
     }
 
-    /// The parts of a call that removes keys and tags.
+    /// Merges the receipts of the keys and of the tags of one call.
     pub(super) fn both(keys: Self, tags: Self) -> Self {
         Self { parts: Some([keys.into(), tags.into()]), ..keys.and(tags) }
     }
@@ -175,7 +177,8 @@ pub struct Token {
 }
 
 impl Token {
-    /// Of two numbers of one call, the one that covers both; none does if they are of two ledgers.
+    /// Returns the later of two tokens of one call, which covers both. `None` if they are of two
+    /// ledgers.
     fn later(one: Option<Self>, other: Option<Self>) -> Option<Self> {
         match (one, other) {
             (Some(one), Some(other)) if one.epoch != other.epoch => None,
@@ -190,7 +193,7 @@ impl Token {
         ((u128::from(self.epoch.0) << 64) | u128::from(self.seq)).to_be_bytes()
     }
 
-    /// A token from bytes, which may come from anywhere and say anything.
+    /// A token from bytes. The bytes are untrusted input: every value is accepted.
     #[must_use]
     pub fn from_bytes(bytes: [u8; 16]) -> Self {
         let [epoch, seq] = [&bytes[..8], &bytes[8..]]

@@ -1,4 +1,4 @@
-//! Removals by tag, and clears: one number each, whatever they hide.
+//! Removals by tag, and clears: each takes one number, however much it hides.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,7 +21,7 @@ use crate::protocol::ledger::{
     Advance, Authority, MAX_TARGETS, Removal, Strength, SyncAsk, Target,
 };
 
-/// How much more than its own ledger a node without L2 may keep.
+/// How many more barriers than its own ledger a node without L2 may keep.
 const SLACK: usize = 4096;
 
 /// Hides every entry that carries one of the tags.
@@ -46,7 +46,7 @@ pub(crate) async fn by_tags<C: Send + Sync + 'static>(
     })
 }
 
-/// Remembers what the tags are called if their removal waits, for messages.
+/// Remembers the names of the tags, for messages, if their removal waits.
 async fn named<C: Sync>(
     inner: &Inner<C>,
     tags: &[String],
@@ -59,7 +59,7 @@ async fn named<C: Sync>(
     receipt
 }
 
-/// Whether the caller is not to wait for the number.
+/// Whether the caller does not wait for the number.
 fn is_write_behind<C>(inner: &Inner<C>, options: &EntryOptions) -> bool {
     super::key::is_write_behind(inner, options) && inner.l2.is_some()
 }
@@ -82,23 +82,24 @@ pub(crate) async fn clear<C: Send + Sync + 'static>(
         targets_of(inner, strength, &[Target::Everything], options).await
     };
     if strength == Strength::Hard {
-        // Nothing in L1 is valid any more; give the memory back.
+        // No entry in L1 is valid any more: free the memory.
         inner.l1.clear();
     }
     receipt
 }
 
-/// What the ledger calls the tags.
+/// The ledger's targets for these tags.
 pub(crate) fn targets(tags: &[String]) -> Vec<Target> {
     tags.iter().map(|tag| Target::Tag(TagHash::of(tag))).collect()
 }
 
-/// A removal of this node, not begun yet.
+/// A removal of this node that has not begun.
 pub(crate) fn new<C>(inner: &Inner<C>, strength: Strength, targets: Vec<Target>) -> Removal {
     Removal { nonce: inner.entropy.nonce(), strength, targets }
 }
 
-/// Removals that hold here from now on, and that a poll has numbered if nobody does before.
+/// Begins removals: they apply on this node from now on. A poll numbers those that no call numbers
+/// first.
 pub(crate) fn begin<C>(inner: &Inner<C>, strength: Strength, targets: &[Target]) -> Vec<Removal> {
     begin_all(inner, parts(inner, strength, targets))
 }
@@ -121,40 +122,41 @@ async fn targets_of<C: Sync>(
     if !inner.enabled {
         return Ok(Receipt::local());
     }
-    // All of them hold here before the first is sent.
+    // Every part applies locally before the first is sent.
     let parts = parts(inner, strength, targets);
     let nonces = parts.iter().map(|part| part.nonce).collect();
     let limit = options.l2_hard_timeout;
     let _sending = inner.l2.as_ref().map(|_| Sending::begin(inner, nonces, limit));
-    // Side by side: a server that does not answer costs one timeout, however many they are.
-    let in_vain = AtomicBool::new(false);
+    // Concurrent sends: a server that does not answer costs one timeout, however many parts there
+    // are.
+    let bus_timed_out = AtomicBool::new(false);
     let removals = begin_all(inner, parts).into_iter();
-    let commits = removals.map(|removal| commit(inner, removal, options, &in_vain));
+    let commits = removals.map(|removal| commit(inner, removal, options, &bus_timed_out));
     let mut results = stream::iter(commits).buffered(AT_ONCE);
     let (mut all, mut covered, mut epoch) = (Ok(Receipt::local()), true, None);
     while let Some(one) = results.next().await {
         let number = one.as_ref().ok().and_then(Receipt::token);
-        // Numbers of two ledgers have no order: the first was lost in between.
+        // Numbers of two ledgers have no order: the first ledger was lost in between.
         covered &= number.is_some_and(|number| *epoch.get_or_insert(number.epoch) == number.epoch);
         all = all.and_then(|all| Ok(all.and(one?)));
     }
-    // A token covers all parts, or there is none.
+    // A token covers all parts, or the receipt has none.
     all.map(|all| if covered { all } else { all.without_token() })
 }
 
-/// Commits one part. `in_vain`: another part has waited for the backplane for as long as the call may.
+/// Commits one part. `bus_timed_out`: another part has used up the time for the backplane.
 async fn commit<C: Sync>(
     inner: &Inner<C>,
     removal: Removal,
     options: &EntryOptions,
-    in_vain: &AtomicBool,
+    bus_timed_out: &AtomicBool,
 ) -> Result<Receipt, Error> {
     let Some(l2) = &inner.l2 else { return Ok(commit_locally(inner, removal)) };
     let (circuit_open, limit) = (l2.is_ledger_open(), options.l2_hard_timeout);
-    let mut patience = if in_vain.load(Ordering::Relaxed) { Duration::ZERO } else { limit };
+    let mut patience = if bus_timed_out.load(Ordering::Relaxed) { Duration::ZERO } else { limit };
     let numbered = number(inner, l2, removal, limit, &mut patience).await;
     if patience.is_zero() {
-        in_vain.store(true, Ordering::Relaxed);
+        bus_timed_out.store(true, Ordering::Relaxed);
     }
     match numbered {
         Ok(receipt) if options.require_propagation && !receipt.is_propagated() => {
@@ -165,7 +167,7 @@ async fn commit<C: Sync>(
         Err(error) => {
             inner.counters.queued.add();
             if inner.closing.is_cancelled() {
-                let what = "the removal holds here, but nobody is left to emit L2";
+                let what = "the removal was applied locally but could not be sent to L2";
                 return Err(Error::with_source(ErrorKind::Closed, inner.place(None), what, error));
             }
             if options.require_propagation {
@@ -183,8 +185,9 @@ async fn commit<C: Sync>(
     }
 }
 
-/// Has the ledger number a removal that has begun here. What has failed may have its number all the same: another
-/// attempt needs another nonce. `patience` is how long the bus may take, and what it takes comes off.
+/// Requests the ledger's number for a removal that has begun here. A failed attempt may have its
+/// number all the same, so another attempt needs another nonce. `patience` is how long the bus may
+/// take; the call subtracts the time that it waits.
 pub(crate) async fn number<C: Sync>(
     inner: &Inner<C>,
     l2: &Access,
@@ -193,7 +196,7 @@ pub(crate) async fn number<C: Sync>(
     patience: &mut Duration,
 ) -> Result<Receipt, L2Error> {
     let ask = advance(inner, removal.clone());
-    // While L2 is left alone nothing is sent, so nothing may take a number in the sequence.
+    // While the circuit breaker is open nothing is sent, so no message may take a sequence number.
     let bus = inner.bus.as_ref().filter(|_| !l2.is_ledger_open());
     let (seq, announce) = bus.and_then(|bus| bus.announce_removal(&removal)).unzip();
     let numbers = l2.advance(&ask, announce, limit).await;
@@ -215,11 +218,11 @@ pub(crate) async fn number<C: Sync>(
             }
         }
     };
-    let barrier = Token { epoch: numbers.epoch, seq: numbers.seq };
-    Ok(Receipt::new(WriteStatus::Done, backplane).with_token(barrier))
+    let token = Token { epoch: numbers.epoch, seq: numbers.seq };
+    Ok(Receipt::new(WriteStatus::Done, backplane).with_token(token))
 }
 
-/// Takes what a call takes off what is left for it and others.
+/// Runs a call and subtracts its duration from the time left.
 async fn spend<R, F: Future<Output = R>>(
     left: &mut Duration,
     call: impl FnOnce(Duration) -> F,
@@ -235,7 +238,7 @@ fn commit_locally<C>(inner: &Inner<C>, removal: Removal) -> Receipt {
     let numbers = {
         let mut ledger = inner.own_ledger.lock();
         let numbers = ledger.advance(own_clock(inner), &ask);
-        // Under the same lock, so that the replica hears the numbers in order.
+        // Under the same lock, so that the replica receives the numbers in order.
         inner.node.committed(removal, numbers);
         if inner.node.known().barriers > ledger.len() + SLACK {
             compare_locally(inner, &mut ledger);
@@ -245,12 +248,12 @@ fn commit_locally<C>(inner: &Inner<C>, removal: Removal) -> Receipt {
     Receipt::local().with_token(Token { epoch: numbers.epoch, seq: numbers.seq })
 }
 
-/// Begins the ledger of a cache without L2.
+/// Starts the ledger of a cache without L2.
 pub(crate) fn begin_locally<C>(inner: &Inner<C>) {
     compare_locally(inner, &mut inner.own_ledger.lock());
 }
 
-/// A node folds and forgets what the ledger does when it compares.
+/// Compares the replica with the local ledger: the node then folds and forgets what the ledger has.
 fn compare_locally<C>(inner: &Inner<C>, ledger: &mut Authority) {
     let ask: SyncAsk = inner.node.ask(inner.entropy.epoch(), usize::MAX, inner.retention_ms());
     let reply = ledger.sync(own_clock(inner), &ask);

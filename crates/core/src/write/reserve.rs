@@ -23,18 +23,20 @@ use crate::protocol::validity::Verdict;
 use crate::protocol::{KeyHash, Version};
 use crate::read::{NewEntry, ledger_known};
 
-/// What a `set` may replace: what the key held, and what this node knew, when
-/// [`Cache::reserve`](crate::Cache::reserve) looked. Given up when dropped.
+/// Lets a `set` replace only what the key held when [`Cache::reserve`](crate::Cache::reserve) read
+/// it.
+///
+/// A reservation also holds what this node knew at that time. Dropping it gives it up.
 pub struct Reservation<C: Send + Sync + 'static> {
     inner: Arc<Inner<C>>,
     key: Box<str>,
     hash: KeyHash,
-    /// What goes on with the key since is received here.
+    /// Receives the operations on the key since the reservation.
     fence: Option<FlightId>,
     stamp: Stamp,
-    /// The version that may be replaced; `None` without records.
+    /// The version that the `set` may replace; `None` without records.
     expected: Option<Version>,
-    /// A load lock that is this reservation's own.
+    /// The load lock, if this reservation holds it.
     load_lock: Option<Version>,
 }
 
@@ -57,7 +59,7 @@ impl<C: Send + Sync + 'static> Drop for Reservation<C> {
         let (inner, key) = (Arc::clone(&self.inner), self.key.clone());
         let release = async move {
             if let Some(l2) = inner.records() {
-                // Best effort: the load lock ends by itself.
+                // Best effort: the load lock expires by itself.
                 let limit = inner.l2_limit();
                 let _ = l2.on(&key, limit, |store, key| store.release(key, load_lock)).await;
             }
@@ -72,7 +74,7 @@ impl<C: Send + Sync + 'static> std::fmt::Debug for Reservation<C> {
     }
 }
 
-/// Looks at the key, before its value is read from the source.
+/// Reads what the key holds, before its caller reads the value from the source.
 pub(crate) async fn reserve<C: Send + Sync + 'static>(
     inner: &Arc<Inner<C>>,
     key: &str,
@@ -83,7 +85,7 @@ pub(crate) async fn reserve<C: Send + Sync + 'static>(
     if let Some(l2) = &inner.l2
         && (l2.is_open(key) || !ledger_known(inner, limit).await)
     {
-        return missed("it does not answer, so there is nothing to compare with later");
+        return missed("`reserve` needs L2, and L2 is unavailable");
     }
     let id = inner.flights.begin(hash, None, || ());
     let stamp = inner.node.stamp(inner.now());
@@ -109,7 +111,8 @@ pub(crate) async fn reserve<C: Send + Sync + 'static>(
             return Err(Error::with_source(ErrorKind::L2, place, "", error));
         }
     };
-    // What this node knows before the caller reads from the source: all that was removed before the call.
+    // Stamp again before the caller reads the source: the node now knows every removal that
+    // returned before the call.
     if catch_up(inner, mark, limit).await {
         reservation.stamp = inner.node.stamp(inner.now());
     }
@@ -135,22 +138,22 @@ pub(crate) async fn set_reserved<T: Value, C: Codec<T>>(
     options.validate(&inner.place(Some(key)))?;
     inner.check_tags(key, &tags)?;
     if *reservation.key != *key {
-        let what = format!("the reservation is of key {:?}", reservation.key);
+        let what = format!("the reservation is for key {:?}", reservation.key);
         return Err(inner.error(ErrorKind::InvalidOptions, key, what));
     }
-    let shares = Propagation::of(&inner, &options);
-    let shared = shares == Propagation::Records && reservation.expected.is_some();
-    let make = NewEntry { stamp: reservation.stamp, took: Duration::ZERO, degraded: false, shared };
+    let propagation = Propagation::of(&inner, &options);
+    let shared = propagation == Propagation::Records && reservation.expected.is_some();
+    let new = NewEntry { stamp: reservation.stamp, took: Duration::ZERO, degraded: false, shared };
     let choices = Choices::new(options, tags);
-    let (meta, deadlines) = make.meta(&inner, key, &choices);
+    let (meta, deadlines) = new.meta(&inner, key, &choices);
     let entry = Arc::new(Entry { meta, value: Shared::Own(value) });
     let (version, limit) = (entry.meta.version, choices.options.l2_hard_timeout);
-    let nowhere = Receipt::new(WriteStatus::Superseded, WriteStatus::Skipped);
+    let not_stored = Receipt::new(WriteStatus::Superseded, WriteStatus::Skipped);
     let (Some(l2), Some(expected), true) = (inner.records(), reservation.expected, shared) else {
         inner.check_kept(key)?;
         let kept = keep(&mut reservation, entry);
-        return match shares {
-            _ if !kept => overtaken(&inner, key, nowhere, &choices.options),
+        return match propagation {
+            _ if !kept => overtaken(&inner, key, not_stored, &choices.options),
             Propagation::Notices => {
                 inner.relay(|| Relayed::Key(key.into(), Strength::Hard));
                 let write =
@@ -161,9 +164,9 @@ pub(crate) async fn set_reserved<T: Value, C: Codec<T>>(
         };
     };
     if inner.node.judge(&entry.meta, inner.now()) != Verdict::Fresh {
-        return overtaken(&inner, key, nowhere, &choices.options);
+        return overtaken(&inner, key, not_stored, &choices.options);
     }
-    let record = encode(&inner, &entry, deadlines, make.took, false)?;
+    let record = encode(&inner, &entry, deadlines, new.took, false)?;
     inner.relay(|| Relayed::Key(key.into(), Strength::Hard));
     let write = Write::new(&inner, key, version, KeyOp::Written, limit, &choices.options);
     let waiting = inner.recovery.get(key);
@@ -173,7 +176,7 @@ pub(crate) async fn set_reserved<T: Value, C: Codec<T>>(
     let mut superseded = false;
     if stored {
         reservation.load_lock = None;
-        // L2 holds this now: no copy of anything else may stay, whatever becomes of this one.
+        // L2 holds this version now: drop every other copy, whether this one is kept or not.
         let hash = reservation.hash;
         inner.recovery.own.replaced(hash);
         inner.flights.receive(hash, version, || inner.l1.keep_only(hash, version));
@@ -186,8 +189,8 @@ pub(crate) async fn set_reserved<T: Value, C: Codec<T>>(
     conclude(&inner, key, sent, superseded, &choices.options)
 }
 
-/// Into L1, unless something else was received of the key, or the value is invalid by now. What was there
-/// before goes in any case.
+/// Inserts the entry into L1, unless the key has received something else or the entry is invalid by
+/// now.
 fn keep<T: Value, C: Send + Sync + 'static>(
     reservation: &mut Reservation<C>,
     entry: Arc<Entry<T>>,

@@ -1,4 +1,4 @@
-//! One write of one key, on its way to L2 and the other nodes.
+//! Sends one write of one key to L2 and the other nodes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,8 +21,8 @@ use crate::protocol::{KeyHash, Version};
 use crate::recovery::{QueueSlot, Queued};
 use crate::telemetry::TARGET;
 
-/// One write of one key. Dropped before L2 has answered, it is queued: what its caller began holds,
-/// whether the caller waits or not (W2).
+/// One write of one key. If dropped before L2 has answered, it queues an invalidation: a write that
+/// began takes effect even if its caller stops waiting (W2).
 pub(super) struct Write<'a, C> {
     inner: &'a Arc<Inner<C>>,
     key: &'a str,
@@ -30,18 +30,18 @@ pub(super) struct Write<'a, C> {
     op: KeyOp,
     limit: Duration,
     options: &'a EntryOptions,
-    /// Until when what was sent may still run.
+    /// Until then, what was sent may still run on the server.
     settled: Option<Moment>,
     answered: bool,
 }
 
-/// What a write has while it is sent that has waited for its queue_slot.
-pub(super) struct Place {
-    _line: OwnedMutexGuard<()>,
+/// What a write holds while it is sent after a wait for its queue slot.
+pub(super) struct SendPermit {
+    _queue: OwnedMutexGuard<()>,
     _pace: Option<OwnedSemaphorePermit>,
 }
 
-/// What became of a write.
+/// The outcome of a write.
 pub(super) struct Sent<R = ()> {
     pub(super) l2: Result<R, L2Error>,
     pub(super) status: WriteStatus,
@@ -49,7 +49,7 @@ pub(super) struct Sent<R = ()> {
 }
 
 impl Sent {
-    /// Nothing was sent.
+    /// The outcome of a write that was not sent.
     pub(super) fn nowhere() -> Self {
         Self { l2: Ok(()), status: WriteStatus::Skipped, backplane: WriteStatus::Skipped }
     }
@@ -67,36 +67,37 @@ impl<'a, C: Send + Sync + 'static> Write<'a, C> {
         Self { inner, key, version, op, limit, options, settled: None, answered: false }
     }
 
-    /// Waits for the writes of the key that were called before and go on. A write that waits in vain is
-    /// queued; one that nobody waits for and that has been overtaken meanwhile is left out.
+    /// Waits for the earlier writes of the key that are pending. A write whose wait times out is
+    /// queued. A write without a waiting caller is skipped if a later one has overtaken it.
     pub(super) async fn queue_slot(
         mut self,
         queue_slot: Option<QueueSlot>,
-    ) -> Result<(Self, Option<Place>), Sent> {
+    ) -> Result<(Self, Option<SendPermit>), Sent> {
         let Some(queue_slot) = queue_slot else { return Ok((self, None)) };
         if queue_slot.background {
-            return self.queue_slot_behind(&queue_slot).await;
+            return self.background_queue_slot(&queue_slot).await;
         }
-        let came = Instant::now();
-        let Ok(_line) = timeout(self.limit, queue_slot.come()).await else {
-            let what = "an earlier write of the key is still on its way";
+        let started = Instant::now();
+        let Ok(_queue) = timeout(self.limit, queue_slot.come()).await else {
+            let what = "an earlier write of the key is still pending";
             return Err(self.refuse(L2Error::new(L2ErrorKind::Timeout, what)));
         };
-        self.limit = self.limit.saturating_sub(came.elapsed());
-        Ok((self, Some(Place { _line, _pace: None })))
+        self.limit = self.limit.saturating_sub(started.elapsed());
+        Ok((self, Some(SendPermit { _queue, _pace: None })))
     }
 
-    /// The same for a write that nobody waits for.
-    async fn queue_slot_behind(
+    /// The same for a write whose caller does not wait.
+    async fn background_queue_slot(
         mut self,
         queue_slot: &QueueSlot,
-    ) -> Result<(Self, Option<Place>), Sent> {
+    ) -> Result<(Self, Option<SendPermit>), Sent> {
         let overtaken = || self.inner.recovery.is_overtaken(self.key, queue_slot);
-        // The line first: whoever sends never waits for one that does not.
-        let _line = queue_slot.come().await;
+        // The queue comes first: a write with a pace permit never waits for one without.
+        let _queue = queue_slot.come().await;
         let mut _pace = None;
         if !overtaken() {
-            // Nor does one whose caller waits: what is before it goes at once, with a place or without.
+            // A write whose caller waits must not wait for permits either: the writes before it are
+            // sent at once, with a permit or without.
             tokio::select! {
                 biased;
                 () = queue_slot.is_awaited() => {}
@@ -104,27 +105,27 @@ impl<'a, C: Send + Sync + 'static> Write<'a, C> {
             }
         }
         if !overtaken() {
-            return Ok((self, Some(Place { _line, _pace })));
+            return Ok((self, Some(SendPermit { _queue, _pace })));
         }
         self.answered = true;
         let l2 = Err(L2Error::new(L2ErrorKind::Other, "overtaken by a later write"));
         Err(Sent { l2, status: WriteStatus::Superseded, backplane: WriteStatus::Skipped })
     }
 
-    /// Until when a `set` that is sent now may run.
+    /// The deadline of a `set` that is sent now.
     pub(super) fn deadline(&self, l2: &Access) -> Option<Deadline> {
         l2.deadline(self.limit)
     }
 
-    /// What the others are told, if there is a backplane and the call does not leave it out.
+    /// The announcement to other nodes, if there is a backplane and the call does not skip it.
     fn outgoing(&self) -> Option<Outgoing<'a, C>> {
         let hash = KeyHash::of(self.key);
         Outgoing::new(self.inner, self.op, self.version, hash, self.limit)
             .filter(|_| !self.options.skip_backplane)
     }
 
-    /// Writes and announces: in one step if L2 can, else saying before and after. What L2 has not
-    /// confirmed is queued when this returns, before any fence ends.
+    /// Writes and announces: in one step if L2 can announce, otherwise with a message before and
+    /// after. It queues what L2 has not confirmed before it returns, so before any fence ends.
     pub(super) async fn send<R: Answered>(
         mut self,
         l2: &Access,
@@ -137,8 +138,9 @@ impl<'a, C: Send + Sync + 'static> Write<'a, C> {
             let status = self.answer(&l2, circuit_open);
             return Sent { l2, status, backplane: WriteStatus::Skipped };
         };
-        // While L2 is left alone nothing is sent, so nothing may take a number in the sequence; and what
-        // is not announced is not sent, even if L2 is found to answer in the meantime.
+        // While the circuit breaker is open nothing is sent, so no message may take a sequence
+        // number. A write that is not announced is not sent either, even if the breaker closes
+        // meanwhile.
         let announce = if circuit_open { None } else { outgoing.announce() };
         let before = outgoing.before(circuit_open).await;
         let l2 = match (circuit_open && !sabotaged!(OpenCircuitIsSent), before) {
@@ -158,7 +160,7 @@ impl<'a, C: Send + Sync + 'static> Write<'a, C> {
         Sent { l2, status, backplane }
     }
 
-    /// Says that what was said before is done; where L2 has said so itself, nothing.
+    /// Confirms a write that was announced before. Does nothing where L2 announces it.
     async fn confirm(&self, mut outgoing: Outgoing<'a, C>) -> WriteStatus {
         let waits = self.options.require_propagation || !self.options.background_backplane;
         if !outgoing.is_by_l2() && outgoing.is_announced() && !waits {
@@ -176,7 +178,7 @@ impl<'a, C: Send + Sync + 'static> Write<'a, C> {
         outgoing.confirm().await
     }
 
-    /// There is no record to write: the others drop theirs.
+    /// Announces a write without a record: the other nodes drop their copies.
     pub(super) async fn notify(mut self) -> Sent {
         let Some(mut outgoing) = self.outgoing() else {
             self.answered = true;
@@ -195,7 +197,7 @@ impl<'a, C: Send + Sync + 'static> Write<'a, C> {
         Sent { l2, status: WriteStatus::Skipped, backplane }
     }
 
-    /// Sends nothing, and so tells the breaker nothing.
+    /// Ends the write without sending it, so the circuit breaker does not count it.
     pub(super) fn refuse(mut self, error: L2Error) -> Sent {
         let l2: Result<(), _> = Err(error);
         let status = self.answer(&l2, true);
@@ -206,7 +208,7 @@ impl<'a, C: Send + Sync + 'static> Write<'a, C> {
         }
     }
 
-    /// L2 has answered, or will not: how far the write got (W3).
+    /// Handles the reply of L2, or its absence, and returns how far the write got (W3).
     fn answer<R: Answered>(&mut self, l2: &Result<R, L2Error>, circuit_open: bool) -> WriteStatus {
         self.answered = true;
         let error = match l2 {
@@ -224,7 +226,7 @@ impl<'a, C: Send + Sync + 'static> Write<'a, C> {
             Err(error) => error,
         };
         if error.kind() == L2ErrorKind::Late {
-            // Answered: nothing of it is under way, and whatever is there now is newer.
+            // L2 has answered: nothing is pending, and what L2 holds now is newer.
             return WriteStatus::Late;
         }
         let unknown = error.is_unknown() && !circuit_open;
@@ -234,7 +236,7 @@ impl<'a, C: Send + Sync + 'static> Write<'a, C> {
 }
 
 impl<C> Write<'_, C> {
-    /// What it makes of what was there before.
+    /// How the write weakens the old value.
     fn strength(&self) -> Strength {
         match self.op {
             KeyOp::Expired => Strength::Soft,
@@ -264,7 +266,7 @@ impl<C> Drop for Write<'_, C> {
 }
 
 impl<C> Inner<C> {
-    /// Queues an invalidation that L2 has not received of; a full queue becomes a clear.
+    /// Queues an invalidation that L2 has not received; a full queue becomes a clear.
     pub(crate) fn queue(&self, key: &str, queued: Queued) {
         self.note(&self.counters.queued, key, |key| Event::Queued { key });
         if sabotaged!(RecoveryForgets) {
