@@ -11,23 +11,24 @@ pub struct BackplaneError {
 }
 
 impl BackplaneError {
-    /// An error with what caused it.
+    /// An error with its cause.
     pub fn new(source: impl Into<BoxError>) -> Self {
         Self { source: Arc::from(source.into()), refused: false }
     }
 
-    /// The server refuses this user the command: it will not work until somebody grants it.
+    /// An error for a command that the server refuses to this user. It fails until an administrator
+    /// grants the command.
     pub fn refused(source: impl Into<BoxError>) -> Self {
         Self { refused: true, ..Self::new(source) }
     }
 
-    /// What caused it.
+    /// The cause.
     #[must_use]
     pub fn cause(&self) -> &(dyn std::error::Error + Send + Sync + 'static) {
         &*self.source
     }
 
-    /// Whether the server refuses this user the command.
+    /// Whether the server refuses the command to this user.
     #[must_use]
     pub fn is_refused(&self) -> bool {
         self.refused
@@ -40,7 +41,7 @@ impl fmt::Display for BackplaneError {
     }
 }
 
-/// The message says what the cause says: the source is what is not said there.
+/// The message contains the cause, so `source` returns only what the message does not say.
 impl std::error::Error for BackplaneError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         unsaid(&self.to_string(), &*self.source)

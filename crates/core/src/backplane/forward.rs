@@ -1,4 +1,4 @@
-//! `Backplane` through `Arc` and `Box`, once, with nothing left out.
+//! Forwards every method of `Backplane` through `Arc` and `Box`.
 
 use std::sync::Arc;
 

@@ -10,7 +10,7 @@ use tokio::sync::broadcast::{self, Receiver, Sender, error::RecvError};
 use super::{Backplane, BackplaneError, Incoming, Subscription};
 use crate::l2::BusId;
 
-/// How many messages a slow subscriber may fall behind before it is told that it lost some.
+/// How many messages a slow subscriber may fall behind before it loses some.
 const BACKLOG: usize = 65_536;
 
 /// A backplane in this process. Clones share the same channels.
@@ -36,7 +36,7 @@ pub struct MemoryBackplane {
 struct Shared {
     id: u64,
     backlog: usize,
-    /// In order, so that subscriptions end in the same order in every run.
+    /// Ordered, so that subscriptions end in the same order in every run.
     channels: Mutex<BTreeMap<String, Vec<Sender<Bytes>>>>,
 }
 
@@ -47,14 +47,14 @@ impl Default for MemoryBackplane {
 }
 
 impl MemoryBackplane {
-    /// A bus of its own.
+    /// Creates a bus that shares nothing with others.
     #[must_use]
     pub fn new() -> Self {
         Self::with_backlog(BACKLOG)
     }
 
-    /// A bus whose subscribers may fall `backlog` messages behind before they are told that they lost
-    /// some. Default: 65,536.
+    /// Creates a bus whose subscribers may fall `backlog` messages behind. One that falls further
+    /// behind loses messages and receives [`Incoming::Lagged`]. Default: 65,536.
     #[must_use]
     pub fn with_backlog(backlog: usize) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);

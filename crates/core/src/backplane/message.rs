@@ -1,4 +1,4 @@
-//! The bytes of a message. No values, no keys in clear.
+//! The wire format of messages. A message holds no values, and no keys in clear text.
 //!
 //! | offset | size | field |
 //! |---|---|---|
@@ -6,16 +6,16 @@
 //! | 2 | 1 | wire version, `1` |
 //! | 3 | 1 | type: `R` removal, `K` key, `H` heartbeat |
 //! | 4 | 16 | publisher |
-//! | 20 | 8 | the publisher's sequence number, from 1; 0 on a heartbeat to oneself |
+//! | 20 | 8 | the publisher's sequence number, from 1; 0 on a heartbeat to itself |
 //!
-//! then, for a removal: epoch, previous id (0 for none), number, nonce (8 each), strength (`H`, `S`),
-//! count (2), and that many tag hashes (16 each); no tag means everything. With strength `h` or `s` the
-//! last 16 bits of each hash name a register instead, whatever the tag. For a key: op (`B` before
-//! the write, `W` written, `R` removed, `E` expired), version (8), key hash (16). For a heartbeat: a
-//! number (8) and how far the publisher's sequence has come (8).
+//! then, for a removal: epoch, previous id (0 for none), number, nonce (8 each), strength (`H`,
+//! `S`), count (2), and that many tag hashes (16 each); no tag means everything. With strength `h`
+//! or `s` the last 16 bits of each hash name a register instead, whatever the tag. For a key: op
+//! (`B` before the write, `W` written, `R` removed, `E` expired), version (8), key hash (16). For a
+//! heartbeat: a number (8), and the sequence number of the publisher's next message (8).
 //!
-//! The order of a removal's fields is the one in which a script can put them together: what comes
-//! before the numbers, the numbers, what comes after.
+//! A script can put the fields of a removal together in this order: what comes before the numbers,
+//! the numbers, what comes after.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -29,15 +29,15 @@ const MAGIC: &[u8; 3] = b"CB\x01";
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Message {
-    /// Who published it.
+    /// The node that published it.
     pub publisher: PublisherId,
     /// Its place in the publisher's sequence, from 1; 0 if it has none.
     pub seq: u64,
-    /// What it says.
+    /// The content.
     pub body: Body,
 }
 
-/// What a message says.
+/// The content of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Body {
@@ -54,7 +54,7 @@ pub enum Body {
         op: KeyOp,
         /// The version it has now, or will have.
         version: Version,
-        /// Which key.
+        /// The key.
         key: KeyHash,
     },
     /// A publisher is alive.
@@ -70,7 +70,7 @@ pub enum Body {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum KeyOp {
-    /// A write begins that cannot be announced in one step: it will be confirmed.
+    /// A write begins that cannot be announced in one step: another message confirms it.
     Before,
     /// A value was stored.
     Written,
@@ -80,7 +80,7 @@ pub enum KeyOp {
     Expired,
 }
 
-/// The message about a key.
+/// Encodes the message about a key.
 #[must_use]
 pub fn key(from: PublisherId, seq: u64, op: KeyOp, version: Version, key: KeyHash) -> Bytes {
     let mut out = header(b'K', from, seq, 25);
@@ -95,7 +95,7 @@ pub fn key(from: PublisherId, seq: u64, op: KeyOp, version: Version, key: KeyHas
     out.freeze()
 }
 
-/// A heartbeat.
+/// Encodes a heartbeat.
 #[must_use]
 pub fn heartbeat(from: PublisherId, seq: u64, beat: u64, next: u64) -> Bytes {
     let mut out = header(b'H', from, seq, 16);
@@ -104,7 +104,7 @@ pub fn heartbeat(from: PublisherId, seq: u64, beat: u64, next: u64) -> Bytes {
     out.freeze()
 }
 
-/// The message about a removal, open where its numbers belong.
+/// Encodes the message about a removal, with a gap for its numbers.
 #[must_use]
 pub fn removal(from: PublisherId, seq: u64, channel: &str, what: &Removal) -> AnnounceRemoval {
     let mut tail = BytesMut::with_capacity(11 + 16 * what.targets.len());
@@ -131,7 +131,7 @@ pub fn removal(from: PublisherId, seq: u64, channel: &str, what: &Removal) -> An
     AnnounceRemoval { channel: channel.to_owned(), head, tail: tail.freeze() }
 }
 
-/// The message about a removal, whole: what a store that announces puts together.
+/// Encodes the whole message about a removal, as a store that announces does.
 #[must_use]
 pub fn numbered(announce: &AnnounceRemoval, numbers: Advanced) -> Bytes {
     let mut out = BytesMut::with_capacity(announce.head.len() + 24 + announce.tail.len());

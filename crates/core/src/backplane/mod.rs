@@ -22,12 +22,12 @@ use crate::l2::BusId;
 ///
 /// # Contract
 ///
-/// - At most once is enough: a lost message is noticed (publishers number their messages, nodes receive
-///   their own heartbeat, the ledger is polled) and repaired.
+/// - At most once is enough: the cache detects a lost message and recovers. (Publishers number
+///   their messages, nodes receive their own heartbeat, and the ledger is polled.)
 /// - Duplicates and any order are tolerated; keeping each publisher's order saves work.
-/// - A node hears its own messages.
+/// - A node receives its own messages.
 /// - [`subscribe`](Backplane::subscribe) makes *one* attempt; the cache retries with back-off and
-///   full jitter. It returns once the subscription is in force: what is published after that arrives
+///   full jitter. It returns once the subscription is in force: every later message is delivered,
 ///   or the subscription ends.
 ///
 /// # Cancel safety
@@ -44,7 +44,7 @@ use crate::l2::BusId;
 /// `crinkle_testkit::contract::backplane`.
 #[async_trait]
 pub trait Backplane: Debug + Send + Sync + 'static {
-    /// The bus the messages travel on, if stores may be able to publish on it themselves.
+    /// The bus that carries the messages, if stores may be able to publish on it themselves.
     fn bus(&self) -> Option<BusId>;
 
     /// Publishes a message to every subscriber of a channel.
@@ -72,6 +72,7 @@ pub trait Subscription: Debug + Send {
 pub enum Incoming {
     /// A message.
     Message(Bytes),
-    /// This subscriber was too slow and messages were dropped: a resync, not an error.
+    /// This subscriber was too slow and lost messages: the cache starts a resync. It is not an
+    /// error.
     Lagged,
 }

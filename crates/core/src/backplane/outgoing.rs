@@ -19,9 +19,9 @@ use crate::protocol::record::Put;
 use crate::protocol::{KeyHash, Version};
 use crate::write::WriteStatus;
 
-/// What L2 answers to a write.
+/// A reply of L2 to a write.
 pub(crate) trait Answered: Send + Sync {
-    /// Whether L2 has taken it.
+    /// Whether L2 has applied the write.
     fn is_taken(&self) -> bool;
 }
 
@@ -49,7 +49,7 @@ pub(crate) struct Outgoing<'a, C> {
     limit: Duration,
     /// The time spent waiting for the bus. All messages of one write share one limit.
     spent: Duration,
-    /// Of the message that L2 is to publish.
+    /// The sequence number of the message that L2 is to publish.
     seq: Option<u64>,
     unannounced: Option<Unannounced<'a>>,
 }
@@ -68,32 +68,34 @@ impl<'a, C: Sync> Outgoing<'a, C> {
         Some(Self { inner, bus, op, version, hash, limit, spent, seq: None, unannounced: None })
     }
 
-    /// What L2 is to publish as it writes, if it can. Only what is about to be sent takes a number.
+    /// The message that L2 publishes as it writes, if it can. Only a write that is about to be sent
+    /// takes a number.
     pub(crate) fn announce(&mut self) -> Option<Announce> {
         let (seq, announce) = self.bus.announce(self.op, self.version, self.hash)?;
         self.seq = Some(seq);
         Some(announce)
     }
 
-    /// Says that a write begins, where L2 does not say so itself. If it cannot be said, the ledger says
-    /// that something is owed.
+    /// Announces that a write begins, where L2 does not announce it. If the bus fails, this leaves
+    /// a mark for an owed announcement in the ledger.
     ///
     /// # Errors
     ///
-    /// If the ledger cannot either: then the write must not be sent. `circuit_open` is one that is not.
+    /// If the ledger fails as well: then the write must not be sent. With `circuit_open` it is not
+    /// sent anyway.
     pub(crate) async fn before(&mut self, circuit_open: bool) -> Result<(), L2Error> {
-        if self.say(KeyOp::Before).await || circuit_open {
+        if self.publish_op(KeyOp::Before).await || circuit_open {
             return Ok(());
         }
         self.unannounced = Some(self.inner.owed.begin());
         self.inner.owe(self.limit).await.map_err(|error| {
             let what =
-                format!("not sent, as neither the backplane nor the ledger tells of it: {error}");
+                format!("not sent: neither the backplane nor the ledger can announce it: {error}");
             L2Error::new(L2ErrorKind::Denied, what)
         })
     }
 
-    /// Whether L2 says itself what it writes.
+    /// Whether L2 itself announces what it writes.
     pub(crate) fn is_by_l2(&self) -> bool {
         self.bus.is_fused()
     }
@@ -103,11 +105,12 @@ impl<'a, C: Sync> Outgoing<'a, C> {
         self.unannounced.is_none()
     }
 
-    /// L2 has answered, or was not asked: what was certainly not said, and not written, is made up for.
+    /// Completes the announcement after L2 has answered, or was not asked. It voids a message that
+    /// was certainly not published, and ends the announcement of a write that was not applied.
     pub(crate) async fn answered<R: Answered>(&mut self, l2: &Result<R, L2Error>) {
         match l2 {
             Ok(answer) if answer.is_taken() => {}
-            // It has changed the record. A store that announces has told the others.
+            // It has changed the record. A store that announces has published that.
             Err(error) if error.kind() == L2ErrorKind::Late => {
                 if self.seq.is_none() {
                     self.publish().await;
@@ -124,34 +127,34 @@ impl<'a, C: Sync> Outgoing<'a, C> {
         }
     }
 
-    /// Says that the write is done, where L2 has not said so itself.
+    /// Announces that the write is done, where L2 has not announced it.
     pub(crate) async fn confirm(&mut self) -> WriteStatus {
         let published = self.publish().await;
         if published && self.is_announced() {
             return WriteStatus::Done;
         }
-        // Beyond this point nobody else would make the others look.
+        // After this point nothing else makes the other nodes verify.
         if !published && let Err(error) = self.inner.owe(self.limit).await {
-            tracing::debug!(%error, "the mark of an announcement that is owed waits for the next poll");
+            tracing::debug!(%error, "cannot leave a mark for an owed announcement; the next poll retries");
         }
         WriteStatus::Unknown
     }
 
-    /// Says what is done. True if the bus took it.
+    /// Announces what is done. True if the bus accepted it.
     pub(crate) async fn publish(&mut self) -> bool {
-        let published = self.say(self.op).await;
+        let published = self.publish_op(self.op).await;
         if published && !self.bus.is_fused() {
             self.inner.owed.announced(self.inner.now());
         }
         published
     }
 
-    /// Publishes one message. Once the limit is spent it is sent all the same, and not waited for.
-    async fn say(&mut self, op: KeyOp) -> bool {
-        let began = Instant::now();
-        let said = self.bus.publish_key(op, self.version, self.hash, self.left()).await;
-        self.spent += began.elapsed();
-        said.is_ok()
+    /// Publishes one message. Once the limit is spent it is still sent, but not waited for.
+    async fn publish_op(&mut self, op: KeyOp) -> bool {
+        let started = Instant::now();
+        let published = self.bus.publish_key(op, self.version, self.hash, self.left()).await;
+        self.spent += started.elapsed();
+        published.is_ok()
     }
 
     fn left(&self) -> Duration {

@@ -1,4 +1,4 @@
-//! What this node says to the others.
+//! Publishes this node's messages.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -19,10 +19,10 @@ use crate::protocol::ledger::{Advanced, Removal};
 use crate::protocol::{KeyHash, PublisherId, Version};
 use crate::telemetry::{Telemetry, spans};
 
-/// How many numbers that were never sent are remembered; of more, the others find out by themselves.
+/// How many unused numbers are remembered. Other nodes detect the rest as gaps.
 const MAX_UNUSED: usize = 1024;
 
-/// The backplane of one cache, with this node's place on it.
+/// The backplane of one cache, and this node's identity and sequence on it.
 #[derive(Debug)]
 pub(crate) struct Bus {
     backplane: Arc<dyn Backplane>,
@@ -30,7 +30,7 @@ pub(crate) struct Bus {
     own_channel: String,
     me: PublisherId,
     next: AtomicU64,
-    /// Numbers that were never sent, and of which nobody could be told.
+    /// Numbers that were never sent and could not be voided.
     unused: Mutex<BTreeSet<u64>>,
     fused: Fused,
     telemetry: Arc<Telemetry>,
@@ -91,13 +91,13 @@ impl Bus {
         key: KeyHash,
     ) -> Option<(u64, Announce)> {
         self.is_fused().then(|| {
-            let seq = self.take();
+            let seq = self.take_seq();
             let message = message::key(self.me, seq, op, version, key);
             (seq, Announce { channel: self.channel.clone(), message })
         })
     }
 
-    /// Fills the place of a message that was certainly never sent, so that nobody misses it.
+    /// Voids the number of a message that was certainly never sent, so that no node misses it.
     pub(crate) async fn void(&self, seq: u64, limit: Duration) {
         let message = message::heartbeat(self.me, seq, 0, 0);
         if self.publish(&self.channel, message, limit).await.is_err() {
@@ -108,7 +108,7 @@ impl Bus {
         }
     }
 
-    /// Tells what could not be told before of numbers that were never sent.
+    /// Retries the numbers that could not be voided before.
     pub(crate) async fn void_again(&self, limit: Duration) {
         let unused = std::mem::take(&mut *self.unused.lock());
         let voiding = unused.into_iter().map(|seq| self.void(seq, limit));
@@ -119,12 +119,12 @@ impl Bus {
     /// cannot.
     pub(crate) fn announce_removal(&self, removal: &Removal) -> Option<(u64, AnnounceRemoval)> {
         (self.fused != Fused::Nothing).then(|| {
-            let seq = self.take();
+            let seq = self.take_seq();
             (seq, message::removal(self.me, seq, &self.channel, removal))
         })
     }
 
-    /// Around a write that L2 does not announce: says that it begins, or that it is done.
+    /// Publishes the beginning, or the end, of a write that L2 does not announce.
     pub(crate) async fn publish_key(
         &self,
         op: KeyOp,
@@ -135,14 +135,14 @@ impl Bus {
         if self.is_fused() {
             return Ok(());
         }
-        let message = message::key(self.me, self.take(), op, version, key);
+        let message = message::key(self.me, self.take_seq(), op, version, key);
         self.publish(&self.channel, message, limit).await?;
         self.telemetry.published(op.into());
         Ok(())
     }
 
-    /// After a removal was numbered by an L2 that has not announced it. `seq` is the number that it was to
-    /// announce it with.
+    /// Publishes a removal whose L2 has numbered it and not announced it. `seq` is the number that
+    /// L2 was to announce it with.
     pub(crate) async fn publish_removal(
         &self,
         removal: &Removal,
@@ -153,20 +153,20 @@ impl Bus {
         if numbers.announced {
             return Ok(());
         }
-        let seq = seq.unwrap_or_else(|| self.take());
+        let seq = seq.unwrap_or_else(|| self.take_seq());
         let open = message::removal(self.me, seq, &self.channel, removal);
         self.publish(&self.channel, message::numbered(&open, numbers), limit).await?;
         self.telemetry.published(Notice::Removal);
         Ok(())
     }
 
-    /// A heartbeat to oneself, by the path that writes take.
+    /// Publishes a heartbeat to this node, on the path that writes take.
     pub(crate) async fn beat(&self, beat: u64, limit: Duration) -> Result<(), BackplaneError> {
         let message = message::heartbeat(self.me, 0, beat, self.next());
         self.publish(&self.own_channel, message, limit).await
     }
 
-    /// Tells the others how far this node's sequence has come.
+    /// Announces how far this node's sequence has come.
     pub(crate) async fn publish_sequence(&self, limit: Duration) -> Result<(), BackplaneError> {
         let message = message::heartbeat(self.me, 0, 0, self.next());
         self.publish(&self.channel, message, limit).await
@@ -187,7 +187,7 @@ impl Bus {
         result.inspect_err(|error| self.telemetry.backplane_failed(error))
     }
 
-    fn take(&self) -> u64 {
+    fn take_seq(&self) -> u64 {
         self.next.fetch_add(1, Ordering::AcqRel)
     }
 }

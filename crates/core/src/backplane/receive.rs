@@ -1,7 +1,8 @@
-//! What this node hears, and what becomes of its subscription.
+//! Receives messages, and keeps this node subscribed.
 //!
-//! One task: subscribe, apply every message in order, and when the subscription ends start over with
-//! back-off and full jitter, which start over only once a subscription has lasted for a while. Coming up is a resync (what happened before is unknown), not a flush.
+//! One task subscribes and applies every message in order. When the subscription ends, it starts
+//! over with back-off and full jitter. The back-off resets only after a subscription has lasted for
+//! a while. A new subscription is a resync (earlier messages are unknown), not a flush.
 
 use std::collections::HashMap;
 use std::pin::pin;
@@ -25,40 +26,41 @@ use crate::protocol::session::{Peers, ResyncReason};
 use crate::protocol::{KeyHash, PublisherId, Version};
 use crate::telemetry::{Fault, spans};
 
-/// How long a hole in a publisher's sequence may take to fill before it is a loss.
+/// How long a gap in a publisher's sequence may take to fill before it is a loss.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// How long an announced write may take to be confirmed before it is a resync; two polls at most, as its
-/// publisher may be gone, and what it wrote is to be seen within three.
+/// How long an announced write may take to be confirmed before it causes a resync. It is two polls
+/// at most: its publisher may be gone, and other nodes must see what it wrote within three.
 const CONFIRMATION: Duration = Duration::from_secs(3);
 
-/// How long the echoes of own writes are news after one whose outcome is unknown, beyond the time for which
-/// it may still run.
+/// How long this node applies the echoes of its own writes after one whose outcome is unknown,
+/// beyond the time for which that one may still run.
 const LATE_WINDOW: Duration = Duration::from_secs(60);
 
-/// How many announced writes are remembered; more are one resync.
+/// How many announced writes are remembered; more cause one resync.
 const MAX_UNCONFIRMED: usize = 10_000;
 
 /// The longest pause between two attempts to subscribe.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// How long a subscription must have lasted for the next attempt to come at once: one that is accepted and then killed
-/// (an output buffer limit, an ACL, a proxy) is tried as seldom as one that is refused.
+/// How long a subscription must have lasted for the next attempt to come at once. One that is
+/// accepted and then killed (an output buffer limit, an ACL, a proxy) is retried as seldom as one
+/// that is refused.
 const STEADY: Duration = LONGEST_PAUSE;
 
-/// What was heard but is not settled.
+/// Notices that are received and not settled.
 #[derive(Debug, Default)]
 pub(crate) struct PendingNotices {
     peers: Mutex<Peers>,
     unconfirmed: Mutex<HashMap<(PublisherId, KeyHash, Version), Moment>>,
     /// Until when an own write may still run late on the server.
     late_until: AtomicU64,
-    /// The subscription is deaf: make another.
+    /// Requests another subscription: the present one is lost.
     pub(crate) resubscribe: Notify,
 }
 
 impl PendingNotices {
-    /// What has turned into a resync by `now`.
+    /// The reason for a resync that is due by `now`.
     pub(crate) fn resync(&self, now: Moment) -> Option<ResyncReason> {
         if self.peers.lock().take_loss(now.as_nanos()) {
             return Some(ResyncReason::MessageLost);
@@ -69,7 +71,7 @@ impl PendingNotices {
         (unconfirmed.len() < before).then_some(ResyncReason::Unconfirmed)
     }
 
-    /// The outcome of an own write is unknown: its echo will be news.
+    /// Notes an own write of unknown outcome: its echo must be applied.
     pub(crate) fn open_late_window(&self, now: Moment, limit: Duration) {
         let until = now + settles_after(limit) + LATE_WINDOW;
         self.late_until.fetch_max(until.as_nanos(), Ordering::Relaxed);
@@ -79,7 +81,7 @@ impl PendingNotices {
         self.peers.lock().len()
     }
 
-    /// True if too much is open to remember.
+    /// Remembers an announced write until it is confirmed. True if there are too many to remember.
     fn expect(&self, from: PublisherId, key: KeyHash, version: Version, due: Moment) -> bool {
         let mut unconfirmed = self.unconfirmed.lock();
         if unconfirmed.len() >= MAX_UNCONFIRMED {
@@ -95,7 +97,7 @@ impl PendingNotices {
     }
 }
 
-/// Listens until the cache closes.
+/// Receives messages until the cache closes.
 pub(crate) async fn run<C: Send + Sync + 'static>(inner: Arc<Inner<C>>) {
     let Some(bus) = &inner.bus else { return };
     let mut failures = 0_u32;
@@ -110,7 +112,7 @@ pub(crate) async fn run<C: Send + Sync + 'static>(inner: Arc<Inner<C>>) {
         match subscribed {
             Ok(Ok(mut subscription)) => {
                 let since = Instant::now();
-                // A request to resubscribe that is left over concerns the subscription before.
+                // Drops an old request to resubscribe: it concerns the subscription before.
                 let _ = inner.notices.resubscribe.notified().now_or_never();
                 connected(&inner);
                 listen(&inner, bus, &mut *subscription).await;
@@ -120,7 +122,7 @@ pub(crate) async fn run<C: Send + Sync + 'static>(inner: Arc<Inner<C>>) {
                 }
             }
             Ok(Err(error)) => {
-                // The reason first: callers that wait for the link name it.
+                // Record the reason first: callers that wait for the link report it.
                 cannot_subscribe(&inner, &error);
                 inner.link.modify(|link| link.subscribe_refused = error.is_refused());
             }
@@ -166,8 +168,9 @@ fn connected<C>(inner: &Inner<C>) {
     tracing::debug!(cache = &*inner.name, "subscribed to the backplane");
 }
 
-/// No new session yet: what was proven before holds until its load lock ends, or until a poll is
-/// answered and shows that only this node's heartbeats are gone. An outage does not switch L1 off.
+/// Starts no new session yet. What was proven before holds until its coherence TTL ends, or until
+/// an answered poll shows that only this node's heartbeats are lost. An outage does not switch L1
+/// off.
 fn disconnected<C>(inner: &Inner<C>) {
     inner.node.coherence.lose();
     inner.link.modify(|link| link.subscribed = false);
@@ -202,7 +205,8 @@ async fn listen<C: Sync>(inner: &Inner<C>, bus: &Bus, subscription: &mut dyn Sub
                     None => {
                         inner.counters.messages_undecodable.add();
                         inner.telemetry.emit(|| Event::Undecodable { key: None });
-                        // A resync, at the next poll: junk must not keep every node verifying.
+                        // Resync at the next poll only: invalid messages must not keep every node
+                        // verifying.
                         inner.notices.peers.lock().lose();
                     }
                 }
@@ -213,7 +217,7 @@ async fn listen<C: Sync>(inner: &Inner<C>, bus: &Bus, subscription: &mut dyn Sub
     }
 }
 
-/// Applies a message. None is dropped because of its sequence number.
+/// Applies a message. No message is dropped because of its sequence number.
 fn apply<C>(inner: &Inner<C>, bus: &Bus, message: Message) {
     let now = inner.now();
     let own = message.publisher == bus.me();
@@ -234,8 +238,8 @@ fn apply<C>(inner: &Inner<C>, bus: &Bus, message: Message) {
             inner.node.received(epoch, item);
         }
         Body::Key { op, version, key } => {
-            // An own write has fenced at its begin and its end. Its echo must not fence what began
-            // after it, unless the write itself may have run after its call had ended.
+            // An own write fences when it begins and when it ends. Its echo must not fence what
+            // began later, unless the write itself may have run after its call had ended.
             if own && now.as_nanos() > inner.notices.late_until.load(Ordering::Relaxed) {
                 return;
             }
@@ -264,7 +268,8 @@ fn apply<C>(inner: &Inner<C>, bus: &Bus, message: Message) {
     }
 }
 
-/// Equality only: a copy of exactly this version stays, any other goes. Running loads are fenced.
+/// Compares for equality only: a copy of exactly this version stays, any other is dropped. Running
+/// loads are fenced.
 fn apply_key<C>(inner: &Inner<C>, op: KeyOp, version: Version, key: KeyHash) {
     if let Some(l2) = &inner.l2 {
         l2.news(|| [key]);

@@ -1,15 +1,19 @@
-//! How far the ledger is, asked beside a call; and what a node does that is behind.
+//! Asks the ledger for its newest number beside a call, and brings this node up to date if it is
+//! behind.
 //!
 //! ```text
 //!  call    ──▶ READ k ───────┬──▶ reply
-//!  beside  ──▶ FRONTIER L ───┴──▶ number ──▶ known here? ── no ──▶ SYNC ──▶ go on
+//!  beside  ──▶ FRONTIER L ───┴──▶ number ──▶ known here? ── no ──▶ SYNC ──▶ continue
 //! ```
 //!
-//! - **K1** The number is asked for after the call began, so it covers every removal that returned before.
-//! - **K2** A strict read judges by what is known once it has caught up, or counts as unanswered (S16).
-//! - **K3** A load, or a reservation, catches up before its value is read from the source, and is stamped
-//!   with what is known then: its stamp is as old as ever, its knowledge is younger (S17).
-//! - **K4** Who waits for a `SYNC` shares it: one that was asked after the number came covers it.
+//! - **K1** The node asks for the number after the call began, so the number covers every removal
+//!   that returned before.
+//! - **K2** A strict read judges with what the node knows once it has caught up, or counts as
+//!   unanswered (S16).
+//! - **K3** A load, or a reservation, catches up before its value is read from the source. Its
+//!   stamp keeps its time, and holds what the node knows after it has caught up (S17).
+//! - **K4** Calls that wait for a `SYNC` share it: one that was sent after the number was received
+//!   covers it.
 
 use std::time::Duration;
 
@@ -21,23 +25,23 @@ use crate::cache::Inner;
 use crate::l2::access::Access;
 use crate::protocol::Epoch;
 
-/// What the ledger said beside a call.
+/// What the ledger answered beside a call.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Mark {
-    /// Nobody asked.
+    /// The call did not ask.
     Unasked,
-    /// It did not answer.
+    /// The ledger did not answer.
     Failed,
-    /// The last number of this epoch; `None` if there is another epoch by now.
+    /// The last number of this epoch; `None` if the ledger has another epoch by now.
     Said {
         epoch: Option<Epoch>,
         number: Option<u64>,
-        /// How many `SYNC`s had been asked when this came.
+        /// How many `SYNC`s had been sent when this was received.
         asked: u64,
     },
 }
 
-/// Makes a call, and asks the ledger at the same time how far it is.
+/// Makes a call, and asks the ledger for its newest number at the same time.
 pub(crate) async fn beside<R, C: Sync>(
     inner: &Inner<C>,
     l2: &Access,
@@ -60,7 +64,7 @@ async fn ask<C: Sync>(inner: &Inner<C>, l2: &Access, limit: Duration) -> Mark {
     match number {
         Ok(number) => Mark::Said { epoch, number, asked: inner.node.rounds.asked() },
         Err(error) => {
-            tracing::debug!(%error, "the ledger did not say how far it is");
+            tracing::debug!(%error, "the ledger did not report its newest number");
             Mark::Failed
         }
     }
@@ -79,8 +83,8 @@ pub(crate) async fn catch_up<C: Sync>(inner: &Inner<C>, mark: Mark, limit: Durat
 }
 
 async fn compare<C: Sync>(inner: &Inner<C>, l2: &Access, mark: Mark) -> bool {
-    let _turn = inner.node.turn().await;
-    // Somebody else may have compared while this call waited for its turn (K4).
+    let _guard = inner.node.turn().await;
+    // Another call may have compared while this one waited (K4).
     if !knows(inner, mark) && poll::compare(inner, l2, inner.now()).await.is_err() {
         return false;
     }
@@ -95,8 +99,8 @@ fn knows<C>(inner: &Inner<C>, mark: Mark) -> bool {
 }
 
 impl Node {
-    /// Waits until the replica holds everything up to this number. Asks the ledger once; after that a
-    /// number from anywhere costs nobody more than the polls there are anyway.
+    /// Waits until the replica holds everything up to this number. It asks the ledger once: after
+    /// that, even an invalid number costs no more than the regular polls.
     pub(crate) async fn reach(&self, epoch: Epoch, seq: u64) {
         let mut asked = false;
         loop {
@@ -107,7 +111,7 @@ impl Node {
             if known.epoch == Some(epoch) && known.frontier >= seq && !known.suspect {
                 return;
             }
-            // What was stamped in an epoch that is over is hidden, with or without the removal.
+            // An entry stamped in an earlier epoch is hidden, with or without the removal.
             if known.epoch != Some(epoch) && !known.suspect && self.ledger.lock().has_left(epoch) {
                 return;
             }

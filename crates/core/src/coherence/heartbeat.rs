@@ -1,4 +1,4 @@
-//! Whether this node hears: its own heartbeats that have not come back.
+//! The heartbeat monitor: tracks heartbeats that this node sent and has not received back.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -8,10 +8,10 @@ use tokio::time::Instant;
 use super::ttl::CoherenceTtl;
 use crate::clock::Moment;
 
-/// How many heartbeats are remembered; more are not sent in two polls unless somebody causes them.
+/// How many heartbeats are remembered. Two polls send fewer, unless requests cause more polls.
 const MOST: usize = 64;
 
-/// The heartbeats that may still come back, in the order in which they were sent.
+/// The heartbeats that may still come back, in the order of sending.
 #[derive(Debug)]
 pub(super) struct HeartbeatMonitor {
     poll: Duration,
@@ -22,18 +22,18 @@ pub(super) struct HeartbeatMonitor {
 struct Beat {
     at: Moment,
     sent: Instant,
-    /// The bus has taken it.
+    /// The bus has accepted it.
     published: bool,
 }
 
-/// What the heartbeats say.
+/// What the heartbeats show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Liveness {
-    /// Nothing is amiss.
+    /// No loss is known.
     Alive,
-    /// One was lost, and a later one has come back: others may have been lost with it.
+    /// One was lost, and a later one has come back: other messages may be lost as well.
     Gap,
-    /// They do not come back.
+    /// They do not come back: the subscription is lost.
     Lost,
 }
 
@@ -42,23 +42,26 @@ impl HeartbeatMonitor {
         Self { poll, owed: VecDeque::new() }
     }
 
-    /// A heartbeat is to be sent.
+    /// Tracks a heartbeat that is about to be sent.
     pub(super) fn sent(&mut self, at: Moment, sent: Instant) {
         if self.owed.len() < MOST {
             self.owed.push_back(Beat { at, sent, published: false });
         }
     }
 
-    /// The bus has taken the one sent at `at`, which may have come back already.
+    /// Notes that the bus has accepted the heartbeat sent at `at`, which may have come back
+    /// already.
     pub(super) fn published(&mut self, at: Moment) {
         if let Some(beat) = self.owed.iter_mut().rfind(|beat| beat.at == at) {
             beat.published = true;
         }
     }
 
-    /// Whether one is two polls late, and another half a poll: a process that was stopped finds one
-    /// that is as late as it slept. Or whether a later one has come back without it: a subscription keeps
-    /// their order.
+    /// Checks the heartbeats.
+    ///
+    /// The subscription is lost if one is two polls late and the next half a poll: a process that
+    /// was stopped finds only one that is as late as it slept. There is a gap if a later one has
+    /// come back without an earlier one: a subscription keeps their order.
     pub(super) fn listen(&mut self, coherence: &CoherenceTtl, now: Instant) -> Liveness {
         let (answered, since) = (coherence.answered(), coherence.listening_since());
         let came_back = coherence.take_heartbeats(answered);
@@ -78,7 +81,7 @@ impl HeartbeatMonitor {
         }
     }
 
-    /// When the oldest one will be two polls late, if that is not over.
+    /// When the oldest one will be two polls late, if that is in the future.
     pub(super) fn due(&self, now: Instant) -> Option<Instant> {
         self.owed.front().map(|beat| beat.sent + self.poll * 2).filter(|due| *due > now)
     }
@@ -92,7 +95,7 @@ mod tests {
         Moment::from_nanos(secs * 1_000_000_000)
     }
 
-    /// S3: what was lost with a heartbeat is in resync as soon as a later one has come back.
+    /// S3: what was lost with a heartbeat causes a resync as soon as a later one has come back.
     #[test]
     fn a_heartbeat_that_a_later_one_overtakes_is_a_gap_if_it_was_published() {
         for published in [true, false] {
@@ -109,7 +112,7 @@ mod tests {
             coherence.heartbeat(at(3));
             let expected = if published { Liveness::Gap } else { Liveness::Alive };
             assert_eq!(heartbeats.listen(&coherence, now), expected);
-            assert_eq!(heartbeats.listen(&coherence, now), Liveness::Alive, "it is told once");
+            assert_eq!(heartbeats.listen(&coherence, now), Liveness::Alive, "it is reported once");
         }
     }
 }

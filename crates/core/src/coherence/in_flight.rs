@@ -1,5 +1,5 @@
-//! Removals that a call of this node is sending: no poll sends them too, or they would have two numbers, and
-//! the later would hide what was written after the call returned.
+//! Removals that a call of this node is sending. No poll sends them as well: they would get two
+//! numbers, and the later one would hide what was written after the call returned.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -13,20 +13,20 @@ use crate::sync::Mutex;
 /// How many parts of one removal a call sends at the same time.
 pub(crate) const AT_ONCE: usize = 256;
 
-/// For each, the end of its call, or the latest moment it can end at.
+/// When the call of each removal ended, or the latest moment at which it can end.
 #[derive(Debug, Default)]
 pub(crate) struct InFlight(Mutex<Calls>);
 
 #[derive(Debug, Default)]
 struct Calls {
     ends: HashMap<Nonce, Moment>,
-    /// Once there are so many, those that have ended are looked for: twice as many as were left the last time,
-    /// so that it costs each call the same however many there are.
+    /// At this size, ended calls are removed. It is twice the size after the last removal, so each
+    /// call costs the same however many there are.
     sweep_at: usize,
 }
 
 impl InFlight {
-    /// Calls that send these removals end at `latest`, or before.
+    /// Registers a call that sends these removals and ends at `latest`, or before.
     pub(super) fn begin(&self, nonces: &[Nonce], now: Moment, latest: Moment) {
         let mut calls = self.0.lock();
         if calls.ends.len() >= calls.sweep_at.max(MAX_PENDING) {
@@ -36,7 +36,7 @@ impl InFlight {
         calls.ends.extend(nonces.iter().map(|nonce| (*nonce, latest)));
     }
 
-    /// They have ended.
+    /// Ends their call.
     fn end(&self, nonces: &[Nonce], now: Moment) {
         let mut calls = self.0.lock();
         for nonce in nonces {
@@ -46,8 +46,9 @@ impl InFlight {
         }
     }
 
-    /// Keeps the removals that no call may have had numbered after the ledger was asked (of the others, only the
-    /// answer to a later question says whether it has), and forgets calls that ended before.
+    /// Keeps the removals that no call can have numbered after the ledger was asked, and forgets
+    /// calls that ended before. (For the others, only the reply to a later question shows whether
+    /// they have numbers.)
     pub(super) fn keep_ended(&self, nonces: &mut Vec<Nonce>, asked: Moment) {
         let mut calls = self.0.lock();
         calls.ends.retain(|_, end| *end > asked);
@@ -55,14 +56,15 @@ impl InFlight {
     }
 }
 
-/// A call that sends removals. It is over when this is dropped.
+/// A call that sends removals. Dropping it ends the call.
 pub(crate) struct Sending<'a, C> {
     inner: &'a Inner<C>,
     nonces: Vec<Nonce>,
 }
 
 impl<'a, C> Sending<'a, C> {
-    /// Begins a call that sends these, many at once, each for `limit` at most, and gives the bus as long for each.
+    /// Begins a call that sends these removals, `AT_ONCE` at a time, each for `limit` at most. The
+    /// bus has as long for each.
     pub(crate) fn begin(inner: &'a Inner<C>, nonces: Vec<Nonce>, limit: Duration) -> Self {
         let now = inner.now();
         inner.node.in_flight.begin(&nonces, now, now + longest(nonces.len(), limit));
@@ -70,7 +72,8 @@ impl<'a, C> Sending<'a, C> {
     }
 }
 
-/// How long a call can take that sends so many: L2 and the bus take a limit each, and one more is to spare.
+/// How long a call with this many parts can take: L2 and the bus take a limit each per round, and
+/// one limit is spare.
 fn longest(parts: usize, limit: Duration) -> Duration {
     let rounds = u32::try_from(parts.div_ceil(AT_ONCE)).unwrap_or(u32::MAX);
     limit.saturating_mul(rounds.saturating_mul(2).saturating_add(1))
@@ -86,7 +89,7 @@ impl<C> Drop for Sending<'_, C> {
 mod tests {
     use super::*;
 
-    /// In an outage with more callers than that, none of them looks through the calls of all the others.
+    /// In an outage with more callers than that, no call scans the calls of all the others.
     #[test]
     fn calls_that_have_ended_are_looked_for_once_in_as_many_calls() {
         let (calls, most) = (InFlight::default(), MAX_PENDING as u64);
@@ -101,8 +104,8 @@ mod tests {
         assert_eq!(begin(most * 2, most * 2 + 1, 20), (1, 0), "all of them have ended");
     }
 
-    /// A call that was stopped half-way, and whose end nobody says, does not keep its parts from the poll for
-    /// as long as one after the other would have taken.
+    /// A call that was stopped half-way may never end. It keeps its parts from the poll for as long
+    /// as concurrent sends take, not for as long as one after the other would take.
     #[test]
     fn a_call_ends_when_its_parts_sent_at_once_would() {
         let limit = Duration::from_secs(1);

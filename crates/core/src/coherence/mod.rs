@@ -1,18 +1,19 @@
-//! Coherence: how this node knows what it knows.
+//! Coherence: keeps what this node knows up to date, and knows until when it is.
 //!
 //! - [`Node`] holds the ledger replica and judges entries; the hit path reads its atomics only.
 //! - [`poll`] asks the ledger every second, and sends the heartbeat.
-//! - [`catch_up`] asks it beside a call how far it is, and compares at once if this node is behind.
-//! - [`retry`] sends what waited for L2, once the ledger has answered.
-//! - [`Owed`] is what a node says in the ledger while it cannot emit the others.
+//! - [`catch_up`] asks the ledger beside a call, and compares at once if this node is behind.
+//! - [`retry`] sends what waits for L2, once the ledger has answered.
+//! - [`Owed`] leaves a mark in the ledger while this node cannot announce its writes.
 //! - [`receive`](crate::backplane) applies what other nodes announce.
 //!
 //! ```text
-//!  every P:  heartbeat out ──▶ own subscription ──▶ last_heartbeat_at ─┐
-//!            SYNC ──▶ answered ──▶ synced_at ─────────────────┴─▶ coherent until min(both) + X
+//!  every P:  heartbeat ──▶ subscription ──▶ last_heartbeat_at ─┐
+//!            SYNC ──▶ answered ──▶ synced_at ──────────────────┴─▶ coherent until min(both) + X
 //! ```
 //!
-//! Both times are those of *sending*: a stalled process finds its ttl over when it wakes.
+//! Both times are those of *sending*: a stalled process finds its coherence TTL expired when it
+//! wakes.
 
 mod catch_up;
 mod heartbeat;

@@ -21,6 +21,8 @@ use crate::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, fence};
 use crate::tags::{Cells, TagState, Tags};
 use crate::telemetry::Counter;
 
+/// What this node knows: the ledger replica, and the atomics that the hit path judges entries by.
+///
 /// Invariants:
 ///
 /// - **N1** Everything below `generation` is written under the ledger's lock, and `generation` is
@@ -28,9 +30,9 @@ use crate::telemetry::Counter;
 ///   stores the generation it read: a memo never covers a barrier it has not seen.
 /// - **N2** A stamp is taken under the lock, so its epoch, frontier and generation belong together.
 /// - **N3** Only a Fresh verdict is remembered, and the two time checks are never skipped.
-/// - **N4** What a verdict is made of belongs together: `seqlock` is odd while it is being written, and
-///   a verdict during which it moved is made again under the lock. (A pending mark must not be gone
-///   before its number is seen, nor a barrier before its epoch.)
+/// - **N4** The parts of a verdict belong together: `seqlock` is odd while a writer changes them,
+///   and a verdict during which it moved is made again under the lock. (A pending mark must not be
+///   gone before its number is seen, nor a barrier before its epoch.)
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(super) ledger: Mutex<Replica>,
@@ -44,7 +46,7 @@ pub(crate) struct Node {
     /// How far the ledger's numbers are ahead of this node's clock, in microseconds; it wraps.
     ahead_us: AtomicU64,
     pub(crate) coherence: CoherenceTtl,
-    /// How long the ttl would have covered the sessions that have ended.
+    /// How long the coherence TTL would have covered the sessions that have ended.
     ended: Mutex<Ended>,
     /// Checks that the memo did not answer.
     pub(crate) judged: Counter,
@@ -52,31 +54,32 @@ pub(crate) struct Node {
     pub(super) rounds: Rounds,
     /// Removals that calls are sending.
     pub(super) in_flight: InFlight,
-    /// Its own removals, the newest.
+    /// The newest removals of this node.
     own: Mutex<Own>,
-    /// Somebody wants a `SYNC` now.
+    /// Requests a `SYNC` now.
     pub(crate) sync_wanted: Notify,
-    /// A `SYNC` was answered: what waits for L2 can go out.
+    /// A `SYNC` was answered: what waits for L2 can be sent.
     pub(crate) answered: Notify,
-    /// The ledger has moved.
+    /// The replica has changed.
     pub(super) moved: Notify,
 }
 
 /// The last sessions that ended.
 #[derive(Clone, Copy, Debug, Default)]
 struct Ended {
-    /// The first of them; what was verified in older ones is covered by that alone.
+    /// The first of them. In older ones, only an entry's own verification covers it.
     from: u64,
-    /// The end of the ttl that covered them, in nanoseconds. Nothing was proven since it began to be this.
+    /// The end of the coherence TTL that covered them, in nanoseconds. Nothing has been proven
+    /// since it took this value.
     until: u64,
 }
 
-/// What a node says of its ledger.
+/// What a node knows of its ledger.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Known {
     pub(crate) epoch: Option<Epoch>,
     pub(crate) frontier: u64,
-    /// The highest number received of, contiguous or not.
+    /// The highest number received, contiguous or not.
     pub(crate) highest: u64,
     pub(crate) barriers: usize,
     pub(crate) pending: usize,
@@ -108,17 +111,17 @@ impl Node {
         }
     }
 
-    /// Waits for its turn to `SYNC`.
+    /// Waits for the right to `SYNC`.
     pub(super) async fn turn(&self) -> tokio::sync::OwnedMutexGuard<()> {
         self.sync_mutex.wait().await
     }
 
-    /// Abandons the present turn to `SYNC`: its task may never be driven again.
+    /// Takes the right to `SYNC` away from its holder, whose task may never be polled again.
     pub(crate) fn abandon_turn(&self) {
         self.sync_mutex.abandon();
     }
 
-    /// Judges an entry: one load and compare when nothing has moved since the last time.
+    /// Judges an entry: one load and compare if nothing has changed since the last time.
     #[inline]
     pub(crate) fn judge(&self, meta: &Meta, now: Moment) -> Verdict {
         let generation = self.generation.load(Ordering::Acquire);
@@ -134,15 +137,16 @@ impl Node {
 
     #[cold]
     fn judge_and_note(&self, meta: &Meta, now: Moment, generation: u64) -> Verdict {
-        let verdict = self.judge_anew(meta, now);
+        let verdict = self.judge_counted(meta, now);
         if verdict == Verdict::Fresh {
             meta.check(if misordered!(MemoLate) { self.generation() } else { generation });
         }
         verdict
     }
 
-    /// Whether an entry can never be answered again in any way: its time is over, or a removal hides it.
-    /// What is stale, expired or in resync may still be a fallback. Neither counted nor remembered.
+    /// Whether an entry can never be served again: its TTL is over, or a removal hides it. A stale,
+    /// expired or unverified one may still be a fallback. The check is neither counted nor
+    /// remembered.
     pub(crate) fn is_dead(&self, meta: &Meta, now: Moment) -> bool {
         if meta.has_expired(now) {
             return true;
@@ -151,7 +155,7 @@ impl Node {
         !checked && matches!(self.judge_uncounted(meta, now), Verdict::Hidden(_))
     }
 
-    fn judge_anew(&self, meta: &Meta, now: Moment) -> Verdict {
+    fn judge_counted(&self, meta: &Meta, now: Moment) -> Verdict {
         self.judged.add();
         self.judge_uncounted(meta, now)
     }
@@ -162,7 +166,7 @@ impl Node {
             let tags = meta.tags.iter().flat_map(|tag| self.tags.levels(tag));
             let knowledge = self.knowledge();
             match judge(&meta.state(), &knowledge, tags, now.as_nanos()) {
-                // It was never in L2, so there is nothing to verify it with.
+                // It was never in L2, so nothing can verify it.
                 Verdict::Unverified if meta.own && !knowledge.suspect => Verdict::Fresh,
                 verdict => verdict,
             }
@@ -191,24 +195,25 @@ impl Node {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// Whether records of L2 can be judged: an epoch is known, and nothing is in resync.
+    /// Whether records of L2 can be judged: the epoch is known, and the ledger is not suspect.
     pub(crate) fn is_synced(&self) -> bool {
         self.epoch.load(Ordering::Acquire) != 0 && !self.suspect.load(Ordering::Acquire)
     }
 
-    /// Whether L2 has answered as a primary since the subscription was made. Until then nothing is verified.
+    /// Whether L2 has answered as a primary since the subscription was made. Until then nothing is
+    /// verified.
     pub(crate) fn is_confirmed(&self) -> bool {
         self.rounds.are_confirmed() || sabotaged!(SessionUnconfirmed)
     }
 
-    /// Whether the ledger was compared within the coherence ttl. What is known of it since then is too old to
-    /// judge what L2 holds (S3).
+    /// Whether the ledger was compared within the coherence TTL. Older knowledge cannot judge what
+    /// L2 holds (S3).
     pub(crate) fn is_current(&self, now: Moment) -> bool {
         let until = self.coherence.synced_at().as_nanos().saturating_add(self.coherence.length());
         now.as_nanos() <= until || sabotaged!(LedgerNeverOld)
     }
 
-    /// Whether what this node holds is known to be in step.
+    /// Whether this node's entries are known to be up to date.
     pub(crate) fn is_coherent(&self, now: Moment) -> bool {
         now.as_nanos() <= self.coherence.until() && !self.suspect.load(Ordering::Acquire)
     }
@@ -250,7 +255,8 @@ impl Node {
         .collect()
     }
 
-    /// A removal begins: from here on it holds on this node. Answers what is to be numbered.
+    /// Begins a removal: from here on it applies on this node. Returns what the ledger has to
+    /// number.
     pub(crate) fn begin(&self, removal: Removal) -> Removal {
         let mut ledger = self.ledger.lock();
         let born = self.generation.load(Ordering::Acquire) + 1;
@@ -260,17 +266,17 @@ impl Node {
         removal
     }
 
-    /// Whether a removal that began here after a stamp was taken covers an entry with its tags.
+    /// Whether a removal that began here after this generation covers an entry with these tags.
     pub(crate) fn has_removed_since(&self, generation: u64, tags: &[Arc<TagState>]) -> bool {
         self.own.lock().covers(generation, tags)
     }
 
-    /// The name of a tag that some entry carries.
+    /// The name of a tag that a cached entry carries.
     pub(crate) fn tag_name(&self, hash: TagHash) -> Option<Box<str>> {
         self.tags.held(hash).map(|tag| tag.name().into())
     }
 
-    /// How many removals still have no number, and what the first of them hide.
+    /// How many removals still have no number, and the targets of the first of them.
     pub(crate) fn unnumbered(&self, most: usize) -> (usize, Vec<Target>) {
         let ledger = self.ledger.lock();
         let pending = ledger.pending();
@@ -279,7 +285,7 @@ impl Node {
         (removals, targets.copied().collect())
     }
 
-    /// Removals that had no number when the ledger was asked, and that no call is sending since.
+    /// Removals that had no number when the ledger was asked, and that no call has sent since.
     pub(super) fn waiting(&self, asked: Moment) -> Vec<Nonce> {
         let nonces = |ledger: &Replica| ledger.pending().map(|p| p.removal.nonce).collect();
         let mut waiting = nonces(&self.ledger.lock());
@@ -288,58 +294,60 @@ impl Node {
     }
 
     /// What to send for another attempt at a removal; `None` if it has its number.
-    pub(super) fn resend(&self, nonce: Nonce, unsent: Nonce) -> Option<Removal> {
-        self.ledger.lock().resend(nonce, unsent)
+    pub(super) fn resend(&self, nonce: Nonce, new_nonce: Nonce) -> Option<Removal> {
+        self.ledger.lock().resend(nonce, new_nonce)
     }
 
-    /// A removal of this node got its number.
+    /// Applies the number of a removal of this node.
     pub(crate) fn committed(&self, removal: Removal, advanced: Advanced) {
         let mut ledger = self.ledger.lock();
         let result = ledger.committed(removal, advanced);
         self.publish(ledger);
-        self.after(result);
+        self.sync_if_behind(result);
     }
 
-    /// A removal was announced.
+    /// Applies a removal that was announced.
     pub(crate) fn received(&self, epoch: Epoch, item: Item) -> ReceiveResult {
         let mut ledger = self.ledger.lock();
         let result = ledger.received(epoch, item);
         self.publish(ledger);
-        self.after(result);
+        self.sync_if_behind(result);
         result
     }
 
-    /// What to ask the ledger.
+    /// The next question to the ledger.
     pub(crate) fn ask(&self, new_epoch: Epoch, page: usize, retention_ms: u64) -> SyncAsk {
         self.ledger.lock().ask(new_epoch, page, retention_ms)
     }
 
-    /// The marks of publishers that owe announcements; the frontier, and what is folded.
+    /// The marks of publishers that owe announcements, the frontier, and up to where the ledger is
+    /// folded.
     pub(crate) fn marks(&self) -> (Vec<Mark>, u64, u64) {
         let ledger = self.ledger.lock();
         (ledger.marks().collect(), ledger.frontier(), ledger.folded())
     }
 
-    /// The ledger did not answer.
+    /// Notes that the ledger did not answer.
     pub(crate) fn abandon(&self) {
         let mut ledger = self.ledger.lock();
         ledger.abandon();
         self.publish(ledger);
     }
 
-    /// Whether no ledger that this node has met can have issued this number by `now`.
+    /// Whether no ledger that this node knows can have issued this number by `now`.
     pub(crate) fn is_unacknowledged(&self, number: u64, now: Moment) -> bool {
         let newest = self.ahead_us.load(Ordering::Relaxed).wrapping_add(now.as_nanos() / 1000);
         number > newest.saturating_add(MAX_DRIFT_US)
     }
 
-    /// The ledger answered a question of `asked`: its clock, or its numbers, are this far.
+    /// Notes the ledger's clock, or its newest number, from a reply to a question of `asked`.
     pub(crate) fn dated(&self, reply: &SyncReply, asked: Moment) {
         let newest = reply.now_us.max(reply.frontier);
         self.ahead_us.store(newest.wrapping_sub(asked.as_nanos() / 1000), Ordering::Relaxed);
     }
 
-    /// The ledger answered. What it has lost is pending here again before anybody else looks.
+    /// Applies a reply of the ledger. What the ledger has lost is pending here again before any
+    /// reader sees the new state.
     pub(crate) fn synced(&self, reply: &SyncReply, nonce: impl Fn() -> Nonce) -> Synced {
         let mut ledger = self.ledger.lock();
         let synced = ledger.synced(reply);
@@ -352,7 +360,7 @@ impl Node {
         synced
     }
 
-    /// Ends the session: entries verified so far are verified again before they count as fresh.
+    /// Ends the session: entries verified so far must be verified again before they count as fresh.
     pub(crate) fn resync(&self, why: ResyncReason) {
         tracing::debug!(?why, "coherence session ended; entries will be verified as they are read");
         let _ledger = self.ledger.lock();
@@ -369,8 +377,9 @@ impl Node {
         self.generation.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Whether the coherence ttl would still cover an entry that is in resync, had its session not ended:
-    /// it was right at some moment of the last X. For when L2 does not answer who would verify it.
+    /// Whether the coherence TTL would still cover an unverified entry if its session had not
+    /// ended: it was right at some moment of the last X. This is for a time when L2 does not
+    /// answer, which would verify it.
     pub(crate) fn is_covered(&self, meta: &Meta, now: Moment) -> bool {
         if self.judge(meta, now) != Verdict::Unverified || self.suspect.load(Ordering::Acquire) {
             return false;
@@ -382,13 +391,13 @@ impl Node {
         now.as_nanos() <= own.max(of_its_session)
     }
 
-    fn after(&self, result: ReceiveResult) {
+    fn sync_if_behind(&self, result: ReceiveResult) {
         if matches!(result, ReceiveResult::Gap | ReceiveResult::Anomaly | ReceiveResult::Foreign) {
             self.sync_wanted.notify_one();
         }
     }
 
-    /// Makes what the ledger says visible to the hit path (N1).
+    /// Makes the state of the ledger visible to the hit path (N1).
     fn publish(&self, mut ledger: MutexGuard<'_, Replica>) {
         let changed = ledger.take_changed();
         if misordered!(GenerationFirst) {
@@ -433,7 +442,7 @@ impl Node {
     }
 }
 
-/// What hides the entries of a target, its register aside.
+/// What hides the entries of a target, without its register.
 fn known_of(ledger: &Replica, target: Target) -> TagLevels {
     TagLevels { levels: ledger.barriers(target), pending: ledger.pending_levels(target) }
 }

@@ -1,21 +1,25 @@
-//! Announcements owed: what a node cannot emit on the backplane, it says in the ledger.
+//! Owed announcements: a node leaves a mark in the ledger while it cannot announce its writes.
 //!
-//! Where L2 does not announce what it writes, a node can write and be unable to emit: its bus hangs,
-//! refuses, or is gone. The others are healthy, so nothing else would make them look. So the writer
-//! leaves a [mark](crate::protocol::ledger::Mark) in the ledger, where every node looks with each poll.
+//! Where L2 does not announce what it writes, a node can write and be unable to announce it: its
+//! bus hangs, refuses, or is gone. The other nodes are healthy, so nothing else makes them verify.
+//! So the writer leaves a [mark](crate::protocol::ledger::Mark) in the ledger, which every node
+//! reads with each poll.
 //!
-//! - **A1** A write whose announcement is not confirmed has a mark before it counts as done: before it is
-//!   sent, if it could not be announced before; before its receipt, if not after. Where there can be no
-//!   mark, it is not sent.
-//! - **A2** A mark is good for the writes of [`RENEWED_AFTER`]. The others believe it for [`BELIEVED_FOR`]
-//!   of their own time since they saw it first, so they look at least once after each of these writes.
+//! - **A1** A write without a confirmed announcement has a mark before it counts as done. The mark
+//!   precedes the write if the announcement before it failed, and the receipt if the one after it
+//!   failed. A write that could not be announced before, and has no mark, is not sent.
+//! - **A2** A mark is good for the writes of [`RENEWED_AFTER`]. Other nodes believe it for
+//!   [`BELIEVED_FOR`] of their own time since they first saw it, so they verify at least once after
+//!   each of these writes.
 //! - **A3** A node that sees a mark that is new, valid or cleared starts a new session.
-//! - **A4** A mark is taken back when a heartbeat that was sent after the last failure has come back, and no
-//!   write is under way that was not announced before. A mark that nobody takes back is believed no more.
-//! - **A5** Where the ledger is lost after a mark was taken back, or left by a command without an answer, and the
-//!   others may still believe it, it is taken back in the new ledger as well.
-//! - **A6** A mark that stands though its owner owes nothing is taken back: it was left by a command without
-//!   an answer, or somebody issued it again after a failover.
+//! - **A4** The owner clears its mark when a heartbeat that it sent after the last failure has come
+//!   back, and no pending write is unannounced. Other nodes stop believing a mark that is never
+//!   cleared.
+//! - **A5** The ledger may be lost after a mark was cleared, or after a command without a reply may
+//!   have left one. If other nodes may still believe the mark, its owner clears it in the new
+//!   ledger as well.
+//! - **A6** A mark whose owner owes nothing is cleared: a command without a reply left it, or a
+//!   node issued it again after a failover.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -32,46 +36,46 @@ use crate::protocol::{Epoch, PublisherId};
 use crate::sync::Mutex;
 use crate::write::removal;
 
-/// After this, the next write that cannot be announced leaves its mark again.
+/// After this time, the next write that cannot be announced leaves its mark again.
 const RENEWED_AFTER: Duration = Duration::from_secs(20);
 
-/// How long a mark that is not left again makes others verify; two polls at least.
+/// How long a mark that is not renewed makes other nodes verify; two polls at least.
 const BELIEVED_FOR: Duration = Duration::from_secs(60);
 
-/// What this node owes the others, and what they owe it.
+/// The announcements that this node owes, and those that other nodes owe.
 #[derive(Debug, Default)]
 pub(crate) struct Owed {
     own: Mutex<Own>,
     /// Serializes setting and clearing the mark.
-    turn: tokio::sync::Mutex<()>,
+    mark_lock: tokio::sync::Mutex<()>,
     others: Mutex<Others>,
 }
 
 #[derive(Debug, Default)]
 struct Own {
-    /// When an announcement failed last; `None` if nothing is owed.
+    /// When an announcement last failed; `None` if nothing is owed.
     failed: Option<Moment>,
     /// The epoch of the mark, and when it was sent.
     marked: Option<(Epoch, Moment)>,
-    /// The epoch in which the last mark was taken back, or perhaps left, and when it first was.
+    /// The epoch in which the last mark was cleared, or may have been left, and when it first was.
     cleared: Option<(Epoch, Moment)>,
-    /// Writes that were not announced before, and are not confirmed.
+    /// Pending writes that were not announced before.
     under_way: usize,
-    /// When the bus took an announcement last.
+    /// When the bus last accepted an announcement.
     announced: Moment,
-    /// When the newest heartbeat was sent that has ever come back.
+    /// When the newest heartbeat was sent that has come back.
     last_heartbeat: Moment,
 }
 
 #[derive(Debug, Default)]
 struct Others {
-    /// What was seen of each, and since when.
+    /// The mark seen of each publisher, and since when.
     seen: BTreeMap<u64, (Mark, Moment)>,
-    /// How far the ledger was known at the last look.
+    /// The frontier of the ledger at the last check.
     frontier: u64,
 }
 
-/// A write that was not announced before: while it lasts, the mark stays.
+/// A write that was not announced before. The mark stays until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Unannounced<'a>(&'a Owed);
 
@@ -82,13 +86,13 @@ impl Drop for Unannounced<'_> {
 }
 
 impl Owed {
-    /// A write begins that could not be announced before.
+    /// Registers a write that could not be announced before.
     pub(crate) fn begin(&self) -> Unannounced<'_> {
         self.own.lock().under_way += 1;
         Unannounced(self)
     }
 
-    /// The bus has taken an announcement.
+    /// Notes that the bus has accepted an announcement.
     pub(crate) fn announced(&self, now: Moment) {
         self.own.lock().announced = now;
     }
@@ -105,7 +109,7 @@ impl Owed {
 }
 
 impl<C: Sync> Inner<C> {
-    /// An announcement has failed: leaves a mark, if there is none (A1).
+    /// Notes a failed announcement, and leaves a mark if there is none (A1).
     pub(crate) async fn owe(&self, limit: Duration) -> Result<(), L2Error> {
         let Some(l2) = &self.l2 else { return Ok(()) };
         if sabotaged!(UnannouncedUnmarked) {
@@ -120,19 +124,19 @@ impl<C: Sync> Inner<C> {
         let Some(me) = self.bus.as_ref().map(|bus| bus.me()).filter(|_| !is_marked()) else {
             return Ok(());
         };
-        let Ok(_turn) = timeout(limit, self.owed.turn.lock()).await else {
-            let what = "the mark of announcements that are owed is still on its way";
+        let Ok(_guard) = timeout(limit, self.owed.mark_lock.lock()).await else {
+            let what = "the mark for owed announcements is still being sent to the ledger";
             return Err(L2Error::new(L2ErrorKind::Timeout, what));
         };
         if is_marked() {
             return Ok(());
         }
         let (asked, epoch) = (self.now(), self.node.known().epoch);
-        let numbers = match self.say(l2, owed(me), limit).await {
+        let numbers = match self.number_mark(l2, owed(me), limit).await {
             Ok(numbers) => numbers,
             Err(error) if !error.is_unknown() => return Err(error),
             Err(error) => {
-                // It may be there all the same, and be lost before it can be taken back (A5).
+                // The ledger may have the mark, and be lost before the mark is cleared (A5).
                 let mut own = self.owed.own.lock();
                 let first = own.cleared.map(|(epoch, _)| epoch).or(epoch);
                 own.cleared = first.map(|epoch| (epoch, asked));
@@ -142,33 +146,39 @@ impl<C: Sync> Inner<C> {
         self.owed.own.lock().marked = Some((numbers.epoch, asked));
         tracing::warn!(
             cache = &*self.name,
-            "the backplane did not confirm what was announced; the other nodes are told by the ledger"
+            "the backplane did not confirm an announcement; a mark in the ledger makes other nodes verify"
         );
         Ok(())
     }
 
-    /// Numbers one of the two barriers of a mark. It is not announced: the polls find it.
-    async fn say(&self, l2: &Access, what: Target, limit: Duration) -> Result<Advanced, L2Error> {
+    /// Numbers one of the two barriers of a mark, without an announcement: the polls find it.
+    async fn number_mark(
+        &self,
+        l2: &Access,
+        what: Target,
+        limit: Duration,
+    ) -> Result<Advanced, L2Error> {
         let removal = removal::new(self, Strength::Soft, vec![what]);
         let numbers = l2.advance(&removal::advance(self, removal.clone()), None, limit).await?;
         self.node.committed(removal, numbers);
         Ok(numbers)
     }
 
-    /// Keeps right what this node owes: leaves its mark where it is missing, takes it back when the bus works.
+    /// Maintains the mark: leaves it where it is missing, clears it when the bus works.
     pub(crate) async fn settle_owed(&self, l2: &Access) {
         let Some(bus) = self.bus.as_ref().filter(|bus| !bus.is_fused()) else { return };
-        if let Err(error) = self.tend(l2, bus.me()).await {
-            tracing::debug!(%error, "the mark of owed announcements could not be left or taken back");
+        if let Err(error) = self.maintain_mark(l2, bus.me()).await {
+            tracing::debug!(%error, "cannot leave or clear the mark for owed announcements");
         }
     }
 
-    async fn tend(&self, l2: &Access, me: PublisherId) -> Result<(), L2Error> {
+    async fn maintain_mark(&self, l2: &Access, me: PublisherId) -> Result<(), L2Error> {
         let (now, poll, limit) = (self.now(), self.settings.poll, self.l2_limit());
-        let (failed, lost, again) = {
+        let (failed, lost, works_again) = {
             let mut own = self.owed.own.lock();
             own.last_heartbeat = own.last_heartbeat.max(self.node.coherence.last_heartbeat_at());
-            // The bus takes what this node says, and does not bring it back: perhaps to nobody.
+            // The bus accepts messages and does not bring them back: it may deliver them to no
+            // node.
             let is_lost =
                 own.announced > own.last_heartbeat && now.since(own.last_heartbeat) >= poll * 3 / 2;
             if is_lost {
@@ -176,17 +186,17 @@ impl<C: Sync> Inner<C> {
                 own.announced = Moment::default();
             }
             let failed = own.failed.filter(|_| !sabotaged!(UnannouncedUnmarked));
-            let again =
+            let works_again =
                 failed.is_some_and(|failed| own.last_heartbeat > failed) && own.under_way == 0;
             let epoch = own.marked.map(|(epoch, _)| epoch);
-            (failed, is_lost || epoch.is_none() || epoch != self.node.known().epoch, again)
+            (failed, is_lost || epoch.is_none() || epoch != self.node.known().epoch, works_again)
         };
         let Some(failed) = failed else { return self.clear_again(l2, me, limit).await };
-        if !again {
+        if !works_again {
             return if lost { self.mark(l2, limit).await } else { Ok(()) };
         }
-        // Whoever wants a mark from here on leaves another, after this one has been taken back.
-        let _turn = self.owed.turn.lock().await;
+        // A call that wants a mark from here on leaves another, after this one is cleared.
+        let _guard = self.owed.mark_lock.lock().await;
         let had = {
             let mut own = self.owed.own.lock();
             if own.failed != Some(failed) || own.under_way > 0 {
@@ -195,7 +205,7 @@ impl<C: Sync> Inner<C> {
             own.marked.take()
         };
         if had.is_some() {
-            match self.say(l2, paid(me), limit).await {
+            match self.number_mark(l2, paid(me), limit).await {
                 Ok(numbers) => self.owed.own.lock().cleared = Some((numbers.epoch, now)),
                 Err(error) => {
                     self.owed.own.lock().marked = had;
@@ -208,7 +218,7 @@ impl<C: Sync> Inner<C> {
         Ok(())
     }
 
-    /// Takes a mark back that others see or believe, though nothing is owed (A5, A6).
+    /// Clears a mark that other nodes see or believe, though nothing is owed (A5, A6).
     async fn clear_again(
         &self,
         l2: &Access,
@@ -218,13 +228,13 @@ impl<C: Sync> Inner<C> {
         if !self.has_to_clear(me) {
             return Ok(());
         }
-        let _turn = self.owed.turn.lock().await;
-        // Whoever wants a mark has said so before it waits for its turn.
+        let _guard = self.owed.mark_lock.lock().await;
+        // A call that wants a mark notes its failure before it waits for the lock.
         if !self.has_to_clear(me) {
             return Ok(());
         }
         let first = self.owed.own.lock().cleared.map(|(_, at)| at);
-        let numbers = self.say(l2, paid(me), limit).await?;
+        let numbers = self.number_mark(l2, paid(me), limit).await?;
         self.owed.own.lock().cleared = Some((numbers.epoch, first.unwrap_or_else(|| self.now())));
         Ok(())
     }
@@ -244,13 +254,13 @@ impl<C: Sync> Inner<C> {
         BELIEVED_FOR.max(self.settings.poll * 2)
     }
 
-    /// Begins a new session if somebody owes announcements, or did since the last look (A3).
+    /// Starts a new session if another node owes announcements, or did since the last check (A3).
     pub(crate) fn believe(&self) {
         let me = self.bus.as_ref().map(|bus| short(bus.me()));
         let believed = self.believed_for();
         let (now, (marks, frontier, folded)) = (self.now(), self.node.marks());
         let mut others = self.owed.others.lock();
-        // What is folded cannot be seen any more; it may have been a mark.
+        // A folded barrier is not visible any more, and may have been a mark.
         let mut moved = others.frontier != 0 && folded > others.frontier;
         others.frontier = frontier;
         let present: BTreeSet<_> = marks.iter().map(|mark| mark.publisher).collect();

@@ -1,4 +1,4 @@
-//! What this node has removed recent_writes, for values that are written again.
+//! This node's recent removals, for values that are stored again.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -7,14 +7,14 @@ use crate::protocol::TagHash;
 use crate::protocol::ledger::Target;
 use crate::tags::TagState;
 
-/// How many removals are remembered; before them, every value counts as covered.
+/// How many removals are remembered. An older value counts as covered.
 const MOST: usize = 1024;
 
-/// The newest removals of this node, by the generation that each began.
+/// The newest removals of this node, with the generation that each began.
 #[derive(Debug, Default)]
 pub(super) struct Own {
     begun: VecDeque<(u64, Vec<Target>)>,
-    /// The youngest of those that are forgotten.
+    /// The newest generation that is forgotten.
     forgotten: u64,
 }
 
@@ -26,7 +26,7 @@ impl Own {
         }
     }
 
-    /// Whether one that began after `generation` covers an entry with these tags.
+    /// Whether a removal that began after `generation` covers an entry with these tags.
     pub(super) fn covers(&self, generation: u64, tags: &[Arc<TagState>]) -> bool {
         let hashes: Vec<_> = tags.iter().map(|tag| TagHash::of(tag.name())).collect();
         let hit = |target: &Target| match target {

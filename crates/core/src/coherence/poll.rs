@@ -1,4 +1,4 @@
-//! Every P: the heartbeat, and beside it the `SYNC`.
+//! Every P: sends the heartbeat, and a `SYNC` at the same time.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -20,13 +20,13 @@ use crate::l2::{L2Error, L2ErrorKind};
 use crate::protocol::session::ResyncReason;
 use crate::telemetry::{Fault, TARGET, spans};
 
-/// How many items one `SYNC` answer may hold.
+/// How many items one `SYNC` reply may hold.
 const PAGE: usize = 4096;
 
-/// The least time between two polls.
+/// The minimum time between two polls.
 const LEAST_PAUSE: Duration = Duration::from_millis(5);
 
-/// How often in a row one tick may ask again, before it waits for the next.
+/// How many questions in a row one poll may send, before it waits for the next poll.
 const ROUNDS: usize = 256;
 
 /// Polls until the cache closes.
@@ -53,8 +53,8 @@ pub(crate) async fn run<C: Send + Sync + 'static>(inner: Arc<Inner<C>>) {
     }
 }
 
-/// Every P, asks the servers of L2 that are left alone whether they answer, until the cache closes. The one
-/// that holds the ledger is asked by the poll.
+/// Probes the servers of L2 whose circuit breaker is open, every P, until the cache closes. The
+/// poll asks the server that holds the ledger.
 pub(crate) async fn probe<C: Send + Sync + 'static>(inner: Arc<Inner<C>>) {
     let Some(l2) = &inner.l2 else { return };
     let probing = async {
@@ -74,7 +74,8 @@ pub(crate) async fn probe<C: Send + Sync + 'static>(inner: Arc<Inner<C>>) {
     }
 }
 
-/// Somebody wants a `SYNC`. However often a peer's messages ask for one, it is not sent more often than this.
+/// Waits for a request for a `SYNC`. However often messages of a peer request one, it is not sent
+/// more often than this.
 async fn wanted<C: Sync>(inner: &Inner<C>, started: Instant) {
     inner.node.sync_wanted.notified().await;
     sleep_until(started + LEAST_PAUSE).await;
@@ -88,17 +89,17 @@ async fn tick<C: Sync>(
 ) {
     let (asked, now) = (inner.now(), Instant::now());
     let bus = inner.bus.as_ref().inspect(|_| heartbeats.sent(asked, now));
-    let speaking = async {
+    let publishing = async {
         match bus {
-            Some(bus) => speak(inner, bus, asked, published).await,
+            Some(bus) => publish_heartbeat(inner, bus, asked, published).await,
             None => false,
         }
     };
-    let asking = async {
+    let syncing = async {
         match sync(inner, l2, asked).await {
             Ok(()) => {
                 inner.believe();
-                listen_check(inner, heartbeats, now);
+                check_heartbeats(inner, heartbeats, now);
                 inner.node.answered.notify_one();
             }
             Err(error) => {
@@ -113,24 +114,25 @@ async fn tick<C: Sync>(
     if let Some(resync) = inner.notices.resync(inner.now()) {
         inner.resync(resync);
     }
-    // Beside each other: a bus that hangs must not keep this node from noticing that it is deaf.
-    let (published, ()) = join(speaking, asking).await;
+    // At the same time: a bus that hangs must not delay the detection of a lost subscription.
+    let (published, ()) = join(publishing, syncing).await;
     if published {
         heartbeats.published(asked);
     }
 }
 
-/// What the others were told last of how far our sequence has come.
+/// The sequence number that was last announced to other nodes, and when.
 #[derive(Default)]
 struct Published {
     next: u64,
     at: Moment,
 }
 
-/// The heartbeat to ourselves, and to the others how far our sequence has come: when it has moved, and
-/// every ten polls, for those who have lost the last message and that news of it. For a poll at most, so
-/// that the next one is not late. True if the bus has taken the heartbeat.
-async fn speak<C: Sync>(
+/// Sends the heartbeat to this node, and announces its sequence number to the others. It announces
+/// the number when it has changed, and every ten polls, for nodes that lost both the last message
+/// and its number. It takes a poll at most, so that the next one is not late. True if the bus has
+/// accepted the heartbeat.
+async fn publish_heartbeat<C: Sync>(
     inner: &Inner<C>,
     bus: &Bus,
     asked: Moment,
@@ -138,8 +140,8 @@ async fn speak<C: Sync>(
 ) -> bool {
     let limit = inner.l2_limit().min(inner.settings.poll);
     let next = bus.next();
-    let again = asked.since(published.at) >= inner.settings.poll * 10;
-    let due = published.next != next || (again && !sabotaged!(SequencePublishedOnce));
+    let repeat = asked.since(published.at) >= inner.settings.poll * 10;
+    let due = published.next != next || (repeat && !sabotaged!(SequencePublishedOnce));
     let emit = async {
         bus.void_again(limit).await;
         if due && bus.publish_sequence(limit).await.is_ok() {
@@ -164,13 +166,13 @@ async fn speak<C: Sync>(
     beat.is_ok()
 }
 
-/// Compares the replica with the ledger until there is nothing left to ask.
+/// Compares the replica with the ledger until nothing is left to ask.
 async fn sync<C: Sync>(inner: &Inner<C>, l2: &Access, asked: Moment) -> Result<(), L2Error> {
-    let _turn = inner.node.turn().await;
+    let _guard = inner.node.turn().await;
     compare(inner, l2, asked).await
 }
 
-/// The same, for who has the turn.
+/// The same, for a caller that holds the `SYNC` mutex.
 pub(super) async fn compare<C: Sync>(
     inner: &Inner<C>,
     l2: &Access,
@@ -179,7 +181,7 @@ pub(super) async fn compare<C: Sync>(
     let mut round = Round { node: &inner.node, at: inner.node.rounds.ask(), answered: false };
     ask_all(inner, l2, asked).await?;
     round.answered = true;
-    // Before those are woken who wait for it.
+    // Dropped before the tasks that wait for it wake up.
     drop(round);
     inner.counters.syncs.add();
     inner.node.coherence.synced(asked);
@@ -187,7 +189,8 @@ pub(super) async fn compare<C: Sync>(
     Ok(())
 }
 
-/// One comparison with the ledger. Without an answer, be it that its caller goes, the next starts over.
+/// One comparison with the ledger. Without a reply, or if its caller is dropped, the next one
+/// starts over.
 struct Round<'a> {
     node: &'a Node,
     at: u64,
@@ -240,9 +243,9 @@ async fn ask_all<C: Sync>(inner: &Inner<C>, l2: &Access, asked: Moment) -> Resul
     Ok(())
 }
 
-/// L2 answers: if the own heartbeat does not come back, this node's heartbeats are gone, and what it holds
-/// must be verified.
-fn listen_check<C>(inner: &Inner<C>, heartbeats: &mut HeartbeatMonitor, now: Instant) {
+/// Checks the heartbeats after L2 has answered. If they do not come back, the subscription is lost,
+/// and this node's entries must be verified.
+fn check_heartbeats<C>(inner: &Inner<C>, heartbeats: &mut HeartbeatMonitor, now: Instant) {
     let liveness = heartbeats.listen(&inner.node.coherence, now);
     let subscribed = inner.link.read().subscribed;
     if sabotaged!(LostSubscriptionUnnoticed) {
@@ -260,9 +263,9 @@ fn listen_check<C>(inner: &Inner<C>, heartbeats: &mut HeartbeatMonitor, now: Ins
     }
 }
 
-/// One more attempt at everything that waits, before the cache closes: for three timeouts of L2 and half a poll at most.
-/// One is for who has the turn, and may hang or never be driven again; one for the own question. Sends begin for half a
-/// poll, and each has one.
+/// Retries everything that waits, before the cache closes, for three timeouts of L2 and half a poll
+/// at most. One timeout is for the holder of the `SYNC` mutex, which may hang or never be polled
+/// again. One is for this call's own `SYNC`. Sends begin for half a poll, and each has one timeout.
 pub(crate) async fn drain<C: Sync>(inner: &Inner<C>) {
     let (Some(l2), limit) = (&inner.l2, inner.l2_limit()) else { return };
     let asked = sync(inner, l2, inner.now());

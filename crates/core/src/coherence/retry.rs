@@ -1,4 +1,4 @@
-//! What waits for L2 goes out once a `SYNC` has been answered. No poll waits for it.
+//! Sends what waits for L2 once a `SYNC` has been answered. No poll waits for it.
 
 use std::sync::Arc;
 
@@ -22,10 +22,10 @@ use crate::sync::Mutex;
 use crate::telemetry::spans;
 use crate::write::removal;
 
-/// How many keys, and how many removals, are under way at once.
+/// How many keys, and how many removals, are sent at the same time.
 const CONCURRENCY: usize = 64;
 
-/// Repairs after each poll that was answered, until the cache closes.
+/// The recovery worker: retries after each poll that was answered, until the cache closes.
 pub(crate) async fn run<C: Send + Sync + 'static>(inner: Arc<Inner<C>>) {
     let Some(l2) = &inner.l2 else { return };
     loop {
@@ -53,21 +53,21 @@ async fn retry<C: Sync>(inner: &Inner<C>, l2: &Access) {
     if inner.node.known().pending == 0 {
         inner.recovery.forget_tag_names();
     }
-    super::shadow::look(inner, l2).await;
+    super::shadow::verify_samples(inner, l2).await;
 }
 
-/// Repairs at once, and after each poll that is answered meanwhile: a server that takes its whole timeout keeps
-/// nothing waiting that another would take. What goes out before it is known who answers is remembered as a
-/// recent write, so it is compared as well.
+/// Retries at once, and after each poll that is answered meanwhile: a server that takes its whole
+/// timeout does not hold up what another would take. What is sent before the replication ids are
+/// known is remembered as a recent write, so it is compared as well.
 async fn while_retrying<C: Sync, R>(
     inner: &Inner<C>,
     l2: &Access,
     asking: impl Future<Output = R>,
 ) -> R {
-    let over = CancellationToken::new();
+    let done = CancellationToken::new();
     let asking = async {
         let answer = asking.await;
-        over.cancel();
+        done.cancel();
         answer
     };
     let retrying = async {
@@ -75,7 +75,7 @@ async fn while_retrying<C: Sync, R>(
             retry_pending(inner, l2).await;
             tokio::select! {
                 biased;
-                () = over.cancelled() => return,
+                () = done.cancelled() => return,
                 () = inner.node.answered.notified() => {}
             }
         }
@@ -87,8 +87,8 @@ fn half_a_poll<C>(inner: &Inner<C>) -> Instant {
     Instant::now() + inner.settings.poll / 2
 }
 
-/// What waits for L2 goes out, many at a time. After half a poll no more is begun: what is new by then
-/// has its turn. What has begun is never given up half-way.
+/// Sends what waits for L2, many items at a time. It starts nothing after half a poll, so that
+/// newer items get their share. It never gives up a send half-way.
 pub(super) async fn retry_pending<C: Sync>(inner: &Inner<C>, l2: &Access) {
     let until = half_a_poll(inner);
     let removals = rotate_randomly(inner, inner.node.waiting(inner.node.coherence.synced_at()));
@@ -101,7 +101,7 @@ pub(super) async fn retry_pending<C: Sync>(inner: &Inner<C>, l2: &Access) {
     join(join_all(numbering), join_all(recovering)).await;
 }
 
-/// Begins anywhere, so that nothing stands in the way of the rest for ever.
+/// Starts at a random item, so that no item blocks the rest for ever.
 fn rotate_randomly<C, T>(inner: &Inner<C>, mut waiting: Vec<T>) -> Vec<T> {
     let first = inner.entropy.below(waiting.len() as u64);
     let first = usize::try_from(first).unwrap_or(0).min(waiting.len());
@@ -158,11 +158,11 @@ async fn invalidate<C: Sync>(
 ) -> Result<(), L2Error> {
     let (hash, limit) = (KeyHash::of(key), inner.l2_limit());
     if l2.is_open(key) {
-        // Nothing is sent, so nothing may take a number in the sequence.
+        // Nothing is sent, so no message may take a sequence number.
         return Err(L2Error::circuit_open());
     }
     inner.notices.open_late_window(inner.now(), limit);
-    // Not the version of the write that failed: a copy that carries it must go as well.
+    // Not the version of the failed write: a copy that carries it must go as well.
     let version = inner.entropy.version();
     let op = match queued.strength {
         Strength::Hard => KeyOp::Removed,

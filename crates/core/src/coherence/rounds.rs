@@ -4,13 +4,13 @@ use std::sync::atomic::Ordering;
 
 use crate::sync::AtomicU64;
 
-/// Comparisons with the ledger, counted as they are asked.
+/// Comparisons with the ledger, numbered as they begin.
 #[derive(Debug, Default)]
 pub(super) struct Rounds {
     asked: AtomicU64,
-    /// The youngest of those that were answered.
+    /// The newest one that was answered.
     answered: AtomicU64,
-    /// The first that begins after the youngest subscription; zero before the first.
+    /// The first one that begins after the newest subscription; zero before the first.
     confirms: AtomicU64,
 }
 
@@ -23,8 +23,9 @@ impl Rounds {
         self.answered.fetch_max(round, Ordering::AcqRel);
     }
 
-    /// A subscription was made: from now on L2 is believed once it has answered a comparison that begins later.
-    /// The first of all does: before it, nothing is asked, and without L2 nothing ever is.
+    /// Notes a new subscription: from now on L2 is trusted once it has answered a comparison that
+    /// begins later. Before the very first comparison nothing changes: that one confirms L2, and
+    /// without L2 there is none.
     pub(super) fn subscribed(&self) {
         let asked = self.asked();
         if asked > 0 {
@@ -32,8 +33,9 @@ impl Rounds {
         }
     }
 
-    /// Whether L2 has answered a comparison that began after the youngest subscription. A comparison writes, so a
-    /// server that was demoted and kept its connections refuses it; what it answers to reads may be old.
+    /// Whether L2 has answered a comparison that began after the newest subscription. A comparison
+    /// writes, so a demoted server that kept its connections refuses it. Its replies to reads may
+    /// be old.
     pub(super) fn are_confirmed(&self) -> bool {
         self.answered() >= self.confirms.load(Ordering::Acquire)
     }

@@ -1,8 +1,8 @@
-//! Shadow verification: a few hits of L1 are compared with L2, to count what should never happen.
+//! Shadow verification: compares a few hits of L1 with L2, to count what should never happen.
 //!
-//! A copy that differs from L2 is legal for as long as the news may be on its way. So each difference
-//! is looked at again once that time is over: the same copy still fresh, on a node that thinks itself
-//! coherent, and L2 still holding something else is a broken promise.
+//! A copy may differ from L2 while a message may be in transit. So each difference is checked again
+//! once that time is over. It is a violation if the same copy is still fresh, the node considers
+//! itself coherent, and L2 still holds something else.
 
 use parking_lot::Mutex;
 
@@ -13,14 +13,14 @@ use crate::l2::access::Access;
 use crate::protocol::record::Head;
 use crate::protocol::validity::Verdict;
 
-/// How many copies are looked at in one poll.
+/// How many copies one poll compares.
 const MOST: usize = 64;
 
 /// Copies to compare.
 #[derive(Default)]
 pub(crate) struct Shadow {
     sampled: Mutex<Vec<ErasedEntry>>,
-    /// Those that differed, and since when.
+    /// Copies that differed, and since when.
     suspects: Mutex<Vec<(ErasedEntry, Moment)>>,
 }
 
@@ -33,13 +33,13 @@ impl std::fmt::Debug for Shadow {
 }
 
 impl Shadow {
-    /// A hit was drawn. Dropped if there are enough.
+    /// Samples a hit. Drops it if there are enough.
     #[cold]
-    pub(crate) fn draw(&self, erased: ErasedEntry) {
+    pub(crate) fn draw(&self, copy: ErasedEntry) {
         let mut sampled = self.sampled.lock();
-        let same = |other: &ErasedEntry| other.meta().version == erased.meta().version;
-        if sampled.len() < MOST && !erased.meta().own && !sampled.iter().any(same) {
-            sampled.push(erased);
+        let same = |other: &ErasedEntry| other.meta().version == copy.meta().version;
+        if sampled.len() < MOST && !copy.meta().own && !sampled.iter().any(same) {
+            sampled.push(copy);
         }
     }
 }
@@ -52,38 +52,38 @@ enum Found {
     Nothing,
 }
 
-/// One look at what was drawn, and a second at what has differed for too long. Called by the poll.
-pub(super) async fn look<C: Sync>(inner: &Inner<C>, l2: &Access) {
+/// Compares what was sampled, and again what has differed for too long. Called after each poll.
+pub(super) async fn verify_samples<C: Sync>(inner: &Inner<C>, l2: &Access) {
     if inner.settings.shadow_verify == 0 || !l2.holds_records() {
         return;
     }
     let now = inner.now();
-    // What may be on its way: two polls, and the answers to them.
+    // A message may be in transit for two polls, and the answers to them.
     let legal = inner.settings.poll * 2 + inner.l2_limit() * 2;
     let drawn = std::mem::take(&mut *inner.shadow.sampled.lock());
     let (due, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut *inner.shadow.suspects.lock())
         .into_iter()
         .partition(|(_, since)| now.since(*since) >= legal);
     let mut suspects = waiting;
-    for (erased, found) in compare(inner, l2, drawn).await {
+    for (copy, found) in compare(inner, l2, drawn).await {
         inner.counters.shadow_checked.add();
         if found != Found::Same {
-            suspects.push((erased, now));
+            suspects.push((copy, now));
         }
     }
     suspects.truncate(MOST);
     *inner.shadow.suspects.lock() = suspects;
-    let due = due.into_iter().map(|(erased, _)| erased).collect();
-    for (erased, found) in compare(inner, l2, due).await {
-        judge(inner, erased.meta(), found);
+    let due = due.into_iter().map(|(copy, _)| copy).collect();
+    for (copy, found) in compare(inner, l2, due).await {
+        judge(inner, copy.meta(), found);
     }
 }
 
 fn judge<C>(inner: &Inner<C>, meta: &Meta, found: Found) {
     let now = inner.now();
     let key = crate::protocol::KeyHash::of(&meta.key);
-    let erased = inner.l1.get(key, &meta.key);
-    let same = erased.is_some_and(|erased| erased.meta().version == meta.version);
+    let copy = inner.l1.get(key, &meta.key);
+    let same = copy.is_some_and(|copy| copy.meta().version == meta.version);
     let coherent = now.as_nanos() <= inner.node.coherence.until();
     let waits = inner.recovery.strength(&meta.key).is_some();
     if !same || waits || !coherent || inner.node.judge(meta, now) != Verdict::Fresh {
@@ -91,7 +91,7 @@ fn judge<C>(inner: &Inner<C>, meta: &Meta, found: Found) {
     }
     match found {
         Found::Same => {}
-        // A server that evicts, or forgets for want of memory, tells nobody.
+        // A server that evicts a key, or lacks memory, notifies no node.
         Found::Nothing => inner.counters.shadow_absent.add(),
         Found::Other => {
             inner.counters.shadow_illegal.add();
@@ -104,24 +104,24 @@ fn judge<C>(inner: &Inner<C>, meta: &Meta, found: Found) {
 async fn compare<C: Sync>(
     inner: &Inner<C>,
     l2: &Access,
-    erased: Vec<ErasedEntry>,
+    copies: Vec<ErasedEntry>,
 ) -> Vec<(ErasedEntry, Found)> {
-    if erased.is_empty() {
+    if copies.is_empty() {
         return Vec::new();
     }
-    let keys = erased.iter().map(|erased| &*erased.meta().key);
+    let keys = copies.iter().map(|copy| &*copy.meta().key);
     let heads = l2.read_heads(keys, inner.l2_limit()).await;
-    let found = |erased: &ErasedEntry, head: Option<Head>| match head {
-        Some(head) if head.version() == erased.meta().version => Found::Same,
+    let found = |copy: &ErasedEntry, head: Option<Head>| match head {
+        Some(head) if head.version() == copy.meta().version => Found::Same,
         Some(Head::Value { .. }) => Found::Other,
         Some(Head::LoadLock(_)) | None => Found::Nothing,
     };
-    erased
+    copies
         .into_iter()
         .zip(heads)
-        .filter_map(|(erased, head)| {
-            let found = found(&erased, head.ok()?);
-            Some((erased, found))
+        .filter_map(|(copy, head)| {
+            let found = found(&copy, head.ok()?);
+            Some((copy, found))
         })
         .collect()
 }

@@ -8,28 +8,29 @@ use crate::sync::Mutex;
 
 #[derive(Debug, Default)]
 pub(super) struct SyncMutex {
-    turn: Mutex<Arc<tokio::sync::Mutex<()>>>,
-    /// Who waits for the turn waits for another one.
+    current: Mutex<Arc<tokio::sync::Mutex<()>>>,
+    /// Wakes the waiting tasks, which then wait for the new mutex.
     abandoned: Notify,
 }
 
 impl SyncMutex {
     pub(super) async fn wait(&self) -> OwnedMutexGuard<()> {
         loop {
-            // Before the look at whose turn it is.
+            // Registered before the mutex is read, so that no wake-up is missed.
             let abandoned = self.abandoned.notified();
-            let turn = Arc::clone(&self.turn.lock());
+            let mutex = Arc::clone(&self.current.lock());
             tokio::select! {
                 biased;
-                turn = turn.lock_owned() => return turn,
+                guard = mutex.lock_owned() => return guard,
                 () = abandoned => {}
             }
         }
     }
 
-    /// Abandons the present turn: its task may never be driven again, so no caller waits for it any longer.
+    /// Replaces the mutex. The task that holds it may never be polled again, so no caller waits for
+    /// it any longer.
     pub(super) fn abandon(&self) {
-        *self.turn.lock() = Arc::default();
+        *self.current.lock() = Arc::default();
         self.abandoned.notify_waiters();
     }
 }

@@ -4,24 +4,24 @@ use std::time::Duration;
 use crate::clock::{Moment, nanos};
 use crate::sync::{AtomicU64, Mutex};
 
-/// Until when an entry verified in the current session needs no check of its own.
+/// The coherence TTL: until when an entry verified in the current session needs no check.
 #[derive(Debug)]
 pub(crate) struct CoherenceTtl {
     ttl: u64,
-    /// Moments of sending, in nanoseconds; 0 for never.
+    /// Times of sending, in nanoseconds; 0 for never.
     synced_at: AtomicU64,
     last_heartbeat_at: AtomicU64,
     listening_since: AtomicU64,
     until: AtomicU64,
-    /// When those that came back since the last look were sent.
+    /// When the heartbeats were sent that have come back since the last check.
     came_back: Mutex<Vec<Moment>>,
 }
 
-/// How many heartbeats come back between two looks at most; the rest count as lost.
+/// How many heartbeats may come back between two checks; the rest count as lost.
 const MOST: usize = 64;
 
 impl CoherenceTtl {
-    /// A ttl of length X that begins with the first proof.
+    /// A coherence TTL of length X that begins with the first proof.
     pub(crate) fn new(ttl: Duration) -> Self {
         Self {
             ttl: nanos(ttl),
@@ -62,13 +62,13 @@ impl CoherenceTtl {
         Moment::from_nanos(self.synced_at.load(Ordering::Acquire))
     }
 
-    /// A `SYNC` asked at `asked` was answered.
+    /// Notes that a `SYNC` asked at `asked` was answered.
     pub(crate) fn synced(&self, asked: Moment) {
         self.synced_at.fetch_max(asked.as_nanos(), Ordering::AcqRel);
         self.extend();
     }
 
-    /// The heartbeat sent at `sent` came back.
+    /// Notes that the heartbeat sent at `sent` came back.
     pub(crate) fn heartbeat(&self, sent: Moment) {
         let mut came_back = self.came_back.lock();
         if came_back.len() < MOST {
@@ -79,8 +79,8 @@ impl CoherenceTtl {
         self.extend();
     }
 
-    /// When the heartbeats were sent that have come back since the last call, of those sent until then.
-    /// What has come back since the caller looked is for its next look.
+    /// Takes the times of sending of heartbeats that have come back, up to `until`. What has come
+    /// back since the caller read `until` is for its next check.
     pub(super) fn take_heartbeats(&self, until: Moment) -> Vec<Moment> {
         let mut came_back = self.came_back.lock();
         let all = std::mem::take(&mut *came_back);
@@ -89,24 +89,25 @@ impl CoherenceTtl {
         taken
     }
 
-    /// Since when there is a subscription.
+    /// Since when the subscription is in force.
     pub(super) fn listening_since(&self) -> Moment {
         Moment::from_nanos(self.listening_since.load(Ordering::Acquire))
     }
 
-    /// The subscription is gone: from here on nothing is proven. What was proven holds until its
-    /// ttl ends, or until a poll is answered and says that this node alone is deaf.
+    /// The subscription is lost: from here on nothing is proven. What was proven holds until its
+    /// TTL ends, or until an answered poll shows that only this node has lost its subscription.
     pub(crate) fn lose(&self) {
         self.last_heartbeat_at.store(0, Ordering::Release);
         self.listening_since.store(0, Ordering::Release);
     }
 
-    /// A subscription is in force: the heartbeat has until now plus its limit to come back.
+    /// Notes a subscription in force: the heartbeat has until now plus its limit to come back.
     pub(crate) fn listen(&self, now: Moment) {
         self.listening_since.store(now.as_nanos(), Ordering::Release);
     }
 
-    /// Heartbeats sent until then have come back, or went out before anybody listened.
+    /// Heartbeats sent until then have come back, or were sent before the subscription was in
+    /// force.
     pub(crate) fn answered(&self) -> Moment {
         self.last_heartbeat_at().max(self.listening_since())
     }
@@ -124,7 +125,7 @@ impl CoherenceTtl {
 mod tests {
     use super::*;
 
-    /// The receiver may receive one while the poll looks; if that were forgotten, it would seem lost.
+    /// A heartbeat may come back while the poll checks. If it were forgotten, it would seem lost.
     #[test]
     fn a_heartbeat_that_lands_during_a_look_is_there_for_the_next() {
         let ttl = CoherenceTtl::new(Duration::from_secs(30));

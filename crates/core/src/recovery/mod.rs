@@ -1,9 +1,9 @@
-//! Invalidations that L2 has not heard of yet.
+//! Invalidations that L2 has not received yet.
 //!
-//! What is queued is always an *invalidation*, never a value: a failed `set` becomes one, so that
-//! recovery can make nothing older visible (S10). Per key the latest stands, hard over soft. While a
-//! key waits, its record in L2 counts as hidden on this node. A queue that is full becomes a clear,
-//! of the kind of what it held.
+//! The queue holds only *invalidations*, never values: a failed `set` becomes one, so recovery can
+//! make nothing older visible (S10). Each key keeps its latest invalidation, and hard wins over
+//! soft. While a key is queued, this node treats its record in L2 as hidden. A full queue becomes a
+//! clear, which is hard if the queue held a hard invalidation.
 
 mod own;
 pub(crate) mod reassert;
@@ -22,46 +22,46 @@ use recent_writes::RecentWrites;
 use write_queue::PendingWrites;
 pub(crate) use write_queue::QueueSlot;
 
-/// How many names of tags are remembered for messages.
+/// How many tag names are remembered for messages.
 const MAX_TAG_NAMES: usize = 64;
 
-/// The queue. A removal of tags waits in the ledger replica instead.
+/// The recovery queue. A removal of tags waits in the ledger replica instead.
 #[derive(Debug)]
 pub(crate) struct Recovery {
     keys: Mutex<BTreeMap<Box<str>, Queued>>,
     len: AtomicUsize,
     cap: usize,
-    /// Writes on their way to L2, by key.
+    /// Pending writes to L2, by key.
     pending: DashMap<Box<str>, PendingWrites>,
-    /// How many writes that is: mostly none, and then nobody looks.
-    under_way: AtomicUsize,
+    /// The number of pending writes. It is mostly zero, which saves the lookup.
+    pending_count: AtomicUsize,
     pub(crate) recent_writes: RecentWrites,
     /// The names of tags whose removals wait, for messages.
     tag_names: Mutex<BTreeMap<TagHash, Box<str>>>,
-    /// What calls have kept from L2.
+    /// Invalidations that calls did not send to L2.
     pub(crate) own: Own,
 }
 
-/// One key that waits.
+/// A queued invalidation of one key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Queued {
     pub(crate) strength: Strength,
     pub(crate) version: Version,
-    /// Until then the write that failed may still run, so nothing settles this.
+    /// Until then the failed write may still run, so nothing settles this.
     pub(crate) not_before: Moment,
 }
 
 impl Recovery {
     pub(crate) fn new(cap: usize) -> Self {
         let (keys, len) = (Mutex::default(), AtomicUsize::new(0));
-        let under_way = AtomicUsize::new(0);
+        let pending_count = AtomicUsize::new(0);
         let (recent_writes, own) = (RecentWrites::new(), Own::default());
         let (pending, tag_names) = (DashMap::new(), Mutex::default());
-        Self { keys, len, cap, pending, under_way, recent_writes, tag_names, own }
+        Self { keys, len, cap, pending, pending_count, recent_writes, tag_names, own }
     }
 
-    /// Queues an invalidation. `Some` if the queue was full and has been emptied: the strength of the
-    /// clear that must take its place.
+    /// Queues an invalidation. `Some` if the queue was full and is now empty: the strength of the
+    /// clear that must replace it.
     pub(crate) fn queue(&self, key: &str, queued: Queued) -> Option<Strength> {
         let mut keys = self.keys.lock();
         let before = keys.get(key).copied().unwrap_or(queued);
@@ -77,7 +77,7 @@ impl Recovery {
         overflow
     }
 
-    /// What waits for a key.
+    /// The queued invalidation of a key.
     pub(crate) fn get(&self, key: &str) -> Option<Queued> {
         if self.len() == 0 {
             return None;
@@ -85,12 +85,12 @@ impl Recovery {
         self.keys.lock().get(key).copied()
     }
 
-    /// The first keys that wait, in the order of their names.
+    /// The first queued keys, in key order.
     pub(crate) fn first(&self, most: usize) -> Vec<Box<str>> {
         self.keys.lock().keys().take(most).cloned().collect()
     }
 
-    /// Remembers what a tag is called whose removal waits.
+    /// Remembers the name of a tag whose removal waits.
     pub(crate) fn name_tag(&self, hash: TagHash, name: &str) {
         let mut names = self.tag_names.lock();
         if names.len() < MAX_TAG_NAMES {
@@ -98,84 +98,85 @@ impl Recovery {
         }
     }
 
-    /// What it is called, if that is remembered.
+    /// The name of a tag, if it is remembered.
     pub(crate) fn tag_name(&self, hash: TagHash) -> Option<Box<str>> {
         self.tag_names.lock().get(&hash).cloned()
     }
 
-    /// No removal waits any more.
+    /// Forgets all tag names: no removal waits any more.
     pub(crate) fn forget_tag_names(&self) {
         self.tag_names.lock().clear();
     }
 
-    /// A write of the key goes on in the background: until it ends, the record in L2 is not what the
-    /// caller was told. Answers its queue_slot. `quiet`: no other node is told.
+    /// Registers a background write of the key, and returns its queue slot. Until it ends, the
+    /// record in L2 is not what the caller's receipt says. `quiet`: the write is not announced.
     pub(crate) fn begin(&self, key: &str, strength: Strength, quiet: bool) -> QueueSlot {
-        // Before it is there for those who look, and gone after it is not.
-        self.under_way.fetch_add(1, Ordering::AcqRel);
+        // Count first and uncount last, so that a reader who sees zero misses no write.
+        self.pending_count.fetch_add(1, Ordering::AcqRel);
         self.pending.entry(key.into()).or_default().begin(strength, quiet)
     }
 
-    /// It has ended: L2 has it, or it waits.
+    /// Ends a background write: L2 has it, or it is queued.
     pub(crate) fn end(&self, key: &str, strength: Strength) {
         self.pending.remove_if_mut(key, |_, pending| pending.end(strength));
-        self.under_way.fetch_sub(1, Ordering::AcqRel);
+        self.pending_count.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// An invalidation whose caller waits begins: it holds here until it ends. Nothing waits for its queue_slot
-    /// behind it, as nobody was told that it is done.
+    /// Registers an invalidation whose caller waits: it applies on this node until it ends. No
+    /// later write has to wait for it, because no caller has its receipt yet.
     pub(crate) fn attend(&self, key: &str, strength: Strength) {
-        self.under_way.fetch_add(1, Ordering::AcqRel);
+        self.pending_count.fetch_add(1, Ordering::AcqRel);
         self.pending.entry(key.into()).or_default().attend(strength);
     }
 
-    /// The same for one that is sent now. Answers its [queue_slot](Self::queue_slot).
+    /// The same for one that is sent now. Returns its [queue slot](Self::queue_slot).
     pub(crate) fn attend_in_queue(
         &self,
         key: &str,
         strength: Strength,
         quiet: bool,
     ) -> Option<QueueSlot> {
-        self.under_way.fetch_add(1, Ordering::AcqRel);
+        self.pending_count.fetch_add(1, Ordering::AcqRel);
         let mut pending = self.pending.entry(key.into()).or_default();
         pending.attend(strength);
         pending.is_unattended().then(|| pending.queue_slot(strength, quiet, false))
     }
 
-    /// It has ended: L2 has it, or it waits.
+    /// Ends an invalidation whose caller waits: L2 has it, or it is queued.
     pub(crate) fn leave(&self, key: &str, strength: Strength) {
         self.pending.remove_if_mut(key, |_, pending| pending.leave(strength));
-        self.under_way.fetch_sub(1, Ordering::AcqRel);
+        self.pending_count.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// The queue_slot of a write whose caller waits; `None` if no write of the key goes on in the background.
+    /// The queue slot of a write whose caller waits; `None` if no background write of the key is
+    /// pending.
     pub(crate) fn queue_slot(
         &self,
         key: &str,
         strength: Strength,
         quiet: bool,
     ) -> Option<QueueSlot> {
-        if self.under_way.load(Ordering::Acquire) == 0 {
+        if self.pending_count.load(Ordering::Acquire) == 0 {
             return None;
         }
         let mut pending = self.pending.get_mut(key).filter(|pending| pending.is_unattended())?;
         Some(pending.queue_slot(strength, quiet, false))
     }
 
-    /// Whether a later write leaves nothing of what this one would.
+    /// Whether a later write leaves nothing of this one's effect.
     pub(crate) fn is_overtaken(&self, key: &str, queue_slot: &QueueSlot) -> bool {
         self.pending.get(key).is_some_and(|pending| pending.is_past(queue_slot))
     }
 
-    /// What L2 may not have heard of yet makes of the key's record.
+    /// How pending and queued writes weaken the key's record in L2.
     pub(crate) fn strength(&self, key: &str) -> Option<Strength> {
-        let any = self.under_way.load(Ordering::Acquire) != 0;
+        let any = self.pending_count.load(Ordering::Acquire) != 0;
         let pending =
             any.then(|| self.pending.get(key).map(|pending| pending.strength())).flatten();
         pending.max(self.get(key).map(|queued| queued.strength))
     }
 
-    /// L2 knows of exactly this invalidation: by it, or because the record was replaced since.
+    /// Removes exactly this invalidation: L2 has it, or the record has been replaced since.
     pub(crate) fn settle(&self, key: &str, version: Version, now: Moment) {
         let mut keys = self.keys.lock();
         let settled = |q: &Queued| q.version == version && q.not_before <= now;
@@ -190,7 +191,7 @@ impl Recovery {
         self.len.store(keys.len(), Ordering::Release);
     }
 
-    /// Everything that waits and is due, and not behind a write that goes on.
+    /// Every queued invalidation that is due and has no pending background write before it.
     pub(crate) fn due(&self, now: Moment) -> Vec<(Box<str>, Queued)> {
         let keys = self.keys.lock();
         let free =
@@ -199,8 +200,8 @@ impl Recovery {
         due.map(|(key, queued)| (key.clone(), *queued)).collect()
     }
 
-    /// How many keys may be queued that can be queued later as well: the last quarter is for writes that
-    /// fail, since a queue that is full clears the cache.
+    /// How many more keys may be queued that can also be queued later. The last quarter is for
+    /// writes that fail, since a full queue clears the cache.
     fn room(&self) -> usize {
         (self.cap - self.cap / 4).max(1).saturating_sub(self.len())
     }

@@ -1,9 +1,9 @@
-//! Invalidations that their calls kept from L2: they hold on this node until L2 holds something newer.
+//! Invalidations that skip L2: they apply on this node until L2 holds something newer.
 //!
-//! What is meant is what L2 held at that moment: the version that this node had a copy of, and whatever is
-//! older than the invalidation. (How old a record is follows from what L2 says is left of its life, so no
-//! two machines' clocks are compared. It is older or as old as that, never younger, so the error is a
-//! miss.) Of each key that is remembered; what there is no room for is meant as a whole.
+//! An invalidation covers what L2 held at that moment: the version that this node had a copy of,
+//! and every record older than the invalidation. (A record's age follows from the TTL that L2
+//! reports as left, so no two machines' clocks are compared. The estimated age is never too young,
+//! so an error is only a miss.) Each key has its own mark; on overflow, one mark covers everything.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -17,34 +17,35 @@ use crate::protocol::ledger::Strength;
 use crate::protocol::{KeyHash, Version};
 use crate::sync::{AtomicBool, Mutex};
 
-/// What this node alone takes for invalid, of what L2 holds.
+/// The records of L2 that only this node treats as invalid.
 #[derive(Debug, Default)]
 pub(crate) struct Own {
     marks: Mutex<Marks>,
-    /// Mostly there are none, and then nobody looks.
+    /// Mostly false, which saves the lookup.
     any: AtomicBool,
 }
 
 #[derive(Debug, Default)]
 struct Marks {
     keys: HashMap<KeyHash, Mark, RandomState>,
-    /// Up to when everything is removed, and up to when everything is stale.
+    /// Everything created until then counts as removed.
     hard_until: Option<Moment>,
+    /// Everything created until then counts as stale.
     soft_until: Option<Moment>,
 }
 
-/// One key.
+/// The mark of one key.
 #[derive(Clone, Copy, Debug)]
 struct Mark {
     strength: Strength,
     at: Moment,
-    /// The version that is meant, once it is known.
+    /// The version that it covers, once it is known.
     version: Option<Version>,
 }
 
 impl Own {
-    /// What L2 holds of a key is invalid here. At most so many keys are remembered, for so long as what was
-    /// there before may live; beyond that it is everything that is there now.
+    /// Makes L2's record of a key invalid on this node. It remembers at most `most` keys, each for
+    /// `longest`: no older record lasts longer. On overflow it covers everything that exists now.
     pub(crate) fn hide(
         &self,
         hash: KeyHash,
@@ -55,11 +56,11 @@ impl Own {
     ) {
         let mut marks = self.marks.lock();
         self.any.store(true, Ordering::Release);
-        let lives = |mark: &Mark| at < mark.at + longest;
+        let in_force = |mark: &Mark| at < mark.at + longest;
         if marks.keys.len() >= most && !marks.keys.contains_key(&hash) {
-            marks.keys.retain(|_, mark| lives(mark));
+            marks.keys.retain(|_, mark| in_force(mark));
         }
-        let known = marks.keys.get(&hash).copied().filter(lives);
+        let known = marks.keys.get(&hash).copied().filter(in_force);
         let mark = Mark {
             strength: known.map_or(strength, |known| known.strength.max(strength)),
             at,
@@ -71,21 +72,22 @@ impl Own {
         }
     }
 
-    /// This node has stored something newer. (What it hears of another's write may be of the very one that
-    /// is meant.)
+    /// Removes the mark of a key, for which this node has stored something newer. (A received
+    /// message may announce the very write that the mark covers.)
     pub(crate) fn replaced(&self, hash: KeyHash) {
         if self.any.load(Ordering::Acquire) {
             self.marks.lock().keys.remove(&hash);
         }
     }
 
-    /// Whether exactly this version is meant.
+    /// Whether the mark covers exactly this version.
     pub(crate) fn is_of(&self, hash: KeyHash, version: Version) -> bool {
-        let meant = |mark: &Mark| mark.version == Some(version);
-        self.any.load(Ordering::Acquire) && self.marks.lock().keys.get(&hash).is_some_and(meant)
+        let is_covered = |mark: &Mark| mark.version == Some(version);
+        self.any.load(Ordering::Acquire)
+            && self.marks.lock().keys.get(&hash).is_some_and(is_covered)
     }
 
-    /// What is made here of a record of L2.
+    /// How this node weakens a record of L2.
     pub(crate) fn strength(&self, meta: &Meta) -> Option<Strength> {
         if !self.any.load(Ordering::Acquire) || meta.own {
             return None;
@@ -93,9 +95,9 @@ impl Own {
         let mut marks = self.marks.lock();
         let of_all = marks.of_all(meta.created);
         let Some(mark) = marks.keys.get_mut(&KeyHash::of(&meta.key)) else { return of_all };
-        // What was expired elsewhere since has another version, and is no newer.
-        let meant = mark.version == Some(meta.version) || meta.is_expired();
-        if !meant && meta.created > mark.at {
+        // A record that another node expired since has another version, and is no newer.
+        let is_covered = mark.version == Some(meta.version) || meta.is_expired();
+        if !is_covered && meta.created > mark.at {
             return of_all;
         }
         mark.version = Some(meta.version);
@@ -104,7 +106,7 @@ impl Own {
 }
 
 impl Marks {
-    /// Everything that is there now counts as what the marks say.
+    /// Replaces the marks of single keys by one for everything that exists now.
     fn overflow(&mut self, now: Moment) {
         for mark in self.keys.values() {
             match mark.strength {

@@ -1,4 +1,4 @@
-//! The writes of the last seconds are compared with L2 once another primary answers.
+//! Compares the writes of the last seconds with L2 once another primary answers.
 
 use tokio::time::Instant;
 
@@ -12,10 +12,10 @@ use crate::protocol::commits;
 use crate::protocol::record::Head;
 use crate::telemetry::TARGET;
 
-/// How many records are compared in one round trip.
+/// How many records one round trip compares.
 const PAGE: usize = 256;
 
-/// Asks the servers which history of writes they are in; `None` if that does not matter.
+/// Asks the servers for their replication ids; `None` if these do not matter now.
 pub(crate) async fn ask<C: Sync>(inner: &Inner<C>, l2: &Access) -> Option<Vec<ReplicationId>> {
     if !l2.holds_records() || !inner.recovery.recent_writes.wants_replication_ids() {
         return None;
@@ -23,10 +23,12 @@ pub(crate) async fn ask<C: Sync>(inner: &Inner<C>, l2: &Access) -> Option<Vec<Re
     Some(l2.replication_ids(inner.l2_limit()).await)
 }
 
-/// Compares what this node wrote recent_writes with what L2 holds, if a failover may have taken it back, and
-/// queues an invalidation of what came back. `asked` is when the `SYNC` was sent that L2 has answered.
-/// Begins nothing after half a poll, nor more than the queue has room for: the rest is compared next time.
-/// `None` if nothing was compared, else whether something is left, and there will be room for it.
+/// Compares this node's recent writes with L2 if a failover may have lost them, and queues an
+/// invalidation of each old value that came back.
+///
+/// `asked` is when the `SYNC` was sent that L2 has answered. It starts nothing after half a poll,
+/// and takes no more than the queue has room for: the next call compares the rest. `None` if
+/// nothing was compared, else whether something is left for which there will be room.
 pub(crate) async fn reassert<C: Sync>(
     inner: &Inner<C>,
     l2: &Access,
@@ -34,13 +36,13 @@ pub(crate) async fn reassert<C: Sync>(
     replication_ids: Vec<ReplicationId>,
 ) -> Option<bool> {
     let recent_writes = &inner.recovery.recent_writes;
-    let met = recent_writes.observe(replication_ids, asked)?;
+    let observed = recent_writes.observe(replication_ids, asked)?;
     if recent_writes.any_is_silent() {
-        let forgotten = met.forgotten.into_iter().map(|(key, commit)| (key, vec![commit]));
+        let forgotten = observed.forgotten.into_iter().map(|(key, commit)| (key, vec![commit]));
         drop(leave_silent(inner, l2, forgotten.collect()));
     }
-    forgot(inner, met.missed);
-    // Counted from here: one that did not answer has taken its whole timeout.
+    forgot(inner, observed.missed);
+    // The time counts from here: a server that did not answer has taken its whole timeout.
     let (until, mut any) = (Instant::now() + inner.settings.poll / 2, false);
     while Instant::now() < until {
         let page = recent_writes.take(PAGE.min(inner.recovery.room()));
@@ -53,7 +55,7 @@ pub(crate) async fn reassert<C: Sync>(
     any.then(|| !recent_writes.is_done())
 }
 
-/// Sets aside what is held by servers that do not answer; returns the rest.
+/// Sets aside the writes of servers that do not answer; returns the rest.
 fn leave_silent<C: Sync>(inner: &Inner<C>, l2: &Access, page: Vec<KeyWrites>) -> Vec<KeyWrites> {
     let recent_writes = &inner.recovery.recent_writes;
     if !recent_writes.any_is_silent() {
@@ -70,7 +72,7 @@ fn leave_silent<C: Sync>(inner: &Inner<C>, l2: &Access, page: Vec<KeyWrites>) ->
     page.into_iter().filter(answers).collect()
 }
 
-/// Writes that should be compared are not remembered (R3).
+/// Counts and reports writes that should be compared and are not remembered (R3).
 fn forgot<C>(inner: &Inner<C>, count: u64) {
     if count == 0 {
         return;
@@ -80,8 +82,8 @@ fn forgot<C>(inner: &Inner<C>, count: u64) {
     tracing::warn!(
         target: TARGET, cache, server = inner.telemetry.l2_server.as_deref(), count,
         "another primary of L2 may have lost writes of the last seconds, and this node has written more than it \
-         remembers; keys among those that it has forgotten may be answered as they were before, until they are \
-         written again or their life is over. `clear` the cache if that cannot be"
+         remembers; keys that it has forgotten may serve their old values until they are written again or expire. \
+         `clear` the cache if that is not acceptable"
     );
 }
 
@@ -93,7 +95,7 @@ async fn compare<C: Sync>(inner: &Inner<C>, l2: &Access, asked: Moment, page: Ve
         let head = match head {
             Ok(head) => head,
             Err(error) => {
-                tracing::debug!(%error, "L2 could not be asked whether it still holds what was written");
+                tracing::debug!(%error, "cannot compare recent writes with L2");
                 forgot(inner, recent_writes.set_aside(l2.server_of(key), &key_writes));
                 continue;
             }
@@ -107,7 +109,7 @@ async fn compare<C: Sync>(inner: &Inner<C>, l2: &Access, asked: Moment, page: Ve
     }
 }
 
-/// The heads of these keys; where something else is, there is no head.
+/// The heads of these keys. A key that holds foreign data has no head.
 async fn heads<C: Sync>(
     inner: &Inner<C>,
     l2: &Access,

@@ -1,9 +1,9 @@
-//! The writes of the last seconds, and which of them are to be compared with what L2 holds.
+//! The writes of the last seconds, and which of them to compare with L2.
 //!
-//! - **R1** All are compared once a server says that it is in another history of writes, or is gone.
-//! - **R2** What a server holds that does not answer is set aside, whatever its age, and compared once it
-//!   answers, or another has its keys. The others are compared meanwhile.
-//! - **R3** What there is no room for is counted: it is compared with nothing.
+//! - **R1** All writes are compared once a server reports another replication id, or is gone.
+//! - **R2** The writes of a server that does not answer are set aside, whatever their age. They are
+//!   compared once it answers, or another server has its keys. The others are compared meanwhile.
+//! - **R3** Writes that there is no room for are counted, and never compared.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
@@ -17,44 +17,45 @@ use crate::protocol::commits::{Commit, Commits};
 use crate::protocol::ledger::Strength;
 use crate::sync::Mutex;
 
-/// How far back a failover may reach: the writes of so long before the old primary was last asked.
+/// How far back a failover may reach, from the last question to the old primary.
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// How many writes are remembered; of more, the newest.
+/// How many writes are remembered: the newest ones.
 const MOST: usize = 65_536;
 
-/// How many bytes they may take: so many writes of keys of 150 bytes. A key may have 32 KiB, and 65,536 of
-/// those would be 2 GiB.
+/// How many bytes they may take: enough for that many writes of keys of 150 bytes. A key may have
+/// 32 KiB, and 65,536 of those would take 2 GiB.
 pub(super) const MOST_BYTES: usize = 16 << 20;
 
-/// How often everything is compared: a reply of the old primary may be read after the new one has answered.
+/// How often everything is compared: a reply of the old primary may be read after the new one has
+/// answered.
 const ROUNDS: u8 = 2;
 
-/// What this node wrote recent_writes, and to whom.
+/// This node's recent writes, and the servers that have them.
 #[derive(Debug)]
 pub(crate) struct RecentWrites(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
     commits: Commits,
-    fallen: Fallen,
-    /// The history of writes that each server is in, if it tells.
+    evicted: Evicted,
+    /// The replication id of each server that reports one.
     replication_ids: BTreeMap<Server, u64>,
-    /// Servers that were asked last for theirs, and did not answer.
+    /// Servers that did not answer the last question for their replication id.
     silent: BTreeSet<Server>,
-    /// How often everything is still to be compared, what is being compared aside.
+    /// How often everything is still to be compared, without the present round.
     rounds: u8,
-    /// What is still to be compared of this round.
+    /// What is still to be compared in this round.
     backlog: Vec<KeyWrites>,
-    /// What is to be compared with servers that do not answer (R2).
+    /// Writes to compare with servers that do not answer (R2).
     aside: BTreeMap<Server, Aside>,
 }
 
-/// How many writes of the last seconds fell out for want of room: of each second, so many.
+/// How many writes of the last seconds were evicted for want of room, by second.
 #[derive(Debug, Default)]
-struct Fallen(VecDeque<(u64, u64)>);
+struct Evicted(VecDeque<(u64, u64)>);
 
-impl Fallen {
+impl Evicted {
     fn note(&mut self, count: u64, now: Moment) {
         let second = Duration::from_nanos(now.as_nanos()).as_secs();
         self.forget(now);
@@ -64,7 +65,7 @@ impl Fallen {
         }
     }
 
-    /// Forgets what no failover reaches any more.
+    /// Forgets evictions that no failover can reach any more.
     fn forget(&mut self, now: Moment) {
         let oldest = Duration::from_nanos(now.as_nanos()).saturating_sub(WINDOW).as_secs();
         while self.0.front().is_some_and(|(second, _)| *second < oldest) {
@@ -77,7 +78,7 @@ impl Fallen {
     }
 }
 
-/// What is to be compared with a server that does not answer: each write once, however often it comes.
+/// Writes to compare with a server that does not answer: each once, however often it comes back.
 #[derive(Debug)]
 struct Aside {
     commits: Commits,
@@ -86,25 +87,25 @@ struct Aside {
 
 impl Default for Aside {
     fn default() -> Self {
-        // Whoever notes sees to the bounds, over all servers.
+        // `set_aside` enforces the bounds, over all servers.
         Self { commits: Commits::new(usize::MAX, usize::MAX), known: HashSet::new() }
     }
 }
 
-/// A key and what this node did to it.
+/// A key and this node's recent writes to it.
 pub(super) type KeyWrites = (Arc<str>, Vec<Commit>);
 
-/// What follows from what the servers said.
+/// What the answers of the servers change.
 #[derive(Debug, Default)]
-pub(super) struct Met {
-    /// Writes out of reach, but for those that a silent server holds.
+pub(super) struct Observed {
+    /// Writes that no failover can reach, but for those of a silent server.
     pub(super) forgotten: Vec<(Arc<str>, Commit)>,
-    /// How many writes should be compared, and are not remembered.
+    /// How many writes should be compared and are not remembered.
     pub(super) missed: u64,
 }
 
 impl State {
-    /// Whether one of the servers may lack what was written (R1).
+    /// Stores the answers. True if one of the servers may lack acknowledged writes (R1).
     fn learn(&mut self, answers: Vec<ReplicationId>) -> bool {
         let known = std::mem::take(&mut self.replication_ids);
         let names: BTreeSet<_> = answers.iter().map(|(server, _)| server.clone()).collect();
@@ -126,13 +127,13 @@ impl State {
     }
 
     fn begin_round(&mut self) -> u64 {
-        let missed = if self.rounds == ROUNDS { self.fallen.take() } else { 0 };
+        let missed = if self.rounds == ROUNDS { self.evicted.take() } else { 0 };
         self.rounds -= 1;
         self.backlog.extend(self.commits.by_key());
         missed
     }
 
-    /// What had been set aside is compared as soon as its server is not silent (R2).
+    /// Moves writes that were set aside to the backlog once their server answers (R2).
     fn take_back(&mut self) {
         let (silent, backlog) = (&self.silent, &mut self.backlog);
         self.aside.retain(|server, aside| {
@@ -149,7 +150,7 @@ impl RecentWrites {
     pub(super) fn new() -> Self {
         Self(Mutex::new(State {
             commits: Commits::new(MOST, MOST_BYTES),
-            fallen: Fallen::default(),
+            evicted: Evicted::default(),
             replication_ids: BTreeMap::new(),
             silent: BTreeSet::new(),
             rounds: 0,
@@ -158,21 +159,21 @@ impl RecentWrites {
         }))
     }
 
-    /// L2 has acknowledged a write.
+    /// Remembers a write that L2 has acknowledged.
     pub(crate) fn note(&self, key: &str, version: Version, strength: Strength, now: Moment) {
         let mut state = self.0.lock();
-        let fallen = state.commits.note(key, Commit { version, strength }, now.as_nanos());
-        if fallen > 0 {
-            state.fallen.note(fallen, now);
+        let evicted = state.commits.note(key, Commit { version, strength }, now.as_nanos());
+        if evicted > 0 {
+            state.evicted.note(evicted, now);
         }
     }
 
-    /// L2 has lost something, so it may have lost more.
+    /// Compares everything again: L2 has lost something, so it may have lost more.
     pub(crate) fn suspect(&self) {
         self.0.lock().rounds = ROUNDS;
     }
 
-    /// Whether it matters who answers.
+    /// Whether the replication ids matter now.
     pub(super) fn wants_replication_ids(&self) -> bool {
         let state = self.0.lock();
         let nothing =
@@ -180,9 +181,10 @@ impl RecentWrites {
         state.replication_ids.is_empty() || !nothing
     }
 
-    /// The servers were asked who they are. If one is another than it was, everything is to be compared; if
-    /// nothing is, what is out of reach is forgotten. Without any answer nothing is, and the next poll asks again.
-    pub(super) fn observe(&self, answers: Vec<ReplicationId>, now: Moment) -> Option<Met> {
+    /// Takes the replication ids of the servers. If one has changed, everything is to be compared.
+    /// If nothing is to be compared, this forgets the writes out of reach. Without any answer
+    /// nothing changes, and the next poll asks again.
+    pub(super) fn observe(&self, answers: Vec<ReplicationId>, now: Moment) -> Option<Observed> {
         if answers.iter().all(|(_, replication_id)| replication_id.is_err()) {
             return None;
         }
@@ -191,32 +193,32 @@ impl RecentWrites {
         if state.learn(answers) {
             state.rounds = ROUNDS;
         }
-        let mut met = Met::default();
+        let mut observed = Observed::default();
         if state.backlog.is_empty() && state.rounds > 0 {
-            met.missed = state.begin_round();
+            observed.missed = state.begin_round();
         }
-        // What was set aside is remembered apart, so it keeps nothing from being forgotten.
+        // Writes set aside are remembered apart, so they keep nothing from being forgotten.
         let is_comparing = !state.backlog.is_empty();
         state.take_back();
         if !is_comparing {
-            met.forgotten = state.commits.forget(now.as_nanos().saturating_sub(nanos(WINDOW)));
-            state.fallen.forget(now);
+            observed.forgotten = state.commits.forget(now.as_nanos().saturating_sub(nanos(WINDOW)));
+            state.evicted.forget(now);
         }
-        Some(met)
+        Some(observed)
     }
 
-    /// Whether this server did not answer when it was last asked.
+    /// Whether this server did not answer the last question.
     pub(super) fn is_silent(&self, server: &Server) -> bool {
         self.0.lock().silent.contains(server)
     }
 
-    /// Whether any did not.
+    /// Whether any server did not answer the last question.
     pub(super) fn any_is_silent(&self) -> bool {
         !self.0.lock().silent.is_empty()
     }
 
-    /// Keeps what is to be compared with a server once it answers (R2): each write once, however often it comes.
-    /// Answers how many writes there was no room for.
+    /// Keeps writes to compare with a server once it answers (R2): each once, however often it
+    /// comes back. Returns how many writes there was no room for.
     pub(super) fn set_aside(&self, server: Server, (key, commits): &KeyWrites) -> u64 {
         let mut state = self.0.lock();
         let all = state.aside.values();
@@ -228,7 +230,7 @@ impl RecentWrites {
             if aside.known.contains(&commit.version) {
                 continue;
             }
-            // As much as may be remembered, and no more of all servers together.
+            // The bounds of the remembered writes apply to all servers together.
             if count >= MOST || bytes >= MOST_BYTES {
                 refused += 1;
                 continue;
@@ -241,18 +243,19 @@ impl RecentWrites {
         refused
     }
 
-    /// So much of what is to be compared.
+    /// Takes up to `most` keys from the backlog.
     pub(super) fn take(&self, most: usize) -> Vec<KeyWrites> {
         let mut state = self.0.lock();
         let rest = state.backlog.len().saturating_sub(most);
         state.backlog.split_off(rest)
     }
 
+    /// Whether the backlog is empty.
     pub(super) fn is_done(&self) -> bool {
         self.0.lock().backlog.is_empty()
     }
 
-    /// Whether nothing was written here since, as far as is remembered.
+    /// Whether this node has not written the key since, as far as it remembers.
     pub(super) fn is_newest(&self, (key, commits): &KeyWrites) -> bool {
         let newest = self.0.lock().commits.newest(key);
         newest.is_none() || newest == commits.last().copied()
@@ -288,18 +291,18 @@ mod tests {
         Commit { version: Version(version), strength: Strength::Hard }
     }
 
-    /// A node that writes more than it remembers all day has not lost a day's writes.
+    /// A node that always writes more than it remembers has not lost a day's writes.
     #[test]
     fn of_what_fell_out_only_the_last_seconds_count() {
-        let mut fallen = Fallen::default();
-        (0..86_400).for_each(|second| fallen.note(10, at(second)));
-        assert_eq!(fallen.0.len(), 11);
-        assert_eq!(fallen.take(), 110);
-        fallen.note(10, at(86_400));
-        fallen.forget(at(86_410));
-        assert_eq!(fallen.0.len(), 1, "still in reach");
-        fallen.forget(at(86_411));
-        assert_eq!(fallen.take(), 0);
+        let mut evicted = Evicted::default();
+        (0..86_400).for_each(|second| evicted.note(10, at(second)));
+        assert_eq!(evicted.0.len(), 11);
+        assert_eq!(evicted.take(), 110);
+        evicted.note(10, at(86_400));
+        evicted.forget(at(86_410));
+        assert_eq!(evicted.0.len(), 1, "still in reach");
+        evicted.forget(at(86_411));
+        assert_eq!(evicted.take(), 0);
     }
 
     #[test]
@@ -316,7 +319,7 @@ mod tests {
         assert_eq!(recent_writes.set_aside(server.clone(), &("key".into(), more)), 5, "no room");
     }
 
-    /// What fails again and again at a server that answers comes back with every poll.
+    /// A write that fails again and again at a server that answers comes back with every poll.
     #[test]
     fn what_was_set_aside_keeps_nothing_from_being_forgotten() {
         let recent_writes = RecentWrites::new();
@@ -324,8 +327,8 @@ mod tests {
         recent_writes.observe(answers(), at(0)).expect("an answer");
         recent_writes.note("key", Version(1), Strength::Hard, at(0));
         let _ = recent_writes.set_aside(None, &("other".into(), vec![commit(2)]));
-        let met = recent_writes.observe(answers(), at(20)).expect("an answer");
-        assert_eq!(met.forgotten, [("key".into(), commit(1))]);
+        let observed = recent_writes.observe(answers(), at(20)).expect("an answer");
+        assert_eq!(observed.forgotten, [("key".into(), commit(1))]);
         assert!(!recent_writes.is_done(), "the other is compared");
     }
 }

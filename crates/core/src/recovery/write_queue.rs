@@ -1,7 +1,8 @@
-//! Writes on their way to L2. While one is, what L2 holds of its key is not what this node was announced.
+//! The write queue of each key. While a write is pending, L2 does not hold what the caller's
+//! receipt says.
 //!
-//! Those that go on though their callers have been answered are sent in the order of their calls, and so is
-//! what is called after them: what was removed after it was set must not be there again.
+//! Background writes are sent in the order of their calls, and so are the writes called after them.
+//! Otherwise a key that was removed after a `set` could exist again.
 
 use std::sync::Arc;
 
@@ -9,29 +10,30 @@ use tokio::sync::{Mutex, OwnedMutexGuard, watch};
 
 use crate::protocol::ledger::Strength;
 
-/// The writes of one key that are on their way.
+/// The pending writes of one key.
 #[derive(Debug, Default)]
 pub(super) struct PendingWrites {
-    /// How many leave nothing of what was there before, and how many something stale.
+    /// How many leave nothing of the old value.
     hard: usize,
+    /// How many leave a stale value.
     soft: usize,
-    /// How many of them go on though their callers have been answered.
+    /// How many are background writes, whose callers have their receipts.
     unattended: usize,
-    /// How many writes there were that leave nothing of what was there before, and how many of them are announced
-    /// to other nodes.
+    /// How many writes so far leave nothing of the old value.
     replaced: u64,
+    /// How many of those are announced to other nodes.
     announced: u64,
-    /// How many next_slot there were.
+    /// How many slots have been given out.
     next_slot: u64,
     queue: Option<WriteQueue>,
 }
 
-/// The writes of one key that are sent one after the other.
+/// Sends the writes of one key one after the other.
 #[derive(Clone, Debug)]
 struct WriteQueue {
-    /// ErasedEntry by the write that is being sent; the others wait for it.
+    /// Held by the write that is being sent; the others wait for it.
     sending: Arc<Mutex<()>>,
-    /// The last queue_slot whose caller waits.
+    /// The last slot whose caller waits.
     awaited: watch::Sender<u64>,
 }
 
@@ -41,52 +43,52 @@ impl Default for WriteQueue {
     }
 }
 
-/// The place of a write among those of its key.
+/// The place of a write in the write queue of its key.
 #[derive(Debug)]
 pub(crate) struct QueueSlot {
-    /// How many of those that can replace it there were before, itself included.
+    /// How many writes that can replace it were called so far, itself included.
     replaced: u64,
     quiet: bool,
     at: u64,
     queue: WriteQueue,
-    /// Whether nobody waits for it.
+    /// Whether no caller waits for it.
     pub(crate) background: bool,
 }
 
 impl QueueSlot {
-    /// Waits for those before it; whoever has this is the one that is sent.
+    /// Waits for the writes before it. The holder of the guard is the one that is sent.
     pub(crate) async fn come(&self) -> OwnedMutexGuard<()> {
         Arc::clone(&self.queue.sending).lock_owned().await
     }
 
-    /// Until the caller of a later one waits for it.
+    /// Waits until the caller of a later write waits for this one.
     pub(crate) async fn is_awaited(&self) {
         let mut awaited = self.queue.awaited.subscribe();
-        // There is no error: the sender is here.
+        // No error is possible: `self` holds the sender.
         let _ = awaited.wait_for(|last| *last > self.at).await;
     }
 }
 
 impl PendingWrites {
-    /// One whose caller waits begins.
+    /// Registers a write whose caller waits.
     pub(super) fn attend(&mut self, strength: Strength) {
         *self.count(strength) += 1;
     }
 
-    /// It has ended. True if it was the last.
+    /// Ends a write whose caller waits. True if it was the last.
     pub(super) fn leave(&mut self, strength: Strength) -> bool {
         *self.count(strength) -= 1;
         self.hard + self.soft == 0
     }
 
-    /// One whose caller does not wait begins.
+    /// Registers a background write.
     pub(super) fn begin(&mut self, strength: Strength, quiet: bool) -> QueueSlot {
         self.attend(strength);
         self.unattended += 1;
         self.queue_slot(strength, quiet, true)
     }
 
-    /// It has ended. True if it was the last.
+    /// Ends a background write. True if it was the last.
     pub(super) fn end(&mut self, strength: Strength) -> bool {
         self.unattended -= 1;
         self.leave(strength)
@@ -99,12 +101,12 @@ impl PendingWrites {
         }
     }
 
-    /// Whether there is a queue: others go on without their callers.
+    /// Whether there is a queue: background writes are pending.
     pub(super) fn is_unattended(&self) -> bool {
         self.unattended > 0
     }
 
-    /// `quiet`: it is announced to nobody.
+    /// Gives out a slot. `quiet`: the write is not announced to other nodes.
     pub(super) fn queue_slot(
         &mut self,
         strength: Strength,
@@ -122,8 +124,8 @@ impl PendingWrites {
         QueueSlot { replaced: self.replaced(quiet), quiet, at, queue, background }
     }
 
-    /// How many writes there were that replace such a one: what other nodes are to receive of, only what they
-    /// receive of as well.
+    /// How many writes replace such a write. If other nodes receive it, only writes that they
+    /// receive as well can replace it.
     fn replaced(&self, quiet: bool) -> u64 {
         if quiet { self.replaced } else { self.announced }
     }

@@ -2,11 +2,11 @@
 //!
 //! | | locally, at once | at L2, atomically | on reply |
 //! |---|---|---|---|
-//! | `set` | fence, drop | announce, store a new version | insert if nothing received |
+//! | `set` | fence, drop | announce, store a new version | insert if nothing else was received |
 //! | `remove` | fence, drop | announce, delete | fence again |
 //! | `expire` | fence, mark | announce, mark at a new version | fence again |
 //! | `remove`, `and_tags` | both | both, at the same time | both |
-//! | `remove_by_tag`, `clear` | pending: hidden here | number, store, announce | number it |
+//! | `remove_by_tag`, `clear` | pending: hidden here | number, store, announce | numbered |
 //!
 //! Invariants:
 //!
