@@ -1,8 +1,8 @@
 //! The Redis backplane of Crinkle: plain pub/sub, at most once.
 //!
-//! Messages are published on the command connection that the store uses, so that they take the path
-//! that writes take; a subscription has a connection of its own. Nothing is retried here: the cache
-//! notices what is lost and repairs it.
+//! Messages use the command connection of the store, so that they take the path that writes take. A
+//! subscription has its own connection. This crate retries nothing: the cache detects what is lost
+//! and recovers.
 
 mod heartbeats;
 mod redis;

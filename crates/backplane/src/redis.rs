@@ -34,17 +34,17 @@ use crate::heartbeats::{self, Beats, Liveness};
 pub struct RedisBackplane {
     client: RedisClient,
     beats: Arc<Beats>,
-    /// The server has taken a message since one last failed.
+    /// Whether the server has accepted a message since the last failure.
     publishes: Arc<AtomicBool>,
 }
 
 impl RedisBackplane {
-    /// A backplane on the server at this URL, with a command connection of its own. See
+    /// Creates a backplane on the server at this URL, with its own command connection. See
     /// [`RedisClient::connect`].
     ///
     /// # Errors
     ///
-    /// If the URL makes no sense; never because of the server, which may be down.
+    /// If the URL is invalid. A server that is down is no error.
     ///
     /// # Cancel safety
     ///
@@ -53,12 +53,12 @@ impl RedisBackplane {
         Ok(Self::new(RedisClient::connect(url).await.map_err(BackplaneError::new)?))
     }
 
-    /// A backplane on the primary that these sentinels know by this name, with a command connection of its
-    /// own. See [`RedisClient::sentinel`].
+    /// Creates a backplane on the primary that these sentinels know by this name, with its own
+    /// command connection. See [`RedisClient::sentinel`].
     ///
     /// # Errors
     ///
-    /// If a URL makes no sense, or there is none; never because of a server.
+    /// If a URL is invalid, or there is none. A server that is down is no error.
     ///
     /// # Cancel safety
     ///
@@ -70,12 +70,12 @@ impl RedisBackplane {
         Ok(Self::new(RedisClient::sentinel(urls, name).await.map_err(BackplaneError::new)?))
     }
 
-    /// A backplane in the cluster that these servers belong to, with connections of its own. See
-    /// [`RedisClient::cluster`].
+    /// Creates a backplane in the cluster that these servers belong to, with its own connections.
+    /// See [`RedisClient::cluster`].
     ///
     /// # Errors
     ///
-    /// If a URL makes no sense, or there is none; never because of a server.
+    /// If a URL is invalid, or there is none. A server that is down is no error.
     ///
     /// # Cancel safety
     ///
@@ -86,29 +86,30 @@ impl RedisBackplane {
         Ok(Self::new(RedisClient::cluster(urls).await.map_err(BackplaneError::new)?))
     }
 
-    /// A backplane on a client that others may share.
+    /// Creates a backplane on a client that others may share.
     #[must_use]
     pub fn new(client: RedisClient) -> Self {
         Self { client, beats: Arc::default(), publishes: Arc::default() }
     }
 
-    /// Publishes nothing to nobody. A server that does not have the command repeats its arguments in the error, and
-    /// the client library drops the connection, with all other commands on it, over the bytes of a message.
+    /// Publishes an empty message on a channel without subscribers. A server without the command
+    /// repeats its arguments in the error. Over the bytes of a message, the client library would
+    /// then drop the connection, with all other commands on it.
     async fn try_publish(&self, channel: &str) -> Result<(), BackplaneError> {
         let prefix = channel.split("v1:").next().unwrap_or_default();
         let published = self.client.publish(&format!("{prefix}v1:hb:"), b"").await;
         published.map_err(failure)
     }
 
-    /// In a cluster a heartbeat to oneself goes through every server that takes writes. A count that is lost
-    /// together with what it counts would be missed, so it goes through two.
+    /// Publishes in a cluster. A heartbeat to this node goes through every server that takes
+    /// writes. A count goes through two servers: one might lose it together with what it counts.
     async fn beat(&self, channel: &str, message: Bytes) -> Result<(), BackplaneError> {
         let mut primaries = self.client.primaries().await.map_err(BackplaneError::new)?;
         let mut command = redis::cmd("PUBLISH");
         command.arg(channel).arg(&message[..]);
         if heartbeats::is_beat(&message) {
-            let ways = primaries.iter().map(|primary| format!("{primary:?}")).collect();
-            self.beats.sent(channel, message, ways);
+            let paths = primaries.iter().map(|primary| format!("{primary:?}")).collect();
+            self.beats.sent(channel, message, paths);
         } else {
             primaries.truncate(2);
         }
@@ -166,15 +167,15 @@ fn failure(error: redis::RedisError) -> BackplaneError {
     BackplaneError::new(error)
 }
 
-/// Ends when the connection does.
+/// A subscription, which ends when its connection does.
 struct Listener {
     messages: Subscriber,
-    /// In a cluster.
+    /// Only in a cluster.
     counted: Option<Counted>,
     next: Option<Incoming>,
 }
 
-/// The heartbeats of a subscription, as long as it lasts.
+/// Tracks the heartbeats of a subscription until it is dropped.
 struct Counted {
     beats: Arc<Beats>,
     channels: Vec<String>,

@@ -1,12 +1,13 @@
-//! The locks and atomics of the hit path, of flights and of the recovery queue, under many
+//! Tests the locks and atomics of the hit path, of flights and of the recovery queue, under many
 //! interleavings:
 //!
 //! ```text
 //! RUSTFLAGS='--cfg crinkle_shuttle' cargo test -p crinkle-core --lib --no-default-features interleaved
 //! ```
 //!
-//! A scheduler decides at every lock and atomic who goes on. What it shows is the order of steps, not
-//! what weak memory does to them. Each rule is shown to be noticed when a step is out of order.
+//! A scheduler decides at every lock and atomic which thread continues. The tests check the order
+//! of steps, not the effects of weak memory. Each rule is shown to fail when a step is out of
+//! order.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -28,7 +29,7 @@ use crate::recovery::{Queued, Recovery};
 use crate::sync::{Step, misorder};
 use crate::telemetry::Telemetry;
 
-/// How many schedules of each test, and of each that must fail.
+/// How many schedules each test explores, and each test that must fail.
 const SCHEDULES: usize = 6_000;
 
 const EPOCH: Epoch = Epoch(9);
@@ -40,13 +41,13 @@ fn explore(test: fn()) {
     shuttle::check_pct(test, SCHEDULES / 2, 3);
 }
 
-/// The rule holds, and no longer does once this step is out of order.
+/// The rule holds, and fails once this step is out of order.
 fn holds_but_for(step: Step, test: fn()) {
     explore(test);
     misorder(Some(step));
     let noticed = catch_unwind(AssertUnwindSafe(|| explore(test)));
     misorder(None);
-    assert!(noticed.is_err(), "nobody notices {step:?}");
+    assert!(noticed.is_err(), "no test notices {step:?}");
 }
 
 /// A node that has met its ledger.
@@ -60,23 +61,23 @@ fn node() -> Node {
 
 fn entry(node: &Node, version: Version) -> Meta {
     let until = NOW + Duration::from_secs(60);
-    let lives = Deadlines { created: NOW, logical: until, physical: until };
+    let deadlines = Deadlines { created: NOW, logical: until, physical: until };
     let tags = node.intern(["t"].into_iter());
-    Meta::new("key", version, tags, node.stamp(NOW), lives, EntryFlags::PLAIN, 1)
+    Meta::new("key", version, tags, node.stamp(NOW), deadlines, EntryFlags::PLAIN, 1)
 }
 
-/// A life that is ended for good stays so, whoever hits the entry meanwhile.
+/// A TTL that was shortened for good stays so, even if a hit extends it meanwhile.
 fn sliding() {
     let (node, slide) = (node(), Duration::from_secs(60));
-    let lives = Deadlines { created: NOW, logical: NOW + slide, physical: NOW + slide * 10 };
+    let deadlines = Deadlines { created: NOW, logical: NOW + slide, physical: NOW + slide * 10 };
     let flags = EntryFlags { slide: 60_000_000_000, ..EntryFlags::PLAIN };
     let tags = node.intern([].into_iter());
-    let meta = Meta::new("key", Version(1), tags, node.stamp(NOW), lives, flags, 1);
+    let meta = Meta::new("key", Version(1), tags, node.stamp(NOW), deadlines, flags, 1);
     let (meta, until) = (Arc::new(meta), NOW + slide * 2);
-    let erased = Arc::clone(&meta);
+    let hit = Arc::clone(&meta);
     let hits = thread::spawn(move || {
         for at in 1..4 {
-            erased.slide(NOW + slide * at);
+            hit.slide(NOW + slide * at);
         }
     });
     meta.shorten(until);
@@ -97,14 +98,14 @@ fn removal() -> Removal {
     }
 }
 
-/// N1: whoever has checked meanwhile does not remember a verdict that is older than the removal.
+/// N1: a check that runs meanwhile does not remember a verdict older than the removal.
 fn memo() {
     let node = Arc::new(node());
     let meta = Arc::new(entry(&node, Version(1)));
-    let (other, erased) = (Arc::clone(&node), Arc::clone(&meta));
+    let (other, checked) = (Arc::clone(&node), Arc::clone(&meta));
     let reader = thread::spawn(move || {
-        other.judge(&erased, NOW);
-        other.judge(&erased, NOW);
+        other.judge(&checked, NOW);
+        other.judge(&checked, NOW);
     });
     let item = Item { seq: node.known().frontier + 1, prev: None, removal: removal() };
     node.received(EPOCH, item);
@@ -119,7 +120,7 @@ fn a_memo_never_covers_a_removal_it_has_not_seen() {
     holds_but_for(Step::MemoLate, memo);
 }
 
-/// N4: while a removal that is pending gets its number, it hides at every moment.
+/// N4: while a pending removal gets its number, it hides at every moment.
 fn numbering() {
     let node = Arc::new(node());
     let meta = entry(&node, Version(1));
@@ -150,7 +151,7 @@ fn stamp() -> Stamp {
     Stamp { epoch: None, frontier: 0, generation: 0, session: 0, at: NOW, known: NOW }
 }
 
-/// S6: what a flight brings is not in L1 after an invalidation that overlaps it.
+/// S6: the result of a flight is not in L1 after an invalidation that overlaps it.
 fn guard() {
     let (flights, l1) = (Arc::new(Flights::new()), Arc::new(l1()));
     let Role::Lead(flight) = flights.register(HASH, "key", false, stamp) else { panic!("alone") };
@@ -162,7 +163,7 @@ fn guard() {
     let erased: ErasedEntry = Arc::new(Entry { meta, value: Shared::Own(1_u32) });
     flights.end(HASH, flight.id, |received| {
         if received.allows(Version(1)) {
-            // What the verdict on the entry reads, in the cache itself.
+            // In the cache itself, the verdict on the entry is computed here.
             thread::yield_now();
             l1.insert(HASH, erased);
         }
@@ -176,10 +177,10 @@ fn an_insert_and_an_invalidation_do_not_pass_each_other() {
     holds_but_for(Step::SettleUnlocked, guard);
 }
 
-/// S14: one of those who come leads, and nobody is left without a flight.
-fn arriving() {
+/// S14: one of the concurrent callers leads, and no caller is left without a flight.
+fn registering() {
     let flights = Arc::new(Flights::new());
-    let came: Vec<_> = (0..3)
+    let threads: Vec<_> = (0..3)
         .map(|_| {
             let flights = Arc::clone(&flights);
             thread::spawn(move || match flights.register(HASH, "key", false, stamp) {
@@ -192,17 +193,17 @@ fn arriving() {
             })
         })
         .collect();
-    let leads = came.into_iter().filter_map(|t| t.join().ok()).filter(|leads| *leads).count();
-    assert!(leads >= 1, "somebody leads");
+    let leads = threads.into_iter().filter_map(|t| t.join().ok()).filter(|leads| *leads).count();
+    assert!(leads >= 1, "one caller leads");
     assert_eq!(flights.len(), 0, "no key is left in the table");
 }
 
 #[test]
 fn whoever_arrives_leads_or_joins_and_no_key_stays_behind() {
-    explore(arriving);
+    explore(registering);
 }
 
-/// A leader that somebody depends on is with a task as soon as its caller does not poll it.
+/// A task polls a leader that a caller depends on, as soon as its own caller does not.
 fn joining() {
     let driver = Arc::new(Driver::<&str>::default());
     let driver = Arc::clone(&driver);
@@ -232,7 +233,7 @@ fn queued(version: u64) -> Queued {
     Queued { strength: Strength::Hard, version: Version(version), not_before: Moment::default() }
 }
 
-/// What is queued is seen by whoever reads after it, whatever is settled meanwhile.
+/// A later read sees what is queued, whatever is settled meanwhile.
 fn queueing() {
     let recovery = Arc::new(Recovery::new(10));
     recovery.queue("other", queued(1));
@@ -242,9 +243,9 @@ fn queueing() {
         others.settle("key", Version(1), NOW);
     });
     recovery.queue("key", queued(2));
-    assert!(recovery.strength("key").is_some(), "it waits");
+    assert!(recovery.strength("key").is_some(), "it is queued");
     settle.join().expect("no trouble");
-    assert!(recovery.strength("key").is_some(), "nobody has settled this one");
+    assert!(recovery.strength("key").is_some(), "no thread has settled this one");
     assert_eq!(recovery.due(NOW).len(), 1);
 }
 

@@ -1,7 +1,7 @@
-//! Planted bugs, to prove that the simulator finds them. Behind the feature `sabotage`; without it the
-//! answer about each is no, and what asks is optimised away.
+//! Planted bugs, to prove that the simulator finds them. They are behind the feature `sabotage`.
+//! Without it every check is false at compile time, and is optimised away.
 //!
-//! One thread, one planted bug: other threads of the process stay sound.
+//! A bug is planted on one thread: other threads of the process stay correct.
 
 /// Whether this bug is planted on this thread.
 #[cfg(feature = "sabotage")]
@@ -19,7 +19,7 @@ macro_rules! sabotaged {
     };
 }
 
-/// No bug is planted in this build. Inlined, and what asks is gone.
+/// No bug is planted in this build. Inlined, so that the check is optimised away.
 #[cfg(not(feature = "sabotage"))]
 #[inline]
 pub(crate) const fn never() -> bool {
@@ -49,7 +49,7 @@ mod planted {
                 /// Every planted bug.
                 pub const ALL: &'static [Self] = &[$(Self::$bug,)*];
 
-                /// Its name, in words.
+                /// The name of the bug.
                 #[must_use]
                 pub fn name(self) -> &'static str {
                     match self {
@@ -67,85 +67,87 @@ mod planted {
         BarrierOverwritten = "barrier overwritten instead of max",
         /// An expiry by tag takes back an earlier removal.
         SoftSoftensHard = "a later expire softens a removal",
-        /// Joiners take what their flight brings, overtaken or not.
+        /// Joiners take the result of their flight, even if it was overtaken.
         UncheckedJoin = "unchecked join",
         /// Entries of another epoch stay valid.
         EpochIgnored = "epoch ignored",
-        /// A hole in the ledger's announcements is walked over.
+        /// A gap in the ledger's announcements is ignored.
         GapIgnored = "gap ignored",
         /// A `set` does not fence what overlaps it.
         NoFenceOnSet = "no fence on set",
-        /// A fill is stored where nothing is.
+        /// A fill is stored where L2 holds nothing.
         AbsentIsFine = "fill with \"absent is fine\"",
         /// A fill is stored over anything.
         FillOverAnything = "fill over anything",
         /// A new subscription does not end the session.
         ReconnectKeepsSession = "reconnect keeps the session",
-        /// A removed entry stands in for a factory.
+        /// A removed entry is served stale when a factory fails.
         FailSafeIgnoresHard = "fail-safe ignores hard",
-        /// What L2 has not heard of is not queued.
+        /// An invalidation that L2 has not received is not queued.
         RecoveryForgets = "recovery forgets",
-        /// Recovery settles whatever waits for the key.
+        /// Recovery settles every invalidation of the key.
         SettleWithoutCompare = "recovery settles without compare",
         /// A failed `set` is sent again with its value.
         RecoveryReplaysValue = "recovery replays the value",
-        /// Barriers are dropped before what they hide, and fold into nothing.
+        /// Barriers are dropped before the entries that they hide, and fold into nothing.
         RetentionBelowTtl = "retention below lifetime",
-        /// A full recovery queue is emptied, and that is all.
+        /// A full recovery queue is emptied, without a clear.
         OverflowDropsSilently = "overflow drops silently",
         /// A load is kept although it was overtaken.
         OvertakenIsKept = "a load keeps what was overtaken",
-        /// Of several versions heard during a load, the last counts.
+        /// Of several versions received during a load, the last counts.
         LastReceivedCounts = "the last version heard counts",
         /// Entries of an older session are served without a check.
         VerifySkipped = "verify skipped",
-        /// The coherence TTL has no end.
+        /// The coherence TTL never ends.
         CoherenceForEver = "coherence TTL never ends",
-        /// A load lock that was not used is not given back.
+        /// An unused load lock is not released.
         LoadLockNotReleased = "load lock never released",
         /// A removal counts only once it has a number.
         PendingIgnored = "pending removal does not count",
-        /// What a failover took back is not issued again.
+        /// A removal that a failover lost is not issued again.
         LostNotReissued = "lost barriers not issued again",
-        /// What a failover took back of a key stays as it is.
+        /// A write that a failover lost is not invalidated.
         CommitsForgotten = "lost commits not asserted again",
-        /// A node does not notice that it hears nothing.
+        /// A node does not notice that its subscription is lost.
         LostSubscriptionUnnoticed = "deafness unnoticed",
-        /// A hole in a publisher's sequence is no loss.
+        /// A gap in a publisher's sequence is no loss.
         HolesIgnored = "holes in a sequence ignored",
-        /// How far a sequence has come is told once.
+        /// How far a sequence has come is announced only once.
         SequencePublishedOnce = "a sequence is told once",
-        /// A delayed `set` runs whenever it arrives.
+        /// A delayed `set` runs whenever it reaches L2.
         SetRunsLate = "a delayed set runs late",
-        /// What follows a `set` of unknown outcome is settled while that may still run.
+        /// The invalidation after a `set` of unknown outcome is settled while the `set` may still
+        /// run.
         SetSettledAtOnce = "a set that may still run is settled",
         /// Loads that began during a write are not fenced by its end.
         WriteEndUnfenced = "the end of a write fences nothing",
-        /// What waited for L2 when a read was sent is forgotten when it is answered.
+        /// An invalidation that waited for L2 when a read was sent is forgotten with the reply.
         ReadForgetsWaiting = "a read forgets what waited",
-        /// What was to be left alone is sent if L2 answers by then.
+        /// A write that an open circuit breaker refused is sent if L2 answers by then.
         OpenCircuitIsSent = "what was left alone is sent",
-        /// A write that the others are not told of leaves no mark in the ledger.
+        /// A write that is not announced leaves no mark in the ledger.
         UnannouncedUnmarked = "an unannounced write leaves no mark",
-        /// A mark of announcements that are owed verifies nothing.
+        /// A mark for owed announcements does not make other nodes verify.
         MarkIgnored = "a mark of owed announcements is ignored",
         /// A removal drops what its caller's retention allows, not the ledger's.
         RetentionOfTheCaller = "retention of the caller",
         /// A strict read judges by what its node knew before.
         StrictIgnoresLedger = "strict ignores the ledger",
-        /// A load is stamped with what its node knew, whatever the ledger says.
+        /// A load is stamped with what its node knew, without a question to the ledger.
         LoadStaysBehind = "a load does not catch up",
         /// A `set` that a removal hides counts as done.
         HiddenSetIsDone = "a hidden set says done",
-        /// What a new subscription puts in resync is fresh while L2 does not answer.
+        /// An entry that a new subscription made unverified is fresh while L2 does not answer.
         UnverifiedIsFresh = "what is in resync is fresh without L2",
-        /// L2 is believed in a new session before it has answered as a primary.
+        /// L2 is trusted in a new session before it has answered as a primary.
         SessionUnconfirmed = "a new session trusts L2 at once",
-        /// What L2 holds is judged by removals as they were known when the ledger last answered, however long ago.
+        /// L2's records are judged by removals known at the ledger's last reply, however old that
+        /// is.
         LedgerNeverOld = "a ledger that does not answer never gets old",
-        /// A READ that is sent again asks for the same load lock.
+        /// A READ that is sent again requests the same load lock.
         LoadLockRequestedTwice = "the same load lock is asked for twice",
-        /// A lock that a read turns out not to need is kept.
+        /// A read keeps a load lock that it turns out not to need.
         LoadLockKeptByHit = "a lock that is not needed is kept",
         /// A notification leaves the copy in L1.
         NotificationIgnored = "a notification leaves the copy",

@@ -1,14 +1,14 @@
-//! A value that tasks wait to see change.
+//! A value whose changes tasks can wait for.
 //!
-//! As `tokio::sync::watch`, except that those who wait wake in the order in which they came: a watch
-//! draws lots, and then a simulated run would not follow from its seed.
+//! Like `tokio::sync::watch`, except that waiting tasks wake in the order in which they began to
+//! wait. A `tokio` watch picks at random, and then a simulated run would not follow from its seed.
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 #[derive(Debug)]
 pub(crate) struct Watch<T> {
-    /// What it says, and how often that has changed.
+    /// The value, and how often it has changed.
     value: Mutex<(u64, T)>,
     moved: Notify,
 }
@@ -18,12 +18,12 @@ impl<T: Clone> Watch<T> {
         Self { value: Mutex::new((0, value)), moved: Notify::new() }
     }
 
-    /// What it says now.
+    /// The current value.
     pub(crate) fn read(&self) -> T {
         self.value.lock().1.clone()
     }
 
-    /// Changes it.
+    /// Changes the value.
     pub(crate) fn modify(&self, change: impl FnOnce(&mut T)) {
         {
             let mut value = self.value.lock();
@@ -33,18 +33,18 @@ impl<T: Clone> Watch<T> {
         self.moved.notify_waiters();
     }
 
-    /// Says something else.
+    /// Replaces the value.
     pub(crate) fn write(&self, value: T) {
         self.modify(|old| *old = value);
     }
 
-    /// Somebody who reads it and waits for it to change.
+    /// A reader that can wait for a change.
     pub(crate) fn reader(&self) -> Reader<'_, T> {
         Reader { watch: self, seen: 0 }
     }
 }
 
-/// Knows how often the value had changed when it was read last.
+/// Reads the value, and knows how often it had changed at the last read.
 #[derive(Debug)]
 pub(crate) struct Reader<'a, T> {
     watch: &'a Watch<T>,
@@ -52,14 +52,14 @@ pub(crate) struct Reader<'a, T> {
 }
 
 impl<T: Clone> Reader<'_, T> {
-    /// What it says now.
+    /// The current value.
     pub(crate) fn read(&mut self) -> T {
         let value = self.watch.value.lock();
         self.seen = value.0;
         value.1.clone()
     }
 
-    /// Waits until it has changed since it was read. Nothing is lost when it is dropped.
+    /// Waits until the value has changed since it was last read. Dropping the future loses nothing.
     pub(crate) async fn changed(&self) {
         loop {
             let moved = self.watch.moved.notified();
@@ -70,7 +70,7 @@ impl<T: Clone> Reader<'_, T> {
         }
     }
 
-    /// Waits until something holds of it. Nothing is lost when it is dropped.
+    /// Waits until the condition holds for the value. Dropping the future loses nothing.
     pub(crate) async fn wait_for(&mut self, holds: impl Fn(&T) -> bool + Send) {
         while !holds(&self.read()) {
             self.changed().await;

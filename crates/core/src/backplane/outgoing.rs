@@ -37,8 +37,8 @@ impl Answered for Put {
     }
 }
 
-/// Announces a write. Every path that writes a key uses it, so that no path takes a sequence number that is
-/// never sent, or leaves a write unannounced.
+/// Announces a write. Every path that writes a key uses it, so that no path takes a sequence number
+/// that is never sent, or leaves a write unannounced.
 #[derive(Debug)]
 pub(crate) struct Outgoing<'a, C> {
     inner: &'a Inner<C>,

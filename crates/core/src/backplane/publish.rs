@@ -83,7 +83,8 @@ impl Bus {
         self.next.load(Ordering::Acquire)
     }
 
-    /// The message for L2 to publish while it writes, with its sequence number; `None` if it cannot.
+    /// The message for L2 to publish while it writes, with its sequence number; `None` if L2
+    /// cannot.
     pub(crate) fn announce(
         &self,
         op: KeyOp,
@@ -115,8 +116,8 @@ impl Bus {
         join_all(voiding).await;
     }
 
-    /// The message for L2 to publish while it numbers a removal, with its sequence number; `None` if it
-    /// cannot.
+    /// The message for L2 to publish while it numbers a removal, with its sequence number; `None`
+    /// if L2 cannot.
     pub(crate) fn announce_removal(&self, removal: &Removal) -> Option<(u64, AnnounceRemoval)> {
         (self.fused != Fused::Nothing).then(|| {
             let seq = self.take_seq();

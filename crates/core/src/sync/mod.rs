@@ -1,8 +1,9 @@
-//! The locks and atomics of what is tested under many interleavings: the node and its tags, the memo of
-//! an entry, flights, and the recovery queue.
+//! The locks and atomics of the code that is tested under many interleavings: the node and its
+//! tags, the memo of an entry, flights, and the recovery queue.
 //!
-//! They are those of `std`, `parking_lot` and `dashmap`, but under `--cfg crinkle_shuttle`, which the
-//! tests in `interleaved` are built with: then a scheduler decides who goes on at each of them.
+//! They are those of `std`, `parking_lot` and `dashmap`. The tests in `interleaved` are built with
+//! `--cfg crinkle_shuttle`: then a scheduler decides at each lock and atomic which thread
+//! continues.
 
 #[cfg(crinkle_shuttle)]
 mod shuttled;
@@ -18,7 +19,8 @@ pub(crate) use parking_lot::{Mutex, MutexGuard};
 #[cfg(crinkle_shuttle)]
 pub(crate) use shuttled::*;
 
-/// Whether this step is out of order, to show that the tests notice. Never, outside of them.
+/// Whether a test puts this step out of order, to show that it notices. Always false outside of the
+/// tests.
 macro_rules! misordered {
     ($step:ident) => {
         cfg!(crinkle_shuttle) && $crate::sync::is_misordered($crate::sync::Step::$step)
@@ -30,17 +32,17 @@ macro_rules! misordered {
 pub(crate) enum Step {
     /// The generation is bumped before the levels are raised.
     GenerationFirst,
-    /// A verdict is not made again if the seqlock has moved.
+    /// A verdict is not repeated if the seqlock has moved.
     SeqlockUnchecked,
-    /// The memo is of the generation after the check.
+    /// The memo holds the generation after the check.
     MemoLate,
-    /// What a flight brought is stored after the key's lock is released.
+    /// The result of a flight is stored after the key's lock is released.
     SettleUnlocked,
-    /// The length of the recovery queue is told after its lock is released.
+    /// The length of the recovery queue is stored after its lock is released.
     LengthUnlocked,
-    /// A leader is put back whoever has joined meanwhile.
+    /// A leader is put back even if a caller has joined meanwhile.
     PutBackBlindly,
-    /// A hit prolongs a life whatever has become of it meanwhile.
+    /// A hit extends a TTL even if the TTL was shortened meanwhile.
     SlideBlindly,
 }
 

@@ -1,4 +1,4 @@
-//! The same locks and atomics, each a point at which the scheduler may let another thread go on.
+//! The same locks and atomics: at each of them the scheduler may switch to another thread.
 
 use std::borrow::Borrow;
 use std::cell::Cell;
@@ -25,7 +25,7 @@ pub(crate) fn is_misordered(step: Step) -> bool {
     MISORDERED.get() == Some(step)
 }
 
-/// A lock as `parking_lot` has it.
+/// A lock with the interface of `parking_lot`.
 #[derive(Debug, Default)]
 pub(crate) struct Mutex<T>(shuttle::sync::Mutex<T>);
 
@@ -39,7 +39,7 @@ impl<T> Mutex<T> {
     }
 }
 
-/// A map as `dashmap` has it, with one shard.
+/// A map with the interface of `dashmap`, and one shard.
 #[derive(Debug)]
 pub(crate) struct DashMap<K, V, S = ()>(Mutex<HashMap<K, V>>, PhantomData<fn() -> S>);
 
@@ -47,7 +47,7 @@ pub(crate) struct DashMap<K, V, S = ()>(Mutex<HashMap<K, V>>, PhantomData<fn() -
 #[derive(Debug)]
 pub(crate) struct Ref<'a, K, V>(MutexGuard<'a, HashMap<K, V>>, K);
 
-/// A place, with or without a value, and the lock of its shard.
+/// An entry, with or without a value, and the lock of its shard.
 #[derive(Debug)]
 pub(crate) enum Entry<'a, K, V> {
     Occupied(Ref<'a, K, V>),
