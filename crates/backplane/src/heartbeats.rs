@@ -3,7 +3,7 @@
 //!
 //! The server that holds a key announces its writes, and forwards them to the server that this node
 //! subscribes to. The connection between the two is one that no client sees. So a heartbeat goes
-//! through every server that takes writes, and its copies are counted. A path keeps the order: if a
+//! through every server that takes writes, and its copies are counted. A path keeps the order. If a
 //! later heartbeat has come back over all of them and an earlier one has not, a message was lost in
 //! between. Announcements of a server that was replaced may be lost as well.
 

@@ -65,7 +65,7 @@ mod planted {
         StampAtCompletion = "stamp taken at completion",
         /// The level of a tag is overwritten instead of raised.
         BarrierOverwritten = "barrier overwritten instead of max",
-        /// An expiry by tag takes back an earlier removal.
+        /// An expiry by tag cancels an earlier removal.
         SoftSoftensHard = "a later expire softens a removal",
         /// Joiners take the result of their flight, even if it was overtaken.
         UncheckedJoin = "unchecked join",

@@ -33,8 +33,8 @@ const GRACE: Duration = Duration::from_secs(1);
 /// at most: its publisher may be gone, and other nodes must see what it wrote within three.
 const CONFIRMATION: Duration = Duration::from_secs(3);
 
-/// How long this node applies the echoes of its own writes after one whose outcome is unknown,
-/// beyond the time for which that one may still run.
+/// How long this node still applies echoes of its own writes once a write of unknown outcome can no
+/// longer run.
 const LATE_WINDOW: Duration = Duration::from_secs(60);
 
 /// How many announced writes are remembered; more cause one resync.

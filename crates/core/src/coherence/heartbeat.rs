@@ -59,9 +59,9 @@ impl HeartbeatMonitor {
 
     /// Checks the heartbeats.
     ///
-    /// The subscription is lost if one is two polls late and the next half a poll: a process that
-    /// was stopped finds only one that is as late as it slept. There is a gap if a later one has
-    /// come back without an earlier one: a subscription keeps their order.
+    /// The subscription is lost if one heartbeat is two polls late, and the next half a poll. (A
+    /// process that was stopped finds only one that is as late as it slept.) There is a gap if a
+    /// later one has come back without an earlier one: a subscription keeps their order.
     pub(super) fn listen(&mut self, coherence: &CoherenceTtl, now: Instant) -> Liveness {
         let (answered, since) = (coherence.answered(), coherence.listening_since());
         let came_back = coherence.take_heartbeats(answered);

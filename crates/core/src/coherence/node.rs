@@ -30,7 +30,7 @@ use crate::telemetry::Counter;
 ///   stores the generation it read: a memo never covers a barrier it has not seen.
 /// - **N2** A stamp is taken under the lock, so its epoch, frontier and generation belong together.
 /// - **N3** Only a Fresh verdict is remembered, and the two time checks are never skipped.
-/// - **N4** The parts of a verdict belong together: `seqlock` is odd while a writer changes them,
+/// - **N4** The parts of a verdict belong together. `seqlock` is odd while a writer changes them,
 ///   and a verdict during which it moved is made again under the lock. (A pending mark must not be
 ///   gone before its number is seen, nor a barrier before its epoch.)
 #[derive(Debug)]
@@ -378,8 +378,8 @@ impl Node {
     }
 
     /// Whether the coherence TTL would still cover an unverified entry if its session had not
-    /// ended: it was right at some moment of the last X. This is for a time when L2 does not
-    /// answer, which would verify it.
+    /// ended. Such an entry was right at some moment of the last X. It is for a time when L2 does
+    /// not answer and so cannot verify it.
     pub(crate) fn is_covered(&self, meta: &Meta, now: Moment) -> bool {
         if self.judge(meta, now) != Verdict::Unverified || self.suspect.load(Ordering::Acquire) {
             return false;

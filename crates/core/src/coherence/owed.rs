@@ -9,16 +9,15 @@
 //!   precedes the write if the announcement before it failed, and the receipt if the one after it
 //!   failed. A write that could not be announced before, and has no mark, is not sent.
 //! - **A2** A mark is good for the writes of [`RENEWED_AFTER`]. Other nodes believe it for
-//!   [`BELIEVED_FOR`] of their own time since they first saw it, so they verify at least once after
+//!   [`BELIEVED_FOR`] of their own time since they first saw it. So they verify at least once after
 //!   each of these writes.
 //! - **A3** A node that sees a mark that is new, valid or cleared starts a new session.
-//! - **A4** The owner clears its mark when a heartbeat that it sent after the last failure has come
-//!   back, and no pending write is unannounced. Other nodes stop believing a mark that is never
-//!   cleared.
+//! - **A4** The owner clears its mark when a heartbeat sent after the last failure has come back,
+//!   and no pending write is unannounced. Other nodes stop believing a mark that is never cleared.
 //! - **A5** The ledger may be lost after a mark was cleared, or after a command without a reply may
 //!   have left one. If other nodes may still believe the mark, its owner clears it in the new
 //!   ledger as well.
-//! - **A6** A mark whose owner owes nothing is cleared: a command without a reply left it, or a
+//! - **A6** A mark whose owner owes nothing is cleared. A command without a reply left it, or a
 //!   node issued it again after a failover.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -221,8 +221,8 @@ async fn ask_all<C: Sync>(inner: &Inner<C>, l2: &Access, asked: Moment) -> Resul
             let cache = &*inner.name;
             tracing::warn!(
                 target: TARGET, cache, server = inner.telemetry.l2_server.as_deref(),
-                "the ledger of removals in L2 is another than before, as after a restart, a flush or an \
-                 eviction; what was loaded before is loaded again. `crinkle doctor` names the causes"
+                "L2 has a new ledger of removals, as after a restart, a flush or an eviction; what was \
+                 loaded before is loaded again. `crinkle doctor` names the causes"
             );
         }
         if synced.forked {

@@ -56,7 +56,7 @@ async fn retry<C: Sync>(inner: &Inner<C>, l2: &Access) {
     super::shadow::verify_samples(inner, l2).await;
 }
 
-/// Retries at once, and after each poll that is answered meanwhile: a server that takes its whole
+/// Retries at once, and after each poll that is answered meanwhile. A server that takes its whole
 /// timeout does not hold up what another would take. What is sent before the replication ids are
 /// known is remembered as a recent write, so it is compared as well.
 async fn while_retrying<C: Sync, R>(

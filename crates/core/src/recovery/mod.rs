@@ -111,7 +111,7 @@ impl Recovery {
     /// Registers a background write of the key, and returns its queue slot. Until it ends, the
     /// record in L2 is not what the caller's receipt says. `quiet`: the write is not announced.
     pub(crate) fn begin(&self, key: &str, strength: Strength, quiet: bool) -> QueueSlot {
-        // Count first and uncount last, so that a reader who sees zero misses no write.
+        // Count first and uncount last, so that a reader of zero misses no write.
         self.pending_count.fetch_add(1, Ordering::AcqRel);
         self.pending.entry(key.into()).or_default().begin(strength, quiet)
     }

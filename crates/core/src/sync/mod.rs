@@ -1,5 +1,5 @@
-//! The locks and atomics of the code that is tested under many interleavings: the node and its
-//! tags, the memo of an entry, flights, and the recovery queue.
+//! The locks and atomics of the code that is tested under many interleavings. That is the node and
+//! its tags, the memo of an entry, flights, and the recovery queue.
 //!
 //! They are those of `std`, `parking_lot` and `dashmap`. The tests in `interleaved` are built with
 //! `--cfg crinkle_shuttle`: then a scheduler decides at each lock and atomic which thread

@@ -114,8 +114,7 @@ async fn store<T: Value, C: Codec<T>>(
         Err(sent) => (sent, Mark::Unasked),
         Ok((write, _permit)) => match (record, inner.records()) {
             (Some(record), Some(l2)) => match write.deadline(l2) {
-                // Without a deadline it could run at any time, and this node could not vouch for
-                // it.
+                // Without a deadline it could run at any time, and the node could not vouch for it.
                 None => (write.refuse(unmet(inner)), Mark::Unasked),
                 at => {
                     let set = write.send(l2, |store, key, ann| store.set(key, record, at, ann));

@@ -253,7 +253,8 @@ pub(crate) fn begin_locally<C>(inner: &Inner<C>) {
     compare_locally(inner, &mut inner.own_ledger.lock());
 }
 
-/// Compares the replica with the local ledger: the node then folds and forgets what the ledger has.
+/// Compares the replica with the local ledger. The node then folds and forgets what the ledger has
+/// folded and forgotten.
 fn compare_locally<C>(inner: &Inner<C>, ledger: &mut Authority) {
     let ask: SyncAsk = inner.node.ask(inner.entropy.epoch(), usize::MAX, inner.retention_ms());
     let reply = ledger.sync(own_clock(inner), &ask);
