@@ -6,7 +6,7 @@
 //! | `remove` | fence, drop | announce, delete | fence again |
 //! | `expire` | fence, mark | announce, mark at a new version | fence again |
 //! | `remove`, `and_tags` | both | both, at the same time | both |
-//! | `remove_by_tag`, `clear` | pending: hidden | number, store, announce | the number replaces it |
+//! | `remove_by_tag`, `clear` | pending: hidden | number, store, announce | number replaces it |
 //!
 //! Invariants:
 //!
