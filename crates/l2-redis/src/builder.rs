@@ -20,14 +20,15 @@ use crate::refusal;
 use crate::sentinels::Sentinels;
 use crate::sentinels_agree::Asked;
 
-/// What connections are called in `CLIENT LIST`, unless told otherwise.
+/// Default name of the connections in `CLIENT LIST`.
 const NAME: &str = "crinkle";
 
-/// When the kernel gives up a peer that acknowledges nothing. A peer that acknowledges and answers nothing is
-/// noticed by [`Silence`](crate::silence::Silence).
+/// The kernel drops a peer that acknowledges no bytes for this long.
+/// [`Silence`](crate::silence::Silence) detects a peer that acknowledges bytes and answers no
+/// command.
 const SILENCE: Duration = Duration::from_secs(10);
 
-/// Whom to be on the server.
+/// User name and password on the server.
 #[derive(Clone)]
 pub struct Credentials {
     user: String,
@@ -35,7 +36,7 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// A user and its password. The user without a name of its own is `default`.
+    /// Credentials of a user. Redis calls the user that has no name `default`.
     #[must_use]
     pub fn new(user: impl Into<String>, password: impl Into<String>) -> Self {
         Self { user: user.into(), password: password.into() }
@@ -52,11 +53,11 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// Asks the application for credentials.
+/// The application's callback for credentials.
 pub(crate) type AskCredentials =
     Arc<dyn Fn() -> BoxFuture<'static, Result<Credentials, BoxError>> + Send + Sync>;
 
-/// How to connect, beyond what a URL says. From [`RedisClient::builder`] or
+/// Connection settings that go beyond a URL. Created by [`RedisClient::builder`] or
 /// [`RedisClient::sentinel_builder`].
 ///
 /// ```no_run
@@ -116,25 +117,28 @@ impl RedisClientBuilder {
         }
     }
 
-    /// What the connection for commands is called in `CLIENT LIST`; no spaces. An empty name leaves it
-    /// without one. Default: `crinkle`. A user without the right to `client|setname` has none.
+    /// Sets the name of the connection for commands in `CLIENT LIST`; no spaces. An empty name
+    /// leaves the connection without one. Default: `crinkle`. Without the right to `client|setname`
+    /// the connection has no name.
     pub fn client_name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into()).filter(|name| !name.is_empty());
         self
     }
 
-    /// The user on the server, instead of the one in its URL. The one in the URLs of sentinels is for the
-    /// sentinels, so behind them this is the only endpoint to name one.
+    /// Sets the user on the server, instead of the one in its URL. Users in the URLs of sentinels
+    /// are for the sentinels; for the server behind them, use this method.
     pub fn user(mut self, credentials: Credentials) -> Self {
         self.user = Some(credentials);
         self
     }
 
-    /// Asks for the user and its password whenever a connection is made, for passwords and tokens that
-    /// change. A connection that exists is not touched: Redis does not close it when a password changes.
+    /// Calls `ask` for the user and its password before each new connection, for passwords and
+    /// tokens that change. An open connection stays: Redis does not close it when a password
+    /// changes.
     ///
-    /// The answer may take three seconds. Without one, or with an error, there is no connection, and the
-    /// next command asks again; the error's message is shown, so it must not hold the secret.
+    /// `ask` may take three seconds. If it fails or takes longer, the client makes no connection,
+    /// and the next command calls `ask` again. Callers get the message of its error, so the message
+    /// must not contain the secret.
     pub fn credentials<F, A>(mut self, ask: F) -> Self
     where
         F: Fn() -> A + Send + Sync + 'static,
@@ -144,31 +148,32 @@ impl RedisClientBuilder {
         self
     }
 
-    /// The number of the database, instead of the one in the URL. Default: 0. The user needs the right to
-    /// `select` for any other. The channels of a database other than 0 carry its number.
+    /// Sets the number of the database, instead of the one in the URL. Default: 0. Any other
+    /// database needs the right to `select`, and the names of its channels contain its number.
     pub fn database(mut self, number: u32) -> Self {
         self.database = Some(number.into());
         self
     }
 
-    /// The replicas of a server, or an address behind which they are, for
-    /// [`RedisL2::read_from_replicas`](crate::RedisL2::read_from_replicas). Sentinels and clusters name theirs
-    /// by themselves.
+    /// Names the replicas of a server, or an address that leads to them, for
+    /// [`RedisL2::read_from_replicas`](crate::RedisL2::read_from_replicas). Sentinels and clusters
+    /// report their replicas by themselves.
     pub fn replicas(mut self, urls: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.replicas = urls.into_iter().map(Into::into).collect();
         self
     }
 
-    /// The authorities that may vouch for the server, as PEM, *instead of* those that the operating
-    /// system trusts. The URL begins with `rediss://`. Needs the feature `tls`.
+    /// Sets the certificate authorities to trust, as PEM, *instead of* those of the operating
+    /// system. The URL begins with `rediss://`. Needs the feature `tls`.
     #[cfg(feature = "tls")]
     pub fn ca_certificates(mut self, pem: impl Into<Vec<u8>>) -> Self {
         self.certificates_mut().root_cert = Some(pem.into());
         self
     }
 
-    /// The certificate of this client (and those between it and its authority) and its private key, as
-    /// PEM, for servers with `tls-auth-clients`. The URL begins with `rediss://`. Needs the feature `tls`.
+    /// Sets the certificate of this client (with its intermediate certificates) and its private
+    /// key, as PEM, for servers with `tls-auth-clients`. The URL begins with `rediss://`. Needs the
+    /// feature `tls`.
     #[cfg(feature = "tls")]
     pub fn client_certificate(
         mut self,
@@ -188,11 +193,11 @@ impl RedisClientBuilder {
         self.certificates.get_or_insert(none)
     }
 
-    /// The client. It connects in the background; the server may be down.
+    /// Creates the client. It connects in the background; the server may be down.
     ///
     /// # Errors
     ///
-    /// If a URL, a certificate or a key makes no sense; never because of the server.
+    /// If a URL, a certificate or a key is invalid; never because of the server.
     ///
     /// # Cancel safety
     ///
@@ -203,7 +208,7 @@ impl RedisClientBuilder {
     }
 
     fn client(self) -> RedisResult<RedisClient> {
-        let (to, bus, database) = match &self.at {
+        let (target, bus, database) = match &self.at {
             At::Server(url) => {
                 let info = self.server_at(url)?;
                 let (addr, database) = (info.addr().to_string(), info.redis_settings().db());
@@ -234,13 +239,14 @@ impl RedisClientBuilder {
         };
         let replicas = self.replicas.iter().map(|url| Client::open(self.server_at(url)?));
         let replicas = replicas.collect::<RedisResult<_>>()?;
-        let endpoint = Endpoint { to, name: self.name, credentials: self.credentials, replicas };
+        let endpoint =
+            Endpoint { target, name: self.name, credentials: self.credentials, replicas };
         Ok(RedisClient::over(endpoint, bus, database))
     }
 
     fn server_at(&self, url: &str) -> RedisResult<ConnectionInfo> {
         let info = self.address(url)?;
-        // Over RESP3 a lost connection is noticed at once, not by the next command.
+        // RESP3 reports a lost connection at once, RESP2 only with the next command.
         let chosen = redis::parse_redis_url(url)
             .is_some_and(|url| url.query_pairs().any(|(name, _)| name == "protocol"));
         let protocol = info.redis_settings().protocol();
@@ -264,7 +270,7 @@ impl RedisClientBuilder {
         })
     }
 
-    /// What was chosen for the server, over what its URL says.
+    /// Applies the builder's user and database over those of the URL.
     fn chosen(&self, mut settings: RedisConnectionInfo) -> RedisConnectionInfo {
         if let Some(user) = &self.user {
             settings = user.clone().into_settings(settings);
@@ -272,7 +278,7 @@ impl RedisClientBuilder {
         if let Some(number) = self.database {
             settings = settings.set_db(number);
         }
-        // A user with no more than the rights it needs would be refused, and logged for it.
+        // `CLIENT SETINFO` is not in the ACL rule: the server would refuse it and log the refusal.
         settings.set_skip_set_lib_name()
     }
 
@@ -296,7 +302,8 @@ impl fmt::Debug for RedisClientBuilder {
     }
 }
 
-/// A server has a bus per database: its channels carry the number.
+/// Identity of a server's message bus. Each database has its own, since its channels contain its
+/// number.
 pub(crate) fn bus_id(address: &str, database: i64) -> BusId {
     match database {
         0 => BusId::new(format!("redis:{address}")),

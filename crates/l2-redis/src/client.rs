@@ -24,12 +24,12 @@ use crate::set::{Hop, Set, is_unknown_script};
 use crate::slots::Address;
 use crate::{refusal, rights};
 
-/// One Redis server, the primary that sentinels name, or a cluster, for as many stores and backplanes as like to
-/// share it: one multiplexed connection for commands (in a cluster one to each server), and one for the
-/// subscriptions of all its backplanes.
+/// Client for one Redis server, for the primary that sentinels name, or for a cluster. Any number
+/// of stores and backplanes can share it. It has one multiplexed connection for commands (in a
+/// cluster one to each server), and one for the subscriptions of all its backplanes.
 ///
-/// Connecting happens in the background, and again whenever the connection is lost; a command meets
-/// an error at once while the server cannot be reached. Clones share the connection.
+/// The client connects in the background, and reconnects after a lost connection. While the server
+/// is unreachable, a command fails at once. Clones share the connection.
 ///
 /// ```no_run
 /// use crinkle_l2_redis::{RedisClient, RedisL2};
@@ -37,7 +37,7 @@ use crate::{refusal, rights};
 /// # async fn example() -> Result<(), crinkle_core::l2::L2Error> {
 /// let client = RedisClient::connect("redis://localhost").await?;
 /// let store = RedisL2::new(client.clone());
-/// // RedisBackplane::new(client) announces on the same connection.
+/// // RedisBackplane::new(client) publishes on the same connection.
 /// # Ok(())
 /// # }
 /// ```
@@ -60,14 +60,14 @@ enum Server {
 }
 
 impl RedisClient {
-    /// A client for the server at this URL: `redis://user:password@host:port/db`, `rediss://` for TLS
-    /// (feature `tls`), `redis+unix:///path?db=1&user=name&pass=word`. The server may be down: it is
-    /// connected to in the background. The protocol is RESP3; for something in between that knows only
-    /// the older one, add `?protocol=resp2`.
+    /// Creates a client for the server at this URL: `redis://user:password@host:port/db`,
+    /// `rediss://` for TLS (feature `tls`), `redis+unix:///path?db=1&user=name&pass=word`. The
+    /// client connects in the background, so the server may be down. The protocol is RESP3; for a
+    /// proxy that knows only the older protocol, add `?protocol=resp2`.
     ///
     /// # Errors
     ///
-    /// If the URL makes no sense; never because of the server.
+    /// If the URL is invalid; never because of the server.
     ///
     /// # Cancel safety
     ///
@@ -76,20 +76,20 @@ impl RedisClient {
         Self::builder(url).connect().await
     }
 
-    /// A client for the server at this URL, with more to choose than a URL says: TLS, the client's
-    /// name, credentials that change.
+    /// Starts a client for the server at this URL, with settings that a URL cannot express: TLS,
+    /// the client's name, credentials that change.
     pub fn builder(url: impl Into<String>) -> RedisClientBuilder {
         RedisClientBuilder::server(url.into())
     }
 
-    /// A client for the primary that these sentinels (`redis://host:26379`) know by this name. Whenever
-    /// the connection is lost, or the server says that it is a replica now, they are asked again. The
-    /// servers are the default user's, database 0, RESP3; for anything else there is
-    /// [`sentinel_builder`](Self::sentinel_builder).
+    /// Creates a client for the primary that these sentinels (`redis://host:26379`) know by this
+    /// name. The client asks the sentinels again when the connection is lost, or when the server
+    /// reports that it is now a replica. It uses the default user, database 0 and RESP3; for other
+    /// settings see [`sentinel_builder`](Self::sentinel_builder).
     ///
     /// # Errors
     ///
-    /// If a URL makes no sense, or there is none; never because of a server.
+    /// If a URL is invalid, or there is none; never because of a server.
     ///
     /// # Cancel safety
     ///
@@ -111,9 +111,9 @@ impl RedisClient {
         Self::sentinel_builder(urls, name).connect().await
     }
 
-    /// A client for the primary that these sentinels know by this name, with more to choose. A user and
-    /// password in the first of the URLs are for the sentinels. Those that begin with `rediss://` say that
-    /// the servers speak TLS as well.
+    /// Starts a client for the primary that these sentinels know by this name, with more settings.
+    /// User and password in the first URL are for the sentinels. URLs that begin with `rediss://`
+    /// mean that the servers use TLS as well.
     pub fn sentinel_builder(
         urls: impl IntoIterator<Item = impl AsRef<str>>,
         name: &str,
@@ -122,23 +122,23 @@ impl RedisClient {
         RedisClientBuilder::sentinels(urls, name.to_owned())
     }
 
-    /// A client for a primary behind sentinels as you have set it up. `bus` tells its bus from others: one
-    /// name for a store and a backplane says that they are the same server.
+    /// Wraps a sentinel client that you have configured. `bus` identifies its message bus: a store
+    /// and a backplane with the same name are on the same server.
     #[must_use]
     pub fn from_sentinel(sentinels: SentinelClient, bus: &str) -> Self {
         let sentinels = tokio::sync::Mutex::new(sentinels);
-        let to = Target::Primary { sentinels, named: None };
+        let target = Target::Primary { sentinels, named: None };
         let bus = BusId::new(format!("redis-sentinel:{bus}"));
-        Self::over(Endpoint::plain(to), bus, 0)
+        Self::over(Endpoint::plain(target), bus, 0)
     }
 
-    /// A client for the cluster that these servers belong to; one that answers is enough to find the others.
-    /// User, password and protocol of the first URL are those of all servers. Where a slot has moved, commands
-    /// follow; nothing that may have run is sent twice.
+    /// Creates a client for the cluster that these servers belong to; one that answers is enough to
+    /// find the others. All servers use the user, password and protocol of the first URL. Commands
+    /// follow a moved slot; the client never repeats a command that may have run.
     ///
     /// # Errors
     ///
-    /// If a URL makes no sense, or there is none; never because of a server.
+    /// If a URL is invalid, or there is none; never because of a server.
     ///
     /// # Cancel safety
     ///
@@ -156,8 +156,8 @@ impl RedisClient {
         Self::cluster_builder(urls).connect().await
     }
 
-    /// A client for the cluster that these servers belong to, with more to choose than URLs say. A cluster has
-    /// database 0 only.
+    /// Starts a client for the cluster that these servers belong to, with settings that URLs cannot
+    /// express. A cluster has database 0 only.
     pub fn cluster_builder(urls: impl IntoIterator<Item = impl AsRef<str>>) -> RedisClientBuilder {
         RedisClientBuilder::cluster(urls.into_iter().map(|url| url.as_ref().to_owned()).collect())
     }
@@ -196,8 +196,9 @@ impl RedisClient {
         spawn(&self.shared.home, task)
     }
 
-    /// A client as you have set it up. It connects with the first command. What `connect` chooses is up
-    /// to you then: RESP3, which notices a lost connection at once, and TCP keep-alive.
+    /// Wraps a client that you have configured. It connects with the first command. The settings of
+    /// `connect` are then up to you: RESP3, which reports a lost connection at once, and TCP
+    /// keep-alive.
     #[must_use]
     pub fn from_redis(client: redis::Client) -> Self {
         let info = client.get_connection_info();
@@ -206,13 +207,14 @@ impl RedisClient {
         Self::over(Endpoint::plain(Target::Server(client)), bus, database)
     }
 
-    /// The message bus of this server.
+    /// Identity of this server's message bus.
     #[must_use]
     pub fn bus(&self) -> BusId {
         self.shared.bus.clone()
     }
 
-    /// The server itself, for connections beside the shared one; in a cluster one of them, by turns.
+    /// Client for further connections to the server; in a cluster to one server, a different one
+    /// each time.
     pub(crate) async fn server(&self) -> RedisResult<redis::Client> {
         match &self.shared.server {
             Server::One(connection) => connection.client().await,
@@ -220,14 +222,14 @@ impl RedisClient {
         }
     }
 
-    /// Whether there are several servers that take writes.
+    /// Whether this client is for a cluster: several servers take writes.
     #[must_use]
     pub fn is_cluster(&self) -> bool {
         matches!(self.shared.server, Server::Many(_))
     }
 
-    /// The servers of a cluster that take writes, each a endpoint of its own that a message can take; none if it is
-    /// no cluster. Who they are is looked up again meanwhile, for the next time.
+    /// The primaries of a cluster; each can publish messages. Empty if this is no cluster. The call
+    /// also refreshes the topology in the background, for the next call.
     ///
     /// # Errors
     ///
@@ -243,12 +245,12 @@ impl RedisClient {
         }
     }
 
-    /// The place of a primary that is the only one.
+    /// Placeholder address of the only primary, where there is no cluster.
     pub(crate) fn only() -> Address {
         (Arc::from(""), 0)
     }
 
-    /// The primary of a key, if it is known.
+    /// Primary of a key, if it is known.
     pub(crate) fn primary_of(&self, key: &str) -> Option<Address> {
         match &self.shared.server {
             Server::One(_) => Some(Self::only()),
@@ -256,7 +258,7 @@ impl RedisClient {
         }
     }
 
-    /// The primaries of a cluster, as far as they are known; none if it is no cluster.
+    /// Known primaries of a cluster; empty if this is no cluster.
     pub(crate) fn known_primaries(&self) -> Vec<Address> {
         match &self.shared.server {
             Server::One(_) => Vec::new(),
@@ -264,7 +266,7 @@ impl RedisClient {
         }
     }
 
-    /// Every server of a cluster, with a client for it alone.
+    /// Every server of a cluster, each with a client for it alone.
     pub(crate) async fn members(&self) -> RedisResult<Vec<(Address, Part, Self)>> {
         let Server::Many(cluster) = &self.shared.server else { return Ok(Vec::new()) };
         let alone = |(at, part, endpoint)| (at, part, Self::over(endpoint, self.bus(), 0));
@@ -277,7 +279,7 @@ impl RedisClient {
         Ok(self.primaries().await?.into_iter().map(Primary::into_address).collect())
     }
 
-    /// Asks one of them.
+    /// Sends a command to one primary.
     pub(crate) async fn ask_at(&self, primary: &Address, cmd: &Cmd) -> RedisResult<Value> {
         match &self.shared.server {
             Server::One(connection) => connection.command(cmd).await?.extract_error(),
@@ -285,7 +287,7 @@ impl RedisClient {
         }
     }
 
-    /// Sends one of them a few commands, with nobody else's in between.
+    /// Sends `count` commands to one primary, without other commands in between.
     pub(crate) async fn pipe_at(
         &self,
         primary: &Address,
@@ -298,7 +300,7 @@ impl RedisClient {
         }
     }
 
-    /// Sends a `SET` to where its key is; false if it came late.
+    /// Sends a `SET` to the primary of its key; false if the command missed its deadline.
     pub(crate) async fn set(&self, set: &Set<'_>) -> RedisResult<bool> {
         let connection = match &self.shared.server {
             Server::One(connection) => connection,
@@ -313,7 +315,7 @@ impl RedisClient {
         }
     }
 
-    /// Learns what the clocks of the servers show that commands go to.
+    /// Refreshes what is known of the servers' clocks.
     pub(crate) fn refresh_clocks(&self) {
         match &self.shared.server {
             Server::One(connection) => connection.refresh_clock(),
@@ -321,7 +323,7 @@ impl RedisClient {
         }
     }
 
-    /// A connection of its own to a replica of one of them.
+    /// Opens a connection to a replica of one primary.
     pub(crate) async fn replica_of(
         &self,
         primary: &Address,
@@ -332,8 +334,8 @@ impl RedisClient {
         }
     }
 
-    /// What a channel is called on the server, which has the same channels for all its databases: those of
-    /// any other than 0 end with `@` and its number.
+    /// Name of a channel on the server. All databases share one set of channels, so a database
+    /// other than 0 appends `@` and its number.
     #[must_use]
     pub fn channel<'a>(&self, name: &'a str) -> Cow<'a, str> {
         match self.shared.database {
@@ -342,11 +344,11 @@ impl RedisClient {
         }
     }
 
-    /// Publishes a message, on the connection for commands.
+    /// Publishes a message on the connection for commands.
     ///
     /// # Errors
     ///
-    /// If there is no connection, or the user may not.
+    /// If there is no connection, or the user lacks the right.
     ///
     /// # Cancel safety
     ///
@@ -358,9 +360,9 @@ impl RedisClient {
         published.map_err(|error| rights::on_channels(error, self, "publish", &[channel]))
     }
 
-    /// Subscribes on a connection of its own; returns when every channel is confirmed. The stream
-    /// ends with the connection, and when the server answers nothing to commands any more: a subscription
-    /// to such a server is silent as well, and nothing would tell.
+    /// Subscribes on a separate connection; returns when the server has confirmed every channel.
+    /// The stream ends with the connection. It also ends when the server stops answering commands,
+    /// since a subscription to a frozen server only goes silent.
     ///
     /// # Errors
     ///
@@ -368,7 +370,7 @@ impl RedisClient {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future gives the attempt up.
+    /// Dropping the future cancels the attempt.
     pub async fn subscribe(&self, channels: &[String]) -> RedisResult<BoxStream<'static, Msg>> {
         let channels: Vec<_> = channels.iter().map(|channel| self.channel(channel)).collect();
         let attempt = async {
@@ -381,7 +383,7 @@ impl RedisClient {
         timeout(CONNECT_TIMEOUT, attempt).await.unwrap_or_else(timed_out)
     }
 
-    /// A connection that can subscribe, and what resolves when its server answers nothing any more.
+    /// A connection that can subscribe, and a future that resolves when its server stops answering.
     pub(crate) async fn pubsub(&self) -> RedisResult<(PubSub, BoxFuture<'static, ()>)> {
         let (client, silent) = match &self.shared.server {
             Server::One(connection) => (connection.client().await?, connection.fell_silent()),
@@ -398,7 +400,7 @@ impl RedisClient {
         &self.shared.listening
     }
 
-    /// Whom the server knows this client as, for messages.
+    /// User name of this client, for messages.
     pub(crate) fn user(&self) -> String {
         match &self.shared.server {
             Server::One(connection) => connection.user(),

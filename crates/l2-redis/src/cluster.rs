@@ -1,9 +1,9 @@
-//! The servers of a cluster: which of them holds what, and a connection to each.
+//! The servers of a cluster: which server holds which slots, and a connection to each.
 //!
-//! A command goes to the primary of its key's slot, and from there to where that sends it (`MOVED`, `ASK`).
-//! Nothing else is repeated: a command that may have run is the caller's to judge. Whoever is sent
-//! elsewhere, meets an error or is given up has the slots asked for again, in the background and once
-//! for all.
+//! A command goes to the primary of its key's slot and follows redirections (`MOVED`, `ASK`).
+//! Nothing else is repeated: the caller decides about a command that may have run. A redirection,
+//! an error or a dropped call triggers a topology refresh in the background; concurrent triggers
+//! share one refresh.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -30,13 +30,13 @@ use crate::routes::{is_astray, key, redirected, without_script};
 use crate::set::{Hop, Set, is_unknown_script};
 use crate::slots::{Address, Slots, slot};
 
-/// How often one command is sent on.
+/// Most redirections of one command.
 const HOPS: usize = 8;
 
-/// The least time from one refresh at the slots to the next.
+/// Minimum time between two topology refreshes.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A cluster as far as it is known.
+/// A cluster, and what this client knows of it.
 #[derive(Clone)]
 pub(crate) struct Cluster {
     shared: Arc<State>,
@@ -47,7 +47,7 @@ struct State {
     name: Option<String>,
     credentials: Option<AskCredentials>,
     runtime: Home,
-    /// Which of the primaries takes what has no key.
+    /// Index of the primary that takes commands without a key.
     home: usize,
     known: Mutex<Known>,
 }
@@ -56,24 +56,24 @@ struct State {
 struct Known {
     slots: Option<Arc<Slots>>,
     nodes: HashMap<Address, Arc<Connection>>,
-    looking: Option<(TopologyRefresh, AbortHandle)>,
-    looked: Option<Instant>,
-    /// Whose turn it is where any server will do.
-    turn: usize,
+    refreshing: Option<(TopologyRefresh, AbortHandle)>,
+    refreshed_at: Option<Instant>,
+    /// Round-robin counter, for calls that any server can take.
+    rotation: usize,
 }
 
-/// One refresh at the slots, shared by everybody who needs it.
+/// One topology refresh, shared by all callers that need it.
 pub(crate) type TopologyRefresh = Shared<BoxFuture<'static, RedisResult<Arc<Slots>>>>;
 
 impl Cluster {
-    /// A cluster that one of these servers belongs to. The first says how all are spoken to.
+    /// A cluster that these servers belong to. All connections use the settings of the first.
     pub(crate) fn new(
         seeds: Vec<ConnectionInfo>,
         name: Option<String>,
         credentials: Option<AskCredentials>,
     ) -> Self {
         let home = any_number();
-        let (runtime, known) = (Home::here(), Known { turn: home, ..Known::default() });
+        let (runtime, known) = (Home::here(), Known { rotation: home, ..Known::default() });
         let known = Mutex::new(known);
         Self { shared: Arc::new(State { seeds, name, credentials, runtime, home, known }) }
     }
@@ -103,10 +103,10 @@ impl Cluster {
                 }
             }
         }
-        Err(failed("the servers of the cluster send a command in circles"))
+        Err(failed("the servers of the cluster redirect a command in circles"))
     }
 
-    /// Sends a `SET` to where its key is; false if it came late.
+    /// Sends a `SET` to the primary of its key; false if it missed its deadline.
     pub(crate) async fn set(&self, set: &Set<'_>) -> RedisResult<bool> {
         let mut watch = Watch { cluster: self, answered: false };
         let mut address = self.owner(redis::cmd("GET").arg(set.key)).await?;
@@ -132,15 +132,15 @@ impl Cluster {
                 }
             }
         }
-        Err(failed("the servers of the cluster send a command in circles"))
+        Err(failed("the servers of the cluster redirect a command in circles"))
     }
 
-    /// Learns what the clocks of the servers show that commands go to.
+    /// Refreshes what is known of the servers' clocks.
     pub(crate) fn refresh_clocks(&self) {
         self.shared.known.lock().nodes.values().for_each(|node| node.refresh_clock());
     }
 
-    /// One pipeline to each server, all at the same time.
+    /// Sends one pipeline to each server, all concurrently.
     pub(crate) async fn pipeline(
         &self,
         pipe: &Pipeline,
@@ -166,18 +166,18 @@ impl Cluster {
         Ok(values)
     }
 
-    /// A server to subscribe at: another one each time.
+    /// A server for a subscription, a different one each time.
     pub(crate) async fn any(&self) -> RedisResult<Arc<Connection>> {
         let primaries = self.slots().await?.primaries();
-        self.node(&primaries[self.turn() % primaries.len()])
+        self.node(&primaries[self.rotation() % primaries.len()])
     }
 
-    /// The primary of a key, if the slots are known.
+    /// Primary of a key, if the slots are known.
     pub(crate) fn primary_of(&self, key: &[u8]) -> Option<Address> {
         self.shared.known.lock().slots.as_ref()?.owner(slot(key)).cloned()
     }
 
-    /// Who holds what, if it is known.
+    /// The slots, if they are known.
     pub(crate) fn known_slots(&self) -> Option<Arc<Slots>> {
         self.shared.known.lock().slots.clone()
     }
@@ -187,20 +187,20 @@ impl Cluster {
         self.known_slots().map_or_else(Vec::new, |slots| slots.primaries())
     }
 
-    /// A connection to a replica of a primary, another one each time.
+    /// Opens a connection to a replica of a primary, a different one each time.
     pub(crate) async fn replica_of(
         &self,
         primary: &Address,
     ) -> RedisResult<(Arc<str>, MultiplexedConnection)> {
         let replicas = self.slots().await?.replicas(primary);
-        let at = replicas.get(self.turn() % replicas.len().max(1));
+        let at = replicas.get(self.rotation() % replicas.len().max(1));
         let at = at.ok_or_else(|| failed("the primary has no replica"))?;
         let mut replica = self.endpoint(at)?.connection().await?;
         let () = redis::cmd("READONLY").query_async(&mut replica).await?;
         Ok((named(at), replica))
     }
 
-    /// Every server, and how to reach it alone.
+    /// Every server, with an endpoint for it alone.
     pub(crate) async fn members(&self) -> RedisResult<Vec<(Address, Part, Endpoint)>> {
         let slots = self.slots().await?;
         let primaries = slots.primaries();
@@ -212,33 +212,36 @@ impl Cluster {
         slots.servers().into_iter().map(member).collect()
     }
 
-    /// Finds the servers, if it can be done now.
+    /// Loads the topology in advance; ignores a failure.
     pub(crate) async fn warm(&self) {
         drop(self.slots().await);
     }
 
-    /// Whom the connections belong to; `None` for the default user.
+    /// User of the connections; `None` for the default user.
     pub(crate) fn user(&self) -> Option<String> {
         let node = self.shared.known.lock().nodes.values().next().map(Arc::clone);
         node.and_then(|node| node.user())
     }
 
-    /// Asks for the slots, unless somebody is at it.
+    /// Starts a topology refresh, or joins the one that runs.
     pub(crate) fn refresh(&self) -> TopologyRefresh {
         let mut known = self.shared.known.lock();
-        // One that has ended and is still here went down with its runtime.
-        if let Some((refresh, _)) = known.looking.as_ref().filter(|(_, task)| !task.is_finished()) {
+        // A finished task that is still here was stopped with its runtime.
+        if let Some((refresh, _)) =
+            known.refreshing.as_ref().filter(|(_, task)| !task.is_finished())
+        {
             return refresh.clone();
         }
-        let running = spawn(&self.shared.runtime, self.clone().ask_around(known.looked));
+        let running = spawn(&self.shared.runtime, self.clone().find_slots(known.refreshed_at));
         let task = running.abort_handle();
         let refresh = async { running.await.map_err(|_| failed("the runtime is shutting down"))? };
         let refresh = refresh.boxed().shared();
-        known.looking = Some((refresh.clone(), task));
+        known.refreshing = Some((refresh.clone(), task));
         refresh
     }
 
-    /// What was meant for one server. What that will not do is done one by one, in order.
+    /// Runs one server's part of a pipeline. Commands that the server redirects, or whose script it
+    /// does not know, run one by one afterwards, in order.
     async fn part(
         &self,
         address: &Address,
@@ -278,7 +281,7 @@ impl Cluster {
         if !asking {
             return node.command(cmd).await?.extract_error();
         }
-        // Together, so that nobody else's command comes in between.
+        // One pipeline, so that no other command comes between the two.
         let mut pipe = redis::pipe();
         pipe.cmd("ASKING").add_command(cmd.clone());
         let mut values = node.pipeline(&pipe, 0, 2).await?;
@@ -289,7 +292,7 @@ impl Cluster {
         let slots = self.slots().await?;
         let Some(key) = key(cmd) else {
             let primaries = slots.primaries();
-            // The same one always: what is published stays in order.
+            // Always the same primary, so that published messages stay in order.
             return Ok(primaries[self.shared.home % primaries.len()].clone());
         };
         slots.owner(slot(key)).cloned().ok_or_else(|| {
@@ -303,13 +306,13 @@ impl Cluster {
         if let Some(slots) = self.known_slots() { Ok(slots) } else { self.refresh().await }
     }
 
-    fn turn(&self) -> usize {
+    fn rotation(&self) -> usize {
         let mut known = self.shared.known.lock();
-        known.turn = known.turn.wrapping_add(1);
-        known.turn
+        known.rotation = known.rotation.wrapping_add(1);
+        known.rotation
     }
 
-    /// The connection to a server. It is made by the first command.
+    /// The connection to a server; the first command opens it.
     pub(crate) fn node(&self, address: &Address) -> RedisResult<Arc<Connection>> {
         let mut known = self.shared.known.lock();
         if let Some(node) = known.nodes.get(address) {
@@ -321,9 +324,9 @@ impl Cluster {
     }
 
     fn endpoint(&self, address: &Address) -> RedisResult<Endpoint> {
-        let to = Target::Server(redis::Client::open(self.info(address))?);
+        let target = Target::Server(redis::Client::open(self.info(address))?);
         let (name, credentials) = (self.shared.name.clone(), self.shared.credentials.clone());
-        Ok(Endpoint { name, credentials, ..Endpoint::plain(to) })
+        Ok(Endpoint { name, credentials, ..Endpoint::plain(target) })
     }
 
     fn info(&self, (host, port): &Address) -> ConnectionInfo {
@@ -338,17 +341,17 @@ impl Cluster {
         like.set_addr(address)
     }
 
-    /// Asks one server after the other, beginning with the one whose turn it is, then those that were
-    /// named first.
-    async fn ask_around(self, looked: Option<Instant>) -> RedisResult<Arc<Slots>> {
-        if let Some(looked) = looked {
-            sleep_until(looked + PAUSE).await;
+    /// Asks one server after the other: first the known servers, each time from a different one,
+    /// then the seeds.
+    async fn find_slots(self, refreshed_at: Option<Instant>) -> RedisResult<Arc<Slots>> {
+        if let Some(refreshed_at) = refreshed_at {
+            sleep_until(refreshed_at + PAUSE).await;
         }
-        let turn = self.turn();
+        let rotation = self.rotation();
         let mut servers = self.known_slots().map_or_else(Vec::new, |slots| slots.servers());
         if !servers.is_empty() {
-            let turn = turn % servers.len();
-            servers.rotate_left(turn);
+            let rotation = rotation % servers.len();
+            servers.rotate_left(rotation);
         }
         let seeds = self.shared.seeds.iter().filter_map(|seed| match seed.addr() {
             ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
@@ -371,14 +374,14 @@ impl Cluster {
         self.adopt(found)
     }
 
-    /// What one server says.
+    /// The slots as one server reports them.
     pub(crate) async fn ask(&self, server: &Address) -> RedisResult<Arc<Slots>> {
         let mut cmd = redis::cmd("CLUSTER");
         cmd.arg("SLOTS");
         let reply = self.send(server, &cmd, false).await?;
         Slots::read(server, reply)
             .map(Arc::new)
-            .ok_or_else(|| failed("a server of the cluster knows of no slots"))
+            .ok_or_else(|| failed("a server of the cluster reports no slots"))
     }
 
     fn adopt(&self, found: RedisResult<Arc<Slots>>) -> RedisResult<Arc<Slots>> {
@@ -388,13 +391,13 @@ impl Cluster {
             known.nodes.retain(|address, _| servers.contains(address));
             known.slots = Some(Arc::clone(slots));
         }
-        (known.looking, known.looked) = (None, Some(Instant::now()));
+        (known.refreshing, known.refreshed_at) = (None, Some(Instant::now()));
         found
     }
 }
 
-/// Looks at the slots again if a command had no answer: its server may be frozen, and another in its
-/// place.
+/// Refreshes the topology if a command had no answer: its server may be frozen and already
+/// replaced.
 pub(crate) struct Watch<'a> {
     pub(crate) cluster: &'a Cluster,
     pub(crate) answered: bool,

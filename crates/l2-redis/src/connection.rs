@@ -28,71 +28,74 @@ use crate::silence::Silence;
 /// How long one attempt to connect may take, handshake included.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// When the client itself gives a command up. The cache bounds each of its calls far tighter; the
-/// default of the redis crate, 500 ms, would cut a large record off.
+/// Limit of one command. Each call of the cache has a far tighter limit; the redis crate's default
+/// of 500 ms would cut off a large record.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How many commands may wait for the socket before callers do.
+/// Commands that may wait for the socket; beyond this, callers wait.
 const QUEUE: usize = 1024;
 
-/// How long the sentinels may take to name a primary that says that it is one, and the application to
-/// give credentials.
+/// Limit for the sentinels to name a confirmed primary, and for the application to give
+/// credentials.
 const ASK_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How often the sentinels are asked whether the primary is still the one. They tell a demoted primary that
-/// lives only after ten seconds or so, and one that they do not reach never; it takes writes meanwhile.
+/// Interval of the check that the sentinels still name this primary. They reconfigure a demoted
+/// primary only after about ten seconds, and never one that they cannot reach; until then it
+/// accepts writes.
 const CHECK_EVERY: Duration = Duration::from_secs(2);
 
-/// The connection for commands. Whoever finds it lost, or answered by a server that is a replica now or
-/// that the sentinels no longer name, lets go of it, and the next command makes another.
+/// The connection for commands. A command closes it when the connection is lost, or when the server
+/// turns out to be a replica or not the one that the sentinels name. The next command opens
+/// another.
 pub(crate) struct Connection {
     endpoint: Arc<Endpoint>,
     current: Arc<Current>,
-    /// Where the connection lives.
+    /// The runtime that drives the connection.
     home: Home,
     attempts: AtomicU64,
-    /// How many connections were left because the server answered nothing.
+    /// How many connections were closed because the server did not answer.
     silent: watch::Sender<u64>,
 }
 
 /// The last attempt, with its number.
 type Current = Mutex<Option<(u64, Attempt)>>;
 
-/// Where to connect to, and as whom.
+/// Where to connect, and with which credentials.
 pub(crate) struct Endpoint {
-    pub(crate) to: Target,
-    /// What the connection is called in `CLIENT LIST`.
+    pub(crate) target: Target,
+    /// Name of the connection in `CLIENT LIST`.
     pub(crate) name: Option<String>,
-    /// Whom to ask before each connection is made.
+    /// Called for credentials before each connection.
     pub(crate) credentials: Option<AskCredentials>,
-    /// The replicas of a server, if they were named.
+    /// The replicas that the application has named.
     pub(crate) replicas: Vec<Client>,
 }
 
 pub(crate) enum Target {
     Server(Client),
     Primary {
-        /// As the application has set it up. Used only if it is not known how to ask each sentinel by itself.
+        /// Configured by the application. Used only if `named` is `None`.
         sentinels: tokio::sync::Mutex<SentinelClient>,
-        /// How to ask each by itself, and for a replica.
+        /// Settings to ask each sentinel separately, and to ask for a replica.
         named: Option<Box<Sentinels>>,
     },
 }
 
-/// One attempt to connect, shared by the commands that need it. `None` if its runtime has ended.
+/// One attempt to connect, shared by the commands that need it. `None` if its runtime has shut
+/// down.
 type Attempt = Shared<BoxFuture<'static, Option<RedisResult<Connected>>>>;
 
-/// A server that was the right one when it was connected to.
+/// An open connection to a server that was the right one at that time.
 #[derive(Clone)]
 struct Connected {
     client: Client,
     commands: MultiplexedConnection,
-    /// What its clock shows.
+    /// What is known of the server's clock.
     clock: Known,
-    /// The server has hung up; told over RESP3 only.
+    /// The server has closed the connection; only RESP3 reports this.
     lost: Arc<AtomicBool>,
     silence: Arc<Silence>,
-    /// Where what drives it runs.
+    /// The runtime that drives the connection.
     place: Place,
 }
 
@@ -107,7 +110,7 @@ impl Connection {
         }
     }
 
-    /// Connects, if it can be done now.
+    /// Connects in advance; ignores a failure.
     pub(crate) async fn warm(&self) {
         drop(self.connected().await);
     }
@@ -116,7 +119,7 @@ impl Connection {
         let (attempt, mut connected) = self.connected().await?;
         connected.silence.asked();
         let answer = connected.commands.send_packed_command(cmd).await;
-        self.noted(attempt, &connected, answer.as_ref().map(std::slice::from_ref));
+        self.note_answer(attempt, &connected, answer.as_ref().map(std::slice::from_ref));
         answer
     }
 
@@ -129,12 +132,12 @@ impl Connection {
         let (attempt, mut connected) = self.connected().await?;
         connected.silence.asked();
         let answer = connected.commands.send_packed_commands(cmd, offset, count).await;
-        self.noted(attempt, &connected, answer.as_ref().map(Vec::as_slice));
+        self.note_answer(attempt, &connected, answer.as_ref().map(Vec::as_slice));
         answer
     }
 
-    /// Resolves when a connection is left because the server answers nothing on it. What else is connected to
-    /// that server hears nothing either.
+    /// Resolves when a connection is closed because the server stopped answering. Every other
+    /// connection to that server is then silent as well.
     pub(crate) fn fell_silent(&self) -> BoxFuture<'static, ()> {
         let mut silent = self.silent.subscribe();
         async move {
@@ -145,17 +148,17 @@ impl Connection {
         .boxed()
     }
 
-    /// Sends a `SET`; false if it came late.
+    /// Sends a `SET`; false if it missed its deadline.
     pub(crate) async fn set(&self, set: &Set<'_>, hop: Hop) -> RedisResult<bool> {
         let (attempt, mut connected) = self.connected().await?;
         connected.silence.asked();
         let answer = connected.clock.set(&mut connected.commands, set, hop).await;
-        self.noted(attempt, &connected, answer.as_ref().map(|_| &[][..]));
+        self.note_answer(attempt, &connected, answer.as_ref().map(|_| &[][..]));
         answer
     }
 
-    /// Learns what the server's clock shows by now, in the background, if there is a connection and it needs to
-    /// be known.
+    /// Refreshes what is known of the server's clock, in the background. Does nothing without a
+    /// connection, or if the clock is not needed.
     pub(crate) fn refresh_clock(&self) {
         let current = self.current.lock();
         let made =
@@ -165,9 +168,9 @@ impl Connection {
         }
     }
 
-    /// The server that commands go to, for a connection beside this one.
+    /// Client for a further connection to the server that gets the commands.
     pub(crate) async fn client(&self) -> RedisResult<Client> {
-        match &self.endpoint.to {
+        match &self.endpoint.target {
             Target::Server(client) => self.endpoint.logged_in(client).await,
             Target::Primary { .. } => {
                 self.endpoint.logged_in(&self.connected().await?.1.client).await
@@ -175,10 +178,10 @@ impl Connection {
         }
     }
 
-    /// A connection of its own to one of the server's replicas, any of them.
+    /// Opens a connection to any one of the server's replicas.
     pub(crate) async fn replica(&self) -> RedisResult<(Arc<str>, MultiplexedConnection)> {
         let endpoint = &*self.endpoint;
-        let client = match &endpoint.to {
+        let client = match &endpoint.target {
             Target::Server(_) => {
                 let replicas = &endpoint.replicas;
                 let named = replicas.get(any_number() % replicas.len().max(1));
@@ -195,12 +198,12 @@ impl Connection {
         Ok((name.into(), endpoint.open(&client).await?.0))
     }
 
-    /// Whom the present connection, or else the next, belongs to; `None` for the default user.
+    /// User of the current connection, or else of the next; `None` for the default user.
     pub(crate) fn user(&self) -> Option<String> {
         let current = self.current.lock();
         let made =
             current.as_ref().and_then(|(_, attempt)| attempt.peek()?.as_ref()?.as_ref().ok());
-        let client = match (made, &self.endpoint.to) {
+        let client = match (made, &self.endpoint.target) {
             (Some(connected), _) => &connected.client,
             (None, Target::Server(client)) => client,
             (None, Target::Primary { .. }) => return None,
@@ -209,7 +212,7 @@ impl Connection {
     }
 
     async fn connected(&self) -> RedisResult<(u64, Connected)> {
-        // Once more, if an attempt was left by a runtime that has ended.
+        // Retry once: the runtime of the first attempt may have shut down.
         for _ in 0..2 {
             let (number, attempt) = self.attempt();
             let made = attempt.await;
@@ -223,7 +226,8 @@ impl Connection {
         Err(failed("the runtime is shutting down"))
     }
 
-    /// The present attempt, or a new one. It goes on when the command that began it is given up.
+    /// The current attempt, or a new one. An attempt continues when the command that started it is
+    /// dropped.
     fn attempt(&self) -> (u64, Attempt) {
         let mut current = self.current.lock();
         let made = current.as_ref().and_then(|(_, attempt)| attempt.peek()?.as_ref());
@@ -234,7 +238,7 @@ impl Connection {
             tracing::warn!(
                 %server,
                 limit_ms = Silence::LIMIT.as_millis(),
-                "Redis accepts commands and answers none; connecting again"
+                "Redis accepts commands but answers none; reconnecting"
             );
             self.silent.send_modify(|times| *times += 1);
         }
@@ -248,7 +252,7 @@ impl Connection {
             let running = home.map(|home| {
                 home.handle().clone().spawn(async move {
                     let connected = endpoint.connect(home).await?;
-                    if let Target::Primary { .. } = &endpoint.to {
+                    if let Target::Primary { .. } = &endpoint.target {
                         tokio::spawn(watch(endpoint, connected.client.clone(), place, number));
                     }
                     Ok(connected)
@@ -265,9 +269,14 @@ impl Connection {
         current.get_or_insert_with(begin).clone()
     }
 
-    /// Leaves a connection that is broken or leads to what is no primary any more, so that the next command
-    /// resolves the address again. The client library returns what the server refuses inside `Ok`.
-    fn noted(&self, attempt: u64, connected: &Connected, answer: Result<&[Value], &RedisError>) {
+    /// Closes a connection that is broken, or whose server is no longer a primary, so that the next
+    /// command resolves the address again. The client library returns a server error inside `Ok`.
+    fn note_answer(
+        &self,
+        attempt: u64,
+        connected: &Connected,
+        answer: Result<&[Value], &RedisError>,
+    ) {
         let is_over = match answer {
             Err(error) if error.is_timeout() => return,
             Err(error) => error.is_unrecoverable_error() || is_demoted(error),
@@ -287,7 +296,7 @@ pub(crate) fn spawn<T: Send + 'static>(
 ) -> JoinHandle<T> {
     match home.place() {
         Ok(place) => place.handle().spawn(task),
-        // The system has no thread for the runtime that never ends.
+        // The system could not start a thread for the permanent runtime.
         Err(_) => tokio::spawn(task),
     }
 }
@@ -296,7 +305,7 @@ fn leave(current: &Current, attempt: u64) {
     current.lock().take_if(|current| current.0 == attempt);
 }
 
-/// Leaves the server of an attempt as soon as the sentinels name another one.
+/// Closes an attempt's connection when the sentinels name another server.
 async fn watch(endpoint: Arc<Endpoint>, server: Client, current: Weak<Current>, attempt: u64) {
     let is_current = |current: &Current| current.lock().as_ref().is_some_and(|c| c.0 == attempt);
     loop {
@@ -306,11 +315,11 @@ async fn watch(endpoint: Arc<Endpoint>, server: Client, current: Weak<Current>, 
         }
         let user = server.get_connection_info().redis_settings().clone();
         let named = match endpoint.named(user).await {
-            // The primary may ask for another password by now.
+            // The primary may require another password by now.
             Err(_) => endpoint.find().await,
             named => named,
         };
-        // Who names nobody says nothing about the server.
+        // No named primary is no evidence against this server.
         let Ok(named) = named else { continue };
         if named.get_connection_info().addr() != server.get_connection_info().addr()
             && let Some(current) = current.upgrade()
@@ -327,12 +336,12 @@ impl Connected {
 }
 
 impl Endpoint {
-    /// Without a name, and as whoever is in the URL.
-    pub(crate) fn plain(to: Target) -> Self {
-        Self { to, name: None, credentials: None, replicas: Vec::new() }
+    /// An endpoint without a connection name, with the user of the URL.
+    pub(crate) fn plain(target: Target) -> Self {
+        Self { target, name: None, credentials: None, replicas: Vec::new() }
     }
 
-    /// A connection of its own.
+    /// Opens a separate connection.
     pub(crate) async fn connection(&self) -> RedisResult<MultiplexedConnection> {
         Ok(self.connect_to_any().await?.1)
     }
@@ -355,7 +364,7 @@ impl Endpoint {
 
     async fn find(&self) -> RedisResult<Client> {
         refusal::choose_cryptography();
-        let user = match &self.to {
+        let user = match &self.target {
             Target::Server(client) => return self.logged_in(client).await,
             Target::Primary { named, .. } => named.as_ref().map(|named| named.servers.clone()),
         };
@@ -366,10 +375,11 @@ impl Endpoint {
         }
     }
 
-    /// The server, or the primary that the sentinels name and that says that it is one, for this user.
+    /// The server, or the primary that the sentinels name and that confirms its role, for this
+    /// user.
     async fn named(&self, user: RedisConnectionInfo) -> RedisResult<Client> {
         let naming = async {
-            match &self.to {
+            match &self.target {
                 Target::Server(client) => Ok(client.clone()),
                 Target::Primary { named: Some(named), .. } => named.agreed(&user).await,
                 Target::Primary { sentinels, .. } => {
@@ -399,13 +409,13 @@ impl Endpoint {
         let mut commands = client.get_multiplexed_async_connection_with_config(&config).await?;
         if let Some(name) = &self.name {
             let mut named = redis::cmd("CLIENT");
-            // A name is a comfort: without the right to it, the connection has none.
+            // The name is optional: without the right to set it, the connection has none.
             drop(commands.send_packed_command(named.arg("SETNAME").arg(name)).await);
         }
         Ok((commands, lost))
     }
 
-    /// The same server with the credentials of the moment.
+    /// The same server with the current credentials.
     async fn logged_in(&self, client: &Client) -> RedisResult<Client> {
         let Some(credentials) = self.ask().await? else { return Ok(client.clone()) };
         let info = client.get_connection_info().clone();
@@ -423,7 +433,7 @@ impl Endpoint {
     }
 }
 
-/// Target choose by, not to rely on.
+/// A number to spread load by; not a secure random number.
 pub(crate) fn any_number() -> usize {
     usize::try_from(RandomState::new().hash_one(0) % 1024).unwrap_or_default()
 }

@@ -1,7 +1,7 @@
 use crinkle_core::l2::{L2Error, L2ErrorKind};
 use redis::{ErrorKind, RedisError, ServerErrorKind, Value};
 
-/// What an error of the client means to the cache.
+/// Converts an error of the client into the cache's error.
 pub(crate) fn l2_error(error: &RedisError) -> L2Error {
     L2Error::new(kind(error), error.clone())
 }
@@ -15,33 +15,34 @@ fn kind(error: &RedisError) -> L2ErrorKind {
         | ErrorKind::RESP3NotSupported
         | ErrorKind::Server(NoPerm) => L2ErrorKind::Denied,
         _ if is_unknown_command(error) => L2ErrorKind::Denied,
-        // There is a server, but not one that can serve now.
+        // The server answers, but cannot serve now.
         ErrorKind::Server(BusyLoading | ClusterDown | MasterDown | TryAgain | Moved | Ask) => {
             L2ErrorKind::Disconnected
         }
-        _ => said(error),
+        _ => kind_by_text(error),
     }
 }
 
-/// Whether the server is a replica, and was none before: older servers wrap what a script met.
+/// Whether the server has become a replica. Older servers wrap a script's error, so the code may be
+/// inside the text.
 pub(crate) fn is_demoted(error: &RedisError) -> bool {
     says(error, "READONLY")
 }
 
-/// Whether this is the code of the reply, or within the words of one that has no code of its own.
+/// Whether `word` is the reply's code, or occurs in the text of a reply without a code of its own.
 fn says(error: &RedisError, word: &str) -> bool {
     error.code() == Some(word)
         || (is_without_code(error) && error.detail().unwrap_or_default().contains(word))
 }
 
-/// Whether the reply says only that something failed: `ERR`, or what a script met in Redis before 7.0, which
-/// begins with the name of the script (`@user_script: 1: ...`).
+/// Whether the reply has no specific code: `ERR`, or an error inside a script before Redis 7.0,
+/// which begins with the script's name (`@user_script: 1: ...`).
 pub(crate) fn is_without_code(error: &RedisError) -> bool {
     error.code().is_some_and(|code| code == "ERR" || code.starts_with('@'))
 }
 
-/// Whether the server has no such command: it was renamed, or something in between does not pass it on. Valkey
-/// without its Lua engine knows the commands of scripts and has nothing to run them with.
+/// Whether the server lacks the command: its configuration renames it, or a proxy blocks it. A
+/// Valkey without its Lua engine accepts script commands and cannot run a script.
 pub(crate) fn is_unknown_command(error: &RedisError) -> bool {
     let said = error.detail().unwrap_or_default().to_ascii_lowercase();
     let words = [
@@ -53,7 +54,7 @@ pub(crate) fn is_unknown_command(error: &RedisError) -> bool {
     error.code() == Some("ERR") && words.iter().any(|words| said.contains(words))
 }
 
-/// What the server refused among these replies.
+/// The errors among these replies.
 pub(crate) fn server_errors(replies: &[Value]) -> impl Iterator<Item = RedisError> {
     replies.iter().filter_map(|reply| match reply {
         Value::ServerError(error) => Some(error.clone().into()),
@@ -61,13 +62,14 @@ pub(crate) fn server_errors(replies: &[Value]) -> impl Iterator<Item = RedisErro
     })
 }
 
-/// How a server says NOPERM to a script: before Redis 7.2, and since (Valkey as well).
+/// Text of NOPERM inside a script: before Redis 7.2, and since then (also Valkey).
 const FORBIDDEN_IN_SCRIPT: [&str; 2] =
     ["The user executing the script can't", "ACL failure in script"];
 
-/// By the code of the reply, or, where the server wraps what a script met, by its words. A server with other
-/// words for a missing right is found out by [`Rights::explain`](crate::rights::Rights::explain).
-fn said(error: &RedisError) -> L2ErrorKind {
+/// Finds the kind by the reply's code, or by its text where the server wraps a script's error. For
+/// servers with another text for a missing right, see
+/// [`Rights::explain`](crate::rights::Rights::explain).
+fn kind_by_text(error: &RedisError) -> L2ErrorKind {
     let says = |word: &&str| says(error, word);
     if is_demoted(error) {
         L2ErrorKind::Disconnected
@@ -82,7 +84,7 @@ fn said(error: &RedisError) -> L2ErrorKind {
     }
 }
 
-/// Whether the server has answered, if not as it was asked to.
+/// Whether this error is the server's answer to the command itself.
 pub(crate) fn is_answer(error: &RedisError) -> bool {
     error.code().is_some_and(|code| !["NOAUTH", "WRONGPASS", "LOADING"].contains(&code))
 }

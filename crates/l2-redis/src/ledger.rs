@@ -1,4 +1,4 @@
-//! The ledger as the scripts keep it: members and rows to and from the protocol's types.
+//! Converts the ledger's members and rows to and from the types of the protocol.
 
 use crinkle_core::protocol::ledger::{
     Advanced, Levels, Standing, Strength, SyncAsk, SyncReply, Target,
@@ -9,29 +9,30 @@ use redis::{Pipeline, RedisResult, Value};
 use crate::error::is_demoted;
 use crate::view::EPOCH_MARK;
 
-/// The longest life a server accepts for sure, in milliseconds (285,000 years).
+/// The longest TTL that every server accepts, in milliseconds (285,000 years).
 const MAX_TTL_MS: u64 = 1 << 53;
 
-/// The longest retention that the ledger can note.
+/// The longest retention that the ledger can store, in milliseconds.
 const MAX_RETENTION_MS: u64 = 1 << 51;
 
-/// A ledger must not end between two polls, however short the retention.
+/// Lower bound of the ledger's TTL: it must outlast the time between two polls, however short the
+/// retention.
 const MIN_LEDGER_TTL_MS: u64 = 60_000;
 
-/// How long a ledger of which nobody knows how long it is needed is kept by a visitor.
+/// Ledger TTL that a visitor sets: it does not know how long the nodes need the ledger.
 const VISITED_TTL_MS: u64 = 2 * 366 * 86_400_000;
 
-/// How long barriers are to be kept.
+/// Whose retention decides how long the ledger keeps barriers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Keeping {
-    /// As the caller asks, and longer if others do.
+    /// As long as the caller asks, or longer if another node asks for more.
     AsAsked,
-    /// As others ask.
+    /// As long as the other nodes ask.
     AsOthersDo,
 }
 
 impl Keeping {
-    /// In milliseconds; 0 for as others ask.
+    /// Retention to send to the scripts, in milliseconds; 0 leaves it to the other nodes.
     pub(crate) fn retention(self, asked_ms: u64) -> u64 {
         match self {
             Self::AsAsked => asked_ms.min(MAX_RETENTION_MS),
@@ -39,7 +40,7 @@ impl Keeping {
         }
     }
 
-    /// A ledger outlives everything it can hide, with a margin.
+    /// TTL of the ledger: it outlives every entry that it can hide, with a margin.
     pub(crate) fn ledger_ttl(self, asked_ms: u64) -> u64 {
         match self {
             Self::AsAsked => ttl(asked_ms.saturating_mul(2).max(MIN_LEDGER_TTL_MS)),
@@ -48,7 +49,7 @@ impl Keeping {
     }
 }
 
-/// A life that the server accepts.
+/// Limits a TTL to what the server accepts.
 pub(crate) fn ttl(ms: u64) -> u64 {
     ms.min(MAX_TTL_MS)
 }
@@ -56,18 +57,18 @@ pub(crate) fn ttl(ms: u64) -> u64 {
 /// A member of the sorted set and its score.
 type Row = (Vec<u8>, f64);
 
-/// Members that are no barriers of tags or registers.
+/// Members that are not barriers of tags or registers.
 const MARKS: [&[u8]; 5] = [b"f", b"T", b"R", b"FS", b"FH"];
 
-/// What ADVANCE returns: epoch, previous id, number, whether it was announced.
+/// What ADVANCE returns: epoch, previous id, number, whether the server published it.
 pub(crate) type AdvanceRow = (Vec<u8>, Option<Vec<u8>>, u64, bool);
 
-/// What SYNC returns: standing, epoch, frontier, now, newest id, trim, folded, floors (soft, hard), ids
-/// and barriers.
+/// What SYNC returns: standing, epoch, frontier, current time, newest id, trim, folded, floors
+/// (soft, hard), ids and barriers.
 pub(crate) type SyncRow =
     (u8, Vec<u8>, u64, u64, Option<Vec<u8>>, u64, u64, u64, u64, Vec<Row>, Vec<Row>);
 
-/// The member that a removal of `target` scores.
+/// The member whose score a removal of `target` sets.
 pub(crate) fn member(strength: Strength, target: Target) -> Vec<u8> {
     match (strength, target) {
         (Strength::Soft, Target::Everything) => b"FS".to_vec(),
@@ -79,9 +80,9 @@ pub(crate) fn member(strength: Strength, target: Target) -> Vec<u8> {
     }
 }
 
-/// Asks for the last number of the ledger's life that has this epoch. A server that is no primary any more
-/// answers reads with what it had; that it is none, it says only to a command that writes, here one that removes
-/// a member which is never there.
+/// Reads the last number of the ledger with this epoch. A demoted server answers reads from its old
+/// data and refuses only writes. So the pipeline begins with a write: it removes a member that
+/// never exists.
 pub(crate) fn frontier(ledger: &str, epoch: Epoch) -> Pipeline {
     let mark = [&EPOCH_MARK[..], &epoch.0.to_be_bytes()].concat();
     let mut pipe = Pipeline::with_capacity(2);
@@ -90,10 +91,10 @@ pub(crate) fn frontier(ledger: &str, epoch: Epoch) -> Pipeline {
     pipe
 }
 
-/// What the answers say: nothing if there is no such life.
+/// Decodes the replies; `None` if there is no ledger with that epoch.
 pub(crate) fn issued(answers: Vec<RedisResult<Value>>) -> RedisResult<Option<u64>> {
     let mut answers = answers.into_iter();
-    // Whatever else refuses writes leaves the primary what it is.
+    // Other reasons to refuse a write do not mean that the server was demoted.
     if let Some(Err(error)) = answers.next()
         && is_demoted(&error)
     {
@@ -104,7 +105,7 @@ pub(crate) fn issued(answers: Vec<RedisResult<Value>>) -> RedisResult<Option<u64
     Ok(mark.and(number).map(exact))
 }
 
-/// Decodes ADVANCE's reply; `None` if it is not one.
+/// Decodes ADVANCE's reply; `None` if it is malformed.
 pub(crate) fn advanced((epoch, prev, seq, announced): AdvanceRow) -> Option<Advanced> {
     let prev = prev.map(|id| number(&id).map(Nonce));
     Some(Advanced {
@@ -115,8 +116,8 @@ pub(crate) fn advanced((epoch, prev, seq, announced): AdvanceRow) -> Option<Adva
     })
 }
 
-/// Decodes SYNC's reply and cuts it to the page that was asked for; `None` if it is not one, or holds
-/// what this version does not know: who cannot read a barrier must not go on without it.
+/// Decodes SYNC's reply and cuts it to the requested page. `None` if the reply is malformed or
+/// holds a member of an unknown kind: a node must not skip a barrier that it cannot read.
 pub(crate) fn synced(ask: &SyncAsk, row: SyncRow) -> Option<SyncReply> {
     let (standing, epoch, frontier, now_us, last, trim, folded, soft, hard, ids, rows) = row;
     let standing = match standing {
@@ -131,8 +132,8 @@ pub(crate) fn synced(ask: &SyncAsk, row: SyncRow) -> Option<SyncReply> {
     let cut = levels.get(ask.page).map(|(seq, _, _)| *seq);
     let mut upto = u64::MAX;
     if let (Some(cut), Some((first, _, _))) = (cut, levels.first().copied()) {
-        // One number is never split: the next page begins above the last one of this page, which
-        // holds at least one.
+        // A page never splits one number: the next page begins above the last number of this page,
+        // and a page holds at least one number.
         levels.retain(|(seq, _, _)| *seq < cut || *seq == first);
         upto = levels.last().map_or(from, |(seq, _, _)| *seq);
     }
@@ -152,13 +153,13 @@ pub(crate) fn synced(ask: &SyncAsk, row: SyncRow) -> Option<SyncReply> {
     })
 }
 
-/// What the bytes of a server are taken for where the answer of SYNC belongs. For the fuzz targets.
+/// Decodes bytes as the reply to SYNC. For the fuzz targets.
 #[must_use]
 pub fn sync_reply(ask: &SyncAsk, bytes: &[u8]) -> Option<SyncReply> {
     synced(ask, redis::from_redis_value(redis::parse_redis_value(bytes).ok()?).ok()?)
 }
 
-/// The same for ADVANCE.
+/// Decodes bytes as the reply to ADVANCE. For the fuzz targets.
 #[must_use]
 pub fn advance_reply(bytes: &[u8]) -> Option<Advanced> {
     advanced(redis::from_redis_value(redis::parse_redis_value(bytes).ok()?).ok()?)
@@ -186,7 +187,7 @@ pub(crate) fn number(bytes: &[u8]) -> Option<u64> {
     Some(u64::from_be_bytes(bytes.try_into().ok()?))
 }
 
-/// Numbers are below 2^53, so a score holds one exactly.
+/// Converts a score to a number. Exact, since numbers are below 2^53.
 #[expect(clippy::cast_possible_truncation, reason = "scores are whole numbers below 2^53")]
 pub(crate) fn exact(score: f64) -> u64 {
     score as u64

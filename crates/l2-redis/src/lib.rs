@@ -1,26 +1,25 @@
-//! The Redis L2 of Crinkle: records with load locks, and the barrier ledger, in one Lua script per
-//! operation and one key per script, so that every operation is atomic in a single server and in a
-//! cluster alike.
+//! The Redis L2 of Crinkle: records with load locks, and the barrier ledger. Each operation is one
+//! Lua script on one key, so it is atomic on a single server and in a cluster alike.
 //!
-//! | key | type | life |
+//! | key | type | TTL |
 //! |---|---|---|
-//! | a record | string: a value or a load lock, see [`crinkle_core::l2::record`] | its physical life |
+//! | a record | string: value or load lock, see [`crinkle_core::l2::record`] | its physical TTL |
 //! | a ledger | one sorted set, see `scripts/ledger.lua` | twice the retention |
 //!
-//! One key for the ledger on purpose: a server can lose it as a whole only, and that is noticed.
+//! The ledger is one key on purpose: a server can only lose it as a whole, and nodes notice that.
 //! No command ever scans the keyspace. Needs Redis 6.2 or newer.
 //!
 //! # Permissions
 //!
-//! Commands inside scripts are checked too. A user needs what [`acl_rule`] says, which a store checks
-//! by itself before it meets its ledger, and, where the backplane is another server, `publish` and
-//! `subscribe` there instead of here.
+//! The server also checks commands inside scripts. A user needs the rights of [`acl_rule`]; a store
+//! checks them before it first uses its ledger. If the backplane is another server, the user needs
+//! `publish` and `subscribe` there instead of here.
 //!
 //! # Features
 //!
 //! | feature | default | brings |
 //! |---|---|---|
-//! | `tls` | no | `rediss://` by rustls and ring; needs a C compiler |
+//! | `tls` | no | `rediss://` with rustls and ring; needs a C compiler |
 
 mod builder;
 mod client;
@@ -30,7 +29,6 @@ mod doctor;
 mod error;
 mod ledger;
 mod listening;
-mod look;
 mod primary;
 mod reading;
 mod refusal;
@@ -44,6 +42,7 @@ mod sentinels_agree;
 mod set;
 mod silence;
 mod slots;
+mod slots_agree;
 mod store;
 mod tag_index;
 mod view;

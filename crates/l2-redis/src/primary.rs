@@ -6,7 +6,7 @@ use redis::{Cmd, RedisResult, Value};
 use crate::cluster::{Cluster, Watch};
 use crate::slots::Address;
 
-/// A server of a cluster that takes writes.
+/// One primary of a cluster.
 #[derive(Clone)]
 pub struct Primary {
     cluster: Cluster,
@@ -21,7 +21,7 @@ impl Primary {
         Ok(addresses.into_iter().map(primary).collect())
     }
 
-    /// What [`L2::server_of`](crinkle_core::l2::L2::server_of) calls it.
+    /// Its name, as in [`L2::server_of`](crinkle_core::l2::L2::server_of).
     pub(crate) fn name(&self) -> Arc<str> {
         named(&self.address)
     }
@@ -36,15 +36,16 @@ impl Primary {
         (&self.address.0, self.address.1)
     }
 
-    /// Sends a command there, on the connection that the store's commands take. It is not sent on.
+    /// Sends a command to this server, on the connection for the store's commands. Does not follow
+    /// redirections.
     ///
     /// # Errors
     ///
-    /// What the server says, or that it cannot be reached.
+    /// If the server refuses the command or is unreachable.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future gives the answer up; the command may run.
+    /// Dropping the future discards the answer; the command may run.
     pub async fn command(&self, cmd: &Cmd) -> RedisResult<Value> {
         let mut watch = Watch { cluster: &self.cluster, answered: false };
         let answer = self.cluster.send(&self.address, cmd, false).await?;
@@ -53,7 +54,7 @@ impl Primary {
     }
 }
 
-/// What a server of a cluster is called.
+/// Name of a server of a cluster.
 pub(crate) fn named((host, port): &Address) -> Arc<str> {
     format!("{host}:{port}").into()
 }

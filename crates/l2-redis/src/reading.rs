@@ -1,18 +1,19 @@
-//! READ: by plain commands, which cost the server a fraction of a script, as far as they go, then by script.
+//! READ: plain commands where they suffice, else a script. Plain commands cost the server a
+//! fraction of a script.
 //!
 //! ```text
 //!  PTTL key
-//!  GET key                                   without a wish to load
-//!  SET key <load lock> NX GET PX <its life>      with one: makes the load lock, or answers what is there
+//!  GET key                                    without a load lock request
+//!  SET key <load lock> NX GET PX <its TTL>    with one: sets the load lock, or returns the record
 //! ```
 //!
-//! One round trip either endpoint. What they cannot decide (a stale record to load lock, a load lock to replace, bytes
-//! that are no record, a server that is full or older than Redis 7.0) the script does.
+//! Both take one round trip. The script decides where they cannot: a stale record to lock, a load
+//! lock to replace, bytes that are not a record, a full server, a server older than Redis 7.0.
 //!
-//! The life that is left is asked for *before* the record. If the record is replaced in between, the new
-//! one was written this instant: with what was left of the older one it looks as old as it is, or
-//! older, never younger. If that is more than the new one was stored with, the script is asked, which
-//! sees both at one moment.
+//! The pipeline reads the remaining TTL *before* the record. If a write replaces the record in
+//! between, the new record is only an instant old. Judged by the older record's TTL, it appears as
+//! old as it is or older, never younger. If that TTL exceeds the new record's own, the script
+//! decides, since it reads both at one moment.
 
 use bytes::Bytes;
 use crinkle_core::l2::{Found, Read, record};
@@ -24,21 +25,21 @@ use crate::ledger::ttl;
 use crate::scripts;
 use crate::store::{id, id_or_none};
 
-/// Whether plain commands may answer this.
+/// Whether plain commands may serve this request.
 pub(crate) fn is_plain(ask: Option<LoadLockRequest>) -> bool {
     ask.is_none_or(|ask| ask.replace.is_none() && ask.hidden.is_none())
 }
 
-/// What reads one key.
+/// The pipeline that reads one key.
 pub(crate) fn one(key: &str, ask: Option<LoadLockRequest>) -> Pipeline {
     let mut pipe = Pipeline::with_capacity(2);
     add(&mut pipe, key, ask);
     pipe
 }
 
-/// Adds what reads one key.
+/// Adds the commands that read one key.
 pub(crate) fn add(pipe: &mut Pipeline, key: &str, ask: Option<LoadLockRequest>) {
-    pipe.add_command(left_of(key));
+    pipe.add_command(remaining_ttl(key));
     let read = match ask {
         None => {
             let mut get = Cmd::with_capacity(2, 3 + key.len());
@@ -56,13 +57,13 @@ pub(crate) fn add(pipe: &mut Pipeline, key: &str, ask: Option<LoadLockRequest>) 
     pipe.add_command(read);
 }
 
-fn left_of(key: &str) -> Cmd {
+fn remaining_ttl(key: &str) -> Cmd {
     let mut pttl = Cmd::with_capacity(2, 4 + key.len());
     pttl.arg("PTTL").arg(key);
     pttl
 }
 
-/// What the two replies say; `None` if they do not decide.
+/// Decodes the two replies; `None` if they do not suffice.
 pub(crate) fn decide(
     ask: Option<LoadLockRequest>,
     pttl: i64,
@@ -91,10 +92,10 @@ pub(crate) fn decide(
     }
 }
 
-/// What the script answers: the record, what is left of its life, and who holds its load lock.
+/// The script's reply: the record, its remaining TTL, and the holder of its load lock.
 pub(crate) type ReadReply = (Option<Bytes>, u64, Option<Vec<u8>>);
 
-/// What reads one key by script.
+/// The script call that reads one key.
 pub(crate) fn by_script(key: &str, ask: Option<LoadLockRequest>) -> ScriptInvocation<'static> {
     let mut call = scripts::READ.key(key);
     if let Some(ask) = ask {
@@ -105,7 +106,7 @@ pub(crate) fn by_script(key: &str, ask: Option<LoadLockRequest>) -> ScriptInvoca
     call
 }
 
-/// What the script has found.
+/// Decodes the script's reply.
 pub(crate) fn found(ask: Option<LoadLockRequest>, (bytes, ttl_ms, by): ReadReply) -> Read {
     let by = by.and_then(|by| Some(Version(u64::from_be_bytes(by.try_into().ok()?))));
     let load_lock = match by {

@@ -1,4 +1,4 @@
-//! What to do about a connection that could not be made, beside what happened.
+//! Turns a failed connection attempt into an error that says what to do.
 
 use std::io;
 
@@ -6,22 +6,22 @@ use redis::{ConnectionAddr, ConnectionInfo, ErrorKind, RedisError};
 
 use crate::error::is_unknown_command;
 
-/// An attempt to connect that failed, in the words of whoever has to mend it.
-pub(crate) fn explained(error: RedisError, to: &ConnectionInfo) -> RedisError {
-    if error.is_timeout() && matches!(to.addr(), ConnectionAddr::TcpTls { .. }) {
-        // A server that does not speak TLS waits for the end of what it takes for a command.
+/// Explains a failed attempt to connect, for the operator.
+pub(crate) fn explained(error: RedisError, target: &ConnectionInfo) -> RedisError {
+    if error.is_timeout() && matches!(target.addr(), ConnectionAddr::TcpTls { .. }) {
+        // A server without TLS takes the handshake for an unfinished command and waits.
         let said = format!(
             "no TLS connection to {} in time; if it does not speak TLS there: use the server's \
              `tls-port`, or `redis://`",
-            to.addr()
+            target.addr()
         );
         return io::Error::new(io::ErrorKind::TimedOut, said).into();
     }
-    let user = to.redis_settings().username().unwrap_or("default");
-    explained_at(error, &to.addr().to_string(), user)
+    let user = target.redis_settings().username().unwrap_or("default");
+    explained_at(error, &target.addr().to_string(), user)
 }
 
-/// The same for whichever sentinel or server it was.
+/// The same where the error does not say which sentinel or server failed.
 pub(crate) fn explained_behind_sentinels(error: RedisError) -> RedisError {
     explained_at(error, "a sentinel, or the primary that it names", "?")
 }
@@ -57,12 +57,12 @@ fn refused_login(error: &RedisError, at: &str, user: &str) -> RedisError {
     (ErrorKind::AuthenticationFailed, "the server refused the login", detail).into()
 }
 
-/// The application has no credentials now; an outage like any other.
+/// The application gave no credentials: the cache treats this as an outage.
 pub(crate) fn no_credentials(why: &str) -> RedisError {
     io::Error::other(format!("no connection: `credentials` gave none: {why}")).into()
 }
 
-/// A URL that cannot be parsed, with what to write instead. Never its password.
+/// Explains a URL that cannot be parsed. The message never contains the password.
 pub(crate) fn of_url(error: RedisError, url: &str) -> RedisError {
     let (kind, what) = (ErrorKind::InvalidClientConfig, "the URL of the server makes no sense");
     let at = url.rsplit('@').next().unwrap_or_default();
@@ -78,7 +78,7 @@ pub(crate) fn of_url(error: RedisError, url: &str) -> RedisError {
     }
 }
 
-/// What is wrong with a URL or certificates.
+/// Explains an error in a URL or in certificates.
 pub(crate) fn of_settings(error: RedisError) -> RedisError {
     if cfg!(not(feature = "tls")) && error.to_string().contains("TLS, the feature is not enabled") {
         let advice =
@@ -108,15 +108,17 @@ mod tls {
     use rustls::pki_types::pem::PemObject;
     use rustls::{AlertDescription as Alert, CertificateError as Bad, Error, RootCertStore};
 
-    /// The process has one provider. If it has none yet, or has linked several, rustls would panic.
+    /// Installs a crypto provider if the process has none. Without one, or with several linked,
+    /// rustls panics.
     pub(crate) fn choose_cryptography() {
         if CryptoProvider::get_default().is_none() {
-            // Fails if somebody else has just chosen.
+            // Fails if another thread has just installed one.
             drop(ring::default_provider().install_default());
         }
     }
 
-    /// The redis crate takes a PEM without any certificate for one that trusts nobody.
+    /// Rejects a PEM without certificates. The redis crate would accept it and then trust no
+    /// server.
     pub(crate) fn check_authorities(certificates: &TlsCertificates) -> RedisResult<()> {
         let Some(pem) = &certificates.root_cert else { return Ok(()) };
         let mut trusted = RootCertStore::empty();
@@ -176,7 +178,7 @@ mod tls {
                 "its certificate is for another host: connect to a name that the certificate has, or have \
                  it issued for this one (subjectAltName)"
             }
-            _ => "its certificate is no good: have another one issued",
+            _ => "its certificate is invalid: have another one issued",
         }
     }
 }

@@ -1,11 +1,12 @@
 //! One connection for all subscriptions of a client, however many caches share it.
 //!
-//! A task reads the connection and hands each message to the subscribers of its channel, whose queues are
-//! bounded: a subscriber that does not keep up is told that it has lost some ([`Delivery::Lagged`]).
+//! A task reads the connection and queues each message for the subscribers of its channel. The
+//! queues are bounded: a subscriber that does not keep up loses messages and receives
+//! [`Delivery::Lagged`].
 //!
-//! The last subscriber that goes closes the connection. A subscriber that comes back with the channels it had
-//! has reason to think that it hears nothing there, so it is given a new connection; the others stay where
-//! they are.
+//! The connection closes with its last subscriber. A subscriber that returns with the same channels
+//! suspects that the old connection has gone silent, so it gets a new connection. Other subscribers
+//! keep theirs.
 
 #[cfg(test)]
 mod tests;
@@ -33,28 +34,28 @@ use crate::client::RedisClient;
 use crate::connection::CONNECT_TIMEOUT;
 use crate::rights;
 
-/// How many messages may wait for one subscriber.
+/// Most messages that one subscriber's queue holds.
 const QUEUE: usize = 4096;
 
-/// How many bytes of messages may wait for one subscriber: a hostile publisher may send 512 MB at a time.
+/// Most bytes that one subscriber's queue holds: a hostile publisher may send 512 MB at a time.
 const QUEUE_BYTES: usize = 8 << 20;
 
-/// How many subscribers that have left are remembered per connection.
+/// How many departed subscribers one connection remembers.
 const MOST_LEFT: usize = 4096;
 
-/// What a subscriber hears.
+/// What a subscriber receives.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Delivery {
     /// A message.
     #[non_exhaustive]
     Message {
-        /// The channel, as the server calls it.
+        /// The channel's name on the server.
         channel: Arc<str>,
-        /// What was published.
+        /// The published bytes.
         payload: Bytes,
     },
-    /// The subscriber has not kept up: messages were dropped.
+    /// The subscriber did not keep up, and lost messages.
     Lagged,
 }
 
@@ -70,8 +71,8 @@ impl Delivery {
 /// The channels of one subscriber.
 type Channels = Arc<[Arc<str>]>;
 
-/// An attempt to connect that all who wait for it share.
-type Attempt = Shared<BoxFuture<'static, RedisResult<Arc<Line>>>>;
+/// An attempt to connect, shared by all callers that wait for it.
+type Attempt = Shared<BoxFuture<'static, RedisResult<Arc<SharedConnection>>>>;
 
 /// The connection for the subscriptions of a client.
 #[derive(Default)]
@@ -87,11 +88,11 @@ impl Listening {
     ) -> RedisResult<Subscriber> {
         let channels: Channels =
             channels.iter().map(|channel| Arc::from(&*client.channel(channel))).collect();
-        let connecting = self.line(client, &channels);
+        let connecting = self.connection(client, &channels);
         let attempt = async {
-            let line = connecting.clone().await?;
-            let subscriber = line.join(channels)?;
-            let confirmed = line.confirm(&subscriber.channels).await;
+            let connection = connecting.clone().await?;
+            let subscriber = connection.join(channels)?;
+            let confirmed = connection.confirm(&subscriber.channels).await;
             let name = |channel: &Arc<str>| channel.to_string().into();
             let names: Vec<_> = subscriber.channels.iter().map(name).collect();
             confirmed.map_err(|error| rights::on_channels(error, client, "subscribe", &names))?;
@@ -106,12 +107,12 @@ impl Listening {
         }
     }
 
-    /// The connection to subscribe on, as soon as there is one.
-    fn line(&self, client: &RedisClient, channels: &Channels) -> Attempt {
+    /// The connection to subscribe on, once it is open.
+    fn connection(&self, client: &RedisClient, channels: &Channels) -> Attempt {
         let mut current = self.current.lock();
         let usable = |attempt: &&Attempt| match attempt.peek() {
             None => true,
-            Some(Ok(line)) => line.is_open_for(channels),
+            Some(Ok(connection)) => connection.is_open_for(channels),
             Some(Err(_)) => false,
         };
         if let Some(attempt) = current.as_ref().filter(usable) {
@@ -120,18 +121,18 @@ impl Listening {
         let client = client.clone();
         let attempt = async move {
             let (pubsub, silent) = client.pubsub().await?;
-            Ok(Line::begin(pubsub, silent))
+            Ok(SharedConnection::begin(pubsub, silent))
         };
         let attempt = attempt.boxed().shared();
         *current = Some(attempt.clone());
         attempt
     }
 
-    /// The server does not confirm: it is asked on another connection next time.
+    /// The server does not confirm: the next call uses another connection.
     fn give_up(&self, attempt: &Attempt) {
         self.current.lock().take_if(|current| current.ptr_eq(attempt));
-        if let Some(Ok(line)) = attempt.peek() {
-            line.close();
+        if let Some(Ok(connection)) = attempt.peek() {
+            connection.close();
         }
     }
 }
@@ -143,9 +144,9 @@ impl fmt::Debug for Listening {
 }
 
 impl RedisClient {
-    /// Subscribes on the connection that all subscribers of this client share; returns when every channel is
-    /// confirmed. The stream ends with the connection. Who comes back with the channels that it has had gets
-    /// a new connection.
+    /// Subscribes on the connection that all subscribers of this client share; returns when the
+    /// server has confirmed every channel. The stream ends with the connection. A subscriber that
+    /// returns with the same channels gets a new connection.
     ///
     /// # Errors
     ///
@@ -153,24 +154,24 @@ impl RedisClient {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future gives the attempt up.
+    /// Dropping the future cancels the attempt.
     pub async fn listen(&self, channels: &[String]) -> RedisResult<Subscriber> {
         self.listening().subscribe(self, channels).await
     }
 }
 
-/// One connection and who listens on it.
-struct Line {
+/// One connection and its subscribers.
+struct SharedConnection {
     routes: Mutex<Routes>,
-    /// `SUBSCRIBE`s are sent under a shared lock, `UNSUBSCRIBE`s under an exclusive one: none of these may come
-    /// after a `SUBSCRIBE` of the same channel that it does not know of.
+    /// Held shared for a `SUBSCRIBE`, exclusively for an `UNSUBSCRIBE`: an `UNSUBSCRIBE` must not
+    /// follow a newer `SUBSCRIBE` of the same channel.
     order: RwLock<()>,
     closed: CancellationToken,
 }
 
 #[derive(Default)]
 struct Routes {
-    /// None once the connection is closed.
+    /// `None` once the connection is closed.
     sink: Option<PubSubSink>,
     subscribers: usize,
     next: u64,
@@ -178,14 +179,14 @@ struct Routes {
     left: HashSet<Channels>,
 }
 
-/// The endpoint to one subscriber.
+/// One subscriber's queue, for one channel.
 struct Route {
     id: u64,
     queue: mpsc::Sender<Delivery>,
     backlog: Arc<Backlog>,
 }
 
-/// What waits for one subscriber.
+/// What is in one subscriber's queue.
 #[derive(Debug, Default)]
 struct Backlog {
     bytes: AtomicUsize,
@@ -193,7 +194,7 @@ struct Backlog {
 }
 
 impl Route {
-    /// Never waits: one slow subscriber must not keep the others waiting.
+    /// Never waits: a slow subscriber must not delay the others.
     fn send(&self, delivery: Delivery) {
         let Backlog { bytes, lagged } = &*self.backlog;
         let size = delivery.size();
@@ -205,7 +206,7 @@ impl Route {
     }
 }
 
-impl Line {
+impl SharedConnection {
     fn new(sink: Option<PubSubSink>) -> Arc<Self> {
         let routes = Mutex::new(Routes { sink, ..Routes::default() });
         let (order, closed) = (RwLock::new(()), CancellationToken::new());
@@ -214,17 +215,21 @@ impl Line {
 
     fn begin(pubsub: PubSub, silent: BoxFuture<'static, ()>) -> Arc<Self> {
         let (sink, messages) = pubsub.split();
-        let line = Self::new(Some(sink));
-        tokio::spawn(Arc::clone(&line).carry(messages, silent));
-        line
+        let connection = Self::new(Some(sink));
+        tokio::spawn(Arc::clone(&connection).read_messages(messages, silent));
+        connection
     }
 
-    /// Reads the connection until it ends, the server falls silent, or nobody listens any more.
-    async fn carry(self: Arc<Self>, messages: PubSubStream, silent: BoxFuture<'static, ()>) {
-        // Also if the task is dropped with its runtime.
+    /// Reads the connection until it ends, the server goes silent, or the last subscriber leaves.
+    async fn read_messages(
+        self: Arc<Self>,
+        messages: PubSubStream,
+        silent: BoxFuture<'static, ()>,
+    ) {
+        // Also closes the connection if the runtime drops the task.
         let _end = End(Arc::clone(&self));
-        let over = select(silent, Box::pin(self.closed.cancelled()));
-        let mut messages = messages.take_until(over);
+        let stop = select(silent, Box::pin(self.closed.cancelled()));
+        let mut messages = messages.take_until(stop);
         while let Some(message) = messages.next().await {
             self.deliver(&message);
         }
@@ -248,7 +253,7 @@ impl Line {
         routes.sink.is_some() && !routes.left.contains(channels)
     }
 
-    /// Registers a subscriber, before anything is sent: no message may come in between.
+    /// Adds a subscriber before the `SUBSCRIBE`, so that it misses no message.
     fn join(self: &Arc<Self>, channels: Channels) -> RedisResult<Subscriber> {
         let mut routes = self.routes.lock();
         if routes.sink.is_none() {
@@ -266,7 +271,7 @@ impl Line {
             let route = Route { id, queue: sender.clone(), backlog: Arc::clone(&backlog) };
             routes.by_channel.entry(Arc::clone(channel)).or_default().push(route);
         }
-        Subscriber { line: Arc::clone(self), id, channels, queue, backlog, next: None }
+        Subscriber { connection: Arc::clone(self), id, channels, queue, backlog, next: None }
     }
 
     fn sink(&self) -> RedisResult<PubSubSink> {
@@ -274,14 +279,15 @@ impl Line {
         self.routes.lock().sink.clone().ok_or_else(closed)
     }
 
-    /// Has the server confirm that it sends what is published on these channels.
+    /// Subscribes and waits until the server confirms.
     async fn confirm(&self, channels: &Channels) -> RedisResult<()> {
         let _order = self.order.read().await;
         let names: Vec<&str> = channels.iter().map(|channel| &**channel).collect();
         self.sink()?.subscribe(names).await
     }
 
-    /// A subscriber goes. Channels that nobody else listens to are left; the last one closes the connection.
+    /// Removes a subscriber and unsubscribes from channels without subscribers. The last one closes
+    /// the connection.
     fn leave(self: &Arc<Self>, id: u64, channels: &Channels) {
         let mut routes = self.routes.lock();
         routes.subscribers -= 1;
@@ -302,30 +308,30 @@ impl Line {
         if last {
             return self.close();
         }
-        // Without a runtime the server goes on sending what nobody listens to.
+        // Without a runtime the server keeps sending messages that nobody reads.
         if orphaned && let Ok(runtime) = Handle::try_current() {
             runtime.spawn(Arc::clone(self).unsubscribe(Arc::clone(channels)));
         }
     }
 
-    /// Unsubscribes from those of the channels that nobody listens to.
+    /// Unsubscribes from the channels that have no subscriber any more.
     async fn unsubscribe(self: Arc<Self>, channels: Channels) {
         let _order = self.order.write().await;
         let names = self.orphans(&channels);
         if let (Ok(mut sink), false) = (self.sink(), names.is_empty()) {
-            // In vain it costs messages that nobody listens to.
+            // A failure only costs messages that nobody reads.
             let _ = timeout(CONNECT_TIMEOUT, sink.unsubscribe(names)).await;
         }
     }
 
-    /// Those of the channels that nobody listens to.
+    /// The channels that have no subscriber.
     fn orphans(&self, channels: &Channels) -> Vec<String> {
         let routes = self.routes.lock();
         let orphans = channels.iter().filter(|channel| !routes.by_channel.contains_key(*channel));
         orphans.map(|channel| channel.to_string()).collect()
     }
 
-    /// Ends the connection, and every subscription on it.
+    /// Closes the connection, and ends every subscription on it.
     fn close(&self) {
         let mut routes = self.routes.lock();
         let sink = routes.sink.take();
@@ -336,8 +342,8 @@ impl Line {
     }
 }
 
-/// Closes what was read when it is dropped.
-struct End(Arc<Line>);
+/// Closes the connection when the reading task ends.
+struct End(Arc<SharedConnection>);
 
 impl Drop for End {
     fn drop(&mut self) {
@@ -345,10 +351,10 @@ impl Drop for End {
     }
 }
 
-/// What is published on some channels, until the connection ends. Dropped, it is unsubscribed.
+/// Stream of the messages of some channels, until the connection ends. Dropping it unsubscribes.
 #[must_use = "a stream does nothing until polled"]
 pub struct Subscriber {
-    line: Arc<Line>,
+    connection: Arc<SharedConnection>,
     id: u64,
     channels: Channels,
     queue: mpsc::Receiver<Delivery>,
@@ -377,7 +383,7 @@ impl Stream for Subscriber {
 
 impl Drop for Subscriber {
     fn drop(&mut self) {
-        self.line.leave(self.id, &self.channels);
+        self.connection.leave(self.id, &self.channels);
     }
 }
 

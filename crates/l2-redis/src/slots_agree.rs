@@ -1,8 +1,9 @@
-//! Whom to believe when the servers of a cluster disagree on who holds what.
+//! Decides which slots to use when the servers of a cluster disagree.
 //!
-//! A primary that its peers do not reach, or a replica that has not heard of a failover, names an old owner of
-//! its slots. While the server whose turn it is says what is known already, it alone is asked. What is new is put to
-//! the others, and for each slot the owner that most of them name is believed; of as many, the one that is known already.
+//! An isolated primary, or a replica that has not learned of a failover, reports an old owner of
+//! its slots. If the answer of one server matches the known slots, no other server is asked.
+//! Otherwise the others are asked too. Each slot gets the owner that most servers report; on a tie,
+//! the known one.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,11 +15,11 @@ use crate::cluster::Cluster;
 use crate::connection::CONNECT_TIMEOUT;
 use crate::slots::{Address, Slots};
 
-/// How many servers are asked at most.
+/// Most servers that one refresh asks.
 const MOST_ASKED: usize = 15;
 
 impl Cluster {
-    /// What to believe now that `from` says this; `others` may know better.
+    /// The slots to use, given that `from` reports `says`; `others` are further servers to ask.
     pub(crate) async fn believed(
         &self,
         from: &Address,
