@@ -81,7 +81,7 @@ async fn without_credentials_a_cache_says_why_and_goes_on_when_there_are_some() 
     until("the reason is told", async || {
         let error = cache.health().last_l2_error;
         error.is_some_and(|error| {
-            error.what.contains("`credentials` gave none: the vault is sealed")
+            error.what.contains("the `credentials` callback failed: the vault is sealed")
         })
     })
     .await;

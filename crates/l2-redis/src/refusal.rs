@@ -59,7 +59,7 @@ fn refused_login(error: &RedisError, at: &str, user: &str) -> RedisError {
 
 /// The application gave no credentials: the cache treats this as an outage.
 pub(crate) fn no_credentials(why: &str) -> RedisError {
-    io::Error::other(format!("no connection: `credentials` gave none: {why}")).into()
+    io::Error::other(format!("no connection: the `credentials` callback failed: {why}")).into()
 }
 
 /// Explains a URL that cannot be parsed. The message never contains the password.

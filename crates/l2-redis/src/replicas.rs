@@ -1,14 +1,17 @@
-//! Reading from replicas, as far as they are known to be in step.
+//! Reads from replicas that are known to be in step with their primary.
 //!
-//! No server says how far a replica is behind, but each says how much it has of the primary's history. So
-//! the primary is asked how long that is, and then the replica, on the connection that reads go
-//! over, how much of it it has applied. A replica that has all that there was when the primary was asked lacks
-//! nothing that was acknowledged before the question was sent: until `lag` after that moment it may be
-//! read. No clock is compared with another, and a replica that says nothing is not read. The time is that of the
-//! cache's clock, which goes on while the machine sleeps: what the node wrote last counts as known to every
-//! replica once `lag` has passed on it.
+//! No server reports how far a replica is behind, but each reports its offset in the primary's
+//! history. So the client asks the primary for its offset, then the replica, on the connection for
+//! reads, for the offset that it has applied. If the replica has reached the primary's offset, it
+//! has every write acknowledged before the question to the primary was sent. It may be read until
+//! `lag` after that moment. A replica that does not answer is not read.
 //!
-//! Whatever goes wrong there, the connection is given up, and another replica is looked for at the next refresh.
+//! The rule compares no clocks of two machines. It uses the cache's clock, which continues while
+//! the machine sleeps. Once `lag` has passed on it, every replica in step has the node's latest
+//! writes.
+//!
+//! After any failure the client closes the connection, and the next refresh looks for another
+//! replica.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Weak};
@@ -29,7 +32,7 @@ use crate::connection::CONNECT_TIMEOUT;
 use crate::reading;
 use crate::slots::Address;
 
-/// How many moments of the primary's history are remembered.
+/// How many offsets of the primary are remembered.
 const MARKS: usize = 16;
 
 /// One replica of each primary.
@@ -44,12 +47,12 @@ pub(crate) struct Replicas {
 /// A replica of one primary.
 #[derive(Debug, Default)]
 struct Link {
-    /// How long the primary's history was when it was asked, the newest last.
+    /// The primary's offsets and when they were asked for, the newest last.
     marks: VecDeque<Mark>,
     connection: Option<(Moment, MultiplexedConnection)>,
-    /// The one that is read from, or was last.
+    /// The current replica, or the last one.
     name: Option<Arc<str>>,
-    /// The replica has all that was acknowledged before this moment.
+    /// The replica has every write acknowledged before this moment.
     in_step: Option<Moment>,
 }
 
@@ -69,7 +72,7 @@ impl Replicas {
         Self { lag, clock, links: Mutex::default(), keeper: Mutex::default() }
     }
 
-    /// The record as a replica that is in step has it.
+    /// Reads a record from a replica that is in step.
     pub(crate) async fn read(self: &Arc<Self>, client: &RedisClient, key: &str) -> Option<Found> {
         self.keep(client);
         let primary = client.primary_of(key)?;
@@ -92,7 +95,7 @@ impl Replicas {
         link.in_step.is_some_and(|at| self.clock.now().since(at) < self.lag)
     }
 
-    /// Each replica that is read from or was last, and whether it is now.
+    /// Each current or last replica, and whether it may be read now.
     pub(crate) fn health(&self) -> Vec<ServerHealth> {
         let links = self.links.lock();
         let health = |link: &Link| {
@@ -104,7 +107,7 @@ impl Replicas {
         health
     }
 
-    /// Has somebody refresh after the replicas, for as long as there is a store.
+    /// Starts the task that checks the replicas, for as long as the store exists.
     fn keep(self: &Arc<Self>, client: &RedisClient) {
         let mut keeper = self.keeper.lock();
         if keeper.as_ref().is_none_or(JoinHandle::is_finished) {
@@ -112,23 +115,23 @@ impl Replicas {
         }
     }
 
-    /// Looks once how far each replica is.
+    /// Checks every replica once.
     async fn refresh(&self, client: &RedisClient) {
         let Ok(primaries) = client.places().await else { return };
         self.links.lock().retain(|primary, _| primaries.contains(primary));
         join_all(primaries.iter().map(async |primary| {
-            let looked = timeout(CONNECT_TIMEOUT, self.look_at(client, primary)).await;
-            if let Ok(Err(error)) = &looked {
+            let checked = timeout(CONNECT_TIMEOUT, self.check(client, primary)).await;
+            if let Ok(Err(error)) = &checked {
                 tracing::debug!(%error, "no replica to read from");
             }
-            if !matches!(looked, Ok(Ok(()))) {
+            if !matches!(checked, Ok(Ok(()))) {
                 self.leave(primary);
             }
         }))
         .await;
     }
 
-    async fn look_at(&self, client: &RedisClient, primary: &Address) -> RedisResult<()> {
+    async fn check(&self, client: &RedisClient, primary: &Address) -> RedisResult<()> {
         let mut ask = redis::cmd("INFO");
         ask.arg("replication");
         let asked = self.clock.now();
@@ -148,7 +151,7 @@ impl Replicas {
         let link = links.entry(primary.clone()).or_default();
         link.in_step = link.reached(&info).or(link.in_step);
         let behind = !self.may_be_read(link);
-        // One that stays behind is left for another.
+        // Give up a replica that stays behind; the next refresh picks another.
         let left = behind && self.clock.now().since(since) > self.lag;
         (link.connection, link.in_step) =
             if left { (None, None) } else { (Some((since, replica)), link.in_step) };
@@ -178,7 +181,7 @@ impl Replicas {
 }
 
 impl Link {
-    /// The newest moment of which the replica has all.
+    /// The newest moment before which the replica has every write.
     fn reached(&self, info: &InfoDict) -> Option<Moment> {
         let history = info.get::<String>("master_replid")?;
         let applied = info.get::<u64>("slave_repl_offset")?;
@@ -187,7 +190,7 @@ impl Link {
     }
 }
 
-/// What ends a replica's time unless it answers.
+/// Gives up a replica unless it answers the read.
 struct Trust<'a> {
     replicas: &'a Replicas,
     primary: &'a Address,
@@ -224,12 +227,12 @@ mod tests {
         let link = Link { in_step: Some(clock.now()), ..Link::default() };
         clock.advance(lag / 2);
         assert!(replicas.may_be_read(&link));
-        // The machine sleeps: no other clock moves.
+        // The machine sleeps: only this clock moves.
         clock.advance(lag / 2);
         assert!(!replicas.may_be_read(&link));
         assert!(
             !replicas.may_be_read(&Link::default()),
-            "of one that has said nothing, nothing is known"
+            "a replica that has not answered must not be read"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! Which history of writes a server is in.
+//! Reads a server's replication id, which identifies its history of writes.
 
 use crinkle_core::l2::L2Error;
 use redis::{ErrorKind, RedisResult, ServerErrorKind};
@@ -7,8 +7,8 @@ use crate::client::RedisClient;
 use crate::error::l2_error;
 use crate::primary::Primary;
 
-/// The replication id of the server, in a cluster of the primary of this name; `None` if this user may not run
-/// `INFO`, or if there is no such primary.
+/// Reads the replication id of the server, in a cluster of the primary with this name. `None` if
+/// the user may not run `INFO`, or if there is no such primary.
 pub(crate) async fn of(client: &RedisClient, name: Option<&str>) -> Result<Option<u64>, L2Error> {
     match info(client, name).await {
         Ok(info) => Ok(info.and_then(|info| replication_id(&info))),

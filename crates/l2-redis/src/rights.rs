@@ -1,4 +1,4 @@
-//! What a user of the server must be allowed to do, and what it may not.
+//! The rights that a user of the server needs, and which of them are missing.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -14,23 +14,24 @@ use crate::client::RedisClient;
 use crate::error::{is_answer, is_unknown_command, is_without_code, l2_error};
 use crate::slots::Address;
 
-/// What stores and scripts run, on one server, behind sentinels and in a cluster. Commands inside scripts
-/// are checked too.
+/// Commands of stores, backplanes and scripts, on one server, behind sentinels and in a cluster.
+/// The server also checks commands inside scripts.
 const COMMANDS: &str = "+evalsha +eval +script|load +time +publish +subscribe +info +client|setname \
      +role +asking +readonly +cluster|slots \
      +get +getrange +set +setrange +del +pttl +pexpire \
      +type +zadd +zrem +zremrangebyrank +zcount +zscore +zmscore +zrangebyscore";
 
-/// Without `info`, what a failover took back of keys is not asserted again and no replica is read; without
-/// `readonly` none of a cluster; without `client|setname` the connection has no name.
+/// Rights that a cache can do without. Without `info` a cache does not repeat writes that a
+/// failover lost, and reads no replica; without `readonly` it reads no replica of a cluster;
+/// without `client|setname` the connection has no name.
 const OPTIONAL: [&str; 3] = ["info", "readonly", "client|setname"];
 
-/// How long what was found missing is repeated before the server is asked again.
-const AGAIN: Duration = Duration::from_secs(1);
+/// How long a finding is reused before the client checks the rights again.
+const REUSE_FOR: Duration = Duration::from_secs(1);
 
-/// The rights that the user of a cache with this key prefix needs, and none more, as `ACL SETUSER` takes
-/// them, on every server. Beside these: `+select` for a database other than 0, and `+sadd +scard +sismember
-/// +spop +unlink` with the tag index.
+/// Returns the rights that the user of a cache with this key prefix needs, and no others, as `ACL
+/// SETUSER` takes them. They apply to every server. A database other than 0 also needs `+select`;
+/// the tag index also needs `+sadd +scard +sismember +spop +unlink`.
 ///
 /// ```
 /// let rule = crinkle_l2_redis::acl_rule("shop:");
@@ -42,13 +43,13 @@ pub fn acl_rule(prefix: &str) -> String {
 }
 
 impl RedisClient {
-    /// Tries every right that a store with this key prefix cannot do without, and writes nothing. A store
-    /// does this by itself before it first meets a ledger.
+    /// Tries every right that a store with this key prefix needs, and writes nothing. A store does
+    /// this by itself before it first uses a ledger.
     ///
     /// # Errors
     ///
-    /// [`L2ErrorKind::Denied`] if one is missing, or the server has no such command; the message names each, and
-    /// what to do. Otherwise if the server cannot be asked.
+    /// [`L2ErrorKind::Denied`] if a right is missing, or the server lacks a command; the message
+    /// names each, and what to do. Another kind if the server is unreachable.
     ///
     /// # Cancel safety
     ///
@@ -73,7 +74,8 @@ impl RedisClient {
         missing.explain(self, prefix)
     }
 
-    /// Tries every right that a backplane with this key prefix needs. Nobody hears it.
+    /// Tries every right that a backplane with this key prefix needs. No subscriber receives the
+    /// trial message.
     ///
     /// # Errors
     ///
@@ -89,14 +91,14 @@ impl RedisClient {
     }
 }
 
-/// A right, and a harmless use of it.
+/// A right, and a harmless command to try it.
 pub(crate) struct Use {
     pub(crate) right: &'static str,
     pub(crate) words: Vec<String>,
 }
 
 impl Use {
-    /// Whether a store cannot do without it.
+    /// Whether a store needs this right.
     pub(crate) fn is_needed(&self) -> bool {
         !OPTIONAL.contains(&self.right)
     }
@@ -107,7 +109,7 @@ impl Use {
         if self.right != "asking" {
             return client.ask_at(at, &cmd).await;
         }
-        // It is about the command that comes next, which must not be somebody else's.
+        // `ASKING` applies to the next command, which must be our own.
         let mut pipe = redis::pipe();
         pipe.add_command(cmd).cmd("TIME");
         let answers = client.pipe_at(at, &pipe, 2).await?;
@@ -115,7 +117,7 @@ impl Use {
     }
 }
 
-/// One use of every right, on keys that no record has and on members that no ledger has.
+/// One trial of every right, on keys without a record and on members that no ledger has.
 pub(crate) fn uses(prefix: &str, in_cluster: bool) -> Vec<Use> {
     let (record, hashed) = (&*format!("{prefix}v1:e:"), &*format!("{prefix}v1:h:"));
     let (ledger, nothing) = (&*format!("{prefix}v1:L"), "0000000000000000000000000000000000000000");
@@ -141,7 +143,7 @@ pub(crate) fn uses(prefix: &str, in_cluster: bool) -> Vec<Use> {
         ("zmscore", &[ledger, "f"]),
         ("zrangebyscore", &[ledger, "1", "0"]),
         ("info", &["replication"]),
-        // A name that no connection may have.
+        // An invalid name, so nothing changes.
         ("client|setname", &["no name"]),
     ];
     let of_clusters: [(_, &[&str]); 4] = [
@@ -158,15 +160,15 @@ pub(crate) fn uses(prefix: &str, in_cluster: bool) -> Vec<Use> {
     everywhere.into_iter().chain(of_clusters).map(used).collect()
 }
 
-/// Which kind of right is missing.
+/// Kind of a missing right.
 enum Refused {
     Command,
     Key,
     Channel,
 }
 
-/// In the words of Redis 6.2 to 8.2 and of Valkey, in those of `ACL DRYRUN`, and in ours: NOPERM does not say
-/// which kind.
+/// Finds the kind by the text of Redis 6.2 to 8.2, Valkey, `ACL DRYRUN` and our own messages:
+/// NOPERM does not name the kind.
 fn refused(said: &str) -> Refused {
     if said.contains("permissions to run") || said.contains("may not run") {
         Refused::Command
@@ -180,18 +182,18 @@ fn refused(said: &str) -> Refused {
     }
 }
 
-/// What a user lacks.
+/// The rights that a user lacks.
 #[derive(Default)]
 pub(crate) struct Missing {
     commands: BTreeSet<String>,
     keys: BTreeSet<String>,
     channels: bool,
-    /// What the server does not have.
+    /// Commands that the server lacks.
     unknown: BTreeSet<String>,
 }
 
 impl Missing {
-    /// Whatever else the server says, it may be said to this user.
+    /// Notes a refusal. Any other answer shows that the user has the right.
     pub(crate) fn note_answer<T>(
         &mut self,
         used: &Use,
@@ -208,7 +210,7 @@ impl Missing {
         Ok(())
     }
 
-    /// The server has said no.
+    /// Notes a refused right.
     pub(crate) fn note(&mut self, used: &Use, said: &str) {
         match refused(said) {
             Refused::Command => drop(self.commands.insert(used.right.to_owned())),
@@ -220,26 +222,26 @@ impl Missing {
         }
     }
 
-    /// Whether keys or channels are missing, which depend on the prefix.
-    pub(crate) fn is_of_the_prefix(&self) -> bool {
+    /// Whether rights on keys or channels are missing; these depend on the prefix.
+    pub(crate) fn depends_on_prefix(&self) -> bool {
         self.channels || !self.keys.is_empty()
     }
 
-    /// What the server does not have, and what to do about it; `None` if it has all.
-    pub(crate) fn has_not(&self) -> Option<String> {
+    /// Names the commands that the server lacks, and what to do; `None` if there are none.
+    pub(crate) fn lacking_commands(&self) -> Option<String> {
         let names: Vec<_> = self.unknown.iter().map(|name| format!("`{name}`")).collect();
         let lua =
             self.unknown.iter().any(|name| name.starts_with("EVAL") || name.starts_with("SCRIPT"));
         let lua =
             if lua { ", with Lua scripts (load the Lua engine of a Valkey without)" } else { "" };
         (!names.is_empty()).then(|| format!(
-            "the server has no {}: a cache cannot do without. TopologyRefresh for `rename-command` in its configuration, or \
-             for a proxy that does not pass them on; it takes Redis 6.2 or newer, or Valkey{lua}",
+            "the server has no {}: a cache cannot work without. Check its configuration for `rename-command`, and any proxy for \
+             blocked commands; a cache needs Redis 6.2 or newer, or Valkey{lua}",
             names.join(", ")
         ))
     }
 
-    /// What would grant it; nothing if nothing is missing.
+    /// The ACL rules that grant the missing rights; empty if none is missing.
     pub(crate) fn grants(&self, prefix: &str) -> String {
         let keys = (!self.keys.is_empty()).then(|| format!("~{prefix}*"));
         let channels = self.channels.then(|| format!("&{prefix}*"));
@@ -249,7 +251,10 @@ impl Missing {
 
     fn explain(&self, client: &RedisClient, prefix: &str) -> Result<(), L2Error> {
         if !self.unknown.is_empty() {
-            return Err(L2Error::new(L2ErrorKind::Denied, self.has_not().unwrap_or_default()));
+            return Err(L2Error::new(
+                L2ErrorKind::Denied,
+                self.lacking_commands().unwrap_or_default(),
+            ));
         }
         let grants = self.grants(prefix);
         if grants.is_empty() {
@@ -274,7 +279,7 @@ fn advice(client: &RedisClient, lacks: &str, grants: &str, prefix: &str) -> Stri
     )
 }
 
-/// A refused `publish` or `subscribe`, with what to grant.
+/// Explains a refused `publish` or `subscribe`, with the ACL rule to grant.
 pub(crate) fn on_channels(
     error: RedisError,
     client: &RedisClient,
@@ -284,7 +289,8 @@ pub(crate) fn on_channels(
     let prefix = channels.first().map_or("", |channel| prefix_of(channel));
     if is_unknown_command(&error) {
         let unknown = [command.to_uppercase()].into();
-        let explained = Missing { unknown, ..Missing::default() }.has_not().unwrap_or_default();
+        let explained =
+            Missing { unknown, ..Missing::default() }.lacking_commands().unwrap_or_default();
         return (ErrorKind::Server(ServerErrorKind::NoPerm), "the server refused", explained)
             .into();
     }
@@ -300,22 +306,23 @@ pub(crate) fn on_channels(
     (kind, "the server refused", format!("{advice} ({error})")).into()
 }
 
-/// Prefixes never contain what begins the inner part of a name.
+/// The key prefix of a name. No prefix contains `v1:`, which begins the internal part.
 fn prefix_of(name: &str) -> &str {
     name.split("v1:").next().unwrap_or_default()
 }
 
-/// What a store knows about the rights of its user.
+/// What a store knows of its user's rights.
 #[derive(Debug, Default)]
 pub(crate) struct Rights {
-    /// The prefixes for which they suffice.
+    /// The prefixes for which the rights suffice.
     sufficient: Mutex<Vec<String>>,
-    /// What was missing under a prefix when it was last looked at; `None` if nothing was.
+    /// The last check that a refusal triggered: prefix, time, and the error if a right was missing.
     missing: Mutex<Option<(String, Instant, Option<L2Error>)>>,
 }
 
 impl Rights {
-    /// Checks them once: some would be missed only when a record is stale, or a load lock given back.
+    /// Checks the rights once per prefix. Otherwise some would fail late: when a record is stale,
+    /// or when a load lock is released.
     pub(crate) async fn suffice(&self, client: &RedisClient, ledger: &str) -> Result<(), L2Error> {
         let prefix = prefix_of(ledger);
         if self.sufficient.lock().iter().any(|known| known == prefix) {
@@ -326,9 +333,9 @@ impl Rights {
         Ok(())
     }
 
-    /// An error of a command for this key; where a right is missing, with its name. Servers tell a script that a
-    /// right is missing without a code, and in words that have changed twice: whatever has no code may mean it,
-    /// so each right is tried then, and the code of that answer decides.
+    /// Converts a command's error, and names the missing right if that is the cause. Inside
+    /// scripts, servers report a missing right without a code, in text that has changed twice. So
+    /// any error without a code triggers a check of all rights, whose answers have codes.
     pub(crate) async fn explain(
         &self,
         client: &RedisClient,
@@ -342,7 +349,7 @@ impl Rights {
         }
         if let Some((of, at, missing)) = &*self.missing.lock()
             && of == prefix
-            && at.elapsed() < AGAIN
+            && at.elapsed() < REUSE_FOR
         {
             return missing.clone().unwrap_or(explained);
         }

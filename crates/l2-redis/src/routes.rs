@@ -1,4 +1,4 @@
-//! Where in a cluster a command goes, and what the servers say of that.
+//! Routes commands in a cluster: the key of a command, and the servers' redirections.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use redis::{Arg, Cmd, ErrorKind, RedisError, ServerErrorKind};
 use crate::scripts;
 use crate::slots::Address;
 
-/// The key that decides where a command goes.
+/// The key that decides which server gets a command; `None` if any primary can take it.
 pub(crate) fn key(cmd: &Cmd) -> Option<&[u8]> {
     let arg = |place| match cmd.args_iter().nth(place)? {
         Arg::Simple(bytes) => Some(bytes),
@@ -20,15 +20,15 @@ pub(crate) fn key(cmd: &Cmd) -> Option<&[u8]> {
     }
 }
 
-/// Where the server at `from` sends a command.
+/// The server to which `from` redirects a command.
 pub(crate) fn redirected(error: &RedisError, from: &Address) -> Option<Address> {
     let (host, port) = error.redirect_node()?.0.rsplit_once(':')?;
     let host = if host.is_empty() { Arc::clone(&from.0) } else { Arc::from(host) };
     Some((host, port.parse().ok()?))
 }
 
-/// The same command with its script in full. Each server knows scripts for itself, and the one that a key
-/// is being moved to can be told of one in no other endpoint.
+/// The same command with the full text of its script. Each server caches scripts for itself, and
+/// the importing server of a slot that is being migrated can get one only in this way.
 pub(crate) fn without_script(error: &RedisError, cmd: &Cmd) -> Option<Cmd> {
     if error.kind() != ServerErrorKind::NoScript.into() {
         return None;
@@ -45,7 +45,7 @@ pub(crate) fn without_script(error: &RedisError, cmd: &Cmd) -> Option<Cmd> {
     Some(whole)
 }
 
-/// Whether another server may be the right one by now.
+/// Whether another server may hold the slot by now.
 pub(crate) fn is_astray(error: &RedisError) -> bool {
     use ServerErrorKind::{BusyLoading, ClusterDown, MasterDown, ReadOnly, TryAgain};
     match error.kind() {

@@ -1,4 +1,4 @@
-//! The scripts, as the server gets them: the prelude they share, then their own lines.
+//! The Lua scripts as they are sent to the server: a shared prelude, then the script's own code.
 
 use std::sync::LazyLock;
 
@@ -14,7 +14,7 @@ macro_rules! scripts {
         });
     )*
 
-        /// The script of this hash, as the server gets it.
+        /// The text of the script with this hash.
         pub(crate) fn code(hash: &[u8]) -> Option<&'static str> {
             $(if $name.get_hash().as_bytes() == hash {
                 return Some(concat!(

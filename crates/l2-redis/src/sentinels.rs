@@ -6,14 +6,14 @@ use crate::builder::{Credentials, bus_id, tcp_settings};
 use crate::connection::Target;
 use crate::sentinels_agree::Asked;
 
-/// Sentinels, and how to speak to the servers that they name.
+/// Sentinels, and the settings for the servers that they name.
 #[derive(Clone)]
 pub(crate) struct Sentinels {
     pub(crate) addresses: Vec<ConnectionAddr>,
     pub(crate) asked_as: RedisConnectionInfo,
     pub(crate) primary: String,
     pub(crate) servers: RedisConnectionInfo,
-    /// The connections on which each is asked by itself.
+    /// The connections to the single sentinels.
     pub(crate) asked: Asked,
     #[cfg(feature = "tls")]
     pub(crate) certificates: Option<redis::TlsCertificates>,
@@ -32,7 +32,7 @@ impl Sentinels {
         Ok(Target::Primary { sentinels, named: Some(Box::new(self)) })
     }
 
-    /// Asks for a server of this kind, with these credentials for it if they change.
+    /// Builds a client for servers of this kind; `credentials` replace the configured user.
     pub(crate) fn client(
         &self,
         credentials: Option<Credentials>,

@@ -1,12 +1,14 @@
-//! Which server the sentinels name as the primary, also when they disagree.
+//! Finds the primary that the sentinels name, also when they disagree.
 //!
-//! Each failover has a number of its own, its config epoch. A sentinel that was cut off from the others goes on naming
-//! the primary of an older one, and if nobody has told that server, it goes on saying that it is one. So all sentinels
-//! are asked, and those of the highest epoch are believed. If these name several servers, what most of them name is
-//! tried first, and the first that says itself that it is a primary is the one.
+//! Each failover has its own number, the config epoch. An isolated sentinel still names the primary
+//! of an older epoch. That server still claims to be a primary if no sentinel has reconfigured it.
+//! So all sentinels are asked, and those with the highest epoch count. If these name several
+//! servers, the most frequent is tried first. The first server that confirms that it is a primary
+//! is used.
 //!
-//! The address is what `SENTINEL GET-MASTER-ADDR-BY-NAME` says: from the moment that a failover has its epoch it is that
-//! of the promoted server, while `SENTINEL MASTERS` has the old one until all replicas are reconfigured.
+//! The address comes from `SENTINEL GET-MASTER-ADDR-BY-NAME`: as soon as a failover has its epoch,
+//! that is the promoted server's. `SENTINEL MASTERS` reports the old address until all replicas are
+//! reconfigured.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -26,10 +28,10 @@ use crate::builder::tcp_settings;
 use crate::connection::CONNECT_TIMEOUT;
 use crate::sentinels::Sentinels;
 
-/// How long the other sentinels may take to answer once one has; those that do not have no vote.
+/// Limit for the other sentinels once one has answered; those that miss it have no vote.
 const ANSWER: Duration = Duration::from_millis(500);
 
-/// How many servers are asked at once whether they are the primary.
+/// How many servers are checked concurrently.
 const AT_ONCE: usize = 3;
 
 /// The connections to sentinels, by their addresses.
@@ -38,16 +40,16 @@ pub(crate) type Asked = Arc<Mutex<HashMap<String, MultiplexedConnection>>>;
 /// Host and port of a server.
 type Address = (String, u16);
 
-/// What one sentinel says of a primary.
+/// One sentinel's answer about the primary.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Vote {
     epoch: u64,
-    /// `None` if the sentinel does not reach the server that it would name.
+    /// `None` if the sentinel considers that server down.
     address: Option<Address>,
 }
 
 impl Sentinels {
-    /// The primary that the sentinels agree on and that says itself that it is one, for this user.
+    /// The primary that the sentinels agree on and that confirms its role, for this user.
     pub(crate) async fn agreed(&self, user: &RedisConnectionInfo) -> RedisResult<Client> {
         let checks = self.candidates().await?.into_iter().map(|at| {
             let client = self.client_to(self.server(at), user.clone());
@@ -64,7 +66,7 @@ impl Sentinels {
         Err(failed)
     }
 
-    /// Asks every sentinel.
+    /// Asks every sentinel; returns the servers to try, in order.
     async fn candidates(&self) -> RedisResult<Vec<Address>> {
         let asked = self.addresses.iter().enumerate();
         let mut answers: FuturesUnordered<_> =
@@ -74,7 +76,7 @@ impl Sentinels {
         let mut deadline = None;
         loop {
             let answer = match deadline {
-                // The caller does not wait for ever either.
+                // The caller has a timeout.
                 None => answers.next().await,
                 Some(deadline) => timeout_at(deadline, answers.next()).await.unwrap_or(None),
             };
@@ -93,7 +95,7 @@ impl Sentinels {
 
     async fn vote(&self, at: &ConnectionAddr) -> RedisResult<Option<Vote>> {
         let idle = self.asked.lock().remove(&at.to_string());
-        // Its runtime may have ended, or the sentinel was restarted.
+        // An idle connection may be dead: its runtime has shut down, or the sentinel was restarted.
         if let Some(idle) = idle
             && let Ok(vote) = self.vote_on(idle, at).await
         {
@@ -103,7 +105,7 @@ impl Sentinels {
         self.vote_on(client.get_multiplexed_async_connection().await?, at).await
     }
 
-    /// Keeps the connection for the next time if there is an answer on it.
+    /// Asks one sentinel, and keeps the connection if it answers.
     async fn vote_on(
         &self,
         mut sentinel: MultiplexedConnection,
@@ -118,7 +120,7 @@ impl Sentinels {
         Ok(address.and_then(|at| primaries.iter().find_map(|says| vote(says, &self.primary, &at))))
     }
 
-    /// The address of a server that a sentinel names.
+    /// Connection address of a server that a sentinel names.
     fn server(&self, (host, port): Address) -> ConnectionAddr {
         if self.addresses.iter().any(|at| matches!(at, ConnectionAddr::TcpTls { .. })) {
             return ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None };
@@ -139,7 +141,8 @@ impl Sentinels {
     }
 }
 
-/// What a sentinel that is asked for the primary of this name says of it, and where that is.
+/// Converts a sentinel's answers to a vote: `says` from `MASTERS`, `at` from
+/// `GET-MASTER-ADDR-BY-NAME`.
 fn vote(says: &HashMap<String, String>, name: &str, at: &Address) -> Option<Vote> {
     (says.get("name")? == name).then_some(())?;
     let epoch = says.get("config-epoch").and_then(|epoch| epoch.parse().ok()).unwrap_or(0);
@@ -152,8 +155,8 @@ fn vote(says: &HashMap<String, String>, name: &str, at: &Address) -> Option<Vote
     Some(Vote { epoch, address })
 }
 
-/// Whom the sentinels of the highest epoch name, in the order in which to try them: what most of them name, and of as
-/// many the first. What is of an older epoch was demoted, and is never tried.
+/// The servers that the sentinels of the highest epoch name, the most frequent first, ties in order
+/// of the sentinels. A server of an older epoch was demoted and is never tried.
 fn candidates(votes: &[Vote]) -> Vec<Address> {
     let newest = votes.iter().map(|vote| vote.epoch).max();
     let newest = votes.iter().filter(|vote| Some(vote.epoch) == newest);
@@ -168,13 +171,13 @@ fn candidates(votes: &[Vote]) -> Vec<Address> {
     candidates.into_iter().cloned().collect()
 }
 
-/// This server, if it says that it is a primary.
+/// Returns this server if it confirms that it is a primary.
 async fn checked(client: Client) -> RedisResult<Client> {
     let config = AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT_TIMEOUT));
     let mut server = client.get_multiplexed_async_connection_with_config(&config).await?;
     match redis::cmd("ROLE").query_async(&mut server).await? {
         Role::Primary { .. } => Ok(client),
-        _ => Err(none("the server that the sentinels name does not say that it is a primary")),
+        _ => Err(none("the server that the sentinels name reports that it is no primary")),
     }
 }
 
@@ -190,7 +193,8 @@ fn slow() -> RedisError {
 mod tests {
     use super::*;
 
-    /// What a sentinel answers to `MASTERS`, and to `GET-MASTER-ADDR-BY-NAME`.
+    /// The vote of a sentinel that answers this to `MASTERS`, and `named` to
+    /// `GET-MASTER-ADDR-BY-NAME`.
     fn says(epoch: u64, of: (&str, &str), named: &str) -> Vote {
         let (host, flags) = of;
         let pairs = [
@@ -223,7 +227,8 @@ mod tests {
         assert_eq!(tried(&[up(3, "old"), up(3, "old"), up(4, "new")]), ["new"]);
     }
 
-    /// The one that leads has the new epoch while its `MASTERS` still has the old address, and the old flags.
+    /// The sentinel that leads the failover has the new epoch, while its `MASTERS` still shows the
+    /// old address and the old flags.
     #[test]
     fn while_replicas_are_reconfigured_the_promoted_server_is_named() {
         for flags in ["master,failover_in_progress", "master,s_down,o_down,failover_in_progress"] {
@@ -248,7 +253,8 @@ mod tests {
         assert!(tried(&[says(3, ("one", flags), "one")]).is_empty());
     }
 
-    /// Nor is the one from before the last failover, which nobody may have told.
+    /// The same for the primary from before the last failover, which may not know that it was
+    /// demoted.
     #[test]
     fn no_server_of_an_older_epoch_takes_the_place_of_one_that_is_down() {
         assert!(tried(&[down(4, "new"), up(3, "old"), up(3, "old")]).is_empty());

@@ -1,8 +1,8 @@
-//! `SET` with its deadline, told in the time of the very server that gets it.
+//! Sends `SET` with its deadline, in the time of the server that gets it.
 //!
-//! Servers of a cluster, and the one that takes over from another, have clocks of their own. So what a
-//! server's clock shows is learnt from that server, over the connection that the command takes, and goes
-//! with the connection.
+//! The servers of a cluster, and a server that replaces another, have their own clocks. So the
+//! clock is learned from each server over the connection of its commands, and forgotten with that
+//! connection.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -21,10 +21,10 @@ use crate::client::RedisClient;
 use crate::ledger::ttl;
 use crate::scripts;
 
-/// How long nobody waits for the time of a server that was not asked for a write.
+/// Limit of a background request for the server's time.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// One `SET`, for whichever server it goes to.
+/// One `SET`, for any server.
 pub(crate) struct Set<'a> {
     pub(crate) key: &'a str,
     record: &'a Record,
@@ -33,12 +33,12 @@ pub(crate) struct Set<'a> {
     message: &'a [u8],
 }
 
-/// How a server is to take a command.
+/// How to send a command to a server.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Hop {
-    /// It is about to get the slot.
+    /// The server is importing the slot: send `ASKING` first.
     pub(crate) asking: bool,
-    /// It does not know the script.
+    /// The server does not know the script: send its full text.
     pub(crate) whole: bool,
 }
 
@@ -73,19 +73,20 @@ pub(crate) fn is_unknown_script(error: &RedisError) -> bool {
     error.kind() == ServerErrorKind::NoScript.into()
 }
 
-/// What is known of the clock at the other end of one connection.
+/// What is known of the clock of one connection's server.
 #[derive(Clone, Default)]
 pub(crate) struct Known {
     time: Arc<ServerTime>,
-    /// A reply is on its endpoint.
+    /// A request for the time is in flight.
     asking: Arc<AtomicBool>,
-    /// There has been a `SET`.
+    /// The connection has sent a `SET`.
     used: Arc<AtomicBool>,
 }
 
 impl Known {
-    /// Sends a `SET`; false if it came late. One that was late though its deadline is not over tells that the
-    /// server's clock has been set forward: it is sent again, by what the clock shows now.
+    /// Sends a `SET`; false if it missed its deadline. If the server refuses it as late although
+    /// the deadline has not passed here, the server's clock was set forward: the `SET` is sent
+    /// again with the new time.
     pub(crate) async fn set(
         &self,
         commands: &mut MultiplexedConnection,
@@ -111,7 +112,7 @@ impl Known {
         };
         let (call, asked) = (set.cmd(latest, hop.whole), SystemClock.now());
         let reply = if hop.asking {
-            // Together, so that nobody else's command comes in between.
+            // One pipeline, so that no other command comes between the two.
             let both = pipe().cmd("ASKING").add_command(call).clone();
             commands.send_packed_commands(&both, 0, 2).await?.pop().unwrap_or(Value::Nil)
         } else {
@@ -137,7 +138,7 @@ impl Known {
         self.ask(commands).await?;
         let latest = self.time.latest_us(deadline, &SystemClock);
         latest.ok_or_else(|| {
-            RedisError::from((ErrorKind::Io, "the server took too long to tell its time"))
+            RedisError::from((ErrorKind::Io, "the server took too long to answer TIME"))
         })
     }
 
@@ -149,7 +150,7 @@ impl Known {
         Ok(())
     }
 
-    /// Asks again in the background, so that the next `SET` need not.
+    /// Asks for the time in the background, so that the next `SET` need not.
     pub(crate) fn refresh(&self, commands: &MultiplexedConnection) {
         let due = self.used.load(Ordering::Relaxed) && self.time.is_due(SystemClock.now());
         if !due || self.asking.swap(true, Ordering::AcqRel) {
@@ -159,13 +160,13 @@ impl Known {
         let asked = Asked(Arc::clone(&self.asking));
         tokio::spawn(async move {
             let _asked = asked;
-            // Without an answer the next `SET` asks itself.
+            // If this fails, the next `SET` asks.
             drop(timeout(PATIENCE, known.ask(&mut commands)).await);
         });
     }
 }
 
-/// The clock was asked for, also if the task ended with its runtime.
+/// Marks the request as done, also if the runtime drops the task.
 struct Asked(Arc<AtomicBool>);
 
 impl Drop for Asked {

@@ -1,18 +1,19 @@
-//! Notices a server that accepts commands and answers none of them.
+//! Detects a server that accepts commands but answers none of them.
 //!
-//! The kernel cannot: a frozen process, a sidecar or a half-dead proxy still acknowledges every byte.
+//! The kernel cannot detect it: with a frozen process, a sidecar or a half-dead proxy, every byte
+//! is still acknowledged.
 
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// Since when a connection owes an answer.
+/// The time since which a connection owes an answer.
 #[derive(Debug, Default)]
 pub(crate) struct Silence(Mutex<Option<Instant>>);
 
 impl Silence {
-    /// How long a connection may owe an answer without giving any. A few polls of the cache.
+    /// How long a connection may owe an answer without giving any: a few polls of the cache.
     pub(crate) const LIMIT: Duration = Duration::from_secs(3);
 
     /// A command is about to be sent.
@@ -20,12 +21,13 @@ impl Silence {
         self.0.lock().get_or_insert_with(Instant::now);
     }
 
-    /// Something was answered. Commands that still wait count again from the next one that is sent.
+    /// Any answer arrived. For commands that still wait, the time starts again with the next
+    /// command.
     pub(crate) fn answered(&self) {
         *self.0.lock() = None;
     }
 
-    /// Whether nothing was answered for [`LIMIT`](Self::LIMIT) although something is owed.
+    /// Whether the connection has owed an answer for [`LIMIT`](Self::LIMIT) and given none.
     pub(crate) fn is_over_limit(&self) -> bool {
         self.0.lock().is_some_and(|since| since.elapsed() > Self::LIMIT)
     }

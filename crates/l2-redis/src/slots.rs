@@ -1,16 +1,17 @@
-//! Which server of a cluster holds which slots.
+//! The map of slots to the servers of a cluster.
 
 use std::sync::Arc;
 
 use redis::Value;
 
-/// How many slots there are.
+/// The number of slots.
 const SLOTS: u16 = 16_384;
 
 /// Host and port of a server.
 pub(crate) type Address = (Arc<str>, u16);
 
-/// The slot of a key: of what stands between its first braces, if anything does.
+/// The slot of a key. Only its hash tag counts, the text between its first braces, unless that is
+/// empty.
 pub(crate) fn slot(key: &[u8]) -> u16 {
     let tag = || {
         let open = key.iter().position(|byte| *byte == b'{')? + 1;
@@ -20,7 +21,7 @@ pub(crate) fn slot(key: &[u8]) -> u16 {
     crc16::State::<crc16::XMODEM>::calculate(tag().unwrap_or(key)) % SLOTS
 }
 
-/// Who holds what, as one of the servers says.
+/// The slots and their servers, as one server reports them.
 #[derive(Debug)]
 pub(crate) struct Slots {
     /// First and last slot, the primary and its replicas; in order.
@@ -28,7 +29,7 @@ pub(crate) struct Slots {
 }
 
 impl Slots {
-    /// Reads what `CLUSTER SLOTS` answers; `None` if it names no server.
+    /// Reads the reply to `CLUSTER SLOTS`; `None` if it names no server.
     pub(crate) fn read(asked: &Address, reply: Value) -> Option<Self> {
         let Value::Array(rows) = reply else { return None };
         let mut ranges: Vec<_> = rows.iter().filter_map(|row| range(asked, row)).collect();
@@ -48,16 +49,17 @@ impl Slots {
         (*first <= slot).then_some(servers)
     }
 
-    /// Whether each slot has the same primary there; replicas may differ.
+    /// Whether each slot has the same primary in both; replicas may differ.
     pub(crate) fn has_owners_of(&self, other: &Self) -> bool {
         bounds([self, other]).into_iter().all(|slot| self.owner(slot) == other.owner(slot))
     }
 
-    /// For each slot what most of these say of its primary; of as many, what is known already, or else the first.
+    /// Combines several views: each slot gets the primary that most views name. On a tie, the known
+    /// primary wins, or else the first.
     ///
     /// # Panics
     ///
-    /// If there are none.
+    /// If there are no views.
     pub(crate) fn of_most(views: &[Arc<Self>], known: Option<&Self>) -> Self {
         let bounds = bounds(views.iter().map(|view| &**view).chain(known));
         let ends = bounds.iter().skip(1).copied().chain([SLOTS]);
@@ -70,7 +72,7 @@ impl Slots {
                 let owner = view.owner(*first);
                 (votes(owner), owner.is_some() && owner == known)
             };
-            // The first of those with as many: `max_by_key` takes the last.
+            // On a tie the first wins: `max_by_key` takes the last.
             let most = views.iter().rev().max_by_key(rank)?;
             Some((*first, end - 1, most.of(*first)?.to_vec()))
         });
@@ -94,7 +96,7 @@ impl Slots {
     }
 }
 
-/// Where what is said of the slots may change: the first slot of each stretch, in order.
+/// The first slot of each stretch in which no view changes the owner, in order.
 fn bounds<'a>(views: impl IntoIterator<Item = &'a Slots>) -> Vec<u16> {
     let ranges = views.into_iter().flat_map(|view| &view.ranges);
     let mut bounds: Vec<_> =
@@ -121,7 +123,8 @@ fn range(asked: &Address, row: &Value) -> Option<(u16, u16, Vec<Address>)> {
     Some((u16::try_from(*first).ok()?, u16::try_from(*last).ok()?, servers))
 }
 
-/// A server that does not know its own name is where it was asked.
+/// Reads a server's address. A server that does not know its own name is at the address that was
+/// asked.
 fn address(asked: &Address, server: &Value) -> Option<Address> {
     let Value::Array(server) = server else { return None };
     let [host, Value::Int(port), ..] = &server[..] else { return None };
@@ -184,7 +187,7 @@ mod tests {
     fn the_owner_that_most_servers_name_is_believed_whoever_was_asked_first() {
         let old = view(&[(0, 99, "old"), (100, 16_383, "b")]);
         let new = view(&[(0, 99, "new"), (100, 16_383, "b")]);
-        // Its owner is the same, in other pieces.
+        // The same owners, in other ranges.
         let pieces = view(&[(0, 50, "new"), (51, 99, "new"), (100, 16_383, "b")]);
         let alone = view(&[(0, 99, "old")]);
         assert!(new.has_owners_of(&pieces) && !new.has_owners_of(&old));
@@ -192,7 +195,7 @@ mod tests {
             let believed = Slots::of_most(&views.map(Arc::clone), None);
             assert!(believed.has_owners_of(&new), "{views:?}: {believed:?}");
         }
-        // Each slot by itself: a server may be behind in one, and ahead in another.
+        // Each slot counts separately: a view may be old in one and new in another.
         let moved = view(&[(0, 99, "old"), (100, 16_383, "c")]);
         let believed = Slots::of_most(&[&old, &new, &moved].map(Arc::clone), None);
         assert!(believed.has_owners_of(&old), "{believed:?}");
@@ -206,7 +209,7 @@ mod tests {
             let views = [Arc::clone(first), Arc::clone(second)];
             assert!(Slots::of_most(&views, None).has_owners_of(first));
             assert!(Slots::of_most(&views, Some(&one)).has_owners_of(&one));
-            // Each slot by itself; whom nobody names any more is not believed.
+            // Each slot counts separately; an owner without a vote is ignored.
             let known = view(&[(0, 99, "two"), (100, 199, "three"), (200, 16_383, "one")]);
             let believed = Slots::of_most(&views, Some(&known));
             let owner = |slot| believed.owner(slot).map(|(host, _)| &**host);
@@ -214,7 +217,10 @@ mod tests {
             assert_eq!(owner(100), first.owner(100).map(|(host, _)| &**host));
         }
         let views = [&two, &one, &two].map(Arc::clone);
-        assert!(Slots::of_most(&views, Some(&one)).has_owners_of(&two), "more is more");
+        assert!(
+            Slots::of_most(&views, Some(&one)).has_owners_of(&two),
+            "a majority beats the known owner"
+        );
     }
 
     #[test]

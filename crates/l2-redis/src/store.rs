@@ -28,13 +28,12 @@ use crate::slots::slot;
 use crate::tag_index::TagIndex;
 use crate::{ledger, reading, replication_id, scripts};
 
-/// How many barriers a ledger keeps exactly, unless told otherwise; older ones fold into registers.
+/// Default of [`RedisL2::with_barriers`].
 const MAX_BARRIERS: usize = 200_000;
 
 /// An L2 in Redis.
 ///
-/// Keys go to the server as they are: the cache has put its prefix in front. Clones share the
-/// connection.
+/// The store uses keys as they are: the cache has added its prefix. Clones share the connection.
 ///
 /// ```no_run
 /// use crinkle_core::Cache;
@@ -50,7 +49,7 @@ pub struct RedisL2 {
     client: RedisClient,
     barriers: usize,
     keeping: Keeping,
-    /// The server is older than Redis 7.0: plain commands make no load locks.
+    /// The server is older than Redis 7.0: plain commands cannot create load locks.
     locks_by_script: Arc<AtomicBool>,
     index: Option<TagIndex>,
     replicas: Option<Arc<Replicas>>,
@@ -58,11 +57,12 @@ pub struct RedisL2 {
 }
 
 impl RedisL2 {
-    /// A store on the server at this URL, with a connection of its own. See [`RedisClient::connect`].
+    /// Creates a store on the server at this URL, with its own connection. See
+    /// [`RedisClient::connect`].
     ///
     /// # Errors
     ///
-    /// If the URL makes no sense; never because of the server, which may be down.
+    /// If the URL is invalid; never because of the server, which may be down.
     ///
     /// # Cancel safety
     ///
@@ -71,12 +71,12 @@ impl RedisL2 {
         Ok(Self::new(RedisClient::connect(url).await?))
     }
 
-    /// A store on the primary that these sentinels know by this name, with a connection of its own. See
-    /// [`RedisClient::sentinel`].
+    /// Creates a store on the primary that these sentinels know by this name, with its own
+    /// connection. See [`RedisClient::sentinel`].
     ///
     /// # Errors
     ///
-    /// If a URL makes no sense, or there is none; never because of a server.
+    /// If a URL is invalid, or there is none; never because of a server.
     ///
     /// # Cancel safety
     ///
@@ -88,12 +88,12 @@ impl RedisL2 {
         Ok(Self::new(RedisClient::sentinel(urls, name).await?))
     }
 
-    /// A store in the cluster that these servers belong to, with connections of its own. See
+    /// Creates a store in the cluster that these servers belong to, with its own connections. See
     /// [`RedisClient::cluster`].
     ///
     /// # Errors
     ///
-    /// If a URL makes no sense, or there is none; never because of a server.
+    /// If a URL is invalid, or there is none; never because of a server.
     ///
     /// # Cancel safety
     ///
@@ -102,7 +102,7 @@ impl RedisL2 {
         Ok(Self::new(RedisClient::cluster(urls).await?))
     }
 
-    /// A store on a client that others may share.
+    /// Creates a store on a client, which others may share.
     #[must_use]
     pub fn new(client: RedisClient) -> Self {
         let (barriers, locks_by_script, rights) = (MAX_BARRIERS, Arc::default(), Arc::default());
@@ -110,40 +110,42 @@ impl RedisL2 {
         Self { client, barriers, keeping, locks_by_script, rights, index: None, replicas: None }
     }
 
-    /// Asks the ledger for no retention of its own: barriers are kept as long as the nodes of the cache
-    /// need them. For tools that remove what others have stored.
+    /// Requests no retention from the ledger: it keeps barriers as long as the cache's nodes need
+    /// them. For tools that remove entries of other nodes.
     #[must_use]
     pub fn visiting(mut self) -> Self {
         self.keeping = Keeping::AsOthersDo;
         self
     }
 
-    /// How many barriers of tags the ledger keeps exactly at most; older ones fold into registers by
-    /// hash, which hide more, never less. Default: 200,000; a node keeps 524,288 exactly at most. Give it to
-    /// all nodes alike.
+    /// Sets how many barriers of tags the ledger keeps exactly. It folds older ones into registers
+    /// by hash, which hide more, never less. Default: 200,000; a node keeps at most 524,288
+    /// exactly. Use the same value on all nodes.
     #[must_use]
     pub fn with_barriers(mut self, barriers: usize) -> Self {
         self.barriers = barriers;
         self
     }
 
-    /// Keeps an index of keys by tag in Redis, at most `most` keys a tag, so that `remove_by_tag` gives
-    /// the memory of what it hides back at once, in the background. Off by default, and nothing but memory
-    /// depends on it: without it, removed entries are hidden as well, and go when their lives end. It costs
-    /// every write with tags one command per tag, and the memory of the sets. Give it to all nodes alike.
+    /// Keeps an index of keys by tag in Redis, with at most `most` keys per tag. With it,
+    /// `remove_by_tag` frees the memory of hidden entries at once, in the background. Off by
+    /// default. Only memory depends on it: without it, removed entries are hidden as well, and
+    /// Redis frees them when their TTL ends. Every write with tags costs one more command per tag,
+    /// and the sets take memory. Use the same setting on all nodes.
     #[must_use]
     pub fn with_tag_index(mut self, most: usize) -> Self {
         self.index = Some(TagIndex { most });
         self
     }
 
-    /// Reads records from replicas, as long as they are known to be behind by no more than `lag`; a second or two
-    /// is a good choice. Only what this node knows nothing of that such a replica may lack: a key that it
-    /// has neither written, nor heard of, nor read from the primary for so long. Load locks, writes, batches,
-    /// strict reads, the checks of copies and the ledger stay with the primary. Default: off.
+    /// Reads records from replicas that are known to be behind by no more than `lag`; one or two
+    /// seconds are a good choice. A node reads a key from a replica only if it knows of nothing
+    /// newer: for `lag` it has not written the key, received a message about it, or read it from
+    /// the primary. Load locks, writes, batches, strict reads, version checks and the ledger use
+    /// the primary. Default: off.
     ///
-    /// The user needs `info` there and on the primary, and `readonly` in a cluster. Which replicas there are,
-    /// sentinels and clusters say; those of a lone server are named to
+    /// The user needs `info` on replicas and primary, and `readonly` in a cluster. Sentinels and
+    /// clusters report their replicas; for a single server, name them with
     /// [`RedisClientBuilder::replicas`](crate::RedisClientBuilder::replicas).
     #[must_use]
     pub fn read_from_replicas(mut self, lag: Duration) -> Self {
@@ -156,7 +158,7 @@ impl RedisL2 {
         self.client.doctor()
     }
 
-    /// Makes load locks by script alone, as with a server older than Redis 7.0. For tests.
+    /// Creates load locks by script only, as with a server older than Redis 7.0. For tests.
     #[doc(hidden)]
     #[must_use]
     pub fn leasing_by_script(self) -> Self {
@@ -179,7 +181,7 @@ impl RedisL2 {
         }
     }
 
-    /// The last two arguments of a script that announces.
+    /// Adds the last two arguments of a script that publishes.
     fn announcing<'a, 'b>(
         &self,
         call: &'a mut ScriptInvocation<'b>,
@@ -191,7 +193,7 @@ impl RedisL2 {
         }
     }
 
-    /// Writes a record, and notes its key under its tags meanwhile.
+    /// Writes a record, and concurrently adds its key to the tag index.
     async fn indexed<T>(
         &self,
         key: &str,
@@ -349,31 +351,31 @@ impl L2 for RedisL2 {
         ledger::synced(ask, self.run(ledger, &call).await?).ok_or_else(unreadable)
     }
 
-    /// Two commands, whatever the size of the ledger, on the connection that the call beside it takes.
+    /// Two commands, whatever the size of the ledger, on the connection of the concurrent call.
     async fn frontier(&self, ledger: &str, epoch: Epoch) -> Result<Option<u64>, L2Error> {
         let answers = self.pipe(&ledger::frontier(ledger, epoch)).await;
         match answers.and_then(ledger::issued) {
             Ok(issued) => Ok(issued),
-            // Whatever else is wrong there, SYNC says it, or rights it. The call beside it may have been answered
-            // by the same server.
+            // SYNC reports or corrects any other error. The same server may have answered the
+            // concurrent call.
             Err(error) if is_answer(&error) && !is_demoted(&error) => Ok(None),
             Err(error) => Err(l2_error(&error)),
         }
     }
 
-    /// Where there is one server that takes writes; in a cluster if both have one slot, as with a prefix that
-    /// holds a hash tag.
+    /// True with a single primary; in a cluster if ledger and key share a slot, as with a prefix
+    /// that holds a hash tag.
     fn is_ledger_near(&self, ledger: &str, key: &str) -> bool {
         !self.client.is_cluster() || slot(ledger.as_bytes()) == slot(key.as_bytes())
     }
 
-    /// The replication id of a primary, which is another after every promotion and every restart. `None` if this
-    /// user may not run `INFO`.
+    /// The replication id of a primary, which changes with every promotion and every restart.
+    /// `None` if the user may not run `INFO`.
     async fn replication_id(&self, server: Option<&str>) -> Result<Option<u64>, L2Error> {
         replication_id::of(&self.client, server).await
     }
 
-    /// The primary of the key's slot; `None` where there is one server.
+    /// The primary of the key's slot; `None` with a single server.
     fn server_of(&self, key: &str) -> Option<Arc<str>> {
         if !self.client.is_cluster() {
             return None;
@@ -390,7 +392,7 @@ impl L2 for RedisL2 {
     }
 }
 
-/// An id as scripts compare it.
+/// An id in the form that scripts compare.
 pub(crate) fn id(number: u64) -> Vec<u8> {
     number.to_be_bytes().to_vec()
 }
@@ -400,5 +402,5 @@ pub(crate) fn id_or_none(number: Option<u64>) -> Vec<u8> {
 }
 
 fn unreadable() -> L2Error {
-    L2Error::new(L2ErrorKind::Other, "the reply of the ledger script makes no sense")
+    L2Error::new(L2ErrorKind::Other, "cannot read the reply of the ledger script")
 }

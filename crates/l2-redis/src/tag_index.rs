@@ -1,5 +1,6 @@
-//! An index of keys by tag, for one purpose: a removal gives memory back at once. What is right never
-//! depends on it: an entry that it does not know is hidden by the ledger, and ends with its life.
+//! An index of keys by tag with one purpose: a removal frees memory at once. Correctness never
+//! depends on it: the ledger hides an entry that the index misses, and its memory is freed when its
+//! TTL ends.
 
 use crinkle_core::l2::Record;
 use crinkle_core::l2::record::{self, Envelope};
@@ -12,21 +13,22 @@ use crate::client::RedisClient;
 use crate::ledger::ttl;
 use crate::scripts;
 
-/// How many keys are freed in one round trip.
+/// How many keys one round trip frees.
 const CHUNK: usize = 512;
 
-/// How much of a record is read to find its tags. One whose tags lie behind that ends by itself.
-const LOOK: usize = 8 * 1024;
+/// How many bytes of a record are read to find its tags. A record with tags behind that stays until
+/// its TTL ends.
+const TAGS_END: usize = 8 * 1024;
 
-/// The keys of each tag, in a set of the server.
+/// The index: one set of keys per tag.
 #[derive(Clone, Debug)]
 pub(crate) struct TagIndex {
-    /// How many keys a tag has at most.
+    /// Most keys per tag.
     pub(crate) most: usize,
 }
 
 impl TagIndex {
-    /// A record goes to the server under this key.
+    /// Adds a key to the sets of its record's tags.
     pub(crate) async fn note(&self, client: &RedisClient, key: &str, record: &Record) {
         let Some(prefix) = prefix_of(key) else { return };
         let Some(envelope) = Envelope::decode(&record.bytes) else { return };
@@ -37,11 +39,11 @@ impl TagIndex {
             call.invoke_async::<()>(&mut client.clone()).await
         });
         if let Err(error) = try_join_all(notes).await {
-            tracing::debug!(%error, "a key is missing in the index of its tags; it ends by itself");
+            tracing::debug!(%error, "a key is missing in the tag index; it stays until its TTL ends");
         }
     }
 
-    /// A removal was numbered: what it hides goes, in the background.
+    /// Frees what a removal hides, in the background, once the ledger has numbered it.
     pub(crate) fn removed(client: &RedisClient, ledger: &str, ask: &Advance, advanced: Advanced) {
         let Some(prefix) = ledger.strip_suffix("v1:L") else { return };
         if ask.removal.strength != Strength::Hard {
@@ -53,9 +55,9 @@ impl TagIndex {
                 Sweep { client: client.clone(), set: set_of(prefix, *tag), tag: *tag, advanced };
             drop(client.spawn(async move {
                 match sweep.run().await {
-                    Ok(freed) => tracing::debug!(freed, "a removal gave memory back"),
+                    Ok(freed) => tracing::debug!(freed, "a removal freed memory"),
                     Err(error) => {
-                        tracing::debug!(%error, "removed entries stay until their lives end");
+                        tracing::debug!(%error, "removed entries stay until their TTL ends");
                     }
                 }
             }));
@@ -63,7 +65,7 @@ impl TagIndex {
     }
 }
 
-/// The end of what one removal of a tag hides.
+/// Frees the entries that one removal of a tag hides.
 struct Sweep {
     client: RedisClient,
     set: String,
@@ -71,23 +73,23 @@ struct Sweep {
     advanced: Advanced,
 }
 
-/// What became of a key of the set.
+/// Result for one key of the set.
 #[derive(PartialEq, Eq)]
 enum Swept {
     Freed,
-    /// There is no record, or none that has the tag.
+    /// There is no record, or it does not have the tag.
     Gone,
-    /// Its record is younger than the removal.
+    /// The record is newer than the removal.
     Younger,
 }
 
 impl Sweep {
-    /// Frees the keys of the set, chunk by chunk, and puts those back whose records are younger.
+    /// Frees the keys of the set in chunks, and puts keys with newer records back.
     async fn run(&self) -> RedisResult<usize> {
         let mut connection = self.client.clone();
         let ttl: i64 = redis::cmd("PTTL").arg(&self.set).query_async(&mut connection).await?;
         let (mut freed, mut younger) = (0, Vec::new());
-        // Who is this far among what was written since has seen about all that was there before.
+        // With this many newer records, nearly all older ones have been seen.
         while younger.len() < CHUNK {
             let mut pop = redis::cmd("SPOP");
             let keys: Vec<String> =
@@ -104,12 +106,12 @@ impl Sweep {
             let () =
                 redis::cmd("SADD").arg(&self.set).arg(keys).query_async(&mut connection).await?;
         }
-        self.end_again(ttl, &mut connection).await?;
+        self.restore_ttl(ttl, &mut connection).await?;
         Ok(freed)
     }
 
-    /// A set that was emptied meanwhile has lost its life.
-    async fn end_again(&self, ttl: i64, connection: &mut RedisClient) -> RedisResult<()> {
+    /// Restores the set's TTL, which it loses if it was empty in between.
+    async fn restore_ttl(&self, ttl: i64, connection: &mut RedisClient) -> RedisResult<()> {
         let now: i64 = redis::cmd("PTTL").arg(&self.set).query_async(connection).await?;
         if now == -1 && ttl > 0 {
             let () = redis::cmd("PEXPIRE").arg(&self.set).arg(ttl).query_async(connection).await?;
@@ -118,9 +120,9 @@ impl Sweep {
     }
 
     async fn free(&self, key: &str) -> RedisResult<Swept> {
-        let mut look = redis::cmd("GETRANGE");
-        look.arg(key).arg(0).arg(LOOK - 1);
-        let bytes: Vec<u8> = look.query_async(&mut self.client.clone()).await?;
+        let mut getrange = redis::cmd("GETRANGE");
+        getrange.arg(key).arg(0).arg(TAGS_END - 1);
+        let bytes: Vec<u8> = getrange.query_async(&mut self.client.clone()).await?;
         let tagged = record::tags(&bytes)
             .is_some_and(|tags| tags.into_iter().any(|tag| TagHash::of(tag) == self.tag));
         let Some(head) = record::head(&bytes).filter(|_| tagged) else { return Ok(Swept::Gone) };
@@ -134,7 +136,7 @@ impl Sweep {
     }
 }
 
-/// The prefix of the cache that a record's key belongs to.
+/// The prefix of the cache that owns a record's key.
 fn prefix_of(key: &str) -> Option<&str> {
     let kinds = ["v1:e:", "v1:h:"];
     kinds.iter().filter_map(|kind| key.find(kind)).min().map(|at| &key[..at])

@@ -7,49 +7,50 @@ use crate::client::RedisClient;
 use crate::error::l2_error;
 use crate::ledger::{exact, member, number};
 
-/// What the ledgers of this version begin with; see `scripts/ledger.lua`.
+/// How the epoch member of a ledger of this version begins; see `scripts/ledger.lua`.
 pub(crate) const EPOCH_MARK: &[u8; 2] = b"e2";
 
-/// What is found where the ledger of a key prefix belongs.
+/// What the ledger's key of a prefix holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LedgerView {
     /// Nothing.
     Absent,
-    /// Something that is no ledger: what it is.
+    /// Not a ledger: what it is.
     Foreign(String),
-    /// The ledger of another version of Crinkle: how its epoch begins.
+    /// A ledger of another version of Crinkle: how its epoch begins.
     OtherVersion(String),
     /// A ledger.
     Present(LedgerState),
 }
 
-/// What a ledger says at one moment. Numbers are microseconds since the Unix epoch on the server's clock,
-/// or a little above; zero means never.
+/// The state of a ledger at one moment. Numbers are microseconds since the Unix epoch on the
+/// server's clock, or slightly above; zero means never.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LedgerState {
-    /// The identity of its life.
+    /// The ledger's epoch.
     pub epoch: Epoch,
     /// The last number issued.
     pub frontier: u64,
-    /// The newest `clear` (soft) and `clear_hard`, or what old removals have become.
+    /// The newest `clear` (soft) and `clear_hard`, or old removals that were merged into the floor.
     pub floor: Levels,
-    /// Barriers at or below may have been dropped into the floor.
+    /// Barriers at or below this number may have been merged into the floor.
     pub trimmed: u64,
-    /// Barriers of tags at or below are in registers.
+    /// Barriers of tags at or below this number are in registers.
     pub folded: u64,
-    /// How many tags and registers have a barrier; one that was removed and expired counts twice.
+    /// How many tags and registers have a barrier; one that was both removed and expired counts
+    /// twice.
     pub barriers: u64,
-    /// How many removals are remembered by their ids.
+    /// How many removals the ledger remembers by id.
     pub ids: u64,
-    /// How long the key lives unless it is used, in milliseconds.
+    /// Remaining TTL of the key, in milliseconds.
     pub ttl_ms: u64,
-    /// The server's clock.
+    /// The current time on the server's clock.
     pub now_us: u64,
 }
 
-/// What a ledger says of one tag.
+/// The barriers of one tag.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TagBarriers {
@@ -59,10 +60,10 @@ pub struct TagBarriers {
     pub register: Levels,
 }
 
-/// The ledger as operators look at it. SYNC would begin one where there is none, and prolong the life of the
-/// one there is; these change nothing.
+/// Read-only views of the ledger, for operators. SYNC would create a missing ledger and renew the
+/// TTL of an existing one; these calls change nothing.
 impl RedisClient {
-    /// The ledger under this key prefix.
+    /// Reads the ledger under this key prefix.
     ///
     /// # Errors
     ///
@@ -85,7 +86,7 @@ impl RedisClient {
         pipe.cmd("ZCOUNT").arg(&key).arg("(0").arg("+inf");
         pipe.cmd("ZCOUNT").arg(&key).arg("-inf").arg("(-1");
         pipe.cmd("PTTL").arg(&key).cmd("TIME");
-        let (epoch, marks, above, ids, life, (s, us)): Row = self.asked(&pipe).await?;
+        let (epoch, marks, above, ids, pttl, (s, us)): Row = self.asked(&pipe).await?;
         let set = marks.iter().flatten().filter(|number| **number > 0.0).count() as u64;
         let mark = |at: usize| marks.get(at).copied().flatten().map_or(0, exact);
         let Some((begins, epoch)) = epoch.first().and_then(|member| member.split_at_checked(2))
@@ -103,16 +104,16 @@ impl RedisClient {
             floor: Levels { soft: mark(3), hard: mark(4) },
             barriers: above.saturating_sub(set),
             ids,
-            ttl_ms: u64::try_from(life).unwrap_or(0),
+            ttl_ms: u64::try_from(pttl).unwrap_or(0),
             now_us: s.saturating_mul(1_000_000).saturating_add(us),
         }))
     }
 
-    /// What the ledger under this key prefix says of these tags, in their order.
+    /// Reads the barriers of these tags, in their order, from the ledger under this key prefix.
     ///
     /// # Errors
     ///
-    /// If the server does not answer, or refuses the user, or there is something else.
+    /// If the server does not answer, or refuses the user, or the key is not a ledger.
     ///
     /// # Cancel safety
     ///
@@ -149,5 +150,5 @@ impl RedisClient {
     }
 }
 
-/// Epoch, marks, how many numbers there are above and below zero, what is left of the life, the time.
+/// Epoch, marks, how many scores are above and below zero, remaining TTL, time.
 type Row = (Vec<Vec<u8>>, Vec<Option<f64>>, u64, u64, i64, (u64, u64));

@@ -1,4 +1,4 @@
-//! What the server says of itself.
+//! The facts that the doctor collects from a server.
 
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use crate::client::RedisClient;
 use crate::error::{is_answer, l2_error};
 
-/// How long a replica may take to tell its time.
+/// Limit for a replica to report its time.
 const REPLICA_LIMIT: Duration = Duration::from_secs(3);
 
 const SETTINGS: [&str; 7] = [
@@ -29,13 +29,14 @@ const SETTINGS: [&str; 7] = [
 ];
 
 pub(super) struct ServerFacts {
-    /// `None` if the user may not ask for it.
+    /// `None` if the user lacks the right.
     pub(super) info: Option<InfoDict>,
-    /// Empty if the user may not ask for it.
+    /// Empty if the user lacks the right.
     pub(super) config: HashMap<String, String>,
-    /// How far the server's clock is ahead of this host's; `None` if it does not tell.
+    /// How far the server's clock is ahead of this host's; `None` if the server does not report its
+    /// time.
     pub(super) ahead: Option<Ahead>,
-    /// Each replica's address, and how far its clock is ahead; `None` if it cannot be asked.
+    /// Each replica's address, and how far its clock is ahead; `None` if it is unreachable.
     pub(super) replicas: Vec<(String, Option<Ahead>)>,
 }
 
@@ -61,29 +62,29 @@ impl ServerFacts {
             config.extend(found);
         }
         let mut facts = Self { info, config, ahead, replicas: Vec::new() };
-        facts.see_replicas(client).await?;
+        facts.ask_replicas(client).await?;
         Ok(facts)
     }
 
-    /// A line of INFO.
+    /// One line of INFO.
     pub(super) fn info<T: FromRedisValue>(&self, name: &str) -> Option<T> {
         self.info.as_ref()?.get(name)
     }
 
-    /// A setting, from INFO or CONFIG, whichever tells.
+    /// A setting, from CONFIG, or else from INFO.
     pub(super) fn setting<T: std::str::FromStr>(&self, name: &str) -> Option<T> {
         let said = self.config.get(name).cloned();
         said.or_else(|| self.info(&name.replace('-', "_")))?.parse().ok()
     }
 
-    async fn see_replicas(&mut self, client: &RedisClient) -> Result<(), L2Error> {
-        let places: Vec<String> = (0..).map_while(|at| self.info(&format!("slave{at}"))).collect();
-        if places.is_empty() {
+    async fn ask_replicas(&mut self, client: &RedisClient) -> Result<(), L2Error> {
+        let lines: Vec<String> = (0..).map_while(|at| self.info(&format!("slave{at}"))).collect();
+        if lines.is_empty() {
             return Ok(());
         }
         let primary = client.server().await.map_err(|error| l2_error(&error))?;
         let ours = self.ahead;
-        let asked = places.iter().filter_map(|place| address(place)).map(async |(host, port)| {
+        let asked = lines.iter().filter_map(|line| address(line)).map(async |(host, port)| {
             let theirs = timeout(REPLICA_LIMIT, ahead_at(&primary, host, port)).await;
             let theirs = theirs.ok().and_then(Result::ok).zip(ours);
             let ahead = theirs.map(|(theirs, ours)| Ahead {
@@ -97,7 +98,7 @@ impl ServerFacts {
     }
 }
 
-/// `None` if the server does not know the command or does not let the user.
+/// `None` if the server does not know the command or refuses it to the user.
 pub(super) async fn ask<T: FromRedisValue>(
     client: &mut RedisClient,
     cmd: &Cmd,
@@ -130,10 +131,11 @@ async fn ahead_at(primary: &Client, host: &str, port: u16) -> RedisResult<Ahead>
     ahead(&mut replica.get_multiplexed_async_connection_with_config(&patient).await?).await
 }
 
-/// How far the clock over there is ahead. The middle of the round trip is when it was read.
+/// How far the server's clock is ahead. The server read it about halfway through the round trip.
 async fn ahead(there: &mut impl ConnectionLike) -> RedisResult<Ahead> {
     let () = redis::cmd("PING").query_async(there).await.or_else(|error: RedisError| {
-        // Connecting is not to count for the round trip; who may not PING has connected.
+        // The PING keeps connecting out of the round trip; a user that may not PING has connected
+        // as well.
         if is_answer(&error) { Ok(()) } else { Err(error) }
     })?;
     let before = host_now();
@@ -145,7 +147,7 @@ async fn ahead(there: &mut impl ConnectionLike) -> RedisResult<Ahead> {
     Ok(Ahead { ms: millis(theirs) - millis(middle), give_or_take })
 }
 
-#[expect(clippy::disallowed_methods, reason = "told to an operator; no decision reads it")]
+#[expect(clippy::disallowed_methods, reason = "shown to an operator; no decision reads it")]
 fn host_now() -> Duration {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
@@ -154,7 +156,7 @@ fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// Of `ip=10.0.0.7,port=6379,state=online,...`.
+/// Parses `ip=10.0.0.7,port=6379,state=online,...`.
 fn address(line: &str) -> Option<(&str, u16)> {
     let field = |name: &str| line.split(',').find_map(|part| part.strip_prefix(name));
     Some((field("ip=")?, field("port=")?.parse().ok()?))

@@ -1,4 +1,5 @@
-//! What is wrong with a server, or will be: asked for, never in the endpoint of the cache.
+//! Examines a server for present and future problems. Runs only on request, never within a cache
+//! call.
 
 mod facts;
 mod ledger;
@@ -18,11 +19,12 @@ use self::facts::ServerFacts;
 use crate::client::RedisClient;
 use crate::error::l2_error;
 
-/// How long one server of a cluster may take for all its answers.
+/// Limit for one server of a cluster to give all its answers.
 const NODE_LIMIT: Duration = Duration::from_secs(5);
 
 impl RedisClient {
-    /// Examines this server, in a cluster every one of them, for what bites a cache: see [`Doctor`].
+    /// Examines this server, in a cluster every server, for problems that affect a cache: see
+    /// [`Doctor`].
     pub fn doctor(&self) -> Doctor<'_> {
         Doctor { client: self, prefix: None, user: None }
     }
@@ -30,10 +32,11 @@ impl RedisClient {
 
 /// An examination of a server, or of all servers of a cluster. It changes nothing there.
 ///
-/// Looked at are: the version and the role, memory and eviction, persistence, the output buffers of
-/// subscribers, idle connections, clocks (this host's, the server's, its replicas'), and with a
-/// [`prefix`](Self::prefix) the permissions of a user and the ledger. What the user may not ask is named
-/// in the report and is no error: managed services hide their configuration.
+/// It covers the version and the role, memory and eviction, persistence, the output buffers of
+/// subscribers, idle connections, and clocks (this host's, the server's, its replicas'). With a
+/// [`prefix`](Self::prefix) it also covers the permissions of a user and the ledger. The report
+/// names what the user may not ask; that is not an error, since managed services hide their
+/// configuration.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), crinkle_core::l2::L2Error> {
@@ -54,25 +57,25 @@ pub struct Doctor<'a> {
 }
 
 impl Doctor<'_> {
-    /// The key prefix of the cache: its ledger is examined, and whether the user may do what a cache does
-    /// there.
+    /// Sets the cache's key prefix. The doctor then examines the ledger, and whether the user may
+    /// run a cache's commands there.
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = Some(prefix.into());
         self
     }
 
-    /// Examines the permissions of this user instead of one's own, which takes Redis 7.0 and the permission
-    /// for `ACL DRYRUN`.
+    /// Examines the permissions of this user instead of the client's own. Needs Redis 7.0 and the
+    /// permission for `ACL DRYRUN`.
     pub fn user(mut self, user: impl Into<String>) -> Self {
         self.user = Some(user.into());
         self
     }
 
-    /// Asks the server and reports.
+    /// Examines the server and returns the report.
     ///
     /// # Errors
     ///
-    /// If the server cannot be reached, or does not let this user in.
+    /// If the server is unreachable, or refuses the login.
     ///
     /// # Cancel safety
     ///
@@ -89,8 +92,8 @@ impl Doctor<'_> {
                 let examined = self.examine(client, *part, holds, &mut found);
                 match timeout(NODE_LIMIT, examined).await {
                     Ok(Ok(())) => {}
-                    Ok(Err(error)) => silent(&error, &mut found),
-                    Err(_) => silent(&"it does not answer in time", &mut found),
+                    Ok(Err(error)) => unreachable(&error, &mut found),
+                    Err(_) => unreachable(&"it does not answer in time", &mut found),
                 }
                 found.at(&format!("{}:{}", address.0, address.1))
             });
@@ -102,7 +105,7 @@ impl Doctor<'_> {
         Ok(report)
     }
 
-    /// Examines one server; `holds`: the ledger, if there is one, is there.
+    /// Examines one server. `holds`: the ledger, if it exists, is on this server.
     async fn examine(
         &self,
         client: &RedisClient,
@@ -122,25 +125,25 @@ impl Doctor<'_> {
     }
 }
 
-/// What a server is.
+/// Role of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
-    /// All there is.
+    /// The only server.
     Whole,
-    /// One of the primaries of a cluster.
+    /// A primary of a cluster.
     Primary,
-    /// One of its replicas.
+    /// A replica in a cluster.
     Replica,
 }
 
-fn silent(why: &impl std::fmt::Display, report: &mut Report) {
+fn unreachable(why: &impl std::fmt::Display, report: &mut Report) {
     report.add(Severity::Problem, "node", [
         format!("it cannot be examined: {why}"),
-        "a primary that is gone leaves its keys to the nodes' L1, and a replica that is gone cannot take \
-         its place"
+        "the keys of a lost primary are in the nodes' L1 only, and a lost replica cannot replace its \
+         primary"
             .to_owned(),
-        "look at the server, its log and the network, and whether the user is the same on all servers: \
-         users are not replicated"
+        "check the server, its log and the network, and that the user exists on all servers: users are \
+         not replicated"
             .to_owned(),
     ]);
 }

@@ -1,4 +1,5 @@
-//! May this user do what a cache does? Every command is tried in a form that changes nothing.
+//! Examines whether a user may run the commands of a cache. Each command is tried in a form that
+//! changes nothing.
 
 use crinkle_core::l2::L2Error;
 use redis::{RedisError, RedisResult};
@@ -46,16 +47,16 @@ pub(super) async fn examine(
             }
         }
     }
-    tell_unknown(&unknown, report);
+    report_unknown(&unknown, report);
     let own = client.user();
     let user = user.unwrap_or(&own);
-    let of_prefix = needed.is_of_the_prefix().then_some(prefix);
-    tell(&needed.grants(prefix), Severity::Problem, user, of_prefix, report);
-    tell(&useful.grants(prefix), Severity::Note, user, None, report);
+    let of_prefix = needed.depends_on_prefix().then_some(prefix);
+    report_missing(&needed.grants(prefix), Severity::Problem, user, of_prefix, report);
+    report_missing(&useful.grants(prefix), Severity::Note, user, None, report);
     Ok(())
 }
 
-/// Commands are asked over the connection for commands, channels by the calls that a backplane makes.
+/// Tries commands on the connection for commands, and channels by a backplane's calls.
 async fn try_oneself(client: &RedisClient, used: &Use, channel: &str) -> RedisResult<()> {
     match used.right {
         "publish" => client.publish(channel, b"").await,
@@ -64,7 +65,7 @@ async fn try_oneself(client: &RedisClient, used: &Use, channel: &str) -> RedisRe
     }
 }
 
-/// Why the user may not, or `OK`.
+/// Returns the reason of the refusal, or `OK`.
 async fn dry_run(client: &RedisClient, user: &str, used: &Use) -> RedisResult<String> {
     let mut dry = redis::cmd("ACL");
     dry.arg("DRYRUN").arg(user).arg(&used.words);
@@ -78,25 +79,25 @@ fn said(error: &RedisError) -> &str {
     error.detail().unwrap_or_default()
 }
 
-/// What is tried is answered by every server that knows the command; a failure without a code means that it does
-/// not.
-fn tell_unknown(commands: &[&str], report: &mut Report) {
+/// Reports commands that the server lacks. A server that knows a command answers the trial; a
+/// failure without a code means that it does not.
+fn report_unknown(commands: &[&str], report: &mut Report) {
     if commands.is_empty() {
         return;
     }
     let has_no_lua = commands.iter().any(|command| ["evalsha", "script|load"].contains(command));
     let (follows, fix) = if has_no_lua {
         (
-            "a cache writes and invalidates by Lua scripts: it stores nothing in this server, reads no ledger there \
-             and runs on its L1 alone",
-            "use a server that runs Lua scripts (Redis 6.2 or newer, Valkey); where `rename-command` has taken the \
-             commands away, give them back; in a Valkey without Lua, load its Lua engine",
+            "a cache writes and invalidates by Lua scripts: without them it runs on its L1 alone, and uses \
+             neither records nor a ledger on this server",
+            "use a server that runs Lua scripts (Redis 6.2 or newer, Valkey); if `rename-command` disables \
+             the commands, enable them; in a Valkey without Lua, load its Lua engine",
         )
     } else {
         (
-            "what a cache does with these commands fails, and it runs on its L1 alone",
-            "upgrade to Redis 6.2 at least, or Valkey; where `rename-command` has taken the commands away, give \
-             them back",
+            "a cache that needs these commands fails, and runs on its L1 alone",
+            "upgrade to Redis 6.2 or newer, or Valkey; if `rename-command` disables the commands, enable \
+             them",
         )
     };
     let what = format!("the server does not offer {}", commands.join(", "));
@@ -110,8 +111,8 @@ fn cannot_dry_run(user: &str, error: &RedisError, report: &mut Report) {
             "permissions",
             [
                 format!("there is no user {user:?} on this server"),
-                "whoever connects as that user is refused".to_owned(),
-                "create the user (docs/redis.md has the rule), or ask for another".to_owned(),
+                "the server refuses every login as that user".to_owned(),
+                "create the user (docs/redis.md has the rule), or name another".to_owned(),
             ],
         );
         return;
@@ -121,15 +122,21 @@ fn cannot_dry_run(user: &str, error: &RedisError, report: &mut Report) {
         "permissions",
         [
             format!("the permissions of {user:?} cannot be tried: {error}"),
-            "it takes Redis 7.0 and the permission for ACL DRYRUN".to_owned(),
-            "connect as that user and leave --user out: each command is tried for real then"
+            "this needs Redis 7.0 and the permission for ACL DRYRUN".to_owned(),
+            "connect as that user and omit --user: the doctor then tries each command for real"
                 .to_owned(),
         ],
     );
 }
 
-/// `prefix`: keys or channels under it are what is lacking, and it may be mistyped.
-fn tell(grants: &str, severity: Severity, user: &str, prefix: Option<&str>, report: &mut Report) {
+/// Reports missing rights. `prefix`: keys or channels under it are missing, so it may be mistyped.
+fn report_missing(
+    grants: &str,
+    severity: Severity,
+    user: &str,
+    prefix: Option<&str>,
+    report: &mut Report,
+) {
     if grants.is_empty() {
         return;
     }
@@ -141,8 +148,8 @@ fn tell(grants: &str, severity: Severity, user: &str, prefix: Option<&str>, repo
     } else {
         (
             "optional_permissions",
-            "without info, writes that a failover loses are not asserted again and no replica is read; \
-             without readonly none of a cluster is; without client|setname the connection has no name",
+            "without info, a cache does not repeat writes that a failover lost and reads no replica; without \
+             readonly it reads no replica of a cluster; without client|setname connections have no name",
         )
     };
     let grant =

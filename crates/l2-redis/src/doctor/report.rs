@@ -2,39 +2,39 @@ use std::fmt;
 
 use serde::Serialize;
 
-/// How bad a finding is.
+/// Severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Severity {
-    /// Good to know; nothing to do, or not now.
+    /// Information; nothing to do now.
     Note,
-    /// Will bite one day.
+    /// A problem in the future.
     Warning,
-    /// Bites now, or with the next failure.
+    /// A problem now, or with the next failure.
     Problem,
 }
 
-/// One thing that was found.
+/// One finding.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Finding {
-    /// How bad it is.
+    /// Its severity.
     pub severity: Severity,
-    /// The server of a cluster that it is about, as `host:port`.
+    /// The server of a cluster that the finding is about, as `host:port`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
-    /// A short name that stays the same: `eviction`, `persistence`, ...
+    /// A short, stable name: `eviction`, `persistence`, ...
     pub check: &'static str,
-    /// What was found.
+    /// What the doctor found.
     pub what: String,
-    /// What follows from it for a cache.
+    /// What it means for a cache.
     pub why: String,
     /// What to do.
     pub fix: String,
 }
 
-/// What a doctor found, the worst first.
+/// The findings of a doctor, the worst first.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Report {
@@ -43,7 +43,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Whether there is nothing worse than a note.
+    /// Whether no finding is worse than a note.
     #[must_use]
     pub fn is_healthy(&self) -> bool {
         self.findings.iter().all(|finding| finding.severity == Severity::Note)
@@ -60,7 +60,7 @@ impl Report {
         self.findings.push(Finding { severity, node: None, check, what, why, fix });
     }
 
-    /// The findings, about this server.
+    /// The findings, marked with this server.
     pub(super) fn at(self, node: &str) -> Vec<Finding> {
         let named = |found| Finding { node: Some(node.to_owned()), ..found };
         self.findings.into_iter().map(named).collect()

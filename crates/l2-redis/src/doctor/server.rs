@@ -1,4 +1,4 @@
-//! What INFO, CONFIG and TIME say, judged. One function per problem.
+//! Judges the answers to INFO, CONFIG and TIME. One function per problem.
 
 use super::facts::{Ahead, ServerFacts};
 use super::report::Severity::{Note, Problem, Warning};
@@ -6,18 +6,18 @@ use super::{Part, Report, Severity};
 
 const MIB: u64 = 1 << 20;
 
-/// Below this, a subscriber that pauses for a moment is cut off. A message about a key is about 200
-/// bytes in the buffer, so this is 40,000 of them.
+/// Below this, the server disconnects a subscriber that pauses for a moment. A message about a key
+/// takes about 200 bytes in the buffer, so 8 MiB hold 40,000 of them.
 const SMALL_HARD_LIMIT: u64 = 8 * MIB;
 const SMALL_SOFT_LIMIT: u64 = MIB;
 
-/// The clocks of machines that run NTP differ by far less.
+/// Clocks of machines with NTP differ by far less.
 const CLOCK_MS: i64 = 1_000;
 
-/// How far a ledger's numbers may run ahead of the clock; see `crinkle_core::protocol::ledger`.
+/// How far a ledger's numbers may be ahead of the clock; see `crinkle_core::protocol::ledger`.
 const DRIFT_MS: i64 = 300_000;
 
-/// Connections that idle for less than this are in use by the poll, once a second by default.
+/// Shortest idle timeout that is not reported: by default the poll uses a connection once a second.
 const SHORT_TIMEOUT_S: u64 = 10;
 
 pub(super) fn examine(facts: &ServerFacts, part: Part, report: &mut Report) {
@@ -38,9 +38,9 @@ fn unknowns(facts: &ServerFacts, report: &mut Report) {
     let missing = |what: &str, unseen: &str| {
         [
             format!("this user may not run {what}, or the service does not offer it"),
-            format!("not looked at: {unseen}"),
+            format!("not examined: {unseen}"),
             "run the doctor as an administrator with --user for the cache's own user; for a managed \
-             service look these up in its parameter group"
+             service, check its parameter group"
                 .to_owned(),
         ]
     };
@@ -64,18 +64,17 @@ fn version(facts: &ServerFacts, report: &mut Report) {
             "version",
             [
                 format!("the server is version {version}"),
-                "the ledger needs ZMSCORE and ZADD GT, which came with 6.2: removals by tag fail"
-                    .into(),
+                "the ledger needs ZMSCORE and ZADD GT, added in 6.2: removals by tag fail".into(),
                 "upgrade to Redis 7.0 or newer (6.2 at least)".to_owned(),
             ],
         );
     } else if number < (7, 0) {
         report.add(Note, "version", [
             format!("the server is version {version}"),
-            "SET NX GET came with 7.0; before it, reads that may load run as scripts, which cost the \
-             server more than twice as much"
+            "SET NX GET was added in 7.0; on older servers, reads that may load run as scripts, which cost \
+             the server more than twice as much"
                 .to_owned(),
-            "upgrade to Redis 7.0 or newer when it suits".to_owned(),
+            "upgrade to Redis 7.0 or newer when convenient".to_owned(),
         ]);
     }
 }
@@ -105,15 +104,15 @@ fn cluster(facts: &ServerFacts, report: &mut Report) {
             "cluster",
             [
                 "the server is one node of a cluster",
-                "only this node was looked at",
-                "connect to the cluster, which this user may not: `+cluster|slots`; or run the doctor for \
-                 every node",
+                "the doctor examined only this node",
+                "grant the user `+cluster|slots`, so that the doctor finds the others; or run it for every \
+                 node",
             ],
         );
     }
 }
 
-/// A primary of a cluster.
+/// Checks that a primary of a cluster has replicas.
 fn followed(facts: &ServerFacts, report: &mut Report) {
     if facts.info::<u64>("connected_slaves") == Some(0) {
         report.add(
@@ -121,20 +120,20 @@ fn followed(facts: &ServerFacts, report: &mut Report) {
             "replicas",
             [
                 "no replica copies this primary",
-                "when it dies nobody takes its place: its keys are without L2 until it is back",
+                "if it fails, no server replaces it: its keys have no L2 until it is back",
                 "CLUSTER REPLICATE on a server that holds no slots, or bring the replica back",
             ],
         );
     }
 }
 
-/// A replica in a cluster.
+/// Checks that a replica in a cluster reaches its primary.
 fn following(facts: &ServerFacts, report: &mut Report) {
     if facts.info::<String>("master_link_status").is_some_and(|status| status != "up") {
         report.add(Warning, "replicas", [
             "the replica has no connection to its primary",
-            "when the primary dies, what it wrote meanwhile is lost, or the replica does not take its place",
-            "look at the log of both; `masteruser` and `masterauth` have to be right on every server",
+            "if the primary fails, its latest writes are lost, or the replica does not replace it",
+            "check the logs of both; `masteruser` and `masterauth` must be right on every server",
         ]);
     }
 }
@@ -147,7 +146,7 @@ fn memory(facts: &ServerFacts, report: &mut Report) {
             if host == 0 { "<bytes>".to_owned() } else { format!("{}mb", host / MIB / 4 * 3) };
         report.add(Warning, "maxmemory", [
             "maxmemory is not set".to_owned(),
-            "a server that outgrows its host is killed by the kernel, and loses everything at once"
+            "if the server outgrows its host, the kernel kills it and all data is lost at once"
                 .to_owned(),
             format!(
                 "CONFIG SET maxmemory {limit}  (three quarters of the host's memory; leave room for \
@@ -162,7 +161,7 @@ fn memory(facts: &ServerFacts, report: &mut Report) {
     }
     let evicts = policy(facts).is_some_and(|policy| policy != "noeviction");
     let (severity, follows) = if evicts {
-        (Warning, "the server evicts what the caches still want")
+        (Warning, "the server evicts records that the caches still use")
     } else {
         (
             Problem,
@@ -175,7 +174,8 @@ fn memory(facts: &ServerFacts, report: &mut Report) {
         [
             format!("{} of {} MiB are used", used / MIB, most / MIB),
             follows.to_owned(),
-            "CONFIG SET maxmemory higher, shorten lives, or give big keys compression".to_owned(),
+            "CONFIG SET maxmemory higher, shorten TTLs, or enable compression for big values"
+                .to_owned(),
         ],
     );
 }
@@ -184,8 +184,8 @@ fn policy(facts: &ServerFacts) -> Option<String> {
     facts.setting("maxmemory-policy")
 }
 
-/// The ledger has a life, as every key of a cache has, so it is a candidate under every policy. It is
-/// used once a second by every node, and lives twice as long as what it can hide.
+/// The ledger has a TTL, like every key of a cache, so every policy can evict it. Every node uses
+/// it once a second, and its TTL is twice that of anything it can hide.
 fn eviction(facts: &ServerFacts, report: &mut Report) {
     let Some(policy) = policy(facts) else { return };
     if ["noeviction", "volatile-ttl"].contains(&&*policy) {
@@ -203,7 +203,7 @@ fn eviction(facts: &ServerFacts, report: &mut Report) {
         format!("maxmemory-policy is {policy} ({evicted} keys evicted since the start)"),
         follows,
         "CONFIG SET maxmemory-policy volatile-ttl  (the ledger outlives all records, so it goes last; \
-         keys without a life are never evicted), or noeviction with an alert on memory"
+         keys without a TTL are never evicted), or noeviction with an alert on memory"
             .to_owned(),
     ]);
 }
@@ -215,9 +215,10 @@ fn buffers(facts: &ServerFacts, report: &mut Report) {
     let (Some(hard), Some(soft)) = (number(), number()) else { return };
     let small = |limit: u64, least: u64| limit != 0 && limit < least;
     let follows = if small(hard, SMALL_HARD_LIMIT) || small(soft, SMALL_SOFT_LIMIT) {
-        "a node that pauses for a moment under load is disconnected, and verifies with L2 all it holds"
+        "the server disconnects a node that pauses for a moment under load, and the node must verify all \
+         its entries with L2"
     } else if hard == 0 && soft == 0 {
-        "messages for a node that hangs pile up in the server's memory without end"
+        "messages for a node that hangs fill the server's memory without limit"
     } else {
         return;
     };
@@ -246,15 +247,15 @@ fn persistence(facts: &ServerFacts, report: &mut Report) {
             "nothing is kept on disk, and replicas copy this server",
             "if it restarts before the others notice, it is empty and still the primary, and the \
              replicas empty themselves, too: the ledger and all records are gone",
-            "CONFIG SET appendonly yes (appendfsync everysec), or see to it that nothing restarts a \
-             primary by itself",
+            "CONFIG SET appendonly yes (appendfsync everysec), or make sure that nothing restarts a \
+             primary automatically",
         ]);
     } else {
         report.add(Note, "persistence", [
             "nothing is kept on disk",
             "after a restart the cache is empty and its ledger new: safe, and every entry is loaded \
              again",
-            "CONFIG SET appendonly yes, if the source cannot stand that",
+            "CONFIG SET appendonly yes, if the source cannot handle that load",
         ]);
     }
 }
@@ -272,7 +273,7 @@ fn refused_writes(facts: &ServerFacts, report: &mut Report) {
             "the server refuses every write (MISCONF) until it works again: caches run on their L1 \
              alone, and their invalidations wait"
                 .to_owned(),
-            "look for a full or unwritable disk in the server's log, then BGSAVE; to take writes at \
+            "check the server's log for a full or unwritable disk, then BGSAVE; to accept writes at \
              once: CONFIG SET stop-writes-on-bgsave-error no"
                 .to_owned(),
         ]);
@@ -286,8 +287,8 @@ fn connections(facts: &ServerFacts, report: &mut Report) {
             Warning,
             "timeout",
             [
-                format!("connections that idle for {idle} s are closed"),
-                "a node whose poll is slower than that connects anew for every command".to_owned(),
+                format!("the server closes connections that idle for {idle} s"),
+                "a node with a slower poll reconnects for every command".to_owned(),
                 "CONFIG SET timeout 0, or 300".to_owned(),
             ],
         );
@@ -298,7 +299,7 @@ fn connections(facts: &ServerFacts, report: &mut Report) {
             "keepalive",
             [
                 "tcp-keepalive is off",
-                "the subscription of a machine that vanished stays, and messages for it pile up",
+                "the subscription of a vanished machine stays, and its messages fill the server's memory",
                 "CONFIG SET tcp-keepalive 60",
             ],
         );
@@ -310,9 +311,9 @@ fn clock(facts: &ServerFacts, report: &mut Report) {
     let ms = facts.ahead.map_or(0, |ahead| ahead.ms);
     report.add(severity, "clock", [
         format!("the server's clock is {} of this host's", offset(ms)),
-        "no decision of a cache compares the two, so nothing is served wrongly; but one of them is \
-         wrong, and a server's clock that is set back by more than 300 s begins a new ledger, under \
-         which every entry is loaded again"
+        "a cache never compares the two, so it serves nothing wrongly; but one of them is wrong, and if \
+         the server's clock is set back by more than 300 s, a new ledger begins and every entry is \
+         loaded again"
             .to_owned(),
         "let NTP slew both clocks (chronyd, no steps)".to_owned(),
     ]);
@@ -325,8 +326,8 @@ fn replicas(facts: &ServerFacts, report: &mut Report) {
                 Note,
                 "replica_clock",
                 [
-                    format!("the replica at {at} cannot be asked from here"),
-                    "its clock was not looked at".to_owned(),
+                    format!("the replica at {at} is not reachable from here"),
+                    "its clock was not examined".to_owned(),
                     "run the doctor for it, too".to_owned(),
                 ],
             );
@@ -335,15 +336,15 @@ fn replicas(facts: &ServerFacts, report: &mut Report) {
         let Some(severity) = differs(*ahead) else { continue };
         report.add(severity, "replica_clock", [
             format!("the clock of the replica at {at} is {} of the primary's", offset(ahead.ms)),
-            "once it is promoted its ledger is as far ahead of its clock, or its numbers jump; beyond \
-             300 s behind it begins a new ledger, under which every entry is loaded again"
+            "after a promotion the ledger's numbers are that far ahead of the clock, or they jump; if the \
+             clock is more than 300 s behind, a new ledger begins and every entry is loaded again"
                 .to_owned(),
             "let NTP slew the clocks of all servers (chronyd, no steps)".to_owned(),
         ]);
     }
 }
 
-/// How bad a difference of clocks is, if the round trip does not explain it.
+/// Severity of a clock difference, unless the round trip explains it.
 fn differs(ahead: Ahead) -> Option<Severity> {
     match ahead.ms.saturating_abs() - ahead.give_or_take {
         ..CLOCK_MS => None,

@@ -1,13 +1,13 @@
--- ADVANCE: numbers a removal; the same nonce twice gets the same number twice.
+-- ADVANCE: numbers a removal. A repeated nonce gets the same number again.
 -- ARGV: 3 nonce, 4 caller's epoch or '', 5 its frontier, 6 retention in ms, 7 most barriers kept,
--- 8 most ids kept, 9 channel or '', 10 and 11 the message around the numbers, 12.. what is removed.
--- Written first, announced after: a lost announcement is healed by the poll, whereas an announced
--- number that is then refused would set every node to repairing.
--- Calls from a script are what it costs: what is asked together is asked in one, and what cannot have
--- anything to do is left out.
+-- 8 most ids kept, 9 channel or '', 10 and 11 the message around the numbers, 12.. the members.
+-- It writes first and publishes afterwards: the poll makes up for a lost message. A published
+-- number that the server then refused would make every node resync.
+-- Calls from a script dominate the cost, so calls are combined, and skipped where they have nothing
+-- to do.
 local now, epoch, id = now_us(), ARGV[4], 'i' .. ARGV[3]
 
--- The score of the caller's epoch, if it is the current one; the frontier; the number of the id.
+-- The score of the caller's epoch, if it is current; the frontier; the number of the id, if known.
 local known = redis.pcall('ZMSCORE', K, 'e2' .. epoch, 'f', id)
 local frontier = tonumber(known[2] or nil)
 if not known[1] or not frontier or frontier > now + DRIFT_US then
@@ -17,7 +17,7 @@ end
 
 keep_for(tonumber(ARGV[6]))
 
--- The oldest barriers of a range of numbers: members and numbers, less than 256, no number in part.
+-- The oldest barriers in a range of numbers: members and numbers, fewer than 256, no number split.
 local function oldest(from, to)
   local rows = redis.call('ZRANGEBYSCORE', K, from, to, 'WITHSCORES', 'LIMIT', '0', '256')
   local members, numbers, cut = {}, {}, #rows == 512 and rows[512]
@@ -29,7 +29,7 @@ local function oldest(from, to)
   return members, numbers
 end
 
--- Takes members away and raises what they are folded into.
+-- Removes members and raises the members that they are folded into.
 local function fold(gone, raised)
   if #gone > 0 then redis.call('ZREM', K, unpack(gone)) end
   local scored = {}
@@ -40,8 +40,8 @@ local function fold(gone, raised)
   if #scored > 0 then redis.call('ZADD', K, 'GT', unpack(scored)) end
 end
 
--- Drops ids beyond the newest, and barriers older than the retention: these raise the floor of their
--- kind, in case the clock has jumped ahead.
+-- Drops the oldest ids beyond the limit, and barriers older than the retention. The barriers raise
+-- the floor of their kind, in case the clock has jumped ahead.
 local function trim(card)
   local most_ids = tonumber(ARGV[8])
   local ids = card > most_ids and redis.call('ZCOUNT', K, '-inf', '(-1') or 0
@@ -55,7 +55,7 @@ local function trim(card)
   fold(members, raised)
 end
 
--- Folds the oldest tags into their registers until no more than the cap are left, number by number.
+-- Folds the oldest tags into their registers, number by number, until at most `cap` are left.
 local function fold_oldest()
   local marks = redis.call('ZMSCORE', K, 'R', 'f', 'T', 'FH', 'FS')
   local folded, cap = tonumber(marks[1] or 0), tonumber(ARGV[7])
@@ -84,7 +84,7 @@ if not seq then
   local caller = ARGV[4] == epoch and tonumber(ARGV[5]) or 0
   seq = math.max(now, frontier + 1, caller + 1)
   number = text(seq)
-  -- The newest id is the first member of all; where there is none, that is the epoch.
+  -- The first member is the newest id, or the epoch if there is no id.
   local newest = redis.call('ZRANGEBYSCORE', K, '-inf', '-1', 'LIMIT', '0', '1')[1]
   prev = string.sub(newest, 1, 1) == 'i' and string.sub(newest, 2)
   local scored = { number, 'f', '-' .. number, id }

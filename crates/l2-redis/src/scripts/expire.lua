@@ -1,6 +1,6 @@
--- EXPIRE: marks a value as expired under a new version; deletes anything else.
+-- EXPIRE: marks a value as expired and gives it a new version; deletes anything else.
 -- ARGV: 1 version, 2 channel, 3 message.
--- Only DEL is certain to work on a full server, and a miss is better than a value that stays fresh.
+-- On a full server only DEL is certain to work, and a miss is better than a value that stays fresh.
 announce(ARGV[2], ARGV[3])
 local bytes = redis.call('GETRANGE', KEYS[1], 0, HEADER_LEN - 1)
 local head = head_of(bytes)

@@ -1,5 +1,5 @@
--- READ: the record, what is left of its life, and the id of whoever may load (false: nobody).
--- ARGV: nothing, or 1 load lock id, 2 its TTL in ms, 3 load lock to replace, 4 version that is hidden.
+-- READ: the record, its remaining TTL, and the id that holds the load lock (false: none).
+-- ARGV: nothing, or 1 load lock id, 2 its TTL in ms, 3 load lock to replace, 4 hidden version.
 -- A load lock is best effort: a hit must not fail because a full server refuses to store one.
 local bytes = redis.call('GET', KEYS[1])
 local head = bytes and head_of(bytes)
@@ -15,7 +15,7 @@ end
 local ttl = math.max(redis.call('PTTL', KEYS[1]), 0)
 if not id then return { bytes, ttl, false } end
 local logical, physical = struct.unpack('>I8I8', string.sub(bytes, 49, 64))
--- Of a record of which more is left than it was stored with (5 s aside), nobody can tell the age.
+-- A remaining TTL above the stored one (by more than 5 s) makes the record's age unknown.
 local ageless = ttl > physical + 5000
 local stale = head.expired or head.version == hidden or ageless or math.max(physical - ttl, 0) >= logical
 if not stale then return { bytes, ttl, false } end

@@ -1,9 +1,9 @@
--- What the record scripts share. The bytes are described in crinkle-core, src/l2/record.rs; offsets
--- there start at 0, string.sub starts at 1. Versions are compared as bytes, for equality only.
+-- Prelude of the record scripts. crinkle-core, src/l2/record.rs, describes the bytes; offsets there
+-- start at 0, string.sub starts at 1. Scripts compare versions as bytes, for equality only.
 local HEADER_LEN = 84
 local NOBODY = string.rep('\0', 8)
 
--- The head of a record; nil for anything else.
+-- Decodes the head of a record; nil for anything else.
 local function head_of(bytes)
   local kind, state = string.sub(bytes, 5, 5), string.sub(bytes, 6, 6)
   if string.sub(bytes, 1, 4) ~= 'CRK\1' or (state ~= 'F' and state ~= 'E') then return nil end

@@ -1,4 +1,4 @@
--- RELEASE: gives a load lock back, if it is still the asker's. ARGV: 1 load lock id.
+-- RELEASE: releases a load lock if the caller still holds it. ARGV: 1 load lock id.
 local head = stored_head()
 if not head then return 0 end
 if head.lease then

@@ -1,4 +1,5 @@
--- RENEW: prolongs a load lock, if it is still the asker's; 1 if it was. ARGV: 1 load lock id, 2 TTL in ms.
+-- RENEW: extends a load lock if the caller still holds it; 1 if it did, else 0.
+-- ARGV: 1 load lock id, 2 TTL in ms.
 local head = stored_head()
 if not head then return 0 end
 if head.lease then

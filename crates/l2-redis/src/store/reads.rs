@@ -1,4 +1,4 @@
-//! How records are read: by plain commands where they decide, else by script.
+//! Reads records by plain commands where they suffice, else by script.
 
 use std::sync::atomic::Ordering;
 
@@ -12,13 +12,13 @@ use crate::error::l2_error;
 use crate::{reading, scripts};
 
 impl RedisL2 {
-    /// Whether plain commands may answer this, on this server.
+    /// Whether plain commands may serve this request on this server.
     pub(super) fn reads_plainly(&self, ask: Option<LoadLockRequest>) -> bool {
         let known = ask.is_none() || !self.locks_by_script.load(Ordering::Relaxed);
         known && reading::is_plain(ask)
     }
 
-    /// `None` if plain commands do not decide.
+    /// Reads one key; `None` if plain commands do not suffice.
     pub(super) async fn read_plainly(
         &self,
         key: &str,
@@ -30,7 +30,7 @@ impl RedisL2 {
         }
     }
 
-    /// The same for many keys, in one round trip.
+    /// Reads many keys in one round trip.
     pub(super) async fn read_many_plainly(
         &self,
         asks: &[(String, Option<LoadLockRequest>)],
@@ -58,8 +58,8 @@ impl RedisL2 {
         Ok(reads)
     }
 
-    /// A server that refuses the commands is asked by script, and from then on if it does not know
-    /// them; one that does not answer is not asked again.
+    /// Decides whether to read by script instead. If the server refuses the commands, the read uses
+    /// a script; if it does not know them, all later reads do. Other errors go to the caller.
     fn not_plainly(&self, error: &RedisError) -> Result<(), L2Error> {
         if !matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension) {
             return Err(l2_error(error));
