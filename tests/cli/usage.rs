@@ -48,7 +48,7 @@ fn wrong_usage_exits_with_2_and_says_what_is_wrong() {
         (&["--url", "redis://127.0.0.1:1", "--prefix", "av1:b", "stats"], "v1:"),
         (&["--url", "redis://127.0.0.1:1", "doctor", "--user", "a"], "--user needs --prefix"),
         (&["--url", "a", "--url", "b", "doctor"], "--sentinel"),
-        (&["--url", "nonsense", "doctor"], "makes no sense"),
+        (&["--url", "nonsense", "doctor"], "the URL of the server is invalid"),
         (&["--url", "localhost:6379", "doctor"], "write `redis://localhost:6379`"),
         (
             &["--url", "app:s3cret@localhost:6379", "doctor"],

@@ -10,23 +10,24 @@ use crate::failure::Failure;
 /// The longest key prefix that a cache takes, in bytes.
 const MAX_PREFIX_LEN: usize = 128;
 
-/// Where a prefix may come from besides `--prefix`, for commands that change nothing.
+/// Environment variable with the prefix for commands that change nothing.
 const PREFIX_VARIABLE: &str = "CRINKLE_PREFIX";
 
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done; nothing wrong
   1  found problems (doctor), or what was asked for is not there
-  2  wrong usage, or a change that nobody has confirmed
+  2  wrong usage, or a change without confirmation
   3  the server cannot be reached
   4  the server refuses
-  5  not known whether the change happened; repeat it, that is safe
+  5  not known whether the change happened; repeat it, which is safe
 
 The URL is redis://user:password@host:port/db. Put it into CRINKLE_REDIS_URL rather than on the command
 line, where every user of the machine can read it. CRINKLE_PREFIX is the prefix for commands that change
 nothing.";
 
-/// Examines the Redis server of Crinkle caches, watches what they say, and changes what they hold.
+/// Examines the Redis server of Crinkle caches, shows their messages and records, and removes
+/// entries.
 #[derive(Debug, Parser)]
 #[command(name = "crinkle", version, after_help = EXIT_CODES)]
 pub(crate) struct Args {
@@ -44,11 +45,11 @@ pub(crate) struct Global {
     /// The name of the primary that the sentinels at --url know
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) sentinel: Option<String>,
-    /// The certificates (PEM) of who may vouch for the server, for rediss:// URLs
+    /// The certificate authorities (PEM) to trust for rediss:// URLs
     #[cfg(feature = "tls")]
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) cacert: Option<PathBuf>,
-    /// The certificate (PEM) to show to the server
+    /// The client certificate (PEM) for the server
     #[cfg(feature = "tls")]
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) cert: Option<PathBuf>,
@@ -62,7 +63,7 @@ pub(crate) struct Global {
     /// Print JSON, one object per line
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// How long the server may take for one answer, in seconds
+    /// How long to wait for one answer of the server, in seconds
     #[arg(long, global = true, value_name = "SECONDS", default_value_t = 5)]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=600))]
     timeout: u64,
@@ -70,32 +71,33 @@ pub(crate) struct Global {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Examine the server for what bites: each problem with its fix
+    /// Examine the server for problems, and name the fix for each
     ///
-    /// With --prefix also the ledger, and whether the user may do what a cache does. Changes nothing.
+    /// With --prefix also the ledger, and the permissions of a cache's user. Changes nothing.
     Doctor {
-        /// Examine the permissions of this user instead of one's own (Redis 7.0)
+        /// Examine the permissions of this user instead of your own (Redis 7.0)
         #[arg(long, value_parser = NonEmpty::new())]
         user: Option<String>,
     },
-    /// Print the notifications of a cache as they come
+    /// Print the messages of a cache as they come
     Watch(Watch),
-    /// Show the record of a key, but not its value, and whether a removal hides it
+    /// Show the record of a key, without its value, and whether a removal hides it
     Inspect {
         /// The key as the application writes it, without the prefix
         #[arg(value_parser = NonEmpty::new())]
         key: String,
     },
-    /// List the keys that the server holds, by SCAN
+    /// List the cache's keys on the server, by SCAN
     ///
-    /// A key that is being loaded is listed too. With --tag each record is read. Exits with 1 if there is none.
+    /// Also lists keys that are being loaded. With --tag it reads each record. Exits with 1 if
+    /// there is none.
     Keys(Keys),
     /// Remove the entry of a key, on all nodes
     Remove {
         /// The key as the application writes it, without the prefix
         #[arg(value_parser = NonEmpty::new())]
         key: String,
-        /// Only expire it: it may still stand in where loading fails
+        /// Only expire it: it may be served stale if loading fails
         #[arg(long)]
         soft: bool,
         #[command(flatten)]
@@ -106,21 +108,21 @@ pub(crate) enum Command {
         /// The tags
         #[arg(required = true, value_name = "TAG", value_parser = NonEmpty::new())]
         tags: Vec<String>,
-        /// Only expire them: they may still stand in where loading fails
+        /// Only expire them: they may be served stale if loading fails
         #[arg(long)]
         soft: bool,
         #[command(flatten)]
         consent: Consent,
     },
-    /// Expire every entry of the cache, on all nodes; they may still stand in where loading fails
+    /// Expire every entry of the cache, on all nodes; they may be served stale if loading fails
     Clear {
-        /// Remove them: nothing of before is answered again
+        /// Remove them: no entry from before is served again
         #[arg(long)]
         hard: bool,
         #[command(flatten)]
         consent: Consent,
     },
-    /// Show when a tag was removed last
+    /// Show when a tag was last removed
     Tags {
         /// The tag
         #[arg(value_parser = NonEmpty::new())]
@@ -140,10 +142,10 @@ pub(crate) struct Watch {
     /// Also print heartbeats
     #[arg(long)]
     pub(crate) heartbeats: bool,
-    /// End after so many lines
+    /// Exit after this many lines
     #[arg(long)]
     pub(crate) count: Option<u64>,
-    /// A key or tag to print by name where its hash occurs; messages hold hashes only
+    /// A key or tag to print by name instead of its hash; messages hold hashes only
     #[arg(long = "name", value_name = "KEY|TAG")]
     pub(crate) names: Vec<String>,
 }
@@ -153,20 +155,20 @@ pub(crate) struct Keys {
     /// Only keys whose record carries this tag
     #[arg(long, value_parser = NonEmpty::new())]
     pub(crate) tag: Option<String>,
-    /// Show so many at most
+    /// Show at most this many keys
     #[arg(long, default_value_t = 1000)]
     pub(crate) limit: usize,
 }
 
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct Consent {
-    /// Do it without asking
+    /// Do not ask for confirmation
     #[arg(long)]
     pub(crate) yes: bool,
 }
 
 impl Command {
-    /// Whether somebody has agreed to what it changes; `None` if it changes nothing.
+    /// The consent to a change; `None` if the command changes nothing.
     pub(crate) fn consent(&self) -> Option<Consent> {
         match self {
             Self::Remove { consent, .. }
@@ -184,16 +186,16 @@ impl Command {
 }
 
 impl Global {
-    /// The prefix of a command that changes something: there is no default, on purpose.
+    /// The prefix for a command that changes something. It has no default, on purpose.
     pub(crate) fn prefix_given(&self) -> Result<&str, Failure> {
         self.prefix.as_deref().ok_or_else(|| {
             Failure::usage(
-                "--prefix is missing. A command that changes something takes it from nowhere else.",
+                "--prefix is missing. A command that changes something takes it only from there.",
             )
         })
     }
 
-    /// The prefix of a command that changes nothing, if there is one.
+    /// The prefix for a command that changes nothing, if there is one.
     pub(crate) fn prefix(&self) -> Result<Option<String>, Failure> {
         match (&self.prefix, std::env::var(PREFIX_VARIABLE)) {
             (Some(given), _) => Ok(Some(given.clone())),
@@ -215,7 +217,7 @@ impl Global {
     }
 }
 
-/// What a cache takes as its key prefix.
+/// Checks a key prefix by the rules of a cache.
 fn prefix(text: &str) -> Result<String, String> {
     let legal = |c: char| c.is_ascii_alphanumeric() || "_.:-".contains(c);
     if text.is_empty() || text.len() > MAX_PREFIX_LEN || !text.chars().all(legal) {

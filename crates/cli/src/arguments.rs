@@ -1,4 +1,4 @@
-//! What arguments are taken for, without doing it: what the fuzz target asks.
+//! Parses arguments without running the command. For the fuzz target.
 
 use std::cell::RefCell;
 use std::ffi::OsString;
@@ -9,23 +9,23 @@ use clap::{CommandFactory, FromArgMatches};
 use crate::args::Args;
 use crate::failure::Failure;
 
-/// What arguments are taken for.
+/// The meaning of some arguments.
 #[derive(Debug)]
 #[expect(clippy::exhaustive_enums, reason = "for one test")]
 pub enum Taken {
-    /// For a question about the command itself: `--help`, `--version`.
+    /// A question about the command itself: `--help`, `--version`.
     Question,
-    /// For nothing.
+    /// No valid command.
     Wrong {
-        /// What is said.
+        /// The error message.
         said: String,
-        /// The arguments that are to blame.
+        /// The invalid arguments.
         blamed: Vec<String>,
     },
-    /// For a command.
+    /// A valid command.
     Understood {
-        /// The prefix of what it changes, and whether it may do so without asking; `None` if it changes
-        /// nothing.
+        /// The prefix of the change, and whether it needs no confirmation; `None` if the command
+        /// changes nothing.
         changes: Option<(Result<String, String>, bool)>,
     },
 }
@@ -34,7 +34,7 @@ thread_local! {
     static COMMAND: RefCell<clap::Command> = RefCell::new(Args::command());
 }
 
-/// Takes the arguments that follow the name of the program.
+/// Parses the arguments after the program's name.
 #[must_use]
 pub fn take(arguments: &[OsString]) -> Taken {
     let name = OsString::from("crinkle");

@@ -11,7 +11,7 @@ const UNREACHABLE: u8 = 3;
 const REFUSED: u8 = 4;
 const UNKNOWN: u8 = 5;
 
-/// Why a command ended, and how it exits.
+/// Why a command failed, and its exit code.
 #[derive(Debug)]
 pub(crate) struct Failure {
     code: u8,
@@ -23,7 +23,7 @@ impl Failure {
         Self { code: USAGE, message: format!("{} See crinkle --help.", sentence(message)) }
     }
 
-    /// What was asked for is not there, or not as it should be.
+    /// The requested item does not exist, or is not valid.
     pub(crate) fn found(message: impl Into<String>) -> Self {
         Self { code: FOUND, message: message.into() }
     }
@@ -39,7 +39,7 @@ impl Failure {
         }
     }
 
-    /// The server answers, but not with what it was asked for.
+    /// The server answers with an error.
     pub(crate) fn refused(address: &str, what: &impl std::fmt::Display) -> Self {
         Self { code: REFUSED, message: format!("the server at {address} refuses: {what}") }
     }
@@ -61,16 +61,14 @@ impl Failure {
             L2ErrorKind::Denied => (
                 REFUSED,
                 format!(
-                    "the server at {address} refuses this user: {cause}. User and password belong into \
+                    "the server at {address} refuses this user: {cause}. Put user and password into \
                      the URL, redis://user:password@host; `crinkle doctor --prefix PREFIX` names the \
                      permissions that are missing."
                 ),
             ),
             L2ErrorKind::Foreign => (
                 FOUND,
-                format!(
-                    "something else is under this key at {address}, no record of Crinkle: {cause}"
-                ),
+                format!("the key at {address} holds something else, no record of Crinkle: {cause}"),
             ),
             _ => return Self::refused(address, &cause),
         };
@@ -93,8 +91,8 @@ impl Failure {
 
     fn unconfirmed(address: &str, what: &str) -> Self {
         let message = format!(
-            "it is not known whether it happened at {address}: {what}. Run the command again; to do it \
-             twice is safe."
+            "it is not known whether the change happened at {address}: {what}. Run the command again; \
+             repeating it is safe."
         );
         Self { code: UNKNOWN, message }
     }
@@ -103,10 +101,10 @@ impl Failure {
         self.message
     }
 
-    /// Tells it, and how to exit.
-    pub(crate) fn tell(&self) -> u8 {
+    /// Prints the message and returns the exit code.
+    pub(crate) fn report(&self) -> u8 {
         if !self.message.is_empty() {
-            // If nobody reads it there is nothing left to do.
+            // A closed standard error is no further failure.
             drop(io::Write::write_fmt(
                 &mut io::stderr(),
                 format_args!("crinkle: {}\n", self.message),
@@ -116,7 +114,7 @@ impl Failure {
     }
 }
 
-/// Output failed. Who closes the pipe has read enough.
+/// Output failed. A closed pipe is no failure: the reader has read enough.
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         if error.kind() == io::ErrorKind::BrokenPipe {
@@ -134,13 +132,13 @@ fn sentence(text: impl Into<String>) -> String {
     text
 }
 
-/// Whether this is what the server said: nothing is in doubt then.
+/// Whether the server answered with this error: the outcome is known then.
 fn has_answered(error: &L2Error) -> bool {
     let said = error.cause().downcast_ref::<RedisError>();
     said.is_some_and(|said| said.code().is_some())
 }
 
-/// What went wrong at the bottom, without what each layer says of it.
+/// The root cause, without the messages of each layer.
 fn innermost(error: &L2Error) -> String {
     error.cause().to_string()
 }

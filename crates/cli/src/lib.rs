@@ -1,5 +1,5 @@
-//! What the command `crinkle` is made of: a library, so that its arguments can be fuzzed. Nothing here
-//! is for other programs.
+//! The code of the command `crinkle`. It is a library so that the fuzz targets can parse its
+//! arguments; it is not for other programs.
 
 mod args;
 #[doc(hidden)]
@@ -19,18 +19,18 @@ use crate::commands::{change, doctor, inspect, keys, stats, tags, watch};
 use crate::failure::{Failure, OK};
 use crate::output::Out;
 
-/// Does what the arguments of this process say, and tells how it ended.
+/// Runs the command that the process arguments name, and returns its exit code.
 #[must_use]
 pub fn main() -> ExitCode {
     let args = Args::parse();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let ended = runtime.map_err(Failure::from).and_then(|runtime| {
         let ended = runtime.block_on(run(&args));
-        // Not waiting for a name server that does not answer.
+        // Does not wait for a name server that does not answer.
         runtime.shutdown_background();
         ended
     });
-    ExitCode::from(ended.unwrap_or_else(|failure| failure.tell()))
+    ExitCode::from(ended.unwrap_or_else(|failure| failure.report()))
 }
 
 async fn run(args: &Args) -> Result<u8, Failure> {

@@ -1,4 +1,4 @@
-//! `crinkle`: what an operator needs at three in the morning. See `docs/cli.md`.
+//! `crinkle`: the operator's command. See `docs/cli.md`.
 
 use std::process::ExitCode;
 

@@ -59,7 +59,7 @@ impl Serialize for Hash {
     }
 }
 
-/// A number of the ledger, and when that was by the server's clock.
+/// A number of the ledger, and its time by the server's clock.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Number {
     number: u64,
@@ -72,27 +72,27 @@ impl Number {
         (number != 0).then(|| Self { number, at: at(number) })
     }
 
-    /// As text, also for never.
+    /// Formats a number, or `never`.
     pub(crate) fn or_never(number: Option<&Self>) -> String {
         number.map_or_else(|| "never".to_owned(), |it| format!("{} (number {})", it.at, it.number))
     }
 }
 
-/// A time in microseconds since the Unix epoch.
+/// Formats a time in microseconds since the Unix epoch.
 fn at(micros: u64) -> String {
-    // What is after the year 9999 cannot be written.
+    // RFC 3339 ends with the year 9999.
     let written = |time| humantime::format_rfc3339_millis(time).to_string();
     let last = Duration::from_secs(253_402_300_799);
     written(UNIX_EPOCH + Duration::from_micros(micros).min(last))
 }
 
-/// This moment on this host.
-#[expect(clippy::disallowed_methods, reason = "told to an operator; no decision reads it")]
+/// The current time on this host.
+#[expect(clippy::disallowed_methods, reason = "shown to an operator; no decision reads it")]
 pub(crate) fn now() -> String {
     humantime::format_rfc3339_millis(SystemTime::now()).to_string()
 }
 
-/// A duration in milliseconds, as text.
+/// Formats a duration in milliseconds.
 pub(crate) fn span(ms: u64) -> String {
     let exact = Duration::from_millis(ms);
     let whole = Duration::from_secs(ms / 1000);

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use crate::args::Global;
 use crate::failure::Failure;
 
-/// The server that all commands but one talk to.
+/// The server for all commands except `completions`.
 #[derive(Debug)]
 pub(crate) struct Server {
     pub(crate) client: RedisClient,
@@ -25,9 +25,9 @@ impl Server {
             return Err(Failure::usage("--url is missing, and CRINKLE_REDIS_URL is not set"));
         };
         // Not the URL itself: it may hold a password.
-        let unsound = |what: String| {
+        let invalid_url = |what: String| {
             Failure::usage(format!(
-                "the URL of the server makes no sense: {what}. It is like \
+                "the URL of the server is invalid: {what}. An example: \
                  redis://user:password@host:6379/0"
             ))
         };
@@ -48,14 +48,14 @@ impl Server {
             }
             None => {
                 let Ok(info) = first.as_str().into_connection_info() else {
-                    return Err(unsound(what_to_write(first).await));
+                    return Err(invalid_url(explain_url(first).await));
                 };
                 (RedisClient::builder(first), info.addr().to_string())
             }
         };
         let connect = async |builder| {
             let client = prepared(builder, global)?.connect().await;
-            client.map_err(|error| unsound(detail(&error)))
+            client.map_err(|error| invalid_url(detail(&error)))
         };
         let server = Self { client: connect(builder).await?, address, limit: global.timeout() };
         if global.sentinel.is_none() && server.is_of_a_cluster().await? {
@@ -65,8 +65,8 @@ impl Server {
         Ok(server)
     }
 
-    /// Whether there are other servers that hold other slots. What keeps the server from saying so will
-    /// be told by the command itself.
+    /// Whether the server belongs to a cluster. If it refuses the question, the command itself
+    /// reports the error.
     async fn is_of_a_cluster(&self) -> Result<bool, Failure> {
         let mut ask = cmd("CLUSTER");
         ask.arg("SLOTS");
@@ -76,7 +76,7 @@ impl Server {
         Ok(slots.map_err(|_| Failure::silent(&self.address, self.limit))?.is_ok())
     }
 
-    /// Waits for an answer, and says what went wrong in the words of an operator.
+    /// Waits for an answer, and explains a failure to the operator.
     pub(crate) async fn answer<T>(
         &self,
         call: impl Future<Output = Result<T, L2Error>>,
@@ -84,7 +84,7 @@ impl Server {
         self.answer_within(self.limit, call).await
     }
 
-    /// The same for something that asks the server more than a few times.
+    /// The same with another limit, for calls with several requests.
     pub(crate) async fn answer_within<T>(
         &self,
         limit: Duration,
@@ -100,27 +100,27 @@ impl Server {
         self.answer(self.client.ledger(prefix)).await
     }
 
-    /// The ledger, or why there is none to work with.
+    /// The ledger, or an error that explains why there is none.
     pub(crate) async fn ledger_needed(&self, prefix: &str) -> Result<LedgerState, Failure> {
         let at = &self.address;
         Err(Failure::found(match self.ledger(prefix).await? {
             LedgerView::Present(state) => return Ok(state),
             LedgerView::Absent => format!(
-                "there is no ledger under the prefix {prefix:?} at {at}, so no cache uses it. Is it the \
-                 cache's key_prefix (by default its name and a colon), and is it this server and \
-                 database?"
+                "there is no ledger under the prefix {prefix:?} at {at}, so no cache uses it. Check that it \
+                 is the cache's key_prefix (by default its name and a colon), and that the cache uses this \
+                 server and database."
             ),
             LedgerView::OtherVersion(begins) => format!(
                 "the ledger under the prefix {prefix:?} is of another version of Crinkle ({begins:?}); \
                  use the crinkle command of that version"
             ),
             _ => format!(
-                "what is under the prefix {prefix:?} at {at} is no ledger; see `crinkle doctor`"
+                "the ledger's key under the prefix {prefix:?} at {at} is not a ledger; see `crinkle doctor`"
             ),
         }))
     }
 
-    /// How many nodes listen; `None` if the user may not ask.
+    /// How many nodes are subscribed; `None` if the user may not ask.
     pub(crate) async fn subscribers(&self, prefix: &str) -> Option<u64> {
         let mut ask = cmd("PUBSUB");
         ask.arg("NUMSUB").arg(format!("{prefix}v1:ch"));
@@ -128,7 +128,7 @@ impl Server {
             let (_, nodes): (String, u64) = self.optional(&ask).await?;
             return Some(nodes);
         }
-        // Each node listens at one of the servers.
+        // Each node subscribes at one of the servers.
         let mut all = 0;
         for primary in timeout(self.limit, self.client.primaries()).await.ok()?.ok()? {
             let answer = timeout(self.limit, primary.command(&ask)).await.ok()?.ok()?;
@@ -138,25 +138,25 @@ impl Server {
         Some(all)
     }
 
-    /// What is good to know and not always allowed.
+    /// Runs a command that the user may lack the right for; `None` if it fails.
     pub(crate) async fn optional<T: FromRedisValue>(&self, ask: &Cmd) -> Option<T> {
         timeout(self.limit, ask.query_async(&mut self.client.clone())).await.ok()?.ok()
     }
 }
 
-/// What is wrong with a URL that cannot be parsed.
-async fn what_to_write(url: &str) -> String {
+/// Explains a URL that cannot be parsed.
+async fn explain_url(url: &str) -> String {
     let client = RedisClient::connect(url).await;
     client.err().map_or_else(|| "it cannot be parsed".to_owned(), |error| detail(&error))
 }
 
-/// What the client says of its settings, without what the failure says anyway.
+/// The client's error, without the part that the failure's message repeats.
 fn detail(error: &L2Error) -> String {
     let said = error.cause().downcast_ref::<RedisError>().and_then(RedisError::detail);
     said.map_or_else(|| error.cause().to_string(), ToOwned::to_owned)
 }
 
-/// With the name and the certificates of the command line.
+/// Adds the connection name, and the certificates of the command line.
 fn prepared(builder: RedisClientBuilder, global: &Global) -> Result<RedisClientBuilder, Failure> {
     let builder = builder.client_name("crinkle-cli");
     #[cfg(feature = "tls")]

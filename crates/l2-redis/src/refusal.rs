@@ -64,7 +64,7 @@ pub(crate) fn no_credentials(why: &str) -> RedisError {
 
 /// Explains a URL that cannot be parsed. The message never contains the password.
 pub(crate) fn of_url(error: RedisError, url: &str) -> RedisError {
-    let (kind, what) = (ErrorKind::InvalidClientConfig, "the URL of the server makes no sense");
+    let (kind, what) = (ErrorKind::InvalidClientConfig, "the URL of the server is invalid");
     let at = url.rsplit('@').next().unwrap_or_default();
     let login = if at.len() < url.len() { "user:password@" } else { "" };
     match url.split_once("://") {
@@ -165,8 +165,8 @@ mod tls {
     fn bad_certificate(bad: &Bad) -> &'static str {
         match bad {
             Bad::UnknownIssuer | Bad::BadSignature => {
-                "nobody who is trusted here vouches for its certificate: give the certificate of its \
-                 authority to `ca_certificates`, or add it to those that the operating system trusts"
+                "no trusted authority has signed its certificate: give the certificate of its authority to \
+                 `ca_certificates`, or add it to those that the operating system trusts"
             }
             Bad::Expired | Bad::ExpiredContext { .. } => {
                 "its certificate has expired: renew it on the server, or set the clock of this machine"

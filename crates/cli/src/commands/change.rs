@@ -16,10 +16,10 @@ use crate::failure::{FOUND, Failure, OK};
 use crate::output::{Hex, Number, Out};
 use crate::server::Server;
 
-/// The caches fold their old barriers themselves.
+/// Barrier limit of this command: it never folds, since the caches fold their own old barriers.
 const NEVER_FOLD: usize = 1 << 40;
 
-/// What was done.
+/// The result of a change.
 #[derive(Debug, Serialize)]
 struct Done {
     prefix: String,
@@ -28,7 +28,7 @@ struct Done {
     change: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<String>,
-    /// Whether L2 held anything of the key before; `None` if it did not say.
+    /// Whether L2 held a record or load lock of the key before; `None` if L2 did not answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     found: Option<bool>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -37,14 +37,14 @@ struct Done {
     epoch: Option<Hex>,
     #[serde(flatten)]
     number: Option<Number>,
-    /// How many nodes listened; `None` if the user may not ask.
+    /// How many nodes were subscribed; `None` if the user may not ask.
     subscribers: Option<u64>,
 }
 
 pub(crate) async fn run(global: &Global, command: &Command, out: Out) -> Result<u8, Failure> {
     let prefix = global.prefix_given()?;
     let server = Server::connect(global).await?;
-    // A wrong prefix would make a ledger of its own, and a change that nobody hears.
+    // A wrong prefix would create a new ledger, and no node would receive the change.
     server.ledger_needed(prefix).await?;
     let subscribers = server.subscribers(prefix).await;
     let mut done = Done {
@@ -66,13 +66,13 @@ pub(crate) async fn run(global: &Global, command: &Command, out: Out) -> Result<
     let Some(consent) = command.consent() else {
         return Err(Failure::usage("no command that changes something"));
     };
-    agree(consent, &done)?;
+    confirm(consent, &done)?;
     if let Some(key) = &done.key {
         done.found = found(&server, prefix, key).await;
     }
     let cache = cache(&server, prefix)?;
     let receipt = carry_out(&cache, &done).await;
-    // Nothing is left to drain: whatever was to be done was waited for.
+    // Nothing is left to drain: the receipt has waited for everything.
     drop(cache);
     let receipt = receipt.map_err(|error| Failure::of_change(&server.address, &error))?;
     if let Some(barrier) = receipt.token() {
@@ -83,7 +83,7 @@ pub(crate) async fn run(global: &Global, command: &Command, out: Out) -> Result<
     Ok(if done.found == Some(false) { FOUND } else { OK })
 }
 
-/// Tells whether the key exists on the server; `None` if the server does not answer.
+/// Whether the key exists on the server; `None` if the server does not answer.
 async fn found(server: &Server, prefix: &str, key: &str) -> Option<bool> {
     let key = redis_key(prefix, key);
     let store = RedisL2::new(server.client.clone());
@@ -102,12 +102,12 @@ fn change(command: &Command) -> &'static str {
     }
 }
 
-/// The same code that the application runs, on nothing but the server.
+/// A temporary cache on this server, so that a change runs the same code as in the application.
 fn cache(server: &Server, prefix: &str) -> Result<Cache<Raw>, Failure> {
     let limit = server.limit;
     let options =
         EntryOptions::new(Duration::from_secs(1)).l2_soft_timeout(limit).l2_hard_timeout(limit);
-    // Room for a poll and its answers, however slow they may be.
+    // Time for a poll and its answers, even on a slow server.
     let settings =
         Settings::default().capacity(1).coherence_ttl(limit * 4 + Duration::from_secs(10));
     let built = Cache::builder("crinkle-cli")
@@ -121,7 +121,7 @@ fn cache(server: &Server, prefix: &str) -> Result<Cache<Raw>, Failure> {
     built.map_err(|error| Failure::usage(error.to_string()))
 }
 
-/// Epoch and number.
+/// Splits a token into epoch and number.
 fn halves(barrier: Token) -> [u64; 2] {
     let both = u128::from_be_bytes(barrier.to_bytes());
     [both >> 64, both & u128::from(u64::MAX)].map(|half| u64::try_from(half).unwrap_or(u64::MAX))
@@ -147,15 +147,15 @@ async fn carry_out(cache: &Cache<Raw>, done: &Done) -> Result<Receipt, crinkle_c
     }
 }
 
-/// Asks whoever sits at the terminal; without one there is nobody to ask.
-fn agree(consent: Consent, done: &Done) -> Result<(), Failure> {
+/// Asks for confirmation on the terminal; without a terminal it fails.
+fn confirm(consent: Consent, done: &Done) -> Result<(), Failure> {
     if consent.yes {
         return Ok(());
     }
     let (stdin, mut stderr) = (io::stdin(), io::stderr());
     if !stdin.is_terminal() {
         return Err(Failure::usage(format!(
-            "nothing was done: {} needs --yes, as there is no terminal to ask at",
+            "nothing was done: {} needs --yes, because there is no terminal to ask on",
             done.change
         )));
     }
@@ -174,7 +174,7 @@ impl Done {
         match (&self.key, &self.tags[..]) {
             (Some(key), _) => format!("key {key:?}"),
             (None, []) => "everything".to_owned(),
-            (None, tags) => format!("what carries one of the tags {tags:?}"),
+            (None, tags) => format!("entries with one of the tags {tags:?}"),
         }
     }
 
@@ -197,7 +197,7 @@ impl fmt::Display for Done {
         if self.found == Some(false) {
             write!(
                 f,
-                " There was no record of this key in Redis; the nodes were told all the same. Is the key right? \
+                " There was no record of this key in Redis; the nodes were notified anyway. Is the key right? \
                  `crinkle keys --prefix {}` lists those that are there.",
                 self.prefix
             )?;

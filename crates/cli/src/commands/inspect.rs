@@ -17,14 +17,14 @@ use crate::server::Server;
 /// Keys longer than this are stored under their hash; see `docs/redis.md`.
 const LONGEST_PLAIN_KEY: usize = 512;
 
-/// What is under a key.
+/// What the server holds under a key.
 #[derive(Debug, Serialize)]
 struct Shown<'a> {
     key: &'a str,
     redis_key: String,
     /// `absent`, `load_lock`, `value`, `unreadable`.
     kind: &'static str,
-    /// Who may load, while nothing is there.
+    /// The holder of the load lock, while there is no value.
     load_lock: Option<Hex>,
     #[serde(flatten)]
     value: Option<Value>,
@@ -32,7 +32,7 @@ struct Shown<'a> {
 
 #[derive(Debug, Serialize)]
 struct Value {
-    /// `fresh`, `stale`, `hidden`, as a node that knows the ledger would judge it.
+    /// `fresh`, `stale` or `hidden`, by the rules of a node that knows the ledger.
     verdict: &'static str,
     /// `lifetime`, `expired`, `tag`, `clear`, `epoch`.
     why: Option<&'static str>,
@@ -146,7 +146,7 @@ async fn judged(
     })
 }
 
-/// On a clock that began with the record.
+/// The entry's state, on a clock that starts at the record's creation.
 fn state(record: &Envelope<'_>) -> EntryState {
     EntryState {
         epoch: record.epoch,
@@ -176,7 +176,7 @@ fn named(verdict: Verdict) -> (&'static str, Option<&'static str>) {
     (name, Some(why))
 }
 
-/// Every removal that is newer than the record.
+/// All removals that are newer than the record.
 fn hides(record: &Envelope<'_>, floor: Levels, barriers: &[TagBarriers]) -> Vec<Hides> {
     let mut all = vec![("clear", None, floor)];
     for (tag, levels) in record.tags.iter().zip(barriers) {
@@ -196,7 +196,7 @@ fn hides(record: &Envelope<'_>, floor: Levels, barriers: &[TagBarriers]) -> Vec<
 }
 
 impl Value {
-    /// What the record says of itself.
+    /// The fields that come from the record itself.
     fn of(record: &Envelope<'_>) -> Self {
         Self {
             verdict: "",
@@ -253,13 +253,13 @@ impl fmt::Display for Shown<'_> {
         match (&self.value, self.load_lock, self.kind) {
             (Some(value), ..) => write!(f, "{value}"),
             (None, Some(load_lock), _) => {
-                write!(f, "load lock         {load_lock}: a node is loading it")
+                write!(f, "load lock     {load_lock}: a node is loading it")
             }
             (None, None, "absent") => write!(f, "nothing is there"),
             (None, None, _) => write!(
                 f,
-                "unreadable: cut off, altered, of another key or of a newer version; for a cache a miss, \
-                 which the next load replaces"
+                "unreadable: cut off, altered, of another key or of a newer version; a cache treats it as a \
+                 miss, and the next load replaces it"
             ),
         }
     }
@@ -269,7 +269,9 @@ impl fmt::Display for Hides {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let how = if self.hard { "hidden by" } else { "made stale by" };
         let what = match (self.by, &self.tag) {
-            ("register", Some(tag)) => format!("an old removal, of tag {tag:?} or its like,"),
+            ("register", Some(tag)) => {
+                format!("an old removal of tag {tag:?}, or of one in its register,")
+            }
             (_, Some(tag)) => format!("the removal of tag {tag:?}"),
             (_, None) => "a clear".to_owned(),
         };
@@ -298,7 +300,7 @@ impl fmt::Display for Value {
         let (fresh, kept) = (span(self.logical_ms), span(self.physical_ms));
         writeln!(
             f,
-            "life          fresh for {fresh}, kept for {kept}, {} left",
+            "TTL           fresh for {fresh}, kept for {kept}, {} left",
             span(self.ttl_ms)
         )?;
         if let Some(load_lock) = self.refresh_lock {

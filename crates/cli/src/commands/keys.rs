@@ -10,14 +10,14 @@ use crate::failure::{FOUND, Failure, OK};
 use crate::output::Out;
 use crate::server::Server;
 
-/// How many keys of the server one `SCAN` looks at.
+/// How many keys of the server one `SCAN` examines.
 const PAGE: usize = 500;
 
 /// A key of the cache, as the application writes it.
 #[derive(Debug, Serialize)]
 struct Key {
     key: String,
-    /// Of a record that was read.
+    /// The tags, if the record was read.
     #[serde(skip_serializing_if = "Option::is_none")]
     tags: Option<Vec<String>>,
 }
@@ -39,7 +39,7 @@ pub(crate) async fn run(global: &Global, what: &Keys, out: Out) -> Result<u8, Fa
         is_whole = is_whole && list.scan(at).await?;
     }
     if !is_whole {
-        eprintln!("crinkle: {} are shown, and there may be more: --limit", list.shown);
+        eprintln!("crinkle: {} keys are shown, and there may be more: see --limit", list.shown);
     }
     Ok(if list.shown == 0 { FOUND } else { OK })
 }
@@ -69,12 +69,12 @@ struct List<'a> {
 }
 
 impl List<'_> {
-    /// Lists the keys of one server; false if the limit came first.
+    /// Lists the keys of one server; false if it stopped at the limit.
     async fn scan(&mut self, at: &At) -> Result<bool, Failure> {
         let mut cursor = 0_u64;
         loop {
             let mut scan = cmd("SCAN");
-            // A prefix holds nothing that means something to MATCH.
+            // A prefix contains no characters that are special to MATCH.
             scan.arg(cursor).arg("MATCH").arg(format!("{}v1:[eh]:*", self.prefix));
             scan.arg("COUNT").arg(PAGE);
             let (next, names): (u64, Vec<String>) = self.answer(at.ask(scan)).await?;
@@ -93,14 +93,14 @@ impl List<'_> {
         }
     }
 
-    /// The key of a record, if it is asked for.
+    /// The application's key for a Redis key, if it is to be listed.
     async fn of(&self, name: &str, at: &At) -> Result<Option<Key>, Failure> {
         let plain = name.strip_prefix(self.prefix).and_then(|rest| rest.strip_prefix("v1:e:"));
         let key = |key: &str, tags| Key { key: key.to_owned(), tags };
         if let (Some(plain), None) = (plain, &self.what.tag) {
             return Ok(Some(key(plain, None)));
         }
-        // The name of a long key, and the tags, are in the record.
+        // Long keys are stored under their hash: the full key and the tags are in the record.
         let mut get = cmd("GET");
         get.arg(name);
         let bytes: Option<Vec<u8>> = self.answer(at.ask(get)).await?;

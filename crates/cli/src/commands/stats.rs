@@ -17,7 +17,7 @@ struct Stats {
     ledger: Option<Ledger>,
     /// `None` if the user may not ask.
     subscribers: Option<u64>,
-    /// The same.
+    /// `None` if the user may not run `INFO`.
     server: Option<Load>,
 }
 

@@ -9,7 +9,7 @@ use crate::failure::{FOUND, Failure, OK};
 use crate::output::{Hash, Number, Out};
 use crate::server::Server;
 
-/// When something was removed last, hard and soft.
+/// The last removals, hard and soft.
 #[derive(Debug, Serialize)]
 pub(crate) struct Barriers {
     hard: Option<Number>,
@@ -20,7 +20,7 @@ pub(crate) struct Barriers {
 struct Tag<'a> {
     tag: &'a str,
     hash: Hash,
-    /// Of this tag alone.
+    /// Removals of this tag alone.
     #[serde(flatten)]
     own: Barriers,
     /// Old removals of tags that share its last 16 bits.
@@ -66,6 +66,9 @@ impl fmt::Display for Tag<'_> {
         writeln!(f, "the tag       {}", self.own)?;
         writeln!(f, "old removals  {}", self.register)?;
         writeln!(f, "everything    {}", self.clear)?;
-        write!(f, "What was loaded before it was removed is hidden; before it expired, stale.")
+        write!(
+            f,
+            "Entries loaded before a removal are hidden; those loaded before an expiry are stale."
+        )
     }
 }

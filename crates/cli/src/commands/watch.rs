@@ -19,20 +19,20 @@ use crate::server::Server;
 /// How long to wait before the next attempt to connect.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// One notification.
+/// One message.
 #[derive(Debug, Serialize)]
 struct Line {
-    /// When it came, by this host's clock.
+    /// When the message was received, by this host's clock.
     at: String,
     publisher: Option<Hash>,
     seq: Option<u64>,
     #[serde(flatten)]
-    said: Said,
+    event: Event,
 }
 
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
-enum Said {
+enum Event {
     Key {
         op: &'static str,
         key: Hash,
@@ -68,12 +68,12 @@ pub(crate) async fn run(global: &Global, what: &Watch, out: Out) -> Result<u8, F
     let prefix = global.prefix_needed()?;
     let channel = format!("{prefix}v1:ch");
     let server = Server::connect(global).await?;
-    // Keys and tags are hashed alike.
+    // Keys and tags use the same hash function.
     let names: Names = what.names.iter().map(|it| (TagHash::of(it).0, it.clone())).collect();
     let mut messages = match subscribed(&server, &channel).await {
         Ok(messages) => messages,
         Err(error) => {
-            // Whether it answers at all is asked in a way that tells more.
+            // A read of the ledger gives a better error if the server does not answer at all.
             server.ledger(&prefix).await?;
             return Err(Failure::refused(&server.address, &error));
         }
@@ -82,13 +82,13 @@ pub(crate) async fn run(global: &Global, what: &Watch, out: Out) -> Result<u8, F
     note(&format!("listening to {channel} at {}; Ctrl-C ends", server.address));
     while left != Some(0) {
         let Some(message) = messages.next().await else {
-            note("the connection is lost; what is said until the next one is missed");
+            note("the connection is lost; messages until the next connection are missed");
             messages = again(&server, &channel).await;
             note("listening again");
             continue;
         };
         let line = Line::of(message.get_payload_bytes(), &names);
-        if what.heartbeats || !matches!(line.said, Said::Heartbeat { .. }) {
+        if what.heartbeats || !matches!(line.event, Event::Heartbeat { .. }) {
             out.show(&line)?;
             left = left.map(|left| left - 1);
         }
@@ -110,7 +110,7 @@ async fn again(server: &Server, channel: &str) -> BoxStream<'static, Msg> {
 }
 
 fn note(what: &str) {
-    // If nobody reads it, nobody needs it.
+    // A closed standard error is no failure.
     drop(writeln!(io::stderr(), "crinkle: {what}"));
 }
 
@@ -118,13 +118,13 @@ impl Line {
     fn of(bytes: &[u8], names: &Names) -> Self {
         let message = decode(bytes);
         let (publisher, seq) = message.as_ref().map(|it| (Hash(it.publisher.0), it.seq)).unzip();
-        let said =
-            message.map_or(Said::Unreadable { bytes: bytes.len() }, |it| Said::of(it, names));
-        Self { at: now(), publisher, seq, said }
+        let event =
+            message.map_or(Event::Unreadable { bytes: bytes.len() }, |it| Event::of(it, names));
+        Self { at: now(), publisher, seq, event }
     }
 }
 
-impl Said {
+impl Event {
     fn of(message: Message, names: &Names) -> Self {
         match message.body {
             Body::Key { op, version, key } => Self::Key {
@@ -176,14 +176,14 @@ impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ", self.at)?;
         if let (Some(publisher), Some(seq)) = (self.publisher, self.seq) {
-            // Enough to tell nodes apart.
+            // The first 8 digits distinguish nodes.
             write!(f, "{}#{seq:<6} ", &publisher.to_string()[..8])?;
         }
-        write!(f, "{}", self.said)
+        write!(f, "{}", self.event)
     }
 }
 
-impl fmt::Display for Said {
+impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Key { op, key, name, version } => {
