@@ -1,5 +1,5 @@
-//! The L2 of Crinkle on disk: an application on one machine keeps its cache over a restart, and its
-//! removals stay in force.
+//! The L2 of Crinkle on disk: an application on one machine keeps its cache across restarts, and
+//! its removals stay in force.
 //!
 //! ```no_run
 //! use crinkle_core::{Cache, l2::CasL2};
@@ -12,29 +12,31 @@
 //! # }
 //! ```
 //!
-//! # What is on the disk
+//! # Storage
 //!
-//! One file of [redb](https://docs.rs/redb): records and the ledger in one table, and when they end in
-//! another. Every change is one transaction. What a caller wrote (`set`, `expire`, `remove`, removals
-//! by tag, clears) is on the disk when the call returns, at the price of an `fsync`; what a factory
-//! loaded waits for the next one, a second at most while there are writes, and a crash may take it
-//! back, together with load_locks: a miss, or the record as it was before the load, stale as it was.
+//! One file of [redb](https://docs.rs/redb) holds two tables: one with records and the ledger, one
+//! with their expiry times. Every change is one transaction. Writes of a caller (`set`, `expire`,
+//! `remove`, removals by tag, clears) are on the disk when the call returns, at the price of an
+//! `fsync`. Results of a factory and load locks wait for the next `fsync`, at most one second while
+//! there are writes. A crash may lose them: the next read is then a miss, or finds the older, stale
+//! record.
 //!
-//! Expired records are dropped as others are written, up to 16 at a time, so that no call pays for a
-//! sweep; the file reuses their place and does not shrink.
+//! Each write drops up to 16 expired records, so no call pays for a sweep. The file reuses their
+//! space and does not shrink.
 //!
 //! - **Values** up to 3 GiB, **keys** of any length.
-//! - **The ledger** keeps 200,000 barriers in pieces, some 5 MB in all.
-//! - **The clock** is that of the machine. Set back by more than 5 minutes it begins a new epoch: everything
-//!   is loaded again.
-//! - **One process** at a time has the file open. Its caches share it: give them `Arc<CasL2<Disk>>`.
+//! - **The ledger** keeps 200,000 barriers in chunks, about 5 MB in all.
+//! - **The clock** is that of the machine. If it is set back by more than 5 minutes, a new epoch
+//!   begins: everything is loaded again.
+//! - **One process** at a time can open the file. Its caches share the store: give them
+//!   `Arc<CasL2<Disk>>`.
 //!
 //! # Why redb
 //!
-//! It is one file in a format that is declared stable, pure Rust without dependencies, and its only
-//! writer at a time is what a compare-and-swap needs. fjall, a tree of logs, writes bulk loads faster,
-//! for background threads, a directory of files and more dependencies; a cache reads more than it
-//! writes.
+//! redb is one file in a format that is declared stable, and pure Rust without dependencies. It has
+//! a single writer at a time, as a compare-and-swap needs. fjall, a log-structured tree, writes
+//! bulk loads faster, but needs background threads, a directory of files and more dependencies. A
+//! cache reads more than it writes.
 
 mod store;
 

@@ -11,16 +11,16 @@ use redb::{
 };
 use tokio::task::spawn_blocking;
 
-/// Key to state, end (ms since the Unix epoch) and bytes.
+/// Key to state number, expiry time (ms since the Unix epoch) and bytes.
 const VALUES: TableDefinition<'_, &str, (u64, u64, &[u8])> = TableDefinition::new("values");
 
-/// End and key of everything in [`VALUES`].
+/// Expiry time and key of every entry of [`VALUES`], to find expired entries.
 const ENDS: TableDefinition<'_, (u64, &str), ()> = TableDefinition::new("ends");
 
-/// The last state given out.
+/// The last state number in use.
 const STATES: TableDefinition<'_, (), u64> = TableDefinition::new("states");
 
-/// How long a change may be left to the next `fsync`, in milliseconds.
+/// How long a change may wait for the next `fsync`, in milliseconds.
 const UNSYNCED_MS: u64 = 1_000;
 
 /// How many expired values one write drops.
@@ -36,17 +36,16 @@ pub struct Disk {
 #[derive(Debug)]
 struct File {
     database: Database,
-    /// When the last change was committed for good, in milliseconds since the Unix epoch.
+    /// When the last change was synced to disk, in milliseconds since the Unix epoch.
     synced_ms: AtomicU64,
 }
 
 impl Disk {
-    /// Opens the file, or makes it. Blocks for as long as the disk takes; call it when the program
-    /// starts.
+    /// Opens or creates the file. Blocks while the disk works; call it when the program starts.
     ///
     /// # Errors
     ///
-    /// If the file cannot be opened, is not one of ours, or another process has it open.
+    /// If the file cannot be opened, is not a file of this store, or another process has it open.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, L2Error> {
         let path = path.as_ref().to_owned();
         let database = Database::create(&path).map_err(|error| foreign(error.into()))?;
@@ -54,12 +53,12 @@ impl Disk {
         Ok(Self { file: Arc::new(File { database, synced_ms: AtomicU64::new(0) }), path })
     }
 
-    /// Where it is.
+    /// The path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// How many values are in it, expired ones that were not dropped yet and the ledgers included.
+    /// The number of values, including expired ones that were not dropped yet, and the ledgers.
     ///
     /// # Errors
     ///
@@ -73,7 +72,7 @@ impl Disk {
         self.run(|file| Ok(file.database.begin_read()?.open_table(VALUES)?.len()?)).await
     }
 
-    /// Whether nothing is in it.
+    /// Whether the file holds no values.
     ///
     /// # Errors
     ///
@@ -86,7 +85,7 @@ impl Disk {
         Ok(self.len().await? == 0)
     }
 
-    /// Runs something that waits for the disk where waiting is allowed.
+    /// Runs blocking disk work on a thread where blocking is allowed.
     async fn run<R: Send + 'static>(
         &self,
         work: impl FnOnce(&File) -> Result<R, redb::Error> + Send + 'static,
@@ -111,7 +110,7 @@ impl CasStore for Disk {
         let key = key.to_owned();
         self.run(move |file| {
             let table = file.database.begin_read()?.open_table(VALUES)?;
-            Ok(held(&table, &key)?)
+            Ok(entry(&table, &key)?)
         })
         .await
     }
@@ -120,7 +119,7 @@ impl CasStore for Disk {
         let keys = keys.to_vec();
         self.run(move |file| {
             let table = file.database.begin_read()?.open_table(VALUES)?;
-            Ok(keys.iter().map(|key| held(&table, key)).collect::<Result<_, _>>()?)
+            Ok(keys.iter().map(|key| entry(&table, key)).collect::<Result<_, _>>()?)
         })
         .await
     }
@@ -137,8 +136,8 @@ impl CasStore for Disk {
 }
 
 impl File {
-    /// One transaction: puts `value` under the key if its state is `expected`, where that matters,
-    /// and drops a few values that have expired.
+    /// Runs one transaction: stores or deletes the key's value, and drops a few expired values.
+    /// With `expected`, it changes nothing and returns false if the key has another state.
     fn change(
         &self,
         key: &str,
@@ -188,7 +187,7 @@ fn make_tables(database: &Database) -> Result<(), redb::Error> {
     Ok(change.commit()?)
 }
 
-/// Drops the values that ended longest ago, a few of them.
+/// Drops a few values, those that expired first.
 fn purge(
     values: &mut Table<'_, &str, (u64, u64, &[u8])>,
     ends: &mut Table<'_, (u64, &str), ()>,
@@ -210,7 +209,7 @@ fn purge(
     Ok(())
 }
 
-fn held(
+fn entry(
     table: &impl ReadableTable<&'static str, (u64, u64, &'static [u8])>,
     key: &str,
 ) -> Result<Option<CasEntry<u64>>, StorageError> {
@@ -221,7 +220,7 @@ fn held(
     }))
 }
 
-#[expect(clippy::disallowed_methods, reason = "the store's clock must go on over a restart")]
+#[expect(clippy::disallowed_methods, reason = "the store's clock must continue across restarts")]
 fn now_us() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)

@@ -1,7 +1,7 @@
 use async_memcached::{Error, ErrorKind, Status};
 use crinkle_core::l2::{L2Error, L2ErrorKind};
 
-/// What an error of the client means to the cache.
+/// Converts an error of the client into the cache's error.
 pub(crate) fn l2_error(error: Error) -> L2Error {
     L2Error::new(kind(&error), error)
 }

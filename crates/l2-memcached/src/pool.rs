@@ -1,4 +1,4 @@
-//! A few connections, used in turn, and the server's clock.
+//! A pool of connections, and the server's clock.
 
 use std::time::Duration;
 
@@ -10,13 +10,13 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::error::l2_error;
 
-/// How many calls may be under way at once; more wait.
+/// Most concurrent calls; further calls wait.
 const CONNECTIONS: usize = 16;
 
-/// How long the server's clock is trusted before it is asked again.
+/// How long an observed clock is used before the client asks again.
 const TRUST: Duration = Duration::from_secs(60);
 
-/// How much an observed clock may be behind for being told in whole seconds.
+/// How much an observed clock may be behind, since the server reports whole seconds.
 const GRAIN_US: u64 = 1_000_000;
 
 pub(crate) struct Pool {
@@ -26,7 +26,7 @@ pub(crate) struct Pool {
     time: Mutex<Time>,
 }
 
-/// One process of a server, and no other after it: its id and when it began.
+/// Identity of one server process: its id and its start time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Server {
     pid: u64,
@@ -38,7 +38,7 @@ struct Connected {
     server: Server,
 }
 
-/// The server's clock minus ours, in microseconds, and when it was last asked.
+/// The server's clock minus ours, in microseconds, and when the client last asked for it.
 #[derive(Default)]
 struct Time {
     of: Server,
@@ -46,7 +46,7 @@ struct Time {
     asked: Moment,
 }
 
-/// A connection for one call; goes back if the call left it in order.
+/// A connection for one call. It returns to the pool unless the call broke it.
 pub(crate) struct Connection<'a> {
     pool: &'a Pool,
     inner: Option<Connected>,
@@ -63,7 +63,7 @@ impl Pool {
         &self.url
     }
 
-    /// Microseconds on the server's clock; on ours before the first answer.
+    /// Time on the server's clock, in microseconds; on ours before the first answer.
     pub(crate) fn now_us(&self) -> u64 {
         self.time.lock().ahead.saturating_add(micros(SystemClock.now()))
     }
@@ -78,25 +78,25 @@ impl Pool {
             None => self.observed(Client::new(&self.url).await.map_err(l2_error)?).await?,
         };
         if inner.server != self.time.lock().of {
-            // Left over from a process that is gone.
+            // Opened to an earlier server process.
             inner = self.observed(inner.client).await?;
         }
         Ok(Connection { pool: self, inner: Some(inner), _permit: permit })
     }
 
-    /// Something is wrong with a connection, so probably with all of them.
+    /// Drops all idle connections: an error on one makes the others suspect.
     pub(crate) fn forget(&self) {
         self.idle.lock().clear();
     }
 
-    /// Asks a server who it is and what time it has.
+    /// Asks the server for its identity and its time.
     async fn observed(&self, mut client: Client) -> Result<Connected, L2Error> {
         let stats = client.stats().await.inspect_err(|_| self.forget()).map_err(l2_error)?;
         let number = |name| stats.get(name).and_then(|value| value.parse::<u64>().ok());
         let (Some(pid), Some(time), Some(uptime)) =
             (number("pid"), number("time"), number("uptime"))
         else {
-            let what = "its `stats` do not tell its pid, time and uptime";
+            let what = "the server's `stats` lack pid, time or uptime";
             return Err(L2Error::new(L2ErrorKind::Other, what));
         };
         let server = Server { pid, began: time.saturating_sub(uptime) };
@@ -116,9 +116,10 @@ impl Time {
         SystemClock.now().since(self.asked) > TRUST
     }
 
-    /// Whole seconds are cut off, so of what is told within one the latest is nearest.
-    fn observe(&mut self, server: Server, told_us: u64, now: Moment) {
-        let ahead = told_us.saturating_sub(micros(now));
+    /// Notes an observation. The server truncates to whole seconds, so within one second the latest
+    /// difference is the most exact.
+    fn observe(&mut self, server: Server, reported_us: u64, now: Moment) {
+        let ahead = reported_us.saturating_sub(micros(now));
         if server != self.of || ahead > self.ahead || ahead.saturating_add(GRAIN_US) < self.ahead {
             self.ahead = ahead;
         }
@@ -127,7 +128,7 @@ impl Time {
 }
 
 impl Connection<'_> {
-    /// Which process it leads to.
+    /// The server process at the other end.
     pub(crate) fn server(&self) -> Server {
         self.inner.as_ref().map_or_else(Server::default, |inner| inner.server)
     }
@@ -142,7 +143,7 @@ impl Drop for Connection<'_> {
     fn drop(&mut self) {
         if let Some(inner) = self.inner.take() {
             if inner.client.is_closed() {
-                // A timeout closes one; an error closes it because the server is gone.
+                // Closed by a timeout, or by an error of a lost server.
                 return;
             }
             self.pool.idle.lock().push(inner);
@@ -166,15 +167,18 @@ mod tests {
         time.observe(one, 100_000_000, at(10));
         assert_eq!(time.ahead, 90_000_000);
         time.observe(one, 110_000_000, at(21));
-        assert_eq!(time.ahead, 90_000_000, "a second less is what was cut off");
+        assert_eq!(time.ahead, 90_000_000, "a second less comes from the truncation");
         time.observe(one, 120_000_000, at(29));
-        assert_eq!(time.ahead, 91_000_000, "a second more is nearer");
+        assert_eq!(time.ahead, 91_000_000, "a second more is more exact");
         time.observe(one, 130_000_000, at(45));
-        assert_eq!(time.ahead, 85_000_000, "more than a second less is another pace");
+        assert_eq!(
+            time.ahead, 85_000_000,
+            "more than a second less means that the clocks drift"
+        );
         time.observe(two, 130_000_000, at(45) + Duration::from_micros(1));
         assert_eq!(time.ahead, 84_999_999, "another process has another clock");
         time.observe(one, u64::MAX, at(46));
         time.observe(two, u64::MAX, at(45));
-        assert_eq!(time.ahead, u64::MAX - 45_000_000, "and one that lies is no panic");
+        assert_eq!(time.ahead, u64::MAX - 45_000_000, "a wrong time does not panic");
     }
 }

@@ -11,22 +11,23 @@ use crate::pool::{Pool, Server};
 /// The longest key of memcached, in bytes.
 const MAX_KEY: usize = 250;
 
-/// Beyond this, memcached takes a lifetime for a date; such a value stays until it is evicted.
+/// Longest TTL: memcached reads a larger number as a date. Values with a longer TTL are stored
+/// without one, and stay until they are evicted.
 const MAX_TTL_SECS: u64 = 30 * 24 * 3600;
 
 /// How many keys one request asks for: few enough to be sent before the answer must be read.
 const AT_ONCE: usize = 100;
 
-/// A memcached server, for [`CasL2`](crinkle_core::l2::CasL2). Keeps up to 16 connections; clones of
-/// the L2 are made by sharing it in an `Arc`.
+/// A memcached server, for [`CasL2`](crinkle_core::l2::CasL2). Keeps up to 16 connections. To share
+/// the L2, put it in an `Arc`.
 ///
-/// A call that fails is not repeated: the cache decides what becomes of it.
+/// The store does not repeat a failed call: the cache decides what to do.
 #[derive(Debug)]
 pub struct Memcached {
     pool: Pool,
 }
 
-/// What identifies a state: the compare-and-swap number, and the process that issued it.
+/// Identity of a value's state: the compare-and-swap number, and the process that issued it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Token {
     cas: u64,
@@ -34,26 +35,27 @@ pub struct Token {
 }
 
 impl Memcached {
-    /// The server at `tcp://host:port` (IPv4) or `unix://path`. Connects when it is first used, so a
-    /// server that is down is no error.
+    /// Creates a store on the server at `tcp://host:port` (IPv4) or `unix://path`. It connects with
+    /// the first call, so a server that is down is no error.
     ///
     /// # Errors
     ///
-    /// If the URL is neither.
+    /// If the URL has another form.
     pub fn connect(url: &str) -> Result<Self, L2Error> {
         if !["tcp://", "unix://"].iter().any(|scheme| url.starts_with(scheme)) {
-            let what = format!("{url:?} is no tcp://host:port and no unix://path");
+            let what = format!("the URL {url:?} is neither tcp://host:port nor unix://path");
             return Err(L2Error::new(L2ErrorKind::Denied, what));
         }
         Ok(Self { pool: Pool::new(url.to_owned()) })
     }
 
-    /// Where it is.
+    /// The server's URL.
     pub fn url(&self) -> &str {
         self.pool.url()
     }
 
-    /// An error of the connection says that the others are likely gone, too.
+    /// Converts an error. After a connection error the idle connections are suspect, so the pool
+    /// drops them.
     fn failed(&self, error: Error) -> L2Error {
         let error = l2_error(error);
         if error.is_outage() {
@@ -72,7 +74,7 @@ impl Memcached {
         let values = values.map_err(|error| self.failed(error))?;
         Ok(values
             .into_iter()
-            .filter_map(|mut value| Some((value.key.take()?, held(value, server)?)))
+            .filter_map(|mut value| Some((value.key.take()?, cas_entry(value, server)?)))
             .collect())
     }
 }
@@ -90,7 +92,7 @@ impl CasStore for Memcached {
         let server = connection.server();
         let value = connection.client()?.meta_get(name(key), false, None, Some(&["v", "c"])).await;
         match value {
-            Ok(value) => Ok(value.and_then(|value| held(value, server))),
+            Ok(value) => Ok(value.and_then(|value| cas_entry(value, server))),
             Err(error) => Err(self.failed(error)),
         }
     }
@@ -114,7 +116,7 @@ impl CasStore for Memcached {
             secs if secs > MAX_TTL_SECS => "T0".to_owned(),
             secs => format!("T{secs}"),
         };
-        // `C`: only if it is still that; `ME`: only if there is nothing.
+        // `C`: only if the value is unchanged; `ME`: only if there is no value.
         let guard = seen.map_or_else(|| "ME".to_owned(), |seen| format!("C{}", seen.cas));
         let (flags, bytes) = ([ttl.as_str(), guard.as_str()], &value.bytes[..]);
         match connection.client()?.meta_set(name(key), bytes, false, None, Some(&flags)).await {
@@ -135,12 +137,12 @@ impl CasStore for Memcached {
     }
 }
 
-fn held(value: MetaValue, server: Server) -> Option<CasEntry<Token>> {
+fn cas_entry(value: MetaValue, server: Server) -> Option<CasEntry<Token>> {
     let token = Token { cas: value.cas?, server };
     Some(CasEntry { bytes: value.data?.into(), token })
 }
 
-/// A key as memcached takes it: itself, or `#` and its hash. No other name begins with `#`.
+/// The memcached name of a key: the key itself, or `#` and its hash. No plain name begins with `#`.
 fn name(key: &str) -> String {
     let is_plain = (1..=MAX_KEY).contains(&key.len())
         && key.bytes().all(|byte| byte.is_ascii_graphic())
