@@ -21,7 +21,7 @@ pub mod disk {
     pub use crinkle_l2_disk::*;
 }
 
-/// The code of the pages compiles, too.
+/// Compiles the examples of the documentation pages.
 #[cfg(doctest)]
 mod pages {
     #[doc = include_str!("../../../docs/getting-started.md")]

@@ -8,14 +8,13 @@ use crinkle_cli::arguments::{Taken, take};
 /// The commands that change something.
 const CHANGES: [&str; 3] = ["remove", "remove-by-tag", "clear"];
 
-/// Arguments of the `crinkle` command, with a zero between each two of them, as the operating system hands
-/// them over: what they are taken for.
+/// Parses arguments of the `crinkle` command, separated by zero bytes, as the operating system
+/// passes them.
 ///
 /// # Panics
 ///
-/// If a rule is broken: that nothing changes unless one of three words is there, under a prefix that is given
-/// on the command line and legal, without a question only after `--yes`; and that who is refused is
-/// told which argument is to blame.
+/// If a rule is broken. A change needs one of three words, and a legal prefix from the command
+/// line. Only `--yes` skips the confirmation. An error names the invalid argument.
 #[must_use]
 pub fn args(bytes: &[u8]) -> bool {
     let arguments: Vec<_> = match bytes {
@@ -26,26 +25,31 @@ pub fn args(bytes: &[u8]) -> bool {
     match take(&arguments) {
         Taken::Question => true,
         Taken::Wrong { said, blamed } => {
-            assert!(!blamed.is_empty() || said.contains("Usage: "), "who is refused is told why");
-            assert!(blamed.iter().all(|word| said.contains(word)), "and the argument to blame");
+            assert!(!blamed.is_empty() || said.contains("Usage: "), "an error explains the usage");
+            assert!(
+                blamed.iter().all(|word| said.contains(word)),
+                "an error names the invalid argument"
+            );
             false
         }
         Taken::Understood { changes: None } => true,
         Taken::Understood { changes: Some((prefix, yes)) } => {
-            assert!(CHANGES.into_iter().any(is), "nothing changes by another word");
-            assert!(!yes || is("--yes"), "nobody agrees to a change by another word");
+            assert!(CHANGES.into_iter().any(is), "only these commands change something");
+            assert!(!yes || is("--yes"), "only --yes skips the confirmation");
             match prefix {
                 Ok(prefix) => {
-                    assert!(given(&arguments, &prefix), "the prefix is one that is given")
+                    assert!(given(&arguments, &prefix), "the prefix comes from the arguments")
                 }
-                Err(said) => assert!(said.contains("--prefix"), "who needs a prefix is told so"),
+                Err(said) => {
+                    assert!(said.contains("--prefix"), "the error names the missing prefix")
+                }
             }
             true
         }
     }
 }
 
-/// Whether this prefix stands among the arguments, and is one that a cache takes.
+/// Whether the arguments contain this prefix, and it is legal.
 fn given(arguments: &[OsString], prefix: &str) -> bool {
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"_.:-".contains(&byte);
     let assigned = format!("--prefix={prefix}");

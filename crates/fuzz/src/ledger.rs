@@ -1,4 +1,4 @@
-//! The pieces of a ledger over compare-and-swap.
+//! The root and the chunks of a ledger over compare-and-swap.
 
 use async_trait::async_trait;
 use bytes::{BufMut, Bytes, BytesMut};
@@ -10,7 +10,7 @@ use futures_util::FutureExt;
 const LEDGER: &str = "v1:L";
 const RETENTION_MS: u64 = 1_000_000;
 
-/// A store with arbitrary bytes in it, which takes whatever is written.
+/// A store that returns arbitrary bytes and accepts every write.
 #[derive(Debug)]
 struct Shelf {
     root: Bytes,
@@ -39,8 +39,8 @@ impl CasStore for Shelf {
     }
 }
 
-/// A root and a chunk of a ledger, behind magic numbers and checksums that are right: what is asked of
-/// it, and what a node makes of the answer. The first two bytes are the length of the root.
+/// Reads a root and a chunk of a ledger, with valid magic numbers and checksums, and lets a node
+/// apply the answers. The first two bytes are the length of the root.
 ///
 /// # Panics
 ///
@@ -56,7 +56,7 @@ pub fn ledger(bytes: &[u8]) -> bool {
     for _ in 0..3 {
         let ask = replica.ask(Epoch(1), 2, RETENTION_MS);
         let Some(Ok(reply)) = l2.sync(LEDGER, &ask).now_or_never() else { break };
-        assert!(reply.levels.len() <= bytes.len(), "nothing is made up");
+        assert!(reply.levels.len() <= bytes.len(), "no barrier is invented");
         known |= reply.epoch != Epoch(1);
         if !replica.synced(&reply).again {
             break;

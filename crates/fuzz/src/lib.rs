@@ -1,7 +1,7 @@
-//! What Crinkle makes of what others send (records, messages, pieces and replies of a ledger, arguments
-//! of the command), on arbitrary bytes: the bodies of the fuzz targets.
+//! The bodies of the fuzz targets: Crinkle's decoders on arbitrary bytes. They cover records,
+//! messages, the ledger's chunks and replies, and the command's arguments.
 //!
-//! Each takes any bytes and answers whether they were something. It panics if a rule is broken. The
+//! Each takes any bytes and returns whether they were valid. It panics if a rule is broken. The
 //! tests of this crate run the bodies on the corpus and on seeded mutations of it; `fuzz/` is the
 //! package for `cargo fuzz` (see `docs/verification.md`).
 
@@ -20,10 +20,10 @@ pub use args::args;
 pub use ledger::ledger;
 pub use reply::reply;
 
-/// A body and its name, which is that of its corpus.
+/// A body and its name, which is also the name of its corpus.
 pub type Target = (&'static str, fn(&[u8]) -> bool);
 
-/// All of them.
+/// All targets.
 pub const TARGETS: [Target; 6] = [
     ("record", record),
     ("message", message),
@@ -33,7 +33,7 @@ pub const TARGETS: [Target; 6] = [
     ("args", args),
 ];
 
-/// A record, as a node reads it and as a store works on it.
+/// Decodes a record as a node does, and runs the operations of a store on it.
 ///
 /// # Panics
 ///
@@ -46,13 +46,17 @@ pub fn record(bytes: &[u8]) -> bool {
     if let Some(envelope) = &envelope {
         assert!(head.is_some(), "a record has a head");
         let again = envelope.encode();
-        assert_eq!(Envelope::decode(&again).as_ref(), Some(envelope), "it comes back as it went");
+        assert_eq!(
+            Envelope::decode(&again).as_ref(),
+            Some(envelope),
+            "encoding and decoding keep the record"
+        );
     }
     store(&Bytes::copy_from_slice(bytes));
     envelope.is_some()
 }
 
-/// Every operation of a store on what lies there.
+/// Runs every operation of a store on these bytes.
 fn store(bytes: &Bytes) {
     let there = || Slot::new(bytes.clone(), 1000);
     let (id, other) = (Version(1), Version(2));
@@ -63,7 +67,7 @@ fn store(bytes: &Bytes) {
         let (mut slot, mut plain) = (there(), there());
         let read = slot.read(ask, 500);
         let found = read.found.map(|found| found.bytes.len());
-        assert!(found.is_none_or(|len| len == bytes.len()), "a read leaves the length alone");
+        assert!(found.is_none_or(|len| len == bytes.len()), "a read keeps the length");
         plain.expire(other, 500);
         let _ = (plain.renew(id, 10, 500), plain.release(id, 500), slot.renew(id, 10, 500));
         let record = Record { bytes: bytes.clone(), ttl_ms: u64::MAX };
@@ -71,13 +75,13 @@ fn store(bytes: &Bytes) {
     }
 }
 
-/// A message of the backplane.
+/// Decodes a message of the backplane.
 #[must_use]
 pub fn message(bytes: &[u8]) -> bool {
     message::decode(bytes).is_some()
 }
 
-/// The metadata of a record (tags, etag, weight and so on) behind a checksum that is right.
+/// Decodes the metadata of a record (tags, etag, weight and so on), with a valid checksum.
 ///
 /// # Panics
 ///
@@ -88,9 +92,9 @@ pub fn tags(bytes: &[u8]) -> bool {
     let Some(envelope) = Envelope::decode(&record) else { return false };
     assert!(envelope.tags.len() <= 1024, "there is a limit");
     let texts = envelope.tags.iter().chain(&envelope.etag).chain(&envelope.last_modified);
-    assert!(texts.map(|text| text.len()).sum::<usize>() <= bytes.len(), "nothing is made up");
+    assert!(texts.map(|text| text.len()).sum::<usize>() <= bytes.len(), "no text is invented");
     let again = envelope.encode();
-    // What is too long to be kept is not written again.
+    // Texts that are too long are dropped, and not written again.
     assert_eq!(Envelope::decode(&again).map(|e| e.tags), Some(envelope.tags));
     true
 }

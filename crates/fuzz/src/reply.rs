@@ -1,10 +1,10 @@
-//! The replies of a server where those about a ledger belong.
+//! A server's replies to the ledger commands.
 
 use crinkle_core::protocol::Epoch;
 use crinkle_core::protocol::ledger::Replica;
 use crinkle_l2_redis::{advance_reply, sync_reply};
 
-/// What a node makes of a reply of Redis to `SYNC` and to `ADVANCE`, as it comes over the wire.
+/// Decodes the bytes of a Redis reply to `SYNC` and to `ADVANCE`, and lets a node apply it.
 ///
 /// # Panics
 ///
@@ -17,11 +17,14 @@ pub fn reply(bytes: &[u8]) -> bool {
     for page in [2, 4096, 2] {
         let ask = replica.ask(Epoch(1), page, 1_000_000);
         let Some(reply) = sync_reply(&ask, bytes) else { break };
-        assert!(reply.levels.len() + reply.ids.len() <= bytes.len(), "nothing is made up");
+        assert!(reply.levels.len() + reply.ids.len() <= bytes.len(), "no row is invented");
         known = true;
         let synced = replica.synced(&reply);
-        assert!(replica.len() <= bytes.len(), "no barrier is made up");
-        assert!(replica.highest() >= replica.frontier(), "the highest number is");
+        assert!(replica.len() <= bytes.len(), "no barrier is invented");
+        assert!(
+            replica.highest() >= replica.frontier(),
+            "the highest number is not below the frontier"
+        );
         if !synced.again {
             break;
         }

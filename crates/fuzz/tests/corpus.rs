@@ -1,5 +1,5 @@
-//! The bodies on their corpus and on seeded mutations of it: no panic, and no allocation beyond what the
-//! bytes at hand account for.
+//! Runs the bodies on their corpus and on seeded mutations of it: no panic, and no allocation out
+//! of proportion to the input.
 
 use std::alloc::System;
 use std::fs;
@@ -13,14 +13,15 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// How many mutations are made of each file.
+/// How many mutations of each file the test runs.
 const MUTATIONS: usize = 3000;
 
-/// What a body may allocate: so much, and so much for each byte. (A ledger is read three times.)
+/// What a body may allocate: a flat amount, and an amount per byte. (A ledger is read three times.)
 const FLAT: usize = 256 << 10;
 const PER_BYTE: usize = 1 << 10;
 
-/// The `redis` crate takes kilobytes for each level of a nested reply, up to its limit of levels.
+/// The `redis` crate allocates kilobytes for each level of a nested reply, up to its limit of
+/// levels.
 const FLAT_OF_REPLY: usize = 1 << 20;
 
 fn corpus(target: &str) -> Vec<Vec<u8>> {
@@ -33,7 +34,8 @@ fn corpus(target: &str) -> Vec<Vec<u8>> {
     paths.iter().map(|path| fs::read(path).expect("the corpus is there")).collect()
 }
 
-/// A few changes: a byte, some bytes, a number at its limits, a cut, a piece of another file.
+/// Applies a few changes: a byte, some bytes, a number at its limits, a cut, a piece of another
+/// file.
 fn mutate(random: &mut StdRng, bytes: &mut Vec<u8>, all: &[Vec<u8>]) {
     for _ in 0..random.random_range(1..5) {
         let at = random.random_range(0..=bytes.len());
@@ -61,7 +63,7 @@ fn mutate(random: &mut StdRng, bytes: &mut Vec<u8>, all: &[Vec<u8>]) {
     }
 }
 
-/// One test: the allocator counts for the whole process.
+/// A single test, since the allocator counts for the whole process.
 #[test]
 fn any_bytes_are_something_or_nothing_and_cost_no_more_than_they_are_worth() {
     for (name, target) in TARGETS {
