@@ -171,10 +171,7 @@ mod tests {
         time.observe(one, 120_000_000, at(29));
         assert_eq!(time.ahead, 91_000_000, "a second more is more exact");
         time.observe(one, 130_000_000, at(45));
-        assert_eq!(
-            time.ahead, 85_000_000,
-            "more than a second less means that the clocks drift"
-        );
+        assert_eq!(time.ahead, 85_000_000, "more than a second less means that the clocks drift");
         time.observe(two, 130_000_000, at(45) + Duration::from_micros(1));
         assert_eq!(time.ahead, 84_999_999, "another process has another clock");
         time.observe(one, u64::MAX, at(46));

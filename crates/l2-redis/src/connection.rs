@@ -44,9 +44,8 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(3);
 /// accepts writes.
 const CHECK_EVERY: Duration = Duration::from_secs(2);
 
-/// The connection for commands. A command closes it when the connection is lost, or when the server
-/// turns out to be a replica or not the one that the sentinels name. The next command opens
-/// another.
+/// The connection for commands. A command closes it when it is lost, when the server has become a
+/// replica, or when the sentinels name another server. The next command opens another.
 pub(crate) struct Connection {
     endpoint: Arc<Endpoint>,
     current: Arc<Current>,

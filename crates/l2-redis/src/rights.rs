@@ -169,12 +169,12 @@ enum Refused {
 
 /// Finds the kind by the text of Redis 6.2 to 8.2, Valkey, `ACL DRYRUN` and our own messages:
 /// NOPERM does not name the kind.
-fn refused(said: &str) -> Refused {
-    if said.contains("permissions to run") || said.contains("may not run") {
+fn refused(text: &str) -> Refused {
+    if text.contains("permissions to run") || text.contains("may not run") {
         Refused::Command
-    } else if said.contains("channel")
-        || said.contains("may not publish")
-        || said.contains("may not subscribe")
+    } else if text.contains("channel")
+        || text.contains("may not publish")
+        || text.contains("may not subscribe")
     {
         Refused::Channel
     } else {
@@ -211,8 +211,8 @@ impl Missing {
     }
 
     /// Notes a refused right.
-    pub(crate) fn note(&mut self, used: &Use, said: &str) {
-        match refused(said) {
+    pub(crate) fn note(&mut self, used: &Use, text: &str) {
+        match refused(text) {
             Refused::Command => drop(self.commands.insert(used.right.to_owned())),
             Refused::Channel => self.channels = true,
             Refused::Key => {

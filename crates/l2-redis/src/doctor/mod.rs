@@ -33,7 +33,7 @@ impl RedisClient {
 /// An examination of a server, or of all servers of a cluster. It changes nothing there.
 ///
 /// It covers the version and the role, memory and eviction, persistence, the output buffers of
-/// subscribers, idle connections, and clocks (this host's, the server's, its replicas'). With a
+/// subscribers, idle connections, and clocks: this host's, the server's and its replicas'. With a
 /// [`prefix`](Self::prefix) it also covers the permissions of a user and the ledger. The report
 /// names what the user may not ask; that is not an error, since managed services hide their
 /// configuration.

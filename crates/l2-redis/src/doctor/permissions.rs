@@ -33,10 +33,10 @@ pub(super) async fn examine(
             continue;
         };
         match dry_run(client, user, used).await {
-            Ok(said) if said == "OK" => {}
+            Ok(detail) if detail == "OK" => {}
             Ok(no) => missing.note(used, &no),
             Err(error) if !is_answer(&error) => return Err(l2_error(&error)),
-            Err(error) if said(&error).starts_with("Command ") => {
+            Err(error) if detail(&error).starts_with("Command ") => {
                 if used.is_needed() {
                     unknown.push(used.right);
                 }
@@ -75,7 +75,7 @@ async fn dry_run(client: &RedisClient, user: &str, used: &Use) -> RedisResult<St
     dry.query_async(&mut client.clone()).await
 }
 
-fn said(error: &RedisError) -> &str {
+fn detail(error: &RedisError) -> &str {
     error.detail().unwrap_or_default()
 }
 
@@ -95,7 +95,7 @@ fn report_unknown(commands: &[&str], report: &mut Report) {
         )
     } else {
         (
-            "a cache that needs these commands fails, and runs on its L1 alone",
+            "the calls of a cache that need these commands fail, and it runs on its L1 alone",
             "upgrade to Redis 6.2 or newer, or Valkey; if `rename-command` disables the commands, enable \
              them",
         )
@@ -105,7 +105,7 @@ fn report_unknown(commands: &[&str], report: &mut Report) {
 }
 
 fn cannot_dry_run(user: &str, error: &RedisError, report: &mut Report) {
-    if said(error).contains("not found") {
+    if detail(error).contains("not found") {
         report.add(
             Severity::Problem,
             "permissions",
