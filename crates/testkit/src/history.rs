@@ -1,6 +1,6 @@
-//! What happened to a cluster, as seen from outside the caches: by callers, by the source, and by the
-//! store and the bus beneath the faults. The simulator writes it down as it happens; of real servers it is
-//! put together from what several processes saw.
+//! The history of a cluster as seen from outside the caches: by callers, by the source, and by the
+//! store and the bus below the faults. The simulator writes it as things happen. For real servers,
+//! it is merged from the records of several processes.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -14,7 +14,7 @@ pub(crate) struct At {
     pub(crate) ms: u64,
 }
 
-/// Which entries an invalidation covers.
+/// The entries that an invalidation covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Scope {
     Key(u8),
@@ -33,18 +33,18 @@ impl Scope {
     }
 }
 
-/// What a caller asked for.
+/// The kind of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum What {
     /// A read that may load.
     Load,
-    /// A read that runs nothing.
+    /// A read without a factory.
     Get,
-    /// A read that is what L2 holds, or nothing; or what a factory brings.
+    /// A strict read: it returns what L2 holds, nothing, or what its factory loads.
     Strict { loads: bool },
-    /// The last look at a key, after everything has healed.
+    /// The final read of a key, after all faults have ended.
     LastLook,
-    /// A value was set: this load.
+    /// A `set` of the value with this load id.
     Set(usize),
     /// An invalidation, hard or soft.
     Invalidate { hard: bool },
@@ -53,19 +53,19 @@ pub(crate) enum What {
 /// How a call ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Outcome {
-    /// Not yet.
+    /// The call has not ended.
     Open,
-    /// With an answer or a receipt.
+    /// The call returned an answer or a receipt.
     Done,
-    /// With an error.
+    /// The call returned an error.
     Failed,
-    /// Its caller dropped it.
+    /// The caller dropped the call.
     Cancelled,
-    /// Its node went down.
+    /// The node went down.
     Crashed,
 }
 
-/// How far a write says it got.
+/// What the receipt of a write says about L2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Said {
     Nothing,
@@ -89,9 +89,9 @@ pub(crate) struct Call {
     pub(crate) said: Said,
     pub(crate) has_barrier: bool,
     pub(crate) error: String,
-    /// How often L2 was asked on its behalf, if that is known.
+    /// How often the call used L2, if that is known.
     pub(crate) asked: u32,
-    /// Which of its options decide about what it gets.
+    /// The options that decide what the call may get.
     pub(crate) allows: Allows,
 }
 
@@ -100,7 +100,7 @@ pub(crate) struct Call {
 pub(crate) struct Allows {
     /// A stale value when the load fails.
     pub(crate) fail_safe: bool,
-    /// An error when another's load takes too long.
+    /// An error when another call's load takes too long.
     pub(crate) wait_timeout: bool,
 }
 
@@ -109,13 +109,13 @@ pub(crate) struct Allows {
 pub(crate) struct Answer {
     pub(crate) key: u8,
     pub(crate) load: usize,
-    /// What the value itself says its key is.
+    /// The key that the value itself names.
     pub(crate) says_key: u8,
     pub(crate) stale: bool,
     pub(crate) source: &'static str,
 }
 
-/// One value that came to be: by a run of a factory, or by a `set`.
+/// One value, made by a factory run or by a `set`.
 #[derive(Debug)]
 pub(crate) struct Load {
     pub(crate) node: usize,
@@ -124,15 +124,15 @@ pub(crate) struct Load {
     /// When the factory began, or the `set` was called.
     pub(crate) began: At,
     pub(crate) ended: Option<At>,
-    /// The version of the source that it read.
+    /// The source's version that the load read.
     pub(crate) version: u32,
     pub(crate) tags: u8,
     pub(crate) is_set: bool,
-    /// One run of a factory for several keys.
+    /// Whether the factory run loaded several keys.
     pub(crate) in_batch: bool,
-    /// Runs of factories that said it is still current: begin and end.
+    /// Factory runs that confirmed the value as current: begin and end.
     pub(crate) confirmed: Vec<(u32, u32)>,
-    /// Places in [`Log::applied`] where L2 took it.
+    /// Indexes into [`Log::applied`] of the changes that stored the value in L2.
     pub(crate) stored: Vec<usize>,
 }
 
@@ -143,20 +143,20 @@ pub(crate) enum Operation {
     Set(usize),
     Remove,
     Expire,
-    /// A removal was numbered.
+    /// The ledger numbered a removal.
     Advance {
         scope: Scope,
         hard: bool,
         epoch: u64,
         number: u64,
     },
-    /// A record vanished, or junk was written over it.
+    /// A record vanished, or junk overwrote it.
     Evict,
     /// Everything vanished.
     Wipe,
     /// The ledger vanished.
     LedgerLost,
-    /// The store went back to what it was after this order.
+    /// The store went back to its state after this order.
     Failover(u32),
 }
 
@@ -164,29 +164,29 @@ pub(crate) enum Operation {
 #[derive(Debug)]
 pub(crate) struct Applied {
     pub(crate) at: At,
-    /// When it was sent: what came to be between then and now overlapped it.
+    /// When the command was sent. What was made between then and `at` overlaps the change.
     pub(crate) sent: u32,
-    /// It did not happen earlier; `at` is no earlier than it happened. One and the same moment where the
-    /// store tells what it does.
+    /// The earliest moment of the change; `at` is the latest. Both are the same if the store itself
+    /// records its changes.
     pub(crate) not_before: u32,
-    /// False if nobody knows whether it happened at all.
+    /// False if the change may not have happened.
     pub(crate) sure: bool,
-    /// On whose behalf; faults have none.
+    /// The node that sent the command; faults have none.
     pub(crate) node: Option<usize>,
     pub(crate) key: Option<u8>,
     pub(crate) operation: Operation,
     pub(crate) call: Option<usize>,
-    /// The version of the record that it wrote, if that is known: what messages tell it by.
+    /// The version of the record that it wrote, if known. Messages refer to it.
     pub(crate) version: Option<u64>,
-    /// What its record is stamped with, if that is known.
+    /// The record's stamp, if known.
     pub(crate) stamp: Option<Stamped>,
-    /// Whether a message of its own tells of it.
+    /// Whether a message announces the change.
     pub(crate) told: bool,
-    /// When a failover took it back.
+    /// When a failover took the change back.
     pub(crate) lost: Option<At>,
 }
 
-/// A node was told of a change.
+/// A node received the announcement of a change.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Heard {
     pub(crate) node: usize,
@@ -194,53 +194,53 @@ pub(crate) struct Heard {
     pub(crate) at: At,
 }
 
-/// What a record says of the ledger.
+/// The stamp of a record.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stamped {
     pub(crate) epoch: u64,
     pub(crate) number: u64,
-    /// Whether record and ledger share a server: only then has the writer to know how far the ledger is.
+    /// Whether record and ledger share a server. Only then does its writer know how far the ledger is.
     pub(crate) is_near: bool,
 }
 
-/// A node got the answer of a `SYNC`.
+/// A node received the reply of a `SYNC`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Synced {
     pub(crate) node: usize,
-    /// When it ran, at the earliest.
+    /// The earliest moment at which it ran.
     pub(crate) applied: At,
     pub(crate) at: At,
-    /// Whether the node said what the ledger does, if that is known.
+    /// Whether the node agreed with the ledger, if that is known.
     pub(crate) is_equal: bool,
 }
 
-/// The fault of a process that did not run: L2 does not answer it, and what it notes it notes late.
+/// The fault of a stopped process: L2 does not answer it, and it records events late.
 pub(crate) const STOPPED: &str = "L2 does not answer a process that does not run";
 
 /// A fault that was in force for a while.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Fault {
     pub(crate) name: &'static str,
-    /// One node, or all.
+    /// One node; `None` means all.
     pub(crate) node: Option<usize>,
     pub(crate) from: At,
     pub(crate) until_ms: u64,
 }
 
-/// One life of a node.
+/// A node, from its start until it goes down.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Life {
     pub(crate) slot: usize,
     pub(crate) born: At,
     pub(crate) died: Option<At>,
-    /// When its clock jumped first.
+    /// When its clock first jumped.
     pub(crate) jumped_ms: Option<u64>,
-    /// Its settings, if they are its own.
+    /// The node's own settings; `None` means those of the cluster.
     pub(crate) pace: Option<Pace>,
 }
 
-/// What is to be known of a node's settings, in milliseconds: its poll, its coherence TTL with what its
-/// clock may be off, the limit of an L2 call, and that of one whose caller has a fallback.
+/// The settings of a node that the judge needs, in milliseconds: the poll, the coherence TTL plus
+/// the largest clock error, the limit of an L2 call, and the limit of a call with a fallback.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pace {
     pub(crate) poll_ms: u64,
@@ -258,30 +258,30 @@ pub(crate) struct Log {
     pub(crate) applied: Vec<Applied>,
     pub(crate) heard: Vec<Heard>,
     pub(crate) synced: Vec<Synced>,
-    /// When the ledger took a barrier, a mark of announcements that are owed included.
+    /// When the ledger took a barrier, including marks of owed announcements.
     pub(crate) advanced: Vec<At>,
     pub(crate) subscribed: Vec<(usize, At)>,
     pub(crate) faults: Vec<Fault>,
     pub(crate) lives: Vec<Life>,
-    /// Violations that were seen as they happened: rule, what, key, order.
+    /// Violations that were noticed as they happened: rule, text, key, moment.
     pub(crate) seen: Vec<(&'static str, String, Option<u8>, At)>,
-    /// Which change a message tells of.
+    /// The change that a message announces.
     pub(crate) told_by: HashMap<Bytes, usize>,
-    /// Removals that have been numbered.
+    /// The removals that have a number.
     pub(crate) numbers: HashMap<(u64, u64), usize>,
-    /// For the keys' part of a call that removes keys and tags: its tags' part.
+    /// For a call that removes keys and tags: its keys part, mapped to its tags part.
     pub(crate) companions: HashMap<usize, usize>,
-    /// Nodes that have said in the ledger that they owe announcements, and how many changes there had been
-    /// when they said that they do no more.
+    /// Nodes that set a mark of owed announcements in the ledger, and the number of changes at the
+    /// time they cleared it.
     pub(crate) owing: BTreeMap<usize, Option<usize>>,
-    /// For a story alone: when, of which key, what.
+    /// Details for the timeline only: moment, key, text.
     pub(crate) told: Vec<(At, Option<u8>, String)>,
-    /// How often single things happened.
+    /// How often each counted event happened.
     pub(crate) counts: HashMap<&'static str, u64>,
 }
 
 impl Log {
-    /// The next place in the order.
+    /// Returns the next moment in the order.
     pub(crate) fn at(&mut self, ms: u64) -> At {
         self.order += 1;
         At { order: self.order, ms }
@@ -291,18 +291,18 @@ impl Log {
         *self.counts.entry(what).or_default() += 1;
     }
 
-    /// A node says in the ledger that it owes announcements, or that it does no more. That removes nothing.
+    /// Records that a node sets or clears its mark of owed announcements. A mark removes nothing.
     pub(crate) fn owes(&mut self, node: usize, owes: bool) {
         self.owing.insert(node, (!owes).then_some(self.applied.len()));
     }
 
-    /// Whether this number of this epoch is that of a removal that was written down. Of one that a failover
-    /// took back it is not: another server may issue the same number to another removal.
+    /// Returns whether the number of this epoch belongs to a recorded removal. A removal that a
+    /// failover took back does not count: the new primary may issue the same number to another one.
     pub(crate) fn is_numbered(&self, number: (u64, u64)) -> bool {
         self.numbers.get(&number).is_some_and(|at| self.applied[*at].lost.is_none())
     }
 
-    /// The store did something; its place in the list.
+    /// Records a change of the store; returns its index.
     pub(crate) fn apply(&mut self, applied: Applied) -> usize {
         let index = self.applied.len();
         if let Operation::Put(load) | Operation::Set(load) = applied.operation {
@@ -319,7 +319,7 @@ impl Log {
         index
     }
 
-    /// A short sum of everything that callers saw, to compare two runs.
+    /// Returns a checksum of everything that callers saw, to compare two runs.
     pub(crate) fn digest(&self) -> u64 {
         let mut sum = 0xcbf2_9ce4_8422_2325_u64;
         let mut eat = |x: u64| sum = (sum ^ x).wrapping_mul(0x0100_0000_01b3);

@@ -1,13 +1,14 @@
-//! What became of a key's changes: who must know of them, and by when.
+//! Judges the changes of a key: which nodes must know a change, and by when.
 
 use super::{Excuse, Judge, Reading};
 use crate::history::{Applied, At, Said, What};
 
 impl Judge<'_> {
-    /// **S4**: what a change superseded before a node subscribed is not fresh there without a look at
-    /// L2. **S6**: what a node has heard of is not served. **S3**: a change that L2 holds is known
-    /// everywhere within the coherence TTL; within 3 polls and a round trip while L2 answers and
-    /// no message is singled out to be lost. **L2**: in the end, everywhere.
+    /// **S4**: a node does not answer as fresh, without asking L2, what was superseded before it
+    /// subscribed. **S6**: a node does not serve what a received message superseded. **S3**: every
+    /// node knows a change in L2 within the coherence TTL; while L2 answers and no message is
+    /// singled out to be lost, within 3 polls and a round trip. **L2**: in the end every node knows
+    /// it.
     pub(super) fn changes(&mut self, reading: &Reading<'_>) {
         let log = self.log;
         let (node, start) = (reading.call.node, reading.call.start);
@@ -53,9 +54,9 @@ impl Judge<'_> {
         }
     }
 
-    /// **S10**: a `set` whose receipt says that it was queued, or may have happened, becomes an
-    /// invalidation: in the end its value is nowhere; on its own node, as soon as L2 has answered it for
-    /// long enough that recovery is through.
+    /// **S10**: a `set` with the receipt "queued" or "unknown" becomes an invalidation. In the end
+    /// its value is nowhere. On its own node it is gone once L2 has answered long enough for
+    /// recovery to finish.
     pub(super) fn unsure(&mut self, reading: &Reading<'_>) {
         let load = &self.log.loads[reading.answer.load];
         let call = &self.log.calls[load.call];
@@ -77,12 +78,12 @@ impl Judge<'_> {
         }
     }
 
-    /// Whether recovery could not do what it promises of such a `set`, or not yet.
+    /// Returns whether recovery could not invalidate such a `set`, or not yet.
     fn unsure_is_excused(&self, reading: &Reading<'_>, since: u64) -> bool {
         let load = &self.log.loads[reading.answer.load];
         let call = &self.log.calls[load.call];
         let holds = |excuse| self.excuses.holds(excuse);
-        let ill = self.log.faults.iter().any(|fault| {
+        let faulty = self.log.faults.iter().any(|fault| {
             let sick =
                 ["L2", "reply", "command", "publish"].iter().any(|s| fault.name.starts_with(s));
             let mine = fault.node.is_none_or(|node| node == call.node);
@@ -97,28 +98,29 @@ impl Judge<'_> {
         let late = stored.max().is_some_and(|ms| ms > latest);
         (!load.confirmed.is_empty() && holds(Excuse::Confirmed))
             || (dead && holds(Excuse::NobodyToRecover))
-            || (!last && ill && holds(Excuse::RecoveryBusy))
+            || (!last && faulty && holds(Excuse::RecoveryBusy))
             || (self.failed_over(load.call) && holds(Excuse::QueuedBeforeFailover))
-            // It ran after recovery had invalidated it, as its latest moment was wrong.
+            // The latest time that the node gave L2 was wrong, so the `set` ran after recovery
+            // invalidated it.
             || (late && self.jumped(call.node) && holds(Excuse::ClockJumped))
     }
 
-    /// Whether who made a change died before it could say how many messages it had sent. Not judged:
-    /// nobody can know that its last message was lost.
+    /// Returns whether the node that made a change died before it could announce how many messages
+    /// it had sent. This is not judged: no other node can know that the last message was lost.
     fn is_orphan(&self, change: &Applied) -> bool {
         let died = change.node.and_then(|node| self.log.lives[node].died);
-        let tells = 12 * change.node.map_or(0, |node| self.pace(node).poll_ms) + 2000;
-        died.is_some_and(|died| died.ms < change.at.ms + tells)
+        let announced_ms = 12 * change.node.map_or(0, |node| self.pace(node).poll_ms) + 2000;
+        died.is_some_and(|died| died.ms < change.at.ms + announced_ms)
             && self.excuses.holds(Excuse::LastWord)
     }
 
-    /// Whether a node has gone too long without a change that L2 holds: three polls and what the change took,
-    /// or the coherence TTL if something was wrong meanwhile. What the bus does not take is tried before the
-    /// write and after it, and then the ledger tells.
+    /// Returns whether a node has missed a change in L2 for too long. The bound is three polls and
+    /// the duration of the change, or the coherence TTL if a fault was in force. A node tries to
+    /// publish before and after the write; if both fail, the ledger announces the change.
     fn is_overdue(&self, node: usize, change: &Applied, until: At) -> bool {
         let passed = until.ms - change.at.ms;
         let pace = self.pace(node);
-        // How many messages there were is told every poll of who sent them.
+        // The sender announces its number of messages at every poll of its own.
         let maker = change.node.map_or(pace, |node| self.pace(node));
         let (poll_ms, hard_ms) = (pace.poll_ms.max(maker.poll_ms), pace.hard_ms.max(maker.hard_ms));
         let bound = 3 * poll_ms + self.terms.late_ms + 3 * hard_ms + poll_ms / 10;
@@ -129,10 +131,11 @@ impl Judge<'_> {
         !excused || passed > pace.coherence_ms
     }
 
-    /// Whether L2 was in trouble, or messages were lost, for the node or for who made the change.
+    /// Returns whether L2 had a fault, or messages were lost, for the node or for the node that
+    /// made the change.
     fn is_ill(&self, node: usize, change: &Applied, until: At) -> bool {
         let from = change.at.ms.saturating_sub(2000);
-        let ill = self.log.faults.iter().any(|fault| {
+        let faulty = self.log.faults.iter().any(|fault| {
             let concerns = fault.node.is_none_or(|n| n == node || Some(n) == change.node);
             let kind = fault.name.starts_with("L2")
                 || ["messages dropped", "reply lost", "command runs late", "failover", "wipe"]
@@ -142,6 +145,6 @@ impl Judge<'_> {
                 && fault.from.ms < until.ms
                 && fault.until_ms + self.terms.heals_ms > from
         });
-        ill || change.node.is_none()
+        faulty || change.node.is_none()
     }
 }

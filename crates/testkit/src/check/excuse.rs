@@ -1,11 +1,11 @@
-//! Why the judge lets something pass that looks like a violation.
+//! The reasons for which the judge excuses what looks like a violation.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 macro_rules! excuses {
     ($($excuse:ident = $name:literal,)*) => {
-        /// One reason to let something pass. Each is in the table of `docs/verification.md`.
+        /// One reason. Each is in the table of `docs/verification.md`.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub(crate) enum Excuse {
             $($excuse,)*
@@ -27,31 +27,32 @@ excuses! {
     TakenBack = "a failover took the change back",
     QueuedBeforeFailover = "a failover came after a write that was queued",
     WrittenLater = "the `set` overlapped the invalidation and may have come later",
-    IssuerDied = "who issued what a failover took back is dead",
-    LastWord = "who made the change died before it said how much it had sent",
+    IssuerDied = "the issuer of what a failover took back is dead",
+    LastWord = "the node that made the change died before it announced how much it had sent",
     Trouble = "L2 or the bus was in trouble: the bound is the coherence TTL",
     RecoveryBusy = "L2 was in trouble while recovery was to finish",
-    Confirmed = "a factory said that a `set` without a receipt is current",
-    NumberedAgain = "a promoted server whose clock is behind issued a number again, and who knows better has not asked it",
+    Confirmed = "a factory confirmed a `set` without a receipt",
+    NumberedAgain = "a promoted server whose clock is behind issued a number again, and the node with the newer number has not synced with it",
     FailoverBetween = "a failover came between a load and its fill",
-    ClockJumped = "the clock of a node jumped, so what it says of times is wrong",
+    ClockJumped = "the clock of a node jumped, so the times it reports are wrong",
     Stopped = "the process did not run, and read its answer late",
-    Batch = "one of the two factories was a batch's",
+    Batch = "one of the two factories loads a batch",
     NotFused = "two factories, and the store does not announce",
-    NobodyToRecover = "who had something queued is dead",
-    Impatient = "a node gives L2 less time than a trip takes, and leaves it alone after that",
+    NobodyToRecover = "the node with the queued write is dead",
+    Impatient = "a node gives L2 less time than a trip takes, and its circuit breaker opens",
     Unanswered = "a node gives L2 less time than two trips take, and the ledger has not answered before it loads",
     LedgerLost = "the ledger was lost between a removal and a write that is stamped below it",
-    DiedOwing = "who owed announcements is dead, so the others look at L2 after each poll",
-    OtherVersion = "nodes of two wire versions: what one does not understand keeps it in doubt",
+    DiedOwing = "the node that owed announcements is dead, so the others read L2 after each poll",
+    OtherVersion = "nodes of two wire versions: a message that a node cannot decode keeps its copies unverified",
 }
 
-/// How often each was used.
+/// How often each reason was used.
 #[derive(Debug, Default)]
 pub(crate) struct Excuses(RefCell<BTreeMap<Excuse, u64>>);
 
 impl Excuses {
-    /// Counts the excuse; always true. Asked last, when without it there would be a violation.
+    /// Counts the excuse and returns true. Callers evaluate it last, when there would be a
+    /// violation otherwise.
     pub(crate) fn holds(&self, excuse: Excuse) -> bool {
         *self.0.borrow_mut().entry(excuse).or_default() += 1;
         true

@@ -1,17 +1,17 @@
-//! What must come to be: recovery gets through, and nobody waits for nothing.
+//! Judges liveness: recovery finishes, and no call waits without a reason.
 
 use super::{Excuse, Judge, Violation};
 use crate::history::{Applied, At, Call, Log, Operation, Outcome, Said, Scope};
 
-/// Trouble of so long ago may still show: a load lock, or a subscription that is made again.
+/// A fault may have effects for this long after its end: a load lock, or a new subscription.
 const AFTER_TROUBLE_MS: u64 = 5000;
 
-/// How long a node waits at most before it looks again at a lock that was given back.
+/// The longest pause before a node checks a released load lock again.
 const PAUSE_MS: u64 = 100;
 
 impl Judge<'_> {
-    /// **L6**: what was not acknowledged has reached L2 in the end as an invalidation, or something newer of
-    /// the same node has.
+    /// **L6**: in the end, L2 has every unacknowledged write as an invalidation, or something newer
+    /// of the same node.
     pub(super) fn recovery(&mut self) {
         if self.terms.trip_ms.is_none() {
             return;
@@ -26,7 +26,7 @@ impl Judge<'_> {
                 continue;
             }
             let what = format!(
-                "a {:?} of node {} was not acknowledged, and L2 has never heard of it",
+                "a {:?} of node {} was not acknowledged, and L2 never received it",
                 call.what, call.node
             );
             let key = call.scopes.iter().find_map(|scope| match scope {
@@ -39,7 +39,7 @@ impl Judge<'_> {
 
     fn has_recovered(&self, at: usize, call: &Call) -> bool {
         let log = self.log;
-        // Of several keys, the receipt is of the weakest.
+        // The receipt for several keys is that of the weakest one.
         let mine = |load: usize| call.scopes.len() == 1 && log.loads[load].call == at;
         let after = log.applied.iter().filter(|a| a.node == Some(call.node) && a.at > call.start);
         let done: Vec<_> = after.collect();
@@ -59,19 +59,19 @@ impl Judge<'_> {
         })
     }
 
-    /// **L9**: while all is well, no call waits for anything but a running factory and a few round trips.
+    /// **L9**: in a healthy cluster a call waits only for a running factory and a few round trips.
     pub(super) fn latency(&mut self) {
         let Some(trip_ms) = self.terms.trip_ms else { return };
         for call in &self.log.calls {
             let Some(end) = call.end.filter(|_| call.outcome != Outcome::Crashed) else { continue };
             let took = end.ms - call.start.ms;
-            // A look at a copy in doubt, a READ, a SYNC if the ledger was further, a PUT; two of the
-            // middle ones if something was heard meanwhile.
+            // A check of an unverified copy, a `READ`, a `SYNC` if the ledger was ahead, a `PUT`.
+            // The two in the middle may repeat if the node receives a change meanwhile.
             let most = 6 * trip_ms + 2 * PAUSE_MS;
-            if took <= most || self.was_ill(call.start, end) {
+            if took <= most || self.had_fault(call.start, end) {
                 continue;
             }
-            // A lock that it could not give back holds up the others, too.
+            // A load lock that such a node could not release delays the other nodes too.
             let impatient = || (0..self.log.lives.len()).any(|node| self.is_impatient(node, 1));
             let idle = took.saturating_sub(self.loading(call, end));
             if idle <= most || (impatient() && self.excuses.holds(Excuse::Impatient)) {
@@ -82,24 +82,23 @@ impl Judge<'_> {
                 Scope::Key(key) => Some(*key),
                 _ => None,
             });
-            let what =
-                format!("a {what:?} of node {node} took {took} ms, {idle} of them for nothing");
+            let what = format!("a {what:?} of node {node} took {took} ms, {idle} of them idle");
             self.found.push(Violation { rule: "L9", what, key, at: end });
         }
     }
 
-    /// Whether anything was wrong, or had been shortly before.
-    fn was_ill(&self, from: At, to: At) -> bool {
-        let lately = from.ms.saturating_sub(AFTER_TROUBLE_MS);
-        let at = |ms: u64| ms >= lately && ms <= to.ms;
+    /// Returns whether a fault was in force during this time or shortly before it.
+    fn had_fault(&self, from: At, to: At) -> bool {
+        let since_ms = from.ms.saturating_sub(AFTER_TROUBLE_MS);
+        let at = |ms: u64| ms >= since_ms && ms <= to.ms;
         let died = self.log.lives.iter().any(|life| life.died.is_some_and(|died| at(died.ms)));
         let born = self.log.lives.iter().any(|life| at(life.born.ms));
-        let ill =
-            |fault: &crate::history::Fault| fault.from.ms <= to.ms && fault.until_ms >= lately;
-        died || born || self.log.faults.iter().any(ill)
+        let in_force =
+            |fault: &crate::history::Fault| fault.from.ms <= to.ms && fault.until_ms >= since_ms;
+        died || born || self.log.faults.iter().any(in_force)
     }
 
-    /// For how long of a call a factory of one of its keys ran, wherever.
+    /// Returns how long a factory of one of the call's keys ran during the call, on any node.
     fn loading(&self, call: &Call, end: At) -> u64 {
         let mut runs: Vec<_> = self
             .log
@@ -122,8 +121,9 @@ impl Judge<'_> {
     }
 }
 
-/// Whether the last `SYNC` of a node said what the ledger did, if it was asked since `due_ms`. What the ledger took
-/// after the one before is what a `SYNC` is for.
+/// Returns whether the last `SYNC` of a node agreed with the ledger, or `None` if the node sent
+/// none since `due_ms`. Barriers that the ledger took after the `SYNC` before are excused: this one
+/// exists to bring them.
 pub(crate) fn is_level(log: &Log, node: usize, due_ms: u64) -> Option<bool> {
     let mut asked = log.synced.iter().rev().filter(|synced| synced.node == node);
     let last = asked.next().filter(|last| last.at.ms >= due_ms)?;
@@ -132,16 +132,17 @@ pub(crate) fn is_level(log: &Log, node: usize, due_ms: u64) -> Option<bool> {
     Some(last.is_equal || is_new)
 }
 
-/// Whether a load was answered with what it could not keep. A record that ends between `READ` and `PUT` refuses the
-/// fill, and the echo of that fill may overtake the load after it.
+/// Returns whether a load returned a value that it could not keep. `PUT` refuses a fill if the
+/// record expires after `READ`, and the echo of that fill may overtake the next load.
 pub(crate) fn is_overtaken(log: &Log, load: usize) -> bool {
     log.calls[load].answers.iter().any(|answer| answer.stale)
 }
 
-/// Whether the second of two calls has asked L2 though nobody else has changed the key since the first began.
+/// Returns whether the second of two calls asked L2 although no other call changed the key since
+/// the first began.
 pub(crate) fn is_in_doubt(log: &Log, [first, second]: [usize; 2], key: u8) -> bool {
     let start = log.calls[first].start;
-    // By another: a refresh that began before.
+    // A refresh that began before counts as another call.
     let mine =
         |a: &Applied| matches!(a.operation, Operation::Put(load) if log.loads[load].call == first);
     let by_other = |a: &Applied| a.key == Some(key) && a.at > start && !mine(a);

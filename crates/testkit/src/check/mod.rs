@@ -1,16 +1,16 @@
-//! The judge of a history: what a reader was given, against what had been invalidated.
+//! The judge of a history: compares what readers got with what was invalidated.
 //!
-//! It knows nothing of how the cache works and shares no code with it. Every rule says only what must
-//! not be; where two things overlapped, either outcome passes.
+//! It shares no code with the cache and knows nothing of how it works. Every rule states only what
+//! must not happen; where two operations overlapped, either outcome passes.
 //!
-//! Words: a value is *stamped* no later than its factory began (or, of a `set`, than L2 took it). A
-//! change of a key's record *supersedes* a value that was stamped before it and not stored after it.
-//! What a failover took back supersedes nothing from then on.
+//! Terms: a value is *stamped* no later than its factory began, or, for a `set`, than L2 took it. A
+//! change of a key's record *supersedes* a value that was stamped before it and not stored after
+//! it. A change that a failover took back supersedes nothing from then on.
 
 mod changes;
-mod deeds;
 mod excuse;
 mod liveness;
+mod operations;
 mod staleness;
 mod strict;
 #[cfg(test)]
@@ -27,38 +27,38 @@ use excuse::Excuses;
 pub(crate) use liveness::{is_in_doubt, is_level, is_overtaken};
 pub(crate) use staleness::staleness;
 
-/// What the judge has to know about the cluster, in milliseconds.
+/// The properties of the cluster that the judge needs; times in milliseconds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Terms {
     /// The time between two polls.
     pub(crate) poll_ms: u64,
-    /// The length of the coherence TTL on the slowest clock, and what a clock of the history may be off.
+    /// The coherence TTL on the slowest clock, plus the largest error of a clock of the history.
     pub(crate) coherence_ms: u64,
     /// The limit of an L2 call.
     pub(crate) hard_ms: u64,
-    /// The longest that a message is kept back, or a process does not run.
+    /// The longest delay of a message, or the longest stop of a process.
     pub(crate) late_ms: u64,
-    /// How long nodes need to find back to a store that answers again.
+    /// How long nodes need to use a store again after it answers again.
     pub(crate) heals_ms: u64,
-    /// How long a `set` that is under way may still run after its limit: the slack it is given, and
-    /// what a node may be wrong about the clock of the store after a slow `SYNC`.
+    /// How long a `set` in progress may run after its limit: its slack, and the error of a node's
+    /// estimate of the store's clock after a slow `SYNC`.
     pub(crate) straggles_ms: u64,
-    /// Whether the store announces by itself.
+    /// Whether the store announces its changes itself.
     pub(crate) fused: bool,
     /// Whether the store fails over; if not, it may be wiped.
     pub(crate) fails_over: bool,
-    /// What a round trip takes at most while L2 is well, if that is known: then how long calls take is
-    /// judged, and the history ends when everything has healed.
+    /// The longest round trip of a healthy L2, if it is known. Then the judge also checks how long
+    /// calls take, and the history ends after all faults have ended.
     pub(crate) trip_ms: Option<u64>,
-    /// Whether S16, S17 and S18 are judged.
+    /// Whether the judge checks S16, S17 and S18.
     pub(crate) strict: bool,
     pub(crate) written: bool,
     pub(crate) options: bool,
-    /// Whether nodes are of different wire versions.
+    /// Whether nodes use different wire versions.
     pub(crate) mixed: bool,
 }
 
-/// Something that must not be.
+/// A violation of a guarantee.
 #[derive(Clone, Debug)]
 pub(crate) struct Violation {
     pub(crate) rule: &'static str,
@@ -77,22 +77,22 @@ struct Reading<'a> {
 pub(crate) struct Judge<'a> {
     log: &'a Log,
     terms: &'a Terms,
-    /// By node: the calls whose word counts.
+    /// By node: the calls that forbid older values.
     words: Vec<Vec<usize>>,
-    /// By key: places in the list of changes.
+    /// By key: indexes into the list of changes.
     of_key: HashMap<u8, Vec<usize>>,
-    /// Places in the list of changes that numbered a removal, or lost the ledger.
+    /// Indexes of the changes that numbered a removal or lost the ledger.
     barriers: Vec<usize>,
-    /// By barrier and node: when the node was told, and when its `SYNC` covered it.
+    /// By barrier and node: when the node received it, and when a `SYNC` of the node covered it.
     known: Vec<Vec<(u32, u32)>>,
     found: Vec<Violation>,
     excuses: Excuses,
 }
 
-/// What the judge says of a history.
+/// The judge's verdict on a history.
 #[derive(Debug)]
 pub(crate) struct Verdict {
-    /// What must not be, in the order of the history.
+    /// The violations, in the order of the history.
     pub(crate) violations: Vec<Violation>,
     /// How often each excuse was used.
     pub(crate) excuses: BTreeMap<&'static str, u64>,
@@ -141,7 +141,8 @@ pub(crate) fn check(log: &Log, terms: &Terms) -> Verdict {
     Verdict { violations: judge.found, excuses: judge.excuses.into_counts() }
 }
 
-/// Whether a node is dead that owes announcements, or has said in a ledger that is lost that it does no more.
+/// Returns whether a dead node owed announcements, or cleared its mark only in a ledger that was
+/// lost.
 fn died_owing(log: &Log) -> bool {
     let lost = |a: &Applied| {
         matches!(a.operation, Operation::Wipe | Operation::LedgerLost | Operation::Failover(_))
@@ -152,8 +153,8 @@ fn died_owing(log: &Log) -> bool {
     })
 }
 
-/// The calls of each node after which something must not be: writes that returned, and invalidations
-/// whose caller gave up.
+/// The calls of each node that forbid older values: writes that returned, and invalidations whose
+/// caller gave up.
 fn words(log: &Log) -> Vec<Vec<usize>> {
     let mut words = vec![Vec::new(); log.lives.len()];
     for (at, call) in log.calls.iter().enumerate() {
@@ -179,13 +180,13 @@ fn of_key(log: &Log) -> HashMap<u8, Vec<usize>> {
     found
 }
 
-/// When each node was told of a barrier, and when the answer of a `SYNC` covered it.
+/// Returns when each node received a barrier, and when the reply of a `SYNC` covered it.
 fn knowledge(log: &Log, barrier: usize) -> Vec<(u32, u32)> {
     let applied = &log.applied[barrier];
     let mut known = vec![(u32::MAX, u32::MAX); log.lives.len()];
     for heard in log.heard.iter().filter(|heard| heard.applied == barrier) {
-        let told = &mut known[heard.node].0;
-        *told = heard.at.order.min(*told);
+        let received = &mut known[heard.node].0;
+        *received = heard.at.order.min(*received);
     }
     let lost = applied.lost.map_or(u32::MAX, |at| at.order);
     for synced in &log.synced {
@@ -197,7 +198,8 @@ fn knowledge(log: &Log, barrier: usize) -> Vec<(u32, u32)> {
     known
 }
 
-/// What a barrier covers, and whether it is hard; a lost ledger hides everything of its life.
+/// Returns what a barrier covers and whether it is hard. A lost ledger hides everything of its
+/// time.
 fn extent(applied: &Applied) -> (Scope, bool) {
     match applied.operation {
         Operation::Advance { scope, hard, .. } => (scope, hard),
@@ -216,13 +218,13 @@ impl Judge<'_> {
         self.found.push(Violation { rule, what, key: Some(answer.key), at: call.start });
     }
 
-    /// No later than this was the value stamped, as far as a reader at `until` can tell.
+    /// Returns the latest possible stamp of a value, as known to a reader at `until`.
     fn stamp(&self, load: usize, until: u32) -> u32 {
         let load = &self.log.loads[load];
         let set = || {
             let ended = self.log.calls[load.call].end.map(|at| at.order);
-            // A value that a removal of another node hides is sent again before the call ends; it may arrive
-            // later.
+            // The node sends a value again before the call ends if another node's removal hides it;
+            // the second command may run later.
             let end = ended.unwrap_or(u32::MAX);
             let stored = || load.stored.iter().map(|at| &self.log.applied[*at]);
             let last = stored().rfind(|applied| applied.sent <= end);
@@ -234,7 +236,7 @@ impl Judge<'_> {
         confirmed.map(|(began, _)| *began).fold(began, u32::max)
     }
 
-    /// Whether L2 took the value, or may have, after this.
+    /// Returns whether L2 took the value after this moment, or may have.
     fn stored_after(&self, load: usize, order: u32) -> bool {
         let load = &self.log.loads[load];
         let stored = load.stored.iter().any(|at| self.log.applied[*at].at.order > order);
@@ -244,7 +246,8 @@ impl Judge<'_> {
         stored || unsure
     }
 
-    /// Whether a change of the key's record leaves the value behind, unless a failover takes it back.
+    /// Returns whether a change of the key's record supersedes the value, unless a failover takes
+    /// it back.
     fn supersedes(&self, change: &Applied, reading: &Reading<'_>) -> bool {
         let load = reading.answer.load;
         let another = match change.operation {
@@ -261,7 +264,7 @@ impl Judge<'_> {
 
     fn reading(&mut self, reading: &Reading<'_>) {
         let answer = reading.answer;
-        // S12: a value is of the key that was asked for.
+        // S12: a value belongs to the requested key.
         if answer.says_key != answer.key || self.log.loads[answer.load].key != answer.key {
             self.report("S12", reading, "it belongs to another key");
         }
@@ -274,12 +277,12 @@ impl Judge<'_> {
         }
     }
 
-    /// **S1**, **S6**, **S9**: after an invalidation has returned on a node (whatever its receipt
-    /// says, and also if its caller gave up), no later read there is fresh with a value that was
-    /// stamped before; after a hard one, no later read is answered with it at all.
+    /// **S1**, **S6**, **S9**: after an invalidation has returned on a node, no later read there
+    /// answers as fresh a value that was stamped before; after a hard one, no later read answers it
+    /// at all. This holds for any receipt, and also if the caller gave up.
     ///
-    /// Not judged: a `set` whose caller gave up (it may not have begun), and a key's invalidation that
-    /// a failover took back.
+    /// Not judged: a `set` whose caller gave up (it may not have begun), and a key's invalidation
+    /// that a failover took back.
     fn own(&mut self, reading: &Reading<'_>) {
         let (log, load) = (self.log, reading.answer.load);
         let stamp = self.stamp(load, reading.end);
@@ -300,7 +303,7 @@ impl Judge<'_> {
             if !covers || (reading.answer.stale && (!hard || matches!(call.what, What::Set(_)))) {
                 continue;
             }
-            if is_key && (log.loads[load].call == at || self.undone(at, load, reading.end)) {
+            if is_key && (log.loads[load].call == at || self.revoked(at, load, reading.end)) {
                 continue;
             }
             let again = |a: &Applied| {
@@ -322,24 +325,24 @@ impl Judge<'_> {
         }
     }
 
-    /// Whether a load that is in no store overlapped a key's invalidation on its node, so that it is for
-    /// nobody who came later, fresh or stale.
+    /// Returns whether an unstored load overlapped a key's invalidation on its node. Later readers
+    /// must not get such a value, fresh or stale.
     fn overlapped(&self, at: usize, load: usize, end: u32) -> bool {
         let call = &self.log.calls[at];
         let load = &self.log.loads[load];
         let loading = load.began.order < end && load.ended.is_none_or(|at| at > call.start);
         let mine = load.node == call.node && !load.is_set && load.stored.is_empty();
-        // Of several keys, or of a key and tags, each has its own end.
+        // With several keys, or a key and tags, each has its own end.
         let alone = call.scopes == [Scope::Key(load.key)] && !self.log.companions.contains_key(&at);
         mine && loading && load.confirmed.is_empty() && alone
     }
 
-    /// Whether a key's invalidation was taken back by a failover, or the value stored after it.
-    fn undone(&self, call: usize, load: usize, until: u32) -> bool {
+    /// Returns whether a failover took a key's invalidation back, or the value was stored after it.
+    fn revoked(&self, call: usize, load: usize, until: u32) -> bool {
         let log = self.log;
         let key = Some(log.loads[load].key);
         let (node, start) = (log.calls[call].node, log.calls[call].start);
-        // By recovery, while the call's own command is stuck on its way.
+        // By recovery, while the call's own command is still in progress.
         let recovery = |a: &Applied| {
             let again =
                 matches!(a.operation, Operation::Remove | Operation::Expire) && a.call.is_none();
@@ -348,7 +351,7 @@ impl Judge<'_> {
         let by = |a: &Applied| a.call == Some(call) || recovery(a);
         let first = log.applied.iter().find(|a| a.at.order < until && a.key == key && by(a));
         let lost = first.is_some_and(|a| a.lost.is_some_and(|lost| lost.order < until));
-        // A `set` that overlapped it at L2 may have come later; a fill may not.
+        // A `set` that overlapped it in L2 may have run later; a fill may not.
         let from = first.map_or(start.order, |a| a.not_before);
         let later = log.loads[load].is_set && self.stored_after(load, from);
         (lost && self.excuses.holds(Excuse::TakenBack))
@@ -356,7 +359,8 @@ impl Judge<'_> {
             || self.failed_over(call) && self.excuses.holds(Excuse::QueuedBeforeFailover)
     }
 
-    /// Whether a failover came after a call: what it queued may have been sent before, and lost.
+    /// Returns whether a failover came after a call: its queued writes may have been sent before it
+    /// and lost.
     fn failed_over(&self, call: usize) -> bool {
         let start = self.log.calls[call].start.order;
         self.log
@@ -365,11 +369,11 @@ impl Judge<'_> {
             .any(|a| matches!(a.operation, Operation::Failover(_)) && a.at.order > start)
     }
 
-    /// **S2**, **S8**, **S9**: once a node was told of a barrier, nothing stamped before it is fresh
-    /// there; once the answer of a `SYNC` has covered it, nothing that a hard one covers is answered at
-    /// all. While L2 answers, a `SYNC` comes every poll; after the coherence TTL nothing counts that
-    /// no `SYNC` has covered. **L5**: in the end even what a failover took back is known, if its issuer
-    /// lives.
+    /// **S2**, **S8**, **S9**: once a node has received a barrier, values stamped before it are not
+    /// fresh there. Once the reply of a `SYNC` has covered a hard barrier, the node does not answer
+    /// them at all. While L2 answers, a node sends a `SYNC` every poll; after the coherence TTL,
+    /// values that no `SYNC` has covered do not count. **L5**: in the end, nodes know even a
+    /// barrier that a failover took back, if its issuer still runs.
     fn barriers(&mut self, reading: &Reading<'_>) {
         let (log, load) = (self.log, reading.answer.load);
         let (node, start) = (reading.call.node, reading.call.start);
@@ -380,11 +384,11 @@ impl Judge<'_> {
             if stamp >= applied.not_before || !scope.covers(&log.loads[load]) {
                 continue;
             }
-            let (told, covered) = known[node];
+            let (received, covered) = known[node];
             let late = applied.at.ms + self.pace(node).coherence_ms < start.ms;
             let rule = if reading.answer.stale {
                 (hard && covered < start.order).then_some("S9")
-            } else if told.min(covered) < start.order {
+            } else if received.min(covered) < start.order {
                 Some(if matches!(applied.operation, Operation::Advance { .. }) {
                     "S2"
                 } else {
@@ -405,8 +409,8 @@ impl Judge<'_> {
         }
     }
 
-    /// Whether a promoted server has numbered a barrier below what a value from before it is stamped with, as its clock
-    /// is behind. The node that loaded the value notices when it next asks the ledger.
+    /// Returns whether a promoted server with a slow clock numbered a barrier below the stamp of an
+    /// older value. The node that loaded the value notices when it next syncs with the ledger.
     fn is_numbered_again(&self, load: usize, barrier: &Applied, until: At) -> bool {
         let (log, load) = (self.log, &self.log.loads[load]);
         let Operation::Advance { epoch, number, .. } = barrier.operation else { return false };
@@ -432,13 +436,14 @@ impl Judge<'_> {
         })
     }
 
-    /// Whether a node gives L2 less time than so many round trips take, where there is a fallback.
+    /// Returns whether a node with a fallback gives L2 less time than this many round trips.
     fn is_impatient(&self, node: usize, trips: u64) -> bool {
         let trip_ms = self.terms.trip_ms.unwrap_or(0);
         self.pace(node).soft_ms <= trips * trip_ms
     }
 
-    /// Whether somebody who issued a barrier lives to the end, so that a failover cannot lose it.
+    /// Returns whether the barrier's issuer runs to the end, so that a failover cannot lose the
+    /// barrier.
     fn survives(&self, applied: &Applied) -> bool {
         let issuer = applied.node.map(|node| &self.log.lives[node]);
         let lives = issuer.is_some_and(|life| life.died.is_none());

@@ -1,4 +1,4 @@
-//! How old fresh answers were.
+//! Measures how old fresh answers were.
 
 use std::collections::HashMap;
 
@@ -6,9 +6,10 @@ use super::excuse::Excuses;
 use super::{Judge, Terms};
 use crate::history::{At, Call, Log, Operation, Said};
 
-/// For how long, in milliseconds, a fresh answer was older than a write that L2 had acknowledged when the
-/// read began, at most: the time between the end of the first such write and the begin of the read. What
-/// overlapped the write or was stored after it is not older, and what a failover took back is no write.
+/// Returns the longest time, in milliseconds, by which a fresh answer was older than an
+/// acknowledged write: from the end of the first such write to the begin of the read. A value that
+/// overlapped the write or was stored after it is not older. A write that a failover took back does
+/// not count.
 pub(crate) fn staleness(log: &Log, terms: &Terms) -> u64 {
     let judge = Judge {
         log,

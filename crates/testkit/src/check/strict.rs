@@ -1,13 +1,14 @@
-//! **S16**: what a strict read answers as fresh was replaced by nothing that L2 held before the read began.
-//! What changed the key's record is judged with the other changes; this is about the ledger. **S17**: what is
-//! written after a removal was numbered is not stamped below it, or its receipt does not say that it is done.
+//! **S16**: nothing that L2 held before a strict read began replaces what the read answers as
+//! fresh. This file judges the ledger; changes of the key's record are judged with the other
+//! changes. **S17**: a write after a numbered removal is not stamped below it, unless its receipt
+//! does not say "done".
 
 use super::{Excuse, Judge, Reading, Violation, extent};
 use crate::history::{Applied, At, Call, Load, Operation, Said, Scope, Stamped, What};
 
 impl Judge<'_> {
-    /// A barrier that was numbered before a strict read began, and that no failover has taken back, hides
-    /// what was stamped before it was sent.
+    /// A barrier hides older values from a strict read if it was numbered before the read began and
+    /// no failover has taken it back. Older means stamped before the barrier was sent.
     pub(super) fn strict(&mut self, reading: &Reading<'_>) {
         let What::Strict { .. } = reading.call.what else { return };
         if !self.terms.strict {
@@ -28,7 +29,7 @@ impl Judge<'_> {
         }
     }
 
-    /// What a `set` left that says it is done, and what loads stored while nothing was wrong with L2.
+    /// Judges the records of `set`s with the receipt "done", and of loads in a healthy cluster.
     pub(super) fn written(&mut self) {
         if !self.terms.written {
             return;
@@ -63,8 +64,9 @@ impl Judge<'_> {
         }
     }
 
-    /// Whether the call that numbered a removal had returned by then: of one that has not, nothing is promised.
-    /// If nobody knows which it was, no call of its node may be open that removes by tag, or clears.
+    /// Returns whether the call that numbered a removal had returned; the cache promises nothing
+    /// before. If the call is unknown, its node must have no open call that removes by tag or
+    /// clears.
     fn has_returned(&self, barrier: &Applied, by: At) -> bool {
         let is_open = |call: &Call| call.end.is_none_or(|end| end >= by);
         let may_be = |call: &&Call| {
@@ -78,8 +80,8 @@ impl Judge<'_> {
         }
     }
 
-    /// Whether the ledger that numbered a removal was lost before a write: nobody can learn of it any more, and
-    /// the write is of an epoch that is over.
+    /// Returns whether the ledger that numbered a removal was lost before a write. Then no node can
+    /// learn of the removal any more, and the write belongs to an old epoch.
     fn is_of_lost(&self, barrier: &Applied, stored: &Applied) -> bool {
         let lost = |a: &Applied| matches!(a.operation, Operation::LedgerLost | Operation::Wipe);
         let between = |a: &Applied| a.at > barrier.at && a.at < stored.at;
@@ -87,23 +89,24 @@ impl Judge<'_> {
         gone && self.excuses.holds(Excuse::LedgerLost)
     }
 
-    /// Whether a load began though the ledger had not told its node of a removal, since its node does not wait
-    /// for so long: there was a fallback. What is known of a `set` is asked for without one.
+    /// Returns whether a load began before the ledger reported a removal to its node, because a
+    /// node with a fallback does not wait that long. A `set` waits for the ledger without a
+    /// fallback.
     fn is_unanswered(&self, barrier: usize, load: &Load) -> bool {
         let known = self.barriers.iter().zip(&self.known).find(|(at, _)| **at == barrier);
         let unknown = known.is_some_and(|(_, known)| known[load.node].1 > load.began.order);
-        // The one that compares may wait for the one that polls.
+        // The call that compares may wait for the poll.
         !load.is_set
             && unknown
             && self.is_impatient(load.node, 2)
             && self.excuses.holds(Excuse::Unanswered)
     }
 
-    /// Whether nothing was wrong for the node from the call that a load belongs to until L2 took it, and no
-    /// `SYNC` of before may still be on its way.
+    /// Returns whether no fault concerned the node from the begin of the load's call until L2 took
+    /// the value, and no earlier `SYNC` may still be in progress.
     fn is_well(&self, load: &Load, stored: &Applied) -> bool {
-        let lately = self.pace(load.node).hard_ms + self.terms.heals_ms;
-        let from = self.log.calls[load.call].start.ms.saturating_sub(lately);
+        let slack_ms = self.pace(load.node).hard_ms + self.terms.heals_ms;
+        let from = self.log.calls[load.call].start.ms.saturating_sub(slack_ms);
         !self.log.faults.iter().any(|fault| {
             let mine = fault.node.is_none_or(|node| node == load.node);
             mine && fault.from.ms <= stored.at.ms && from <= fault.until_ms

@@ -1,4 +1,4 @@
-//! The judge itself: a history in, a verdict out.
+//! Tests of the judge: they write a history and check the verdict.
 
 mod quiet;
 mod written;
@@ -27,7 +27,7 @@ fn terms() -> Terms {
     }
 }
 
-/// A history that is written by hand: two nodes, one key.
+/// A handwritten history with two nodes and one key.
 #[derive(Default)]
 struct Story(Log);
 
@@ -83,7 +83,7 @@ impl Story {
         self.0.loads.len() - 1
     }
 
-    /// The store does something; its place in the list of changes.
+    /// The store does something. Returns the index of the change.
     fn operation(
         &mut self,
         operation: Operation,
@@ -149,7 +149,7 @@ impl Story {
     }
 }
 
-/// A `set` is not answered, recovery invalidates the key, and then the `set` runs after all.
+/// A `set` is not acknowledged, recovery invalidates the key, and then the `set` runs after all.
 fn set_after_recovery() -> Story {
     let mut story = Story::new();
     let set = story.call(0, What::Set(0), (2500, 2900), Said::Unknown);
@@ -168,8 +168,8 @@ fn a_set_that_runs_after_its_limit_is_reported_twice() {
     assert_eq!(check(&set_after_recovery().0, &terms()).violations.len(), 2);
 }
 
-/// The command of a removal is stuck; recovery has removed the key meanwhile, and a `set` that overlapped both
-/// came after that. What becomes of the stuck command later hides nothing from who reads before.
+/// The command of a removal is stuck. Recovery has removed the key meanwhile, and a `set` that
+/// overlapped both came later. A later run of the stuck command hides nothing from earlier reads.
 #[test]
 fn a_set_after_recovery_is_not_hidden_by_a_removal_that_is_still_on_its_way() {
     let story = |set_at: u64| {
@@ -179,10 +179,10 @@ fn a_set_after_recovery_is_not_hidden_by_a_removal_that_is_still_on_its_way() {
         story.0.calls[set].outcome = Outcome::Cancelled;
         story.end(set);
         let removal = story.call(1, What::Invalidate { hard: true }, (2600, 3000), Said::Unknown);
-        let mut deeds =
+        let mut operations =
             [(Operation::Set(load), Some(set), set_at), (Operation::Remove, None, 3010)];
-        deeds.sort_by_key(|(.., at)| *at);
-        for (operation, call, at) in deeds {
+        operations.sort_by_key(|(.., at)| *at);
+        for (operation, call, at) in operations {
             let node = if call.is_some() { 0 } else { 1 };
             story.operation(operation, Some(node), call, at);
         }
@@ -198,8 +198,8 @@ fn a_set_after_recovery_is_not_hidden_by_a_removal_that_is_still_on_its_way() {
     assert_eq!(story(2900).rules(), ["S9"], "recovery has removed it");
 }
 
-/// The clock of the node has jumped, so the latest moment that it gave L2 was wrong: nobody promises
-/// anything of clocks that jump while no time passes.
+/// The node's clock jumped, so the latest time that it gave L2 was wrong. The cache promises
+/// nothing for clocks that jump while no time passes.
 #[test]
 fn a_set_of_a_node_whose_clock_jumped_may_run_after_recovery() {
     let mut story = set_after_recovery();
@@ -208,7 +208,7 @@ fn a_set_of_a_node_whose_clock_jumped_may_run_after_recovery() {
     assert_eq!(story.excused(Excuse::ClockJumped), 2);
 }
 
-/// A failover takes back a `set` that had replaced a value, and nothing asserts it again.
+/// A failover takes back a `set` that had replaced a value, and no node asserts it again.
 #[test]
 fn a_node_forgets_what_it_has_written_if_its_clock_jumps() {
     let story = |jumped_ms: Option<u64>| {
@@ -235,7 +235,7 @@ fn a_node_forgets_what_it_has_written_if_its_clock_jumps() {
     assert_eq!(story(Some(1500)).rules(), ["L5"], "before it has written");
 }
 
-/// A value of a `set` without a receipt that ran in time is not excused by a clock.
+/// A clock jump does not excuse the value of a `set` without a receipt that ran in time.
 #[test]
 fn a_set_in_time_that_is_still_there_is_reported_whatever_the_clock_does() {
     let mut story = Story::new();
@@ -249,8 +249,8 @@ fn a_set_in_time_that_is_still_there_is_reported_whatever_the_clock_does() {
     assert_eq!(story.rules(), ["S10"]);
 }
 
-/// Of real servers, when a `set` ran is no later than its answer was read: a process that did not run
-/// reads it late, and accuses nobody.
+/// With real servers, the time of a `set` is known only as "before its answer was read". A stopped
+/// process reads the answer late, which is not counted as a violation.
 #[test]
 fn a_process_that_was_stopped_reads_the_answer_of_its_set_late() {
     let story = |stopped: bool| {
@@ -270,8 +270,8 @@ fn a_process_that_was_stopped_reads_the_answer_of_its_set_late() {
     assert_eq!(story(false).rules(), ["S10"]);
 }
 
-/// A store that fails over is not wiped as well, or its ledger counts for nothing; what is stored across
-/// a `FLUSHALL` is accused unless a failover lies between.
+/// A store that fails over is never wiped as well: its ledger could not be judged. A value stored
+/// across a `FLUSHALL` is a violation unless a failover lies between.
 #[test]
 fn what_is_stored_across_a_flush_is_accused_unless_a_failover_lies_between() {
     let story = |fails_over: bool| {
@@ -303,16 +303,17 @@ fn a_number_that_a_failover_took_back_may_be_issued_again() {
     assert!(story.0.is_numbered((7, 5)), "sent twice, it is one removal");
     assert!(!story.0.is_numbered((7, 6)) && !story.0.is_numbered((8, 5)));
     story.operation(Operation::Failover(since), None, None, 1200);
-    assert!(!story.0.is_numbered((7, 5)), "the new primary has issued it to nobody");
+    assert!(!story.0.is_numbered((7, 5)), "the new primary has not issued it");
 }
 
-/// What a node of one wire version does not understand of the other keeps it in doubt.
+/// A message that a node cannot decode, as it is of another wire version, keeps the node's copies
+/// unverified.
 #[test]
 fn nodes_of_two_wire_versions_may_be_in_doubt() {
     for rule in ["L4", "L8"] {
         let mut story = Story::new();
         let at = story.0.at(20_000);
-        story.0.seen.push((rule, "node 0 is in doubt".to_owned(), None, at));
+        story.0.seen.push((rule, "node 0 has unverified copies".to_owned(), None, at));
         assert_eq!(story.rules(), [rule]);
         let mixed = Terms { mixed: true, ..terms() };
         assert_eq!(story.rules_by(&mixed), [""; 0]);

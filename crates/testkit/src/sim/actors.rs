@@ -1,4 +1,4 @@
-//! Who uses the caches: callers that read, write the source and invalidate, give up half-way.
+//! Simulated callers: they read, write the source, invalidate, and sometimes give up half-way.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use super::wish::wish;
 use super::world::{CALL, Node, World, name, read_value, write_value};
 use crate::history::{Answer, Heard, Outcome, Said, Scope, What};
 
-/// A caller with a task of its own.
+/// Runs a call in a task of its own.
 pub(super) fn spawn(
     world: Arc<World>,
     node: Arc<Node>,
@@ -25,12 +25,12 @@ pub(super) fn spawn(
     options: impl Into<Chosen>,
     gives_up: Option<u64>,
 ) -> JoinHandle<usize> {
-    // Large, and moved several times on its way into a task.
+    // The future is large; boxing it avoids copying it on the way into a task.
     let options: Chosen = options.into();
     tokio::spawn(Box::pin(grant(world, node, wish, options, gives_up)))
 }
 
-/// A call within a factory; if that is dropped, so is the call.
+/// Runs a call inside a factory. Dropping the factory drops the call.
 pub(super) fn nested(
     world: Arc<World>,
     node: Arc<Node>,
@@ -40,7 +40,7 @@ pub(super) fn nested(
     Box::pin(grant(world, node, wish, options, None))
 }
 
-/// Ends a call that is dropped.
+/// Marks the call as cancelled if its future is dropped before it ends.
 struct Ends<'a> {
     world: &'a World,
     call: usize,
@@ -55,7 +55,8 @@ impl Drop for Ends<'_> {
     }
 }
 
-/// Makes a wish come true on a node, and writes down what came of it. A caller may give up.
+/// Runs a wish on a node and records the outcome. A caller may give up after `gives_up`
+/// milliseconds.
 pub(super) async fn grant(
     world: Arc<World>,
     node: Arc<Node>,
@@ -64,7 +65,7 @@ pub(super) async fn grant(
     gives_up: Option<u64>,
 ) -> usize {
     if wish.writes() {
-        // First the source, then the cache.
+        // Write the source before the cache, as an application does.
         for scope in wish.scopes().into_iter().chain(wish.beside()) {
             for key in 0..world.plan.keys {
                 let tagged =
@@ -197,7 +198,7 @@ async fn remove_and_tags(
     Ok(())
 }
 
-/// The same, not strict.
+/// The same read without `strict`.
 fn plain(key: u8, run: Option<Run>) -> Wish {
     match run {
         Some(run) => Wish::Load { key, run },
@@ -205,7 +206,8 @@ fn plain(key: u8, run: Option<Run>) -> Wish {
     }
 }
 
-/// Waits for the newest removal that anybody has a token of; who has waited knows of it.
+/// Waits for the newest removal for which a token exists. After the wait, the node must know that
+/// removal.
 async fn after(world: &World, node: &Node) {
     let Some(token) = *world.token.lock() else { return };
     let Ok(()) = node.cache.wait_for(token).await else { return };
@@ -215,14 +217,14 @@ async fn after(world: &World, node: &Node) {
     let [epoch, seq] =
         [number >> 64, number & u128::from(u64::MAX)].map(|n| u64::try_from(n).unwrap_or(0));
     let numbered = log.numbers.get(&(epoch, seq)).copied();
-    // Nothing is promised of a token whose removal a failover took back.
+    // The cache promises nothing for a token whose removal was taken back by a failover.
     if let Some(applied) = numbered.filter(|at| log.applied[*at].lost.is_none()) {
         log.count("token");
         log.heard.push(Heard { node: node.id, applied, at });
     }
 }
 
-/// **S12**: nothing is ever answered as another type than it was stored as.
+/// **S12**: the cache never returns a value as another type than the type it was stored as.
 async fn get_other(world: &World, node: &Node, key: u8) -> Result<(), Error> {
     let found = match node.cache.get::<u64>(name(key)).await {
         Err(error) if error.kind() == ErrorKind::TypeMismatch => None,
@@ -310,10 +312,10 @@ fn answered(world: &World, call: usize, key: u8, cached: &Cached<String>) {
     world.answer(call, Answer { key, load, says_key, stale: cached.is_stale(), source });
 }
 
-/// Callers, one after the other, each on a task of its own.
+/// Starts the callers one after the other, each in a task of its own.
 pub(super) async fn act(world: Arc<World>) -> Vec<JoinHandle<usize>> {
     let mut rng = super::plan::rng(world.plan.seed, 2);
-    // Of its own, so that the other calls stay what they were.
+    // A generator of its own, so that older seeds still draw the same calls.
     let mut newer = super::plan::rng(world.plan.seed, 11);
     let together = |rng: &mut StdRng| world.plan.switches.together && rng.random_bool(0.3);
     let mut callers = Vec::with_capacity(world.plan.ops);
@@ -322,7 +324,7 @@ pub(super) async fn act(world: Arc<World>) -> Vec<JoinHandle<usize>> {
             let node = world.node(0);
             let for_ms = 2 * world.plan.poll_ms;
             node.link.trouble.lock().mute = world.ms() + for_ms;
-            world.fault("deaf", Some(node.id), for_ms);
+            world.fault("subscription silent", Some(node.id), for_ms);
         }
         let pause = match rng.random_range(0..20) {
             0 => rng.random_range(300..3000),

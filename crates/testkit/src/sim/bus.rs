@@ -1,4 +1,4 @@
-//! One node's way to the bus: messages are lost, repeated, kept back and reordered.
+//! One node's connection to the bus. It loses, repeats, delays and reorders messages.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -20,7 +20,7 @@ use super::wire::Wire;
 use super::world::{Link, World};
 use crate::history::{Heard, Log, Operation};
 
-/// The bus, as one node reaches it.
+/// The bus as one node reaches it.
 #[derive(Debug)]
 pub(super) struct SimBus {
     world: Arc<World>,
@@ -34,11 +34,11 @@ struct SimSubscription {
     world: Arc<World>,
     link: Arc<Link>,
     life: u64,
-    /// What is on its way, by when it arrives and in which order it was sent.
+    /// Messages in transit, ordered by delivery time and by the order of sending.
     queue: BTreeMap<(Instant, u64), Incoming>,
     sent: u64,
     newest: Option<Instant>,
-    /// The plan has something in store for it.
+    /// Notified when the plan injects something into this subscription.
     moved: Pin<Box<OwnedNotified>>,
 }
 
@@ -47,7 +47,8 @@ impl SimBus {
         Self { world, link }
     }
 
-    /// Notes which change a message tells of that the store did not send itself.
+    /// Records which change a message announces, for changes that the store does not announce
+    /// itself.
     fn note(&self, bytes: &Bytes, sent: &Bytes) {
         let Some(message) = message::decode(bytes) else { return };
         let mut log = self.world.log.lock();
@@ -58,15 +59,16 @@ impl SimBus {
     }
 }
 
-/// Whether it is a heartbeat to oneself.
+/// Returns whether the message is one of the node's own heartbeats.
 fn is_own(incoming: &Incoming) -> bool {
     let Incoming::Message(bytes) = Wire::Next.takes(incoming.clone()) else { return false };
     let body = message::decode(&bytes).map(|message| message.body);
     matches!(body, Some(Body::Heartbeat { beat, .. }) if beat != 0)
 }
 
-/// Which change that is. What was stored is known by its version, for of two writes at a time either may be
-/// told of first. Removals have none: the oldest that nobody was told of, since each has the same effect.
+/// Returns the change that a message announces. A stored value is found by its version, because the
+/// messages of two concurrent writes may come in any order. Removals have no version: the oldest
+/// one that is not announced yet is taken, since each has the same effect.
 fn applied_by(log: &Log, node: usize, body: &Body) -> Option<usize> {
     match body {
         Body::Removal { epoch, item } => log.numbers.get(&(epoch.0, item.seq)).copied(),
@@ -152,8 +154,8 @@ impl Backplane for SimBus {
 }
 
 impl SimSubscription {
-    /// Decides about what came in.
-    fn take(&mut self, incoming: Incoming) {
+    /// Loses, delays or repeats a message that came in.
+    fn receive(&mut self, incoming: Incoming) {
         let (now, ms) = (Instant::now(), self.world.ms());
         let (mute, drops, repeats, reorders) = {
             let trouble = self.link.trouble.lock();
@@ -188,8 +190,8 @@ impl SimSubscription {
         }
     }
 
-    /// What has arrived.
-    fn arrived(&mut self) -> Option<Incoming> {
+    /// Returns the next message whose delivery time has come.
+    fn due_message(&mut self) -> Option<Incoming> {
         if self.queue.is_empty() {
             return None;
         }
@@ -209,7 +211,7 @@ impl SimSubscription {
         Some(self.link.wire.takes(incoming))
     }
 
-    /// What the plan has in store for it: the end of the subscription, or something that nobody sent.
+    /// Returns what the plan injects: the end of the subscription, or a message that no node sent.
     fn planned(&self) -> Option<Option<Incoming>> {
         let mut trouble = self.link.trouble.lock();
         if trouble.life != self.life {
@@ -237,7 +239,7 @@ impl Subscription for SimSubscription {
             if let Some(planned) = self.planned() {
                 return planned;
             }
-            if let Some(incoming) = self.arrived() {
+            if let Some(incoming) = self.due_message() {
                 return Some(incoming);
             }
             let due = self.queue.first_key_value().map(|((due, _), _)| *due);
@@ -254,7 +256,7 @@ impl Subscription for SimSubscription {
                 }
                 incoming = self.inner.next() => {
                     let incoming = incoming?;
-                    self.take(incoming);
+                    self.receive(incoming);
                 }
                 () = arrives => {}
             }
@@ -268,8 +270,8 @@ mod tests {
     use crate::history::Applied;
     use crinkle_core::protocol::Version;
 
-    /// Two `set`s of one node overlap, and the second is told of first: a message is of the write whose
-    /// version it carries, not of the oldest that nobody was told of.
+    /// Two `set`s of one node overlap, and the second is announced first. The message belongs to
+    /// the write whose version it carries, not to the oldest write that is not announced yet.
     #[test]
     fn a_message_is_of_the_write_whose_version_it_carries() {
         let mut log = Log::default();

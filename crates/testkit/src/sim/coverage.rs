@@ -1,4 +1,4 @@
-//! How often each fault, each race and each path of the code really occurred.
+//! Counts how often each fault, each race and each code path occurred.
 
 use crinkle_core::Stats;
 
@@ -6,7 +6,7 @@ use super::Counts;
 use super::plan::Plan;
 use crate::history::{Applied, Fault, Heard, Load, Log, Operation, Outcome, Scope, What};
 
-/// Names that must not be zero after many seeds. Everything else that is counted is printed as well.
+/// Counters that must not be zero after many seeds. The report prints all other counters too.
 const EXPECTED: &[&str] = &[
     "T1",
     "T2",
@@ -41,7 +41,7 @@ const EXPECTED: &[&str] = &[
     "messages dropped",
     "messages duplicated",
     "messages reordered",
-    "deaf",
+    "subscription silent",
     "disconnect",
     "publish fails",
     "publish hangs",
@@ -77,7 +77,7 @@ const EXPECTED: &[&str] = &[
     "reconnect",
     "hole",
     "unconfirmed",
-    "deafness",
+    "subscription lost",
     "l2 back",
     "undecodable",
     "confirmed",
@@ -92,7 +92,7 @@ const EXPECTED: &[&str] = &[
     "message of the next version",
 ];
 
-/// Counts by name.
+/// Counters by name.
 #[derive(Clone, Debug)]
 pub struct Coverage(Counts);
 
@@ -108,7 +108,7 @@ impl Coverage {
         self.0.iter().map(|(name, count)| (*name, *count))
     }
 
-    /// What never occurred, though it should.
+    /// The expected counters that are zero.
     #[must_use]
     pub fn zeros(&self) -> Vec<&'static str> {
         self.iter().filter(|(_, count)| *count == 0).map(|(name, _)| name).collect()
@@ -157,7 +157,7 @@ impl Coverage {
             ("reconnect", stats.resyncs_connected),
             ("hole", stats.resyncs_message_lost),
             ("unconfirmed", stats.resyncs_unconfirmed),
-            ("deafness", stats.resyncs_subscription_lost),
+            ("subscription lost", stats.resyncs_subscription_lost),
             ("l2 back", stats.resyncs_l2_back),
             ("undecodable", stats.messages_undecodable + stats.l2_undecodable),
         ] {
@@ -167,7 +167,7 @@ impl Coverage {
         }
     }
 
-    /// The cases of the specification, where they really overlapped.
+    /// Counts the races T1 to T22 of the specification where the operations really overlapped.
     fn races(&mut self, log: &Log, plan: &Plan) {
         let mut add = |name, found: bool| {
             if found {
@@ -202,7 +202,7 @@ impl Coverage {
     }
 }
 
-/// The kind of sink the races are counted into.
+/// Receives the name of a race and whether it occurred.
 type Add<'a> = &'a mut dyn FnMut(&'static str, bool);
 
 fn load_races(log: &Log, load: &Load, add: Add<'_>) {
@@ -248,10 +248,10 @@ fn load_races(log: &Log, load: &Load, add: Add<'_>) {
     );
 }
 
-/// The faults that races are told by.
+/// The faults by which races are recognized.
 struct Faults<'a> {
     disconnects: Vec<&'a Fault>,
-    deaf: Vec<&'a Fault>,
+    silent: Vec<&'a Fault>,
     lost_replies: Vec<&'a Fault>,
 }
 
@@ -260,13 +260,13 @@ impl<'a> Faults<'a> {
         let named = |name| log.faults.iter().filter(|fault| fault.name == name).collect();
         Self {
             disconnects: named("disconnect"),
-            deaf: named("deaf"),
+            silent: named("subscription silent"),
             lost_replies: named("reply lost"),
         }
     }
 }
 
-/// Whether one of them was in force, for a node or at all.
+/// Returns whether one of the faults was in force at the change, for this node or for any.
 fn in_force(faults: &[&Fault], change: &Applied, node: Option<usize>) -> bool {
     faults.iter().any(|fault| {
         let on = fault.from.ms <= change.at.ms && change.at.ms <= fault.until_ms;
@@ -274,7 +274,8 @@ fn in_force(faults: &[&Fault], change: &Applied, node: Option<usize>) -> bool {
     })
 }
 
-/// Whether a node was told of this removal before one that came shortly before it. `heard` is by change.
+/// Returns whether a node received this removal before one that came shortly before it. `heard` is
+/// by change.
 fn is_early(log: &Log, heard: &[Vec<Heard>], at: usize) -> bool {
     let is_barrier = |at: usize| matches!(log.applied[at].operation, Operation::Advance { .. });
     let recent = |before: &usize| log.applied[at].at.ms - log.applied[*before].at.ms < 1000;
@@ -296,9 +297,9 @@ fn change_races(
 ) {
     let clears = matches!(change.operation, Operation::Advance { scope: Scope::All, .. });
     let barrier = matches!(change.operation, Operation::Advance { .. });
-    let unheard =
-        || in_force(&faults.disconnects, change, None) || in_force(&faults.deaf, change, None);
-    add("T5", clears && unheard());
+    let unreceived =
+        || in_force(&faults.disconnects, change, None) || in_force(&faults.silent, change, None);
+    add("T5", clears && unreceived());
     add("T10", barrier && plan.max_lifetime().as_secs() < 60 && change.at.ms > 5000);
     add("T12", change.key.is_some() && in_force(&faults.disconnects, change, None));
     add("T13", matches!(change.operation, Operation::Wipe | Operation::LedgerLost));

@@ -1,7 +1,8 @@
-//! A failover that closes no connection: some nodes go on talking to the server that was the primary.
+//! A failover that closes no connection: some nodes stay connected to the old primary.
 //!
-//! It answers reads with what it has, and refuses writes (`READONLY`). Until it follows the new primary it hears
-//! nothing of that; afterwards it has all of it. What is published there only its own subscribers hear.
+//! The old primary answers reads with the data it has and refuses writes (`READONLY`). Until it
+//! follows the new primary, it sees no new data; afterwards it has all of it. Only its own
+//! subscribers receive what is published there.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,20 +18,20 @@ use super::trouble::{note, slot_of};
 use super::world::{Link, Node, World};
 use crate::history::Operation;
 
-/// What a node has to do with a server that was the primary.
+/// A node's connection to the old primary.
 #[derive(Clone, Debug)]
 pub(super) struct Demoted {
-    /// What that server had when it was demoted.
+    /// The data of that server when it was demoted.
     had: Arc<Copies>,
     replication_id: u64,
-    /// From when on it has what the new primary has.
+    /// From this time on the server has the data of the new primary.
     follows_ms: u64,
     until_ms: u64,
-    /// Whether the node connects anew as soon as it is refused something.
+    /// Whether the node reconnects as soon as the server refuses a write.
     leaves: bool,
 }
 
-/// What a command does.
+/// Whether a command reads or writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Reads,
@@ -38,13 +39,14 @@ pub(super) enum Kind {
 }
 
 impl Link {
-    /// The server that was the primary, if the node is still connected to it.
+    /// The old primary, if the node is still connected to it.
     fn demoted(&self, now_ms: u64) -> Option<Demoted> {
         let trouble = self.trouble.lock();
         trouble.demoted.as_ref().filter(|demoted| now_ms < demoted.until_ms).cloned()
     }
 
-    /// What answers a command: the primary, or what another server had.
+    /// Returns which server answers a command: the primary (`None`), or the old one with its
+    /// copies.
     pub(super) fn answers(
         &self,
         world: &World,
@@ -57,18 +59,19 @@ impl Link {
         }
         world.log.lock().count("READONLY");
         if demoted.leaves {
-            self.connect_anew();
+            self.reconnect();
         }
         Err(L2Error::new(L2ErrorKind::Disconnected, "READONLY"))
     }
 
-    /// Which history the server tells of that was the primary.
+    /// The replication id that the old primary reports.
     pub(super) fn replication_id(&self, now_ms: u64) -> Option<u64> {
         let demoted = self.demoted(now_ms).filter(|demoted| now_ms < demoted.follows_ms);
         demoted.map(|demoted| demoted.replication_id)
     }
 
-    /// Whether a message is to be heard; those that were published on another server are not.
+    /// Returns whether the node receives a message. Messages published on another server do not
+    /// reach it.
     pub(super) fn hears(&self, world: &World, message: &Bytes) -> bool {
         let now = world.ms();
         let elsewhere = world.elsewhere.lock().contains(message);
@@ -78,15 +81,15 @@ impl Link {
         }
     }
 
-    /// A message is published where the node is connected to.
+    /// Records that a message was published on the server that the node is connected to.
     pub(super) fn publishes(&self, world: &World, message: &Bytes) {
         if self.demoted(world.ms()).is_some() {
             world.elsewhere.lock().insert(message.clone());
         }
     }
 
-    /// Every connection is closed and made again, to whoever is the primary.
-    pub(super) fn connect_anew(&self) {
+    /// Closes every connection and connects to the current primary.
+    pub(super) fn reconnect(&self) {
         let mut trouble = self.trouble.lock();
         trouble.demoted = None;
         trouble.life += 1;
@@ -95,7 +98,7 @@ impl Link {
     }
 }
 
-/// Another server becomes the primary, and some nodes do not notice.
+/// Promotes another server; some nodes do not notice.
 pub(super) async fn demote(world: &Arc<World>, rng: &mut StdRng) {
     let (snapshots, order) = (world.snapshot(), world.at().order);
     sleep(Duration::from_millis(rng.random_range(50..1500))).await;
@@ -109,7 +112,7 @@ pub(super) async fn demote(world: &Arc<World>, rng: &mut StdRng) {
     for node in world.living() {
         let stays = everyone || slot_of(world, &node) == first;
         if !stays {
-            node.link.connect_anew();
+            node.link.reconnect();
             continue;
         }
         let follows_ms = now + rng.random_range(0..1500);
@@ -120,14 +123,14 @@ pub(super) async fn demote(world: &Arc<World>, rng: &mut StdRng) {
     }
 }
 
-/// Another server becomes the primary with all that this one had, and one node does not notice.
+/// Promotes another server with all data of this one; one node does not notice.
 pub(super) fn leave_behind(world: &Arc<World>, node: &Node, for_ms: u64) {
     let (had, replication_id) = (Arc::new(world.copies(world.snapshot())), world.replication_id());
     let (now, order) = (world.ms(), world.at().order);
     world.restore(world.snapshot());
     note(world, "failover", None, Operation::Failover(order));
     for other in world.living().iter().filter(|other| other.id != node.id) {
-        other.link.connect_anew();
+        other.link.reconnect();
     }
     let until_ms = now + for_ms;
     leave(
@@ -145,7 +148,7 @@ fn leave(world: &World, node: &Node, demoted: Demoted) {
     drop(tokio::spawn(async move {
         sleep(Duration::from_millis(for_ms)).await;
         if link.trouble.lock().demoted.as_ref().is_some_and(|d| d.until_ms == until_ms) {
-            link.connect_anew();
+            link.reconnect();
         }
     }));
 }

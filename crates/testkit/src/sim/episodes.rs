@@ -1,4 +1,4 @@
-//! Short sequences that chance alone seldom brings together, at the end of some clusters.
+//! Short sequences that random faults seldom produce, at the end of some clusters.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,10 +15,10 @@ use super::source::{Ends, Run};
 use super::trouble;
 use super::world::{Node, Sick, World};
 
-/// Writes of so long ago are no longer asserted again, in milliseconds.
+/// Older writes are not asserted again after a failover, in milliseconds.
 const REASSERTED_MS: u64 = 10_000;
 
-/// Plays one episode, or some. All was well before; nothing is afterwards.
+/// Plays one or two episodes. The cluster is healthy before, and need not be afterwards.
 pub(super) async fn play(world: &Arc<World>) {
     if world.plan.switches.episodes {
         let mut rng = super::plan::rng(world.plan.seed, 7);
@@ -26,7 +26,7 @@ pub(super) async fn play(world: &Arc<World>) {
             0 => between_subscriptions(world).await,
             1..3 if world.plan.fails_over => lost_tag(world).await,
             3..6 if world.plan.fails_over && world.plan.switches.readonly => {
-                left_behind(world).await
+                stays_with_old_primary(world).await
             }
             6..8 => silent_ledger(world).await,
             _ => {}
@@ -37,17 +37,17 @@ pub(super) async fn play(world: &Arc<World>) {
         0..2 => {
             two_removals(world, &mut rng).await;
             if !world.plan.fused {
-                unheard(world).await;
+                unpublished(world).await;
             }
         }
-        2 => deaf(world).await,
+        2 => silent_subscription(world).await,
         3..6 if world.plan.fails_over => lost_removal(world, &mut rng).await,
         3..6 => answered_late(world, &mut rng).await,
         6..7 => cut_off(world).await,
         7..8 => unsure_set(world, &mut rng).await,
         8..9 if !world.plan.fused => back_by_then(world).await,
         8..9 => late_read(world).await,
-        _ => last_word(world).await,
+        _ => last_message(world).await,
     }
 }
 
@@ -67,15 +67,15 @@ fn get() -> Wish {
     Wish::Get { key: 0, stale: false }
 }
 
-/// One tag is removed twice, and loaded in between where the first removal is known; the other node
-/// may hear of them in any order.
+/// Removes a tag twice. The node that knows the first removal loads in between; the other node
+/// receives the two removals in any order.
 async fn two_removals(world: &Arc<World>, rng: &mut StdRng) {
     let (one, two) = (world.node(0), world.node(1));
     let tags = world.plan.tags[0];
     two.link.trouble.lock().reorders = world.ms() + 2000;
     world.fault("messages reordered", Some(two.id), 2000);
     if rng.random_bool(0.5) {
-        // Nor does the ledger tell what was missed before the messages do.
+        // The ledger, too, is slow: messages come before it reports what the node missed.
         let late = Sick::AnswersLate(rng.random_range(100..350));
         two.link.trouble.lock().sick = Some((late, world.ms() + 2000));
         world.fault("L2 slow", Some(two.id), 2000);
@@ -91,13 +91,13 @@ async fn two_removals(world: &Arc<World>, rng: &mut StdRng) {
     }
 }
 
-/// A failover takes back a removal, by tag or of a key, of which one node has not heard.
+/// A failover takes back a removal, by tag or of a key, that one node has not received.
 async fn lost_removal(world: &Arc<World>, rng: &mut StdRng) {
     let (one, two) = (world.node(0), world.node(1));
     call(world, &two, load(), long()).await;
     sleep(Duration::from_millis(60)).await;
     two.link.trouble.lock().mute = world.ms() + 400;
-    world.fault("deaf", Some(two.id), 400);
+    world.fault("subscription silent", Some(two.id), 400);
     let (snapshot, order) = (world.snapshot(), world.at().order);
     let by_tag = Wish::RemoveTags { tags: world.plan.tags[0] };
     let wish = if rng.random_bool(0.5) { by_tag } else { Wish::Remove { keys: vec![0] } };
@@ -106,8 +106,8 @@ async fn lost_removal(world: &Arc<World>, rng: &mut StdRng) {
     trouble::fail_over(world, snapshot, order);
 }
 
-/// A failover takes back the removal of a tag of which one node has not heard, long after anything else was
-/// written: nothing but the removal itself is asserted again.
+/// A failover takes back a tag removal that one node has not received, long after the last write.
+/// Only the removal itself is asserted again.
 async fn lost_tag(world: &Arc<World>) {
     let tagged = (0..world.plan.keys).find(|key| world.plan.tags[usize::from(*key)] != 0);
     let Some(key) = tagged else { return };
@@ -118,14 +118,15 @@ async fn lost_tag(world: &Arc<World>) {
     call(world, &two, Wish::Load { key, run }, long()).await;
     sleep(Duration::from_millis(60)).await;
     two.link.trouble.lock().mute = world.ms() + 400;
-    world.fault("deaf", Some(two.id), 400);
+    world.fault("subscription silent", Some(two.id), 400);
     let (snapshot, order) = (world.snapshot(), world.at().order);
     let tags = world.plan.tags[usize::from(key)];
     call(world, &one, Wish::RemoveTags { tags }, long()).await;
     trouble::fail_over(world, snapshot, order);
 }
 
-/// What a node's subscription missed, as it broke and was made again at once, is asked for as soon as it is there.
+/// A subscription breaks and is restored at once. The node must ask for what it missed as soon as
+/// the subscription is back.
 async fn between_subscriptions(world: &Arc<World>) {
     world.log.lock().count("read after reconnect");
     let (one, two) = (world.node(0), world.node(1));
@@ -148,9 +149,9 @@ async fn between_subscriptions(world: &Arc<World>) {
     }
 }
 
-/// A failover leaves a node with the server that was the primary, where it subscribes anew and asks for what has
-/// changed on the other meanwhile.
-async fn left_behind(world: &Arc<World>) {
+/// A failover leaves a node on the old primary. The node subscribes there again and asks that
+/// server for changes that happened on the new one.
+async fn stays_with_old_primary(world: &Arc<World>) {
     let (one, two) = (world.node(0), world.node(1));
     for _ in 0..3 {
         call(world, &two, load(), long()).await;
@@ -168,8 +169,8 @@ async fn left_behind(world: &Arc<World>) {
     }
 }
 
-/// The ledger alone does not answer a node that hears nothing, for longer than its coherence TTL. That L2 still holds
-/// a record does not say that no tag of it was removed.
+/// Only the ledger does not answer a node whose subscription is silent, for longer than its
+/// coherence TTL. A record in L2 does not prove that none of its tags was removed.
 async fn silent_ledger(world: &Arc<World>) {
     let (one, two) = (world.node(0), world.node(1));
     call(world, &two, load(), long()).await;
@@ -179,19 +180,19 @@ async fn silent_ledger(world: &Arc<World>) {
         let mut trouble = two.link.trouble.lock();
         (trouble.mute, trouble.ledger_silent) = (world.ms() + lasts, world.ms() + lasts);
     }
-    world.fault("deaf", Some(two.id), lasts);
+    world.fault("subscription silent", Some(two.id), lasts);
     world.fault("L2 silent about its ledger", Some(two.id), lasts);
     call(world, &one, Wish::Clear { hard: true }, long()).await;
-    // Whoever is answered often does not take L2 for dead.
+    // Frequent answers keep the circuit breaker closed.
     while world.ms() < begun + lasts {
         sleep(Duration::from_millis(two.pace.poll_ms / 4 + 1)).await;
         call(world, &two, get(), long().skip_l1_read(true)).await;
     }
 }
 
-/// A node misses the last message of another before a silence, and the first news of how many there were.
-/// Its own heartbeats come back.
-async fn last_word(world: &Arc<World>) {
+/// A node misses another node's last message before a silence, and the first announcement of how
+/// many there were. It receives its own heartbeats.
+async fn last_message(world: &Arc<World>) {
     let (one, two) = (world.node(0), world.node(1));
     call(world, &two, load(), long()).await;
     sleep(Duration::from_millis(60)).await;
@@ -202,8 +203,8 @@ async fn last_word(world: &Arc<World>) {
     sleep(Duration::from_millis(lasts)).await;
 }
 
-/// A node writes that cannot say so, while L2 takes it and the others are well.
-async fn unheard(world: &Arc<World>) {
+/// A node writes but cannot publish, while L2 accepts the writes and the other nodes are healthy.
+async fn unpublished(world: &Arc<World>) {
     let terms = world.plan.terms();
     sleep(Duration::from_millis(terms.heals_ms + 2500)).await;
     let (one, two) = (world.node(0), world.node(1));
@@ -217,21 +218,23 @@ async fn unheard(world: &Arc<World>) {
     call(world, &two, get(), long()).await;
 }
 
-/// A node hears nothing, and L2 is well: what changes meanwhile is known after three polls.
-async fn deaf(world: &Arc<World>) {
+/// A node's subscription is silent while L2 is healthy: the node must know changes after three
+/// polls.
+async fn silent_subscription(world: &Arc<World>) {
     let (one, two) = (world.node(0), world.node(1));
     call(world, &two, load(), long()).await;
     sleep(Duration::from_millis(100)).await;
     let terms = world.plan.terms();
     let bound = 3 * terms.poll_ms + terms.late_ms + 3 * terms.hard_ms + terms.poll_ms / 10;
     two.link.trouble.lock().mute = world.ms() + bound + 500;
-    world.fault("deaf", Some(two.id), bound + 500);
+    world.fault("subscription silent", Some(two.id), bound + 500);
     call(world, &one, Wish::Set { keys: vec![0] }, long()).await;
     sleep(Duration::from_millis(bound + 20)).await;
     call(world, &two, get(), long()).await;
 }
 
-/// The multi-read of a batch runs late: after its keys were read one by one, and one was removed.
+/// The multi-read of a batch runs late: after its keys were read one by one and one key was
+/// removed.
 async fn late_read(world: &Arc<World>) {
     let (one, two) = (world.node(0), world.node(1));
     call(world, &two, Wish::Remove { keys: vec![0] }, long()).await;
@@ -243,7 +246,7 @@ async fn late_read(world: &Arc<World>) {
         trouble.mute = world.ms() + hard + 600;
     }
     world.fault("command runs late", Some(one.id), 1);
-    world.fault("deaf", Some(one.id), hard + 600);
+    world.fault("subscription silent", Some(one.id), hard + 600);
     let run = Run { before: 1, after: 300, ends: Ends::Well, adds: 0 };
     let batch = Wish::LoadMany { keys: vec![0], run };
     let caller = spawn(Arc::clone(world), Arc::clone(&one), batch, long(), None);
@@ -252,7 +255,7 @@ async fn late_read(world: &Arc<World>) {
     let _ = caller.await;
 }
 
-/// A node hears nothing and nobody, for longer than its coherence TTL.
+/// A node is cut off from L2 and the bus for longer than its coherence TTL.
 async fn cut_off(world: &Arc<World>) {
     let (one, two) = (world.node(0), world.node(1));
     call(world, &two, load(), long()).await;
@@ -264,7 +267,7 @@ async fn cut_off(world: &Arc<World>) {
     call(world, &two, get(), long()).await;
 }
 
-/// A `set` whose outcome is unknown runs late, after its node has loaded something newer.
+/// A `set` with unknown outcome runs late, after its node has loaded a newer value.
 async fn unsure_set(world: &Arc<World>, rng: &mut StdRng) {
     let one = world.node(0);
     let late = Sick::RunsLateBy(rng.random_range(550..850));
@@ -276,7 +279,7 @@ async fn unsure_set(world: &Arc<World>, rng: &mut StdRng) {
     sleep(Duration::from_millis(1000)).await;
 }
 
-/// A read is on its way while the removal that waited reaches L2.
+/// A read is in progress while a pending removal reaches L2.
 async fn answered_late(world: &Arc<World>, rng: &mut StdRng) {
     let one = world.node(0);
     let sick = |sick, for_ms| {
@@ -288,14 +291,14 @@ async fn answered_late(world: &Arc<World>, rng: &mut StdRng) {
         world.fault("L2 full", Some(one.id), 50);
         call(world, &one, Wish::Remove { keys: vec![0] }, long()).await;
         sleep(Duration::from_millis(rng.random_range(50..world.plan.poll_ms))).await;
-        // For the read alone.
+        // Only the read is slow.
         sick(Sick::AnswersLate(300), 1);
         world.fault("L2 slow", Some(one.id), 300);
         call(world, &one, load(), long()).await;
     }
 }
 
-/// Writes begin while L2 is left alone, and wait for the bus until L2 answers again.
+/// Writes begin while the circuit breaker is open, and their publishes hang until L2 answers again.
 async fn back_by_then(world: &Arc<World>) {
     let one = world.node(0);
     let (down, slow) = (world.plan.poll_ms * 2, world.plan.poll_ms * 4);

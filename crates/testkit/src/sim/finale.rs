@@ -1,4 +1,5 @@
-//! The end of a simulate: everything heals, and then what is promised of a healthy cache must hold.
+//! The end of a simulated cluster: all faults end, then the guarantees of a healthy cache must
+//! hold.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,16 +13,16 @@ use super::world::{Node, World};
 use crate::check::{is_in_doubt, is_level, is_overtaken};
 use crate::history::Outcome;
 
-/// How long a call may take at most, whatever happens.
+/// The longest time that any call may take.
 const LONGEST_CALL: Duration = Duration::from_secs(60);
 
-/// How long a load takes at most when all is well and nobody loads, in milliseconds.
+/// The longest load, in milliseconds, while the cluster is healthy and no other load runs.
 const SOON_MS: u64 = 400;
 
-/// How many loads may be overtaken, one after the other, when all is well.
+/// How many loads may be overtaken in a row while the cluster is healthy.
 const MOST_OVERTAKEN: usize = 2;
 
-/// Waits, looks and closes. `callers` are still running.
+/// Waits for the running `callers`, checks the healthy cluster, and closes the caches.
 pub(super) async fn play(world: &Arc<World>, callers: Vec<tokio::task::JoinHandle<usize>>) {
     for caller in callers {
         match timeout(LONGEST_CALL, caller).await {
@@ -55,7 +56,7 @@ async fn call(world: &Arc<World>, node: &Arc<Node>, wish: Wish) -> usize {
     grant(Arc::clone(world), Arc::clone(node), wish, Plan::defaults(), None).await
 }
 
-/// **L1** equal ledgers: the last `SYNC` that each node asked says what the ledger itself does.
+/// **L1** equal ledgers: the last `SYNC` of each node agrees with the ledger.
 fn equal_ledgers(world: &World) {
     let due = world.ms().saturating_sub(2 * world.plan.poll_ms + 1000);
     for node in world.living() {
@@ -69,8 +70,8 @@ fn equal_ledgers(world: &World) {
     }
 }
 
-/// **S14** no key is stuck: a load is answered soon. **L8** nothing is in doubt: once a load was kept, the next
-/// read asks L2 nothing, unless the key has changed.
+/// **S14** no key is stuck: a load ends soon. **L8** no copy stays unverified: after a kept load,
+/// the next read sends nothing to L2, unless the key has changed.
 async fn free(world: &Arc<World>, node: &Arc<Node>, key: u8) {
     let wish = Wish::Load { key, run: quick(Ends::Well) };
     let mut first = call(world, node, wish.clone()).await;
@@ -85,22 +86,27 @@ async fn free(world: &Arc<World>, node: &Arc<Node>, key: u8) {
         first = call(world, node, wish.clone()).await;
     }
     let second = call(world, node, wish).await;
-    let in_doubt = is_in_doubt(&world.log.lock(), [first, second], key);
+    let unverified = is_in_doubt(&world.log.lock(), [first, second], key);
     let id = node.id;
     if took > SOON_MS {
         violated(world, "S14", format!("a load of key {key} on node {id} took {took} ms"));
     }
-    if in_doubt {
-        violated(world, "L8", format!("node {id} is in doubt of key {key} though all is well"));
+    if unverified {
+        violated(
+            world,
+            "L8",
+            format!("node {id} has an unverified copy of key {key} in a healthy cluster"),
+        );
     }
 }
 
-/// A factory that takes a moment.
+/// A factory that takes 2 ms.
 fn quick(ends: Ends) -> Run {
     Run { before: 1, after: 1, ends, adds: 0 }
 }
 
-/// **L4** a fill is cached, here and for the others; **S14** a leader that fails gives its load lock back.
+/// **L4** a fill is cached, locally and for the other nodes. **S14** a failed leader releases its
+/// load lock.
 async fn probe(world: &Arc<World>) {
     let (one, two) = (world.node(0), world.node(1));
     let good = Wish::Load { key: 4, run: quick(Ends::Well) };

@@ -1,10 +1,10 @@
-//! Deterministic simulation: one seed is one simulate.
+//! Deterministic simulation: one seed is one simulated cluster.
 //!
-//! A simulate has two to four real caches over one store and one bus in memory, on virtual time, each
-//! with a clock of its own; callers that read, write the source and invalidate; and trouble of every
-//! kind. Everything that callers, the source, the store and the bus saw is written down, and a judge
-//! that knows nothing of how the cache works decides whether any of the numbered guarantees was
-//! broken. Nothing in a simulate depends on anything but its seed.
+//! A simulated cluster has two to four real caches over one store and one bus in memory, on virtual
+//! time. Each cache has a clock of its own. Callers read, write the source and invalidate while
+//! faults of every kind are injected. The history records everything that callers, the source, the
+//! store and the bus saw. A judge that shares no code with the cache decides whether a numbered
+//! guarantee was broken. Nothing in a cluster depends on anything but its seed.
 //!
 //! ```
 //! use crinkle_testkit::sim;
@@ -52,7 +52,7 @@ pub(crate) use source::{Ends, PLANNED, Run, run as draw_run, tags};
 pub use coverage::Coverage;
 pub use switches::Switches;
 
-/// Every reason for which the judge lets something pass, whether it was used or not.
+/// The name of every reason for which the judge excuses a violation, used or not.
 pub fn excuses() -> impl Iterator<Item = &'static str> {
     check::Excuse::ALL.iter().map(|excuse| excuse.name())
 }
@@ -66,11 +66,11 @@ pub use timeline::{timeline, timeline_with};
 pub struct Job {
     /// The first seed.
     pub first: u64,
-    /// How many, one after the other.
+    /// How many seeds, consecutive from `first`.
     pub seeds: u64,
-    /// How many threads simulate; `None` for one on every core.
+    /// How many threads simulate; `None` means one per core.
     pub jobs: Option<usize>,
-    /// What is on.
+    /// Which switches are on.
     pub switches: Switches,
     /// The bug to plant; the job ends with the first violation.
     pub bug: Option<Sabotage>,
@@ -80,38 +80,38 @@ pub struct Job {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Violation {
-    /// In which simulate.
+    /// The seed of the cluster.
     pub seed: u64,
-    /// Which guarantee.
+    /// The guarantee, such as `S3`.
     pub rule: &'static str,
     /// What happened.
     pub what: String,
 }
 
-/// What came of a job.
+/// The result of a job.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Report {
-    /// How many clusters were run.
+    /// How many clusters ran.
     pub seeds: u64,
-    /// How many calls were made in them.
+    /// How many calls the clusters made.
     pub ops: u64,
-    /// Everything that was broken, by seed.
+    /// All violations, by seed.
     pub violations: Vec<Violation>,
     /// How often each fault, race and path occurred.
     pub coverage: Coverage,
-    /// How often the judge let something pass that looks like a violation, by the reason.
+    /// How often the judge excused a violation, by reason.
     pub excuses: BTreeMap<&'static str, u64>,
 }
 
-/// One simulate that is over.
+/// A finished cluster.
 struct Ended {
     log: Log,
     plan: Plan,
     coverage: Coverage,
 }
 
-/// Simulates, one simulate per thread at a time.
+/// Simulates the clusters of a job, one per thread at a time.
 #[must_use]
 pub fn run(job: Job) -> Report {
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
@@ -154,7 +154,7 @@ impl Report {
     }
 }
 
-/// One in this many clusters is run twice.
+/// One in this many clusters runs twice.
 const TWICE: u64 = 64;
 
 fn one(job: Job, seed: u64, report: &mut Report) {
@@ -166,7 +166,7 @@ fn one(job: Job, seed: u64, report: &mut Report) {
         *report.excuses.entry(excuse).or_default() += count;
     }
     if seed.is_multiple_of(TWICE) && bug.is_none() {
-        // S11: with clocks that are hours apart, the same happens.
+        // S11: clocks that are hours apart must not change the history.
         run.skew_s = 7200;
         let again = simulate(run);
         if again.log.digest() != ended.log.digest() {
@@ -181,18 +181,18 @@ fn one(job: Job, seed: u64, report: &mut Report) {
     report.violations.extend(told);
 }
 
-/// Which simulate to run.
+/// Which cluster to simulate, and how.
 #[derive(Clone, Copy, Debug)]
 struct SimulatedCluster {
     seed: u64,
     switches: Switches,
     bug: Option<Sabotage>,
-    /// Added to the origin of the clocks of nodes.
+    /// Added to the origin of the nodes' clocks, in seconds.
     skew_s: u64,
     told: bool,
 }
 
-/// Runs a simulate to its end; more is written down if its story is `told`.
+/// Simulates a cluster to its end. With `told`, the log also records details for the timeline.
 fn simulate(run: SimulatedCluster) -> Ended {
     let SimulatedCluster { seed, switches, bug, skew_s, told } = run;
     plant(bug);
@@ -229,7 +229,7 @@ fn simulate(run: SimulatedCluster) -> Ended {
     ended
 }
 
-/// Keeps planned panics quiet.
+/// Silences planned panics.
 pub fn hush() {
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
@@ -239,5 +239,5 @@ pub fn hush() {
     }));
 }
 
-/// By name.
+/// Counts by name.
 type Counts = BTreeMap<&'static str, u64>;

@@ -1,4 +1,4 @@
-//! The settings of one node: the usual ones, or anything that is legal.
+//! The settings of one node: the usual ones, or random legal ones.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ pub(crate) struct Pace {
     /// The limits of an L2 call.
     pub(crate) hard_ms: u64,
     pub(crate) soft_ms: u64,
-    /// How long a load lock lives, and how long others wait for it.
+    /// The TTL of a load lock, and how long other nodes wait for it.
     pub(crate) lock_ms: u64,
     wait_ms: u64,
     breaker: u32,
@@ -27,7 +27,7 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// What clusters have in which every node is the same.
+    /// The settings of clusters in which all nodes are alike.
     pub(crate) fn usual(rng: &mut StdRng) -> Self {
         let poll_ms = if rng.random_bool(0.8) { 500 } else { 1000 };
         Self {
@@ -43,10 +43,11 @@ impl Pace {
         }
     }
 
-    /// Anything that the builder takes, within what a simulate has time for. `usual` is what is not drawn.
+    /// Draws legal settings that fit the duration of a cluster. Values that are not drawn come from
+    /// `self`.
     pub(crate) fn drawn(self, rng: &mut StdRng, switches: Switches) -> Self {
         let mut between = |least: u64, most: u64| {
-            // As often small as large.
+            // Logarithmic, so that small values are as likely as large ones.
             let ratio = u32::try_from(most / least).unwrap_or(u32::MAX);
             let steps = rng.random_range(0.0..=1.0_f64);
             let times = f64::from(ratio).powf(steps);
@@ -54,7 +55,7 @@ impl Pace {
         };
         let poll_ms = between(100, 2000);
         let hard_ms = between(2 * TRIP_MS.max(25), 3000);
-        // Twice a poll and an answer at least, as the builder demands, and three polls.
+        // At least two polls with their answers, as the builder demands, and at least three polls.
         let least = (3 * poll_ms).max(2 * (poll_ms + hard_ms)) + 2;
         Self {
             poll_ms,
@@ -84,7 +85,7 @@ impl Pace {
             .max_lifetime(ms(self.max_lifetime_ms))
     }
 
-    /// The same options with the limits of this node.
+    /// Adds this node's limits to the options.
     pub(crate) fn limits(self, options: EntryOptions) -> EntryOptions {
         let ms = Duration::from_millis;
         options

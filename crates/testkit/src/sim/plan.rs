@@ -1,4 +1,4 @@
-//! What one simulate is like: everything that follows from its seed before it begins.
+//! The plan of a simulated cluster: everything that follows from its seed before it begins.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use super::pace::Pace;
 use crate::check::Terms;
 use crate::history::Allows;
 
-/// Keys that the actors use. Some look like what the cache uses inside.
+/// Keys that the actors use. Some look like internal names of the cache.
 pub(crate) const KEYS: [&str; 4] = ["a", "v1:e:a", "b*\n", "v1:L"];
 
-/// Keys of the last probes.
+/// Keys of the final checks.
 pub(super) const PROBES: [&str; 2] = ["probe", "probe that fails"];
 
 /// Tags that the actors use.
@@ -23,16 +23,16 @@ pub(crate) const TAGS: [&str; 3] = ["t", "v1:L", "*"];
 /// The limit of every L2 call, in milliseconds.
 pub(crate) const HARD_MS: u64 = 400;
 
-/// What a round trip takes at most while all is well, in milliseconds.
+/// The longest round trip of a healthy L2, in milliseconds.
 pub(super) const TRIP_MS: u64 = 30;
 
-/// The longest that a message is kept back, in milliseconds.
+/// The longest delay of a message, in milliseconds.
 pub(super) const LATE_MESSAGE_MS: u64 = 800;
 
-/// How much faster or slower than the others a clock runs at most, in parts per million.
+/// The largest drift of a node's clock, in parts per million.
 pub(super) const DRIFT_PPM: i64 = 30_000;
 
-/// What the seed decides.
+/// Everything that the seed decides.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(super) seed: u64,
@@ -40,7 +40,7 @@ pub(crate) struct Plan {
     pub(super) keys: u8,
     /// The tags of each key, as bits.
     pub(super) tags: [u8; 4],
-    /// Whether the store announces by itself.
+    /// Whether the store announces its changes itself.
     pub(super) fused: bool,
     /// The slowest node's poll and coherence TTL.
     pub(super) poll_ms: u64,
@@ -48,9 +48,9 @@ pub(crate) struct Plan {
     /// The settings of each slot.
     pub(super) paces: [Pace; 4],
     pub(super) switches: Switches,
-    /// The slots whose nodes are of the next wire version, as bits.
+    /// The slots whose nodes use the next wire version, as bits.
     pub(super) next: u8,
-    /// How far replicas may be behind, if they are read.
+    /// The allowed replica lag, if nodes read from replicas.
     pub(super) replica_lag_ms: Option<u64>,
     pub(super) ops: usize,
     /// The mean time between two calls.
@@ -58,13 +58,13 @@ pub(crate) struct Plan {
     pub(super) faults: usize,
     /// Whether the store fails over; if not, it may be wiped.
     pub(super) fails_over: bool,
-    /// Added to the origin of every node's clock: nothing may depend on it.
+    /// Added to the origin of every node's clock; no outcome may depend on it.
     pub(super) skew_s: u64,
-    /// Whether a node is deaf while the last calls are made, and a little longer.
+    /// Whether one node's subscription is silent during the last calls and a little longer.
     pub(super) ends_deaf: bool,
 }
 
-/// A stream of random numbers of its own for each part of a simulate.
+/// Returns a random generator of its own for each part of a cluster.
 pub(crate) fn rng(seed: u64, part: u64) -> StdRng {
     StdRng::seed_from_u64(
         seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ part.wrapping_mul(0xd134_2543_de82_ef95),
@@ -75,19 +75,19 @@ impl Plan {
     pub(crate) fn new(seed: u64, skew_s: u64, switches: Switches) -> Self {
         let mut rng = rng(seed, 1);
         let usual = Pace::usual(&mut rng);
-        // In the others every node has settings of its own.
+        // In the other half, every node has settings of its own.
         let alike = rng.random_bool(0.5);
         let paces =
             [usual; 4].map(|pace| if alike { pace } else { pace.drawn(&mut rng, switches) });
         let tags =
             [0; 4].map(|_: u8| if rng.random_bool(0.8) { rng.random_range(0..8) } else { 0 });
-        // Of its own, so that older seeds mean what they meant.
+        // A generator of its own, so that older seeds still mean the same cluster.
         let mut newer = self::rng(seed, 10);
         let lag = newer.random_range(100..2000);
         let replica_lag_ms = (switches.replicas && newer.random_bool(0.2)).then_some(lag);
         let mixed = switches.versions && newer.random_bool(0.15);
         let next = if mixed { newer.random_range(1..4) } else { 0 };
-        // Some clusters have few calls and last long.
+        // Some clusters have few calls and take long.
         let calm = rng.random_bool(0.15);
         Self {
             seed,
@@ -114,20 +114,21 @@ impl Plan {
         }
     }
 
-    /// The shortest of the longest lives.
+    /// The shortest maximal TTL of all nodes.
     pub(super) fn max_lifetime(&self) -> Duration {
         self.paces.iter().map(|pace| pace.lifetime()).min().unwrap_or_default()
     }
 
-    /// How long everything needs to settle once all is well: a sequence is told every ten polls, a
-    /// straggling `set` holds recovery back for its limit and two seconds, locks of the dead end.
+    /// How long a healthy cluster needs to settle. Nodes announce their sequence every ten polls, a
+    /// late `set` delays recovery for its limit and two seconds, and load locks of dead nodes must
+    /// expire.
     pub(super) fn settles_ms(&self) -> u64 {
         let most = |of: fn(&Pace) -> u64| self.paces.iter().map(of).max().unwrap_or(0);
-        let straggling = 2500 + 2 * most(|pace| pace.hard_ms);
-        12 * self.poll_ms + straggling.max(most(|pace| pace.lock_ms))
+        let late_set = 2500 + 2 * most(|pace| pace.hard_ms);
+        12 * self.poll_ms + late_set.max(most(|pace| pace.lock_ms))
     }
 
-    /// The options of calls that choose none.
+    /// The options of calls that draw none.
     pub(crate) fn defaults() -> EntryOptions {
         EntryOptions::new(Duration::from_secs(60))
             .l2_hard_timeout(Duration::from_millis(HARD_MS))
@@ -136,12 +137,12 @@ impl Plan {
             .factory_deadline(Duration::from_secs(4))
     }
 
-    /// Whether nodes are of different wire versions.
+    /// Whether nodes use different wire versions.
     pub(super) fn is_mixed(&self) -> bool {
         self.next != 0
     }
 
-    /// What the judge has to know.
+    /// The terms that the judge needs.
     pub(super) fn terms(&self) -> Terms {
         Terms {
             poll_ms: self.poll_ms,
@@ -169,7 +170,7 @@ pub(super) struct Chosen {
 }
 
 impl From<EntryOptions> for Chosen {
-    /// Of options without fail-safe and without a limit for the loads of others.
+    /// For options without fail-safe and without `wait_timeout`.
     fn from(options: EntryOptions) -> Self {
         Self { options, allows: Allows::default() }
     }
@@ -183,9 +184,9 @@ pub(crate) fn options(rng: &mut StdRng) -> EntryOptions {
 /// The options of one call, and what they allow.
 pub(super) fn chosen(rng: &mut StdRng) -> Chosen {
     let mut allows = Allows::default();
-    let life = [300, 2_000, 10_000, 60_000, 60_000][rng.random_range(0..5)];
+    let ttl = [300, 2_000, 10_000, 60_000, 60_000][rng.random_range(0..5)];
     let ms = Duration::from_millis;
-    let mut options = Plan::defaults().duration(ms(life));
+    let mut options = Plan::defaults().duration(ms(ttl));
     if rng.random_bool(0.5) {
         allows.fail_safe = true;
         let throttle = ms([300, 2_000][rng.random_range(0..2)]);

@@ -1,4 +1,4 @@
-//! A replica of each server, which is read while it is in step.
+//! Replicas of the servers; nodes read them while the replicas are within the lag.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,25 +9,25 @@ use tokio::time::sleep;
 use super::scribe::Copies;
 use super::world::World;
 
-/// What the replicas have.
+/// The data of the replicas.
 #[derive(Debug, Default)]
 pub(super) struct Replica {
     has: Option<Arc<Copies>>,
-    /// Until when that is no older than the lag.
+    /// Until this time the data is within the lag.
     until_ms: u64,
 }
 
 impl Replica {
-    /// What they answer, unless they are too far behind.
+    /// Returns the data, unless the replicas are too far behind.
     pub(super) fn in_step(&self, now_ms: u64) -> Option<Arc<Copies>> {
         self.has.clone().filter(|_| now_ms <= self.until_ms)
     }
 }
 
-/// The replicas catch up as seldom as the lag allows, and sometimes too seldom.
+/// Copies the primaries as rarely as the lag allows, and sometimes too late.
 pub(super) async fn follow(world: Arc<World>) {
     let Some(lag_ms) = world.plan.replica_lag_ms else { return };
-    // The clock of a node that compares may be a little fast.
+    // The node that compares may have a fast clock.
     let lasts_ms = lag_ms - lag_ms / 20;
     let mut rng = super::plan::rng(world.plan.seed, 9);
     loop {

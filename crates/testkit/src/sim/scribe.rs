@@ -1,4 +1,4 @@
-//! What one command does to the store, written down.
+//! Records what each command does to the store.
 
 use std::sync::Arc;
 
@@ -13,16 +13,16 @@ use super::plan::TAGS;
 use super::world::{World, key_of, read_value};
 use crate::history::{Applied, Operation, Scope, Stamped};
 
-/// The servers as they were, for who reaches another than the primary.
+/// Copies of all servers, for nodes that reach another server than the primary.
 pub(super) type Copies = Vec<MemoryL2>;
 
-/// Does things to the store and writes them down.
+/// Runs commands on the store and records them.
 pub(super) struct Scribe {
     pub(super) world: Arc<World>,
     pub(super) node: usize,
     pub(super) call: Option<usize>,
     pub(super) sent: u32,
-    /// What the server has that answers, if that is not the primary.
+    /// The data of the answering server, if it is not the primary.
     pub(super) other: Option<Arc<Copies>>,
 }
 
@@ -42,7 +42,7 @@ impl Scribe {
         }
     }
 
-    /// What a record says of itself.
+    /// Returns version and stamp of a record.
     pub(super) fn written(&self, key: &str, record: &Record) -> Written {
         let is_near = std::ptr::eq(self.store(key), self.world.first());
         let written = Written::of(record);
@@ -84,7 +84,8 @@ impl Scribe {
         }
     }
 
-    /// For the story of a simulate: what changes no value, but decides who may load.
+    /// Records, for the timeline only, a command that changes no value but decides which node may
+    /// load.
     pub(super) fn tell(&self, key: &str, what: impl FnOnce() -> String) {
         if !self.world.told {
             return;
@@ -133,7 +134,7 @@ impl Scribe {
     }
 }
 
-/// What a record says of itself.
+/// The version and the stamp of a record.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Written {
     pub(super) version: Option<u64>,

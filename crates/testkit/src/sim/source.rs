@@ -1,4 +1,4 @@
-//! The source of truth: factories that read it, slowly, badly, or in panic.
+//! The source of truth, and factories that read it slowly, fail or panic.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::actors::{Wish, nested};
 use super::plan::{TAGS, chosen};
 use super::world::{Node, World, key_of, read_value, write_value};
 
-/// How a factory goes.
+/// How a factory runs.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Run {
     /// How long it takes before and after it reads the source, in milliseconds.
@@ -28,16 +28,16 @@ pub(crate) struct Run {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ends {
     Well,
-    /// Well, or with "not modified" if that is true.
+    /// Succeeds, or reports "not modified" if that is true.
     Confirming,
     Badly,
     Panicking,
 }
 
-/// A panic of this is planned.
+/// The payload of planned panics.
 pub(crate) const PLANNED: &str = "the plan says so";
 
-/// A random run.
+/// Draws how a factory runs.
 pub(crate) fn run(rng: &mut StdRng) -> Run {
     let time = |rng: &mut StdRng| match rng.random_range(0..10) {
         0..3 => 0,
@@ -55,12 +55,12 @@ pub(crate) fn run(rng: &mut StdRng) -> Run {
     Run { before: time(rng), after: time(rng), ends, adds }
 }
 
-/// The names of tags.
+/// The names of these tags.
 pub(crate) fn tags(bits: u8) -> Vec<&'static str> {
     TAGS.iter().enumerate().filter(|(at, _)| bits & (1 << at) != 0).map(|(_, tag)| *tag).collect()
 }
 
-/// One run of a factory; however it ends, that is written down.
+/// One run of a factory. Dropping it records the end.
 struct Running {
     world: Arc<World>,
     load: usize,
@@ -75,9 +75,10 @@ impl Drop for Running {
 
 type Made<T> = BoxFuture<'static, Result<T, BoxError>>;
 
-/// Some factories ask the cache for another key: of two, never each for the other.
+/// Some factories load another key through the cache. Only higher keys, so that two factories never
+/// wait for each other.
 async fn ask_for_another(world: &Arc<World>, node: &Arc<Node>, key: u8, call: usize, run: Run) {
-    // Those of episodes and of the last looks are quick.
+    // Factories of episodes and final checks are quick; they do not nest.
     if !world.plan.switches.nested || run.before < 2 || key + 1 >= world.plan.keys {
         return;
     }
@@ -90,7 +91,7 @@ async fn ask_for_another(world: &Arc<World>, node: &Arc<Node>, key: u8, call: us
     }
 }
 
-/// A factory that loads one key.
+/// Returns a factory that loads one key.
 pub(super) fn factory(
     world: &Arc<World>,
     node: &Arc<Node>,
@@ -136,7 +137,7 @@ pub(super) fn factory(
     }
 }
 
-/// A factory that loads several.
+/// Returns a factory that loads several keys.
 pub(super) fn batch(
     world: &Arc<World>,
     node: &Arc<Node>,

@@ -1,4 +1,5 @@
-//! One node's way to the store: every call has a fate, and every change of the store is written down.
+//! One node's connection to the store. Every call meets a fate, and the history records every
+//! change.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +21,7 @@ use super::scribe::{Copies, Scribe, Written, load_of, shown};
 use super::world::{CALL, Link, Sick, World};
 use crate::history::{At, Operation, Synced};
 
-/// What becomes of a call.
+/// What happens to a call.
 enum Fate {
     Pass {
         before: u64,
@@ -30,11 +31,11 @@ enum Fate {
     LoseReply,
     Hang,
     RunLate(u64),
-    /// It runs, and nobody is told.
+    /// It runs, but the caller gets no answer.
     Swallow,
 }
 
-/// The store, as one node reaches it.
+/// The store as one node reaches it.
 #[derive(Debug)]
 pub(super) struct SimL2 {
     world: Arc<World>,
@@ -91,13 +92,13 @@ impl SimL2 {
         }
     }
 
-    /// Runs one operation that writes, as its fate wills. `effect` does it and writes it down.
-    async fn go<R: Send + 'static>(
+    /// Runs a writing operation according to its fate. `effect` runs it and records it.
+    async fn run_write<R: Send + 'static>(
         &self,
         effect: impl FnOnce(&Scribe) -> Result<R, L2Error> + Send + 'static,
     ) -> Result<R, L2Error> {
         let (link, world) = (Arc::clone(&self.link), Arc::clone(&self.world));
-        // On its way, the server may have become one that refuses it.
+        // The server may be demoted while the command is on its way.
         let effect = move |scribe: &Scribe| {
             link.answers(&world, Kind::Writes)?;
             effect(scribe)
@@ -117,8 +118,8 @@ impl SimL2 {
         if silent { Err(error()) } else { Ok(()) }
     }
 
-    /// The same of one that only reads.
-    async fn look<R: Send + 'static>(
+    /// The same for an operation that only reads.
+    async fn run_read<R: Send + 'static>(
         &self,
         effect: impl FnOnce(&Scribe) -> Result<R, L2Error> + Send + 'static,
     ) -> Result<R, L2Error> {
@@ -202,17 +203,17 @@ impl L2 for SimL2 {
 
     async fn read(&self, key: &str, ask: Option<LoadLockRequest>) -> Result<Read, L2Error> {
         let key = key.to_owned();
-        // Without a lock to ask for, it is two commands: how long the record lives, and what it is. Others
-        // may stand between.
+        // Without a load lock, a read is two commands: the TTL and the record. Other commands may
+        // run between them.
         let apart = ask.is_none() && self.link.rng.lock().random_bool(0.3);
         if apart {
             let first = key.clone();
-            let lives =
-                self.look(move |scribe| now(scribe.store(&first).read(&first, None))).await?;
+            let first_read =
+                self.run_read(move |scribe| now(scribe.store(&first).read(&first, None))).await?;
             let mut read =
-                self.look(move |scribe| now(scribe.store(&key).read(&key, None))).await?;
+                self.run_read(move |scribe| now(scribe.store(&key).read(&key, None))).await?;
             if let Some(found) = &mut read.found {
-                found.ttl_ms = lives.found.map_or(0, |found| found.ttl_ms);
+                found.ttl_ms = first_read.found.map_or(0, |found| found.ttl_ms);
             }
             return Ok(read);
         }
@@ -222,7 +223,7 @@ impl L2 for SimL2 {
             scribe.tell(&key, || format!("READ {} {ask:?}", shown(&read)));
             read
         };
-        if writes { self.go(effect).await } else { self.look(effect).await }
+        if writes { self.run_write(effect).await } else { self.run_read(effect).await }
     }
 
     async fn read_many(
@@ -241,7 +242,7 @@ impl L2 for SimL2 {
             }
             reads
         };
-        if writes { self.go(effect).await } else { self.look(effect).await }
+        if writes { self.run_write(effect).await } else { self.run_read(effect).await }
     }
 
     fn replica_lag(&self) -> Option<Duration> {
@@ -249,7 +250,8 @@ impl L2 for SimL2 {
     }
 
     async fn read_replica(&self, key: &str) -> Option<Found> {
-        // How far it is behind, the node measures by its own clock.
+        // The node measures the replica lag by its own clock, so a jump makes the measurement
+        // wrong.
         let jumped = self.world.log.lock().lives[self.link.node].jumped_ms.is_some();
         let copies = self.world.replica.lock().in_step(self.world.ms()).filter(|_| !jumped)?;
         let key = key.to_owned();
@@ -267,7 +269,7 @@ impl L2 for SimL2 {
 
     async fn read_heads(&self, keys: &[String]) -> Result<Vec<Option<Head>>, L2Error> {
         let keys = keys.to_vec();
-        self.look(move |scribe| heads(scribe, &keys)).await
+        self.run_read(move |scribe| heads(scribe, &keys)).await
     }
 
     async fn put(
@@ -279,7 +281,7 @@ impl L2 for SimL2 {
     ) -> Result<Put, L2Error> {
         let announce = self.link.wire.announces(announce);
         let key = key.to_owned();
-        self.go(move |scribe| {
+        self.run_write(move |scribe| {
             let (load, message) = (load_of(&record), announce.as_ref().map(|a| a.message.clone()));
             let written = scribe.written(&key, &record);
             let put = now(scribe.store(&key).put(&key, expected, record, announce));
@@ -301,7 +303,7 @@ impl L2 for SimL2 {
     ) -> Result<(), L2Error> {
         let announce = self.link.wire.announces(announce);
         let key = key.to_owned();
-        self.go(move |scribe| {
+        self.run_write(move |scribe| {
             let (load, message) = (load_of(&record), announce.as_ref().map(|a| a.message.clone()));
             let written = scribe.written(&key, &record);
             let set = now(scribe.store(&key).set(&key, record, deadline, announce));
@@ -318,7 +320,7 @@ impl L2 for SimL2 {
     async fn remove(&self, key: &str, announce: Option<Announce>) -> Result<(), L2Error> {
         let announce = self.link.wire.announces(announce);
         let key = key.to_owned();
-        self.go(move |scribe| {
+        self.run_write(move |scribe| {
             let message = announce.as_ref().map(|a| a.message.clone());
             let removed = now(scribe.store(&key).remove(&key, announce));
             scribe.note(&key, Operation::Remove, Written::default(), message);
@@ -335,7 +337,7 @@ impl L2 for SimL2 {
     ) -> Result<(), L2Error> {
         let announce = self.link.wire.announces(announce);
         let key = key.to_owned();
-        self.go(move |scribe| {
+        self.run_write(move |scribe| {
             let message = announce.as_ref().map(|a| a.message.clone());
             let expired = now(scribe.store(&key).expire(&key, version, announce));
             let written = Written { version: Some(version.0), stamp: None };
@@ -347,7 +349,7 @@ impl L2 for SimL2 {
 
     async fn release(&self, key: &str, load_lock: Version) -> Result<(), L2Error> {
         let key = key.to_owned();
-        self.go(move |scribe| {
+        self.run_write(move |scribe| {
             scribe.tell(&key, || format!("RELEASE {load_lock:?}"));
             now(scribe.store(&key).release(&key, load_lock))
         })
@@ -356,7 +358,7 @@ impl L2 for SimL2 {
 
     async fn renew(&self, key: &str, load_lock: Version, ttl_ms: u64) -> Result<bool, L2Error> {
         let key = key.to_owned();
-        self.go(move |scribe| {
+        self.run_write(move |scribe| {
             let renewed = now(scribe.store(&key).renew(&key, load_lock, ttl_ms));
             scribe.tell(&key, || format!("RENEW {load_lock:?}: {renewed:?}"));
             renewed
@@ -372,7 +374,7 @@ impl L2 for SimL2 {
     ) -> Result<Advanced, L2Error> {
         let announce = self.link.wire.numbers(announce);
         let (ledger, ask) = (ledger.to_owned(), ask.clone());
-        self.go(move |scribe| {
+        self.run_write(move |scribe| {
             let told = announce.clone();
             let advanced = now(scribe.first().advance(&ledger, &ask, announce));
             if let Ok(advanced) = &advanced {
@@ -386,7 +388,7 @@ impl L2 for SimL2 {
     async fn sync(&self, ledger: &str, ask: &SyncAsk) -> Result<SyncReply, L2Error> {
         let (known, ledger, ask) = ((ask.epoch, ask.frontier), ledger.to_owned(), ask.clone());
         self.ledger_answers()?;
-        let answered = self.go(move |scribe| {
+        let answered = self.run_write(move |scribe| {
             let reply = now(scribe.first().sync(&ledger, &ask))?;
             Ok((reply, scribe.world.at()))
         });
@@ -401,7 +403,7 @@ impl L2 for SimL2 {
     async fn frontier(&self, ledger: &str, epoch: Epoch) -> Result<Option<u64>, L2Error> {
         let ledger = ledger.to_owned();
         self.ledger_answers()?;
-        self.go(move |scribe| now(scribe.first().frontier(&ledger, epoch))).await
+        self.run_write(move |scribe| now(scribe.first().frontier(&ledger, epoch))).await
     }
 
     fn is_ledger_near(&self, ledger: &str, key: &str) -> bool {
@@ -411,7 +413,7 @@ impl L2 for SimL2 {
 
     async fn replication_id(&self, _server: Option<&str>) -> Result<Option<u64>, L2Error> {
         let of_another = self.link.replication_id(self.world.ms());
-        self.look(move |scribe| {
+        self.run_read(move |scribe| {
             Ok(Some(of_another.unwrap_or_else(|| scribe.world.replication_id())))
         })
         .await

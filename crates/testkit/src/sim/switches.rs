@@ -1,8 +1,9 @@
-//! What the world does, and what the judge asks, that came later: each is off until the caches are known to bear it.
+//! Later additions to the simulated cluster and to the judge. Each can be switched off.
 
 macro_rules! switches {
     ($($(#[$doc:meta])* $switch:ident,)*) => {
-        /// Draws and rules that can be switched on and off by name: `sim -- --without clocks,strict`.
+        /// Faults and rules that can be switched on and off by name:
+        /// `sim -- --without clocks,strict`.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         #[expect(clippy::exhaustive_structs, reason = "each by itself")]
         pub struct Switches {
@@ -10,11 +11,11 @@ macro_rules! switches {
         }
 
         impl Switches {
-            /// Their names.
+            /// The names of the switches.
             pub const NAMES: &'static [&'static str] = &[$(stringify!($switch),)*];
 
-            /// Those that are named, separated by commas (`all` for each), switched on or off; `None` if there is
-            /// no such switch.
+            /// Switches the named ones on or off; names are separated by commas, `all` means every
+            /// switch. Returns `None` for an unknown name.
             #[must_use]
             pub fn switched(mut self, names: &str, on: bool) -> Option<Self> {
                 for name in names.split(',') {
@@ -31,37 +32,38 @@ macro_rules! switches {
 }
 
 switches! {
-    /// Several servers with a clock each, with keys spread over them, and failovers to another clock.
+    /// Several servers, each with a clock of its own; keys are spread over them; a failover changes
+    /// the clock.
     clocks,
-    /// Strict reads are judged by what the ledger held when they began (S16).
+    /// The judge checks strict reads against the ledger at the time they began (S16).
     strict,
-    /// What is written after a removal returned is not hidden by it (S17).
+    /// A removal that returned does not hide later writes (S17).
     written,
-    /// What a caller gets is judged by its own options (S18).
+    /// The judge checks what a caller gets against the caller's own options (S18).
     options,
-    /// A writer loses the bus and nothing else, and may die of it.
+    /// A writer loses only the bus, and may die of it.
     bus,
-    /// Nodes have other maximal lifetimes.
+    /// Nodes have different maximal TTLs.
     lifetimes,
-    /// More short sequences that chance seldom brings together: a change between two subscriptions that is read
-    /// at once, a failover that takes back the removal of a tag long after the last write.
+    /// More short sequences that random faults seldom produce: a change between two subscriptions
+    /// that is read at once; a failover that takes back a tag removal long after the last write.
     episodes,
     /// A failover leaves some nodes with the old primary, which answers reads and refuses writes.
     readonly,
-    /// Connections take bytes and answer nothing.
+    /// Connections accept bytes and never answer.
     swallows,
     /// Nodes read from replicas.
     replicas,
-    /// Factories ask the cache for other keys.
+    /// Factories load other keys through the cache.
     nested,
-    /// Nodes are of different wire versions.
+    /// Nodes use different wire versions.
     versions,
-    /// Keys and tags are removed by one call.
+    /// One call removes keys and tags.
     together,
 }
 
 impl Switches {
-    /// What is on unless told otherwise.
+    /// The defaults: every switch is on.
     pub const ON: Self = Self {
         clocks: true,
         strict: true,

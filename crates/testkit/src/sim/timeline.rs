@@ -1,4 +1,4 @@
-//! A simulate in words.
+//! The timeline of a simulated cluster as text.
 
 use std::fmt::Write as _;
 
@@ -8,14 +8,14 @@ use super::{SimulatedCluster, Switches};
 use crate::check;
 use crate::history::{At, Call, Log, Scope, What};
 
-/// Everything that happened in the simulate of a seed and has to do with its first violation; all of
-/// it, if there is none. One line per event, in order.
+/// Returns all events of the cluster that concern its first violation, or all events if there is
+/// none. One line per event, in order.
 #[must_use]
 pub fn timeline(seed: u64, switches: Switches) -> String {
     timeline_with(seed, switches, None)
 }
 
-/// The same with a bug planted.
+/// The same with a planted bug.
 #[must_use]
 pub fn timeline_with(seed: u64, switches: Switches, bug: Option<Sabotage>) -> String {
     let ended = super::simulate(SimulatedCluster { seed, switches, bug, skew_s: 0, told: true });
@@ -35,7 +35,7 @@ pub fn timeline_with(seed: u64, switches: Switches, bug: Option<Sabotage>) -> St
     text
 }
 
-/// What a history tells around a moment: the last events before it and the first after.
+/// Returns the events around a moment: up to 300 before it and 30 after it.
 pub(crate) fn story(log: &Log, key: Option<u8>, at: At) -> String {
     let mut lines = lines(log, key);
     lines.sort();
@@ -48,7 +48,7 @@ pub(crate) fn story(log: &Log, key: Option<u8>, at: At) -> String {
     text
 }
 
-/// One event: its order, its time, and what it was.
+/// One event: its order, its time, and its text.
 type Line = (u32, u64, String);
 
 fn lines(log: &Log, key: Option<u8>) -> Vec<Line> {
@@ -95,7 +95,7 @@ fn lines(log: &Log, key: Option<u8>) -> Vec<Line> {
     for heard in &log.heard {
         let applied = &log.applied[heard.applied];
         if key.is_none() || applied.key.is_none() || applied.key == key {
-            let what = format!("node {} hears of change {}", heard.node, heard.applied);
+            let what = format!("node {} receives change {}", heard.node, heard.applied);
             lines.push((heard.at.order, heard.at.ms, what));
         }
     }
@@ -142,7 +142,7 @@ fn rest(log: &Log, lines: &mut Vec<Line>) {
         lines.push((
             life.born.order,
             life.born.ms,
-            format!("node {id} begins in slot {}", life.slot),
+            format!("node {id} starts in slot {}", life.slot),
         ));
         if let Some(died) = life.died {
             lines.push((died.order, died.ms, format!("node {id} goes down")));

@@ -1,4 +1,4 @@
-//! What goes wrong, and when.
+//! Injects faults into a simulated cluster.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::plan::KEYS;
 use super::world::{Node, Sick, World};
 use crate::history::{Applied, Operation};
 
-/// Makes trouble until the plan's faults are used up.
+/// Injects faults until the plan's number of faults is reached.
 pub(super) async fn make(world: Arc<World>) {
     let mut rng = super::plan::rng(world.plan.seed, 3);
     let span = world.plan.ops as u64 * (world.plan.gap_ms + 80);
@@ -22,8 +22,8 @@ pub(super) async fn make(world: Arc<World>) {
         sleep(Duration::from_millis(rng.random_range(0..=mean * 2))).await;
         let node = world.node(rng.random_range(0..world.plan.nodes));
         match rng.random_range(0..20) {
-            0..6 => sicken(&world, &node, &mut rng),
-            6..14 => deafen(&world, &node, &mut rng),
+            0..6 => disturb_l2(&world, &node, &mut rng),
+            6..14 => disturb_bus(&world, &node, &mut rng),
             14..16 => restart(&world, &node, &mut rng).await,
             16..17 => {
                 let by = Duration::from_millis(rng.random_range(100..30_000));
@@ -37,7 +37,7 @@ pub(super) async fn make(world: Arc<World>) {
     }
 }
 
-/// Makes the trouble that came later, beside the other.
+/// Injects the faults of later switches, concurrently with the others.
 pub(super) async fn make_more(world: Arc<World>) {
     let mut rng = super::plan::rng(world.plan.seed, 8);
     let span = world.plan.ops as u64 * (world.plan.gap_ms + 80);
@@ -53,8 +53,8 @@ pub(super) async fn make_more(world: Arc<World>) {
     }
 }
 
-/// The connections of a node take bytes and answer nothing; new ones are made and do the same. What they take
-/// may arrive all the same.
+/// A node's connections accept bytes and never answer; new connections do the same. The bytes may
+/// still reach the server.
 fn swallow(world: &World, rng: &mut StdRng) {
     let node = world.node(rng.random_range(0..world.plan.nodes));
     let for_ms = if rng.random_bool(0.2) {
@@ -67,7 +67,7 @@ fn swallow(world: &World, rng: &mut StdRng) {
         trouble.swallows = world.ms() + for_ms;
         trouble.arrives = rng.random_bool(0.5);
         if rng.random_bool(0.5) {
-            // The subscription as well is a new one.
+            // The subscription is a new connection as well.
             trouble.life += 1;
         }
     }
@@ -75,8 +75,8 @@ fn swallow(world: &World, rng: &mut StdRng) {
     node.link.moved.notify_one();
 }
 
-/// The store does not answer a node as it should.
-fn sicken(world: &World, node: &Node, rng: &mut StdRng) {
+/// Injects a fault into a node's connection to the store.
+fn disturb_l2(world: &World, node: &Node, rng: &mut StdRng) {
     let for_ms = match rng.random_range(0..8) {
         0 => world.plan.coherence_ms + 3000,
         _ => rng.random_range(100..4000),
@@ -106,15 +106,15 @@ pub(super) fn slot_of(world: &World, node: &Node) -> usize {
     world.log.lock().lives[node.id].slot
 }
 
-/// A node does not hear, or is not heard, as it should.
-fn deafen(world: &World, node: &Node, rng: &mut StdRng) {
+/// Injects a fault into a node's connection to the bus.
+fn disturb_bus(world: &World, node: &Node, rng: &mut StdRng) {
     let now = world.ms();
     let short = rng.random_range(100..1500);
     let long = rng.random_range(500..9000);
     let (name, for_ms) = {
         let mut trouble = node.link.trouble.lock();
         match rng.random_range(0..18) {
-            // It can tell nobody, and hears everything.
+            // The node cannot publish but receives everything.
             14 if world.plan.switches.bus => {
                 trouble.publish_hangs = now + long;
                 ("bus lost", long)
@@ -139,7 +139,7 @@ fn deafen(world: &World, node: &Node, rng: &mut StdRng) {
             }
             8..10 => {
                 trouble.mute = now + long;
-                ("deaf", long)
+                ("subscription silent", long)
             }
             10..13 => {
                 trouble.life += 1;
@@ -166,7 +166,7 @@ fn deafen(world: &World, node: &Node, rng: &mut StdRng) {
     node.link.moved.notify_one();
 }
 
-/// A node goes down, with or without a word, and another life begins in its place.
+/// Stops a node, with or without closing its cache, and starts another one in its slot.
 async fn restart(world: &Arc<World>, node: &Arc<Node>, rng: &mut StdRng) {
     let slot = slot_of(world, node);
     let at = world.at();
@@ -185,7 +185,7 @@ async fn restart(world: &Arc<World>, node: &Arc<Node>, rng: &mut StdRng) {
     world.start(slot);
 }
 
-/// The store loses something.
+/// Makes the store lose data.
 async fn lose(world: &Arc<World>, rng: &mut StdRng) {
     if rng.random_bool(0.4) {
         let key = rng.random_range(0..world.plan.keys);
@@ -210,14 +210,14 @@ async fn lose(world: &Arc<World>, rng: &mut StdRng) {
     }
 }
 
-/// The store goes back to a snapshot, and everybody has to connect anew.
+/// Restores a snapshot of the store and disconnects all nodes.
 pub(super) fn fail_over(world: &World, snapshots: Vec<MemorySnapshot>, order: u32) {
     world.restore(snapshots);
     note(world, "failover", None, Operation::Failover(order));
     world.bus.disconnect_all();
 }
 
-/// A node reaches neither the store nor the bus.
+/// Cuts a node off from the store and the bus.
 pub(super) fn cut_off(world: &World, node: &Node, for_ms: u64) {
     let until = world.ms() + for_ms;
     let mut trouble = node.link.trouble.lock();
@@ -244,7 +244,7 @@ pub(super) fn note(world: &World, name: &'static str, key: Option<u8>, operation
     });
 }
 
-/// From now on all is well.
+/// Ends all faults.
 pub(super) fn heal(world: &World) {
     for node in world.living() {
         let mut trouble = node.link.trouble.lock();

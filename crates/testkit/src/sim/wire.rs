@@ -1,4 +1,4 @@
-//! Nodes of the next wire version: the others do not understand their messages.
+//! Nodes that use the next wire version; other nodes do not understand their messages.
 
 use bytes::Bytes;
 use crinkle_core::backplane::Incoming;
@@ -14,7 +14,7 @@ pub(super) enum Wire {
 const THIS: u8 = 1;
 const NEXT: u8 = 2;
 
-/// A message under another number, if it has the number `from`.
+/// Replaces the version number of a message if it is `from`.
 fn renumber(bytes: Bytes, from: u8, to: u8) -> Bytes {
     match &bytes[..] {
         [b'C', b'B', number, ..] if *number == from => {
@@ -27,12 +27,12 @@ fn renumber(bytes: Bytes, from: u8, to: u8) -> Bytes {
 }
 
 impl Wire {
-    /// What a node sends, as it goes over the wire.
+    /// Encodes a message as this node sends it.
     pub(super) fn sends(self, bytes: Bytes) -> Bytes {
         if self == Self::Next { renumber(bytes, THIS, NEXT) } else { bytes }
     }
 
-    /// What a node takes for what came over the wire: the next version reads both.
+    /// Decodes a received message: the next version understands both.
     pub(super) fn takes(self, incoming: Incoming) -> Incoming {
         match (self, incoming) {
             (Self::Next, Incoming::Message(bytes)) => {

@@ -1,4 +1,4 @@
-//! What callers want of a cache.
+//! The calls that simulated callers make.
 
 use rand::Rng;
 use rand::rngs::StdRng;
@@ -6,7 +6,7 @@ use rand::rngs::StdRng;
 use super::source::{Run, run};
 use crate::history::{Scope, What};
 
-/// What a caller wants.
+/// One call that a caller wants to make.
 #[derive(Clone, Debug)]
 pub(super) enum Wish {
     Load {
@@ -24,18 +24,18 @@ pub(super) enum Wish {
     GetMany {
         keys: Vec<u8>,
     },
-    /// What L2 and the ledger say now, or what this run brings.
+    /// A strict read: the value must be current in L2 and the ledger, or loaded by this run.
     Strict {
         key: u8,
         run: Option<Run>,
     },
-    /// Waits for a removal that was numbered for somebody.
+    /// Waits for a removal that another call numbered.
     After,
-    /// As a type that nothing is stored as.
+    /// Reads as a type that no value was stored as.
     GetOther {
         key: u8,
     },
-    /// Once everything has healed.
+    /// A read after all faults have ended.
     LastLook {
         key: u8,
     },
@@ -63,7 +63,7 @@ pub(super) enum Wish {
     },
 }
 
-/// A random wish.
+/// Draws a random call.
 pub(super) fn wish(rng: &mut StdRng, keys: u8) -> Wish {
     let key = rng.random_range(0..keys);
     let several = |rng: &mut StdRng| {
@@ -131,7 +131,8 @@ impl Wish {
         }
     }
 
-    /// What is removed beside the keys: to the judge it is a call of its own.
+    /// The tags that the call removes beside its keys. The judge treats them as a call of their
+    /// own.
     pub(super) fn beside(&self) -> Option<Scope> {
         match self {
             Self::RemoveAndTags { tags, .. } => Some(Scope::Tags(*tags)),

@@ -1,4 +1,4 @@
-//! A simulate: its time, its source of truth, its nodes and their troubles.
+//! The state of a simulated cluster: its time, its source of truth, its nodes and their faults.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -29,15 +29,15 @@ use crate::history::{
 };
 
 tokio::task_local! {
-    /// The call on whose behalf the store is asked.
+    /// The call for which the store is used.
     pub(super) static CALL: usize;
 }
 
-/// Everything there is.
+/// The simulated cluster.
 #[derive(Debug)]
 pub(super) struct World {
     pub(super) plan: Plan,
-    /// Whether its story is told.
+    /// Whether the log records details for the timeline.
     pub(super) told: bool,
     origin: Instant,
     pub(super) log: Mutex<Log>,
@@ -54,7 +54,7 @@ pub(super) struct World {
     pub(super) replica: Mutex<Replica>,
 }
 
-/// One life of a node.
+/// A node, from its start until it goes down.
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) id: usize,
@@ -64,14 +64,14 @@ pub(super) struct Node {
     pub(super) pace: Pace,
 }
 
-/// A node's way to the store and the bus, and what is wrong with it.
+/// A node's connections to the store and the bus, with the faults in force.
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) node: usize,
     pub(super) wire: Wire,
     pub(super) rng: Mutex<StdRng>,
     pub(super) trouble: Mutex<Trouble>,
-    /// Something changed that a subscription must look at.
+    /// Notified when a subscription must check its state again.
     pub(super) moved: Arc<Notify>,
     /// True once the node is down.
     pub(super) down: watch::Sender<bool>,
@@ -88,11 +88,11 @@ pub(super) enum Sick {
     RunsLateBy(u64),
     AnswersLate(u64),
     Full,
-    /// Any of them, drawn for each call.
+    /// Any of the others, drawn for each call.
     Flaky,
 }
 
-/// Until when what is wrong, in virtual milliseconds.
+/// Until when each fault lasts, in virtual milliseconds.
 #[derive(Debug, Default)]
 pub(super) struct Trouble {
     pub(super) sick: Option<(Sick, u64)>,
@@ -100,25 +100,25 @@ pub(super) struct Trouble {
     pub(super) repeats: u64,
     pub(super) reorders: u64,
     pub(super) mute: u64,
-    /// Nothing but its own heartbeats.
+    /// The node receives only its own heartbeats.
     pub(super) hears_itself: u64,
     pub(super) refuses: u64,
     pub(super) publish_fails: u64,
     pub(super) publish_hangs: u64,
-    /// The ledger does not answer, and all else does.
+    /// Only the ledger does not answer.
     pub(super) ledger_silent: u64,
-    /// Connections take bytes and answer nothing.
+    /// Connections accept bytes and never answer.
     pub(super) swallows: u64,
-    /// Whether what they take arrives.
+    /// Whether the accepted bytes reach the server.
     pub(super) arrives: bool,
     pub(super) demoted: Option<Demoted>,
-    /// The life of the subscription.
+    /// The generation of the subscription; a change ends it.
     pub(super) life: u64,
     pub(super) junk: u32,
     pub(super) lags: u32,
 }
 
-/// A clock: offset, drift, jumps.
+/// A clock with an offset, a drift and jumps.
 #[derive(Debug)]
 pub(super) struct SimClock {
     origin: Instant,
@@ -137,7 +137,7 @@ impl Clock for SimClock {
 }
 
 impl SimClock {
-    /// Another that shows the same.
+    /// Returns another clock that shows the same time.
     fn fork(&self) -> Self {
         let (Self { origin, offset, ppm, .. }, now) = (self, self.jumped.load(Ordering::Relaxed));
         Self { origin: *origin, offset: *offset, ppm: *ppm, jumped: AtomicI64::new(now) }
@@ -147,7 +147,7 @@ impl SimClock {
         self.step(i64::try_from(by.as_nanos()).unwrap_or(0));
     }
 
-    /// Forward or back.
+    /// Steps forward or back.
     pub(super) fn step(&self, by_ns: i64) {
         self.jumped.fetch_add(by_ns, Ordering::Relaxed);
     }
@@ -160,7 +160,7 @@ impl World {
         let mut rng = rng(plan.seed, 5);
         let servers = if plan.switches.clocks && rng.random_bool(0.5) { 3 } else { 1 };
         let server = |place: u64| {
-            // The others are ahead of the first or behind it, by a little or by much.
+            // The other servers' clocks are ahead of the first or behind it, by little or much.
             let most: i64 = if rng.random_bool(0.5) { 3_000 } else { 40_000 };
             let off = if place == 0 { 0 } else { rng.random_range(-most..=most) };
             let ppm = if place == 0 { 0 } else { rng.random_range(-200..=200) };
@@ -208,24 +208,24 @@ impl World {
         &self.stores[0].0
     }
 
-    /// The server that holds a record.
+    /// The server that holds the record of a key.
     pub(super) fn store(&self, key: &str) -> &MemoryL2 {
         &self.stores[self.place(key)].0
     }
 
-    /// Which server that is.
+    /// The index of the server that holds the record of a key.
     pub(super) fn place(&self, key: &str) -> usize {
         let sum: usize = key.bytes().map(usize::from).sum();
         sum % self.stores.len()
     }
 
-    /// Which history the servers are in: of several, any that fails over makes another.
+    /// The sum of the servers' replication ids: it changes when any of them fails over.
     pub(super) fn replication_id(&self) -> u64 {
         let each = self.servers().map(|store| store.replication_id(None).now_or_never());
         each.map(|replication_id| replication_id.and_then(Result::ok).flatten().unwrap_or(0)).sum()
     }
 
-    /// Servers of their own that hold this.
+    /// Returns separate servers that hold these snapshots.
     pub(super) fn copies(&self, snapshots: Vec<MemorySnapshot>) -> Copies {
         let each = self.stores.iter().zip(snapshots);
         each.map(|((_, clock), snapshot)| {
@@ -244,7 +244,8 @@ impl World {
         self.servers().map(MemoryL2::snapshot).collect()
     }
 
-    /// Another server takes the place of each, with another clock if there are several clocks.
+    /// Replaces each server by another one with this snapshot, and with another clock if there are
+    /// several.
     pub(super) fn restore(&self, snapshots: Vec<MemorySnapshot>) {
         let mut rng = rng(self.plan.seed, 6 + self.ms());
         for ((store, clock), snapshot) in self.stores.iter().zip(snapshots) {
@@ -261,7 +262,7 @@ impl World {
         self.log.lock().at(ms)
     }
 
-    /// A new life for a slot.
+    /// Starts a node in a slot.
     pub(super) fn start(self: &Arc<Self>, slot: usize) {
         let id = self.nodes.lock().len();
         let mut rng = rng(self.plan.seed, 100 + id as u64);
@@ -304,28 +305,28 @@ impl World {
         self.slots.lock()[slot] = id;
     }
 
-    /// The node that lives in a slot.
+    /// The current node of a slot.
     pub(super) fn node(&self, slot: usize) -> Arc<Node> {
         let id = self.slots.lock()[slot];
         Arc::clone(&self.nodes.lock()[id])
     }
 
-    /// All nodes that ever lived.
+    /// All nodes that ever ran.
     pub(super) fn everyone(&self) -> Vec<Arc<Node>> {
         self.nodes.lock().clone()
     }
 
-    /// Lets go of the nodes, which hold this world.
+    /// Drops the nodes, which hold references to this cluster.
     pub(super) fn forget(&self) {
         self.nodes.lock().clear();
     }
 
-    /// Nodes that live.
+    /// The nodes that run.
     pub(super) fn living(&self) -> Vec<Arc<Node>> {
         (0..self.plan.nodes).map(|slot| self.node(slot)).collect()
     }
 
-    /// The source has a new version of a key.
+    /// Raises the source's version of a key and returns it.
     pub(super) fn write_source(&self, key: u8) -> u32 {
         let mut source = self.source.lock();
         source[usize::from(key)] += 1;
@@ -372,7 +373,7 @@ impl World {
         }
     }
 
-    /// A value begins to come to be.
+    /// Records the begin of a factory run or of a `set`; returns its load id.
     pub(super) fn begin_load(
         &self,
         node: usize,
@@ -417,12 +418,12 @@ pub(super) fn key_of(name: &str) -> Option<u8> {
     u8::try_from(at).ok()
 }
 
-/// What stands in the cache for a load.
+/// The value that the cache stores for a load.
 pub(super) fn write_value(key: u8, load: usize) -> String {
     format!("~sim.{key}.{load};")
 }
 
-/// The key and the load of a value, wherever it stands in these bytes.
+/// Finds a value in these bytes and returns its key and its load.
 pub(super) fn read_value(bytes: &[u8]) -> Option<(u8, usize)> {
     let at = bytes.windows(5).position(|w| w == b"~sim.")? + 5;
     let end = at + bytes[at..].iter().position(|b| *b == b';')?;

@@ -9,7 +9,7 @@ const TAG: u8 = 1;
 const REMOVAL: What = What::Invalidate { hard: true };
 
 impl Story {
-    /// A call that removes by tag, and its number. It has not ended.
+    /// A tag removal that has not ended. Returns its call and the index of its change.
     fn removal(&mut self, node: usize, number: u64, ms: u64) -> (usize, usize) {
         let call = self.call(node, REMOVAL, (ms, ms + 10), Said::Done);
         self.0.calls[call].scopes = vec![Scope::Tags(TAG)];
@@ -30,7 +30,7 @@ impl Story {
         load
     }
 
-    /// A load stores what is stamped with a number.
+    /// A load stores a record with this stamp.
     fn stored(&mut self, operation: Operation, call: usize, stamp: u64, ms: u64) -> usize {
         let node = self.0.calls[call].node;
         let at = self.operation(operation, Some(node), Some(call), ms);
@@ -48,7 +48,7 @@ impl Story {
     }
 }
 
-/// Node 1 removes, and node 0 loads after that without knowing of it. `middle` is what comes between.
+/// Node 1 removes, and node 0 loads later without knowing it. `middle` adds events in between.
 fn load_after_removal(middle: impl FnOnce(&mut Story)) -> Story {
     let mut story = Story::new();
     let (removal, _) = story.removal(1, 5, 1000);
@@ -63,7 +63,7 @@ fn a_load_that_is_stamped_below_a_removal_that_had_returned_is_accused() {
     assert_eq!(load_after_removal(|_| {}).rules(), ["S17"]);
 }
 
-/// Of a removal that has not returned nothing is promised, though it has its number.
+/// The cache promises nothing for a removal that has not returned, even if it has a number.
 #[test]
 fn a_removal_that_has_not_returned_accuses_nobody() {
     let mut story = Story::new();
@@ -73,8 +73,8 @@ fn a_removal_that_has_not_returned_accuses_nobody() {
     assert_eq!(story.rules(), [""; 0]);
 }
 
-/// Another call that is open does not matter, if it is known which one numbered the removal; if not, an open
-/// call that removes by tag may have, and one that removes a key may not.
+/// Other open calls do not matter if it is known which call numbered the removal. If not, an open
+/// call that removes by tag may have numbered it; a call that removes a key may not.
 #[test]
 fn a_removal_has_returned_whatever_else_its_node_is_about() {
     let open = |scope, call: Option<usize>| {
@@ -93,7 +93,8 @@ fn a_removal_has_returned_whatever_else_its_node_is_about() {
     assert_eq!(open(Scope::Tags(TAG), None), [""; 0]);
 }
 
-/// Who has not heard of it cannot any more, once the ledger is lost: until then, it had to.
+/// Once the ledger is lost, a node that did not receive the removal cannot learn of it. Until then
+/// it had to.
 #[test]
 fn a_ledger_that_is_lost_before_a_write_tells_nobody_of_its_removals() {
     let lost = |story: &mut Story| story.operation(Operation::LedgerLost, None, None, 2000);
@@ -105,7 +106,8 @@ fn a_ledger_that_is_lost_before_a_write_tells_nobody_of_its_removals() {
     assert_eq!(late.rules(), ["S17"]);
 }
 
-/// A `SYNC` of before a fault has ended may still be on its way, for the limit of L2; not much longer.
+/// A `SYNC` from before the end of a fault may still be in progress for the limit of L2, but not
+/// much longer.
 #[test]
 fn a_fault_that_has_just_ended_excuses_what_is_loaded_after_it() {
     let faulty = |node, until_ms| {
@@ -121,8 +123,8 @@ fn a_fault_that_has_just_ended_excuses_what_is_loaded_after_it() {
     assert_eq!(faulty(Some(0), 2000), ["S17"], "it is over");
 }
 
-/// A node whose callers with a fallback give L2 less time than two trips take loads without the ledger's
-/// answer; one that is given more time does not, nor one that has the answer.
+/// A node whose callers have a fallback and give L2 less time than two round trips loads without
+/// the ledger's answer. A node with more time does not, nor does a node that has the answer.
 #[test]
 fn a_node_that_does_not_wait_for_the_ledger_loads_without_its_answer() {
     let story = |soft_ms, synced: bool| {
@@ -143,7 +145,8 @@ fn a_node_that_does_not_wait_for_the_ledger_loads_without_its_answer() {
     assert_eq!(story(13, true).rules_by(&terms), ["S17"]);
 }
 
-/// A `set` is what it had sent when its call ended: what arrives later changes nothing about its receipt.
+/// A `set` is judged by what it had sent when its call ended. A later run does not change its
+/// receipt.
 #[test]
 fn a_set_is_judged_by_what_was_stored_before_its_receipt() {
     let set = |again_ms: u64, said| {
@@ -167,8 +170,9 @@ fn a_set_is_judged_by_what_was_stored_before_its_receipt() {
     assert_eq!(set(3200, Said::Unknown), [""; 0], "it does not say that it is done");
 }
 
-/// A `set` overlaps a removal of another node, which hides it, and is sent again. The second arrives after the
-/// call has ended; the value counts as written when the call ended, if it was sent by then.
+/// A `set` overlaps another node's removal that hides it, and is sent again. The second command
+/// runs after the call has ended. If it was sent before that, the value counts as written at the
+/// end of the call.
 #[test]
 fn a_set_that_is_sent_again_is_stamped_when_it_was_sent() {
     let answered = |sent_in_time: bool, stale: bool| {
@@ -193,7 +197,8 @@ fn a_set_that_is_sent_again_is_stamped_when_it_was_sent() {
     assert_eq!(answered(false, true), ["S9"]);
 }
 
-/// It counts as written when its call ended, not when it arrived: a removal between the two hides it.
+/// The value counts as written at the end of its call, not when the command runs. A removal between
+/// the two hides it.
 #[test]
 fn a_set_that_arrives_late_is_not_stamped_after_its_call() {
     let mut story = Story::new();
@@ -211,8 +216,8 @@ fn a_set_that_arrives_late_is_not_stamped_after_its_call() {
     assert_eq!(story.rules(), ["S1"]);
 }
 
-/// A promoted server whose clock is behind numbers a removal below what a value from before it is stamped with. Until
-/// the node of the value has asked that server, nobody knows.
+/// A promoted server with a slow clock numbers a removal below the stamp of an older value. No node
+/// can know until the value's node has synced with that server.
 #[test]
 fn a_removal_numbered_again_hides_once_who_knows_better_has_asked() {
     let story = |fails_over: bool, asks: bool, is_near: bool| {

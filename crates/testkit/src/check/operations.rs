@@ -1,27 +1,27 @@
-//! Calls, the store and factories: what was done, whoever looked.
+//! Judges calls, the store and factories, independently of what readers got.
 
 use super::{Excuse, Judge, Violation};
 use crate::history::{Applied, At, Call, Load, Operation, Outcome, STOPPED, Said, Scope, What};
 
-/// No call takes longer.
+/// No call may take longer.
 const LONGEST_CALL_MS: u64 = 40_000;
 
-/// A failover may take back writes of so long before it, in milliseconds, that are asserted again. (The
-/// caches go back 10 s from when L2 last answered.)
+/// After a failover, the caches must assert again the lost writes of this many milliseconds. (They
+/// go back 10 s from the last answer of L2.)
 const REASSERTED_MS: u64 = 8000;
 
 impl Judge<'_> {
-    /// Whether a write that a failover took back must hide the value all the same: its node was told
-    /// that L2 had it, soon before, and lives to assert it again.
+    /// Returns whether a write must hide the value although a failover took it back: L2
+    /// acknowledged it soon before, and its node still runs and can assert it again.
     pub(super) fn asserted_again(&self, change: &Applied, lost: At) -> bool {
         let call = change.call.map(|call| &self.log.calls[call]);
-        let told = call.is_some_and(|call| {
+        let acknowledged = call.is_some_and(|call| {
             let writes = matches!(call.what, What::Set(_) | What::Invalidate { .. });
             writes && call.said == Said::Done && call.end.is_some_and(|end| end < lost)
         });
         let lives = change.node.is_some_and(|node| self.log.lives[node].died.is_none());
-        let soon = told && lives && lost.ms - change.at.ms <= REASSERTED_MS;
-        // A node whose clock jumps by more than it remembers forgets what it has just written.
+        let soon = acknowledged && lives && lost.ms - change.at.ms <= REASSERTED_MS;
+        // A node whose clock jumps further than its recent writes reach forgets them.
         let forgets = || {
             let jumped = change.node.and_then(|node| self.log.lives[node].jumped_ms);
             let since = jumped.is_some_and(|ms| ms >= change.at.ms);
@@ -30,8 +30,8 @@ impl Judge<'_> {
         soon && !forgets()
     }
 
-    /// **L3** every call ends; **S15** receipts are honest: what is done was applied before it
-    /// returned, what is queued was not applied by it, a barrier was numbered.
+    /// **L3**: every call ends. **S15**: receipts are honest. "Done" was applied before the call
+    /// returned, "queued" was not applied by it, and a barrier has a number.
     pub(crate) fn call(&mut self, call: &Call) {
         let mut found = |rule, what: String| {
             let key = call.scopes.iter().find_map(|scope| match scope {
@@ -89,8 +89,8 @@ impl Judge<'_> {
         }
     }
 
-    /// **S5**: a fill changes a record only if nothing else has since its factory began. **S10**: a
-    /// `set` reaches L2 within the limits of its call, or never.
+    /// **S5**: a fill changes a record only if nothing else changed it since its factory began.
+    /// **S10**: a `set` reaches L2 within the limits of its call, or never.
     pub(crate) fn store(&mut self) {
         let log = self.log;
         for (at, applied) in log.applied.iter().enumerate().filter(|(_, a)| a.sure) {
@@ -102,7 +102,8 @@ impl Judge<'_> {
                     let mut other = None;
                     let mut failed_over = false;
                     for change in between {
-                        // Where nobody knows the very moment, only what lies between for sure counts.
+                        // If the exact moment is unknown, only changes that lie between for certain
+                        // count.
                         let vague =
                             change.not_before <= began || change.at.order >= applied.not_before;
                         failed_over |= matches!(change.operation, Operation::Failover(_));
@@ -129,7 +130,7 @@ impl Judge<'_> {
                     let call = &log.calls[log.loads[load].call];
                     let late = applied.at.ms
                         > call.start.ms + self.pace(call.node).hard_ms + self.terms.straggles_ms;
-                    if late && !self.slept(call.node, call.start.ms, applied.at.ms) {
+                    if late && !self.paused(call.node, call.start.ms, applied.at.ms) {
                         let ms = applied.at.ms - call.start.ms;
                         let node = call.node;
                         let what =
@@ -147,13 +148,14 @@ impl Judge<'_> {
         }
     }
 
-    /// Whether the clock of a node jumped: what it says of the clock of L2 may be wrong.
+    /// Returns whether a node's clock jumped: its estimate of the clock of L2 may be wrong.
     pub(super) fn jumped(&self, node: usize) -> bool {
         self.log.lives[node].jumped_ms.is_some()
     }
 
-    /// Whether a node's clock jumped, or its process did not run, so that it may have read an old answer late.
-    fn slept(&self, node: usize, from_ms: u64, to_ms: u64) -> bool {
+    /// Returns whether a node's clock jumped or its process was stopped, so that it may have read
+    /// an old answer late.
+    fn paused(&self, node: usize, from_ms: u64, to_ms: u64) -> bool {
         let mut stops = self.log.faults.iter().filter(|fault| fault.name == STOPPED);
         let stopped = stops.any(|stop| {
             stop.node == Some(node) && stop.from.ms <= to_ms && from_ms <= stop.until_ms
@@ -162,8 +164,9 @@ impl Judge<'_> {
             || (self.jumped(node) && self.excuses.holds(Excuse::ClockJumped))
     }
 
-    /// **S14**: at most two factories of a key run on a node, and two only if something was heard of
-    /// the key since the first was asked for. (Batches are one run for many keys: not judged.)
+    /// **S14**: at most two factories of a key run on a node, and two only if the node learned of a
+    /// change of the key since the first load began. (A batch is one run for many keys and is not
+    /// judged.)
     pub(crate) fn factories(&mut self) {
         let log = self.log;
         let runs: Vec<_> = (0..log.loads.len()).filter(|load| !log.loads[*load].is_set).collect();
@@ -176,7 +179,7 @@ impl Judge<'_> {
             let others: Vec<_> = others.collect();
             let unfounded = |old: &Load| {
                 let from = log.calls[old.call].start.min(log.calls[young.call].start);
-                !self.moved(young, from)
+                !self.has_news(young, from)
             };
             let too_many = |others: &[&Load]| others.len() > 1;
             let broken =
@@ -204,8 +207,9 @@ impl Judge<'_> {
         }
     }
 
-    /// Whether the node of a load did or heard anything about its key or its tags before it began.
-    fn moved(&self, young: &Load, from: At) -> bool {
+    /// Returns whether the node of a load changed its key or its tags, or received such a change,
+    /// before the load began.
+    fn has_news(&self, young: &Load, from: At) -> bool {
         let Load { node, key, began: to, .. } = *young;
         let (log, within) = (self.log, |at: At| at > from && at < to);
         let wrote = log.calls.iter().any(|call| {
@@ -221,7 +225,7 @@ impl Judge<'_> {
             let hides = matches!(applied.operation, Operation::Advance { scope, .. } if scope.covers(young));
             heard.node == node && within(heard.at) && (hides || applied.key == Some(key))
         });
-        // Its own writes are news to its other loads when they are answered.
+        // A node's own writes count for its other loads from the moment of their answer.
         let recent = |at: At| at < to && at.ms + 1000 >= from.ms;
         let did = |a: &Applied| a.node == Some(node) && a.key == Some(key) && recent(a.at);
         wrote || heard || log.applied.iter().any(did)
