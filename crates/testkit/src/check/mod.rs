@@ -141,8 +141,7 @@ pub(crate) fn check(log: &Log, terms: &Terms) -> Verdict {
     Verdict { violations: judge.found, excuses: judge.excuses.into_counts() }
 }
 
-/// Returns whether a dead node owed announcements, or cleared its mark only in a ledger that was
-/// lost.
+/// Returns whether a dead node owed announcements, or cleared its mark only in a lost ledger.
 fn died_owing(log: &Log) -> bool {
     let lost = |a: &Applied| {
         matches!(a.operation, Operation::Wipe | Operation::LedgerLost | Operation::Failover(_))
@@ -198,8 +197,7 @@ fn knowledge(log: &Log, barrier: usize) -> Vec<(u32, u32)> {
     known
 }
 
-/// Returns what a barrier covers and whether it is hard. A lost ledger hides everything of its
-/// time.
+/// Returns what a barrier covers and whether it is hard. A lost ledger hides all its values.
 fn extent(applied: &Applied) -> (Scope, bool) {
     match applied.operation {
         Operation::Advance { scope, hard, .. } => (scope, hard),
@@ -371,9 +369,8 @@ impl Judge<'_> {
 
     /// **S2**, **S8**, **S9**: once a node has received a barrier, values stamped before it are not
     /// fresh there. Once the reply of a `SYNC` has covered a hard barrier, the node does not answer
-    /// them at all. While L2 answers, a node sends a `SYNC` every poll; after the coherence TTL,
-    /// values that no `SYNC` has covered do not count. **L5**: in the end, nodes know even a
-    /// barrier that a failover took back, if its issuer still runs.
+    /// them at all. **S3**: after the coherence TTL, a barrier counts without any `SYNC`. **L5**: in
+    /// the end, nodes know even a barrier that a failover took back, if its issuer still runs.
     fn barriers(&mut self, reading: &Reading<'_>) {
         let (log, load) = (self.log, reading.answer.load);
         let (node, start) = (reading.call.node, reading.call.start);
