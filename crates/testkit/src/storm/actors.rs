@@ -1,4 +1,4 @@
-//! Who uses the cache of a worker.
+//! The actors that use the cache of a worker.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,19 +21,19 @@ use super::{KEYS, Value, name, read_value, write_value};
 use crate::history::{Outcome, Said, Scope, What};
 use crate::sim::{self, Ends, PLANNED, Run, SimPlan, tags};
 
-/// What a worker has in a round.
+/// The state of a worker in one round.
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) cache: Cache,
     pub(super) diary: Diary,
     pub(super) source: Source,
     pub(super) tags: Vec<u8>,
-    /// Whether what is written stays for a while.
+    /// Whether little is written in this round.
     pub(super) calm: bool,
     pub(super) rest: AtomicBool,
 }
 
-/// What an actor wants.
+/// One call that an actor wants to make.
 #[derive(Clone, Copy, Debug)]
 enum Wish {
     Load(u8, Run, bool),
@@ -50,7 +50,7 @@ enum Wish {
     After,
 }
 
-/// Few keys are written often, and all are read.
+/// Draws a call: few keys are written often, and all keys are read.
 fn wish(rng: &mut StdRng) -> Wish {
     let keys = u8::try_from(KEYS).unwrap_or(u8::MAX);
     let any = rng.random_range(0..keys);
@@ -70,7 +70,7 @@ fn wish(rng: &mut StdRng) -> Wish {
     }
 }
 
-/// Every key is read often, and written by everybody, but seldom.
+/// Draws a call: every key is read often, and every worker writes it rarely.
 fn calm_wish(rng: &mut StdRng) -> Wish {
     let any = rng.random_range(0..u8::try_from(KEYS).unwrap_or(u8::MAX));
     match rng.random_range(0..1000) {
@@ -124,7 +124,7 @@ pub(super) async fn act(node: Arc<Node>, seed: u64, part: u64, think_ms: u64) {
         let wish = if node.calm { calm_wish(&mut rng) } else { wish(&mut rng) };
         let options = sim::options(&mut rng);
         let gives_up = rng.random_bool(0.03).then(|| rng.random_range(0..60));
-        // On a task of its own, as servers do it: a panic ends the call and nothing else.
+        // In a task of its own, as servers do: a panic ends only this call.
         let call = tokio::spawn(grant(Arc::clone(&node), wish, options, gives_up));
         if call.await.is_err() {
             node.diary.seen("L3", "a call panicked".to_owned());
@@ -132,8 +132,8 @@ pub(super) async fn act(node: Arc<Node>, seed: u64, part: u64, think_ms: u64) {
     }
 }
 
-/// The last look at every key.
-pub(super) async fn look(node: &Arc<Node>) {
+/// Reads every key after all faults have ended.
+pub(super) async fn last_reads(node: &Arc<Node>) {
     for key in 0..u8::try_from(KEYS).unwrap_or(u8::MAX) {
         grant(Arc::clone(node), Wish::LastLook(key), SimPlan::defaults(), None).await;
     }
@@ -143,7 +143,7 @@ async fn grant(node: Arc<Node>, wish: Wish, options: EntryOptions, gives_up: Opt
     let (what, scope) = (wish.what(), wish.scope());
     let mut version = 0;
     if matches!(what, What::Set(_) | What::Invalidate { .. }) {
-        // First the source, then the cache.
+        // Write the source before the cache, as an application does.
         for (key, tags) in (0_u8..).zip(&node.tags) {
             let tagged = matches!(scope, Scope::Tags(bits) if bits & tags != 0);
             if scope == Scope::Key(key) || scope == Scope::All || tagged {
@@ -172,7 +172,7 @@ async fn grant(node: Arc<Node>, wish: Wish, options: EntryOptions, gives_up: Opt
             Outcome::Done
         }
     };
-    let said = receipt.map_or(Said::Nothing, reach);
+    let said = receipt.map_or(Said::Nothing, write_status);
     let token = receipt.and_then(|receipt| receipt.token());
     let has_barrier = token.is_some();
     diary.note(Event::Ended { at: diary.at(), call: id, outcome, said, has_barrier, error });
@@ -181,7 +181,7 @@ async fn grant(node: Arc<Node>, wish: Wish, options: EntryOptions, gives_up: Opt
     }
 }
 
-fn reach(receipt: Receipt) -> Said {
+fn write_status(receipt: Receipt) -> Said {
     match receipt.l2() {
         WriteStatus::Done => Said::Done,
         WriteStatus::Queued => Said::Queued,
@@ -263,7 +263,7 @@ fn answered(node: &Node, call: usize, key: u8, cached: &Cached<String>) {
     node.diary.note(Event::Answer { call, key, load, says_key, stale, source });
 }
 
-/// One run of a factory; however it ends, that is written down.
+/// One run of a factory. Dropping it records the end.
 struct Running {
     node: Arc<Node>,
     load: usize,
@@ -279,7 +279,7 @@ impl Drop for Running {
 
 type Made = BoxFuture<'static, Result<String, BoxError>>;
 
-/// A factory that reads the source, slowly, badly, or in panic.
+/// Returns a factory that reads the source slowly, fails or panics.
 fn factory(
     node: &Arc<Node>,
     key: u8,

@@ -1,4 +1,4 @@
-//! The servers of a storm, and how they are spoken to.
+//! The servers of a chaos run, and the commands that they get.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -20,7 +20,7 @@ pub(super) type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Topology {
-    /// One server, which writes everything to its disk before it answers.
+    /// One server that writes everything to its disk before it answers.
     Standalone,
     /// A primary, a replica, and three sentinels.
     Sentinel,
@@ -29,7 +29,7 @@ pub enum Topology {
 }
 
 impl Topology {
-    /// Its name on the command line.
+    /// The name on the command line.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -51,13 +51,13 @@ impl FromStr for Topology {
     }
 }
 
-/// How far the clock of each server is ahead, in milliseconds; below zero, behind.
+/// How far each server's clock is ahead, in milliseconds; negative values mean behind.
 pub type Ahead = [i64; SERVERS];
 
-/// The servers that run.
+/// The running servers.
 #[derive(Debug)]
 pub(super) enum Cluster {
-    /// The first worker goes through the proxy.
+    /// The first worker connects through the proxy.
     Standalone {
         server: RedisServer,
         proxy: Proxy,
@@ -68,17 +68,17 @@ pub(super) enum Cluster {
     },
     Sharded {
         servers: ClusterServers,
-        /// The one that trouble befalls.
+        /// The server that gets the injected faults.
         primary: usize,
         primaries: Vec<usize>,
     },
 }
 
-/// No server takes longer to become what it should be.
+/// The longest time that a server needs to reach a state.
 const SETTLES: Duration = Duration::from_secs(40);
 
 impl Cluster {
-    /// Starts them, each with a clock that is ahead by so many milliseconds if that is said.
+    /// Starts the servers. With `ahead`, each server's clock is ahead by this many milliseconds.
     pub(super) async fn start(topology: Topology, ahead: Option<Ahead>) -> Outcome<Self> {
         match topology {
             Topology::Standalone => {
@@ -122,7 +122,7 @@ impl Cluster {
         }
     }
 
-    /// How a worker reaches the servers.
+    /// Returns the endpoints that a worker uses.
     pub(super) fn way(&self, worker: usize) -> Way {
         match self {
             Self::Standalone { proxy, .. } if worker == 0 => {
@@ -160,30 +160,31 @@ impl Cluster {
         }
     }
 
-    /// Says something to the primary.
-    pub(super) async fn tell<T: FromRedisValue>(&self, words: &[&str]) -> Outcome<T> {
-        tell(self.port(), words).await
+    /// Sends a command to the primary.
+    pub(super) async fn send<T: FromRedisValue>(&self, words: &[&str]) -> Outcome<T> {
+        send(self.port(), words).await
     }
 
-    /// Says something to every server that takes writes, or to every one at all.
-    pub(super) async fn tell_all<T: FromRedisValue>(
+    /// Sends a command to every primary, with `replicas` to every server.
+    pub(super) async fn send_to_all<T: FromRedisValue>(
         &self,
         words: &[&str],
         replicas: bool,
     ) -> Outcome<()> {
         let Self::Sharded { servers, primaries, .. } = self else {
-            let _: T = self.tell(words).await?;
+            let _: T = self.send(words).await?;
             return Ok(());
         };
         for at in 0..SERVERS {
             if replicas || primaries.contains(&at) {
-                let _: T = tell(servers.port(at), words).await?;
+                let _: T = send(servers.port(at), words).await?;
             }
         }
         Ok(())
     }
 
-    /// Whom trouble befalls next, where there are several: who holds this key, or another one.
+    /// Chooses the next server that gets faults, if there are several: the owner of this key, or
+    /// another one.
     pub(super) fn choose(&mut self, key: Option<&str>) -> Outcome<()> {
         let Self::Sharded { servers, primary, primaries } = self else { return Ok(()) };
         *primary = match key {
@@ -193,7 +194,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Moves the slots of these keys from where they are to another server.
+    /// Moves the slots of these keys to another server.
     pub(super) fn move_slots(&self, keys: &[String]) -> Outcome<()> {
         let Self::Sharded { servers, primaries, .. } = self else { return Ok(()) };
         for key in keys {
@@ -205,12 +206,12 @@ impl Cluster {
         Ok(())
     }
 
-    /// For how long a server can be silent before anybody acts on it, about.
+    /// How long a server may be silent, approximately, before the others act on it.
     pub(super) fn longest_freeze(&self) -> Duration {
         Duration::from_millis(if let Self::Sharded { .. } = self { 2500 } else { 10_000 })
     }
 
-    /// Waits until another server has taken the place of the primary.
+    /// Waits until another server has replaced the primary.
     pub(super) async fn taken_over(&mut self) -> Outcome<()> {
         let Self::Sharded { servers, primary, primaries } = self else { return Ok(()) };
         let old = *primary;
@@ -238,27 +239,27 @@ impl Cluster {
         }
     }
 
-    /// The same where a mark would belong to another server.
+    /// The same for a cluster, where the key of the mark could belong to another server.
     async fn caught_up(&self) -> Outcome<()> {
-        let info: String = self.tell(&["INFO", "replication"]).await?;
+        let info: String = self.send(&["INFO", "replication"]).await?;
         let written = number(&info, "master_repl_offset:").ok_or("no offset")?;
         settled("copied", async || {
-            let info: String = self.tell(&["INFO", "replication"]).await.ok()?;
+            let info: String = self.send(&["INFO", "replication"]).await.ok()?;
             let copied = info.split("offset=").nth(1)?.split(',').next()?.parse::<u64>().ok()?;
             (copied >= written).then_some(())
         })
         .await
     }
 
-    /// Shuts the replica out: what is written from now on it will not have.
+    /// Disconnects the replica: it will lack all later writes.
     pub(super) async fn cut_replica(&self) -> Outcome<()> {
-        let _: () = self.tell(&["ACL", "SETUSER", "replica", "off"]).await?;
-        let _: u64 = self.tell(&["CLIENT", "KILL", "TYPE", "replica"]).await?;
+        let _: () = self.send(&["ACL", "SETUSER", "replica", "off"]).await?;
+        let _: u64 = self.send(&["CLIENT", "KILL", "TYPE", "replica"]).await?;
         Ok(())
     }
 
-    /// Whether the sentinels have chosen another primary on their own, as they do when a machine is too busy
-    /// for its servers.
+    /// Returns whether the sentinels chose another primary on their own. They do so if a busy
+    /// machine delays the servers.
     pub(super) async fn has_moved(&mut self) -> Outcome<bool> {
         if let Self::Sharded { servers, primaries, .. } = self {
             let before = std::mem::replace(primaries, servers.primaries(0)?);
@@ -266,21 +267,22 @@ impl Cluster {
         }
         let Self::Sentinel { servers, primary } = self else { return Ok(false) };
         let ask = ["SENTINEL", "GET-MASTER-ADDR-BY-NAME", NAME];
-        let named: (String, u16) = tell(servers.sentinel_ports()[0], &ask).await?;
+        let named: (String, u16) = send(servers.sentinel_ports()[0], &ask).await?;
         let now = servers.ports().iter().position(|port| *port == named.1);
         let before = std::mem::replace(primary, now.unwrap_or(*primary));
         Ok(before != *primary)
     }
 
-    /// A number that changes with every failover: they may move there and back.
+    /// Returns a number that grows with every failover; the primary's address may move there and
+    /// back.
     pub(super) async fn failovers(&self) -> Outcome<u64> {
         let Self::Sentinel { servers, .. } = self else { return Ok(0) };
         let ask = ["SENTINEL", "MASTER", NAME];
-        let said: HashMap<String, String> = tell(servers.sentinel_ports()[0], &ask).await?;
+        let said: HashMap<String, String> = send(servers.sentinel_ports()[0], &ask).await?;
         Ok(said.get("config-epoch").ok_or("the sentinels know no primary")?.parse()?)
     }
 
-    /// Kills or freezes the primary; returns when another server is the primary, and is known as such.
+    /// Kills or freezes the primary. Returns when another server is known as the primary.
     pub(super) async fn fail_over(&mut self, frozen: bool) -> Outcome<()> {
         if let Self::Sharded { .. } = self {
             if !frozen {
@@ -297,7 +299,7 @@ impl Cluster {
         let other = 1 - *primary;
         let port = servers.ports()[other];
         settled("promoted", async || {
-            let role: Vec<redis::Value> = tell(port, &["ROLE"]).await.ok()?;
+            let role: Vec<redis::Value> = send(port, &["ROLE"]).await.ok()?;
             (redis::from_redis_value::<String>(role.first()?.clone()).ok()? == "master")
                 .then_some(())
         })
@@ -306,10 +308,10 @@ impl Cluster {
         Ok(())
     }
 
-    /// Brings the old primary back, which the sentinels make a replica.
+    /// Restarts the old primary; the sentinels make it a replica.
     pub(super) async fn come_back(&mut self) -> Outcome<()> {
         if let Self::Sharded { servers, primary, .. } = self {
-            if tell::<String>(servers.port(*primary), &["PING"]).await.is_err() {
+            if send::<String>(servers.port(*primary), &["PING"]).await.is_err() {
                 tokio::task::block_in_place(|| servers.server(*primary).restart());
             }
             return settled("in a whole cluster", async || servers.is_settled().then_some(()))
@@ -320,7 +322,7 @@ impl Cluster {
         servers.server(old).restart();
         let port = servers.ports()[old];
         settled("a replica again", async || {
-            let info: String = tell(port, &["INFO", "replication"]).await.ok()?;
+            let info: String = send(port, &["INFO", "replication"]).await.ok()?;
             (info.contains("role:slave") && info.contains("master_link_status:up")).then_some(())
         })
         .await?;
@@ -341,7 +343,7 @@ async fn settled<T>(what: &str, is: impl AsyncFn() -> Option<T>) -> Outcome<T> {
     }
 }
 
-/// The number behind a name in what a server says of itself.
+/// Finds the number after a name in the output of `INFO`.
 fn number(info: &str, name: &str) -> Option<u64> {
     info.lines().find_map(|line| line.strip_prefix(name))?.trim().parse().ok()
 }
@@ -352,7 +354,7 @@ async fn connect(port: u16) -> Outcome<redis::aio::MultiplexedConnection> {
     Ok(client.get_multiplexed_async_connection_with_config(&config).await?)
 }
 
-pub(super) async fn tell<T: FromRedisValue>(port: u16, words: &[&str]) -> Outcome<T> {
+pub(super) async fn send<T: FromRedisValue>(port: u16, words: &[&str]) -> Outcome<T> {
     let mut connection = connect(port).await?;
     let mut cmd = Cmd::new();
     for word in words {
@@ -361,7 +363,7 @@ pub(super) async fn tell<T: FromRedisValue>(port: u16, words: &[&str]) -> Outcom
     Ok(cmd.query_async(&mut connection).await?)
 }
 
-/// How many replicas have what was written until now: a mark, and all before it.
+/// Writes a mark and returns how many replicas have it, and so everything before it.
 async fn replicas_with_mark(port: u16) -> Outcome<u32> {
     let mut connection = connect(port).await?;
     let mut pipe = redis::pipe();

@@ -1,4 +1,4 @@
-//! What a worker writes down, and how it reads the clock.
+//! The events that a worker records, and its clock.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -8,12 +8,12 @@ use parking_lot::Mutex;
 
 use super::event::{Event, Ns};
 
-/// The clock that all processes of the machine share.
+/// Reads the clock that all processes of the machine share.
 pub(super) fn now() -> Ns {
     SystemClock.now().as_nanos()
 }
 
-/// The events of a round, in one process. Clones are the same.
+/// The events of one process in a round. Clones share the events.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Diary(Arc<Pages>);
 
@@ -25,13 +25,13 @@ struct Pages {
 }
 
 impl Diary {
-    /// A diary whose ids begin here.
+    /// Creates a diary whose ids begin at `ids`.
     pub(super) fn new(ids: usize) -> Self {
         let pages = Pages { ids: AtomicUsize::new(ids), ..Pages::default() };
         Self(Arc::new(pages))
     }
 
-    /// The next moment: no two of a process are the same.
+    /// Returns the current time; no two results of a process are equal.
     pub(super) fn at(&self) -> Ns {
         let now = now();
         let last = self.0.last.load(Ordering::Relaxed);
@@ -40,7 +40,7 @@ impl Diary {
         at
     }
 
-    /// A number that nothing else of the round has.
+    /// Returns an id that is unique in the round.
     pub(super) fn id(&self) -> usize {
         self.0.ids.fetch_add(1, Ordering::Relaxed)
     }
@@ -49,7 +49,7 @@ impl Diary {
         self.0.events.lock().push(event);
     }
 
-    /// A violation that is seen as it happens.
+    /// Records a violation that is noticed as it happens.
     pub(super) fn seen(&self, rule: &str, what: String) {
         let at = self.at();
         self.note(Event::Seen { at, rule: rule.to_owned(), what });

@@ -1,27 +1,27 @@
-//! What a process is told, and what it tells: lines of JSON, stamped on the clock that all processes of a
-//! machine share.
+//! The protocol between coordinator and workers: lines of JSON, with times of the clock that all
+//! processes of a machine share.
 
 use serde::{Deserialize, Serialize};
 
 use crate::history::{Operation, Outcome, Said, Scope, What};
 
-/// Nanoseconds of the clock since the machine was started.
+/// Nanoseconds since the machine was started.
 pub(crate) type Ns = u64;
 
-/// A line to a worker.
+/// A command from the coordinator to a worker.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Order {
     /// Build a cache.
     Begin(Round),
     /// Use it.
     Go,
-    /// Stop using it, and wait for the calls that run.
+    /// Stop using the cache and wait for running calls.
     Rest,
-    /// Everything has healed: look at every key, close, and tell what happened.
+    /// All faults have ended: read every key, close, and report the events.
     Finish,
 }
 
-/// What one round is like.
+/// The parameters of a round.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Round {
     /// Name of the cache.
@@ -34,15 +34,15 @@ pub(crate) struct Round {
     /// The tags of each key, as bits.
     pub(crate) tags: Vec<u8>,
     pub(crate) actors: usize,
-    /// The mean time between two calls of an actor.
+    /// The mean time between two calls of an actor, in milliseconds.
     pub(crate) think_ms: u64,
-    /// Whether little is written.
+    /// Whether little is written in this round.
     pub(crate) calm: bool,
     /// The bug to plant.
     pub(crate) bug: Option<String>,
 }
 
-/// The way to the servers.
+/// The endpoints of the servers.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Way {
     Url(String),
@@ -50,7 +50,7 @@ pub(crate) enum Way {
     Cluster { urls: Vec<String> },
 }
 
-/// A line from a worker.
+/// A reply from a worker.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Word {
     Ready,
@@ -58,14 +58,14 @@ pub(crate) enum Word {
     Done(Box<Told>),
 }
 
-/// What a worker tells of a round.
+/// A worker's report of a round.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Told {
     pub(crate) frontier: u64,
     pub(crate) events: Vec<Event>,
 }
 
-/// One thing that happened. Calls and loads have numbers that are unique in a round.
+/// One event. The ids of calls and loads are unique in a round.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Event {
     Call {
@@ -103,29 +103,29 @@ pub(crate) enum Event {
         load: usize,
         version: u32,
     },
-    /// A factory says that a load is still current.
+    /// A factory confirms that a load is still current.
     Confirmed {
         began: Ns,
         at: Ns,
         load: usize,
     },
-    /// The store was asked to change. `at` is missing if nobody knows whether it has.
+    /// A command changes the store. `at` is missing if its outcome is unknown.
     Applied {
         sent: Ns,
         at: Option<Ns>,
         key: Option<u8>,
         operation: Operation,
         call: Option<usize>,
-        /// The hash of the message that tells of it.
+        /// The hash of the message that announces it.
         message: Option<u64>,
-        /// Of a numbered removal: its epoch and its nonce.
+        /// For a numbered removal: its epoch and its nonce.
         id: Option<(u64, u64)>,
     },
     Heard {
         at: Ns,
         message: u64,
     },
-    /// A token was waited for.
+    /// A wait for a token succeeded.
     Waited {
         at: Ns,
         token: u128,
@@ -137,7 +137,7 @@ pub(crate) enum Event {
     Subscribed {
         at: Ns,
     },
-    /// A violation that was seen as it happened.
+    /// A violation that was noticed as it happened.
     Seen {
         at: Ns,
         rule: String,

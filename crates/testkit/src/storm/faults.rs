@@ -1,4 +1,4 @@
-//! What befalls the servers and the processes, and how it ends.
+//! The faults that a chaos run injects into servers and processes.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -16,7 +16,7 @@ use super::name;
 use super::proxy::{Mode, Proxy};
 use crate::history::STOPPED;
 
-/// One kind of trouble.
+/// One kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     KilledEmpty,
@@ -34,12 +34,12 @@ pub(super) enum Kind {
     ProxyCutLate,
     ProxyDelay,
     ProxyHalfOpen,
-    ProxyDeaf,
-    /// The last writes are lost, and the old primary comes back.
+    ProxySilent,
+    /// The last writes are lost, and the old primary returns.
     FailoverLosing,
     /// The same, with everything replicated.
     Failover,
-    /// The primary is frozen until its replica has taken its place.
+    /// The primary is frozen until its replica has replaced it.
     FailoverFrozen,
     /// The slots of the ledger and of some keys move to other servers.
     SlotsMoved,
@@ -47,11 +47,11 @@ pub(super) enum Kind {
 
 use Kind::{
     ClientsPaused, Failover, FailoverFrozen, FailoverLosing, FlushAll, FullEvicting, FullRefusing,
-    KilledEmpty, KilledWithData, LedgerDeleted, ProxyCut, ProxyCutLate, ProxyDeaf, ProxyDelay,
-    ProxyHalfOpen, ScriptFlush, ServerStopped, SlotsMoved, SubscriptionsKilled, WorkerStopped,
+    KilledEmpty, KilledWithData, LedgerDeleted, ProxyCut, ProxyCutLate, ProxyDelay, ProxyHalfOpen,
+    ProxySilent, ScriptFlush, ServerStopped, SlotsMoved, SubscriptionsKilled, WorkerStopped,
 };
 
-/// What befalls the server of all.
+/// Faults of a standalone server.
 const STANDALONE: &[Kind] = &[
     KilledEmpty,
     KilledWithData,
@@ -65,16 +65,18 @@ const STANDALONE: &[Kind] = &[
     ScriptFlush,
 ];
 
-/// What befalls one process, meanwhile.
+/// Faults of one process, injected at the same time.
 const OF_A_PROCESS: &[Kind] =
-    &[WorkerStopped, ProxyCut, ProxyCutLate, ProxyDelay, ProxyHalfOpen, ProxyDeaf];
+    &[WorkerStopped, ProxyCut, ProxyCutLate, ProxyDelay, ProxyHalfOpen, ProxySilent];
 
-/// What befalls one process while the servers are left alone, and every answer has its bound: longer deaf than
-/// a cache may go without noticing, and commands that run when their caller has given them up long ago.
+/// Faults of one process while the servers are healthy, so that S3 bounds every answer. The
+/// subscription is silent longer than a cache may go without noticing, and commands run long after
+/// their callers gave up.
 const OF_A_PROCESS_ALONE: &[Kind] =
-    &[ProxyDeaf, ProxyCutLate, ProxyCutLate, ProxyDeaf, ProxyCutLate, ProxyCutLate];
+    &[ProxySilent, ProxyCutLate, ProxyCutLate, ProxySilent, ProxyCutLate, ProxyCutLate];
 
-/// In rounds that fail over nothing is wiped, and the other way round: nobody could say what is left.
+/// Rounds that fail over wipe nothing, and the other way round: otherwise the judge could not know
+/// what is left.
 const FAILING_OVER: &[Kind] =
     &[FailoverLosing, SubscriptionsKilled, Failover, ScriptFlush, FailoverLosing];
 
@@ -128,7 +130,7 @@ impl Kind {
             ProxyCutLate => "proxy cut, late delivery",
             ProxyDelay => "proxy delay 500 ms",
             ProxyHalfOpen => "proxy half-open",
-            ProxyDeaf => "proxy half-open, subscription",
+            ProxySilent => "proxy half-open, subscription",
             FailoverLosing => "failover losing writes",
             Failover => "failover",
             FailoverFrozen => "failover, SIGSTOP",
@@ -136,35 +138,36 @@ impl Kind {
         }
     }
 
-    /// Whether the store does not answer as it should meanwhile. By the names that the judge knows.
+    /// The name by which the judge knows the fault: it says how the store behaves meanwhile.
     fn judged(self) -> &'static str {
         match self {
-            SubscriptionsKilled | ProxyDeaf => "disconnect",
+            SubscriptionsKilled | ProxySilent => "disconnect",
             FlushAll | LedgerDeleted => "wipe",
             ScriptFlush => "script flush",
             SlotsMoved => "slots moved",
             WorkerStopped => STOPPED,
-            // Failovers, too: nobody answers for the keys of a primary until another has taken its place.
+            // Includes failovers: no server answers for the keys of a dead primary until another
+            // replaces it.
             _ => "L2 does not answer",
         }
     }
 
-    /// Which worker it concerns; all, if none.
+    /// The worker that the fault concerns; `None` means all.
     fn worker(self) -> Option<usize> {
         match self {
-            ProxyCut | ProxyCutLate | ProxyDelay | ProxyHalfOpen | ProxyDeaf => Some(0),
+            ProxyCut | ProxyCutLate | ProxyDelay | ProxyHalfOpen | ProxySilent => Some(0),
             WorkerStopped => Some(1),
             _ => None,
         }
     }
 }
 
-/// What befalls a round, in some order.
+/// The faults of a round, in random order.
 #[derive(Debug)]
 pub(super) struct Deck {
-    /// What befalls the servers.
+    /// Faults of the servers.
     pub(super) servers: Vec<Kind>,
-    /// What befalls one process meanwhile.
+    /// Faults of one process, injected at the same time.
     pub(super) processes: Vec<Kind>,
     pub(super) fails_over: bool,
     /// How long to wait after each, in milliseconds.
@@ -188,16 +191,16 @@ impl Deck {
             Topology::Cluster => (NOT_FAILING_OVER_IN_CLUSTER, &OF_A_PROCESS[..1], false),
         };
         let (mut servers, mut processes) = (servers.to_vec(), processes.to_vec());
-        // However short a run is, a primary dies in it and slots move.
+        // Even a short run has a failover and moved slots.
         let first = if fails_over && topology == Topology::Cluster { 2 } else { 0 };
         servers[first..].shuffle(rng);
         processes.shuffle(rng);
-        // What is late arrives, and is read, before the next one.
+        // Late commands run, and their effects are read, before the next fault.
         let pause = if servers.is_empty() { 6000..7000 } else { 200..1400 };
         Self { servers, processes, fails_over, pause }
     }
 
-    /// Everything that befalls servers set up like this.
+    /// The names of all faults of this topology.
     pub(super) fn names(topology: Topology) -> BTreeSet<&'static str> {
         let decks: [&[Kind]; 3] = match topology {
             Topology::Standalone => [STANDALONE, OF_A_PROCESS, OF_A_PROCESS_ALONE],
@@ -209,29 +212,30 @@ impl Deck {
         decks.into_iter().flatten().map(|kind| kind.name()).collect()
     }
 
-    /// Whether the servers are left alone: then what is late shows, unless it is overwritten.
+    /// Returns whether the servers are healthy. Then a late command has visible effects unless
+    /// another write replaces them.
     pub(super) fn is_calm(&self) -> bool {
         self.servers.is_empty()
     }
 }
 
-/// A fault that was in force.
+/// An injected fault that has ended.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Struck {
+pub(super) struct Injected {
     pub(super) kind: Kind,
     pub(super) from: Ns,
     pub(super) until: Ns,
 }
 
-impl Struck {
+impl Injected {
     pub(super) fn judged(&self) -> (&'static str, Option<usize>) {
         (self.kind.judged(), self.kind.worker())
     }
 }
 
-/// What a fault did to what the store holds.
+/// How a fault changed the contents of the store.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Blow {
+pub(super) enum DataLoss {
     Wiped {
         from: Ns,
         until: Ns,
@@ -240,46 +244,46 @@ pub(super) enum Blow {
         from: Ns,
         until: Ns,
     },
-    /// What was answered after `since` is lost from `at` on.
+    /// Writes acknowledged after `since` are lost from `at` on.
     FailedOver {
         since: Ns,
         at: Ns,
     },
 }
 
-/// Everything that injected a round.
+/// All injected faults of a round.
 #[derive(Debug, Default)]
 pub(super) struct Trouble {
-    pub(super) struck: Vec<Struck>,
-    pub(super) blows: Vec<Blow>,
+    pub(super) injected: Vec<Injected>,
+    pub(super) losses: Vec<DataLoss>,
 }
 
 impl Trouble {
     fn note(&mut self, kind: Kind, from: Ns) {
-        self.struck.push(Struck { kind, from, until: now() });
+        self.injected.push(Injected { kind, from, until: now() });
     }
 
-    /// The trouble of both.
+    /// Merges the faults of both.
     pub(super) fn and(mut self, other: Self) -> Self {
-        self.struck.extend(other.struck);
-        self.blows.extend(other.blows);
+        self.injected.extend(other.injected);
+        self.losses.extend(other.losses);
         self
     }
 }
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Where a process is, for what befalls it.
-pub(super) struct Stage {
+/// What is needed to inject faults into a process.
+pub(super) struct ProcessTarget {
     pub(super) proxy: Option<Proxy>,
     /// The process ids of the workers.
     pub(super) pids: Vec<u32>,
     pub(super) trouble: Trouble,
 }
 
-impl Stage {
-    /// One fault of a process from its beginning to its end.
-    pub(super) async fn strike(&mut self, kind: Kind) -> Outcome<()> {
+impl ProcessTarget {
+    /// Injects one fault into a process and ends it.
+    pub(super) async fn inject(&mut self, kind: Kind) -> Outcome<()> {
         let from = now();
         match kind {
             WorkerStopped => {
@@ -294,7 +298,7 @@ impl Stage {
             }
             ProxyDelay => self.proxied(Mode::Delay(SECOND / 2), SECOND * 3).await,
             ProxyHalfOpen => self.proxied(Mode::HalfOpen, SECOND * 8).await,
-            _ => self.proxied(Mode::Deaf, SECOND * 8).await,
+            _ => self.proxied(Mode::SilentSubscription, SECOND * 8).await,
         }
         self.trouble.note(kind, from);
         Ok(())
@@ -310,16 +314,16 @@ impl Stage {
     }
 }
 
-/// Where the servers are, for what befalls them.
-pub(super) struct Scene<'a> {
+/// What is needed to inject faults into the servers.
+pub(super) struct ServerTarget<'a> {
     pub(super) cluster: &'a mut Cluster,
     pub(super) ledger: String,
     pub(super) trouble: Trouble,
 }
 
-impl Scene<'_> {
-    /// One fault of the servers from its beginning to its end.
-    pub(super) async fn strike(&mut self, kind: Kind, some: Duration) -> Outcome<()> {
+impl ServerTarget<'_> {
+    /// Injects one fault into the servers and ends it.
+    pub(super) async fn inject(&mut self, kind: Kind, some: Duration) -> Outcome<()> {
         let from = now();
         match kind {
             KilledEmpty | KilledWithData => self.killed(kind == KilledEmpty, some).await?,
@@ -331,23 +335,23 @@ impl Scene<'_> {
             }
             SubscriptionsKilled => self.subscriptions_killed().await?,
             ClientsPaused => {
-                let () = self.cluster.tell(&["CLIENT", "PAUSE", "1500", "ALL"]).await?;
+                let () = self.cluster.send(&["CLIENT", "PAUSE", "1500", "ALL"]).await?;
                 sleep(Duration::from_millis(1500)).await;
             }
             FlushAll => {
-                self.cluster.tell_all::<()>(&["FLUSHALL"], false).await?;
-                self.trouble.blows.push(Blow::Wiped { from, until: now() });
+                self.cluster.send_to_all::<()>(&["FLUSHALL"], false).await?;
+                self.trouble.losses.push(DataLoss::Wiped { from, until: now() });
             }
             FullRefusing => self.full("noeviction").await?,
             FullEvicting => self.full("allkeys-random").await?,
             LedgerDeleted => {
                 self.cluster.choose(Some(&self.ledger))?;
-                let _: u64 = self.cluster.tell(&["DEL", &self.ledger]).await?;
-                self.trouble.blows.push(Blow::LedgerLost { from, until: now() });
+                let _: u64 = self.cluster.send(&["DEL", &self.ledger]).await?;
+                self.trouble.losses.push(DataLoss::LedgerLost { from, until: now() });
             }
             FailoverLosing | Failover | FailoverFrozen => self.failover(kind).await?,
             SlotsMoved => tokio::task::block_in_place(|| self.cluster.move_slots(&self.keys()))?,
-            _ => self.cluster.tell_all::<()>(&["SCRIPT", "FLUSH"], true).await?,
+            _ => self.cluster.send_to_all::<()>(&["SCRIPT", "FLUSH"], true).await?,
         }
         self.trouble.note(kind, from);
         Ok(())
@@ -358,12 +362,12 @@ impl Scene<'_> {
         self.cluster.primary().kill();
         sleep(down).await;
         let server = self.cluster.primary();
-        // Starting waits for the server, and must not hold up the proxy.
+        // The start blocks until the server runs, but the proxy must keep running.
         tokio::task::block_in_place(
             || if empty { server.restart_empty() } else { server.restart() },
         );
         if empty {
-            self.trouble.blows.push(Blow::Wiped { from, until: now() });
+            self.trouble.losses.push(DataLoss::Wiped { from, until: now() });
         }
         Ok(())
     }
@@ -371,36 +375,36 @@ impl Scene<'_> {
     async fn subscriptions_killed(&self) -> Outcome<()> {
         let until = Instant::now() + SECOND * 2;
         while Instant::now() < until {
-            self.cluster.tell_all::<u64>(&["CLIENT", "KILL", "TYPE", "pubsub"], true).await?;
+            self.cluster.send_to_all::<u64>(&["CLIENT", "KILL", "TYPE", "pubsub"], true).await?;
             sleep(Duration::from_millis(70)).await;
         }
         Ok(())
     }
 
-    /// Fills the server, and lets it run full for a while.
+    /// Fills the server and keeps it full for two seconds.
     async fn full(&self, policy: &str) -> Outcome<()> {
         let ballast = "x".repeat(20_000);
         for at in 0..100 {
             let key = format!("storm:ballast:{at}");
-            let () = self.cluster.tell(&["SET", &key, &ballast, "PX", "20000"]).await?;
+            let () = self.cluster.send(&["SET", &key, &ballast, "PX", "20000"]).await?;
         }
-        let () = self.cluster.tell(&["CONFIG", "SET", "maxmemory-policy", policy]).await?;
+        let () = self.cluster.send(&["CONFIG", "SET", "maxmemory-policy", policy]).await?;
         let until = Instant::now() + SECOND * 2;
         while Instant::now() < until {
-            let info: String = self.cluster.tell(&["INFO", "memory"]).await?;
+            let info: String = self.cluster.send(&["INFO", "memory"]).await?;
             let used = info.lines().find_map(|line| line.strip_prefix("used_memory:"));
             let used: u64 = used.unwrap_or_default().trim().parse()?;
             let most = (used - used / 50).to_string();
-            let () = self.cluster.tell(&["CONFIG", "SET", "maxmemory", &most]).await?;
+            let () = self.cluster.send(&["CONFIG", "SET", "maxmemory", &most]).await?;
             sleep(Duration::from_millis(250)).await;
         }
-        let () = self.cluster.tell(&["CONFIG", "SET", "maxmemory", "0"]).await?;
+        let () = self.cluster.send(&["CONFIG", "SET", "maxmemory", "0"]).await?;
         Ok(())
     }
 
     async fn failover(&mut self, kind: Kind) -> Outcome<()> {
         self.cluster.choose((kind != Failover).then_some(&*self.ledger))?;
-        // What was answered after this may have missed the mark.
+        // A write acknowledged after this moment may not precede the mark.
         let since = now();
         self.cluster.replicated().await?;
         if kind == FailoverLosing {
@@ -409,12 +413,12 @@ impl Scene<'_> {
         }
         let at = now();
         self.cluster.fail_over(kind == FailoverFrozen).await?;
-        self.trouble.blows.push(Blow::FailedOver { since, at });
+        self.trouble.losses.push(DataLoss::FailedOver { since, at });
         sleep(SECOND).await;
         self.cluster.come_back().await
     }
 
-    /// What is in slots of its own: the ledger and some records.
+    /// Keys in slots of their own: the ledger and some records.
     fn keys(&self) -> Vec<String> {
         let prefix = self.ledger.trim_end_matches("v1:L");
         let records = (0..5).map(|key| format!("{prefix}v1:e:{}", name(key)));

@@ -1,20 +1,20 @@
-//! Makes one history of what several processes saw.
+//! Merges the records of several processes into one history.
 
 use std::collections::HashMap;
 
 use super::WORKERS;
 use super::event::{Event, Ns, Told};
-use super::faults::{Blow, Trouble};
+use super::faults::{DataLoss, Trouble};
 use crate::history::{
     Allows, Answer, Applied, At, Call, Fault, Heard, Life, Load, Log, Operation, Outcome, Said,
     Synced,
 };
 use crate::sim::HARD_MS;
 
-/// How long a `set` that nobody has confirmed may still run: its limit, and the slack it is given.
-const STRAGGLES: Ns = (HARD_MS + 2000) * 1_000_000;
+/// How long a `set` with unknown outcome may still run: its limit, and its slack.
+const LATE_SET: Ns = (HARD_MS + 2000) * 1_000_000;
 
-/// The history of a round.
+/// Returns the history of a round.
 pub(super) fn merge(told: &[Told], trouble: &Trouble) -> Log {
     let order = Order::of(told, trouble);
     let mut merged = Merged { order, ..Merged::default() };
@@ -24,16 +24,16 @@ pub(super) fn merge(told: &[Told], trouble: &Trouble) -> Log {
     for (node, told) in told.iter().enumerate() {
         told.events.iter().for_each(|event| merged.happened(node, event));
     }
-    for blow in &trouble.blows {
-        merged.struck(*blow);
+    for loss in &trouble.losses {
+        merged.injected(*loss);
     }
-    merged.settle(trouble)
+    merged.finish(trouble)
 }
 
 /// A removal's epoch and number.
 type Token = u128;
 
-/// All moments, in order.
+/// All moments of a round, in order.
 #[derive(Default)]
 struct Order(Vec<Ns>);
 
@@ -52,21 +52,21 @@ impl Order {
                 | Event::Seen { at, .. } => all.push(*at),
                 Event::Confirmed { began, at, .. } => all.extend([*began, *at]),
                 Event::Applied { sent, at, .. } => {
-                    all.extend([*sent, at.unwrap_or(*sent + STRAGGLES)]);
+                    all.extend([*sent, at.unwrap_or(*sent + LATE_SET)]);
                 }
                 Event::Synced { sent, at } => all.extend([*sent, *at]),
                 Event::Answer { .. } => {}
             }
         }
-        for struck in &trouble.struck {
-            all.extend([struck.from, struck.until]);
+        for injected in &trouble.injected {
+            all.extend([injected.from, injected.until]);
         }
-        for blow in &trouble.blows {
-            match *blow {
-                Blow::Wiped { from, until } | Blow::LedgerLost { from, until } => {
+        for loss in &trouble.losses {
+            match *loss {
+                DataLoss::Wiped { from, until } | DataLoss::LedgerLost { from, until } => {
                     all.extend([from, until]);
                 }
-                Blow::FailedOver { since, at } => all.extend([since, at]),
+                DataLoss::FailedOver { since, at } => all.extend([since, at]),
             }
         }
         all.sort_unstable();
@@ -74,7 +74,7 @@ impl Order {
         Self(all)
     }
 
-    /// The place of a moment; the beginning is 1.
+    /// Returns the place of a moment in the order; the first is 1.
     fn at(&self, ns: Ns) -> At {
         let place = self.0.partition_point(|at| *at < ns) + 1;
         let order = u32::try_from(place).unwrap_or(u32::MAX);
@@ -83,14 +83,14 @@ impl Order {
     }
 }
 
-/// A history while it is put together.
+/// A history under construction.
 #[derive(Default)]
 struct Merged {
     order: Order,
     log: Log,
     calls: HashMap<usize, usize>,
     loads: HashMap<usize, usize>,
-    /// When a removal was sent first, by whoever.
+    /// When a removal was first sent, by any node.
     removals: HashMap<u64, Ns>,
     applied: Vec<(Applied, Option<u64>, Option<Token>)>,
     heard: Vec<(usize, u64, At)>,
@@ -98,7 +98,7 @@ struct Merged {
 }
 
 impl Merged {
-    /// Places for calls and loads: others may speak of them before they are met.
+    /// Reserves indexes for calls and loads, since other events may refer to them earlier.
     fn name(&mut self, node: usize, event: &Event) {
         match event {
             Event::Call { at, id, what, scopes } => {
@@ -161,7 +161,7 @@ impl Merged {
                     _ => "elsewhere",
                 };
                 let (Some(call), Some(load)) = (self.calls.get(call), self.loads.get(load)) else {
-                    let what = format!("load {load} was answered, which nobody has made");
+                    let what = format!("load {load} was answered, but no worker recorded it");
                     return self.log.seen.push(("S12", what, Some(*key), At::default()));
                 };
                 let (key, load, says_key, stale) = (*key, *load, *says_key, *stale);
@@ -206,10 +206,10 @@ impl Merged {
         };
         let Some(operation) = operation else { return };
         let first = id.and_then(|(_, nonce)| self.removals.get(&nonce)).map_or(*sent, |ns| *ns);
-        // A fill waits for its version, however long; a `set` has a limit.
+        // A fill waits for its version without a limit; a `set` has a limit.
         let latest = match (at, operation) {
             (Some(at), _) => self.order.at(*at),
-            (None, Operation::Set(_)) => self.order.at(sent + STRAGGLES),
+            (None, Operation::Set(_)) => self.order.at(sent + LATE_SET),
             (None, _) => At { order: u32::MAX, ms: u64::MAX },
         };
         let applied = Applied {
@@ -235,11 +235,11 @@ impl Merged {
         self.applied.push((applied, *message, number));
     }
 
-    fn struck(&mut self, blow: Blow) {
-        let (operation, from, at) = match blow {
-            Blow::Wiped { from, until } => (Operation::Wipe, from, until),
-            Blow::LedgerLost { from, until } => (Operation::LedgerLost, from, until),
-            Blow::FailedOver { since, at } => {
+    fn injected(&mut self, loss: DataLoss) {
+        let (operation, from, at) = match loss {
+            DataLoss::Wiped { from, until } => (Operation::Wipe, from, until),
+            DataLoss::LedgerLost { from, until } => (Operation::LedgerLost, from, until),
+            DataLoss::FailedOver { since, at } => {
                 (Operation::Failover(self.order.at(since).order), at, at)
             }
         };
@@ -262,8 +262,8 @@ impl Merged {
         self.applied.push((applied, None, None));
     }
 
-    /// Puts the changes in order, and who was told of them.
-    fn settle(mut self, trouble: &Trouble) -> Log {
+    /// Sorts the changes and resolves which node received which change.
+    fn finish(mut self, trouble: &Trouble) -> Log {
         let mut log = self.log;
         for load in &mut log.loads {
             load.call = self.calls.get(&load.call).copied().unwrap_or_default();
@@ -291,10 +291,10 @@ impl Merged {
         log.lives = (0..WORKERS)
             .map(|slot| Life { slot, born, died: None, jumped_ms: None, pace: None })
             .collect();
-        for struck in &trouble.struck {
-            let (name, node) = struck.judged();
-            let until_ms = self.order.at(struck.until).ms;
-            log.faults.push(Fault { name, node, from: self.order.at(struck.from), until_ms });
+        for injected in &trouble.injected {
+            let (name, node) = injected.judged();
+            let until_ms = self.order.at(injected.until).ms;
+            log.faults.push(Fault { name, node, from: self.order.at(injected.from), until_ms });
         }
         log
     }

@@ -1,5 +1,6 @@
-//! Real servers in real trouble: three processes use a cache over Redis while servers are killed, frozen,
-//! filled and emptied, and the judge of the simulator reads what they saw.
+//! Chaos runs against real Redis servers. Three processes use one cache while the coordinator
+//! kills, freezes, fills and empties servers. The judge of the simulator checks what the processes
+//! recorded.
 //!
 //! Every process writes down what its callers, its store and its bus saw, stamped on the clock that all
 //! processes of the machine share. Nobody knows when a command ran in the server, only that it did between
@@ -23,7 +24,7 @@ pub use cluster::{Ahead, Topology};
 pub use rounds::{Job, LONG, Report, TWICE, Violation, run};
 pub use worker::work;
 
-/// The planted bugs that real servers show, by name; `storm --mutants` plants each.
+/// The planted bugs that real servers can reveal, by name; `storm --mutants` plants each.
 pub const MUTANTS: [&str; 10] = [
     "fail-safe ignores hard",
     "epoch ignored",
@@ -37,33 +38,33 @@ pub const MUTANTS: [&str; 10] = [
     "a delayed set runs late",
 ];
 
-/// How many processes use the cache.
+/// The number of processes that use the cache.
 const WORKERS: usize = 3;
 
-/// How many keys there are.
+/// The number of keys.
 const KEYS: usize = 16;
 
-/// The poll of the caches.
+/// The poll interval of the caches.
 const POLL: Duration = Duration::from_millis(500);
 
-/// Their coherence TTL.
+/// The coherence TTL of the caches.
 const COHERENCE_TTL: Duration = Duration::from_secs(6);
 
-/// No call may take longer.
+/// The longest time that any call may take.
 const LONGEST_CALL: Duration = Duration::from_secs(25);
 
-/// The name of a key; some look like what the cache uses inside.
+/// Returns the name of a key. Some look like internal names of the cache.
 fn name(key: u8) -> String {
     let odd = crate::sim::ODD_KEYS.get(usize::from(key));
     odd.map_or_else(|| format!("k:{key}"), |odd| (*odd).to_owned())
 }
 
-/// The key of a name.
+/// Returns the key with this name.
 fn key_of(wanted: &str) -> Option<u8> {
     (0..u8::try_from(KEYS).unwrap_or(u8::MAX)).find(|key| name(*key) == wanted)
 }
 
-/// What a value says of itself.
+/// The contents of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Value {
     key: u8,
@@ -71,12 +72,12 @@ struct Value {
     version: u32,
 }
 
-/// What stands in the cache.
+/// Encodes a value as the cache stores it.
 fn write_value(Value { key, load, version }: Value) -> String {
     format!("~storm.{key}.{load}.{version};")
 }
 
-/// The value in these bytes, wherever it stands.
+/// Finds a value in these bytes.
 fn read_value(bytes: &[u8]) -> Option<Value> {
     let at = bytes.windows(7).position(|w| w == b"~storm.")? + 7;
     let end = at + bytes[at..].iter().position(|b| *b == b';')?;

@@ -1,4 +1,4 @@
-//! A TCP proxy in front of one process, that cuts, delays and swallows.
+//! A TCP proxy in front of one process that cuts, delays and swallows bytes.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -12,23 +12,23 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
-/// What it does to bytes.
+/// What the proxy does to bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
     Pass,
     /// Connections are closed, and new ones too.
     Cut,
-    /// The same, but what is on its way to the server arrives.
+    /// The same, but bytes in transit still reach the server.
     CutLate,
-    /// Every byte takes longer, each way.
+    /// Every byte takes longer in each direction.
     Delay(Duration),
-    /// Connections stay, and swallow everything; they are closed when this ends.
+    /// Connections stay open but swallow all bytes. They are closed when this mode ends.
     HalfOpen,
-    /// The same, but only of what subscriptions are told.
-    Deaf,
+    /// The same, but only for messages to subscriptions.
+    SilentSubscription,
 }
 
-/// A running proxy; it ends with the runtime.
+/// A running proxy; it stops with the runtime.
 #[derive(Clone, Debug)]
 pub(super) struct Proxy {
     port: u16,
@@ -36,7 +36,7 @@ pub(super) struct Proxy {
 }
 
 impl Proxy {
-    /// In front of this port of the loopback.
+    /// Starts a proxy in front of this port of the loopback address.
     pub(super) async fn start(to: u16) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let port = listener.local_addr()?.port();
@@ -44,7 +44,7 @@ impl Proxy {
         let modes = mode.clone();
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(carry(client, to, modes.subscribe()));
+                tokio::spawn(forward(client, to, modes.subscribe()));
             }
         });
         Ok(Self { port, mode })
@@ -59,7 +59,7 @@ impl Proxy {
     }
 }
 
-async fn carry(client: TcpStream, to: u16, mode: watch::Receiver<Mode>) {
+async fn forward(client: TcpStream, to: u16, mode: watch::Receiver<Mode>) {
     let now = *mode.borrow();
     if matches!(now, Mode::Cut | Mode::CutLate) {
         return;
@@ -70,23 +70,23 @@ async fn carry(client: TcpStream, to: u16, mode: watch::Receiver<Mode>) {
     let ((from_client, to_client), (from_server, to_server)) =
         (client.into_split(), server.into_split());
     let subscribes = Arc::new(AtomicBool::new(false));
-    let up = Way { to_server: true, subscribes: Arc::clone(&subscribes) };
-    let up = tokio::spawn(up.carry(from_client, to_server, mode.clone()));
-    Way { to_server: false, subscribes }.carry(from_server, to_client, mode).await;
-    // What goes to the server may still be late.
+    let up = Direction { to_server: true, subscribes: Arc::clone(&subscribes) };
+    let up = tokio::spawn(up.forward(from_client, to_server, mode.clone()));
+    Direction { to_server: false, subscribes }.forward(from_server, to_client, mode).await;
+    // Bytes to the server may still be delayed.
     drop(up.await);
 }
 
 /// One direction of a connection.
-struct Way {
+struct Direction {
     to_server: bool,
-    /// Whether the client has subscribed on it.
+    /// Whether the client has subscribed on this connection.
     subscribes: Arc<AtomicBool>,
 }
 
-impl Way {
-    /// Carries bytes until a side closes, or the mode says so.
-    async fn carry(
+impl Direction {
+    /// Forwards bytes until a side closes or the mode demands it.
+    async fn forward(
         self,
         mut from: OwnedReadHalf,
         to: OwnedWriteHalf,
@@ -100,7 +100,7 @@ impl Way {
             let read = tokio::select! {
                 changed = mode.changed() => {
                     match *mode.borrow_and_update() {
-                        // What is on its way to the server may be late, and arrive.
+                        // Bytes in transit to the server may be delayed and still reach it.
                         Mode::CutLate if self.to_server => break,
                         Mode::Cut | Mode::CutLate => {
                             writer.abort();
@@ -113,7 +113,7 @@ impl Way {
                 read = from.read(&mut bytes) => read,
             };
             let Ok(read @ 1..) = read else { break };
-            self.look(&bytes[..read]);
+            self.watch_for_subscribe(&bytes[..read]);
             let now = *mode.borrow();
             if self.swallows(now) {
                 swallowed = true;
@@ -128,7 +128,7 @@ impl Way {
         drop(writer.await);
     }
 
-    fn look(&self, bytes: &[u8]) {
+    fn watch_for_subscribe(&self, bytes: &[u8]) {
         if self.to_server && bytes.windows(9).any(|word| word == b"SUBSCRIBE") {
             self.subscribes.store(true, Ordering::Relaxed);
         }
@@ -137,7 +137,7 @@ impl Way {
     fn swallows(&self, mode: Mode) -> bool {
         match mode {
             Mode::HalfOpen => true,
-            Mode::Deaf => !self.to_server && self.subscribes.load(Ordering::Relaxed),
+            Mode::SilentSubscription => !self.to_server && self.subscribes.load(Ordering::Relaxed),
             _ => false,
         }
     }

@@ -1,4 +1,5 @@
-//! The coordinator: starts servers and processes, deals out trouble, and has what happened judged.
+//! The coordinator: it starts servers and processes, injects faults, and lets the judge check the
+//! events.
 
 use std::collections::BTreeMap;
 use std::process::Stdio;
@@ -14,26 +15,26 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::cluster::{Ahead, Cluster, Outcome, Topology};
 use super::event::{Order, Round, Told, Word};
-use super::faults::{Deck, Scene, Stage, Trouble};
+use super::faults::{Deck, ProcessTarget, ServerTarget, Trouble};
 use super::merge::merge;
 use super::{COHERENCE_TTL, KEYS, LONGEST_CALL, POLL, WORKERS, source};
 use crate::check::{self, Terms};
 use crate::history::Log;
 use crate::sim::{self, HARD_MS};
 
-/// What to do.
+/// The parameters of a chaos run.
 #[derive(Clone, Copy, Debug)]
 #[expect(clippy::exhaustive_structs, reason = "written down by callers")]
 pub struct Job {
     /// How the servers are set up.
     pub topology: Topology,
-    /// How long, about.
+    /// The approximate duration.
     pub lasting: Duration,
     /// The bug to plant; the job ends with the first violation.
     pub bug: Option<Sabotage>,
-    /// How far the wall clock of each server is ahead, if it is to be another than this machine's.
+    /// How far the wall clock of each server is ahead; `None` means the machine's clock.
     pub ahead: Option<Ahead>,
-    /// What the dice begin with. The same seed deals the same faults, but nothing else repeats itself.
+    /// The seed of the random faults. The same seed injects the same faults; nothing else repeats.
     pub seed: u64,
 }
 
@@ -41,32 +42,32 @@ pub struct Job {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Violation {
-    /// In which round.
+    /// The number of the round.
     pub round: u64,
-    /// Which guarantee.
+    /// The guarantee, such as `S3`.
     pub rule: &'static str,
     /// What happened.
     pub what: String,
-    /// The events that have to do with it, line by line.
+    /// The events around the violation, one per line.
     pub story: String,
 }
 
-/// What came of a job.
+/// The result of a chaos run.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Report {
-    /// How often each fault struck, in rounds that were judged; those that did not are there with a 0.
+    /// How often each fault occurred in judged rounds; faults that did not occur have a 0.
     pub faults: BTreeMap<&'static str, u64>,
-    /// How many calls were made.
+    /// How many calls the actors made.
     pub ops: u64,
-    /// Everything that was broken.
+    /// All violations.
     pub violations: Vec<Violation>,
     /// The longest time for which a fresh answer was older than an acknowledged write.
     pub worst_staleness_ms: u64,
 }
 
 impl Report {
-    /// The faults that struck less than [`TWICE`].
+    /// The faults that occurred less than [`TWICE`].
     #[must_use]
     pub fn rare(&self) -> Vec<&'static str> {
         let rare = self.faults.iter().filter(|(_, count)| **count < TWICE);
@@ -74,24 +75,25 @@ impl Report {
     }
 }
 
-/// From this long on, a job goes on until every fault has struck [`TWICE`].
+/// A run of at least this length continues until every fault has occurred [`TWICE`].
 pub const LONG: Duration = Duration::from_secs(600);
 
-/// How often a fault has to strike: what comes after the first must not find what the first has left.
+/// How often a fault must occur. After the first time, the caches must be able to handle another.
 pub const TWICE: u64 = 2;
 
-/// How many rounds are added to a long job for what struck too seldom.
+/// How many rounds a long run may add for rare faults.
 const MORE_ROUNDS: u32 = 6;
 
-/// How long an end takes: a sequence is told every ten polls, and a `set` on its way holds recovery back.
+/// How long the end of a round takes: nodes announce their sequence every ten polls, and a `set` in
+/// progress delays recovery.
 fn ends_after() -> Duration {
     POLL * 12 + Duration::from_millis(2500)
 }
 
-/// What is kept for the end of a job, when it deals out trouble.
+/// The time reserved for the end of a run.
 const END: Duration = Duration::from_secs(12);
 
-/// A round deals out trouble for this long at most.
+/// The longest time for which a round injects faults.
 const LONGEST_ROUND: Duration = Duration::from_secs(75);
 
 /// One of the processes.
@@ -121,13 +123,13 @@ impl Worker {
         let mut line = String::new();
         let read = timeout(LONGEST_CALL * 4, self.output.read_line(&mut line)).await??;
         if read == 0 {
-            return Err("a worker has died; its standard error says why".into());
+            return Err("a worker died; see its standard error".into());
         }
         Ok(serde_json::from_str(&line)?)
     }
 }
 
-/// Everything that runs.
+/// The state of a chaos run.
 struct Storm {
     job: Job,
     cluster: Cluster,
@@ -137,12 +139,12 @@ struct Storm {
     report: Report,
 }
 
-/// Runs rounds until the time is over. Lines about what goes on are given to `tell`.
+/// Runs rounds until the time is over. Calls `progress` with lines of progress.
 ///
 /// # Errors
 ///
 /// If the servers or the processes cannot be run.
-pub async fn run(job: Job, tell: impl Fn(&str) + Sync + Send) -> Outcome<Report> {
+pub async fn run(job: Job, progress: impl Fn(&str) + Sync + Send) -> Outcome<Report> {
     let workers = (0..WORKERS).map(|_| Worker::start()).collect::<Outcome<Vec<_>>>()?;
     let (cluster, dir) = (Cluster::start(job.topology, job.ahead).await?, tempfile::tempdir()?);
     let rng = sim::rng(job.seed, 0);
@@ -152,7 +154,7 @@ pub async fn run(job: Job, tell: impl Fn(&str) + Sync + Send) -> Outcome<Report>
     let mut storm = Storm { job, cluster, workers, dir, rng, report };
     let (mut over, mut more) = (Instant::now() + job.lasting, 0);
     for round in 0.. {
-        storm.round(round, over, &tell).await?;
+        storm.round(round, over, &progress).await?;
         if job.bug.is_some() && !storm.report.violations.is_empty() {
             break;
         }
@@ -161,7 +163,7 @@ pub async fn run(job: Job, tell: impl Fn(&str) + Sync + Send) -> Outcome<Report>
             if job.bug.is_some() || job.lasting < LONG || rare.is_empty() || more == MORE_ROUNDS {
                 break;
             }
-            tell(&format!("goes on: {} struck less than twice", rare.join("; ")));
+            progress(&format!("continues: {} occurred less than twice", rare.join("; ")));
             more += 1;
             over = Instant::now() + LONGEST_ROUND + END;
         }
@@ -174,7 +176,7 @@ impl Storm {
         &mut self,
         number: u64,
         over: Instant,
-        tell: &(impl Fn(&str) + Sync),
+        progress: &(impl Fn(&str) + Sync),
     ) -> Outcome<()> {
         let name = format!("storm-{number}");
         let failovers = self.cluster.failovers().await?;
@@ -183,43 +185,45 @@ impl Storm {
         self.all(&Order::Go).await?;
         sleep(Duration::from_secs(1)).await;
         let ends = (Instant::now() + LONGEST_ROUND).min(over - END.min(self.job.lasting / 2));
-        let (trouble, broke) = self.trouble(&name, &deck, ends, tell).await;
+        let (trouble, broke) = self.trouble(&name, &deck, ends, progress).await;
         let moved = self.cluster.has_moved().await?;
         if !moved {
             broke?;
         }
-        tell(&format!("round {number}: rests, and is judged"));
+        progress(&format!("round {number}: ends, and is judged"));
         let told = self.end().await?;
-        // What the sentinels decided at the end of the trouble may be known only now.
+        // The sentinels may report only now what they decided during the last faults.
         let again = !deck.fails_over && self.cluster.failovers().await? != failovers;
         let moved = self.cluster.has_moved().await? || moved || again;
-        // Judging is work, and the proxy need not wait for it.
+        // Judging blocks the thread, but the proxy must keep running.
         if moved {
-            // Two primaries for a while, and nobody knows who has told what to which.
-            tell(&format!("round {number}: the sentinels failed over on their own; not judged"));
+            // Two primaries existed for a while, and it is unknown which commands went to which.
+            progress(&format!(
+                "round {number}: the sentinels failed over on their own; not judged"
+            ));
             return self.cluster.come_back().await;
         }
-        for struck in &trouble.struck {
-            *self.report.faults.entry(struck.kind.name()).or_default() += 1;
+        for injected in &trouble.injected {
+            *self.report.faults.entry(injected.kind.name()).or_default() += 1;
         }
         let terms = terms(deck.fails_over);
         tokio::task::block_in_place(|| self.judge(number, &told, &trouble, terms));
         Ok(())
     }
 
-    /// Deals out both halves of the deck at the same time.
+    /// Injects the faults of servers and processes at the same time.
     async fn trouble(
         &mut self,
         name: &str,
         deck: &Deck,
         ends: Instant,
-        tell: &(impl Fn(&str) + Sync),
+        progress: &(impl Fn(&str) + Sync),
     ) -> (Trouble, Outcome<()>) {
         let pids = self.workers.iter().filter_map(|worker| worker.child.id()).collect();
         let proxy = self.cluster.proxy().cloned();
-        let mut stage = Stage { proxy, pids, trouble: Trouble::default() };
+        let mut process_target = ProcessTarget { proxy, pids, trouble: Trouble::default() };
         let (ledger, trouble) = (format!("{name}:v1:L"), Trouble::default());
-        let mut scene = Scene { cluster: &mut self.cluster, ledger, trouble };
+        let mut server_target = ServerTarget { cluster: &mut self.cluster, ledger, trouble };
         let pauses: [Vec<_>; 2] = [&deck.servers, &deck.processes].map(|kinds| {
             let pause = |_| Duration::from_millis(self.rng.random_range(deck.pause.clone()));
             kinds.iter().map(pause).collect()
@@ -229,8 +233,8 @@ impl Storm {
                 if Instant::now() > ends {
                     break;
                 }
-                tell(&format!("{name}: {}", kind.name()));
-                scene.strike(*kind, *pause).await?;
+                progress(&format!("{name}: {}", kind.name()));
+                server_target.inject(*kind, *pause).await?;
                 sleep(*pause).await;
             }
             Ok(())
@@ -240,14 +244,14 @@ impl Storm {
                 if Instant::now() > ends {
                     break;
                 }
-                tell(&format!("{name}: {}", kind.name()));
-                stage.strike(*kind).await?;
+                progress(&format!("{name}: {}", kind.name()));
+                process_target.inject(*kind).await?;
                 sleep(*pause).await;
             }
             Ok(())
         };
         let (one, two): (Outcome<()>, Outcome<()>) = tokio::join!(servers, processes);
-        (scene.trouble.and(stage.trouble), one.and(two))
+        (server_target.trouble.and(process_target.trouble), one.and(two))
     }
 
     async fn begin(&mut self, number: u64, name: &str, calm: bool) -> Outcome<()> {
@@ -319,7 +323,7 @@ impl Storm {
     }
 }
 
-/// What happened around a violation.
+/// Returns the events around a violation.
 fn story(log: &Log, violation: &check::Violation) -> String {
     sim::story(log, violation.key, violation.at)
 }
@@ -328,7 +332,7 @@ fn terms(fails_over: bool) -> Terms {
     let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     Terms {
         poll_ms: ms(POLL),
-        // A machine that does other things runs nobody for a while.
+        // A busy machine may not run a process for a while.
         coherence_ms: ms(COHERENCE_TTL) + 1000,
         hard_ms: HARD_MS,
         late_ms: 1500,

@@ -1,7 +1,8 @@
-//! The source of truth: a version per key, kept by the coordinator, asked over a Unix socket.
+//! The source of truth: one version per key. The coordinator keeps it and serves it over a Unix
+//! socket.
 //!
-//! `r KEY` answers the version, `w KEY` raises it and answers the new one, `t TOKEN` leaves a token for the
-//! others and `t` answers the last one.
+//! `r KEY` returns the version, `w KEY` raises it and returns the new one. `t TOKEN` stores a token
+//! for the other processes, and `t` returns the last one.
 
 use std::io;
 use std::path::Path;
@@ -39,7 +40,7 @@ impl Truth {
     }
 }
 
-/// Answers at this path until the runtime ends.
+/// Serves the source at this path until the runtime ends.
 pub(super) fn serve(path: &Path) -> io::Result<()> {
     let listener = UnixListener::bind(path)?;
     let truth = Arc::new(Mutex::new(Truth::default()));
@@ -62,7 +63,7 @@ pub(super) fn serve(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// One process's way to it.
+/// One process's connection to the source.
 #[derive(Debug)]
 pub(super) struct Source(Arc<tokio::sync::Mutex<BufReader<UnixStream>>>);
 
@@ -80,17 +81,18 @@ impl Source {
         self.ask(format!("w {key}\n")).await.parse().unwrap_or_default()
     }
 
-    /// Leaves a token for the other processes.
+    /// Stores a token for the other processes.
     pub(super) async fn leave(&self, token: u128) {
         self.ask(format!("t {token}\n")).await;
     }
 
-    /// The last token that a process has left.
+    /// Returns the last token that a process stored.
     pub(super) async fn token(&self) -> Option<u128> {
         self.ask("t\n".to_owned()).await.parse().ok()
     }
 
-    /// Question and answer in a task of their own: a caller that gives up must not leave an answer behind.
+    /// Sends and receives in a task of its own, so that a caller that gives up leaves no unread
+    /// answer behind.
     async fn ask(&self, question: String) -> String {
         let stream = Arc::clone(&self.0);
         let asked = tokio::spawn(async move {

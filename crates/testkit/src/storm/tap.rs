@@ -1,5 +1,5 @@
-//! A worker's store and bus, with everything that passes written down: what was sent, what was answered, and
-//! what nobody knows.
+//! A worker's store and bus. They record everything that passes: commands, answers, and commands
+//! with unknown outcome.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ use crate::history::{Operation, Scope};
 use crate::sim::TAGS;
 
 tokio::task_local! {
-    /// The call on whose behalf the store is asked.
+    /// The call for which the store is used.
     pub(super) static CALL: usize;
 }
 
@@ -37,7 +37,7 @@ tokio::task_local! {
 pub(super) struct TappedL2 {
     inner: RedisL2,
     diary: Diary,
-    /// When each removal was sent first: a repeated one keeps its number.
+    /// When each removal was first sent; a repeated removal keeps its number.
     removals: Mutex<HashMap<u64, Ns>>,
 }
 
@@ -54,7 +54,7 @@ impl TappedL2 {
     }
 }
 
-/// A change on its way. If its caller lets go of it, nobody knows what came of it.
+/// A command in progress. If the caller drops it, its outcome is unknown.
 struct Sent<'a> {
     diary: &'a Diary,
     sent: Ns,
@@ -66,7 +66,7 @@ struct Sent<'a> {
 }
 
 impl Sent<'_> {
-    /// The answer is there: it happened as this, or not at all.
+    /// Records the answer: the command did this operation, or nothing.
     fn answered(mut self, operation: Option<Operation>) {
         if let Some(operation) = operation {
             let at = Some(self.diary.at());
@@ -75,7 +75,8 @@ impl Sent<'_> {
         self.operation = None;
     }
 
-    /// What an error leaves open. What was refused may have been announced: that comes first.
+    /// Records an error, which may leave the outcome unknown. L2 may have announced a refused
+    /// command, so [`Operation::Evict`] replaces its operation.
     fn failed(mut self, error: &L2Error) {
         if !error.is_unknown() {
             self.operation = Some(Operation::Evict);
@@ -96,7 +97,7 @@ impl Drop for Sent<'_> {
     }
 }
 
-/// The key of a record's name.
+/// Returns the key of a record's name.
 fn key_in(record: &str) -> Option<u8> {
     record.split_once("v1:e:").and_then(|(_, name)| key_of(name))
 }
@@ -105,14 +106,14 @@ fn load_of(record: &Record) -> Option<usize> {
     read_value(&record.bytes).map(|value| value.load)
 }
 
-/// Tells messages apart.
+/// Identifies a message.
 fn hash(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |sum: u64, byte| {
         (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
     })
 }
 
-/// What a removal covers.
+/// Returns what a removal covers.
 fn scope_of(ask: &Advance) -> Scope {
     if ask.removal.targets.contains(&Target::Everything) {
         return Scope::All;

@@ -25,13 +25,13 @@ use crate::sim::SimPlan;
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
-/// How far a replica may be behind that is read from.
+/// The allowed lag of replicas that the caches read.
 const LAG: Duration = Duration::from_millis(300);
 
 /// How many ids one worker may use in a round.
 const IDS: usize = 100_000_000;
 
-/// Does what the coordinator says, line by line, until it says nothing more.
+/// Runs the coordinator's commands, line by line, until the input ends.
 ///
 /// # Errors
 ///
@@ -39,7 +39,7 @@ const IDS: usize = 100_000_000;
 pub fn work() -> Outcome<()> {
     crate::sim::hush();
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    // Standard input is read on a thread of its own, so that the runtime never waits for it.
+    // A thread of its own reads standard input, so that the runtime never blocks on it.
     let (send, orders) = mpsc::unbounded_channel();
     std::thread::spawn(move || {
         for line in io::stdin().lock().lines().map_while(Result::ok) {
@@ -48,17 +48,17 @@ pub fn work() -> Outcome<()> {
             }
         }
     });
-    runtime.block_on(obey(orders))
+    runtime.block_on(run_commands(orders))
 }
 
-/// A round as it runs.
+/// A running round.
 struct Running {
     round: Round,
     node: Arc<Node>,
     actors: JoinSet<()>,
 }
 
-async fn obey(mut orders: mpsc::UnboundedReceiver<String>) -> Outcome<()> {
+async fn run_commands(mut orders: mpsc::UnboundedReceiver<String>) -> Outcome<()> {
     let mut running = None;
     while let Some(line) = orders.recv().await {
         let word = match (serde_json::from_str(&line)?, running.as_mut()) {
@@ -75,7 +75,7 @@ async fn obey(mut orders: mpsc::UnboundedReceiver<String>) -> Outcome<()> {
                 Some(Word::Rests)
             }
             (Order::Finish, Some(running)) => Some(finish(running).await),
-            (_, None) => return Err("there is no round".into()),
+            (_, None) => return Err("the coordinator sent a command before `Begin`".into()),
         };
         if let Some(word) = word {
             let mut out = io::stdout().lock();
@@ -136,7 +136,8 @@ async fn rest(running: &mut Running) {
     }
 }
 
-/// **L1** nothing in doubt, **L6** recovery drained, **L7** closing ends, **S14** no key stuck.
+/// Checks **L1** no unverified copies, **L6** recovery finished, **L7** closing ends, **S14** no
+/// key is stuck.
 async fn finish(running: &Running) -> Word {
     let Node { cache, diary, .. } = &*running.node;
     let health = cache.health();
@@ -147,10 +148,10 @@ async fn finish(running: &Running) -> Word {
         diary.seen("S14", format!("{} loads do not end", health.in_flight));
     }
     if health.ledger_suspect || !health.coherent {
-        diary.seen("L1", format!("in doubt though all is well: {health:?}"));
+        diary.seen("L1", format!("not coherent although all faults have ended: {health:?}"));
     }
     let frontier = health.ledger_frontier;
-    actors::look(&running.node).await;
+    actors::last_reads(&running.node).await;
     match timeout(LONGEST_CALL, cache.close()).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => diary.seen("L7", format!("closing failed: {error}")),
