@@ -1,4 +1,5 @@
-//! What the `redis-server` of this run can do. A server is asked; nothing is inferred from its version.
+//! The features of the `redis-server` of this run. They are tested on a server, not inferred from
+//! its version.
 
 use std::io::Write as _;
 use std::panic::Location;
@@ -8,7 +9,7 @@ use redis::{Cmd, RedisResult, Value};
 
 use crate::redis::RedisServer;
 
-/// What some servers cannot do, and some tests cannot do without.
+/// Features that some servers lack and some tests need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Ability {
@@ -16,15 +17,15 @@ pub enum Ability {
     Tls,
     /// `ACL DRYRUN`, since Redis 7.0.
     AclDryRun,
-    /// A port of one's choice for the bus of a cluster, since Redis 7.0; before, it is the port for commands
-    /// plus 10,000.
+    /// A configurable port of the cluster bus, since Redis 7.0. Before, it is the command port plus
+    /// 10,000.
     ClusterPort,
     /// `SET` with `NX` and `GET` together, since Redis 7.0.
     SetNxGet,
 }
 
 impl Ability {
-    /// Whether the server can. It is asked once per process.
+    /// Returns whether the server has the feature. One test per process finds out.
     ///
     /// # Panics
     ///
@@ -40,8 +41,9 @@ impl Ability {
         *asked.get_or_init(|| self.ask())
     }
 
-    /// The same for a test that has to return if it is not. The test is then a line on standard error that
-    /// begins with `not run: ` and names the caller; the test harness does not capture it.
+    /// The same for a test that must return if the feature is missing. It then prints a line to
+    /// standard error that begins with `not run: ` and names the caller; the test harness does not
+    /// capture the line.
     ///
     /// # Panics
     ///
@@ -79,19 +81,21 @@ impl Ability {
     }
 }
 
-/// The last words of a server without TLS that is told to use it: since Redis 7.2, and before. One that has it
-/// misses a certificate. `CONFIG GET` knows the settings of TLS in either case.
+/// The last log line of a server without TLS that is configured to use it: since Redis 7.2, and
+/// before. A server with TLS misses a certificate instead. `CONFIG GET` knows the TLS settings in
+/// either case.
 const NO_TLS: [&str; 2] = ["Failed finding TLS support", "Bad directive"];
 
-/// Prints that a test has left out a part, on this server, as [`Ability::or_not_run`] does for a whole one.
+/// Prints that a test skipped a part on this server; [`Ability::or_not_run`] does so for a whole
+/// test.
 #[track_caller]
 pub fn not_checked(what: &str) {
     print(&format!("not checked: {}: {what}\n", Location::caller()));
 }
 
-/// Past the test harness, which would show it only of tests that fail.
+/// Writes to standard error directly: the test harness shows captured output only for failed tests.
 fn print(line: &str) {
-    // There is nobody to tell that standard error is closed.
+    // If standard error is closed, the line cannot be reported anywhere.
     drop(std::io::stderr().write_all(line.as_bytes()));
 }
 

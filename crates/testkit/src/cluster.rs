@@ -1,4 +1,5 @@
-//! A cluster of six servers for one test, on the loopback: three primaries, and a replica of each.
+//! A cluster of six servers for one test, on the loopback address: three primaries with a replica
+//! each.
 
 use std::error::Error;
 use std::thread;
@@ -10,23 +11,23 @@ use crate::redis::RedisServer;
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
-/// How many servers there are.
+/// The number of servers.
 pub const SERVERS: usize = 6;
 
-/// How many of them hold slots.
+/// The number of servers that hold slots.
 const PRIMARIES: u16 = 3;
 
-/// How many slots there are.
+/// The number of slots.
 const SLOTS: u16 = 16_384;
 
-/// How long a server must be silent until the others give it up, in milliseconds.
+/// How long a server must be silent before the others consider it failed, in milliseconds.
 const NODE_TIMEOUT_MS: &str = "2000";
 
-/// How often it is looked whether the cluster has become what it should be.
+/// How often to check whether the cluster has reached a state.
 const TRIES: usize = 2000;
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Six servers. All are killed when dropped. The calls block while the servers settle.
+/// Six servers. All are killed when dropped. The calls block until the servers are ready.
 ///
 /// ```no_run
 /// use crinkle_testkit::cluster::ClusterServers;
@@ -38,12 +39,12 @@ const PAUSE: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub struct ClusterServers {
     servers: Vec<RedisServer>,
-    /// How each is known to the others.
+    /// The node ids of the servers in the cluster.
     ids: Vec<String>,
 }
 
 impl ClusterServers {
-    /// Starts them all. The first three hold slots, and the others copy them.
+    /// Starts all servers. The first three hold slots, and the others are their replicas.
     ///
     /// # Panics
     ///
@@ -53,7 +54,8 @@ impl ClusterServers {
         Self::start_with(&[])
     }
 
-    /// Starts them all with further arguments, for example `["--cluster-require-full-coverage", "no"]`.
+    /// Starts all servers with more arguments, for example
+    /// `["--cluster-require-full-coverage", "no"]`.
     ///
     /// # Panics
     ///
@@ -64,7 +66,7 @@ impl ClusterServers {
         Self::start_each(|_| args.clone())
     }
 
-    /// Starts them all, each with further arguments of its own.
+    /// Starts all servers, each with more arguments of its own.
     ///
     /// # Panics
     ///
@@ -74,8 +76,8 @@ impl ClusterServers {
         Self::join_all((0..SERVERS).map(|at| start(None, &args(at))).collect())
     }
 
-    /// Starts them all with further arguments, each with a wall clock that is ahead by so many milliseconds,
-    /// or behind, and that can be [set](RedisServer::set_ahead).
+    /// Starts all servers with more arguments. Each wall clock is ahead by this many milliseconds
+    /// (negative values mean behind) and can be [set](RedisServer::set_ahead).
     ///
     /// # Panics
     ///
@@ -92,34 +94,34 @@ impl ClusterServers {
         cluster
     }
 
-    /// The URLs of all of them.
+    /// The URLs of all servers.
     #[must_use]
     pub fn urls(&self) -> Vec<String> {
         self.servers.iter().map(RedisServer::url).collect()
     }
 
-    /// The URLs of all of them, for a user who may do what a cache needs, and nothing else.
+    /// The URLs of all servers, for a user with only the permissions that a cache needs.
     #[must_use]
     pub fn app_urls(&self) -> Vec<String> {
         self.servers.iter().map(RedisServer::app_url).collect()
     }
 
-    /// The port of one of them.
+    /// The port of one server.
     #[must_use]
     pub fn port(&self, at: usize) -> u16 {
         self.servers[at].port()
     }
 
-    /// One of them.
+    /// One server.
     pub fn server(&mut self, at: usize) -> &mut RedisServer {
         &mut self.servers[at]
     }
 
-    /// Asks one of them.
+    /// Sends a command to one server.
     ///
     /// # Errors
     ///
-    /// If it does not answer within five seconds, or says no.
+    /// If it does not answer within five seconds, or answers with an error.
     pub fn ask<T: FromRedisValue>(&self, at: usize, words: &[&str]) -> Outcome<T> {
         let patience = Duration::from_secs(5);
         let client = redis::Client::open(self.servers[at].url())?;
@@ -136,7 +138,7 @@ impl ClusterServers {
     ///
     /// # Errors
     ///
-    /// If that one does not answer.
+    /// If that server does not answer.
     pub fn primaries(&self, seen_by: usize) -> Outcome<Vec<usize>> {
         let nodes: String = self.ask(seen_by, &["CLUSTER", "NODES"])?;
         let holds = |line: &&str| {
@@ -150,11 +152,11 @@ impl ClusterServers {
         Ok(places)
     }
 
-    /// The server that holds a slot, and a key in it.
+    /// The server that holds the slot of a key.
     ///
     /// # Errors
     ///
-    /// If `seen_by` does not answer, or knows of none.
+    /// If `seen_by` does not answer, or knows no owner.
     pub fn owner(&self, seen_by: usize, key: &str) -> Outcome<usize> {
         let slot: u16 = self.ask(seen_by, &["CLUSTER", "KEYSLOT", key])?;
         let ranges: Vec<Vec<redis::Value>> = self.ask(seen_by, &["CLUSTER", "SLOTS"])?;
@@ -169,19 +171,19 @@ impl ClusterServers {
             );
             if (first..=last).contains(&slot) {
                 let owner = self.ids.iter().position(|id| *id == node.2);
-                return owner.ok_or_else(|| "a server that nobody has started".into());
+                return owner.ok_or_else(|| "the slot's owner is not one of these servers".into());
             }
         }
-        Err("nobody holds the slot".into())
+        Err("no server holds the slot".into())
     }
 
-    /// Kills a primary; returns which server has taken its place.
+    /// Kills a primary; returns the server that replaced it.
     ///
     /// # Errors
     ///
-    /// If none does in time.
+    /// If no server replaces it in time.
     pub fn fail_over(&mut self, primary: usize) -> Outcome<usize> {
-        // Others may not have heard yet who follows it; it knows itself.
+        // The others may not know its replica yet; the primary does.
         settled("it has a replica", || self.replica_of(primary).is_some())?;
         let replica = self.replica_of(primary).ok_or("it has no replica")?;
         self.servers[primary].kill();
@@ -195,7 +197,7 @@ impl ClusterServers {
         Ok(replica)
     }
 
-    /// Who follows a primary, as it sees that itself.
+    /// Returns the replica of a primary, as the primary sees it.
     fn replica_of(&self, primary: usize) -> Option<usize> {
         let nodes: String = self.ask(primary, &["CLUSTER", "NODES"]).ok()?;
         let mut followers = nodes.lines().filter(|line| line.contains(&self.ids[primary]));
@@ -206,26 +208,28 @@ impl ClusterServers {
         })
     }
 
-    /// Brings a server back that was killed; returns when all is well, and it is a replica that follows.
+    /// Restarts a killed server; returns when the cluster is healthy and the server is a replica in
+    /// sync.
     ///
     /// # Errors
     ///
-    /// If it is not in time.
+    /// If this takes too long.
     pub fn come_back(&mut self, at: usize) -> Outcome<()> {
         self.servers[at].restart();
         self.settle()
     }
 
-    /// Waits until [it is so](Self::is_settled).
+    /// Waits until [the cluster is settled](Self::is_settled).
     ///
     /// # Errors
     ///
-    /// If it is not in time.
+    /// If this takes too long.
     pub fn settle(&self) -> Outcome<()> {
         settled("the cluster is whole, and its replicas follow", || self.is_settled())
     }
 
-    /// Whether every server finds all slots held, by the same primaries, and every replica follows.
+    /// Returns whether all servers agree that the same primaries hold all slots, and every replica
+    /// is in sync.
     #[must_use]
     pub fn is_settled(&self) -> bool {
         let Ok(primaries) = self.primaries(0) else { return false };
@@ -234,11 +238,11 @@ impl ClusterServers {
             && (0..SERVERS).all(|at| self.is_whole(at) && self.follows(at) && agrees(at))
     }
 
-    /// Moves a slot with all that is in it from one primary to another. `pause` passes between its keys.
+    /// Moves a slot with its keys from one primary to another, with `pause` between two keys.
     ///
     /// # Errors
     ///
-    /// If a server says no. The slot may be half moved then.
+    /// If a server answers with an error. The slot may then be moved in part.
     pub fn move_slot(&self, slot: u16, from: usize, to: usize, pause: Duration) -> Outcome<()> {
         let slot = slot.to_string();
         let set = |at: usize, how: &str, id: usize| {
@@ -257,7 +261,7 @@ impl ClusterServers {
         set(to, "NODE", to)?;
         set(from, "NODE", to)?;
         for at in self.primaries(to)? {
-            // The others hear of it anyway.
+            // The other servers learn of the move anyway.
             drop(set(at, "NODE", to));
         }
         Ok(())
@@ -295,7 +299,7 @@ impl ClusterServers {
             let port = self.servers[at].port();
             let bus: Option<(String, String)> =
                 self.ask(at, &["CONFIG", "GET", "cluster-port"]).ok();
-            // Before Redis 7.0 it cannot be chosen.
+            // Before Redis 7.0 the bus port cannot be chosen.
             let bus = bus.map_or_else(|| (port + 10_000).to_string(), |(_, bus)| bus);
             let () = self.ask(0, &["CLUSTER", "MEET", "127.0.0.1", &port.to_string(), &bus])?;
         }

@@ -1,19 +1,19 @@
-//! What the tests of Crinkle stand on, and what an author of a store or a backplane checks his with.
+//! Test tools of Crinkle, also for authors of a store or a backplane.
 //!
 //! | module | |
 //! |---|---|
-//! | [`ability`] | what the `redis-server` of this run can do |
+//! | [`ability`] | the features of the `redis-server` of this run |
 //! | [`contract`] | conformance suites for [`L2`](crinkle_core::l2::L2) and [`Backplane`](crinkle_core::backplane::Backplane) |
-//! | [`chaos`] | a store and a backplane whose every call ends as the test says |
+//! | [`chaos`] | a store and a backplane with injected faults |
 //! | [`clock`] | a clock on Tokio's time, for tests with paused time |
-//! | [`cluster`] | three primaries and three replicas that are one cluster |
+//! | [`cluster`] | a Redis cluster of three primaries and three replicas |
 //! | [`memcached`] | a real `memcached`, killed, stopped and restarted at will |
-//! | [`model`] | the protocol of the core, explored state by state |
+//! | [`model`] | models of the protocol, explored state by state |
 //! | [`redis`] | a real `redis-server`, killed, stopped and restarted at will |
 //! | [`sentinel`] | a primary, a replica and three sentinels |
-//! | [`sim`] | clusters in trouble, by seed, under a judge |
-//! | [`soak`] | a long run of real processes that must not grow |
-//! | [`storm`] | real servers in trouble, under the same judge |
+//! | [`sim`] | simulated clusters with injected faults, by seed, with a judge |
+//! | [`soak`] | a long run of real processes whose resource use must not grow |
+//! | [`storm`] | chaos runs against real servers, with the same judge |
 
 pub mod ability;
 pub mod chaos;

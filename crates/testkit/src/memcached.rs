@@ -1,12 +1,12 @@
-//! A real `memcached` for one test, on a free port of the loopback.
+//! A real `memcached` for one test, on a free port of the loopback address.
 
 use std::env;
 use std::process::{Command, Stdio};
 
 use crate::process::{Process, free_port};
 
-/// A running server; killed when dropped. The program is `memcached` on the PATH, or what the
-/// environment variable `MEMCACHED` says.
+/// A running server; killed when dropped. The program is the environment variable `MEMCACHED`, or
+/// `memcached` on the PATH.
 ///
 /// The calls block for the few milliseconds a server takes to start.
 ///
@@ -36,7 +36,7 @@ impl MemcachedServer {
         Self::start_with(&[])
     }
 
-    /// Starts a server with further arguments, for example `["-m", "8"]`.
+    /// Starts a server with more arguments, for example `["-m", "8"]`.
     ///
     /// # Panics
     ///
@@ -49,13 +49,13 @@ impl MemcachedServer {
         server
     }
 
-    /// Its URL.
+    /// The URL of the server.
     #[must_use]
     pub fn url(&self) -> String {
         format!("tcp://127.0.0.1:{}", self.port)
     }
 
-    /// Its port.
+    /// The port of the server.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
@@ -66,7 +66,7 @@ impl MemcachedServer {
         self.process.kill();
     }
 
-    /// Kills the process and starts it again on the same port, empty.
+    /// Kills the process and starts it again on the same port without data.
     ///
     /// # Panics
     ///
@@ -80,7 +80,7 @@ impl MemcachedServer {
         let program = env::var_os("MEMCACHED").unwrap_or_else(|| "memcached".into());
         let mut command = Command::new(program);
         command.args(["-l", "127.0.0.1", "-p", &self.port.to_string(), "-U", "0"]);
-        // Asked for by memcached where it is started by root, and without effect elsewhere.
+        // Memcached requires this if root starts it; otherwise it has no effect.
         command.args(["-u", "nobody"]).args(&self.args);
         command.stdout(Stdio::null()).stderr(Stdio::null());
         self.process.start(

@@ -9,27 +9,28 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
-/// A server may take this many pauses, half a minute, on a busy machine.
+/// The number of pauses that a server may take on a busy machine; half a minute in total.
 const TRIES: u32 = 6_000;
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Where the servers listen. A system gives no connection a port down here, nor a listener that takes any: one that a
-/// server has left to come back to would not be free then, and a client that tries it could connect to itself.
+/// The ports of the servers. They lie below the range from which a system assigns ports. A port
+/// from that range could be taken while its server is down, and a client that retries could connect
+/// to itself.
 const PORTS: Range<u16> = 10_000..20_000;
 
-/// A port of the loopback that nobody listens on. The same process gets it again only after all the others, so it is
-/// still free when its server comes up, or comes back.
+/// Returns a free port of the loopback address. The process gets the same port again only after all
+/// others, so it stays free until its server starts or restarts.
 pub(crate) fn free_port() -> u16 {
     free(is_free)
 }
 
-/// A port of the loopback that nobody listens on, nor on the one that is so far above it.
+/// Returns a free port of the loopback address such that the port `distance` above it is free too.
 pub(crate) fn free_port_below(distance: u16) -> u16 {
     free(|port| is_free(port) && port.checked_add(distance).is_some_and(is_free))
 }
 
 fn free(is: impl Fn(u16) -> bool) -> u16 {
-    // Processes that run at the same time begin far from each other.
+    // Concurrent processes begin far from each other.
     static NEXT: LazyLock<AtomicU32> =
         LazyLock::new(|| AtomicU32::new(std::process::id().wrapping_mul(7919) % (1 << 20)));
     let mut ports = PORTS.map(|_| {
@@ -43,7 +44,7 @@ fn is_free(port: u16) -> bool {
     TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
 }
 
-/// Looks until something is so; false if it is not in time.
+/// Checks a condition until it holds; returns false after half a minute.
 pub(crate) fn happens(mut is: impl FnMut() -> bool) -> bool {
     (0..TRIES).any(|_| {
         is() || {
@@ -53,14 +54,14 @@ pub(crate) fn happens(mut is: impl FnMut() -> bool) -> bool {
     })
 }
 
-/// The process; killed when dropped.
+/// A server process; it is killed when dropped.
 #[derive(Debug, Default)]
 pub(crate) struct Process {
     child: Option<Child>,
 }
 
 impl Process {
-    /// Starts it. `advice` says what to do if it cannot be run.
+    /// Starts the process. `advice` says what to do if the program cannot be run.
     pub(crate) fn start(&mut self, command: &mut Command, advice: &str) {
         match command.stdin(Stdio::null()).spawn() {
             Ok(child) => self.child = Some(child),
@@ -68,8 +69,8 @@ impl Process {
         }
     }
 
-    /// Says `hello` until the answer is the one that is waited for; false if it does not come, or
-    /// the process is gone.
+    /// Sends `hello` until the answer starts with one of `ready`. Returns false if it does not
+    /// come, or if the process has ended.
     pub(crate) fn answers(&mut self, port: u16, hello: &str, ready: &[&str]) -> bool {
         for _ in 0..TRIES {
             let answer = ask(port, hello).unwrap_or_default();
@@ -85,21 +86,21 @@ impl Process {
         false
     }
 
-    /// Whether it was started, and not killed here.
+    /// Returns whether the process was started and not killed here.
     pub(crate) fn runs(&self) -> bool {
         self.child.is_some()
     }
 
-    /// Kills it (SIGKILL), if it runs.
+    /// Kills the process (SIGKILL) if it runs.
     pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
-            // Fails only if it is gone already.
+            // Fails only if the process is gone already.
             drop(child.kill());
             drop(child.wait());
         }
     }
 
-    /// Sends it a signal by name.
+    /// Sends a signal to the process by name.
     pub(crate) fn signal(&self, name: &str) {
         let pid = self.child.as_ref().expect("the server runs").id();
         let script = format!("kill -s {name} {pid}");

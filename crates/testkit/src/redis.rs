@@ -1,4 +1,5 @@
-//! A real `redis-server` for one test, on a free port of the loopback, with a directory of its own.
+//! A real `redis-server` for one test, on a free port of the loopback address, with its own
+//! directory.
 
 use std::env;
 use std::fs::{self, File};
@@ -15,11 +16,11 @@ use crate::skew;
 /// The user of [`RedisServer::app_url`].
 const APP: &str = "app";
 
-/// What a round trip may take, and less than any step of a clock that a test makes.
+/// More than the time of a round trip, and less than any clock step of a test.
 const CLOCK_ERROR_MS: u64 = 500;
 
-/// A running server; killed when dropped. The program is `redis-server` on the PATH, or what the
-/// environment variable `REDIS_SERVER` says.
+/// A running server; killed when dropped. The program is the environment variable `REDIS_SERVER`,
+/// or `redis-server` on the PATH.
 ///
 /// The calls block for the few milliseconds a server takes to start.
 ///
@@ -36,13 +37,13 @@ pub struct RedisServer {
     dir: TempDir,
     port: u16,
     args: Vec<String>,
-    /// Whether its clock can be set.
+    /// Whether the clock of the server can be set.
     has_clock: bool,
     process: Process,
 }
 
 impl RedisServer {
-    /// Starts an empty server that keeps nothing on disk.
+    /// Starts an empty server without persistence.
     ///
     /// # Panics
     ///
@@ -52,7 +53,7 @@ impl RedisServer {
         Self::start_with(&[])
     }
 
-    /// Starts a server with further arguments, for example `["--maxmemory", "2mb"]`.
+    /// Starts a server with more arguments, for example `["--maxmemory", "2mb"]`.
     ///
     /// # Panics
     ///
@@ -62,7 +63,7 @@ impl RedisServer {
         Self::down_with(free_port(), args).up()
     }
 
-    /// Starts one server of a cluster, with further arguments; `ahead` is as for
+    /// Starts one server of a cluster with more arguments; `ahead` is as for
     /// [`start_ahead`](Self::start_ahead).
     pub(crate) fn start_member(ahead: Option<i64>, args: &[&str]) -> Self {
         let (port, bus);
@@ -81,14 +82,14 @@ impl RedisServer {
         server.up()
     }
 
-    /// Starts a server with further arguments; its log if it does not come up.
+    /// Starts a server with more arguments; returns its log if it does not start.
     pub(crate) fn try_start_with(args: &[&str]) -> Result<Self, String> {
         let mut server = Self::down_with(free_port(), args);
         server.try_spawn().map(|()| server)
     }
 
-    /// Starts a server that does not know these commands, as one whose configuration renames them. It has no
-    /// user beside the default one.
+    /// Starts a server without these commands, as if its configuration renamed them. It has only
+    /// the default user.
     ///
     /// # Panics
     ///
@@ -102,7 +103,8 @@ impl RedisServer {
         server
     }
 
-    /// Starts a server with further arguments whose wall clock is ahead by so many milliseconds, or behind.
+    /// Starts a server with more arguments. Its wall clock is ahead by this many milliseconds;
+    /// negative values mean behind.
     ///
     /// # Panics
     ///
@@ -115,21 +117,21 @@ impl RedisServer {
         server.up()
     }
 
-    /// Sets how far the clock of a server is ahead, at once, that was started with
-    /// [`start_ahead`](Self::start_ahead). If it runs, commands that are sent afterwards see the new time.
+    /// Sets at once how far the clock of a server is ahead that was started with
+    /// [`start_ahead`](Self::start_ahead). Commands sent afterwards see the new time.
     ///
     /// # Panics
     ///
-    /// If it was not, or does not answer.
+    /// If the server was started without its own clock, or does not answer.
     pub fn set_ahead(&self, ms: i64) {
         assert!(self.has_clock, "the server was not started with a clock of its own");
         skew::set(self.dir.path(), ms);
-        // Valkey looks at the clock once for all commands of a moment.
+        // Valkey reads the clock once for several commands.
         let sees = || self.clock_ahead().is_some_and(|seen| seen.abs_diff(ms) < CLOCK_ERROR_MS);
         assert!(!self.process.runs() || happens(sees), "the server does not see its new clock");
     }
 
-    /// How far its clock is ahead of this host's, in milliseconds.
+    /// Returns how far the server's clock is ahead of the host's, in milliseconds.
     #[expect(clippy::disallowed_methods, reason = "the clock of the server is compared with it")]
     fn clock_ahead(&self) -> Option<i64> {
         let mut connection = redis::Client::open(self.url()).ok()?.get_connection().ok()?;
@@ -138,7 +140,7 @@ impl RedisServer {
         Some(s * 1000 + us / 1000 - i64::try_from(host.as_millis()).ok()?)
     }
 
-    /// Starts a server whose users are these lines of an ACL file.
+    /// Starts a server with the users of an ACL file that has these lines.
     ///
     /// # Panics
     ///
@@ -155,7 +157,7 @@ impl RedisServer {
         server
     }
 
-    /// A port with no server behind it yet: [`restart`](Self::restart) starts one.
+    /// Reserves a port without a server; [`restart`](Self::restart) starts one.
     ///
     /// # Panics
     ///
@@ -176,26 +178,26 @@ impl RedisServer {
         self
     }
 
-    /// Its URL, for the default user.
+    /// The URL for the default user.
     #[must_use]
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// Its URL for a user who may run what a cache needs, on all keys and channels, and nothing else. There
-    /// is none where the users come from an ACL file.
+    /// The URL for a user with only the permissions that a cache needs, on all keys and channels.
+    /// The user does not exist if the users come from an ACL file.
     #[must_use]
     pub fn app_url(&self) -> String {
         self.url_for(APP, "any")
     }
 
-    /// Its URL for a user of the ACL file.
+    /// The URL for a user of the ACL file.
     #[must_use]
     pub fn url_for(&self, user: &str, password: &str) -> String {
         format!("redis://{user}:{password}@127.0.0.1:{}", self.port)
     }
 
-    /// Its port.
+    /// The port of the server.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
@@ -206,7 +208,7 @@ impl RedisServer {
         self.process.kill();
     }
 
-    /// Kills the process and starts it again on the same port, with what is left on its disk.
+    /// Kills the process and starts it again on the same port with the data on its disk.
     ///
     /// # Panics
     ///
@@ -224,14 +226,14 @@ impl RedisServer {
     pub fn restart_empty(&mut self) {
         self.kill();
         drop(fs::remove_dir_all(self.dir.path().join("appendonlydir")));
-        // The second is where Redis before 7.0 keeps what it appends.
+        // Redis before 7.0 keeps its append-only file here.
         for file in ["dump.rdb", "appendonly.aof"] {
             drop(fs::remove_file(self.dir.path().join(file)));
         }
         self.spawn();
     }
 
-    /// Freezes the process (SIGSTOP): connections stay, nothing is answered.
+    /// Freezes the process (SIGSTOP): connections stay open but get no answers.
     ///
     /// # Panics
     ///
@@ -255,10 +257,10 @@ impl RedisServer {
         }
     }
 
-    /// The log if it does not come up.
+    /// Starts the process; returns the log if the server does not come up.
     fn try_spawn(&mut self) -> Result<(), String> {
         let log = File::create(self.dir.path().join("log")).expect("the log file is created");
-        // There, servers before Redis 7.0 say what is wrong with their settings.
+        // Servers before Redis 7.0 report errors of their settings on standard error.
         let errors = log.try_clone().expect("the log file is shared");
         let program = env::var_os("REDIS_SERVER").unwrap_or_else(|| "redis-server".into());
         let mut command = Command::new(program);
@@ -278,7 +280,7 @@ impl RedisServer {
             "Put `redis-server` on the PATH or its path into REDIS_SERVER; `tests/run` installs it \
              (apt-get install redis-server)",
         );
-        // A user who may not PING is an answer, `LOADING` is not.
+        // A missing permission for `PING` is an answer; `LOADING` is not.
         if self.process.answers(self.port, "PING", &["+PONG", "-NOAUTH", "-NOPERM"]) {
             return Ok(());
         }
@@ -286,7 +288,7 @@ impl RedisServer {
     }
 }
 
-/// A port of the loopback that nobody listens on, for whatever a test starts beside a server.
+/// Returns a free port of the loopback address for anything else that a test starts.
 ///
 /// # Panics
 ///
@@ -296,7 +298,7 @@ pub fn free_port() -> u16 {
     process::free_port()
 }
 
-/// The arguments that make the user.
+/// The arguments that create the user.
 fn app() -> impl Iterator<Item = String> {
     let rule = acl_rule("");
     let words = ["--user", APP, "on", "nopass"].into_iter().chain(rule.split_whitespace());

@@ -1,4 +1,4 @@
-//! A primary, a replica and three sentinels for one test, on the loopback.
+//! A primary, a replica and three sentinels for one test, on the loopback address.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -12,14 +12,14 @@ use crate::redis::RedisServer;
 /// The name of the primary.
 pub const NAME: &str = "mymaster";
 
-/// A user of both servers with any password, who may do what a cache behind sentinels needs, on all keys and
-/// channels, and nothing else.
+/// A user of both servers that accepts any password. It has only the permissions that a cache
+/// behind sentinels needs, on all keys and channels.
 pub const USER: &str = "behind-sentinels";
 
-/// How long a server must be silent until the sentinels give it up, in milliseconds.
+/// How long a server must be silent before the sentinels consider it failed, in milliseconds.
 const DOWN_AFTER_MS: u32 = 2000;
 
-/// Two servers, one the replica of the other, watched by three sentinels. All are killed when dropped.
+/// A primary and its replica, watched by three sentinels. All are killed when dropped.
 ///
 /// ```no_run
 /// use crinkle_testkit::sentinel::{NAME, SentinelServers};
@@ -42,8 +42,8 @@ struct Sentinel {
 }
 
 impl SentinelServers {
-    /// Starts them all. The first server is the primary, and the other copies it as a user named
-    /// `replica`, whom the primary can shut out.
+    /// Starts all servers. The first server is the primary. The other replicates as the user
+    /// `replica`, which the primary can disable.
     ///
     /// # Panics
     ///
@@ -53,7 +53,8 @@ impl SentinelServers {
         Self::start_each(RedisServer::start_with, RedisServer::start_with)
     }
 
-    /// Starts them all; the wall clock of each of the two servers is ahead by so many milliseconds, or behind.
+    /// Starts all servers. Each wall clock of the two is ahead by this many milliseconds; negative
+    /// values mean behind.
     ///
     /// # Panics
     ///

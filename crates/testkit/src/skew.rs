@@ -1,4 +1,4 @@
-//! A wall clock that is off, for a server process: a shim before the C library, made with `cc`.
+//! A skewed wall clock for a server process: a shim over the C library, compiled with `cc`.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -7,7 +7,8 @@ use std::process::Command;
 
 const SOURCE: &str = include_str!("skew.c");
 
-/// Gives a process that is about to start a clock that [`set`] moves, all of whose files are in this directory.
+/// Gives a process, before it starts, a clock that [`set`] moves. The files of the clock are in
+/// `dir`.
 pub(crate) fn prepare(command: &mut Command, dir: &Path) {
     let (source, library) = (dir.join("skew.c"), dir.join("skew.so"));
     if !library.exists() {
@@ -21,10 +22,10 @@ pub(crate) fn prepare(command: &mut Command, dir: &Path) {
     command.env("LD_PRELOAD", library).env("SKEW_FILE", dir.join("skew"));
 }
 
-/// Sets how far the clock of the process is ahead, in milliseconds; below zero, behind.
+/// Sets how far the clock of the process is ahead, in milliseconds; negative values mean behind.
 pub(crate) fn set(dir: &Path, ms: i64) {
     let mut options = OpenOptions::new();
-    // The process sees the same pages, so they must not be cut off.
+    // The process maps the same file, so it must not be truncated.
     let file = options.write(true).create(true).truncate(false).open(dir.join("skew"));
     file.and_then(|mut file| file.write_all(&ms.to_ne_bytes())).expect("the clock is set");
 }

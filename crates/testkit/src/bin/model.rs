@@ -1,4 +1,5 @@
-//! Checks the protocol: `cargo run --release -p crinkle-testkit --bin model -- [--deep] [--threads N] [NAME]`.
+//! Explores the models of the protocol:
+//! `cargo run --release -p crinkle-testkit --bin model -- [--deep] [--threads N] [NAME]`.
 
 use std::process::ExitCode;
 

@@ -1,7 +1,8 @@
-//! Simulates: `cargo run --release -p crinkle-testkit --bin sim -- --from S --seeds N [--jobs J] [--json] [--mutants]`.
+//! Runs simulated clusters:
+//! `cargo run --release -p crinkle-testkit --bin sim -- --from S --seeds N [--jobs J] [--json] [--mutants]`.
 //!
-//! With `--seed S` alone, one simulate is run and told line by line; with `--seeds` it is the first, as with
-//! `--from`.
+//! `--seed S` alone runs one cluster and prints its timeline. With `--seeds`, `--seed` is the first
+//! seed, as with `--from`.
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -11,11 +12,11 @@ use crinkle_testkit::sim::{self, Job, Report, Switches};
 use mimalloc::MiMalloc;
 use serde_json::{Map, Value, json};
 
-/// A simulate is many small allocations of one thread.
+/// A simulated cluster makes many small allocations on one thread.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
-/// From this many seeds on, everything must have occurred, unless something was switched off.
+/// From this many seeds on, every counter must be above zero, unless a switch is off.
 const ENOUGH: u64 = 2000;
 
 #[derive(Default)]
@@ -113,7 +114,7 @@ fn print_json(report: &Report, from: u64, seconds: f64) {
     println!("{all}");
 }
 
-/// Every excuse, and how often it was used.
+/// Every excuse and how often it was used.
 fn excuses(report: &Report) -> impl Iterator<Item = (&'static str, u64)> {
     sim::excuses().map(|name| (name, report.excuses.get(name).copied().unwrap_or(0)))
 }
@@ -144,21 +145,21 @@ fn print(report: &Report, from: u64, seconds: f64) {
     );
 }
 
-/// Planted bugs that cost loads and no correctness, or that need a race which no simulated cluster has met, with the
-/// tests of these rules.
+/// Planted bugs that the simulator does not catch, with the tests that do. They cost loads but not
+/// correctness, or need a race that no simulated cluster has met.
 const HELD_BY_TESTS: [(&str, &str); 3] = [
     ("retention of the caller", "coherence::retention"),
     ("a lock that is not needed is kept", "coherence::late_reads"),
     ("the same load lock is asked for twice", "coherence::late_reads"),
 ];
 
-/// How many seeds it may take until a planted bug is noticed, in the middle one of three ranges.
+/// The largest number of seeds to catch a planted bug, in the middle one of three ranges.
 const SOON: u64 = 500;
 
-/// How far these ranges are apart.
+/// The distance between the ranges.
 const APART: u64 = 100_000;
 
-/// Every other planted bug must be noticed soon. Prints a table.
+/// Plants each bug and prints a table. Every other bug must be caught within [`SOON`] seeds.
 fn mutants(arguments: &Arguments, seeds: u64) -> ExitCode {
     let only = arguments.mutant.as_deref();
     let first = arguments.from.unwrap_or(1);
@@ -180,7 +181,8 @@ fn mutants(arguments: &Arguments, seeds: u64) -> ExitCode {
         let caught = ranges.map(|first| caught(arguments, *bug, first, seeds));
         let after = caught.map(|caught| caught.map(|(after, _)| after));
         let rule = caught.iter().flatten().map(|(_, rule)| *rule).next();
-        let told = after.map(|after| after.map_or_else(|| format!("> {seeds}"), |n| n.to_string()));
+        let shown =
+            after.map(|after| after.map_or_else(|| format!("> {seeds}"), |n| n.to_string()));
         let mut sorted = after.map(|after| after.unwrap_or(u64::MAX));
         sorted.sort_unstable();
         let held = HELD_BY_TESTS.iter().find(|(name, _)| *name == bug.name());
@@ -192,7 +194,13 @@ fn mutants(arguments: &Arguments, seeds: u64) -> ExitCode {
         let median =
             if sorted[1] == u64::MAX { format!("> {seeds}") } else { sorted[1].to_string() };
         survivors += u32::from(sorted[1] > SOON && held.is_none());
-        println!("| {} | {} | {} | {} | {median} | {by} |", bug.name(), told[0], told[1], told[2]);
+        println!(
+            "| {} | {} | {} | {} | {median} | {by} |",
+            bug.name(),
+            shown[0],
+            shown[1],
+            shown[2]
+        );
     }
     if survivors == 0 {
         return ExitCode::SUCCESS;
@@ -201,7 +209,7 @@ fn mutants(arguments: &Arguments, seeds: u64) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// After how many seeds of a range a planted bug is noticed, and by which rule.
+/// Returns after how many seeds of a range a planted bug is caught, and by which rule.
 fn caught(
     arguments: &Arguments,
     bug: Sabotage,

@@ -1,9 +1,10 @@
-//! What long runs take: `cargo run --release -p crinkle-testkit --bin soak -- [--minutes M | --idle CACHES]`.
+//! Measures resource use in long runs:
+//! `cargo run --release -p crinkle-testkit --bin soak -- [--minutes M | --idle CACHES]`.
 //!
-//! Three processes use a cache over a real server while connections are killed, the server is restarted and one
-//! of them is killed and replaced. Exit code 1 if memory, tasks, descriptors, entries or the keys of the
-//! server grow by more than 5 %; 2 if it could not be run. With `--idle` so many caches on one client are
-//! measured while nobody uses them.
+//! Three processes use one cache over a real server. Meanwhile the command kills connections,
+//! restarts the server, and kills and replaces one process. Exit code 1 if memory, tasks,
+//! descriptors, entries or the keys of the server grow by more than 5 %; 2 if the run could not
+//! start. `--idle` measures this many idle caches on one client.
 
 use std::process::ExitCode;
 use std::time::Duration;

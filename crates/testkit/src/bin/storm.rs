@@ -1,9 +1,10 @@
-//! Real servers in trouble:
+//! Chaos runs against real servers:
 //! `cargo run --release -p crinkle-testkit --bin storm -- [--topology standalone|sentinel|cluster] [--minutes M] [--json]`.
 //!
-//! Exit code 1 on a violation, or if a fault struck less than twice in ten minutes; 2 if it could not be run.
-//! With `--mutant NAME` the bug of that name is planted, and 1 means that nothing was found. `--mutants` plants
-//! each that is known to show, for as long at most, and prints the rows of a table for `docs/verification.md`.
+//! Exit code 1 on a violation, or if a fault occurred less than twice in ten minutes; 2 if the run
+//! could not start. `--mutant NAME` plants the bug of that name; 1 then means that the run did not
+//! catch it. `--mutants` plants each bug that real servers can reveal, for the given time at most.
+//! It prints the rows of a table for `docs/verification.md`.
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
@@ -44,24 +45,24 @@ fn main() -> ExitCode {
         Ok(report) => report,
         Err(error) => return failed(&error.to_string()),
     };
-    tell(&report);
+    print_stories(&report);
     if json {
         print_json(&report, job.topology);
     } else {
         print(&report);
     }
-    let seldom = job.bug.is_none() && job.lasting >= storm::LONG && !report.rare().is_empty();
-    if seldom {
-        eprintln!("struck less than {} times: {}", storm::TWICE, report.rare().join("; "));
+    let rare = job.bug.is_none() && job.lasting >= storm::LONG && !report.rare().is_empty();
+    if rare {
+        eprintln!("occurred less than {} times: {}", storm::TWICE, report.rare().join("; "));
     }
-    if report.violations.is_empty() == job.bug.is_none() && !seldom {
+    if report.violations.is_empty() == job.bug.is_none() && !rare {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     }
 }
 
-/// Plants each bug in turn, and prints in which round it was noticed, by which rule.
+/// Plants each bug in turn and prints in which round and by which rule it was caught.
 fn plant_each<E: Display>(job: Job, run: impl Fn(Job) -> Result<Report, E>) -> ExitCode {
     let mut survived = false;
     let began = today();
@@ -82,7 +83,7 @@ fn plant_each<E: Display>(job: Job, run: impl Fn(Job) -> Result<Report, E>) -> E
     if survived { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-/// Rounds are counted from 1 here.
+/// One row of the table; it counts rounds from 1.
 fn row(name: &str, report: &Report, job: Job) -> String {
     match report.violations.first() {
         Some(first) => format!("| {name} | {} | {} |", first.round + 1, first.rule),
@@ -90,7 +91,7 @@ fn row(name: &str, report: &Report, job: Job) -> String {
     }
 }
 
-/// The date in UTC, or nothing where there is no `date`.
+/// The date in UTC, or an empty string if there is no `date` command.
 fn today() -> String {
     let output = Command::new("date").args(["-u", "+%F %R"]).output();
     let written = output.ok().and_then(|output| String::from_utf8(output.stdout).ok());
@@ -128,27 +129,28 @@ fn arguments() -> Option<Arguments> {
             _ => return None,
         }
     }
-    // A planted bug shows within the first rounds, or after many.
+    // A planted bug is caught within the first rounds, or after many.
     let usual = if found.mutants { 600 } else { 60 };
     found.job.lasting = minutes.unwrap_or_else(|| Duration::from_secs(usual));
     Some(found)
 }
 
-/// The clocks of the servers. One number is dealt out so that no two primaries have the same clock, and no
-/// replica that of its primary; of several, each server takes the next, from the first again after the last.
+/// Parses the clocks of the servers. One number is distributed so that no two primaries share a
+/// clock, nor a replica and its primary. A list is distributed in turn, from the first number again
+/// after the last.
 fn ahead(list: &str) -> Option<Ahead> {
     let list: Vec<i64> = list.split(',').map(|ms| ms.parse().ok()).collect::<Option<_>>()?;
-    let by_turns = |at: usize| match list[..] {
+    let in_turn = |at: usize| match list[..] {
         [ms] => [ms, 0, -ms][(at + at / 3) % 3],
         _ => list[at % list.len()],
     };
-    Some(std::array::from_fn(by_turns))
+    Some(std::array::from_fn(in_turn))
 }
 
-/// The story of the first violation of each rule.
-fn tell(report: &Report) {
-    let mut told = BTreeSet::new();
-    for violation in report.violations.iter().filter(|v| told.insert(v.rule)) {
+/// Prints the story of the first violation of each rule.
+fn print_stories(report: &Report) {
+    let mut printed = BTreeSet::new();
+    for violation in report.violations.iter().filter(|v| printed.insert(v.rule)) {
         eprintln!("{}: {}\n{}", violation.rule, violation.what, violation.story);
     }
 }

@@ -9,14 +9,14 @@ use crinkle_core::l2::BusId;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-/// A backplane that is in the test's hands. Made by [`backplane()`].
+/// A backplane with injected faults. Created by [`backplane()`].
 #[derive(Debug)]
 pub struct ChaosBackplane {
     inner: Arc<dyn Backplane>,
     shared: Arc<Shared>,
 }
 
-/// Decides what one node hears and says.
+/// Controls what one node receives and publishes.
 #[derive(Clone, Debug)]
 pub struct BusHandle {
     shared: Arc<Shared>,
@@ -27,7 +27,7 @@ pub struct BusHandle {
 pub struct ChaosSubscription {
     inner: Box<dyn Subscription>,
     shared: Arc<Shared>,
-    life: u64,
+    generation: u64,
 }
 
 #[derive(Debug, Default)]
@@ -38,7 +38,7 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    life: u64,
+    generation: u64,
     refuse: bool,
     fail_publish: bool,
     deny_publish: bool,
@@ -53,7 +53,7 @@ struct State {
     subscribed: u64,
 }
 
-/// Wraps a backplane; passes everything on until told otherwise.
+/// Wraps a backplane. It forwards everything until a fault is injected.
 #[must_use]
 pub fn backplane(inner: Arc<dyn Backplane>) -> (ChaosBackplane, BusHandle) {
     let shared = Arc::new(Shared::default());
@@ -61,15 +61,15 @@ pub fn backplane(inner: Arc<dyn Backplane>) -> (ChaosBackplane, BusHandle) {
 }
 
 impl BusHandle {
-    /// Ends the subscription; the node may make another at once.
+    /// Ends the subscription. The node may subscribe again at once.
     pub fn disconnect(&self) {
-        self.change(|state| state.life += 1);
+        self.change(|state| state.generation += 1);
     }
 
     /// Ends the subscription and refuses new ones until [`reconnect`](Self::reconnect).
     pub fn cut(&self) {
         self.change(|state| {
-            state.life += 1;
+            state.generation += 1;
             state.refuse = true;
         });
     }
@@ -79,12 +79,12 @@ impl BusHandle {
         self.change(|state| state.refuse = false);
     }
 
-    /// From now on, whether this node hears nothing at all, on a subscription that seems alive.
+    /// Sets whether the node receives nothing at all, on a subscription that stays open.
     pub fn mute(&self, on: bool) {
         self.change(|state| state.mute = on);
     }
 
-    /// From now on, whether notifications are kept back; heartbeats pass.
+    /// Sets whether notifications are held back; heartbeats pass.
     pub fn hold(&self, on: bool) {
         self.change(|state| state.hold = on);
     }
@@ -94,55 +94,55 @@ impl BusHandle {
         self.change(|state| state.lose += count);
     }
 
-    /// From now on, whether every notification comes twice.
+    /// Sets whether the node receives every notification twice.
     pub fn duplicate(&self, on: bool) {
         self.change(|state| state.duplicate = on);
     }
 
-    /// The notifications kept back, oldest first; they are the test's now.
+    /// Takes the notifications that were held back, oldest first.
     #[must_use]
     pub fn take_held(&self) -> Vec<Bytes> {
         self.shared.state.lock().held.drain(..).collect()
     }
 
-    /// How many notifications are kept back.
+    /// The number of notifications that are held back.
     #[must_use]
     pub fn held(&self) -> usize {
         self.shared.state.lock().held.len()
     }
 
-    /// Lets this node hear any bytes.
+    /// Delivers these bytes to the node.
     pub fn deliver(&self, bytes: impl Into<Bytes>) {
         let message = Incoming::Message(bytes.into());
         self.change(|state| state.ready.push_back(message));
     }
 
-    /// Tells this node that it was too slow and lost messages.
+    /// Reports to the node that it was too slow and lost messages.
     pub fn lag(&self) {
         self.change(|state| state.ready.push_back(Incoming::Lagged));
     }
 
-    /// From now on, whether what this node publishes fails.
+    /// Sets whether the node's publishes fail.
     pub fn fail_publish(&self, on: bool) {
         self.change(|state| state.fail_publish = on);
     }
 
-    /// From now on, whether this node may not publish.
+    /// Sets whether the node's publishes are refused.
     pub fn deny_publish(&self, on: bool) {
         self.change(|state| state.deny_publish = on);
     }
 
-    /// From now on, whether what this node publishes hangs.
+    /// Sets whether the node's publishes hang.
     pub fn hang_publish(&self, on: bool) {
         self.change(|state| state.hang_publish = on);
     }
 
-    /// From now on, whether what this node publishes arrives, and nobody says so.
+    /// Sets whether the node's publishes succeed but never return.
     pub fn hang_reply(&self, on: bool) {
         self.change(|state| state.hang_reply = on);
     }
 
-    /// How many subscriptions were made.
+    /// The number of subscriptions so far.
     #[must_use]
     pub fn subscriptions(&self) -> u64 {
         self.shared.state.lock().subscribed
@@ -155,8 +155,8 @@ impl BusHandle {
 }
 
 impl State {
-    /// Decides about what came in.
-    fn take(&mut self, incoming: Incoming) {
+    /// Drops, holds, duplicates or forwards a message.
+    fn receive(&mut self, incoming: Incoming) {
         let Incoming::Message(bytes) = incoming else {
             self.ready.push_back(incoming);
             return;
@@ -220,13 +220,13 @@ impl Backplane for ChaosBackplane {
             return Err(BackplaneError::new("the test says so"));
         }
         let inner = self.inner.subscribe(channels).await?;
-        let life = {
+        let generation = {
             let mut state = self.shared.state.lock();
             state.subscribed += 1;
             state.ready.clear();
-            state.life
+            state.generation
         };
-        Ok(Box::new(ChaosSubscription { inner, shared: Arc::clone(&self.shared), life }))
+        Ok(Box::new(ChaosSubscription { inner, shared: Arc::clone(&self.shared), generation }))
     }
 }
 
@@ -236,7 +236,7 @@ impl Subscription for ChaosSubscription {
         loop {
             {
                 let mut state = self.shared.state.lock();
-                if state.life != self.life {
+                if state.generation != self.generation {
                     return None;
                 }
                 if let Some(incoming) = state.ready.pop_front() {
@@ -246,7 +246,7 @@ impl Subscription for ChaosSubscription {
             tokio::select! {
                 biased;
                 () = self.shared.moved.notified() => {}
-                incoming = self.inner.next() => self.shared.state.lock().take(incoming?),
+                incoming = self.inner.next() => self.shared.state.lock().receive(incoming?),
             }
         }
     }

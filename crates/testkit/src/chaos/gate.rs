@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-/// A place where calls wait until the test lets them go on. Clones are the same gate.
+/// A point where calls wait until the test opens it. Clones share the gate.
 #[derive(Clone, Debug)]
 pub struct Gate {
     state: Arc<watch::Sender<State>>,
@@ -21,13 +21,13 @@ impl Default for Gate {
 }
 
 impl Gate {
-    /// A closed gate.
+    /// Creates a closed gate.
     #[must_use]
     pub fn new() -> Self {
         Self { state: Arc::new(watch::Sender::new(State::default())) }
     }
 
-    /// Waits until a call stands at the gate, or has passed it.
+    /// Waits until a call has reached the gate.
     ///
     /// # Cancel safety
     ///
@@ -36,7 +36,7 @@ impl Gate {
         self.reached_by(1).await;
     }
 
-    /// Waits until so many calls have come to the gate.
+    /// Waits until this many calls have reached the gate.
     ///
     /// # Panics
     ///
@@ -47,21 +47,21 @@ impl Gate {
     /// Nothing is lost.
     pub async fn reached_by(&self, calls: usize) {
         let mut state = self.state.subscribe();
-        state.wait_for(|state| state.reached >= calls).await.expect("the gate is here");
+        state.wait_for(|state| state.reached >= calls).await.expect("the gate holds its sender");
     }
 
-    /// How many calls have come to the gate.
+    /// The number of calls that have reached the gate.
     #[must_use]
     pub fn count(&self) -> usize {
         self.state.borrow().reached
     }
 
-    /// Lets everybody through, from now on.
+    /// Opens the gate for all calls, now and later.
     pub fn open(&self) {
         self.state.send_modify(|state| state.open = true);
     }
 
-    /// Comes to the gate and waits until it is open. Factories of tests call it too.
+    /// Reaches the gate and waits until it is open. Factories of tests call it too.
     ///
     /// # Panics
     ///
@@ -69,10 +69,10 @@ impl Gate {
     ///
     /// # Cancel safety
     ///
-    /// A dropped call has come to the gate all the same.
+    /// A dropped call still counts as having reached the gate.
     pub async fn pass(&self) {
         self.state.send_modify(|state| state.reached += 1);
         let mut state = self.state.subscribe();
-        state.wait_for(|state| state.open).await.expect("the gate is here");
+        state.wait_for(|state| state.open).await.expect("the gate holds its sender");
     }
 }

@@ -20,7 +20,7 @@ use super::Gate;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "as the trait has them")]
 pub enum L2Op {
-    /// A read that leaves no load lock.
+    /// A read that takes no load lock.
     Look,
     /// A read that asks for a load lock.
     Read,
@@ -38,17 +38,17 @@ pub enum L2Op {
     Remove,
     /// An expiry.
     Expire,
-    /// A load lock given back.
+    /// A release of a load lock.
     Release,
-    /// A load lock prolonged.
+    /// A renewal of a load lock.
     Renew,
     /// A removal by tag, or a clear.
     Advance,
-    /// The poll.
+    /// The poll of the ledger.
     Sync,
-    /// How far the ledger is, asked beside another call.
+    /// A read of the ledger's frontier beside another call.
     Frontier,
-    /// Whose writes the store holds.
+    /// A read of the replication id.
     Lineage,
 }
 
@@ -72,7 +72,7 @@ impl L2Op {
         Self::Lineage,
     ];
 
-    /// Whether it can change what the store holds.
+    /// Returns whether it can change what the store holds.
     #[must_use]
     pub fn writes(self) -> bool {
         !matches!(
@@ -82,42 +82,43 @@ impl L2Op {
     }
 }
 
-/// What becomes of a call.
+/// What happens to a call.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Fate {
-    /// It is forwarded.
+    /// The store runs it.
     Pass,
-    /// It fails and nothing has happened.
+    /// It fails and does not run.
     Fail(L2ErrorKind),
-    /// It happens, and its reply is lost.
+    /// It runs, and its reply is lost.
     LoseReply,
-    /// It waits at the gate, then happens.
+    /// It waits at the gate, then runs.
     Hold(Gate),
-    /// It happens, and its reply waits at the gate.
+    /// It runs, and its reply waits at the gate.
     HoldReply(Gate),
-    /// It happens after this long.
+    /// It runs after this long.
     Delay(Duration),
-    /// It never ends.
+    /// It never ends and does not run.
     Hang,
-    /// It never ends for its caller, and happens after this long, whether its caller is still there or not. A
-    /// `set` happens whatever its deadline is: the test says what the store's clock shows. Of anything else
-    /// this is [`Delay`](Fate::Delay).
+    /// It never ends for its caller and runs after this long, even if its caller is gone. A `set`
+    /// runs regardless of its deadline: the test decides about the store's clock. For any other
+    /// operation this is [`Delay`](Fate::Delay).
     RunLate(Duration),
-    /// Of a `set`: it never ends for its caller, and happens after this long, by its deadline as always.
+    /// For a `set`: it never ends for its caller, and after this long it runs subject to its
+    /// deadline.
     Late(Duration),
-    /// It fails for its caller, whose connection is lost, and happens once the gate opens: bytes that were stuck on
-    /// their way. Of a read of several; any other just fails.
+    /// For a read of several keys: the caller gets a lost connection, and the read runs once the
+    /// gate opens, like bytes stuck in transit. Any other operation just fails.
     RunLateBehind(Gate),
 }
 
-/// One call that was made.
+/// One call to the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Call {
     /// The operation.
     pub op: L2Op,
-    /// The key in the store; of several, the first.
+    /// The key in the store; for several keys, the first.
     pub key: String,
 }
 
@@ -134,20 +135,20 @@ struct Script {
     of_server: HashMap<&'static str, Fate>,
 }
 
-/// A store that is in the test's hands. Made by [`l2()`].
+/// A store with injected faults. Created by [`l2()`].
 #[derive(Debug)]
 pub struct ChaosL2 {
     inner: Arc<dyn L2>,
     script: Arc<Mutex<Script>>,
 }
 
-/// Decides the fate of a [`ChaosL2`]'s calls, and counts them.
+/// Controls the fate of a [`ChaosL2`]'s calls, and records the calls.
 #[derive(Clone, Debug)]
 pub struct L2Handle {
     script: Arc<Mutex<Script>>,
 }
 
-/// Wraps a store; passes everything on until told otherwise.
+/// Wraps a store. It forwards everything until a fault is injected.
 #[must_use]
 pub fn l2(inner: Arc<dyn L2>) -> (ChaosL2, L2Handle) {
     let script = Arc::new(Mutex::default());
@@ -155,29 +156,29 @@ pub fn l2(inner: Arc<dyn L2>) -> (ChaosL2, L2Handle) {
 }
 
 impl L2Handle {
-    /// A replica, and how far it may be behind. Before the store is given to a cache.
+    /// Adds a replica with its allowed lag. Call this before a cache gets the store.
     pub fn replica(&self, lag: Duration, store: Arc<dyn L2>) {
         self.script.lock().replica = Some((lag, store));
     }
 
-    /// The ledger is on another server than the records, as in a cluster.
+    /// Places the ledger on another server than the records, as in a cluster.
     pub fn ledger_far(&self) {
         self.script.lock().ledger_far = true;
     }
 
-    /// The store is several servers, and this one says which of them holds a key. Before the store is given
-    /// to a cache.
+    /// Splits the store into several servers; `server_of` says which one holds a key. Call this
+    /// before a cache gets the store.
     pub fn servers(&self, all: &[&'static str], server_of: fn(&str) -> &'static str) {
         let mut script = self.script.lock();
         (script.servers, script.server_of) = (all.to_vec(), Some(server_of));
     }
 
-    /// The fate of all calls on keys of one server, and of batches that begin with one.
+    /// Sets the fate of all calls on keys of one server, and of batches that begin with such a key.
     pub fn server(&self, name: &'static str, fate: Fate) {
         self.script.lock().of_server.insert(name, fate);
     }
 
-    /// How many calls there were on the keys of one server.
+    /// The number of calls on keys of one server.
     #[must_use]
     pub fn count_on(&self, name: &str) -> usize {
         let script = self.script.lock();
@@ -186,31 +187,31 @@ impl L2Handle {
         keys.filter(|key| !key.is_empty() && server_of(key) == name).count()
     }
 
-    /// The fate of the next call of this kind that has none yet.
+    /// Sets the fate of the next call of this kind that has none yet.
     pub fn next(&self, op: L2Op, fate: Fate) {
         self.script.lock().next.entry(op).or_default().push_back(fate);
     }
 
-    /// The fate of all calls of this kind, after those of [`next`](Self::next).
+    /// Sets the fate of all calls of this kind, after those of [`next`](Self::next).
     pub fn always(&self, op: L2Op, fate: Fate) {
         self.script.lock().always.insert(op, fate);
     }
 
-    /// No connection: every call fails at once.
+    /// Makes every call fail at once, as without a connection.
     pub fn down(&self) {
         for op in L2Op::ALL {
             self.always(op, Fate::Fail(L2ErrorKind::Disconnected));
         }
     }
 
-    /// Every call hangs.
+    /// Makes every call hang.
     pub fn hang(&self) {
         for op in L2Op::ALL {
             self.always(op, Fate::Hang);
         }
     }
 
-    /// Everything works again.
+    /// Removes all injected faults.
     pub fn heal(&self) {
         let mut script = self.script.lock();
         script.next.clear();
@@ -218,13 +219,13 @@ impl L2Handle {
         script.of_server.clear();
     }
 
-    /// Every call so far, in order.
+    /// All calls so far, in order.
     #[must_use]
     pub fn calls(&self) -> Vec<Call> {
         self.script.lock().calls.clone()
     }
 
-    /// How many calls of this kind there were.
+    /// The number of calls of this kind.
     #[must_use]
     pub fn count(&self, op: L2Op) -> usize {
         self.script.lock().calls.iter().filter(|call| call.op == op).count()
@@ -243,7 +244,7 @@ impl L2Handle {
 }
 
 impl ChaosL2 {
-    /// The gate, if the next call of this kind is to run late.
+    /// The gate, if the next call of this kind runs late.
     fn runs_late_behind(&self, op: L2Op) -> Option<Gate> {
         match self.script.lock().next.get(&op)?.front()? {
             Fate::RunLateBehind(gate) => Some(gate.clone()),

@@ -1,6 +1,6 @@
-//! Trouble on demand: a store and a backplane whose every call ends when, and as, the test says.
+//! Fault injection: a store and a backplane whose calls end when and as the test decides.
 //!
-//! Give each node wrappers of its own around what the nodes share, and keep the handles.
+//! Give each node its own wrappers around the shared store and bus, and keep the handles.
 //!
 //! ```
 //! use std::sync::Arc;

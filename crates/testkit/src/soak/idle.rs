@@ -1,4 +1,4 @@
-//! What caches cost that nobody uses.
+//! Measures the cost of idle caches.
 
 use std::time::Duration;
 
@@ -11,11 +11,11 @@ use super::measure::{count, info, processor_secs, rss_kib};
 use super::{Outcome, Row};
 use crate::redis::RedisServer;
 
-/// For how long they are watched.
+/// The duration of the measurement.
 const WATCHED: Duration = Duration::from_secs(30);
 
-/// Builds so many caches on one client, and measures what they cost while nobody uses them: the rows hold the
-/// whole, and what it is for each cache.
+/// Builds this many caches on one client and measures their cost while they are idle. Each row
+/// holds the total and the share of one cache.
 ///
 /// # Errors
 ///
@@ -37,7 +37,7 @@ pub async fn idle(caches: usize) -> Outcome<Vec<Row>> {
     }
     sleep(Duration::from_secs(5)).await;
     let memory = rss_kib() - memory;
-    // The question is a connection, too.
+    // The connection that asks is not counted.
     let connections = field("connected_clients").await? - 1.0;
     let tasks = count(tokio::runtime::Handle::current().metrics().num_alive_tasks());
     let (commands, processor) = (field("total_commands_processed").await?, processor_secs());

@@ -1,4 +1,4 @@
-//! What this process and a server take.
+//! Measures this process and a server.
 
 use std::fs;
 
@@ -6,7 +6,7 @@ use redis::FromRedisValue;
 
 use super::Sample;
 
-/// Of this process; zeros where there is no `/proc`.
+/// Samples this process; the values are zero if there is no `/proc`.
 pub(super) fn process(entries: u64, calls: u64) -> Sample {
     let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
     let descriptors = fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
@@ -24,7 +24,7 @@ pub(super) fn count(number: usize) -> f64 {
     number as f64
 }
 
-/// How much memory this process has, in KiB.
+/// The resident memory of this process, in KiB.
 pub(super) fn rss_kib() -> f64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -32,7 +32,7 @@ pub(super) fn rss_kib() -> f64 {
     number.and_then(|number| number.parse().ok()).unwrap_or_default()
 }
 
-/// How long this process has run on a processor, in seconds; a tick is a hundredth of one.
+/// The processor time of this process, in seconds; a tick is a hundredth of a second.
 pub(super) fn processor_secs() -> f64 {
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let after_name = stat.rsplit(')').next().unwrap_or_default();
@@ -41,12 +41,12 @@ pub(super) fn processor_secs() -> f64 {
     (ticks().unwrap_or_default() + ticks().unwrap_or_default()) / 100.0
 }
 
-/// How many keys a server holds, while it answers.
+/// The number of keys on a server; `None` if it does not answer.
 pub(super) async fn keys(url: &str) -> Option<f64> {
     ask::<usize>(url, &["DBSIZE"]).await.map(count)
 }
 
-/// Kills the connections of this kind; nothing if the server does not answer.
+/// Kills the connections of this kind; does nothing if the server does not answer.
 pub(super) async fn kill_connections(url: &str, kind: &str) {
     let words = ["CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes"];
     let _: Option<usize> = ask(url, &words).await;

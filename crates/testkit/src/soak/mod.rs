@@ -1,9 +1,9 @@
-//! A long run of real processes over a real server: what they take must not grow.
+//! A long run of real processes over a real server: their resource use must not grow.
 //!
-//! Three processes use one cache: new keys all the time, removals by tag, expiries, writes. Meanwhile connections are
-//! killed, the server is restarted, and one of the processes is killed and replaced. The first two are
-//! measured from the end of a warm-up on; the medians of the first and the second half must not differ by more
-//! than 5 %.
+//! Three processes use one cache: always new keys, removals by tag, expiries, writes. Meanwhile the
+//! run kills connections, restarts the server, and kills and replaces one of the processes. The
+//! first two processes are measured after a warm-up. The medians of the first and the second half
+//! must not differ by more than 5 %.
 
 mod idle;
 mod measure;
@@ -26,19 +26,19 @@ use crate::redis::RedisServer;
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
-/// How many processes use the cache; the last is the one that is killed.
+/// How many processes use the cache; the run kills the last one.
 const WORKERS: usize = 3;
 
-/// How much the second half may be above the first.
+/// The allowed growth of the second half over the first.
 const MARGIN: f64 = 0.05;
 
-/// Until then everything may grow: two sweeps of L1 take less.
+/// Everything may grow during this time, which includes two sweeps of L1.
 const WARM_UP: Duration = Duration::from_secs(80);
 
-/// Between two troubles.
+/// The time between two faults.
 const CALM: Duration = Duration::from_secs(7);
 
-/// What a process takes.
+/// The resources of a process at one moment.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 struct Sample {
     rss_kib: f64,
@@ -52,7 +52,7 @@ struct Sample {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Row {
-    /// Of which process or server.
+    /// The process or server.
     pub of: String,
     /// What was measured.
     pub what: &'static str,
@@ -60,12 +60,12 @@ pub struct Row {
     pub before: f64,
     /// The median of the second half.
     pub after: f64,
-    /// Whether it is flat; `None` where it need not be.
+    /// Whether it is flat; `None` if it need not be.
     pub flat: Option<bool>,
 }
 
 impl Row {
-    /// `slack` is what counts as nothing, however much it is of the whole.
+    /// `slack` is an absolute growth that is always allowed.
     fn new(of: &str, what: &'static str, values: &[f64], slack: f64, judged: bool) -> Self {
         let (first, second) = values.split_at(values.len() / 2);
         let (before, after) = (median(first), median(second));
@@ -80,27 +80,27 @@ fn median(values: &[f64]) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or_default()
 }
 
-/// What a run has shown.
+/// The result of a run.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Report {
     /// The table.
     pub rows: Vec<Row>,
-    /// How often there was trouble.
+    /// How many faults were injected.
     pub troubles: usize,
-    /// How many calls the processes made that are measured.
+    /// How many calls the measured processes made.
     pub calls: f64,
 }
 
 impl Report {
-    /// Whether nothing grows.
+    /// Returns whether nothing grows.
     #[must_use]
     pub fn is_flat(&self) -> bool {
         !self.rows.is_empty() && self.rows.iter().all(|row| row.flat != Some(false))
     }
 }
 
-/// A process, and what it has told since the warm-up.
+/// A process, and its samples since the warm-up.
 struct Worker {
     child: Child,
     samples: Arc<Mutex<Vec<Sample>>>,
@@ -110,15 +110,15 @@ impl Worker {
     fn start(url: &str, number: usize) -> Outcome<Self> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["--worker", url, &number.to_string()]);
-        // It ends with its standard input.
+        // The process ends with its standard input.
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let out = child.stdout.take().ok_or("a worker has no output")?;
         let samples = Arc::<Mutex<Vec<Sample>>>::default();
-        let told = Arc::clone(&samples);
+        let sink = Arc::clone(&samples);
         std::thread::spawn(move || {
             for line in BufReader::new(out).lines().map_while(Result::ok) {
                 if let Ok(sample) = serde_json::from_str(&line) {
-                    told.lock().push(sample);
+                    sink.lock().push(sample);
                 }
             }
         });
@@ -128,13 +128,13 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        // Fails only if it is gone already.
+        // Fails only if the process is gone already.
         drop(self.child.kill());
         drop(self.child.wait());
     }
 }
 
-/// Runs for so long, and says what has grown.
+/// Runs for this long and reports what has grown.
 ///
 /// # Errors
 ///
@@ -159,7 +159,7 @@ pub async fn run(lasting: Duration) -> Outcome<Report> {
         if measuring {
             keys.extend(measure::keys(&server.url()).await);
         }
-        // The end is calm, so that the last trouble is over when it ends.
+        // The last interval has no faults, so that the last fault is over before the end.
         if Instant::now() >= calm_until && began.elapsed() + CALM < lasting {
             trouble(troubles, &mut server, &mut workers).await?;
             troubles += 1;
@@ -186,18 +186,18 @@ fn table(of: &str, samples: &[Sample], judged: bool) -> Vec<Row> {
         Row::new(of, "RSS, KiB", &column(|s| s.rss_kib), 512.0, judged),
         Row::new(of, "tasks", &column(|s| s.tasks), 3.0, judged),
         Row::new(of, "descriptors", &column(|s| s.descriptors), 1.0, judged),
-        // It is less for a while after each restart of the server; RSS says whether they go.
+        // This drops after each restart of the server; RSS shows whether entries are freed.
         Row::new(of, "entries in L1", &column(|s| s.entries), 0.0, false),
     ]
 }
 
-/// One trouble after the other, from the first again after the last.
+/// Injects the faults in turn, from the first again after the last.
 async fn trouble(nth: usize, server: &mut RedisServer, workers: &mut [Worker]) -> Outcome<()> {
     match nth % 4 {
         0 => measure::kill_connections(&server.url(), "pubsub").await,
         1 => {
             let last = workers.len() - 1;
-            // The old one is killed as it is replaced.
+            // Replacing it drops, and so kills, the old process.
             workers[last] = Worker::start(&server.app_url(), last)?;
         }
         2 => measure::kill_connections(&server.url(), "normal").await,

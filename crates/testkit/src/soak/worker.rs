@@ -1,4 +1,4 @@
-//! One of the processes.
+//! One of the processes of a long run.
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;
@@ -15,16 +15,16 @@ use tokio::time::sleep;
 
 use super::{Outcome, measure};
 
-/// How many actors use the cache.
+/// The number of actors that use the cache.
 const ACTORS: usize = 16;
 
-/// How many keys are used again and again.
+/// The number of keys that are reused.
 const KEYS: u32 = 3000;
 
-/// How many tags there are.
+/// The number of tags.
 const TAGS: u32 = 100;
 
-/// Uses a cache until its standard input ends, and tells once a second what it takes.
+/// Uses a cache until standard input ends, and prints a sample of its resources every second.
 ///
 /// # Errors
 ///
@@ -64,7 +64,7 @@ async fn use_cache(url: &str, number: u64) -> Outcome<()> {
     }
 }
 
-/// Whatever fails fails: the server may be away.
+/// Ignores errors, since the server may be down.
 async fn act(cache: Cache, mut rng: StdRng, calls: Arc<AtomicU64>) {
     loop {
         let key = format!("key:{}", rng.random_range(0..KEYS));
@@ -72,7 +72,7 @@ async fn act(cache: Cache, mut rng: StdRng, calls: Arc<AtomicU64>) {
         let size = rng.random_range(100..2000);
         let load = async move |_| Ok::<_, BoxError>("x".repeat(size));
         match rng.random_range(0..1000) {
-            // A key that nobody asks for again.
+            // A key that is read only once.
             0..40 => {
                 let once = format!("once:{}", rng.random::<u64>());
                 drop(cache.get_or_set(&once, load).tags([tag]).await);
