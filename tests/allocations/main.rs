@@ -1,5 +1,5 @@
-//! A hit in L1 allocates nothing and calls no factory; hostile bytes allocate no more than is
-//! allowed. A binary of its own, for the allocator.
+//! A hit in L1 allocates nothing and calls no factory; hostile bytes allocate no more than the
+//! limit. A separate binary, because it replaces the allocator.
 
 mod floods;
 mod hostile;
@@ -16,12 +16,13 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// One test at a time: the allocator counts for the whole process.
+/// Runs one test at a time: the allocator counts for the whole process.
 static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 const HITS: usize = 50;
 
-/// The fewest allocations of several batches of hits: the threads of the test harness have theirs.
+/// Returns the fewest allocations of several batches of hits; threads of the test harness allocate
+/// too.
 async fn fewest(mut batch: impl AsyncFnMut()) -> usize {
     batch().await;
     let mut fewest = usize::MAX;

@@ -1,4 +1,4 @@
-//! The blocking facade on real runtimes and threads. A watchdog ends what waits for ever.
+//! The blocking facade on real runtimes and threads. A watchdog ends endless waits.
 
 mod contexts;
 mod loads;
@@ -12,7 +12,7 @@ use crinkle_core::l2::MemoryL2;
 use crinkle_core::{Cache, Error};
 use tokio::runtime::Handle;
 
-/// Runs on a thread that knows no runtime.
+/// Runs on a thread outside any runtime.
 ///
 /// # Panics
 ///
@@ -27,7 +27,7 @@ fn in_time<R: Send + 'static>(run: impl FnOnce() -> R + Send + 'static) -> R {
     result.unwrap_or_else(|_| panic!("it panicked: {:?}", thread.join()))
 }
 
-/// Lets other threads run until something holds; the watchdog ends it.
+/// Yields to other threads until a condition holds; the watchdog limits the wait.
 fn until(holds: impl Fn() -> bool) {
     while !holds() {
         thread::yield_now();
@@ -47,7 +47,7 @@ fn built_in(runtime: &Handle) -> Cache {
     Cache::builder("shop").l2(MemoryL2::new()).build().expect("sound settings")
 }
 
-/// Every call once; each has to wait if there is an L2.
+/// Makes every call once; with an L2, each has to wait.
 fn every_call(cache: &blocking::Cache) -> Result<(), Error> {
     let value = || crinkle_core::ok(1);
     assert_eq!(*cache.get_or_set("key", move |_| value())?, 1);

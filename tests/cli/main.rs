@@ -1,4 +1,4 @@
-//! The `crinkle` command, run as an operator runs it, against real servers.
+//! The `crinkle` command against real servers, run as an operator runs it.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests, which clippy takes for other code")]
 
@@ -30,10 +30,10 @@ use crinkle_testkit::redis::RedisServer;
 use serde_json::Value;
 use tokio::time::Instant;
 
-/// Nothing may take this long.
+/// The limit of any run.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// How a run ended.
+/// The result of a run.
 #[derive(Debug)]
 struct Ran {
     code: i32,
@@ -42,7 +42,7 @@ struct Ran {
 }
 
 impl Ran {
-    /// What it printed with `--json`.
+    /// The output with `--json`.
     fn json(&self) -> Value {
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
@@ -68,7 +68,7 @@ fn ran(command: &mut Command) -> Ran {
     }
 }
 
-/// A run at this server, for the cache named shop.
+/// Runs the command on this server, for the cache named shop.
 fn at(url: &str, args: &[&str]) -> Ran {
     crinkle([&["--url", url, "--prefix", "shop:"], args].concat())
 }
@@ -78,7 +78,7 @@ fn raw(url: &str, cmd: &[&str]) -> redis::Value {
     redis::cmd(cmd[0]).arg(&cmd[1..]).query(&mut connection).unwrap()
 }
 
-/// Begins the ledger that a cache begins.
+/// Begins a ledger as a cache does.
 fn plant_ledger(url: &str, ahead_s: i64) {
     let (now, _): (i64, i64) = redis::from_redis_value(raw(url, &["TIME"])).unwrap();
     let number = format!("{}000000", now + ahead_s);
@@ -86,7 +86,7 @@ fn plant_ledger(url: &str, ahead_s: i64) {
     raw(url, &["PEXPIRE", "shop:v1:L", "1000000000"]);
 }
 
-/// The number that the ledger gave to a removal.
+/// Returns the number that the ledger gave a removal.
 fn number(receipt: Result<Receipt, crinkle_core::Error>) -> u64 {
     let barrier = receipt.unwrap().token().unwrap();
     u64::from_be_bytes(barrier.to_bytes()[8..].try_into().unwrap())
@@ -100,7 +100,7 @@ fn until(what: &str, condition: impl Fn() -> bool) {
     }
 }
 
-/// A node of the cache.
+/// Starts a node of the cache.
 async fn node(server: &RedisServer) -> Cache {
     node_over(RedisClient::connect(&server.url()).await.unwrap()).await
 }
@@ -108,7 +108,7 @@ async fn node(server: &RedisServer) -> Cache {
 async fn node_over(client: RedisClient) -> Cache {
     let hour = Duration::from_secs(3600);
     let options = EntryOptions::new(hour).fail_safe(FailSafe::for_up_to(hour * 24));
-    // What a busy machine may take.
+    // The limit of a call on a busy machine.
     let limit = Duration::from_secs(5);
     let cache = Cache::builder("shop")
         .default_options(options.l2_soft_timeout(limit).l2_hard_timeout(limit))

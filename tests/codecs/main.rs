@@ -1,4 +1,4 @@
-//! Codecs, compression and schemas: what was written is read, and anything else is a counted miss.
+//! Codecs, compression and schemas: a written value is read, and anything else is a counted miss.
 
 mod any_bytes;
 mod compression;

@@ -1,4 +1,4 @@
-//! What the nodes of one cache may answer, whatever happens between them.
+//! Coherence: what the nodes of one cache may answer under any fault.
 
 mod and_tags;
 mod awaited;

@@ -1,4 +1,4 @@
-//! Every store and every backplane against the one contract, plain and through pointers.
+//! Runs every store and every backplane against the one contract, plain and through pointers.
 
 use std::sync::Arc;
 
@@ -76,7 +76,7 @@ async fn redis_announces_as_it_writes_even_on_two_connections() {
     contract::announcing(&RedisL2::connect(&server.url()).await.unwrap(), &bus).await;
 }
 
-/// What `acl_rule` says, and none more.
+/// The permissions of `acl_rule` suffice for every call.
 #[tokio::test]
 async fn the_least_rights_suffice() {
     let user = format!("user crinkle on >secret {}", acl_rule("contract:"));

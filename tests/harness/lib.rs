@@ -1,4 +1,5 @@
-//! Shared by the black-box tests: nodes of one cache in one process, on virtual time or over real servers.
+//! Shared code of the black-box tests: nodes of one cache in one process, on virtual time or over
+//! real servers.
 
 mod loads;
 pub mod proxy;

@@ -12,13 +12,13 @@ use crinkle_core::{
 use crinkle_testkit::chaos::Gate;
 use tokio::task::JoinHandle;
 
-/// What a source of the tests fails with.
+/// The error of the tests' failing sources.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TestError;
 
 impl TestError {
-    /// The one there is.
+    /// Returns the error.
     pub const fn new() -> Self {
         Self
     }
@@ -37,17 +37,17 @@ impl std::error::Error for TestError {}
 pub struct Loads(Arc<AtomicUsize>);
 
 impl Loads {
-    /// None so far.
+    /// Creates a counter at zero.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// How many so far.
+    /// How many loads there were.
     pub fn count(&self) -> usize {
         self.0.load(Ordering::SeqCst)
     }
 
-    /// A factory that counts and answers.
+    /// Returns a factory that counts and answers.
     pub fn value<X, T: Send + 'static>(
         &self,
         value: T,
@@ -59,7 +59,7 @@ impl Loads {
         }
     }
 
-    /// A factory that counts and fails.
+    /// Returns a factory that counts and fails.
     pub fn fail<X, T: Send + 'static>(
         &self,
     ) -> impl FnOnce(X) -> Ready<Result<T, TestError>> + Send + use<X, T> {
@@ -70,7 +70,7 @@ impl Loads {
         }
     }
 
-    /// A factory that counts, waits at a gate and answers.
+    /// Returns a factory that counts, waits at a gate and answers.
     pub fn gated<X, T: Send + 'static>(
         &self,
         gate: &Gate,
@@ -87,10 +87,10 @@ impl Loads {
     }
 }
 
-/// What a gated factory returns.
+/// The future of a gated factory.
 pub type Boxed<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
 
-/// A factory that waits at a gate and answers.
+/// Returns a factory that waits at a gate and answers.
 pub fn gated<X, T: Send + 'static>(
     gate: &Gate,
     value: T,
@@ -98,7 +98,7 @@ pub fn gated<X, T: Send + 'static>(
     Loads::new().gated(gate, value)
 }
 
-/// Runs a call on a task of its own.
+/// Runs a call in a task of its own.
 pub fn go<F>(call: F) -> JoinHandle<F::Output>
 where
     F: Future<Output: Send> + Send + 'static,
@@ -106,18 +106,18 @@ where
     tokio::spawn(call)
 }
 
-/// The kind of an error that must be there.
+/// Returns the kind of an error; panics if there is none.
 pub fn kind_of<T: fmt::Debug>(result: Result<Cached<T>, Error>) -> ErrorKind {
     result.expect_err("an error").kind()
 }
 
-/// A life of ten seconds and a fallback for an hour, tried again after 30 s.
+/// A TTL of ten seconds, and fail-safe for an hour with a throttle of 30 s.
 pub fn options() -> EntryOptions {
     EntryOptions::new(Duration::from_secs(10))
         .fail_safe(FailSafe::for_up_to(Duration::from_secs(3600)))
 }
 
-/// Runs a `get_or_set` on a task of its own.
+/// Runs a `get_or_set` in a task of its own.
 pub fn load<T, F, Fut, E>(
     cache: &Cache,
     key: &str,

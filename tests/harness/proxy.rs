@@ -1,4 +1,4 @@
-//! A TCP proxy whose connections can fall silent, and whose address can come to lead elsewhere.
+//! A TCP proxy that can silence its connections and redirect new ones.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 
-/// A proxy in front of a server on the loopback. It ends with its runtime.
+/// A proxy in front of a server on the loopback address. It ends with its runtime.
 #[derive(Clone, Debug)]
 pub struct Proxy {
     port: u16,
@@ -18,13 +18,13 @@ pub struct Proxy {
 #[derive(Debug)]
 struct Shared {
     server: AtomicU16,
-    /// Connections of an earlier generation swallow what they get.
+    /// Connections of an earlier generation swallow all bytes.
     generation: AtomicU64,
     accepted: AtomicU64,
 }
 
 impl Proxy {
-    /// In front of this port.
+    /// Starts a proxy in front of this port.
     ///
     /// # Panics
     ///
@@ -53,18 +53,19 @@ impl Proxy {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// How many connections were accepted so far.
+    /// How many connections the proxy has accepted.
     #[must_use]
     pub fn accepted(&self) -> u64 {
         self.shared.accepted.load(Ordering::SeqCst)
     }
 
-    /// Present connections stay open, are acknowledged, and carry nothing any more. New ones work.
+    /// Silences the present connections: they stay open and acknowledge bytes, but forward nothing.
+    /// New ones work.
     pub fn silence(&self) {
         self.shared.generation.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// New connections lead to this port; present ones stay where they are.
+    /// Redirects new connections to this port; present ones stay.
     pub fn lead_to(&self, server: u16) {
         self.shared.server.store(server, Ordering::SeqCst);
     }
@@ -88,7 +89,7 @@ async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: &Shared, 
         let read = from.read(&mut bytes).await.unwrap_or(0);
         let is_silent = shared.generation.load(Ordering::SeqCst) != born;
         if read == 0 && is_silent {
-            // Not even the end of the connection is passed on.
+            // The proxy does not even forward the end of the connection.
             std::future::pending::<()>().await;
         }
         if read == 0 || !is_silent && to.write_all(&bytes[..read]).await.is_err() {

@@ -8,16 +8,17 @@ use crinkle::redis::{RedisBackplane, RedisClient, RedisL2};
 use crinkle::{Cache, CacheBuilder, EntryOptions};
 use tokio::time::{Instant, sleep, timeout};
 
-/// Nothing over a real server may take this long; a failover takes a few seconds.
+/// The limit of anything over a real server; a failover takes a few seconds.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
-/// What an answer may take on a busy machine. Where a server does not answer, a test may want [less](HASTE).
+/// The limit of an answer on a busy machine. Where a server does not answer, a test may prefer
+/// [`HASTE`].
 pub const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What a caller waits at most who does not say how long, for tests of what a call costs that is not answered.
+/// A short limit of the wait for L2, for tests of calls that get no answer.
 pub const HASTE: Duration = Duration::from_secs(1);
 
-/// A cache named `shop`, whose entries live for ten minutes, not built yet.
+/// A builder of a cache named `shop` whose entries have a TTL of ten minutes.
 pub fn over(client: &RedisClient) -> CacheBuilder {
     named("shop", client)
 }
@@ -30,7 +31,7 @@ pub fn named(name: &str, client: &RedisClient) -> CacheBuilder {
         .backplane(RedisBackplane::new(client.clone()))
 }
 
-/// Entries live for ten minutes, and no call waits for L2 for longer than this.
+/// A TTL of ten minutes, and this limit for every L2 call.
 #[must_use]
 pub fn within(limit: Duration) -> EntryOptions {
     EntryOptions::new(Duration::from_secs(600)).l2_soft_timeout(limit).l2_hard_timeout(limit)
@@ -40,7 +41,7 @@ pub fn within(limit: Duration) -> EntryOptions {
 ///
 /// # Panics
 ///
-/// If the URL makes no sense.
+/// If the URL is invalid.
 pub async fn client(url: &str) -> RedisClient {
     RedisClient::connect(url).await.expect("a sound URL")
 }
@@ -49,7 +50,7 @@ pub async fn client(url: &str) -> RedisClient {
 ///
 /// # Panics
 ///
-/// If the settings are refused, or it is not ready in time.
+/// If the settings are invalid, or the cache is not ready in time.
 pub async fn ready(builder: CacheBuilder) -> Cache {
     let cache = builder.build().expect("sound settings");
     is_ready(&cache).await;
@@ -60,16 +61,16 @@ pub async fn ready(builder: CacheBuilder) -> Cache {
 ///
 /// # Panics
 ///
-/// If it is not in time.
+/// If the cache is not ready in time.
 pub async fn is_ready(cache: &Cache) {
     timeout(DEADLINE, cache.ready()).await.expect("ready in time").expect("not closed");
 }
 
-/// Waits for something that happens on real servers.
+/// Waits until a condition holds on real servers.
 ///
 /// # Panics
 ///
-/// If it does not in time.
+/// If it does not hold in time.
 pub async fn comes_true(what: &str, condition: impl AsyncFn() -> bool) {
     let began = Instant::now();
     while !condition().await {
@@ -78,11 +79,12 @@ pub async fn comes_true(what: &str, condition: impl AsyncFn() -> bool) {
     }
 }
 
-/// A connection past the cache. By itself the client gives an answer half a second.
+/// Opens a connection without the cache. The client's own limit for an answer would be half a
+/// second.
 ///
 /// # Errors
 ///
-/// If the URL makes no sense, or the server does not answer.
+/// If the URL is invalid, or the server does not answer.
 pub async fn raw(url: &str) -> RedisResult<MultiplexedConnection> {
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(PATIENCE))
@@ -90,7 +92,7 @@ pub async fn raw(url: &str) -> RedisResult<MultiplexedConnection> {
     Client::open(url)?.get_multiplexed_async_connection_with_config(&config).await
 }
 
-/// Asks a server; `None` if it does not answer, or says no.
+/// Sends a command to a server; `None` if it does not answer, or answers with an error.
 pub async fn ask<T: FromRedisValue>(url: &str, words: &[&str]) -> Option<T> {
     let mut connection = raw(url).await.ok()?;
     ::redis::cmd(words[0]).arg(&words[1..]).query_async(&mut connection).await.ok()

@@ -22,64 +22,64 @@ pub struct World {
     nodes: AtomicU64,
 }
 
-/// One node, with its own troubles.
+/// One node with its own fault injection.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Node<C = MessagePack> {
     /// The cache.
     pub cache: Cache<C>,
-    /// Its way to the store.
+    /// The handle of its store.
     pub l2: L2Handle,
-    /// Its way to the bus.
+    /// The handle of its bus.
     pub bus: BusHandle,
 }
 
 impl World {
-    /// A store that announces as it writes, like Redis.
+    /// A world whose store announces its writes itself, like Redis.
     pub async fn new() -> Self {
         Self::assemble(|clock, bus| MemoryL2::announcing(clock, bus)).await
     }
 
-    /// A store that cannot announce: nodes say what they do before and after.
+    /// A world whose store cannot announce: nodes publish before and after each write.
     pub async fn apart() -> Self {
         Self::assemble(|clock, _| MemoryL2::with_clock(clock)).await
     }
 
     async fn assemble(store: impl FnOnce(Arc<TokioClock>, MemoryBackplane) -> MemoryL2) -> Self {
         let clock = TokioClock::new();
-        // No node lives at the origin of its clock.
+        // No node starts at the origin of its clock.
         pass(Duration::from_secs(3600)).await;
         let bus = MemoryBackplane::new();
         let store = store(Arc::new(clock), bus.clone());
         Self { clock, store, bus, nodes: AtomicU64::new(1) }
     }
 
-    /// A node with default settings, ready.
+    /// A ready node with default settings.
     pub async fn node(&self) -> Node {
         self.node_with(|builder| builder).await
     }
 
-    /// A node built as the test likes, ready.
+    /// A ready node with settings of the test.
     ///
     /// # Panics
     ///
-    /// If the settings are refused or the node does not come up.
+    /// If the settings are invalid or the node does not become ready.
     pub async fn node_with<C: Wire + Debug>(
         &self,
         change: impl FnOnce(CacheBuilder) -> CacheBuilder<C>,
     ) -> Node<C> {
         let node = self.cold(change, |_, _| ());
         node.cache.ready().await.expect("a healthy world");
-        // What a node doubts when it comes up is over.
+        // Wait until the node has finished its first verification.
         pass(Duration::from_millis(50)).await;
         node
     }
 
-    /// A node that is not waited for, after `trouble` has been given its handles.
+    /// A node that need not be ready. `trouble` gets its handles before it starts.
     ///
     /// # Panics
     ///
-    /// If the settings are refused.
+    /// If the settings are invalid.
     pub fn cold<C: Wire + Debug>(
         &self,
         change: impl FnOnce(CacheBuilder) -> CacheBuilder<C>,
@@ -98,7 +98,7 @@ impl World {
     ///
     /// # Panics
     ///
-    /// Never: the defaults are sound.
+    /// Never: the defaults are valid.
     pub fn alone(&self) -> Cache {
         Cache::builder("shop").clock(self.clock).build().expect("sound settings")
     }
@@ -109,16 +109,16 @@ impl World {
     }
 }
 
-/// Lets virtual time pass: everything that is due in it happens.
+/// Advances virtual time, with everything that is due meanwhile.
 pub async fn pass(time: Duration) {
     sleep(time).await;
 }
 
-/// Lets virtual time pass until something holds, at most a minute of it.
+/// Advances virtual time until a condition holds, at most a minute.
 ///
 /// # Panics
 ///
-/// If it does not come true.
+/// If it does not hold in time.
 pub async fn until(what: &str, holds: impl Fn() -> bool + Send + Sync) {
     let wait = async {
         while !holds() {

@@ -1,7 +1,7 @@
-//! The whole cache against a reference that is one map: random calls on two nodes over one L2, on virtual
-//! time. Nothing goes wrong here, so every answer is known beforehand.
+//! The whole cache against a reference that is one map: random calls on two nodes over one L2, on
+//! virtual time. No faults are injected, so every answer is known in advance.
 //!
-//! `PROPTEST_CASES=100000 cargo test -p crinkle-tests --test model` for more.
+//! Run more cases with `PROPTEST_CASES=100000 cargo test -p crinkle-tests --test model`.
 
 mod ops;
 mod reference;
@@ -20,7 +20,7 @@ use tokio::runtime;
 use ops::{Call, Meanwhile, NODES, Op, Read, history, tags};
 use reference::{Reference, Seen};
 
-/// As many cases as the environment says, else some.
+/// Uses `PROPTEST_CASES` if it is set, else `cases`.
 fn config(cases: u32) -> ProptestConfig {
     let asked = std::env::var_os("PROPTEST_CASES").is_some();
     let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
@@ -47,7 +47,7 @@ proptest! {
     }
 }
 
-/// Otherwise the reference would prove nothing.
+/// Without this test, the reference would prove nothing.
 #[test]
 fn planted_bugs_are_noticed() {
     let bugs = [
@@ -103,7 +103,7 @@ impl Run {
         Self { world, nodes, model: Reference::default(), values: 0 }
     }
 
-    /// Every node hears of what was done, and nothing is about to end.
+    /// Waits until every node has received all changes and no entry is about to expire.
     async fn settle(&mut self) {
         self.pass(20).await;
         while self.model.is_close() {

@@ -1,4 +1,4 @@
-//! One node of a cluster as a process of its own, driven line by line: a command in, a reply out.
+//! One node of a cluster as a separate process, driven line by line: a command in, a reply out.
 
 use std::collections::HashSet;
 use std::io::Write;
@@ -17,8 +17,8 @@ use tokio::time::{Instant, sleep};
 async fn main() -> Result<()> {
     let url = std::env::args().nth(1).context("usage: node REDIS_URL")?;
     let client = RedisClient::connect(&url).await?;
-    // Far beyond what a loaded machine needs: here a call that gives up proves nothing, nor does one that no longer
-    // waits for the load of another node.
+    // Far more than a loaded machine needs: a call that gives up, or no longer waits for another
+    // node's load, would prove nothing.
     let (limit, load) = (Duration::from_secs(10), Duration::from_secs(60));
     let options = EntryOptions::new(Duration::from_secs(600));
     let cache = Cache::builder("cluster")
@@ -66,7 +66,8 @@ fn show(value: Option<u64>) -> String {
     value.map_or_else(|| "none".to_owned(), |value| value.to_string())
 }
 
-/// So many callers at once; how many factory calls that made, and what all of them got.
+/// Makes this many concurrent calls. Returns the number of factory calls and the values of all
+/// callers.
 async fn crowd(cache: &Cache, key: &str, callers: usize, id: u64) -> Result<String> {
     let calls = Arc::new(AtomicUsize::new(0));
     let mut crowd = JoinSet::new();
@@ -75,7 +76,7 @@ async fn crowd(cache: &Cache, key: &str, callers: usize, id: u64) -> Result<Stri
         crowd.spawn(async move {
             let load = move |_| async move {
                 calls.fetch_add(1, Ordering::SeqCst);
-                // A source that is slow enough for everybody to be there.
+                // A source that is slow enough for all callers to join.
                 sleep(Duration::from_millis(300)).await;
                 crinkle::ok(id)
             };
@@ -89,8 +90,8 @@ async fn crowd(cache: &Cache, key: &str, callers: usize, id: u64) -> Result<Stri
     Ok(format!("{} {values:?}", calls.load(Ordering::SeqCst)))
 }
 
-/// Waits until a heartbeat that was sent after now has come back: on the one connection it travels
-/// behind everything that was announced before.
+/// Waits until a heartbeat sent after now has come back. On the one connection, it follows
+/// everything that was announced before.
 async fn settle(cache: &Cache) -> Result<String> {
     let began = Instant::now();
     loop {

@@ -1,4 +1,4 @@
-//! What a cache tells of itself: events, metrics, spans, health, and what it must never tell.
+//! Observability: events, metrics, spans, health, and data that must never appear in them.
 
 mod capture;
 mod close;

@@ -1,4 +1,4 @@
-//! What a user of FusionCache would look for, scenario by scenario; `docs/parity.md` is the map.
+//! Scenarios that FusionCache users look for, one by one; `docs/parity.md` is the map.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ mod tags;
 mod tags_on_nodes;
 mod timeouts;
 
-/// Long enough for a message, and for what it sets off.
+/// Long enough for a message and its effects.
 const SHORT: Duration = Duration::from_millis(50);
 
 fn ms(millis: u64) -> Duration {
@@ -46,12 +46,12 @@ fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// A life of ten minutes and no fallback.
+/// A TTL of ten minutes without fail-safe.
 fn long() -> EntryOptions {
     EntryOptions::new(secs(600))
 }
 
-/// A cache without L2, and one with: what holds for both.
+/// A cache without L2 and one with L2, for behaviour common to both.
 async fn both(world: &World) -> [Cache; 2] {
     [world.alone(), world.node().await.cache]
 }
@@ -83,7 +83,7 @@ async fn any(cache: &Cache, key: &str) -> Option<i32> {
     read.map(|read| *read)
 }
 
-/// What a `get_or_set` answers, and whether it has loaded.
+/// Returns the answer of a `get_or_set`, and whether it ran the factory.
 async fn load_or(cache: &Cache, key: &str, value: i32, tags: &[&str]) -> (i32, bool) {
     let loads = Loads::new();
     let request = cache.get_or_set(key, loads.value(value)).options(long());

@@ -1,4 +1,4 @@
-//! What one call answers, and what it costs, on one node and on two that share L2.
+//! The read path: what one call answers and costs, on one node and on two that share L2.
 
 mod abandoned;
 mod batch_waits;

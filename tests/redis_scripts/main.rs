@@ -1,4 +1,4 @@
-//! The Lua scripts against the Rust rules they repeat, and against servers in trouble.
+//! The Lua scripts against the Rust rules that they repeat, and against failing servers.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests, which clippy takes for other code")]
 

@@ -1,4 +1,4 @@
-//! How a cache connects to Redis: as whom, by which way, with whom it shares the server.
+//! Secure connections to Redis: users, TLS, and caches that share a server.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests, which clippy takes for other code")]
 
@@ -18,8 +18,8 @@ use crinkle_tests::redis::{DEADLINE, comes_true as until, named, over, raw};
 
 const ADMIN: &str = "user default on nopass ~* &* +@all";
 
-/// The rule of a user with the least rights, but for this one. Every server understands it; before Redis 7.0 the
-/// right to a subcommand cannot be taken away again (`-script|load`).
+/// The rule of a user with the least permissions, except this one. Every server understands it;
+/// before Redis 7.0 a rule cannot remove the permission for a subcommand (`-script|load`).
 fn rule_without(prefix: &str, right: &str) -> String {
     let rule = acl_rule(prefix);
     let others = rule.split_whitespace().filter(|word| word.strip_prefix('+') != Some(right));
@@ -34,13 +34,13 @@ async fn ready(client: &RedisClient) -> Cache {
     crinkle_tests::redis::ready(over(client)).await
 }
 
-/// Asks the server as its administrator.
+/// Sends a command to the server as its administrator.
 async fn admin<T: redis::FromRedisValue>(server: &RedisServer, words: &[&str]) -> T {
     let mut connection = raw(&server.url()).await.unwrap();
     redis::cmd(words[0]).arg(&words[1..]).query_async(&mut connection).await.unwrap()
 }
 
-/// Writes on one node are read on the other, and removals are heard there.
+/// Checks that one node reads the other's writes and receives its removals.
 async fn keeps_in_step(one: &Cache, two: &Cache) {
     one.set("shared", 1_u64).await.unwrap();
     let found = async || two.get::<u64>("shared").await.unwrap().is_some();

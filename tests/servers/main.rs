@@ -1,4 +1,4 @@
-//! Caches in several processes, and caches whose server is in trouble, over a real Redis.
+//! Caches in several processes, and caches whose server fails, over a real Redis.
 
 mod apart;
 mod breakers;

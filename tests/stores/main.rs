@@ -1,4 +1,4 @@
-//! Stores that are put together of less than an L2: over compare-and-swap, plain, memcached, a file.
+//! Stores built on less than an L2: over compare-and-swap, plain, memcached, a file.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests, which clippy takes for other code")]
 

@@ -1,4 +1,5 @@
-//! What it costs to decode again what is encoded: `cargo run --release -p crinkle-core --all-features --example encode`.
+//! Measures the cost of decoding what is encoded:
+//! `cargo run --release -p crinkle-core --all-features --example encode`.
 
 #![expect(clippy::disallowed_methods, reason = "it measures")]
 
@@ -22,7 +23,7 @@ fn product(places: usize) -> Product {
     Product { id: 42, name: "a kettle of a middle size".to_owned(), price: Some(4.5), stock }
 }
 
-/// The shortest of many runs, in microseconds.
+/// Returns the shortest of many runs, in microseconds.
 fn time(mut run: impl FnMut()) -> f64 {
     let one = |run: &mut dyn FnMut()| {
         let began = Instant::now();

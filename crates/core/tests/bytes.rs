@@ -1,4 +1,5 @@
-//! The bytes of records and messages: frozen, total, and sensitive to every bit.
+//! The bytes of records and messages: their format is frozen, every input decodes or is refused,
+//! and every flipped bit is noticed.
 
 mod seed;
 
@@ -9,7 +10,7 @@ use crinkle_core::protocol::record::Head;
 use crinkle_core::protocol::{Epoch, KeyHash, Nonce, PublisherId, TagHash, Version};
 use proptest::prelude::*;
 
-/// What version 1 looks like; nodes of later versions must read it.
+/// A record of version 1; nodes of later versions must read it.
 const RECORD: &str = "43524b0156460000010203040506070800000000000000000000000000000000\
     000000000000000900066517289880000000000000007530000000000000ea600000004d0100000a0000001f00000005";
 
@@ -57,7 +58,7 @@ fn the_compression_is_the_byte_after_the_codec() {
 #[test]
 fn any_flipped_bit_of_the_writer_is_a_miss() {
     let bytes = sample().encode();
-    // 40..256 is the store's: the mark, the version and the refresh lock.
+    // The store may change bits 40..256: the mark, the version and the refresh lock.
     for bit in (0..bytes.len() * 8).filter(|bit| !(40..256).contains(bit)) {
         let mut broken = bytes.to_vec();
         broken[bit / 8] ^= 1 << (bit % 8);
@@ -84,7 +85,7 @@ fn the_expired_mark_cannot_be_undone_by_one_bit() {
     }
 }
 
-/// B5: a message carries 64 tags at most. One that carries more is refused whole.
+/// B5: a message carries at most 64 tags. A message with more is refused as a whole.
 #[test]
 fn a_message_of_more_than_64_tags_is_refused() {
     for (count, fits) in [(1, true), (64, true), (65, false), (256, false), (5000, false)] {
@@ -127,13 +128,13 @@ fn every_message_round_trips_and_no_truncation_decodes() {
     }
 }
 
-/// The checksum of what a writer writes, put where it belongs: what is behind it is reached.
+/// Writes the checksum that a writer would write, so that the decoder reads what follows it.
 fn seal(bytes: &mut [u8]) {
     let sum = crc32c::crc32c_append(crc32c::crc32c(&bytes[32..80]), &bytes[84..]);
     bytes[80..84].copy_from_slice(&sum.to_be_bytes());
 }
 
-/// What any bytes must come to: a head that says what the bytes say, and a record whose parts fill them.
+/// Checks any bytes: the head must match the bytes, and the parts of a record must fill them.
 fn judge(bytes: &[u8]) -> Result<(), TestCaseError> {
     let head = record::head(bytes);
     let magic = bytes.starts_with(b"CRK\x01");
@@ -155,7 +156,7 @@ fn a_record_that_has_displaced_another_says_so_to_whoever_knows_the_word() {
     let displaced = Envelope { displaced: true, ..sample() };
     let (bytes, plain) = (displaced.encode(), sample().encode());
     assert_eq!(Envelope::decode(&bytes), Some(displaced));
-    // One word of metadata that others skip: a type, and a length of nothing.
+    // One word of metadata that other versions skip: a type, and a length of zero.
     assert_eq!(bytes.len(), plain.len() + 5);
     assert!(hex(&bytes).contains("0600000000"));
 }
@@ -168,7 +169,7 @@ proptest! {
         prop_assert!(record::head(&bytes).is_none() || bytes.starts_with(b"CRK\x01"));
         judge(&bytes)?;
         let _ = message::decode(&bytes);
-        // Behind the right magic, and a right checksum.
+        // With the right magic number and checksum.
         let mut sealed = bytes;
         sealed.resize(sealed.len().max(record::HEADER_LEN), 0);
         sealed[..8].copy_from_slice(b"CRK\x01VF\0\0");
@@ -178,7 +179,7 @@ proptest! {
         judge(&sealed)?;
     }
 
-    /// As above, with lengths that fit: the metadata is reached.
+    /// As above, with correct lengths, so that the metadata is decoded.
     #[test]
     fn any_metadata_is_read_or_is_a_miss(meta in prop::collection::vec(any::<u8>(), 0..60)) {
         let plain = Envelope { tags: vec![], weight: 1, ..sample() }.encode();
@@ -192,7 +193,7 @@ proptest! {
         }
     }
 
-    /// A known word of any content: read, or a miss.
+    /// A known word with any content is read, or is a miss.
     #[test]
     fn any_word_of_the_metadata_is_read_or_is_a_miss(
         kind in 0..9_u8,
@@ -211,7 +212,7 @@ proptest! {
         judge(&bytes)?;
     }
 
-    /// As above, past the magic numbers.
+    /// As above, with the right magic numbers.
     #[test]
     fn any_broken_record_decodes_or_does_not(
         at in 0_usize..140,

@@ -1,10 +1,10 @@
-//! The system's clock.
+//! Tests of the system clock.
 
 use std::time::Duration;
 
 use crinkle_core::{Clock, SystemClock};
 
-/// What a hit reads is never ahead, never goes back, and does not stand still.
+/// The moment that a hit reads is never ahead, never goes back, and does not stand still.
 #[test]
 fn the_recent_moment_follows_the_current_one() {
     let begin = SystemClock.now();

@@ -1,4 +1,4 @@
-//! What others say, in any amount, takes bounded memory, and what it hides stays hidden.
+//! Any amount of input from other nodes takes bounded memory, and stays hidden as it should.
 
 use crinkle_core::protocol::ledger::{
     Advance, Authority, Item, MAX_AHEAD, MAX_BARRIERS, MAX_TARGETS, ReceiveResult, Removal,
@@ -44,8 +44,8 @@ fn forged(number: u64, seq: u64) -> Item {
     Item { seq, prev: Some(Nonce(u64::MAX)), removal }
 }
 
-/// Of removals beyond a gap, the first are kept as they are and the rest by register: more is hidden, and
-/// nothing is forgotten.
+/// Beyond a gap, the first removals are kept exactly and the rest by register. This hides more, and
+/// forgets nothing.
 #[test]
 fn removals_beyond_a_gap_are_bounded_and_all_hold() {
     let (mut server, mut node) = (Authority::default(), Replica::default());
@@ -70,13 +70,13 @@ fn removals_beyond_a_gap_are_bounded_and_all_hold() {
         levels.hard.max(node.floor().hard) >= begin + 100 + flood
     };
     assert!(hides(&node), "the last is hidden as well");
-    // More than may wait for a number: one of everything, instead of one of each.
+    // There are more removals than may wait for a number: one removal of everything replaces them.
     assert_eq!(sync(&mut server, &mut node), 1);
     assert!(!node.is_suspect() && hides(&node));
     assert!(node.floor().hard > begin, "what only this node knew is in the ledger");
 }
 
-/// However many barriers somebody has put into the ledger.
+/// The bound holds for any number of barriers in the ledger.
 #[test]
 fn a_ledger_without_end_is_kept_within_bounds_and_holds() {
     let count = MAX_BARRIERS as u64 + 100_000;
@@ -95,7 +95,7 @@ fn a_ledger_without_end_is_kept_within_bounds_and_holds() {
     }
 }
 
-/// Each publisher says that it has sent 256 messages.
+/// Each publisher announces that it has sent 256 messages.
 #[test]
 fn holes_of_many_publishers_are_bounded_and_a_doubt() {
     let mut peers = Peers::default();

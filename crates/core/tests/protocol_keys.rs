@@ -10,7 +10,7 @@ use crinkle_core::protocol::validity::{EntryState, Knowledge, TagLevels, Verdict
 use crinkle_core::protocol::{PublisherId, Version};
 use proptest::prelude::*;
 
-/// The same head under other versions.
+/// Returns the same head under other versions.
 fn renamed(head: Head, name: impl Fn(Version) -> Version) -> Head {
     match head {
         Head::LoadLock(by) => Head::LoadLock(name(by)),
@@ -80,7 +80,7 @@ proptest! {
         prop_assert_eq!(record::put(head, expected) == Put::Stored, same);
     }
 
-    /// S7: whatever the versions are called, and in whatever order they are, all decisions are the same.
+    /// S7: the decisions do not depend on the values or the order of the versions.
     #[test]
     fn versions_are_compared_for_equality_only(head in head(), expected in version(), stale: bool,
         names in Just((1..=8_u64).collect::<Vec<_>>()).prop_shuffle(), id in 1..8_u64, now in 0..4_u64,
@@ -232,7 +232,7 @@ proptest! {
     }
 }
 
-/// A flight that begins while a write is under way may have read what the write replaced.
+/// A load that begins during a write may have read what the write replaced.
 #[test]
 fn the_reply_of_a_write_fences_what_began_during_it() {
     let mut key = KeyState::default();

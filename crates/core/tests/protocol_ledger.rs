@@ -1,4 +1,4 @@
-//! Laws of the replica against the authority, under random histories, and what was once broken.
+//! Laws of the replica against the authority under random histories, and regressions.
 
 mod seed;
 
@@ -16,7 +16,7 @@ const RETENTION_MS: u64 = 1_000_000;
 /// Four tags in two registers.
 const TAGS: [u128; 4] = [1, 2, 0x1_0001, 0x1_0002];
 
-/// More barriers than any test makes.
+/// More barriers than any test creates.
 const ENOUGH: usize = 200_000;
 
 fn removal(nonce: u64, tag: u128, strength: Strength) -> Removal {
@@ -32,7 +32,7 @@ fn numbered(server: &mut Authority, node: &Replica, removal: &Removal) -> (Advan
     numbered_in(server, node, removal, Epoch(77))
 }
 
-/// The same, where several ledgers may begin: each has an epoch of its own.
+/// The same if several ledgers may begin: each has an epoch of its own.
 fn numbered_in(
     server: &mut Authority,
     node: &Replica,
@@ -172,7 +172,7 @@ fn a_jump_of_the_server_clock_revives_nothing() {
         new_epoch: Epoch(77),
         retention_ms: 1,
     };
-    // Further than the longest retention that was asked for, which is the ledger's.
+    // Further than the longest requested retention, which is the ledger's.
     let jumped = RETENTION_MS * 1000 + 1_000_000_000;
     server.advance(jumped, &later);
     let question = ask(&mut node, 50, 10);
@@ -358,8 +358,8 @@ proptest! {
             prop_assert_eq!(node.floor(), server.floor());
             for tag in TAGS {
                 let mine = node.levels(TagHash(tag));
-                // After a fork a replica may know numbers of the life that is over: a clear hides as
-                // much as they do. Whoever folds may hide more than the exact barrier.
+                // After a fork, a replica may know numbers of the old epoch; a clear hides as much
+                // as they do. A folded replica may hide more than the exact barrier.
                 let exact = server.barriers(Target::Tag(TagHash(tag)));
                 let floor = server.floor().hard;
                 let fine = |mine, exact| mine == exact || mine <= floor || (cap < ENOUGH && mine > exact);
@@ -369,8 +369,8 @@ proptest! {
         }
     }
 
-    /// Whoever knows all of a ledger that folds hides what the exact ledger hides, and keeps no more
-    /// than the cap and its registers.
+    /// A node that knows all of a folding ledger hides what the exact ledger hides. It keeps no
+    /// more than the cap and its registers.
     #[test]
     fn folding_hides_no_less_and_keeps_no_more(
         removals in prop::collection::vec(

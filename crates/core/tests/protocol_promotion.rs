@@ -1,4 +1,4 @@
-//! A server that takes another's place, with a clock of its own.
+//! Promoted servers with clocks of their own.
 
 use crinkle_core::protocol::ledger::{
     Advance, Advanced, Authority, Item, MAX_ATTEMPTS, MAX_DRIFT_US, Removal, Replica, Strength,
@@ -12,8 +12,9 @@ fn removal(nonce: u64, tag: u128, strength: Strength) -> Removal {
     Removal { nonce: Nonce(nonce), strength, targets: vec![Target::Tag(TagHash(tag))] }
 }
 
-/// T14: a promoted server whose clock is behind the last number by more than the drift that is allowed begins
-/// another epoch, whoever asks first: what was stamped before is hidden, not taken for newer than removals.
+/// T14: if a promoted server's clock is behind the last number by more than the allowed drift, it
+/// begins another epoch, for any caller. Older stamps are then hidden, not taken for newer than
+/// removals.
 #[test]
 fn a_promoted_server_whose_clock_is_behind_begins_another_epoch() {
     const NOW: u64 = 1_700_000_000_000_000;
@@ -32,13 +33,13 @@ fn a_promoted_server_whose_clock_is_behind_begins_another_epoch() {
     let answer = server.advance(NOW, &later(mine.clone(), &node));
     node.committed(mine, answer);
     assert_eq!((node.epoch(), node.frontier()), (Some(Epoch(50)), answer.seq));
-    // Within the drift, the numbers go on.
+    // Within the drift, the numbers continue.
     let behind = answer.seq - MAX_DRIFT_US;
     let question = node.ask(Epoch(51), 10, RETENTION_MS);
     assert!(!node.synced(&server.clone().sync(behind, &question)).new_epoch);
     let next = server.clone().advance(behind, &later(removal(2, 2, Strength::Hard), &node));
     assert!(next.epoch == Epoch(50) && next.seq > answer.seq, "{next:?}");
-    // Beyond it, they begin anew.
+    // Beyond it, a new epoch begins.
     let next = server.clone().advance(behind - 1, &later(removal(2, 2, Strength::Hard), &node));
     assert_eq!(next.epoch, Epoch(77));
     let question = node.ask(Epoch(52), 10, RETENTION_MS);
@@ -48,7 +49,7 @@ fn a_promoted_server_whose_clock_is_behind_begins_another_epoch() {
     assert!(node.frontier() < answer.seq);
 }
 
-/// Where no server's clock moves.
+/// The time of servers whose clocks do not move.
 const STANDS: u64 = 1;
 
 fn sync(server: &mut Authority, node: &mut Replica) -> Synced {
@@ -75,21 +76,23 @@ fn advance(server: &mut Authority, node: &Replica, removal: &Removal) -> (Advanc
     (answer, item)
 }
 
-/// A server and two nodes that have asked it.
+/// Returns a server and two nodes that have synced with it.
 fn three() -> (Authority, [Replica; 2]) {
     let (mut server, mut nodes) = (Authority::default(), [Replica::default(), Replica::default()]);
     nodes.iter_mut().for_each(|node| drop(sync(&mut server, node)));
     (server, nodes)
 }
 
-/// A promoted server whose clock stands has lost what the server before it numbered. A removal that is sent
-/// again gets the same number as before, above another history: who knew it must not take the two for one.
+/// A promoted server with a stopped clock has lost numbers of the server before it. A removal sent
+/// again gets the same number as before, above another history. A node that knew it must not take
+/// the two histories for one.
 #[test]
 fn a_removal_sent_again_after_a_failover_does_not_make_two_histories_look_alike() {
     let (mut server, [mut issuer, mut peer]) = three();
     let mut promoted = server.clone();
 
-    // The peer's own removal, and one of the issuer that the peer hears and whose reply is lost.
+    // The peer's own removal, and a removal of the issuer that the peer receives and whose reply is
+    // lost.
     let lost = removal(1, 1, Strength::Hard);
     peer.begin(lost.clone(), 1);
     let (answer, _) = advance(&mut server, &peer, &lost);
@@ -100,7 +103,8 @@ fn a_removal_sent_again_after_a_failover_does_not_make_two_histories_look_alike(
     peer.received(first.epoch, item);
     assert_eq!(peer.frontier(), first.seq);
 
-    // Both are lost. The issuer removes something else, then sends the other one again.
+    // The failover loses both. The issuer removes something else, then sends the other removal
+    // again.
     let other = removal(3, 3, Strength::Hard);
     issuer.begin(other.clone(), 2);
     let (answer, _) = advance(&mut promoted, &issuer, &other);
@@ -115,8 +119,9 @@ fn a_removal_sent_again_after_a_failover_does_not_make_two_histories_look_alike(
     assert!(synced.forked || !synced.reissue.is_empty(), "what only the peer knows: {synced:?}");
 }
 
-/// A node that has received of a number which the server then lost has a frontier and no newest id. What a second
-/// promoted server issues at or below that frontier is compared all the same.
+/// A node that received a number which the server then lost has a frontier but no newest id.
+/// Removals that a second promoted server issues at or below that frontier are compared all the
+/// same.
 #[test]
 fn a_frontier_without_a_newest_id_is_compared() {
     let (mut server, [mut issuer, mut node]) = three();
@@ -136,7 +141,7 @@ fn a_frontier_without_a_newest_id_is_compared() {
     assert!(synced.forked, "{synced:?}");
 }
 
-/// Whichever attempt at a removal got the number, the removal has it.
+/// A removal is complete if any of its attempts got a number.
 #[test]
 fn an_announcement_of_an_earlier_attempt_settles_a_removal() {
     let (mut server, [mut issuer, _]) = three();
@@ -152,7 +157,7 @@ fn an_announcement_of_an_earlier_attempt_settles_a_removal() {
     assert_eq!(issuer.resend(Nonce(3), Nonce(4)), None, "there is nothing to send");
 }
 
-/// The same by a `SYNC`; and of very many attempts, the newest are remembered.
+/// The same by a `SYNC`; of very many attempts, the newest are remembered.
 #[test]
 fn a_sync_settles_a_removal_by_any_of_its_last_attempts() {
     let (mut server, [mut issuer, _]) = three();

@@ -1,12 +1,12 @@
-//! New cases in every run, and a seed to have the same ones again.
+//! New cases in every run, and a seed to repeat them.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
 use proptest::prelude::ProptestConfig;
 use proptest::test_runner::RngSeed;
 
-/// So many cases, or as many as `PROPTEST_CASES` says, under the seed that `PROPTEST_RNG_SEED` says, else a new one; it is
-/// printed if the test fails.
+/// Runs `cases` cases, or `PROPTEST_CASES` many, with the seed `PROPTEST_RNG_SEED` or a new one. A
+/// failing test prints the seed.
 pub(crate) fn config(cases: u32) -> ProptestConfig {
     let given = std::env::var("PROPTEST_RNG_SEED").ok().and_then(|seed| seed.parse().ok());
     let seed = given.unwrap_or_else(|| RandomState::new().build_hasher().finish());

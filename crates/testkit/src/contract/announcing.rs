@@ -38,12 +38,12 @@ async fn records<S: L2 + ?Sized>(
     assert_eq!(next(heard).await, "put", "a put that stores announces");
     let over = Some(Deadline::after(Arc::new(SystemClock), Duration::ZERO));
     let late = store.set(&key, value(5, "late"), over, say("late")).await;
-    late.expect_err("a set that came too late says so");
-    assert_eq!(next(heard).await, "late", "a set that came too late announces its removal");
+    late.expect_err("a set after its deadline fails");
+    assert_eq!(next(heard).await, "late", "a set after its deadline announces its removal");
     store.expire(&key, Version(6), say("expire")).await.expect("expire");
-    assert_eq!(next(heard).await, "expire", "an expire announces, whatever is there");
+    assert_eq!(next(heard).await, "expire", "an expire always announces");
     store.remove(&key, say("remove")).await.expect("remove");
-    assert_eq!(next(heard).await, "remove", "a remove announces, whatever is there");
+    assert_eq!(next(heard).await, "remove", "a remove always announces");
 }
 
 async fn removals<S: L2 + ?Sized>(
@@ -66,8 +66,8 @@ async fn removals<S: L2 + ?Sized>(
             retention_ms: 60_000,
         };
         let advanced = store.advance(&ledger, &ask, Some(announce.clone())).await.expect("advance");
-        assert!(advanced.announced, "a store that announced a removal says so");
+        assert!(advanced.announced, "a store reports that it announced a removal");
         let whole = message::numbered(&announce, advanced);
-        assert_eq!(next(heard).await, whole, "the numbers are put between head and tail");
+        assert_eq!(next(heard).await, whole, "the numbers are between head and tail");
     }
 }

@@ -16,7 +16,7 @@ async fn hears_itself<B: Backplane + ?Sized>(bus: &B) {
     bus.publish(&channel, Bytes::from_static(b"before")).await.expect("publishing to nobody");
     let mut heard = bus.subscribe(std::slice::from_ref(&channel)).await.expect("subscribing");
     bus.publish(&channel, Bytes::from_static(b"after")).await.expect("publishing");
-    // Between the servers of a cluster, a message may be on its way for longer than subscribing takes.
+    // In a cluster, a message between servers may take longer than subscribing.
     let mut first = next(&mut *heard).await;
     if first == "before" {
         first = next(&mut *heard).await;

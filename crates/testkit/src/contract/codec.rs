@@ -4,21 +4,21 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use bytes::Bytes;
 use crinkle_core::l2::Codec;
 
-/// Checks a codec against the contract of [`Codec`] with values of yours: give it the odd ones, too,
-/// such as empty, nested and missing ones.
+/// Checks a codec against the contract of [`Codec`] with your own values. Include odd ones, such as
+/// empty, nested and missing values.
 ///
 /// ```
 /// use crinkle_core::l2::MessagePack;
 /// use crinkle_testkit::contract;
 ///
 /// contract::codec(&MessagePack, &[Some(1), None]);
-/// // Refused, since it would come back as `None`; that is in order.
+/// Refused, since it would decode as `None`; the contract allows that.
 /// contract::codec(&MessagePack, &[Some(()), None]);
 /// ```
 ///
 /// # Panics
 ///
-/// If the codec breaks the contract, with the sentence it breaks.
+/// If the codec breaks the contract; the message is the broken sentence.
 pub fn codec<T: PartialEq + Debug>(codec: &impl Codec<T>, values: &[T]) {
     assert_eq!(codec.schema(), codec.schema(), "a type has one schema");
     for value in values {
@@ -35,7 +35,7 @@ pub fn codec<T: PartialEq + Debug>(codec: &impl Codec<T>, values: &[T]) {
     }
 }
 
-/// Every beginning, every byte changed, and something added.
+/// Returns every prefix, every single changed byte, and an extended copy.
 fn broken(bytes: &Bytes) -> impl Iterator<Item = Bytes> {
     let cut = (0..bytes.len()).map(|len| bytes.slice(..len));
     let flipped = (0..bytes.len()).map(|at| {

@@ -3,7 +3,7 @@ use crinkle_core::protocol::record::LoadLock;
 
 use super::{fresh, value};
 
-/// Keys that a store may be tempted to change, cut, or take for something else.
+/// Checks keys that a store might change, truncate, or confuse with internal keys.
 pub(super) async fn check<S: L2 + ?Sized>(store: &S, prefix: &str) {
     let long = "k".repeat(32 * 1024);
     let keys = [

@@ -12,7 +12,7 @@ pub(super) async fn check<S: L2 + ?Sized>(store: &S, prefix: &str) {
     let key = |what| fresh(prefix, what);
     numbers(store, &key("numbers")).await;
     begins(store, &key("begins")).await;
-    tells_how_far_it_is(store, &key("frontier")).await;
+    reports_its_frontier(store, &key("frontier")).await;
     tells_what_is_new(store, &key("delta")).await;
     notices_lost_history(store, &key("lost")).await;
     pages(store, &key("pages")).await;
@@ -51,16 +51,16 @@ async fn numbers<S: L2 + ?Sized>(store: &S, ledger: &str) {
 
 async fn begins<S: L2 + ?Sized>(store: &S, ledger: &str) {
     let empty = sync(store, ledger, ask(None, 0, None)).await;
-    assert_eq!(empty.standing, Standing::NewEpoch, "a node without an epoch is told one");
+    assert_eq!(empty.standing, Standing::NewEpoch, "a node without an epoch gets one");
     assert_eq!(empty.epoch, EPOCH, "a sync begins the epoch where there is no ledger");
     assert_eq!((empty.trim, empty.last), (0, None), "a new epoch is empty");
     assert!(empty.complete && empty.ids.is_empty() && empty.levels.is_empty(), "and complete");
     let foreign = SyncAsk { new_epoch: Epoch(5), ..ask(Some(Epoch(4)), 0, None) };
     let reply = sync(store, ledger, foreign).await;
     assert_eq!((reply.standing, reply.epoch), (Standing::NewEpoch, EPOCH), "one epoch at a time");
-    assert!(reply.now_us > 0, "a reply tells the store's time");
+    assert!(reply.now_us > 0, "a reply carries the store's time");
     let current = sync(store, ledger, ask(Some(EPOCH), reply.frontier, None)).await;
-    assert_eq!(current.standing, Standing::Current, "who knows the epoch is current");
+    assert_eq!(current.standing, Standing::Current, "a node that knows the epoch is current");
     let ahead = reply.frontier + 60_000_000;
     let lifted = sync(store, ledger, ask(Some(EPOCH), ahead, None)).await;
     assert!(lifted.frontier >= ahead, "a frontier that a node reports is never issued again");
@@ -72,8 +72,8 @@ async fn begins<S: L2 + ?Sized>(store: &S, ledger: &str) {
     assert_eq!((begun.standing, begun.epoch), fresh, "numbers hours ahead begin a new epoch");
 }
 
-/// A store may leave this to SYNC; what it says must be true.
-async fn tells_how_far_it_is<S: L2 + ?Sized>(store: &S, ledger: &str) {
+/// A store may leave this to `SYNC`, but its answers must be correct.
+async fn reports_its_frontier<S: L2 + ?Sized>(store: &S, ledger: &str) {
     let none = store.frontier(ledger, EPOCH).await.expect("a healthy store");
     assert_eq!(none, None, "where there is no ledger, there is no number");
     let first = advance(store, ledger, removal(1, &[1])).await;
@@ -95,17 +95,17 @@ async fn tells_what_is_new<S: L2 + ?Sized>(store: &S, ledger: &str) {
     let tag = |tag| Target::Tag(TagHash(tag));
     let levels = [(one.seq, tag(1), hard), (one.seq, tag(2), hard), (two.seq, tag(2), soft)];
     assert_eq!(all.levels, levels, "hard and soft are two numbers per tag");
-    assert_eq!(all.ids, [(one.seq, Nonce(1)), (two.seq, Nonce(2))], "ids are told in order");
-    assert_eq!(all.last, Some(Nonce(2)), "the newest id is told");
+    assert_eq!(all.ids, [(one.seq, Nonce(1)), (two.seq, Nonce(2))], "ids are in order");
+    assert_eq!(all.last, Some(Nonce(2)), "the reply carries the newest id");
     assert!(all.frontier >= two.seq, "the frontier is the last number issued");
     let idle = sync(store, ledger, ask(Some(EPOCH), two.seq, Some(2))).await;
-    assert_eq!(idle.standing, Standing::Current, "who knows all is current");
-    assert!(idle.ids.is_empty() && idle.levels.is_empty(), "and is told nothing");
+    assert_eq!(idle.standing, Standing::Current, "a node that knows everything is current");
+    assert!(idle.ids.is_empty() && idle.levels.is_empty(), "and its reply is empty");
     let three = advance(store, ledger, removal(3, &[2])).await;
     let delta = sync(store, ledger, ask(Some(EPOCH), two.seq, Some(2))).await;
-    assert_eq!(delta.standing, Standing::Current, "who is behind is current");
-    assert_eq!(delta.levels, [(three.seq, tag(2), hard)], "and is told what is new");
-    assert_eq!(delta.ids, [(three.seq, Nonce(3))], "and is told what is new");
+    assert_eq!(delta.standing, Standing::Current, "a node that is behind is current");
+    assert_eq!(delta.levels, [(three.seq, tag(2), hard)], "and gets what is new");
+    assert_eq!(delta.ids, [(three.seq, Nonce(3))], "and gets what is new");
     let all = sync(store, ledger, ask(Some(EPOCH), 0, None)).await;
     let levels = [(one.seq, tag(1), hard), (two.seq, tag(2), soft), (three.seq, tag(2), hard)];
     assert_eq!(all.levels, levels, "per tag and strength the newest removal counts");
@@ -115,14 +115,10 @@ async fn notices_lost_history<S: L2 + ?Sized>(store: &S, ledger: &str) {
     let one = advance(store, ledger, removal(1, &[1])).await;
     let two = advance(store, ledger, removal(2, &[2])).await;
     let lost = sync(store, ledger, ask(Some(EPOCH), two.seq, Some(99))).await;
-    assert_eq!(
-        lost.standing,
-        Standing::Reload,
-        "an id that is not there was lost: load everything"
-    );
-    assert_eq!(lost.levels.len(), 2, "a reload is told everything, wherever it asked from");
+    assert_eq!(lost.standing, Standing::Reload, "a missing id was lost: load everything");
+    assert_eq!(lost.levels.len(), 2, "a reload gets everything, from any frontier");
     let forked = sync(store, ledger, ask(Some(EPOCH), two.seq, Some(1))).await;
-    let unseen = "an id below the asker's frontier that it has not seen is a fork: load everything";
+    let unseen = "an unknown id below the node's frontier is a fork: load everything";
     assert_eq!(forked.standing, Standing::Reload, "{unseen}");
     let behind = sync(store, ledger, ask(Some(EPOCH), one.seq, Some(1))).await;
     assert_eq!(behind.standing, Standing::Current, "being behind is no loss");
@@ -138,11 +134,11 @@ async fn pages<S: L2 + ?Sized>(store: &S, ledger: &str) {
     for page in [3, 5, 12, 4096] {
         let (levels, ids) = read_in_pages(store, ledger, page).await;
         assert_eq!(levels, expected, "the pages are everything, once");
-        assert_eq!(ids.len(), 20, "the pages tell each id once");
+        assert_eq!(ids.len(), 20, "the pages contain each id once");
     }
 }
 
-/// Reads a ledger of removals with five tags each.
+/// Reads a ledger of removals with five tags each, page by page.
 async fn read_in_pages<S: L2 + ?Sized>(
     store: &S,
     ledger: &str,
@@ -160,9 +156,9 @@ async fn read_in_pages<S: L2 + ?Sized>(
         if reply.complete {
             return (levels, ids);
         }
-        let upto = levels.last().expect("a page that is cut holds something").0;
-        assert!(upto > from, "each page leads further");
-        assert!(ids.iter().all(|(seq, _)| *seq <= upto), "a page tells ids as far as it goes");
+        let upto = levels.last().expect("an incomplete page is not empty").0;
+        assert!(upto > from, "each page advances the frontier");
+        assert!(ids.iter().all(|(seq, _)| *seq <= upto), "a page contains the ids of its range");
         from = upto;
     }
 }
@@ -179,7 +175,7 @@ async fn raises_floors<S: L2 + ?Sized>(store: &S, ledger: &str) {
     assert!(reply.levels.is_empty(), "a clear is no tag");
 }
 
-/// What is issued again after a failover may be a register.
+/// A removal issued again after a failover may be a register.
 async fn keeps_registers<S: L2 + ?Sized>(store: &S, ledger: &str) {
     let mut ask = removal(1, &[0x1_0007]);
     ask.removal.targets.push(Target::Register(7));
@@ -212,7 +208,7 @@ fn soft(nonce: u64, tags: &[u128]) -> Advance {
     ask
 }
 
-/// Asks from `frontier`.
+/// A `SYNC` request from `frontier`.
 pub(super) fn ask(epoch: Option<Epoch>, frontier: u64, last: Option<u64>) -> SyncAsk {
     SyncAsk {
         epoch,

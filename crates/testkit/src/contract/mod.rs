@@ -1,4 +1,4 @@
-//! Conformance suites. Each check panics with the sentence of the contract that does not hold.
+//! Conformance suites. Each check panics with the sentence of the contract that is broken.
 //!
 //! ```
 //! use crinkle_core::backplane::MemoryBackplane;
@@ -12,8 +12,8 @@
 //! # }
 //! ```
 //!
-//! The suites run on a live store next to its other users: their keys begin with `prefix`, which is
-//! `contract:` unless you say otherwise, and are not reused within a process.
+//! The suites can run on a live store beside its other users. Their keys begin with `prefix`, by
+//! default `contract:`, and are not reused within a process.
 
 mod announcing;
 mod backplane;
@@ -36,15 +36,15 @@ use crinkle_core::l2::{Atomicity, CasStore, L2, Record};
 use crinkle_core::protocol::Version;
 use crinkle_core::protocol::record::LoadLockRequest;
 
-/// How long a check waits for what must come.
+/// How long a check waits for an expected event.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Checks a store against the contract of [`L2`]. What must hold when calls overlap is checked unless
-/// the store says that it is [`Plain`](Atomicity::Plain).
+/// Checks a store against the contract of [`L2`]. The rules for concurrent calls are checked unless
+/// the store is [`Plain`](Atomicity::Plain).
 ///
 /// # Panics
 ///
-/// If the store breaks the contract, with the sentence it breaks.
+/// If the store breaks the contract; the message is the broken sentence.
 ///
 /// # Cancel safety
 ///
@@ -53,11 +53,11 @@ pub async fn l2<S: L2 + ?Sized>(store: &S) {
     l2_under(store, "contract:").await;
 }
 
-/// The same on keys that begin with `prefix`.
+/// The same with keys that begin with `prefix`.
 ///
 /// # Panics
 ///
-/// If the store breaks the contract, with the sentence it breaks.
+/// If the store breaks the contract; the message is the broken sentence.
 ///
 /// # Cancel safety
 ///
@@ -71,12 +71,12 @@ pub async fn l2_under<S: L2 + ?Sized>(store: &S, prefix: &str) {
     }
 }
 
-/// Checks a store against the contract of [`CasStore`]: that tokens never fit again, and values are kept
-/// as they are.
+/// Checks a store against the contract of [`CasStore`]: a token never fits again, and values are
+/// kept byte for byte.
 ///
 /// # Panics
 ///
-/// If the store breaks the contract, with the sentence it breaks.
+/// If the store breaks the contract; the message is the broken sentence.
 ///
 /// # Cancel safety
 ///
@@ -89,7 +89,7 @@ pub async fn cas_store<S: CasStore>(store: &S) {
 ///
 /// # Panics
 ///
-/// If the backplane breaks the contract, with the sentence it breaks.
+/// If the backplane breaks the contract; the message is the broken sentence.
 ///
 /// # Cancel safety
 ///
@@ -98,11 +98,12 @@ pub async fn backplane<B: Backplane + ?Sized>(bus: &B) {
     backplane::check(bus).await;
 }
 
-/// Checks that a store announces on a bus of the same name as the ordering section of [`L2`] says.
+/// Checks that a store announces on a bus of the same name, as the ordering section of [`L2`]
+/// demands.
 ///
 /// # Panics
 ///
-/// If it does not, with the sentence it breaks.
+/// If the store breaks the contract; the message is the broken sentence.
 ///
 /// # Cancel safety
 ///
@@ -111,7 +112,7 @@ pub async fn announcing<S: L2 + ?Sized, B: Backplane + ?Sized>(store: &S, bus: &
     announcing::check(store, bus, "contract:").await;
 }
 
-/// A key that no other check uses.
+/// Returns a key that no other check uses.
 fn fresh(prefix: &str, what: &str) -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -123,7 +124,7 @@ fn value(version: u64, payload: &str) -> Record {
     value_of(version, payload, 3_600_000)
 }
 
-/// A value record whose logical life is `logical_ms` of a physical two hours.
+/// A value record with a logical TTL of `logical_ms` and a physical TTL of two hours.
 fn value_of(version: u64, payload: &str, logical_ms: u64) -> Record {
     Record { bytes: envelope(version, payload, logical_ms).encode(), ttl_ms: 7_200_000 }
 }
@@ -154,11 +155,11 @@ fn ask(id: u64) -> LoadLockRequest {
     LoadLockRequest { id: Version(id), ttl_ms: 60_000, replace: None, hidden: None }
 }
 
-/// The next message, which must come.
+/// Returns the next message; panics if none comes.
 async fn next(subscription: &mut dyn Subscription) -> Bytes {
     match tokio::time::timeout(PATIENCE, subscription.next()).await {
         Ok(Some(Incoming::Message(message))) => message,
-        Ok(other) => panic!("a subscription in force delivers messages, it gave {other:?}"),
-        Err(_) => panic!("a message published after subscribing arrives"),
+        Ok(other) => panic!("an open subscription delivers messages, but it returned {other:?}"),
+        Err(_) => panic!("a subscriber receives messages published after it subscribed"),
     }
 }

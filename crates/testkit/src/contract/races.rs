@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use super::ledger::{advance, ask as everything, removal, sync};
 use super::{ask, fresh, value};
 
-/// How many calls overlap.
+/// The number of concurrent calls.
 const CALLS: u64 = 8;
 
 pub(super) async fn check<S: L2 + ?Sized>(store: &S, prefix: &str) {
@@ -19,7 +19,7 @@ async fn grants_one_load_lock<S: L2 + ?Sized>(store: &S, key: &str) {
     let reads = join_all((1..=CALLS).map(|id| store.read(key, Some(ask(id))))).await;
     let load_locks: Vec<_> = reads.into_iter().map(|read| read.expect("read").load_lock).collect();
     let granted = load_locks.iter().filter(|load_lock| **load_lock == LoadLock::Granted).count();
-    assert_eq!(granted, 1, "of readers that ask at once, one gets the load_lock: {load_locks:?}");
+    assert_eq!(granted, 1, "one of several concurrent readers gets the load lock: {load_locks:?}");
 }
 
 async fn stores_one_fill<S: L2 + ?Sized>(store: &S, key: &str) {
@@ -27,7 +27,7 @@ async fn stores_one_fill<S: L2 + ?Sized>(store: &S, key: &str) {
     let puts = (2..2 + CALLS).map(|id| store.put(key, Version(1), value(id, "two"), None));
     let puts = join_all(puts).await;
     let stored = puts.into_iter().filter(|put| *put.as_ref().expect("put") == Put::Stored).count();
-    assert_eq!(stored, 1, "of fills over one version, one is stored");
+    assert_eq!(stored, 1, "one of several fills over one version is stored");
 }
 
 async fn numbers_every_removal<S: L2 + ?Sized>(store: &S, ledger: &str) {
@@ -40,6 +40,6 @@ async fn numbers_every_removal<S: L2 + ?Sized>(store: &S, ledger: &str) {
     numbers.dedup();
     let reply = sync(store, ledger, everything(None, 0, None)).await;
     let told: Vec<_> = reply.ids.iter().map(|(seq, _)| *seq).collect();
-    assert_eq!(told, numbers, "of removals at once, each has a number of its own");
+    assert_eq!(told, numbers, "each of several concurrent removals has its own number");
     assert_eq!(reply.levels.len(), numbers.len(), "and none is lost");
 }

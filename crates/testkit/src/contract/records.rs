@@ -27,19 +27,27 @@ pub(super) async fn check<S: L2 + ?Sized>(store: &S, prefix: &str) {
 
 async fn locks_on_a_miss<S: L2 + ?Sized>(store: &S, key: &str) {
     let nothing = Read { found: None, load_lock: LoadLock::None };
-    assert_eq!(read(store, key, None).await, nothing, "a plain read of an absent key leaves none");
+    assert_eq!(
+        read(store, key, None).await,
+        nothing,
+        "a plain read of an absent key takes no load lock"
+    );
     assert_eq!(read(store, key, None).await, nothing, "a plain read leaves nothing behind");
     let first = read(store, key, Some(ask(1))).await;
     assert_eq!(
         first,
         Read { found: None, load_lock: LoadLock::Granted },
-        "the first asker may load"
+        "the first reader gets the load lock"
     );
     let again = read(store, key, Some(ask(1))).await;
     assert_eq!(again.load_lock, LoadLock::Granted, "asking again with the same id changes nothing");
     let held = Read { found: None, load_lock: LoadLock::HeldBy(Version(1)) };
-    assert_eq!(read(store, key, Some(ask(2))).await, held, "the second asker is told who loads");
-    assert_eq!(read(store, key, None).await, held, "so is a plain reader");
+    assert_eq!(
+        read(store, key, Some(ask(2))).await,
+        held,
+        "the second reader gets the holder of the load lock"
+    );
+    assert_eq!(read(store, key, None).await, held, "so does a plain reader");
     let wrong = LoadLockRequest { replace: Some(Version(9)), ..ask(2) };
     assert_eq!(read(store, key, Some(wrong)).await, held, "only the load lock named is replaced");
     let right = LoadLockRequest { replace: Some(Version(1)), ..ask(2) };
@@ -49,8 +57,12 @@ async fn locks_on_a_miss<S: L2 + ?Sized>(store: &S, key: &str) {
         "a load lock is replaced"
     );
     let lost = put(store, key, 1, value(10, "lost")).await;
-    assert_eq!(lost, Put::Refused, "whose load lock was replaced may not fill");
-    assert_eq!(put(store, key, 2, value(11, "won")).await, Put::Stored, "whoever replaced it may");
+    assert_eq!(lost, Put::Refused, "a replaced load lock authorises no fill");
+    assert_eq!(
+        put(store, key, 2, value(11, "won")).await,
+        Put::Stored,
+        "the load lock that replaced it does"
+    );
 }
 
 async fn fills<S: L2 + ?Sized>(store: &S, key: &str) {
@@ -68,7 +80,7 @@ async fn fills<S: L2 + ?Sized>(store: &S, key: &str) {
     let found = found(store, key).await;
     assert_eq!(found.bytes, value(2, "two").bytes, "a record is kept byte for byte");
     let hour = 3_600_000;
-    assert!(found.ttl_ms <= 2 * hour && found.ttl_ms > hour, "a record lives its physical life");
+    assert!(found.ttl_ms <= 2 * hour && found.ttl_ms > hour, "a record keeps its physical TTL");
     let fresh = read(store, key, Some(ask(9))).await;
     assert_eq!(fresh.load_lock, LoadLock::None, "a fresh value needs no load lock");
     assert_eq!(put(store, key, 2, value(3, "three")).await, Put::Stored, "a version is replaced");
@@ -86,10 +98,7 @@ async fn reads_many<S: L2 + ?Sized>(store: &S, [held, full, free]: [&str; 3]) {
     let load_locks: Vec<_> = reads.iter().map(|read| read.load_lock).collect();
     let expected =
         [LoadLock::HeldBy(Version(1)), LoadLock::None, LoadLock::Granted, LoadLock::None];
-    assert_eq!(
-        load_locks, expected,
-        "several reads are answered in the order asked, each by itself"
-    );
+    assert_eq!(load_locks, expected, "several reads are answered in order, each independently");
     let bytes = |at: usize| reads[at].found.as_ref().map(|found| found.bytes.clone());
     let two = Some(value(2, "two").bytes);
     assert_eq!((bytes(0), bytes(1), bytes(2), bytes(3)), (None, two.clone(), None, two));
@@ -98,7 +107,7 @@ async fn reads_many<S: L2 + ?Sized>(store: &S, [held, full, free]: [&str; 3]) {
         Put::Stored,
         "their load locks are load locks"
     );
-    assert_eq!(store.read_many(&[]).await.expect("read_many"), [], "of nothing there is nothing");
+    assert_eq!(store.read_many(&[]).await.expect("read_many"), [], "no keys give no answers");
 }
 
 async fn writes<S: L2 + ?Sized>(store: &S, key: &str) {
@@ -131,7 +140,11 @@ async fn refreshes<S: L2 + ?Sized>(store: &S, key: &str) {
         "a plain reader of a stale value is given no load lock"
     );
     let first = read(store, key, Some(ask(1))).await;
-    assert_eq!(first.load_lock, LoadLock::Granted, "whoever meets a stale value may refresh it");
+    assert_eq!(
+        first.load_lock,
+        LoadLock::Granted,
+        "a reader of a stale value gets its refresh lock"
+    );
     let served = first.found.expect("a stale value is served with its load lock");
     assert_eq!(payload(&served), "stale", "a stale value is served with its load lock");
     let second = read(store, key, Some(ask(2))).await;
@@ -169,7 +182,11 @@ async fn hides<S: L2 + ?Sized>(store: &S, key: &str) {
     );
     let this = LoadLockRequest { hidden: Some(Version(5)), ..ask(1) };
     let hidden = read(store, key, Some(this)).await;
-    assert_eq!(hidden.load_lock, LoadLock::Granted, "a hidden value is leased like a stale one");
+    assert_eq!(
+        hidden.load_lock,
+        LoadLock::Granted,
+        "a hidden value has a load lock like a stale one"
+    );
     let rival = LoadLockRequest { hidden: Some(Version(5)), ..ask(2) };
     let rival = read(store, key, Some(rival)).await.load_lock;
     assert_eq!(rival, LoadLock::HeldBy(Version(1)), "a hidden value is loaded once");
@@ -186,7 +203,7 @@ async fn expires<S: L2 + ?Sized>(store: &S, key: &str) {
         store.expire(key, Version(6), None).await.expect("expire");
         let found = found(store, key).await;
         assert_eq!(payload(&found), "kept", "an expired value stays as a fallback");
-        assert!(found.ttl_ms <= 3_600_000 && found.ttl_ms > 1_800_000, "with the life it had");
+        assert!(found.ttl_ms <= 3_600_000 && found.ttl_ms > 1_800_000, "with its remaining TTL");
         let head = Head::Value { version: Version(6), expired: true, refresh: None };
         assert_eq!(
             record::head(&found.bytes),
@@ -196,7 +213,7 @@ async fn expires<S: L2 + ?Sized>(store: &S, key: &str) {
     }
     assert_eq!(put(store, key, 5, value(7, "old")).await, Put::Refused, "a refresh is voided");
     let again = read(store, key, Some(ask(2))).await;
-    assert_eq!(again.load_lock, LoadLock::Granted, "an expired value is stale whatever its age");
+    assert_eq!(again.load_lock, LoadLock::Granted, "an expired value is stale at any age");
     assert_eq!(put(store, key, 6, value(8, "new")).await, Put::Stored, "and may be refreshed");
     store.remove(key, None).await.expect("remove");
     read(store, key, Some(ask(3))).await;
@@ -213,7 +230,7 @@ async fn releases<S: L2 + ?Sized>(store: &S, key: &str) {
     read(store, key, Some(ask(1))).await;
     store.release(key, Version(2)).await.expect("release");
     let kept = read(store, key, None).await.load_lock;
-    assert_eq!(kept, LoadLock::HeldBy(Version(1)), "only its holder gives a load lock back");
+    assert_eq!(kept, LoadLock::HeldBy(Version(1)), "only its holder releases a load lock");
     store.release(key, Version(1)).await.expect("release");
     assert_eq!(
         read(store, key, None).await.load_lock,
@@ -244,7 +261,7 @@ async fn renews<S: L2 + ?Sized>(store: &S, key: &str) {
     assert!(renew(store, key, 3, 60_000).await, "a refresh lock is renewed while it is there");
     let held = read(store, key, Some(ask(4))).await.load_lock;
     assert_eq!(held, LoadLock::HeldBy(Version(3)), "a renewed refresh lock holds");
-    assert!(found(store, key).await.ttl_ms > 3_600_000, "renewing keeps the value's life");
+    assert!(found(store, key).await.ttl_ms > 3_600_000, "renewing keeps the value's TTL");
 }
 
 async fn comes_late<S: L2 + ?Sized>(store: &S, key: &str) {
@@ -253,10 +270,10 @@ async fn comes_late<S: L2 + ?Sized>(store: &S, key: &str) {
     store.set(key, value(1, "in time"), in_time, None).await.expect("set");
     assert_eq!(version(store, key).await, 1, "a set that is in time stores");
     let late = store.set(key, value(2, "late"), within(Duration::ZERO), None).await;
-    let late = late.expect_err("a set that came too late says so");
-    assert_eq!(late.kind(), L2ErrorKind::Late, "a set that came too late is no outage");
+    let late = late.expect_err("a set after its deadline fails");
+    assert_eq!(late.kind(), L2ErrorKind::Late, "a set after its deadline is no outage");
     let read = read(store, key, None).await;
-    assert_eq!(read.found, None, "a set that was stuck on its way removes the record instead");
+    assert_eq!(read.found, None, "a set after its deadline removes the record instead");
 }
 
 async fn meets_foreign_bytes<S: L2 + ?Sized>(store: &S, key: &str) {
@@ -264,12 +281,12 @@ async fn meets_foreign_bytes<S: L2 + ?Sized>(store: &S, key: &str) {
     store.set(key, foreign.clone(), None, None).await.expect("set");
     let plain = read(store, key, None).await;
     let shown = plain.found.map(|found| found.bytes);
-    assert_eq!(shown, Some(foreign.bytes.clone()), "a plain reader is shown foreign bytes");
+    assert_eq!(shown, Some(foreign.bytes.clone()), "a plain reader gets foreign bytes");
     assert_eq!(put(store, key, 0, value(1, "over")).await, Put::Refused, "they have no version");
     assert!(!renew(store, key, 0, 1_000).await, "they are no load lock");
     let asked = read(store, key, Some(ask(1))).await;
     let granted = Read { found: None, load_lock: LoadLock::Granted };
-    assert_eq!(asked, granted, "for whoever wants to load, foreign bytes are absent");
+    assert_eq!(asked, granted, "for a load, foreign bytes are absent");
     assert_eq!(put(store, key, 1, value(2, "ours")).await, Put::Stored, "and replaced by a fill");
     store.set(key, foreign, None, None).await.expect("set");
     store.expire(key, Version(3), None).await.expect("expire");
@@ -279,9 +296,9 @@ async fn meets_foreign_bytes<S: L2 + ?Sized>(store: &S, key: &str) {
 async fn ends<S: L2 + ?Sized>(store: &S, key: &str) {
     let bytes = envelope(1, "brief", 1).encode();
     store.set(key, Record { bytes, ttl_ms: 1 }, None, None).await.expect("set");
-    until(store, key, None, "a record ends with its life", |r| r.found.is_none()).await;
+    until(store, key, None, "a record expires with its TTL", |r| r.found.is_none()).await;
     read(store, key, Some(LoadLockRequest { ttl_ms: 1, ..ask(1) })).await;
-    until(store, key, None, "a load lock ends with its life", |r| r.load_lock == LoadLock::None)
+    until(store, key, None, "a load lock expires with its TTL", |r| r.load_lock == LoadLock::None)
         .await;
     assert_eq!(
         put(store, key, 1, value(2, "late")).await,
@@ -303,7 +320,7 @@ async fn renew<S: L2 + ?Sized>(store: &S, key: &str, load_lock: u64, ttl_ms: u64
 }
 
 async fn found<S: L2 + ?Sized>(store: &S, key: &str) -> Found {
-    read(store, key, None).await.found.expect("what was stored is found")
+    read(store, key, None).await.found.expect("a stored record is found")
 }
 
 async fn version<S: L2 + ?Sized>(store: &S, key: &str) -> u64 {
@@ -315,7 +332,7 @@ fn payload(found: &Found) -> String {
     String::from_utf8_lossy(envelope.payload).into_owned()
 }
 
-/// Reads until `done`, which must come.
+/// Reads until `done` holds; panics if it never does.
 async fn until<S: L2 + ?Sized>(
     store: &S,
     key: &str,

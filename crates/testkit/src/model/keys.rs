@@ -1,8 +1,8 @@
-//! One key between two nodes: fills, writes, evictions, a cut subscription.
+//! Model of one key on two nodes: fills, writes, evictions, a disconnected subscription.
 //!
 //! A value is the set of source updates that it includes; every write is one update. A reader that
-//! knows of a write must get a value that includes it, unless a blind `set` of an older value was
-//! stored after it: that race is the application's.
+//! knows a write must get a value that includes it. The exception is a blind `set` of an older
+//! value that was stored later: that race is the application's.
 
 use std::hash::{Hash, Hasher};
 
@@ -14,7 +14,7 @@ use stateright::{Model, Property};
 
 use super::{Expect, Job, REACH, Report, explore, same};
 
-/// What a write does.
+/// The effect of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Op {
     Set,
@@ -30,12 +30,12 @@ pub(super) struct Copied {
     pub(super) session: u8,
 }
 
-/// How far a load has come.
+/// The progress of a load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Stage {
     Begun,
-    /// The source was read with the load_lock: what it would say later is newer, and decides nothing but
-    /// whether it is stale.
+    /// The source is read together with taking the load lock. A later read of the source would be
+    /// newer, and decides only whether the value is stale.
     Loaded {
         expected: Version,
         value: u8,
@@ -55,7 +55,7 @@ pub(super) struct Load {
     pub(super) stage: Stage,
     pub(super) required: u8,
     pub(super) last: Option<Version>,
-    /// Whether its PUT was stored.
+    /// Whether its `PUT` was stored.
     pub(super) filled: bool,
 }
 
@@ -71,7 +71,7 @@ pub(super) struct Write {
     pub(super) executed: bool,
 }
 
-/// A version check: the version asked about, the session it began in, and the answer.
+/// A version check: the version in question, the session it began in, and the answer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Check {
     pub(super) id: FlightId,
@@ -93,15 +93,15 @@ pub(super) struct Node {
     pub(super) session: u8,
     pub(super) required: u8,
     pub(super) commits: Vec<Commit>,
-    /// What a failover took back of this node's writes, until it has asserted them again.
+    /// The writes of this node that a failover took back and that it has not asserted again.
     pub(super) lost: u8,
-    /// How many callers are still to register.
+    /// How many callers have yet to register.
     pub(super) arrivals: u8,
-    /// How many names it has given.
+    /// How many ids the node has issued.
     pub(super) names: u64,
 }
 
-/// What a replica has, which is not everything.
+/// The data of a replica, which may lack the last writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Replica {
     pub(super) record: Option<Head>,
@@ -109,7 +109,7 @@ pub(super) struct Replica {
     pub(super) executed: u8,
 }
 
-/// Everything.
+/// The state of the model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct State {
     pub(super) source: u8,
@@ -148,7 +148,7 @@ pub enum Action {
     Reassert(usize),
 }
 
-/// A rule that a variant breaks.
+/// The rule that a sabotaged variant breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "the names say it")]
 #[non_exhaustive]
@@ -168,15 +168,15 @@ pub enum Sabotage {
     AbsentIsIntact,
 }
 
-/// A configuration.
+/// A configuration of the model.
 #[derive(Clone, Copy, Debug)]
 pub struct Keys {
     pub(super) script: &'static [Op],
     pub(super) evictions: u8,
     pub(super) cuts: u8,
-    /// How often a replica is promoted that lacks the last writes.
+    /// How often a replica without the last writes is promoted.
     pub(super) failovers: u8,
-    /// How many callers register at each node.
+    /// How many callers register on each node.
     pub(super) arrivals: [u8; 2],
     pub(super) sabotage: Sabotage,
 }
@@ -203,7 +203,7 @@ impl Hash for Node {
 }
 
 impl State {
-    /// What a reader of this node must see.
+    /// Returns whether a value lacks updates that a reader on this node must see.
     pub(super) fn lacks(&self, required: u8, value: u8) -> bool {
         required & !self.excused & !value != 0
     }
@@ -299,7 +299,7 @@ impl Model for Keys {
     }
 }
 
-/// Runs the configurations of this model that the job asks for.
+/// Runs the configurations of this model that the job selects.
 pub fn run(job: &Job, judge: &mut dyn FnMut(Report)) {
     let all = designs(job.deep)
         .into_iter()

@@ -1,7 +1,7 @@
-//! A replica is promoted that lacks the last writes, and whoever wrote them asserts them again.
+//! A promoted replica lacks the last writes, and their writers assert them again.
 //!
-//! What was lost need not be seen until its writer has compared; from then on, by everybody who was
-//! told, and in the end by all.
+//! Readers need not see a lost write until its writer has compared it with L2. From then on, every
+//! node that received it must see it, and in the end all nodes.
 
 use crinkle_core::protocol::commits;
 use crinkle_core::protocol::ledger::Strength;
@@ -9,7 +9,7 @@ use crinkle_core::protocol::record;
 
 use super::keys::{Action, Keys, Replica, Sabotage, State};
 
-/// What may happen. Nobody compares while a reply of the old primary is on its way.
+/// Returns the possible actions. No node compares while a reply of the old primary is in transit.
 pub(super) fn enabled(state: &State) -> Vec<Action> {
     let mut actions = Vec::new();
     if state.failovers > 0 {
@@ -39,7 +39,7 @@ impl Keys {
         }
     }
 
-    /// A node compares what it wrote with what is there.
+    /// Compares a node's recent writes with L2 and asserts the lost ones again.
     fn reassert(&self, state: &mut State, i: usize) {
         let bits = std::mem::take(&mut state.nodes[i].lost);
         let commits = std::mem::take(&mut state.nodes[i].commits);
@@ -48,7 +48,8 @@ impl Keys {
             Sabotage::CommitsForgotten => None,
             _ => commits::reassert(&commits, state.record).filter(|_| !intact),
         };
-        // From here on it counts: for the writer, and for whoever is told. Who came before is excused.
+        // From here on the lost writes count, for the writer and for receivers. Earlier callers are
+        // excused.
         state.excused &= !bits;
         for node in &mut state.nodes {
             for load in &mut node.loads {
@@ -68,7 +69,7 @@ impl Keys {
     }
 }
 
-/// The replica takes over: everybody is cut off, and what it lacks is excused for now.
+/// Promotes the replica: every node is disconnected, and the lost writes are excused for now.
 fn promote(state: &mut State) {
     let Some(replica) = state.replica.take() else { return };
     state.failovers -= 1;

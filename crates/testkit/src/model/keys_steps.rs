@@ -83,18 +83,18 @@ impl Keys {
         }
     }
 
-    /// A version is received of at a node.
+    /// A node receives the announcement of a version.
     pub(super) fn receive(&self, state: &mut State, i: usize, version: Version) {
         let node = &mut state.nodes[i];
         node.l1 = node.l1.filter(|copy| copy.version == version);
         if self.sabotage != Sabotage::NoFence {
             node.key.receive(version);
         }
-        self.last_heartbeat(node, version);
+        self.remember_last(node, version);
     }
 
-    /// What a variant remembers instead.
-    fn last_heartbeat(&self, node: &mut Node, version: Version) {
+    /// Remembers only the last received version, in a sabotaged variant.
+    fn remember_last(&self, node: &mut Node, version: Version) {
         if self.sabotage == Sabotage::LastReceivedOnly {
             node.loads.iter_mut().for_each(|load| load.last = Some(version));
         }
@@ -112,7 +112,7 @@ impl Keys {
         if self.sabotage != Sabotage::NoFence {
             node.key.begin(id, Some(version));
         }
-        self.last_heartbeat(node, version);
+        self.remember_last(node, version);
         let session = node.session;
         node.writes.push(Write { id, op, version, session, bit, value, executed: false });
     }
@@ -121,7 +121,7 @@ impl Keys {
         let write = state.nodes[i].writes.remove(at);
         let node = &mut state.nodes[i];
         node.l1 = node.l1.filter(|copy| copy.version == write.version);
-        self.last_heartbeat(node, write.version);
+        self.remember_last(node, write.version);
         let received = node.key.end(write.id);
         let allowed = match self.sabotage {
             Sabotage::SetInsertsUnchecked | Sabotage::NoFence => true,
@@ -142,7 +142,7 @@ impl Keys {
         let id = state.id(i);
         let node = &mut state.nodes[i];
         node.arrivals -= 1;
-        // A session that ended fences what began in it.
+        // The end of a session fences the loads that began in it.
         if self.sabotage != Sabotage::JoinAcrossSessions {
             for load in node.loads.iter().filter(|load| load.session != node.session) {
                 node.key.fence(load.id);
@@ -212,7 +212,7 @@ impl Keys {
         version: Version,
         value: u8,
     ) {
-        // A node hears its own fill: what it holds of another version is older.
+        // A node treats its own fill as received: copies of other versions are older.
         if stored && state.nodes[i].loads[at].filled {
             self.receive(state, i, version);
         }
@@ -234,7 +234,7 @@ impl Keys {
         }
     }
 
-    /// Begins, executes or ends the version check of a doubtful copy.
+    /// Begins, executes or ends the version check of an unverified copy.
     fn verify(&self, state: &mut State, i: usize) {
         let Some(check) = state.nodes[i].check.take() else {
             let id = state.id(i);
@@ -274,7 +274,7 @@ impl State {
         FlightId(self.name(i))
     }
 
-    /// A name that no node has given.
+    /// Returns an id that no node has issued.
     fn name(&mut self, i: usize) -> u64 {
         self.nodes[i].names += 1;
         FIRST_NAME + self.nodes[i].names * 2 + i as u64
@@ -288,7 +288,7 @@ impl State {
     }
 }
 
-/// The READ of a load; a load lock in the way has been waited out.
+/// The `READ` of a load, after waiting for any load lock of another load.
 fn read(state: &mut State, i: usize) -> Stage {
     let id = state.version(i);
     let replace = match state.record {
@@ -311,7 +311,7 @@ fn read(state: &mut State, i: usize) -> Stage {
     }
 }
 
-/// The script of a write: announce, then act.
+/// The script of a write: it announces, then acts.
 fn execute(state: &mut State, i: usize, at: usize) {
     let write = state.nodes[i].writes[at].clone();
     state.nodes[i].writes[at].executed = true;

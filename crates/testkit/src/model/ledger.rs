@@ -1,8 +1,9 @@
-//! The ledger between two nodes: removals, lost and reordered messages, lost replies, a flushed
-//! store, a failover that loses a suffix.
+//! Model of the ledger with two nodes: removals, lost and reordered messages, lost replies, a
+//! flushed store, a failover that loses the newest removals.
 //!
-//! One key tagged with tag 1; tag 2 is there to make gaps. The source is a counter that moves with
-//! every removal of tag 1 or of everything, so "stale" is a number below the one required.
+//! The model has one key with tag 1; tag 2 exists to make gaps. The source is a counter that grows
+//! with every removal of tag 1 or of everything. So a value is stale if it is below the required
+//! number.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
@@ -17,13 +18,13 @@ use stateright::{Model, Property};
 
 use super::{REACH, same};
 
-/// The tag that the key carries.
+/// The tag of the key.
 pub(super) const TAG: Target = Target::Tag(TagHash(1));
 /// Another tag.
 pub(super) const OTHER: Target = Target::Tag(TagHash(2));
-/// A third one, in the register of the first.
+/// A third tag, in the same register as the first.
 pub(super) const SHARER: Target = Target::Tag(TagHash(0x1_0001));
-/// What does not hide the key, or hides it only because it shares a register.
+/// Targets that do not hide the key, or only because they share its register.
 pub(super) const ELSEWHERE: [Target; 3] = [OTHER, SHARER, Target::Register(2)];
 
 /// A copy of the value, in L1 or in L2.
@@ -35,8 +36,8 @@ pub(super) struct Entry {
     pub(super) origin: u64,
 }
 
-/// A load under way. It has read the source when it began: whatever it reads later is newer, and decides
-/// nothing but whether it is stale.
+/// A load in progress. It reads the source when it begins. A later read of the source would be
+/// newer, and decides only whether the value is stale.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Flight {
     pub(super) entry: Entry,
@@ -50,28 +51,28 @@ pub(super) struct Node {
     pub(super) generation: u64,
     pub(super) l1: Option<Entry>,
     pub(super) flight: Option<Flight>,
-    /// How many loads are still to begin.
+    /// How many loads have yet to begin.
     pub(super) flights: u8,
     pub(super) queue: Vec<(Epoch, Item)>,
-    /// The reply of a `SYNC` under way.
+    /// The reply of a `SYNC` in progress.
     pub(super) answer: Option<SyncReply>,
-    /// The reply of an ADVANCE under way.
+    /// The reply of an `ADVANCE` in progress.
     pub(super) reply: Option<(Removal, Advanced)>,
-    /// No fresh value may be below this, no fallback below that.
+    /// The lowest allowed fresh value, and below it the lowest allowed fallback.
     pub(super) required: u8,
     pub(super) required_hard: u8,
-    /// Every id this node was told of.
+    /// Every id that this node received.
     pub(super) known: BTreeSet<Nonce>,
-    /// What the pages of the `SYNC` under way have shown.
+    /// The ids on the pages of the `SYNC` in progress.
     pub(super) shown: BTreeSet<Nonce>,
-    /// Whether it has completed a `SYNC` since the last doubtful step.
+    /// Whether the node has completed a `SYNC` since the last step that required one.
     pub(super) synced: bool,
-    /// Of the sabotaged variants: the last number received for the tag, the last id received.
+    /// For sabotaged variants: the last number received for the tag, and the last id received.
     pub(super) last_number: u64,
     pub(super) newest: Option<Nonce>,
 }
 
-/// Everything.
+/// The state of the model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct State {
     pub(super) source: u8,
@@ -79,23 +80,23 @@ pub struct State {
     /// The highest number ever issued.
     pub(super) issued: u64,
     pub(super) server: Arc<(Authority, Option<Entry>)>,
-    /// What a failover would leave; `None` if there will be none.
+    /// The state that a failover would restore; `None` if no failover is left.
     pub(super) copy: Option<Arc<(Authority, Option<Entry>)>>,
     pub(super) nodes: [Arc<Node>; 2],
-    /// What each removal protects: the source's number, and whether it was hard.
+    /// What each removal protects: the source's number, and whether the removal was hard.
     pub(super) ghosts: Arc<BTreeMap<Nonce, (u8, Strength)>>,
     pub(super) step: usize,
-    /// Whether anything was loaded. What the replicas do does not depend on it, so properties of the
-    /// replicas alone are checked in the states in which nothing was.
+    /// Whether anything was loaded. The replicas do not depend on it, so properties of the replicas
+    /// alone are checked only in states without a load.
     pub(super) has_loaded: bool,
     pub(super) drops: u8,
     pub(super) failovers: u8,
     pub(super) flushes: u8,
     pub(super) epochs: u64,
     pub(super) nonces: u64,
-    /// How many of them were for another attempt.
+    /// How many of the nonces were for another attempt.
     pub(super) resent: u64,
-    /// Whether no server has ever issued a number that a node had passed.
+    /// Whether no server has issued a number that a node had already passed.
     pub(super) monotonic: bool,
     pub(super) bad: Option<&'static str>,
 }
@@ -125,7 +126,7 @@ pub enum Action {
     ReadL2(usize),
 }
 
-/// A rule that a variant breaks.
+/// The rule that a sabotaged variant breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "the names say it")]
 #[non_exhaustive]
@@ -147,7 +148,7 @@ pub enum Sabotage {
     NonceSentTwice,
 }
 
-/// A configuration.
+/// A configuration of the model.
 #[derive(Clone, Copy, Debug)]
 pub struct Ledger {
     pub(super) script: &'static [(Target, Strength)],
@@ -159,9 +160,9 @@ pub struct Ledger {
     pub(super) loaders: [bool; 2],
     pub(super) joins: bool,
     pub(super) reorder: bool,
-    /// `SYNC` in two steps, so that things happen in between; or at once.
+    /// Whether a `SYNC` takes two steps, so that other steps can happen in between.
     pub(super) slow_sync: bool,
-    /// Whether a promoted server's clock is past every number issued.
+    /// Whether a promoted server's clock is past every issued number.
     pub(super) clock_ahead: bool,
     pub(super) page: usize,
     /// How many barriers the server keeps exactly.
@@ -190,7 +191,7 @@ impl Ledger {
         }
     }
 
-    /// How this node judges a copy.
+    /// Returns this node's verdict on a copy.
     pub(super) fn judge(&self, node: &Node, entry: &Entry) -> Verdict {
         let replica = &node.replica;
         let epoch = if self.sabotage == Sabotage::NoEpoch { replica.epoch() } else { entry.epoch };
@@ -231,8 +232,8 @@ impl Ledger {
         judge(&state, &knowledge, [tag, register].into_iter(), 0)
     }
 
-    /// Whether stale reads count: not between a failover to a clock that was behind and the
-    /// moment at which both nodes have seen and repaired it.
+    /// Returns whether stale reads count as violations. They do not after a failover to a slow
+    /// clock until both nodes have completed a `SYNC`.
     pub(super) fn counts(state: &State) -> bool {
         state.monotonic
             || state.nodes.iter().all(|node| {
@@ -299,7 +300,7 @@ impl State {
         Arc::make_mut(&mut self.server)
     }
 
-    /// Drops what nothing can depend on any more, so that states that differ in nothing else are one.
+    /// Drops state that no later step can depend on, so that more states are equal.
     fn forget(&mut self) {
         if self.failovers == 0 {
             (self.copy, self.issued) = (None, 0);
@@ -307,7 +308,7 @@ impl State {
         let (has_loaded, monotonic) = (self.has_loaded, self.monotonic);
         for node in &mut self.nodes {
             if has_loaded && !node.known.is_empty() {
-                // Only the replicas alone are asked for it.
+                // Only properties of the replicas alone need it.
                 Arc::make_mut(node).known.clear();
             }
             if let Some(node) = Arc::get_mut(node) {
@@ -318,11 +319,12 @@ impl State {
 }
 
 impl Node {
-    /// The same, after a step of this node.
+    /// The same for one node, after one of its steps.
     fn forget(&mut self, monotonic: bool) {
         self.replica.take_changed();
         self.synced &= !monotonic;
-        // Origins are compared with what is pending, and with what will be, which is later than all.
+        // Origins are compared only with pending removals, and with future ones, which are later
+        // than all.
         if self.replica.pending().len() == 0 {
             self.generation = 0;
             let flying = self.flight.iter_mut().map(|flight| &mut flight.entry);
@@ -331,19 +333,19 @@ impl Node {
     }
 }
 
-/// Larger than any ledger here, unless it folds.
+/// Larger than any ledger of the model, unless the ledger folds.
 pub(super) const CAP: usize = 64;
-/// Larger than any ledger here.
+/// Larger than any ledger of the model.
 pub(super) const PAGE: usize = 64;
-/// Longer than any history here.
+/// Longer than any history of the model.
 pub(super) const RETENTION_MS: u64 = 1_000_000;
 
-/// The question of a node that knows nothing.
+/// The `SYNC` request of a node that knows nothing.
 pub(super) fn full() -> crinkle_core::protocol::ledger::SyncAsk {
     Replica::default().ask(Epoch(99), PAGE, RETENTION_MS)
 }
 
-/// The server's ledger as a node that has just loaded it sees it.
+/// Returns the server's ledger as seen by a node that has just loaded it.
 pub(super) fn probe(server: &Authority, now: u64) -> Replica {
     let mut replica = Replica::default();
     let ask = replica.ask(Epoch(99), PAGE, RETENTION_MS);
@@ -402,8 +404,9 @@ impl Model for Ledger {
     }
 }
 
-/// After a fork a replica may keep numbers of the life that is over, up to that of the clear it issued,
-/// which hides as much. What folds hides no less than what is exact on the server.
+/// Returns whether a replica equals the server. After a fork it may keep numbers of the old epoch,
+/// up to the number of its clear, which hides as much. A folded replica hides no less than the
+/// exact barriers of the server.
 pub(super) fn equal(one: &Replica, server: &Replica, folds: bool) -> bool {
     let same = |mine: u64, theirs: u64| {
         mine == theirs || mine <= server.floor().hard || (folds && mine > theirs)

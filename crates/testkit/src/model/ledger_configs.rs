@@ -5,7 +5,7 @@ use crinkle_core::protocol::ledger::{Strength, Target};
 use super::ledger::{Ledger, OTHER, SHARER, Sabotage, TAG};
 use super::{Expect, Job, Report, explore};
 
-/// Runs the configurations of this model that the job asks for.
+/// Runs the configurations of this model that the job selects.
 pub fn run(job: &Job, judge: &mut dyn FnMut(Report)) {
     let all = designs(job.deep)
         .into_iter()
@@ -124,8 +124,8 @@ fn large(both: Ledger, issuer: Ledger, peer: Ledger) -> Vec<(&'static str, Ledge
             Ledger { script: &[HARD, NOISE, (SHARER, Strength::Soft)], cap: 1, drops: 1, ..peer },
         ),
         ("L+ a fold, a failover", Ledger { cap: 0, failovers: 1, ..peer }),
-        // Replicas only: what was numbered in a life that a failover takes back is forgotten by
-        // those that merely received of it; its issuer retries.
+        // Replicas only: nodes that merely received a removal forget it if a failover takes its
+        // epoch back. The issuer retries it.
         (
             "V a removal, a flush and a failover, replicas only",
             Ledger { flushes: 1, failovers: 1, loaders: [false, false], ..both },
@@ -162,8 +162,8 @@ fn large(both: Ledger, issuer: Ledger, peer: Ledger) -> Vec<(&'static str, Ledge
     ]
 }
 
-/// Two removals are lost by a failover, one of them without a reply; a third is made, then the one without a
-/// reply is sent again.
+/// A failover loses two removals, one of them without a reply. A third removal follows, then the
+/// one without a reply is sent again.
 fn resent() -> Ledger {
     Ledger {
         script: &[HARD, NOISE, NOISE],

@@ -201,11 +201,11 @@ impl Ledger {
         }
     }
 
-    /// Another attempt at a removal, whose reply was lost, will carry a new nonce.
+    /// Prepares another attempt at a removal whose reply was lost; it has a new nonce.
     fn resend(&self, state: &mut State, i: usize, lost: Nonce) {
-        let unsent = nonce(state);
+        let retried = nonce(state);
         if self.sabotage == Sabotage::NonceSentTwice
-            || state.node(i).replica.resend(lost, unsent).is_none()
+            || state.node(i).replica.resend(lost, retried).is_none()
         {
             return;
         }
@@ -213,9 +213,9 @@ impl Ledger {
         state.resent += 1;
         let ghosts = Arc::make_mut(&mut state.ghosts);
         if let Some(ghost) = ghosts.get(&lost).copied() {
-            ghosts.insert(unsent, ghost);
+            ghosts.insert(retried, ghost);
         }
-        state.node(i).known.insert(unsent);
+        state.node(i).known.insert(retried);
     }
 
     fn receive(&self, state: &mut State, i: usize, source: Source, mut item: Item) {
@@ -235,15 +235,15 @@ impl Ledger {
         if self.sabotage == Sabotage::LastWriteWins && item.removal.targets.contains(&TAG) {
             node.last_number = item.seq;
         }
-        let (epoch, hearing) = match source {
+        let (epoch, received) = match source {
             Source::Message(epoch) => (epoch, node.replica.received(epoch, item)),
             Source::Reply(advanced) => {
                 let advanced = Advanced { prev: item.prev, ..advanced };
                 (advanced.epoch, node.replica.committed(item.removal, advanced))
             }
         };
-        // A number of a life that the server has lost again binds its issuer only, who retries.
-        if hearing != ReceiveResult::Foreign
+        // A number of an epoch that the server has lost binds only its issuer, which retries.
+        if received != ReceiveResult::Foreign
             || probe(&state.server.0, state.now).epoch() == Some(epoch)
         {
             state.learn(i, nonce);
@@ -306,7 +306,7 @@ impl Node {
 }
 
 impl State {
-    /// From now on the node knows of this removal.
+    /// Records that the node knows this removal.
     pub(super) fn learn(&mut self, i: usize, nonce: Nonce) {
         let ghost = self.ghosts.get(&nonce).copied();
         let node = self.node(i);
@@ -364,14 +364,14 @@ fn number(state: &mut State, i: usize, removal: &Removal) -> Advanced {
     advanced
 }
 
-/// The newest contiguous id.
+/// The newest contiguous id of a replica.
 fn last_of(replica: &Replica) -> Option<Nonce> {
     let mut replica = replica.clone();
     replica.abandon();
     replica.ask(Epoch(99), 1, RETENTION_MS).last
 }
 
-/// The names of the next life and of the next removal.
+/// The next epoch id.
 pub(super) fn epoch(state: &State) -> Epoch {
     Epoch(2 * FIRST_NAME + state.epochs)
 }

@@ -1,4 +1,4 @@
-//! What `SYNC` does in the ledger model, and what comes of it.
+//! The steps of a `SYNC` in the ledger model.
 
 use std::sync::Arc;
 
@@ -9,11 +9,11 @@ use super::ledger::{
 };
 use super::ledger_steps::{epoch, nonce};
 
-/// More questions in a row are a storm.
+/// More requests in a row count as endless.
 const MAX_ROUNDS: usize = 12;
 
 impl Ledger {
-    /// A whole `SYNC` at once.
+    /// Runs a whole `SYNC` in one step.
     pub(super) fn sync(&self, state: &mut State, i: usize) {
         for _ in 0..MAX_ROUNDS {
             self.ask_sync(state, i);
@@ -77,7 +77,8 @@ impl Ledger {
         synced
     }
 
-    /// When nothing is under way, `SYNC` makes the nodes equal to the server, and ends.
+    /// Returns whether `SYNC` makes the nodes equal to the server, and ends, when nothing is in
+    /// progress.
     pub(super) fn converges(&self, state: &State) -> bool {
         let busy = |node: &Arc<Node>| {
             node.reply.is_some() || node.answer.is_some() || !node.queue.is_empty()

@@ -1,12 +1,13 @@
 //! Explicit-state models that drive the real protocol code.
 //!
-//! Nothing here re-implements a rule: the nodes of the models hold a real
+//! Nothing here re-implements a rule. The nodes of the models hold a real
 //! [`Replica`](crinkle_core::protocol::ledger::Replica) and a real
-//! [`KeyState`](crinkle_core::protocol::flight::KeyState), the server is a real
-//! [`Authority`](crinkle_core::protocol::ledger::Authority) or the real record rules, and entries are
-//! judged by the real [`judge`](crinkle_core::protocol::validity::judge). Abstract are the network (it
-//! loses, delays and reorders), the store and the application. A sabotaged variant breaks one rule in
-//! how the model *uses* the protocol; it must be caught, or the model proves nothing.
+//! [`KeyState`](crinkle_core::protocol::flight::KeyState). The server is a real
+//! [`Authority`](crinkle_core::protocol::ledger::Authority) or uses the real record rules. The real
+//! [`judge`](crinkle_core::protocol::validity::judge) decides about entries. Only the network (it
+//! loses, delays and reorders), the store and the application are abstract. A sabotaged variant
+//! breaks one rule in how the model *uses* the protocol; the model must catch it, or it proves
+//! nothing.
 
 pub mod keys;
 mod keys_failover;
@@ -24,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use stateright::{Checker, HasDiscoveries, Model};
 
-/// What a configuration is expected to show.
+/// The expected result of a configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "a configuration either is the design or is not")]
 pub enum Expect {
@@ -34,7 +35,7 @@ pub enum Expect {
     Caught,
 }
 
-/// How a configuration ended.
+/// The result of a configuration.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Report {
@@ -42,20 +43,20 @@ pub struct Report {
     pub name: String,
     /// What was expected.
     pub expect: Expect,
-    /// How many distinct states were visited.
+    /// How many distinct states the exploration visited.
     pub states: usize,
-    /// How long it took.
+    /// How long the exploration took.
     pub time: Duration,
     /// The violated property and the steps that lead there.
     pub violation: Option<(&'static str, Vec<String>)>,
-    /// Whether the interesting states were reached at all.
+    /// Whether the exploration reached the interesting states at all.
     pub reached: bool,
-    /// Whether every state was visited; if not, the time was over.
+    /// Whether the exploration visited every state; if not, the time was over.
     pub complete: bool,
 }
 
 impl Report {
-    /// Whether it ended as expected.
+    /// Returns whether the result is as expected.
     #[must_use]
     pub fn is_expected(&self) -> bool {
         match self.expect {
@@ -69,18 +70,18 @@ impl Report {
 #[derive(Clone, Debug)]
 #[expect(clippy::exhaustive_structs, reason = "written down by callers")]
 pub struct Job {
-    /// The large configurations too.
+    /// Whether to explore the large configurations too.
     pub deep: bool,
-    /// Only those whose name contains this.
+    /// Explores only configurations whose name contains this.
     pub filter: String,
     /// How many threads explore.
     pub threads: usize,
 }
 
-/// Who takes longer is stopped: it will not end.
+/// An exploration that takes longer is stopped.
 const LONGEST: Duration = Duration::from_secs(1800);
 
-/// The name of the property that says that a model is not vacuous.
+/// The name of the property that shows that a model is not vacuous.
 const REACH: &str = "reach";
 
 /// Explores a configuration.
@@ -94,7 +95,7 @@ where
     let begun = Instant::now();
     let builder = model.checker().threads(job.threads).timeout(LONGEST);
     let builder = builder.finish_when(HasDiscoveries::AnyFailures);
-    // Breadth first finds the shortest way to a violation, and keeps every state at its edge.
+    // Breadth first finds the shortest path to a violation, but keeps every state at its edge.
     let (mut discoveries, states) = if job.deep {
         let checker = builder.spawn_dfs().join();
         (checker.discoveries(), checker.unique_state_count())

@@ -1,12 +1,12 @@
-//! When two states are the same: if they differ only in names, which are compared for equality and nothing
-//! else, or in which of the two nodes is which.
+//! State equality: two states are equal if they differ only in ids, or in which of the two nodes is
+//! which. Ids are compared for equality only.
 
 use std::hash::{Hash, Hasher};
 
-/// Names are numbers from here on; what is below is a number.
+/// Numbers from here on are ids; smaller ones are plain numbers.
 pub(super) const FIRST_NAME: u64 = 1 << 32;
 
-/// Hashes a state, of which `view` writes down what counts, beginning with this node.
+/// Hashes a state. `view` writes the relevant parts, beginning with the given node.
 pub(super) fn hash<H: Hasher>(to: &mut H, views: &[usize], view: impl Fn(usize, &mut Names)) {
     let seen = views.iter().map(|first| {
         let mut names = Names::default();
@@ -16,7 +16,7 @@ pub(super) fn hash<H: Hasher>(to: &mut H, views: &[usize], view: impl Fn(usize, 
     to.write(&seen.min().unwrap_or_default());
 }
 
-/// Writes down what is hashed, with the place of its first appearance for each name.
+/// Collects what to hash; an id becomes the place of its first appearance.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     written: Vec<u8>,
@@ -24,7 +24,7 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// Things by name, whatever their order was.
+    /// Writes things by id, regardless of their order.
     pub(super) fn unordered<T: Hash>(&mut self, all: impl Iterator<Item = (u64, T)>) {
         let mut all: Vec<_> = all.map(|(name, thing)| (self.place(name), thing)).collect();
         all.sort_by_key(|(place, _)| *place);
