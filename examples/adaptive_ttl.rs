@@ -1,4 +1,4 @@
-//! The factory decides how long its value lives, which tags it carries, and whether it is kept at all.
+//! The factory decides the TTL and the tags of its value, and whether the cache stores it at all.
 //!
 //! ```text
 //! cargo run --release --example adaptive_ttl
@@ -10,14 +10,14 @@ use crinkle::{Cache, Cached, FactoryContext, ok};
 use crinkle_examples::Expectations;
 use tokio::time::sleep;
 
-/// A price and how lively its market is.
+/// A price and the activity of its market.
 #[derive(Clone, Copy, Debug)]
 struct Quote {
     cents: u64,
     moves_per_second: u32,
 }
 
-/// The market: bonds stand still, shares move, and one is not traded at the moment.
+/// The market: bonds do not move, shares do, and one symbol is not traded at the moment.
 fn quote(symbol: &str) -> Option<Quote> {
     match symbol {
         "bond" => Some(Quote { cents: 10_000, moves_per_second: 0 }),
@@ -29,7 +29,7 @@ fn quote(symbol: &str) -> Option<Quote> {
 async fn price(cache: &Cache, symbol: &'static str) -> Result<Cached<Option<u64>>, crinkle::Error> {
     let load = move |ctx: FactoryContext<Option<u64>>| async move {
         let Some(quote) = quote(symbol) else {
-            // "Not traded" is an answer like any other, but only for a moment.
+            // "Not traded" is a valid answer, but only for a short time.
             ctx.set_duration(Duration::from_millis(50));
             return ok(None);
         };
@@ -49,7 +49,7 @@ async fn price(cache: &Cache, symbol: &'static str) -> Result<Cached<Option<u64>
 async fn main() -> anyhow::Result<()> {
     let mut show = Expectations::new();
     let cache = Cache::builder("market").build()?;
-    println!("Three quotes, each with the life its market asks for:");
+    println!("Three quotes, each with a TTL that fits its market:");
     for symbol in ["bond", "share", "halted"] {
         let quote = price(&cache, symbol).await?;
         println!("  {symbol}: {:?}, tags {:?}", *quote, quote.tags().collect::<Vec<_>>());
@@ -57,12 +57,15 @@ async fn main() -> anyhow::Result<()> {
     sleep(Duration::from_millis(60)).await;
     let left = |symbol: &str| cache.peek::<Option<u64>>(symbol).is_some();
     println!("After 60 ms:");
-    show.expect(left("bond"), "the bond is still fresh: 60 s, as the call said");
-    show.expect(!left("share"), "the share is not: 50 ms, as its factory said");
-    show.expect(!left("halted"), "nor is the absence of the third");
+    show.expect(left("bond"), "the bond is still fresh: 60 s, from the call");
+    show.expect(!left("share"), "the share has expired: 50 ms, from its factory");
+    show.expect(!left("halted"), "the absence of the third has expired too");
     let share = price(&cache, "share").await?;
-    show.expect(share.tags().eq(["quotes", "lively"]), "the factory's tag is beside the call's");
+    show.expect(
+        share.tags().eq(["quotes", "lively"]),
+        "the entry has the call's tag and the factory's",
+    );
     cache.remove_by_tag("lively").await?;
-    show.expect(!left("share") && left("bond"), "and removes what carries it, nothing else");
+    show.expect(!left("share") && left("bond"), "and removes only entries with this tag");
     show.conclude()
 }

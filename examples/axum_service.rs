@@ -1,12 +1,12 @@
-//! A web service with two instances behind one Redis: a cached route, an admin route that removes by
-//! tag, `/metrics` for Prometheus, `/health`, and a graceful shutdown.
+//! A web service with two instances behind one Redis. It has a cached route, an admin route that
+//! removes by tag, `/metrics` for Prometheus, `/health`, and a graceful shutdown.
 //!
 //! ```text
 //! cargo run --release --example axum_service                              # the demonstration
 //! cargo run --release --example axum_service -- 127.0.0.1:3000 REDIS_URL  # one instance, to use
 //! ```
 //!
-//! The demonstration needs `redis-server` on the PATH; it starts its own, on a free port.
+//! The demonstration needs `redis-server` on the PATH; it starts its own server on a free port.
 
 #[path = "axum_service/client.rs"]
 mod client;
@@ -60,41 +60,41 @@ async fn demonstrate() -> anyhow::Result<()> {
     println!("Two instances, one product:");
     println!("  a: {}", a.get("/products/42").await?);
     println!("  b: {}", b.get("/products/42").await?);
-    show.expect(database.queries() == 1, "the second instance has it from Redis");
+    show.expect(database.queries() == 1, "the second instance reads it from Redis");
 
-    println!("The price changes at instance a; instance b is asked until it says so:");
+    println!("The price changes on instance a; instance b is read until it shows the change:");
     a.put("/products/42/price", "1999").await?;
     let seen = eventually(b, "/products/42", "1999").await?;
     show.expect(seen, "b has the new price");
 
-    println!("Somebody repairs the database by hand, and an admin removes the tag:");
+    println!("An operator corrects the database by hand, and an admin removes the tag:");
     database.repair(42, 1_500);
     let stale = a.get("/products/42").await?;
-    show.expect(!stale.contains("1500"), "nobody could know");
+    show.expect(!stale.contains("1500"), "the cache still has the old price");
     println!("  {}", a.delete("/admin/tags/products").await?);
     let seen = eventually(a, "/products/42", "1500").await?;
     show.expect(
         seen && eventually(b, "/products/42", "1500").await?,
-        "a and b have it loaded anew",
+        "a and b have loaded the new price",
     );
 
     let in_step = eventually(b, "/health", "coherent: true").await?;
-    show.expect(in_step, "/health says that b is in step");
+    show.expect(in_step, "/health reports that b is coherent");
     let page = b.get("/metrics").await?;
     let hits = page.lines().filter(|line| line.starts_with("crinkle_")).count();
     println!("  /metrics has {hits} series of the cache");
     show.expect(hits > 10, "/metrics has the cache's counters, gauges and histograms");
 
-    println!("Both are told to stop:");
+    println!("Both instances shut down:");
     stop.send_replace(true);
     for server in servers {
         let ended = timeout(Duration::from_secs(20), server).await??;
-        show.expect(ended.is_ok(), "requests answered, cache drained and closed");
+        show.expect(ended.is_ok(), "requests are answered, the cache is drained and closed");
     }
     show.conclude()
 }
 
-/// Asks again for at most ten seconds.
+/// Repeats a request until its answer contains a text, for at most ten seconds.
 async fn eventually(client: &Client, path: &str, what: &str) -> anyhow::Result<bool> {
     for _ in 0..1_000 {
         if client.get(path).await?.contains(what) {

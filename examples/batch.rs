@@ -1,5 +1,5 @@
-//! A page of fifty products: one factory call for what is missing, shared with everybody who asks for
-//! any of them meanwhile.
+//! A page of fifty products: one factory call loads all missing products. Concurrent readers of any
+//! of them share the call.
 //!
 //! ```text
 //! cargo run --release --example batch
@@ -32,7 +32,7 @@ impl Database {
         Ok(keys.into_iter().map(|key| (key.clone(), format!("the row of {key}"))).collect())
     }
 
-    fn take(&self) -> (usize, usize) {
+    fn reset_counts(&self) -> (usize, usize) {
         (self.queries.swap(0, Ordering::SeqCst), self.rows.swap(0, Ordering::SeqCst))
     }
 }
@@ -44,7 +44,7 @@ async fn page(
 ) -> Result<Vec<Cached<String>>, crinkle::Error> {
     let db = Arc::clone(db);
     let keys = ids.map(|id| format!("product:{id}"));
-    // An `Fn`: it is called again for keys whose load was overtaken by a removal.
+    // An `Fn`, because the cache calls it again for keys whose load a removal has overtaken.
     let load = move |missing| Arc::clone(&db).load_many(missing);
     cache.get_or_set_many(keys, load).tags(["products"]).await
 }
@@ -54,14 +54,14 @@ async fn main() -> anyhow::Result<()> {
     let mut show = Expectations::new();
     let (cache, db) = (Cache::builder("shop").build()?, Arc::new(Database::default()));
 
-    println!("A page of 50 products that nobody has asked for:");
+    println!("A page of 50 products, none of them cached:");
     let first = page(&cache, &db, 0..50).await?;
     show.expect(first.len() == 50 && first[7].ends_with("product:7"), "in the order of the keys");
-    show.expect(db.take() == (1, 50), "one query for 50 rows");
+    show.expect(db.reset_counts() == (1, 50), "one query for 50 rows");
 
     println!("The next page, which shares 30 of them:");
     page(&cache, &db, 20..70).await?;
-    show.expect(db.take() == (1, 20), "one query for the 20 that were missing");
+    show.expect(db.reset_counts() == (1, 20), "one query for the 20 that were missing");
 
     println!("Ten readers of one cold page, and ten of single products on it, at once:");
     let pages = (0..10).map(|_| page(&cache, &db, 100..150));
@@ -75,7 +75,7 @@ async fn main() -> anyhow::Result<()> {
     });
     let (pages, singles) = tokio::join!(all(pages), all(singles));
     show.expect(pages.len() == 10 && singles.len() == 10, "all of them are answered");
-    show.expect(db.take() == (1, 50), "by one query");
+    show.expect(db.reset_counts() == (1, 50), "by one query");
 
     cache.set_many([("product:1", "new".to_owned()), ("product:2", "new".to_owned())]).await?;
     cache.remove_many(["product:2", "product:3"]).await?;
@@ -86,7 +86,7 @@ async fn main() -> anyhow::Result<()> {
     show.conclude()
 }
 
-/// Runs them side by side.
+/// Runs the calls concurrently.
 async fn all<T>(
     calls: impl Iterator<Item = impl Future<Output = Result<T, crinkle::Error>>>,
 ) -> Vec<T> {

@@ -1,7 +1,7 @@
-//! An L2 of one's own: two nodes over a `HashMap`, by way of compare-and-swap.
+//! A custom L2: two nodes over a `HashMap`, through compare-and-swap.
 //!
-//! Put your table or bucket in the place of the map: `get` answers a value and what identifies its
-//! state, `swap` writes if that state is still there, `delete` deletes.
+//! Replace the map by your table or bucket. `get` returns a value and a token of its state, `swap`
+//! writes if the token still fits, `delete` deletes.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,7 +19,7 @@ struct Map(Mutex<Inside>);
 #[derive(Debug, Default)]
 struct Inside {
     values: HashMap<String, CasEntry<u64>>,
-    /// One counter for all keys: a token must not fit a key that was deleted and made anew.
+    /// One counter for all keys: a token must not fit a key that was deleted and created again.
     last: u64,
 }
 
@@ -63,13 +63,13 @@ async fn main() -> anyhow::Result<()> {
     contract::cas_store(&Map::default()).await;
     let store = Arc::new(CasL2::new(Map::default()));
     contract::l2(&store).await;
-    println!("The store keeps the contract. Two nodes share it:\n");
+    println!("The store fulfils the contract. Two nodes share it:\n");
     let (bus, mut all) = (MemoryBackplane::new(), Expectations::new());
     let node = || Cache::builder("shop").l2(Arc::clone(&store)).backplane(bus.clone()).build();
     let (one, two) = (node()?, node()?);
     one.get_or_set("answer", async |_| crinkle::ok(42)).tags(["numbers"]).await?;
     let found = two.get::<i32>("answer").await?;
-    all.expect(found.is_some_and(|answer| *answer == 42), "the other node finds what one loaded");
+    all.expect(found.is_some_and(|answer| *answer == 42), "one node finds what the other loaded");
     two.remove_by_tag("numbers").await?;
     all.expect(two.get::<i32>("answer").await?.is_none(), "a removal by tag holds at once");
     println!("\n{}", two.guarantees());

@@ -1,4 +1,4 @@
-//! A hot key whose factory takes 50 ms: nobody waits for it after the first load.
+//! A hot key with a factory of 50 ms: after the first load, no reader waits for it.
 //!
 //! ```text
 //! cargo run --release --example eager_refresh
@@ -13,9 +13,9 @@ use crinkle_examples::{Expectations, human, now};
 use tokio::time::sleep;
 
 const FACTORY: Duration = Duration::from_millis(50);
-const LIFE: Duration = Duration::from_millis(400);
+const TTL: Duration = Duration::from_millis(400);
 
-/// Reads the key every 5 ms for two seconds; how many reads had to wait, and for how long at most.
+/// Reads the key every 5 ms for two seconds. Returns how many reads waited, and the longest wait.
 async fn read_all_the_time(
     cache: &Cache,
     loads: &Arc<AtomicUsize>,
@@ -39,15 +39,15 @@ async fn read_all_the_time(
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let mut show = Expectations::new();
-    let life = EntryOptions::new(LIFE);
+    let options = EntryOptions::new(TTL);
     let plans = [
-        ("without", life.clone()),
-        ("after 60 % of the life", life.clone().eager_refresh(EagerRefresh::after(0.6))),
-        ("probabilistic (XFetch)", life.eager_refresh(EagerRefresh::probabilistic(2.0))),
+        ("without", options.clone()),
+        ("after 60 % of the TTL", options.clone().eager_refresh(EagerRefresh::after(0.6))),
+        ("probabilistic (XFetch)", options.eager_refresh(EagerRefresh::probabilistic(2.0))),
     ];
     println!(
-        "A key that lives {} and takes {} to load, read all the time:",
-        human(LIFE),
+        "A key with a TTL of {} that takes {} to load, read continuously:",
+        human(TTL),
         human(FACTORY)
     );
     let mut without = 0;
@@ -60,11 +60,11 @@ async fn main() -> anyhow::Result<()> {
             "  {name}: {waited} of 400 reads waited for a load, one read took {} at most; {loads} loads",
             human(longest)
         );
-        if options == EntryOptions::new(LIFE) {
-            show.expect(waited > 1, "at the end of each life somebody waits");
+        if options == EntryOptions::new(TTL) {
+            show.expect(waited > 1, "a reader waits whenever the key expires");
             without = waited;
         } else {
-            show.expect(cache.stats().eager_refreshes > 0, "it was loaded in the background");
+            show.expect(cache.stats().eager_refreshes > 0, "it was refreshed in the background");
             show.expect(waited < without, "fewer wait: on an idle machine, none but the first");
         }
     }

@@ -1,5 +1,5 @@
-//! What a cache tells of itself while its source fails and its L2 goes away and comes back: events as
-//! they happen, its health, and its metrics as Prometheus would scrape them. Needs no server.
+//! What a cache reports while its source fails and its L2 fails and recovers: events, health, and
+//! metrics as Prometheus scrapes them. Needs no server.
 //!
 //! ```text
 //! cargo run --release --example observability
@@ -21,7 +21,7 @@ use tokio::time::sleep;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    // Before the cache: it takes the recorder that is in force when it is built.
+    // Install the recorder before building the cache, which uses the recorder of that time.
     let prometheus = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), BUCKETS)?
         .install_recorder()?;
@@ -34,7 +34,7 @@ async fn main() -> anyhow::Result<()> {
     show.expectations.conclude()
 }
 
-/// A cache whose L2 can be made to fail.
+/// A cache with an L2 in which the example injects faults.
 fn cache() -> anyhow::Result<(Cache, L2Handle)> {
     let bus = MemoryBackplane::new();
     let clock = Arc::new(crinkle::SystemClock);
@@ -56,24 +56,25 @@ async fn loads(show: &mut Show) -> anyhow::Result<()> {
     sleep(Duration::from_millis(1100)).await;
     let down = |_| async { Err::<i32, _>(io::Error::other("the database is down")) };
     let stale = cache.get_or_set("price:1", down).await?;
-    show.expectations.expect(stale.is_stale() && *stale == *price, "the stale price stood in");
-    let told = show.told();
-    show.expect(&told, &["Miss", "FactorySuccess", "Set", "FactoryError", "FailSafe"]);
+    show.expectations
+        .expect(stale.is_stale() && *stale == *price, "fail-safe served the stale price");
+    let emitted = show.emitted();
+    show.expect(&emitted, &["Miss", "FactorySuccess", "Set", "FactoryError", "FailSafe"]);
     show.expectations.expect(
-        !told.contains_key("Hit") || told["Hit"] < 10,
-        "the 1,000 hits of L1 are counted, not told",
+        !emitted.contains_key("Hit") || emitted["Hit"] < 10,
+        "the 1,000 hits of L1 are counted but emit no events",
     );
     Ok(())
 }
 
 async fn outage(show: &mut Show, l2: &L2Handle) -> anyhow::Result<()> {
-    println!("\n2. L2 goes away while keys are removed, and comes back");
+    println!("\n2. L2 fails while keys are removed, and recovers");
     l2.down();
     for id in 0..4 {
         let _ = show.cache.remove(&format!("price:{id}")).await?;
     }
     let health = show.cache.health();
-    println!("     L2 up: {}, waiting: {}", health.l2_up, health.recovery_backlog);
+    println!("     L2 up: {}, pending: {}", health.l2_up, health.recovery_backlog);
     if let Some(error) = health.last_l2_error {
         println!("     {:?} ago: {}", error.ago, error.what);
     }
@@ -81,13 +82,13 @@ async fn outage(show: &mut Show, l2: &L2Handle) -> anyhow::Result<()> {
     while show.cache.health().recovery_backlog > 0 {
         sleep(Duration::from_millis(10)).await;
     }
-    let told = show.told();
-    show.expect(&told, &["Remove", "L2Failed", "L2Breaker", "Queued", "Session", "Recovered"]);
+    let emitted = show.emitted();
+    show.expect(&emitted, &["Remove", "L2Failed", "L2Breaker", "Queued", "Session", "Recovered"]);
     Ok(())
 }
 
 fn scrape(show: &mut Show, prometheus: &PrometheusHandle) {
-    println!("\n3. What Prometheus would scrape, where it is not zero");
+    println!("\n3. What Prometheus scrapes, without zeros");
     show.cache.record_metrics();
     let text = prometheus.render();
     let shown = |line: &&str| {
@@ -114,8 +115,8 @@ struct Show {
 }
 
 impl Show {
-    /// Prints what was told since the last time, and counts it by name.
-    fn told(&mut self) -> BTreeMap<String, usize> {
+    /// Prints the events since the last call, and counts them by name.
+    fn emitted(&mut self) -> BTreeMap<String, usize> {
         let mut names = BTreeMap::new();
         let quiet = |event: &Event| matches!(event, Event::Received { .. });
         while let Some(event) = self.events.try_next() {
@@ -129,9 +130,9 @@ impl Show {
         names
     }
 
-    fn expect(&mut self, told: &BTreeMap<String, usize>, names: &[&str]) {
+    fn expect(&mut self, emitted: &BTreeMap<String, usize>, names: &[&str]) {
         for name in names {
-            self.expectations.expect(told.contains_key(*name), &format!("{name} was told"));
+            self.expectations.expect(emitted.contains_key(*name), &format!("{name} was emitted"));
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The cache in one process, step by step: what was called, how long it took, what it answered, and
-//! what the counters say happened underneath. Needs no server.
+//! The cache in one process, step by step: each call, its time, its answer, and the change of the
+//! counters. Needs no server.
 //!
 //! ```text
 //! cargo run --release --example quickstart
@@ -23,7 +23,7 @@ const HITS: u32 = 1_000_000;
 async fn main() -> anyhow::Result<()> {
     let mut show = Show::new()?;
     miss_then_hit(&mut show).await?;
-    stampede(&mut show).await?;
+    thundering_herd(&mut show).await?;
     removal_by_tag(&mut show).await?;
     fail_safe(&mut show).await?;
     println!();
@@ -32,7 +32,7 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What a shop keeps in its database.
+/// A product in the shop's database.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Product {
     id: u32,
@@ -48,7 +48,7 @@ struct Database {
 }
 
 impl Database {
-    /// A plain `async fn` with an error type of its own: a factory may return it as it is.
+    /// A plain `async fn` with its own error type; a factory can return it unchanged.
     async fn load(self: Arc<Self>, id: u32) -> io::Result<Product> {
         self.queries.fetch_add(1, Ordering::SeqCst);
         sleep(Duration::from_millis(20)).await;
@@ -74,13 +74,13 @@ async fn miss_then_hit(show: &mut Show) -> anyhow::Result<()> {
     let started = now();
     let product = load().await?;
     show.call("get_or_set(\"product:1\")", started, &product);
-    show.expect(product.source() == Source::Factory, "the factory ran: nobody had it");
+    show.expect(product.source() == Source::Factory, "the factory ran: the value was not cached");
 
     let started = now();
     let product = load().await?;
     show.call("get_or_set(\"product:1\")", started, &product);
-    show.expect(product.source() == Source::L1, "this node's memory answered");
-    show.expect(db.queries() == 1, "the database was asked once");
+    show.expect(product.source() == Source::L1, "this process's memory answered");
+    show.expect(db.queries() == 1, "the database got one query");
 
     let started = now();
     for _ in 0..HITS {
@@ -92,8 +92,8 @@ async fn miss_then_hit(show: &mut Show) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn stampede(show: &mut Show) -> anyhow::Result<()> {
-    show.title("A stampede: 1,000 callers want the same cold key at once");
+async fn thundering_herd(show: &mut Show) -> anyhow::Result<()> {
+    show.title("A thundering herd: 1,000 concurrent callers of one cold key");
     let before = show.db.queries();
     let started = now();
     let callers: Vec<_> = (0..CALLERS)
@@ -108,7 +108,7 @@ async fn stampede(show: &mut Show) -> anyhow::Result<()> {
     }
     show.line(&format!("{CALLERS} × get_or_set(\"product:2\")"), &human(now().since(started)));
     show.expect(right == CALLERS, "every caller got the product");
-    show.expect(show.db.queries() - before == 1, "the database was asked once");
+    show.expect(show.db.queries() - before == 1, "the database got one query");
     show.underneath();
     Ok(())
 }
@@ -119,7 +119,7 @@ async fn removal_by_tag(show: &mut Show) -> anyhow::Result<()> {
     for id in 100..1_110 {
         let category = if id < 1_100 { "category:7" } else { "category:8" };
         let product = Product { id, price: 100 };
-        // The receipt says how far a write got; here there is nowhere else for it to go.
+        // The receipt reports the write status in L2; this cache has no L2.
         let _ = cache.set(&format!("product:{id}"), product).tags(["products", category]).await?;
     }
     db.price.store(90, Ordering::SeqCst);
@@ -147,7 +147,7 @@ async fn removal_by_tag(show: &mut Show) -> anyhow::Result<()> {
 }
 
 async fn fail_safe(show: &mut Show) -> anyhow::Result<()> {
-    show.title("Fail-safe: the database goes down, and the entry's life of 50 ms ends");
+    show.title("Fail-safe: the database goes down, and the entry expires after 50 ms");
     let options = EntryOptions::new(Duration::from_millis(50))
         .fail_safe(FailSafe::for_up_to(Duration::from_secs(3600)));
     let (cache, db) = (show.cache.clone(), Arc::clone(&show.db));
@@ -163,12 +163,12 @@ async fn fail_safe(show: &mut Show) -> anyhow::Result<()> {
     let started = now();
     let product = load().await?;
     show.call("get_or_set(\"product:3\")", started, &product);
-    show.expect(product.is_stale(), "the stale value stood in, and says that it is stale");
+    show.expect(product.is_stale(), "fail-safe served the stale value, marked as stale");
 
     let (started, before) = (now(), db.queries());
     let product = load().await?;
     show.call("get_or_set(\"product:3\")", started, &product);
-    show.expect(db.queries() == before, "the database is left alone for 30 s (the throttle)");
+    show.expect(db.queries() == before, "the database gets no query for 30 s (the throttle)");
 
     let _ = cache.remove("product:3").await?;
     let started = now();
@@ -180,7 +180,7 @@ async fn fail_safe(show: &mut Show) -> anyhow::Result<()> {
     println!("     {error}");
     show.expect(
         error.kind() == ErrorKind::Factory && error.factory_error::<io::Error>().is_some(),
-        "removed is removed: no fallback, and the database's own error comes through",
+        "a removed value is no fallback; the caller gets the database's own error",
     );
     show.underneath();
     Ok(())
@@ -226,7 +226,7 @@ impl Show {
         self.expectations.expect(holds, what);
     }
 
-    /// What the counters say since the last time.
+    /// Prints the changes of the counters since the last call.
     fn underneath(&mut self) {
         let (now, then) = (self.cache.stats(), self.last);
         let moved: Vec<_> = [

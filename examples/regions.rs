@@ -1,5 +1,6 @@
-//! Three regions, three private Redis servers: what one removes, the others remove as well, each in a
-//! ledger of its own. One region goes away for a while; the others do not notice, and it catches up.
+//! Three regions with a private Redis server each. A removal in one region takes effect in the
+//! others, each with its own ledger. One region fails for a while: the others are not affected, and
+//! it catches up.
 //!
 //! ```text
 //! cargo run --release --example regions        (needs redis-server on the PATH)
@@ -16,7 +17,7 @@ use tokio::time::sleep;
 
 const REGIONS: [&str; 3] = ["eu", "us", "ap"];
 
-/// A node in the region `home`. Every node is given the same list; its own region is left out.
+/// Builds a node in the region `home`. Every node gets the same list and ignores its own region.
 async fn node(home: usize, urls: &[String]) -> Result<Cache> {
     let client = RedisClient::connect(&urls[home]).await?;
     let mut builder = Cache::builder("shop")
@@ -32,7 +33,7 @@ async fn node(home: usize, urls: &[String]) -> Result<Cache> {
     Ok(cache)
 }
 
-/// Waits until the price is gone; how long that took.
+/// Waits until the price is gone; returns how long that took.
 async fn gone(cache: &Cache, key: &str) -> Result<Duration> {
     let began = now();
     while cache.get::<u32>(key).allow_stale().await?.is_some() {
@@ -60,23 +61,23 @@ async fn main() -> Result<()> {
     }
     let (eu, us, ap) = (&nodes[0], &nodes[1], &nodes[2]);
 
-    println!("All regions hold a price. The one in eu removes it by its tag:");
+    println!("All regions have a price. The node in eu removes it by its tag:");
     fill(&nodes, "price:1").await?;
     eu.remove_by_tag("prices").await?;
     println!("  gone in us after {}", human(gone(us, "price:1").await?));
     println!("  gone in ap after {}", human(gone(ap, "price:1").await?));
 
-    println!("ap goes away. What eu removes is gone in us as before; for ap it waits:");
+    println!("ap fails. The removal of eu still takes effect in us; for ap it is pending:");
     fill(&nodes, "price:2").await?;
     servers[2].stop_process();
     let asked = now();
     let receipt = eu.remove("price:2").await?;
     println!("  eu was answered after {}", human(now().since(asked)));
-    show.expect(receipt.is_propagated(), "at home it is done");
+    show.expect(receipt.is_propagated(), "the home region is done");
     println!("  gone in us after {}", human(gone(us, "price:2").await?));
     sleep(Duration::from_secs(2)).await;
     for region in eu.health().regions {
-        println!("  {}: {} waiting", region.name, region.health.recovery_backlog);
+        println!("  {}: {} pending", region.name, region.health.recovery_backlog);
     }
     println!("ap is back:");
     servers[2].cont_process();

@@ -1,16 +1,17 @@
-//! Shared by the examples: a clock, durations to read, percentiles, and a list of expectations.
+//! Shared code of the examples: a clock, readable durations, percentiles, and a list of
+//! expectations.
 
 use std::time::Duration;
 
 use crinkle::{Clock, Moment, SystemClock};
 
-/// Nanoseconds on the machine's monotonic clock. On Linux every process reads the same one.
+/// Reads the machine's monotonic clock. On Linux, all processes share it.
 #[must_use]
 pub fn now() -> Moment {
     SystemClock.now()
 }
 
-/// A duration in three digits and a unit.
+/// Formats a duration with three digits and a unit.
 #[must_use]
 pub fn human(duration: Duration) -> String {
     let nanos = duration.as_secs_f64() * 1e9;
@@ -24,27 +25,27 @@ pub fn human(duration: Duration) -> String {
     format!("{value:.digits$} {unit}")
 }
 
-/// The smallest measurement that `percent` of all do not exceed; zero if there is none.
+/// Returns the smallest measurement that `percent` of all do not exceed; zero if there is none.
 #[must_use]
 pub fn percentile(sorted: &[Duration], percent: usize) -> Duration {
     let rank = (sorted.len() * percent).div_ceil(100);
     sorted.get(rank.saturating_sub(1)).copied().unwrap_or_default()
 }
 
-/// What the example promised and whether it came true.
+/// Expectations of the example, and those that did not hold.
 #[derive(Debug, Default)]
 pub struct Expectations {
     broken: Vec<String>,
 }
 
 impl Expectations {
-    /// Nothing is broken yet.
+    /// Creates an empty list.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Prints what should hold, and remembers it if it does not.
+    /// Prints an expectation, and records it if it does not hold.
     pub fn expect(&mut self, holds: bool, what: &str) {
         println!("     {} {what}", if holds { "✓" } else { "✗ NOT" });
         if !holds {
@@ -52,7 +53,7 @@ impl Expectations {
         }
     }
 
-    /// Ends the example: an error names what did not hold.
+    /// Ends the example; an error names the expectations that did not hold.
     ///
     /// # Errors
     ///

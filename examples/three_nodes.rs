@@ -1,15 +1,16 @@
-//! Three processes, one Redis: a writer changes the source of truth and invalidates, two readers
-//! read through their caches in a loop. How long does each reader take to be right?
+//! Three processes share one Redis. A writer changes the source of truth and invalidates; two
+//! readers read through their caches in a loop. How long does each reader take to serve the new
+//! value?
 //!
 //! ```text
 //! cargo run --release --example three_nodes        (needs redis-server on the PATH)
 //! ```
 //!
-//! The program starts a private `redis-server` and itself three more times. Entries live for ten
-//! minutes, so within a run only invalidation can make a reader right. Half way, the server drops
-//! every subscription just before a removal. Exit code 1 if a reader serves what it must not: an
-//! older value as fresh more than 5 s after the change was acknowledged, or an older one after a
-//! newer one.
+//! The program starts a private `redis-server` and three more processes of itself. Entries have a
+//! TTL of ten minutes, so within a run only an invalidation can update a reader. Half way, the
+//! server drops every subscription just before a removal. Exit code 1 if a reader serves an older
+//! value as fresh more than 5 s after the change was acknowledged, or an older value after a newer
+//! one.
 
 #[path = "three_nodes/coordinator.rs"]
 mod coordinator;
@@ -24,10 +25,10 @@ use anyhow::{Context, Result};
 use crinkle::redis::{RedisBackplane, RedisClient, RedisL2};
 use crinkle::{Cache, EntryOptions};
 
-/// No read that starts this long after a change may be fresh and older.
+/// A read that starts this long after a change must not return an older value as fresh.
 const BOUND: Duration = Duration::from_secs(5);
 
-/// How many prices there are; all carry one tag.
+/// The number of prices; all carry one tag.
 const PRICES: usize = 8;
 
 const TAG: &str = "prices";
@@ -39,15 +40,17 @@ async fn main() -> Result<()> {
         (None, _) => coordinator::run().await,
         (Some(role), Some(url)) if role == "writer" => writer::run(&url).await,
         (Some(role), Some(url)) if role == "reader" => reader::run(&url).await,
-        (Some(role), _) => anyhow::bail!("there is no role {role:?}; start it without arguments"),
+        (Some(role), _) => {
+            anyhow::bail!("unknown role {role:?}; start the example without arguments")
+        }
     }
 }
 
-/// What a node of the cluster has.
+/// A node of the cluster.
 #[derive(Debug)]
 struct Node {
     cache: Cache,
-    /// The source of truth is in the same server, in keys that are none of the cache's.
+    /// The source of truth is in the same server, in keys that the cache does not use.
     source: RedisClient,
 }
 
@@ -64,7 +67,7 @@ impl Node {
     }
 }
 
-/// The version of a price, from the source of truth: its factory. Takes 2 ms on top.
+/// The factory: reads the version of a price from the source of truth, and takes 2 ms longer.
 async fn load(mut source: RedisClient, price: usize) -> Result<u64> {
     tokio::time::sleep(Duration::from_millis(2)).await;
     let mut get = crinkle::redis::redis::cmd("GET");

@@ -1,4 +1,4 @@
-//! The rows that were measured, and how they are shown.
+//! The measured rows and their output.
 
 use std::fmt::Write as _;
 
@@ -23,17 +23,17 @@ impl Board {
         Self { only: env.arguments.only.clone(), rows: Vec::new(), failures: Vec::new() }
     }
 
-    /// Whether a row was asked for.
+    /// Returns whether the command line selects a row.
     pub(crate) fn wants(&self, name: &str) -> bool {
         self.only.as_ref().is_none_or(|part| name.contains(part.as_str()))
     }
 
-    /// Whether one of them was.
+    /// Returns whether the command line selects one of these rows.
     pub(crate) fn wants_any(&self, names: &[&str]) -> bool {
         names.iter().any(|name| self.wants(name))
     }
 
-    /// Takes a row, if it was asked for, and says so.
+    /// Adds a selected row and prints it.
     pub(crate) fn push(&mut self, row: Row) {
         if self.wants(&row.name) {
             eprintln!("{}", line(&row));
@@ -41,18 +41,18 @@ impl Board {
         }
     }
 
-    /// Takes note of rows that could not be measured.
+    /// Records a row that could not be measured.
     pub(crate) fn fail(&mut self, why: String) {
         eprintln!("FAILED: {why}");
         self.failures.push(why);
     }
 
-    /// Whether some could not.
+    /// Returns whether a row could not be measured.
     pub(crate) fn failed(&self) -> bool {
         !self.failures.is_empty()
     }
 
-    /// Prints everything: the JSON object, or the table.
+    /// Prints all rows, as a JSON object or as a table.
     pub(crate) fn print(&self, env: &Env) -> Result<()> {
         if env.arguments.json {
             let rows: Vec<_> = self.rows.iter().map(Row::json).collect();

@@ -1,11 +1,11 @@
-//! The page with the results: text between markers, which a command writes anew.
+//! Updates the page with the results: it replaces the text between markers.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-/// Replaces what is between `<!-- name -->` and `<!-- /name -->`.
+/// Replaces the text between `<!-- name -->` and `<!-- /name -->`.
 pub(crate) fn replace(name: &str, text: &str) -> Result<()> {
     let path = folder().join("benchmarks.md");
     let page =
@@ -17,7 +17,7 @@ pub(crate) fn replace(name: &str, text: &str) -> Result<()> {
     Ok(fs::write(&path, format!("{before}{open}\n{text}\n{close}{after}"))?)
 }
 
-/// Where the plot of this name goes.
+/// The path of the plot of this name.
 pub(crate) fn plot(name: &str) -> Result<PathBuf> {
     let plots = folder().join("benchmarks");
     fs::create_dir_all(&plots)?;

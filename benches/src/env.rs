@@ -10,7 +10,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::measure::{Amount, Effort};
 
-/// What was asked for on the command line.
+/// The command-line arguments.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Arguments {
     pub(crate) json: bool,
@@ -20,7 +20,7 @@ pub(crate) struct Arguments {
     pub(crate) trace: Option<String>,
     pub(crate) redis: Option<String>,
     pub(crate) only: Option<String>,
-    /// Not for people: this process is a part of a row.
+    /// Internal: arguments of a process that is part of a row.
     pub(crate) worker: Vec<String>,
 }
 
@@ -48,7 +48,7 @@ impl Arguments {
 /// What the rows share.
 pub(crate) struct Env {
     pub(crate) arguments: Arguments,
-    /// One thread for everybody: what is compared is the work of a call, not a scheduler.
+    /// One thread for all contenders: the rows compare the work of a call, not schedulers.
     pub(crate) runtime: Runtime,
     server: OnceCell<RedisServer>,
 }
@@ -62,12 +62,12 @@ impl Env {
         self.arguments.quick
     }
 
-    /// One of two, by `--quick`.
+    /// Returns one of two values, depending on `--quick`.
     pub(crate) fn pick<T>(&self, full: T, quick: T) -> T {
         if self.quick() { quick } else { full }
     }
 
-    /// The server that was named, or one of our own.
+    /// The URL of the server that was given, or of one that this process starts.
     pub(crate) fn redis(&self) -> String {
         match &self.arguments.redis {
             Some(url) => url.clone(),
@@ -75,24 +75,24 @@ impl Env {
         }
     }
 
-    /// Rounds in memory, by time.
+    /// Effort for rounds in memory, limited by time.
     pub(crate) fn timed(&self) -> Effort {
         let batch = Duration::from_millis(self.pick(60, 15));
         Effort { rounds: self.pick(9, 5), amount: Amount::Time(batch) }
     }
 
-    /// Rounds of so many operations.
+    /// Effort for rounds of a fixed number of operations.
     pub(crate) fn counted(&self, full: u64, quick: u64) -> Effort {
         Effort { rounds: self.pick(7, 5), amount: Amount::Ops(self.pick(full, quick)) }
     }
 }
 
-/// A runtime on the calling thread.
+/// Creates a runtime on the calling thread.
 pub(crate) fn one_thread() -> Result<Runtime> {
     Ok(Builder::new_current_thread().enable_all().build()?)
 }
 
-/// The command that made a result.
+/// The command that produced a result.
 pub(crate) fn command() -> String {
     let words: Vec<_> = args().skip(1).collect();
     format!("cargo run --release -p crinkle-benches --bin scoreboard -- {}", words.join(" "))

@@ -1,4 +1,5 @@
-//! Caches that are read in a loop: one line of code per cache, what its documentation shows for a hit.
+//! Caches that are read in a loop. Each cache is read with one line of code, as its documentation
+//! shows it for a hit.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -20,18 +21,19 @@ pub(crate) trait Hits: Sync {
 
     fn side(&self) -> Side;
 
-    /// Reads so many keys; the sum of the ids that were found.
+    /// Reads `n` keys and returns the sum of the ids that it found.
     fn read<'a>(&'a self, draws: &'a Draws, n: u64) -> Pin<Box<dyn Future<Output = u64> + 'a>>;
 }
 
 /// A cache whose entries have tags.
 pub(crate) struct Tagged {
     pub(crate) hits: Box<dyn Hits>,
-    /// Removes what has this tag.
+    /// Removes the entries with this tag.
     pub(crate) remove: Box<dyn Fn(String) -> LocalBoxFuture<'static, ()> + Send + Sync>,
 }
 
-/// Implements [`Hits`] for a type: how one key is read, as an expression that gives the id.
+/// Implements [`Hits`] for a type. The last argument is an expression that reads one key and
+/// returns the id.
 macro_rules! hits {
     ($of:ty, $name:expr, $side:expr, |$this:ident, $key:ident| $read:expr) => {
         impl $crate::hits::Hits for $of {
@@ -63,8 +65,8 @@ macro_rules! hits {
 #[cfg(feature = "peers")]
 pub(crate) use hits;
 
-/// Long enough for every row.
-pub(crate) const LIFE: Duration = Duration::from_secs(3_600);
+/// A TTL that is long enough for every row.
+pub(crate) const TTL: Duration = Duration::from_secs(3_600);
 
 /// Crinkle's main call.
 pub(crate) struct GetOrSet(pub(crate) Cache);
@@ -73,7 +75,7 @@ hits!(GetOrSet, "crinkle", Side::Crinkle, |this, key| {
     this.0.get_or_set(key, |_| missed()).await.map_or(0, |found| found.id)
 });
 
-/// The same with so many tags, written out in the call as users do.
+/// The same with `N` tags, written in the call as users do.
 pub(crate) struct GetOrSetTagged<const N: usize>(pub(crate) Cache);
 
 hits!(GetOrSetTagged<1>, "crinkle", Side::Crinkle, |this, key| {
@@ -86,7 +88,7 @@ hits!(GetOrSetTagged<10>, "crinkle", Side::Crinkle, |this, key| {
     this.0.get_or_set(key, |_| missed()).tags(TAGS_10).await.map_or(0, |found| found.id)
 });
 
-/// The same with as many tags as are asked for at run time.
+/// The same with a number of tags that is known only at run time.
 pub(crate) struct GetOrSetNaming {
     pub(crate) cache: Cache,
     pub(crate) count: usize,
@@ -111,7 +113,7 @@ hits!(Peek, "crinkle", Side::Crinkle, |this, key| {
     this.0.peek::<Product>(key).map_or(0, |found| found.id)
 });
 
-/// moka alone.
+/// moka without anything around it.
 pub(crate) struct MokaGet(moka::sync::Cache<String, Arc<Product>>);
 
 hits!(MokaGet, "moka_sync_get", Side::Floor, |this, key| this
@@ -119,14 +121,14 @@ hits!(MokaGet, "moka_sync_get", Side::Floor, |this, key| this
     .get(key)
     .map_or(0, |found| found.id));
 
-/// A map, which forgets nothing and expires nothing.
+/// A map without eviction and expiry.
 pub(crate) struct DashMapGet(DashMap<String, Arc<Product>>);
 
 hits!(DashMapGet, "dashmap_get_clone", Side::Floor, |this, key| {
     this.0.get(key).map(|found| Arc::clone(&found)).map_or(0, |found| found.id)
 });
 
-/// `quick_cache` alone.
+/// `quick_cache` without anything around it.
 pub(crate) struct QuickGet(quick_cache::sync::Cache<String, Arc<Product>>);
 
 hits!(QuickGet, "quick_cache_get", Side::Floor, |this, key| {
@@ -182,29 +184,29 @@ const TAGS_10: [&str; 10] = [
     "campaign:2",
 ];
 
-/// The first so many tags. Each entry that is filled has them.
+/// The first `n` tags; every filled entry has them.
 pub(crate) fn tags(n: usize) -> impl Iterator<Item = &'static str> + Clone + Send {
     ALL_TAGS[..n.min(ALL_TAGS.len())].iter().copied()
 }
 
-/// The factory of a hit.
+/// The factory of a hit, which must not run.
 #[expect(clippy::unused_async, reason = "a factory returns a future")]
 async fn missed() -> Result<Product, crinkle::BoxError> {
     Err("a hit calls no factory".into())
 }
 
-/// A cache of L1 alone that holds the products, each with so many tags.
+/// Creates a cache with L1 only that holds the products, each with this many tags.
 pub(crate) async fn crinkle_of(draws: &Draws, tags_each: usize) -> Result<Cache> {
     let capacity = 100_000.max(draws.keys.len() as u64 * 2);
     let cache = Cache::builder("bench")
         .capacity(capacity)
-        .default_options(EntryOptions::new(LIFE))
+        .default_options(EntryOptions::new(TTL))
         .build()?;
     fill(&cache, draws, tags_each).await?;
     Ok(cache)
 }
 
-/// The same with a call that names so many tags.
+/// The same, read with a call that names this many tags.
 pub(crate) async fn crinkle_tagged(draws: &Draws, count: usize) -> Result<Tagged> {
     let cache = crinkle_of(draws, count).await?;
     let hits: Box<dyn Hits> = match count {
@@ -221,7 +223,7 @@ pub(crate) async fn crinkle_tagged(draws: &Draws, count: usize) -> Result<Tagged
     Ok(Tagged { hits, remove: Box::new(remove) })
 }
 
-/// Puts every product of the draws into it.
+/// Stores every product of the draws in the cache.
 pub(crate) async fn fill(cache: &Cache, draws: &Draws, tags_each: usize) -> Result<()> {
     for (id, key) in draws.keys.iter().enumerate() {
         cache.set(key, Product::new(id)).tags(tags(tags_each)).await?;
@@ -229,7 +231,7 @@ pub(crate) async fn fill(cache: &Cache, draws: &Draws, tags_each: usize) -> Resu
     Ok(())
 }
 
-/// The floors, filled.
+/// The filled floors.
 pub(crate) fn floors(draws: &Draws) -> Vec<Box<dyn Hits>> {
     let capacity = 100_000.max(draws.keys.len() * 2);
     let moka = moka::sync::Cache::new(capacity as u64);
@@ -244,7 +246,7 @@ pub(crate) fn floors(draws: &Draws) -> Vec<Box<dyn Hits>> {
     vec![Box::new(MokaGet(moka)), Box::new(DashMapGet(map)), Box::new(QuickGet(quick))]
 }
 
-/// The loop on this thread, by its processor time.
+/// Runs the loop on this thread and measures its processor time.
 pub(crate) fn on_one_thread<'a>(
     env: &'a Env,
     draws: &'a Draws,
@@ -259,7 +261,7 @@ pub(crate) fn on_one_thread<'a>(
     })
 }
 
-/// The loop on two threads at once, which ask for the same keys. The time is that of both.
+/// Runs the loop on two threads that read the same keys. The time is the sum of both.
 pub(crate) fn on_two_threads<'a>(draws: &'a Draws, hits: &'a dyn Hits) -> Contender<'a> {
     Contender::new(hits.name(), hits.side(), move |n| {
         let start = Barrier::new(2);
@@ -283,7 +285,7 @@ pub(crate) fn on_two_threads<'a>(draws: &'a Draws, hits: &'a dyn Hits) -> Conten
     })
 }
 
-/// Allocations per read, of this thread.
+/// Allocations per read on this thread.
 pub(crate) fn allocations(env: &Env, draws: &Draws, hits: &dyn Hits) -> f64 {
     let reads = 10_000;
     let count = allocation_counter::measure(|| {

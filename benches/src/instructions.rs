@@ -1,5 +1,5 @@
-//! Instructions per read, counted by callgrind: a number that does not depend on what else the machine
-//! does.
+//! Instructions per read, counted by callgrind. The number does not depend on the load of the
+//! machine.
 
 use std::process::{Command, Stdio};
 
@@ -13,10 +13,11 @@ use crate::workload::Draws;
 /// How many reads are counted.
 const READS: u64 = 65_536;
 
-/// Each cache hashes by seeds of its own, and has other collisions: what is counted is the mean of these.
+/// Each cache has its own hash seeds, and so its own collisions. The count is the mean of this many
+/// caches.
 const CACHES: u64 = 32;
 
-/// Whether `valgrind` is installed.
+/// Returns whether `valgrind` is installed.
 pub(crate) fn countable() -> bool {
     let status = Command::new("valgrind").arg("--version").stdout(Stdio::null()).status();
     status.is_ok_and(|status| status.success())
@@ -46,7 +47,7 @@ pub(crate) fn read(name: &str) -> Result<()> {
     for _ in 0..CACHES {
         let hits = runtime.block_on(named(name, &draws))?;
         let each = READS / CACHES;
-        // The first read of an entry is another one than those that follow.
+        // The first read of an entry does more work than later ones, so it is not counted.
         runtime.block_on(hits.read(&draws, each));
         let sum = counted_reads(&runtime, &draws, &*hits, each);
         ensure!(sum == draws.sum(each), "a read found nothing, or another product");
@@ -54,13 +55,13 @@ pub(crate) fn read(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// What is counted: nothing but this.
+/// The only function that callgrind counts.
 #[inline(never)]
 fn counted_reads(runtime: &Runtime, draws: &Draws, hits: &dyn Hits, reads: u64) -> u64 {
     runtime.block_on(hits.read(draws, reads))
 }
 
-/// A cache by its name.
+/// Creates a cache by its name.
 async fn named(name: &str, draws: &Draws) -> Result<Box<dyn Hits>> {
     Ok(match name {
         "crinkle" => Box::new(GetOrSet(crinkle_of(draws, 0).await?)),

@@ -1,4 +1,4 @@
-//! Rounds that take turns, and what is counted in them.
+//! Measures contenders in alternating rounds.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use anyhow::{Context, Result};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::time::Instant;
 
-/// Longer than this nobody is waited for; the median is then of fewer rounds.
+/// The longest time for a contender; after that, the median has fewer rounds.
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 
-/// Which column a number belongs to.
+/// The column of a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
     Crinkle,
@@ -17,7 +17,7 @@ pub(crate) enum Side {
     Peer,
 }
 
-/// Someone who does the work of a row: so many operations, and the time they took.
+/// A contender in a row: it runs this many operations and returns their time.
 pub(crate) struct Contender<'a> {
     pub(crate) name: &'static str,
     pub(crate) side: Side,
@@ -33,7 +33,7 @@ impl<'a> Contender<'a> {
         Self { name, side, batch: Box::new(batch) }
     }
 
-    /// The same as a floor of this name.
+    /// The same as a floor with this name.
     pub(crate) fn floor(self, name: &'static str) -> Self {
         Self { name, side: Side::Floor, ..self }
     }
@@ -43,12 +43,12 @@ impl<'a> Contender<'a> {
     }
 }
 
-/// How long a round is.
+/// The length of a round.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Amount {
     /// As many operations as take about this long.
     Time(Duration),
-    /// So many operations.
+    /// This many operations.
     Ops(u64),
 }
 
@@ -59,17 +59,17 @@ pub(crate) struct Effort {
     pub(crate) amount: Amount,
 }
 
-/// What a contender needed: nanoseconds per operation, the median of its rounds.
+/// The result of a contender: nanoseconds per operation, as the median of its rounds.
 #[derive(Clone, Debug)]
 pub(crate) struct Score {
     pub(crate) name: &'static str,
     pub(crate) side: Side,
     pub(crate) ns: f64,
-    /// How far it came, if it did not finish.
+    /// How far the contender got, if it did not finish.
     pub(crate) note: Option<String>,
 }
 
-/// Lets everybody run in turns: one round each, then the next.
+/// Runs all contenders in turn: one round each, then the next round.
 pub(crate) fn race(contenders: &mut [Contender<'_>], effort: Effort) -> Result<Vec<Score>> {
     let mut ops = Vec::with_capacity(contenders.len());
     for contender in contenders.iter_mut() {
@@ -99,7 +99,7 @@ pub(crate) fn race(contenders: &mut [Contender<'_>], effort: Effort) -> Result<V
     Ok(contenders.iter().zip(rounds).map(score).collect())
 }
 
-/// How many operations take about so long. Warms up, too.
+/// Returns how many operations take about `batch`; this also warms up.
 fn calibrate(contender: &mut Contender<'_>, batch: Duration) -> Result<u64> {
     let mut ops = 1000_u64;
     loop {
@@ -116,7 +116,7 @@ pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     quantile(&mut values, 0.5)
 }
 
-/// The value below which this part of them is; NaN of none.
+/// Returns the quantile `part` of the values; NaN if there are none.
 pub(crate) fn quantile(values: &mut [f64], part: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     let last = values.len().saturating_sub(1);
@@ -127,12 +127,12 @@ pub(crate) fn nanos(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e9
 }
 
-/// The processor time of this thread: what another process does meanwhile does not count.
+/// The processor time of this thread; other processes do not affect it.
 pub(crate) fn thread_time() -> Duration {
     time_of(ClockId::ThreadCPUTime)
 }
 
-/// A clock that is the same in every process of the machine.
+/// A clock that all processes of the machine share.
 pub(crate) fn machine_time() -> Duration {
     time_of(ClockId::Monotonic)
 }
@@ -142,7 +142,7 @@ fn time_of(clock: ClockId) -> Duration {
     Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
 }
 
-/// The time since.
+/// The wall time, to measure durations.
 pub(crate) fn wall() -> Instant {
     Instant::now()
 }

@@ -1,4 +1,4 @@
-//! Nodes with Redis behind them: Crinkle's, and what a raw client does.
+//! Nodes over Redis: Crinkle's, and a raw client.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,39 +10,39 @@ use futures_util::future::LocalBoxFuture;
 use redis::AsyncConnectionConfig;
 use redis::aio::MultiplexedConnection;
 
-use crate::hits::{LIFE, tags};
+use crate::hits::{TTL, tags};
 use crate::measure::Side;
 use crate::workload::Product;
 
-/// How often a factory ran.
+/// How often a factory has run.
 static LOADS: AtomicU64 = AtomicU64::new(0);
 
-/// A factory runs.
+/// Counts a factory run.
 pub(crate) fn loaded() {
     LOADS.fetch_add(1, Ordering::Relaxed);
 }
 
-/// How many factories have run since this was asked last.
+/// Returns the factory runs since the last call.
 pub(crate) fn loads() -> u64 {
     LOADS.swap(0, Ordering::Relaxed)
 }
 
-/// Something that keeps values in Redis.
+/// A library that keeps values in Redis.
 pub(crate) trait Remote {
     fn name(&self) -> &'static str;
 
     fn side(&self) -> Side;
 
-    /// A node whose memory is empty.
+    /// Creates a node with empty memory.
     fn node(&self) -> LocalBoxFuture<'_, Result<Box<dyn Node>>>;
 }
 
-/// One node of it.
+/// One node of a library.
 pub(crate) trait Node {
-    /// The id of the product under this key; a product of this id is loaded if there is none.
+    /// Returns the id of the product under this key; loads a product with this id on a miss.
     fn load<'a>(&'a self, key: &'a str, id: usize) -> LocalBoxFuture<'a, Result<u64>>;
 
-    /// Ends it.
+    /// Closes the node.
     fn close(self: Box<Self>) -> LocalBoxFuture<'static, ()> {
         Box::pin(async {})
     }
@@ -54,12 +54,12 @@ pub(crate) struct Crinkle {
 }
 
 impl Crinkle {
-    /// A node that is up.
+    /// Creates a node and waits until it is ready.
     pub(crate) async fn cache(&self, capacity: u64) -> Result<Cache> {
         let client = RedisClient::connect(&self.url).await?;
         let cache = Cache::builder("bench")
             .capacity(capacity)
-            .default_options(EntryOptions::new(LIFE))
+            .default_options(EntryOptions::new(TTL))
             .l2(RedisL2::new(client.clone()))
             .backplane(RedisBackplane::new(client))
             .build()?;
@@ -96,15 +96,14 @@ impl Node for CrinkleNode {
     }
 }
 
-/// A client alone: `GET`, and for what is not there `SET` and `PUBLISH` in one pipeline. Nothing is
-/// decoded.
+/// A raw client: `GET`, and on a miss `SET` and `PUBLISH` in one pipeline. It decodes nothing.
 pub(crate) struct Raw {
     pub(crate) url: String,
     pub(crate) name: &'static str,
 }
 
-/// A connection of a bare client. A script over a million keys takes longer than the half second that
-/// it would wait by itself.
+/// Connects a raw client. A script over a million keys takes longer than the client's default limit
+/// of half a second.
 pub(crate) async fn raw(url: &str) -> Result<MultiplexedConnection> {
     let config = AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_secs(60)));
     let client = redis::Client::open(url)?;
@@ -141,7 +140,7 @@ impl Node for RawNode {
             loaded();
             let value = serde_json::to_vec(&Product::new(id))?;
             let mut both = redis::pipe();
-            both.cmd("SET").arg(&key).arg(value).arg("PX").arg(LIFE.as_millis() as u64).ignore();
+            both.cmd("SET").arg(&key).arg(value).arg("PX").arg(TTL.as_millis() as u64).ignore();
             both.cmd("PUBLISH").arg("raw").arg(&key).ignore();
             both.query_async::<()>(&mut connection).await?;
             Ok(id as u64)

@@ -6,10 +6,10 @@ use serde_json::{Map, Value, json};
 
 use crate::measure::{Score, Side};
 
-/// Numbers by who they are of.
+/// Numbers by contender.
 pub(crate) type Numbers = BTreeMap<&'static str, f64>;
 
-/// A row: what is measured, of whom, and what it should be.
+/// A row: the measurement of each contender, and its goals.
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
     pub(crate) name: String,
@@ -17,21 +17,21 @@ pub(crate) struct Row {
     pub(crate) crinkle: f64,
     pub(crate) floors: Numbers,
     pub(crate) peers: Numbers,
-    /// Allocations per operation, of everybody who was counted.
+    /// Allocations per operation, of each counted contender.
     pub(crate) allocs: Numbers,
     /// Instructions per operation.
     pub(crate) instructions: Numbers,
     pub(crate) goals: Vec<Goal>,
     pub(crate) notes: Vec<String>,
-    /// More is better: operations per second, hit ratios.
+    /// Whether larger is better: operations per second, hit ratios.
     up: bool,
 }
 
-/// What a row should be, and whether it is.
+/// A goal of a row, and whether the row meets it.
 #[derive(Clone, Debug)]
 pub(crate) struct Goal {
     pub(crate) text: String,
-    /// What was measured, in the terms of the goal.
+    /// The measurement, in the terms of the goal.
     pub(crate) is: f64,
     pub(crate) met: bool,
 }
@@ -52,7 +52,7 @@ impl Row {
         }
     }
 
-    /// A row of scores, each through `convert` from nanoseconds per operation.
+    /// A row of scores; `convert` converts nanoseconds per operation into the unit.
     pub(crate) fn of(
         name: impl Into<String>,
         unit: &'static str,
@@ -74,7 +74,7 @@ impl Row {
         row
     }
 
-    /// More is better.
+    /// Marks a row in which larger is better.
     pub(crate) fn upwards(mut self) -> Self {
         self.up = true;
         self
@@ -90,13 +90,13 @@ impl Row {
         self
     }
 
-    /// Goal: at most so many times a floor; of rows where more is better, at least.
+    /// Goal: at most `factor` times a floor; at least, if larger is better.
     pub(crate) fn against(self, factor: f64, floor: &'static str) -> Self {
         let of = self.floors.get(floor).copied().unwrap_or(f64::NAN);
         self.compare(factor, floor, of)
     }
 
-    /// Goal: at most so many times the best peer.
+    /// Goal: at most `factor` times the best peer.
     pub(crate) fn against_peers(self, factor: f64) -> Self {
         match self.peers.values().copied().min_by(f64::total_cmp) {
             Some(best) => self.compare(factor, "best peer", best),
@@ -110,7 +110,7 @@ impl Row {
         self.goal(format!("{sign} {factor} x {whom}"), ratio, met)
     }
 
-    /// Goal: not one allocation.
+    /// Goal: no allocation.
     pub(crate) fn no_allocations(self) -> Self {
         let allocs = self.allocs.get("crinkle").copied().unwrap_or(f64::NAN);
         self.goal("0 allocations".to_owned(), allocs, allocs < 0.005)

@@ -1,9 +1,9 @@
-//! Numbers and places in words.
+//! Formats numbers and describes the machine.
 
 use std::process::Command;
 use std::time::SystemTime;
 
-/// Three digits that count.
+/// Formats a number with three significant digits.
 pub(crate) fn number(value: f64) -> String {
     match value.abs() {
         _ if value.is_nan() => "-".to_owned(),
@@ -24,7 +24,7 @@ pub(crate) fn number(value: f64) -> String {
     }
 }
 
-/// The processor, how many of it, and the compiler.
+/// The processor, the number of cores, the system, and the compiler.
 pub(crate) fn machine() -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
@@ -33,7 +33,7 @@ pub(crate) fn machine() -> String {
     format!("{model}, {cores} cores, {}, {}", std::env::consts::OS, rustc())
 }
 
-/// The compiler that is on the path.
+/// The compiler on the PATH.
 pub(crate) fn rustc() -> String {
     let output = Command::new("rustc").arg("--version").output();
     let version = output.ok().and_then(|output| String::from_utf8(output.stdout).ok());
@@ -41,7 +41,7 @@ pub(crate) fn rustc() -> String {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the date of a report")]
-/// When this is.
+/// The current date.
 pub(crate) fn date() -> String {
     httpdate::fmt_http_date(SystemTime::now())
 }

@@ -1,5 +1,5 @@
-//! Rows of several processes: this program again, told what to do on its command line and driven
-//! line by line.
+//! Processes of a row: this program again, with arguments that select its work, driven line by
+//! line.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -36,44 +36,45 @@ impl Worker {
         Ok(self.to.flush()?)
     }
 
-    pub(crate) fn hear(&mut self) -> Result<String> {
+    pub(crate) fn receive(&mut self) -> Result<String> {
         let mut line = String::new();
         ensure!(self.from.read_line(&mut line)? > 0, "a worker has ended");
         Ok(line.trim_end().to_owned())
     }
 
     pub(crate) fn expect(&mut self, line: &str) -> Result<()> {
-        let heard = self.hear()?;
-        ensure!(heard == line, "a worker said {heard:?} instead of {line:?}");
+        let received = self.receive()?;
+        ensure!(received == line, "expected {line:?} from a worker, got {received:?}");
         Ok(())
     }
 }
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        // Fails only if it is gone already.
+        // Fails only if the process is gone already.
         drop(self.child.kill());
         drop(self.child.wait());
     }
 }
 
-/// Waits for a line of the parent's.
+/// Waits for a line of the parent.
 pub(crate) async fn wait_for(expected: &str) -> Result<()> {
-    let heard = next_line().await?;
-    ensure!(heard == expected, "the parent said {heard:?} instead of {expected:?}");
+    let received = next_line().await?;
+    ensure!(received == expected, "expected {expected:?} from the parent, got {received:?}");
     Ok(())
 }
 
-/// The next line of the parent's.
+/// Returns the next line of the parent.
 pub(crate) async fn next_line() -> Result<String> {
     let mut line = String::new();
-    // A reader per line would lose what it has read ahead; the parent waits for an answer to each.
+    // A new reader per line could lose bytes that it read ahead, but the parent waits for an answer
+    // to each line.
     let read = tokio::io::BufReader::new(stdin()).read_line(&mut line).await?;
     ensure!(read > 0, "the parent has gone");
     Ok(line.trim_end().to_owned())
 }
 
-/// Does what a parent asked for.
+/// Runs the work that the parent selected.
 pub(crate) fn run(kind: &str, rest: &[String]) -> Result<()> {
     let words: Vec<&str> = rest.iter().map(String::as_str).collect();
     if let ("read", [name]) = (kind, words.as_slice()) {
@@ -86,8 +87,8 @@ pub(crate) fn run(kind: &str, rest: &[String]) -> Result<()> {
             ("load", [who, url, callers, keys]) => {
                 rows::load(who, url, callers.parse()?, keys.parse()?).await
             }
-            ("hear", [who, url]) => rows::hear(who, url).await,
-            _ => bail!("no worker is called {kind:?}"),
+            ("receive", [who, url]) => rows::receive(who, url).await,
+            _ => bail!("unknown worker {kind:?}"),
         }
     })
 }

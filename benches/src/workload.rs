@@ -5,13 +5,13 @@ use rand::rngs::StdRng;
 use rand_distr::{Distribution, Zipf};
 use serde::{Deserialize, Serialize};
 
-/// How many keys are hot.
+/// The number of hot keys.
 pub(crate) const HOT: usize = 1_000;
 
-/// How many draws there are before they come again.
+/// The number of draws before they repeat.
 const DRAWS: usize = 8_192;
 
-/// What is cached: a product of 100 bytes, its name included.
+/// The cached value: a product of 100 bytes, including its name.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Product {
     pub(crate) id: u64,
@@ -30,7 +30,7 @@ impl Product {
         }
     }
 
-    /// One whose price says which version it is.
+    /// A product whose price is its version.
     pub(crate) fn version(id: usize, version: u32) -> Self {
         Self { price_cents: version, ..Self::new(id) }
     }
@@ -41,7 +41,7 @@ pub(crate) fn key(id: usize) -> String {
     format!("product:{id}")
 }
 
-/// Keys, and the order in which they are asked for: by Zipf's law (exponent 0.99), seeded.
+/// Keys and the order of their reads: by Zipf's law (exponent 0.99), seeded.
 pub(crate) struct Draws {
     pub(crate) keys: Vec<String>,
     order: Vec<u32>,
@@ -58,23 +58,24 @@ impl Draws {
         Self { keys: (0..keys).map(key).collect(), order }
     }
 
-    /// So many keys, in the order of the draws.
+    /// Returns `n` keys in the order of the draws.
     pub(crate) fn take(&self, n: u64) -> impl Iterator<Item = &String> {
         let order = self.order.iter().cycle().take(n as usize);
         order.map(|at| &self.keys[*at as usize])
     }
 
-    /// The sum of the ids of the same products.
+    /// Returns the sum of the ids of the same products.
     pub(crate) fn sum(&self, n: u64) -> u64 {
         self.order.iter().cycle().take(n as usize).map(|at| u64::from(*at)).sum()
     }
 }
 
-/// Numbers below `n` by Zipf's law, for ever; the same for the same seed. The popular ones are spread.
+/// Draws numbers below `n` by Zipf's law, endlessly; the same for the same seed. Popular numbers
+/// are spread.
 pub(crate) fn zipf(n: usize, seed: u64) -> impl Iterator<Item = usize> {
     let law = Zipf::new(n as f64, 0.99).expect("the parameters are sound");
     let mut random = StdRng::seed_from_u64(seed);
-    // A step that has no divisor in common with most sizes, so that ranks are not neighbours.
+    // A step without a common divisor with most sizes, so that popular ranks are not neighbours.
     std::iter::repeat_with(move || {
         let rank = law.sample(&mut random) as usize - 1;
         rank.wrapping_mul(2_654_435_761) % n

@@ -1,4 +1,4 @@
-//! Whoever uses the service.
+//! The client of the service.
 
 use std::net::SocketAddr;
 

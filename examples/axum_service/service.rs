@@ -1,4 +1,4 @@
-//! The service itself: what you would write.
+//! The service itself: the code that an application would have.
 
 use std::collections::HashMap;
 use std::io;
@@ -23,7 +23,7 @@ struct Product {
     cents: u64,
 }
 
-/// What every handler needs. A clone is two counters and a few pointers.
+/// The state of every handler. A clone copies only a few pointers.
 #[derive(Clone, Debug)]
 pub(crate) struct Instance {
     cache: Cache,
@@ -37,7 +37,7 @@ impl Instance {
         redis: &str,
         database: Arc<Database>,
     ) -> anyhow::Result<Self> {
-        // Before the cache is built: it takes its handles then.
+        // Install the recorder before building the cache, which takes its handles at build time.
         let metrics = recorder()?;
         let redis = RedisClient::connect(redis).await?;
         let cache = Cache::builder(name)
@@ -54,7 +54,7 @@ impl Instance {
     }
 }
 
-/// The process's one recorder.
+/// The process's only metrics recorder.
 fn recorder() -> anyhow::Result<PrometheusHandle> {
     static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
     if let Some(handle) = RECORDER.get() {
@@ -64,7 +64,7 @@ fn recorder() -> anyhow::Result<PrometheusHandle> {
     Ok(RECORDER.get_or_init(|| handle).clone())
 }
 
-/// Serves until told to stop; answers what has begun, then closes the cache.
+/// Serves until `stopped` ends; answers running requests, then closes the cache.
 pub(crate) async fn serve(
     instance: Instance,
     listener: TcpListener,
@@ -79,7 +79,7 @@ pub(crate) async fn serve(
         .route("/metrics", get(metrics))
         .with_state(instance);
     axum::serve(listener, router).with_graceful_shutdown(stopped).await?;
-    // What still waits for Redis is sent; an error says what is lost.
+    // Closing sends pending writes to Redis; an error says what is lost.
     Ok(cache.close().await?)
 }
 
@@ -97,7 +97,7 @@ async fn product(
     Ok(Json(loaded.into_inner()))
 }
 
-/// The database first, then the cache: the next read loads what was committed.
+/// Writes the database before the cache, so that the next read loads the committed price.
 async fn reprice(
     State(app): State<Instance>,
     Path(id): Path<u32>,
@@ -114,7 +114,7 @@ async fn remove_by_tag(
     Path(tag): Path<String>,
 ) -> Result<String, (StatusCode, String)> {
     let receipt = app.cache.remove_by_tag(&tag).await.map_err(answer)?;
-    Ok(format!("removed {tag:?}; every instance can know: {}", receipt.is_propagated()))
+    Ok(format!("removed {tag:?}; propagated to every instance: {}", receipt.is_propagated()))
 }
 
 async fn health(State(app): State<Instance>) -> String {
@@ -129,7 +129,7 @@ fn key(id: u32) -> String {
     format!("product:{id}")
 }
 
-/// What the kinds of error mean to a client.
+/// Maps the kinds of errors to HTTP status codes.
 fn answer(error: crinkle::Error) -> (StatusCode, String) {
     let status = match error.kind() {
         ErrorKind::InvalidKey | ErrorKind::InvalidTag => StatusCode::BAD_REQUEST,
@@ -140,7 +140,7 @@ fn answer(error: crinkle::Error) -> (StatusCode, String) {
     (status, error.to_string())
 }
 
-/// A database that takes its time.
+/// A slow database.
 #[derive(Debug)]
 pub(crate) struct Database {
     prices: Mutex<HashMap<u32, u64>>,
@@ -161,11 +161,11 @@ impl Database {
 
     async fn update(&self, id: u32, cents: u64) {
         sleep(Duration::from_millis(5)).await;
-        self.repair(id, cents);
+        self.correct(id, cents);
     }
 
-    /// A change that the service does not see.
-    pub(crate) fn repair(&self, id: u32, cents: u64) {
+    /// Changes a price without the service's knowledge.
+    pub(crate) fn correct(&self, id: u32, cents: u64) {
         if let Ok(mut prices) = self.prices.lock() {
             prices.insert(id, cents);
         }

@@ -1,4 +1,4 @@
-//! The coordinator: starts the server and the nodes, gives the rounds, and judges.
+//! The coordinator: it starts the server and the nodes, runs the rounds, and checks the results.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -33,8 +33,8 @@ pub(crate) async fn run() -> Result<()> {
     let mut taken = Taken::default();
     for round in 1..=ROUNDS {
         if round == ROUNDS / 2 {
-            taken.deaf = cluster.change(Change::Deaf).await?;
-            taken.by_tag.push(taken.deaf);
+            taken.disconnected = cluster.change(Change::Disconnect).await?;
+            taken.by_tag.push(taken.disconnected);
         } else {
             taken.by_tag.push(cluster.change(Change::Tag).await?);
         }
@@ -43,23 +43,27 @@ pub(crate) async fn run() -> Result<()> {
             taken.by_set.push(cluster.change(Change::Set((round / 5 + 3) % PRICES)).await?);
         }
     }
-    println!("{:<31}{:>7}{:>11}{:>11}{:>11}", "time until right", "rounds", "p50", "p99", "max");
+    println!("{:<31}{:>7}{:>11}{:>11}{:>11}", "time until served", "rounds", "p50", "p99", "max");
     print_times("change + remove_by_tag", &taken.by_tag);
     print_times("change + remove", &taken.by_key);
     print_times("change + set", &taken.by_set);
-    println!("(from the call of the removal or set until all changed prices were served right;");
+    println!("(from the call of the removal or set until all changed prices were served;");
     println!(
         " in round {} the server dropped every subscription just before the removal:",
         ROUNDS / 2
     );
-    println!(" reader 1 took {}, reader 2 {})\n", human(taken.deaf[0]), human(taken.deaf[1]));
+    println!(
+        " reader 1 took {}, reader 2 {})\n",
+        human(taken.disconnected[0]),
+        human(taken.disconnected[1])
+    );
 
-    // Every round's bound has to be over before the readers stop.
+    // The bound of every round must have passed before the readers stop.
     sleep(BOUND + Duration::from_secs(1)).await;
     cluster.conclude().await
 }
 
-/// How long each reader took, round by round.
+/// The times of each reader, by round.
 type Times = Vec<[Duration; READERS]>;
 
 #[derive(Debug, Default)]
@@ -67,7 +71,7 @@ struct Taken {
     by_tag: Times,
     by_key: Times,
     by_set: Times,
-    deaf: [Duration; READERS],
+    disconnected: [Duration; READERS],
 }
 
 fn print_times(what: &str, times: &Times) {
@@ -91,7 +95,8 @@ struct Cluster {
 
 impl Cluster {
     async fn start(url: &str) -> Result<Self> {
-        // One after the other: the writer fills the source of truth before anybody reads it.
+        // Starts them one after the other: the writer fills the source of truth before a reader
+        // reads it.
         let writer = Process::start("writer", url).await?;
         let readers = [
             Reader { process: Process::start("reader", url).await?, seen: [0; PRICES] },
@@ -105,31 +110,32 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// One round: how long each reader took to serve nothing but the new version.
+    /// Runs one round; returns how long each reader took to serve only the new version.
     async fn change(&mut self, change: Change) -> Result<[Duration; READERS]> {
         self.version += 1;
         let version = self.version;
-        self.writer.say(&format!("{} {version}", change.encode())).await?;
-        let answer = self.writer.hear().await?;
+        self.writer.send(&format!("{} {version}", change.encode())).await?;
+        let answer = self.writer.receive().await?;
         let (called, acknowledged) = answer.split_once(' ').context("the writer's answer")?;
         let called = Moment::from_nanos(called.parse()?);
         for price in change.prices() {
             for reader in &mut self.readers {
-                reader.process.say(&format!("{price} {version} {acknowledged}")).await?;
+                reader.process.send(&format!("{price} {version} {acknowledged}")).await?;
             }
         }
         let mut times = [Duration::ZERO; READERS];
         for (reader, time) in self.readers.iter_mut().zip(&mut times) {
             let right = timeout(BOUND * 3, reader.right(change.prices(), version)).await;
-            *time =
-                right.context("a reader was not right after three times the bound")??.since(called);
+            *time = right
+                .context("a reader did not serve the new version within three times the bound")??
+                .since(called);
         }
-        // Long enough for the caches to be warm again, and never in step with anything.
+        // Long enough for the caches to be warm again, and without a fixed period.
         sleep(Duration::from_millis(40 + now().as_nanos() % 60)).await;
         Ok(times)
     }
 
-    /// Ends the processes and says whether they kept their promise.
+    /// Ends the processes and checks their results.
     async fn conclude(self) -> Result<()> {
         let Self { writer, readers, .. } = self;
         let (mut late, mut back) = (0, 0);
@@ -147,13 +153,13 @@ impl Cluster {
         println!("older after newer: {back}");
         println!("stale after bound: {late}");
         if late + back > 0 {
-            bail!("a reader served what it must not");
+            bail!("a reader served an old value");
         }
         Ok(())
     }
 }
 
-/// A reader and what it has told.
+/// A reader process, and the versions that it reported.
 #[derive(Debug)]
 struct Reader {
     process: Process,
@@ -161,35 +167,39 @@ struct Reader {
 }
 
 impl Reader {
-    /// Waits until the reader has served this version, or a newer one, of all these prices; when the
-    /// last of them was.
+    /// Waits until the reader has served this version, or a newer one, of all these prices. Returns
+    /// when it served the last of them.
     async fn right(&mut self, prices: std::ops::Range<usize>, version: u64) -> Result<Moment> {
         let mut at = Moment::default();
         while self.seen[prices.clone()].iter().any(|seen| *seen < version) {
-            let line = self.process.hear().await?;
-            let saw =
-                line.strip_prefix("saw ").with_context(|| format!("a reader said {line:?}"))?;
+            let line = self.process.receive().await?;
+            let saw = line
+                .strip_prefix("saw ")
+                .with_context(|| format!("unexpected line from a reader: {line:?}"))?;
             let numbers: Vec<u64> = saw.split(' ').map(str::parse).collect::<Result<_, _>>()?;
-            let [price, version, when] = numbers[..] else { bail!("a reader said {line:?}") };
+            let [price, version, when] = numbers[..] else {
+                bail!("unexpected line from a reader: {line:?}")
+            };
             self.seen[usize::try_from(price)?] = version;
             at = at.max(Moment::from_nanos(when));
         }
         Ok(at)
     }
 
-    /// Ends the process; its counts.
+    /// Ends the process; returns its counts.
     async fn end(mut self) -> Result<[u64; 7]> {
         drop(self.process.input.take());
-        let line = self.process.hear().await?;
-        let counts =
-            line.strip_prefix("done ").with_context(|| format!("a reader said {line:?}"))?;
+        let line = self.process.receive().await?;
+        let counts = line
+            .strip_prefix("done ")
+            .with_context(|| format!("unexpected line from a reader: {line:?}"))?;
         let counts: Vec<u64> = counts.split(' ').map(str::parse).collect::<Result<_, _>>()?;
         self.process.end().await?;
         counts.try_into().map_err(|_| anyhow::anyhow!("a reader's counts: {line:?}"))
     }
 }
 
-/// One node, spoken to in lines.
+/// A node process, driven line by line.
 #[derive(Debug)]
 struct Process {
     child: Child,
@@ -198,8 +208,8 @@ struct Process {
 }
 
 impl Process {
-    /// Starts this program in a role, and waits until it is ready. It ends when its input does, so
-    /// it never outlives the coordinator.
+    /// Starts this program in a role and waits until it is ready. It ends with its input, so it
+    /// never outlives the coordinator.
     async fn start(role: &str, url: &str) -> Result<Self> {
         let mut child = Command::new(std::env::current_exe()?)
             .args([role, url])
@@ -210,8 +220,8 @@ impl Process {
         let input = child.stdin.take();
         let output = BufReader::new(child.stdout.take().context("its output")?).lines();
         let mut process = Self { child, input, output };
-        let line = process.hear().await?;
-        anyhow::ensure!(line == "ready", "the {role} said {line:?}");
+        let line = process.receive().await?;
+        anyhow::ensure!(line == "ready", "unexpected line from the {role}: {line:?}");
         Ok(process)
     }
 
@@ -219,13 +229,13 @@ impl Process {
         self.child.id().unwrap_or_default()
     }
 
-    async fn say(&mut self, line: &str) -> Result<()> {
+    async fn send(&mut self, line: &str) -> Result<()> {
         let input = self.input.as_mut().context("its input is closed")?;
         Ok(input.write_all(format!("{line}\n").as_bytes()).await?)
     }
 
-    async fn hear(&mut self) -> Result<String> {
-        self.output.next_line().await?.context("a node ended before its time")
+    async fn receive(&mut self) -> Result<String> {
+        self.output.next_line().await?.context("a node ended too early")
     }
 
     async fn end(mut self) -> Result<()> {

@@ -1,8 +1,8 @@
-//! A reader: asks the cache for every price, over and over, and reports what is new.
+//! A reader: it reads every price through the cache in a loop, and reports new versions.
 //!
-//! Prints `saw <price> <version> <when>` when it first serves a version as fresh. Its input tells it
-//! what was acknowledged, `<price> <version> <when>`, so that it can count the reads that came too
-//! late to be old. When its input ends it prints `done` and its counts.
+//! It prints `saw <price> <version> <when>` when it first serves a version as fresh. Its input
+//! reports acknowledged changes, `<price> <version> <when>`, so that it can count reads that were
+//! too late to return an older version. When its input ends, it prints `done` and its counts.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 use crate::{BOUND, Node, PRICES, TAG, cache_key, load};
 
-/// A change that was acknowledged.
+/// An acknowledged change.
 #[derive(Clone, Copy, Debug)]
 struct Acknowledged {
     price: usize,
@@ -23,7 +23,7 @@ struct Acknowledged {
     at: Moment,
 }
 
-/// What the reads amounted to.
+/// Counts of the reads.
 #[derive(Debug, Default)]
 struct Counts {
     reads: u64,
@@ -35,11 +35,11 @@ struct Counts {
 pub(crate) async fn run(url: &str) -> Result<()> {
     let node = Node::join(url).await?;
     println!("ready");
-    let (tell, mut told) = mpsc::unbounded_channel();
-    let listening = tokio::spawn(listen(BufReader::new(tokio::io::stdin()).lines(), tell));
+    let (sender, mut acknowledged) = mpsc::unbounded_channel();
+    let input = tokio::spawn(read_input(BufReader::new(tokio::io::stdin()).lines(), sender));
     let mut prices: [Price; PRICES] = std::array::from_fn(|_| Price::default());
     let mut counts = Counts::default();
-    while !listening.is_finished() {
+    while !input.is_finished() {
         for (id, price) in prices.iter_mut().enumerate() {
             let started = now();
             let answer = read(&node, id).await?;
@@ -55,12 +55,12 @@ pub(crate) async fn run(url: &str) -> Result<()> {
                 println!("saw {id} {} {}", *answer, now().as_nanos());
             }
         }
-        while let Ok(Acknowledged { price, version, at }) = told.try_recv() {
+        while let Ok(Acknowledged { price, version, at }) = acknowledged.try_recv() {
             prices[price].acknowledge(version, at);
         }
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    listening.await??;
+    input.await??;
     let stats = node.cache.stats();
     let Counts { reads, stale, late, back } = counts;
     println!(
@@ -76,41 +76,43 @@ async fn read(node: &Node, price: usize) -> Result<Cached<u64>> {
     Ok(node.cache.get_or_set(&key, move |_| load(source, price)).tags([TAG]).await?)
 }
 
-async fn listen(
+async fn read_input(
     mut lines: Lines<BufReader<Stdin>>,
-    tell: mpsc::UnboundedSender<Acknowledged>,
+    sender: mpsc::UnboundedSender<Acknowledged>,
 ) -> Result<()> {
     while let Some(line) = lines.next_line().await? {
         let numbers: Vec<u64> = line.split(' ').map(str::parse).collect::<Result<_, _>>()?;
-        let [price, version, at] = numbers[..] else { bail!("the reader heard {line:?}") };
+        let [price, version, at] = numbers[..] else {
+            bail!("unexpected line for the reader: {line:?}")
+        };
         let (price, at) = (usize::try_from(price)?, Moment::from_nanos(at));
-        tell.send(Acknowledged { price, version, at }).context("the reader has ended")?;
+        sender.send(Acknowledged { price, version, at }).context("the reader has ended")?;
     }
     Ok(())
 }
 
-/// What a reader knows of one price.
+/// The state of one price.
 #[derive(Debug, Default)]
 struct Price {
-    /// The newest version it served as fresh.
+    /// The newest version served as fresh.
     served: u64,
-    /// What a read must bring that starts now.
+    /// The oldest version that a read starting now may return.
     due: u64,
-    /// What was acknowledged, and from when on a read must bring it.
-    coming: VecDeque<(u64, Moment)>,
+    /// Acknowledged versions, and from when on a read must return them.
+    upcoming: VecDeque<(u64, Moment)>,
 }
 
 impl Price {
-    /// The least version that a fresh answer may have, to a read that started then.
+    /// Returns the oldest version that a fresh answer may have, for a read that started then.
     fn must_be(&mut self, started: Moment) -> u64 {
-        while let Some((version, _)) = self.coming.front().filter(|(_, from)| *from < started) {
+        while let Some((version, _)) = self.upcoming.front().filter(|(_, from)| *from < started) {
             self.due = self.due.max(*version);
-            self.coming.pop_front();
+            self.upcoming.pop_front();
         }
         self.due
     }
 
     fn acknowledge(&mut self, version: u64, at: Moment) {
-        self.coming.push_back((version, at + BOUND));
+        self.upcoming.push_back((version, at + BOUND));
     }
 }

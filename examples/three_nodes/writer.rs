@@ -1,6 +1,7 @@
-//! The writer: changes the source of truth, then invalidates, as it is told.
+//! The writer: on each command, it changes the source of truth and then invalidates.
 //!
-//! Reads `<change> <version>` from its input and answers `<called> <acknowledged>`, in nanoseconds.
+//! It reads `<change> <version>` from its input and answers `<called> <acknowledged>`, in
+//! nanoseconds.
 
 use anyhow::{Context, Result, bail, ensure};
 use crinkle::Receipt;
@@ -10,13 +11,13 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::{Node, PRICES, TAG, cache_key, source_key};
 
-/// What a round changes, and how it tells the cache.
+/// What a round changes, and how it invalidates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
     /// All prices; `remove_by_tag`.
     Tag,
     /// All prices; the server drops every subscription, then `remove_by_tag`.
-    Deaf,
+    Disconnect,
     /// One price; `remove`.
     Remove(usize),
     /// One price; `set`.
@@ -27,7 +28,7 @@ impl Change {
     /// The prices it changes.
     pub(crate) fn prices(self) -> std::ops::Range<usize> {
         match self {
-            Self::Tag | Self::Deaf => 0..PRICES,
+            Self::Tag | Self::Disconnect => 0..PRICES,
             Self::Remove(price) | Self::Set(price) => price..price + 1,
         }
     }
@@ -35,7 +36,7 @@ impl Change {
     pub(crate) fn encode(self) -> String {
         match self {
             Self::Tag => "tag".to_owned(),
-            Self::Deaf => "deaf".to_owned(),
+            Self::Disconnect => "disconnect".to_owned(),
             Self::Remove(price) => format!("remove {price}"),
             Self::Set(price) => format!("set {price}"),
         }
@@ -44,10 +45,10 @@ impl Change {
     fn decode(words: &[&str]) -> Result<Self> {
         Ok(match words {
             ["tag"] => Self::Tag,
-            ["deaf"] => Self::Deaf,
+            ["disconnect"] => Self::Disconnect,
             ["remove", price] => Self::Remove(price.parse()?),
             ["set", price] => Self::Set(price.parse()?),
-            _ => bail!("the writer does not understand {words:?}"),
+            _ => bail!("unknown command for the writer: {words:?}"),
         })
     }
 }
@@ -62,7 +63,7 @@ pub(crate) async fn run(url: &str) -> Result<()> {
         let (version, change) = words.split_last().context("an empty line")?;
         let (change, version) = (Change::decode(change)?, version.parse()?);
         write_source(&mut node.source, change, version).await?;
-        if change == Change::Deaf {
+        if change == Change::Disconnect {
             let mut kill = redis::cmd("CLIENT");
             let _: u64 =
                 kill.arg(&["KILL", "TYPE", "pubsub"]).query_async(&mut node.source).await?;
@@ -79,7 +80,7 @@ pub(crate) async fn run(url: &str) -> Result<()> {
 
 async fn invalidate(node: &Node, change: Change, version: u64) -> Result<Receipt> {
     let receipt = match change {
-        Change::Tag | Change::Deaf => node.cache.remove_by_tag(TAG).await?,
+        Change::Tag | Change::Disconnect => node.cache.remove_by_tag(TAG).await?,
         Change::Remove(price) => node.cache.remove(&cache_key(price)).await?,
         Change::Set(price) => node.cache.set(&cache_key(price), version).tags([TAG]).await?,
     };

@@ -1,10 +1,10 @@
-//! What must not get worse unnoticed: allocations and instructions of a hit. Nothing is timed, so nothing
-//! depends on what else the machine does.
+//! Guards allocations and instructions of a hit against regressions. It measures no times, so the
+//! load of the machine does not matter.
 //!
-//! Instructions depend on the compiler, so they are compared with what the same compiler gave before;
-//! one that is not known yet passes. `--write` takes the present numbers as the baseline.
+//! Instructions depend on the compiler, so they are compared with a baseline of the same compiler.
+//! A compiler without a baseline passes. `--write` stores the present numbers as the baseline.
 //!
-//! A program of its own: what the compiler makes of a hit depends a little on what else it compiles with it.
+//! A separate program, because other code compiled with it changes the code of a hit a little.
 //! `cargo run --release -p crinkle-benches --no-default-features --bin gate [-- --write]`
 
 #![expect(dead_code, reason = "the modules are those of the scoreboard")]
@@ -37,7 +37,7 @@ use crate::instructions::{countable, per_read};
 use crate::text::{number, rustc};
 use crate::workload::Draws;
 
-/// How much worse a count may be.
+/// The largest allowed ratio of a count to its baseline.
 const MARGIN: f64 = 1.03;
 
 const COUNTED: [&str; 4] = ["crinkle", "crinkle_10_tags", "crinkle_get", "crinkle_peek"];
@@ -83,7 +83,7 @@ fn no_allocations(env: &Env) -> Result<bool> {
     Ok(sound)
 }
 
-/// The loop itself makes one; a hit makes none.
+/// The loop itself makes one allocation; a hit makes none.
 const MOST_ALLOCATIONS: f64 = 0.001;
 
 fn no_more_instructions(env: &Env) -> Result<bool> {

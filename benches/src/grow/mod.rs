@@ -1,4 +1,4 @@
-//! Cost against size: a table and a plot each, written into `docs/benchmarks.md`.
+//! Cost by size: a table and a plot each, written into `docs/benchmarks.md`.
 
 mod nodes;
 mod plot;
@@ -13,19 +13,19 @@ use crate::docs;
 use crate::env::{Env, command};
 use crate::text::{date, machine, number};
 
-/// A table of measurements: one column per contender.
+/// A table of measurements with one column per contender.
 pub(crate) struct Growth {
-    /// Its name in the page and of its plot.
+    /// The name in the page and of the plot.
     pub(crate) name: &'static str,
     pub(crate) title: &'static str,
-    /// What grows.
+    /// The quantity on the horizontal axis.
     pub(crate) axis: &'static str,
     pub(crate) unit: &'static str,
     pub(crate) columns: Vec<Column>,
     pub(crate) notes: Vec<String>,
 }
 
-/// One contender: where it was measured, and what was measured.
+/// One contender with its measurements.
 pub(crate) struct Column {
     pub(crate) name: String,
     pub(crate) points: Vec<(u64, f64)>,
@@ -41,7 +41,7 @@ impl Growth {
         Self { name, title, axis, unit, columns: Vec::new(), notes: Vec::new() }
     }
 
-    /// Adds a point to a column, which is made if it is new.
+    /// Adds a point to a column, which is created if needed.
     pub(crate) fn add(&mut self, column: &str, at: u64, value: f64) {
         eprintln!("{:<10} {:>9} {column:<24} {} {}", self.name, at, number(value), self.unit);
         match self.columns.iter_mut().find(|known| known.name == column) {
@@ -77,7 +77,7 @@ impl Growth {
     }
 }
 
-/// How one thing grows.
+/// Measures one growth.
 type Grow = fn(&Env) -> Result<Growth>;
 
 const ALL: [(&str, Grow); 5] = [
@@ -88,7 +88,7 @@ const ALL: [(&str, Grow); 5] = [
     ("values", values::values),
 ];
 
-/// Measures what was asked for of everything that grows, prints it, and writes the page.
+/// Runs the selected growth measurements, prints them, and updates the page.
 pub(crate) fn run(env: &Env) -> Result<()> {
     for (name, grow) in ALL {
         if env.arguments.only.as_ref().is_some_and(|part| !name.contains(part.as_str())) {

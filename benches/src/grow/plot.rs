@@ -1,4 +1,4 @@
-//! Plots of what grows, with logarithmic axes.
+//! Plots of growth on logarithmic axes.
 
 use std::path::Path;
 
@@ -16,7 +16,7 @@ const COLORS: [RGBColor; 5] = [
     RGBColor(120, 120, 120),
 ];
 
-/// Draws it as SVG.
+/// Draws a plot as SVG.
 pub(crate) fn draw(growth: &Growth, path: &Path) -> Result<()> {
     picture(growth, path).map_err(|error| anyhow!("{}: {error}", path.display()))
 }
@@ -61,7 +61,7 @@ fn picture(growth: &Growth, path: &Path) -> Result<(), Box<dyn std::error::Error
     Ok(())
 }
 
-/// A logarithmic axis has no zero: it is drawn at a half.
+/// A logarithmic axis has no zero, so a zero is drawn at a half.
 fn place(at: u64) -> f64 {
     if at == 0 { 0.5 } else { at as f64 }
 }

@@ -1,4 +1,4 @@
-//! What a hit costs: with more entries, more tags on each, more tags removed.
+//! The cost of a hit with more entries, more tags per entry, and more removed tags.
 
 use anyhow::Result;
 
@@ -8,7 +8,7 @@ use crate::hits::{GetOrSetNaming, Hits, crinkle_of, crinkle_tagged, floors, on_o
 use crate::measure::{nanos, race, wall};
 use crate::workload::Draws;
 
-/// More distinct tags than these amalgam does not keep: it clears the cache instead.
+/// Amalgam keeps at most this many distinct tags; with more, it clears the cache.
 const AMALGAM_KEEPS: u64 = 4_000;
 
 pub(super) fn entries(env: &Env) -> Result<Growth> {

@@ -1,4 +1,4 @@
-//! What a hit costs, in L1 and in Redis, with larger values.
+//! The cost of a hit, in L1 and in Redis, with larger values.
 
 use anyhow::{Result, ensure};
 use crinkle::Cache;

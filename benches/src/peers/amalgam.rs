@@ -10,7 +10,7 @@ use anyhow::{Result, anyhow};
 use futures_util::future::LocalBoxFuture;
 
 use crate::env::Env;
-use crate::hits::{LIFE, hits, tags};
+use crate::hits::{TTL, hits, tags};
 use crate::measure::Side;
 use crate::remote::{Node, Remote};
 use crate::trace::{Cluster, Source};
@@ -19,9 +19,9 @@ use crate::workload::{Draws, Product};
 /// amalgam with its default, unbounded L1.
 pub(super) struct Amalgam(pub(super) Cache<Arc<Product>>);
 
-/// L1 alone, with every product of the draws.
+/// L1 only, with every product of the draws.
 pub(super) async fn local(draws: &Draws, tags_each: usize) -> Result<Amalgam> {
-    let options = EntryOptions::new(LIFE);
+    let options = EntryOptions::new(TTL);
     let cache = Cache::builder().default_options(options).try_build().map_err(wrong)?;
     for (id, key) in draws.keys.iter().enumerate() {
         let product = Arc::new(Product::new(id));
@@ -30,7 +30,7 @@ pub(super) async fn local(draws: &Draws, tags_each: usize) -> Result<Amalgam> {
     Ok(Amalgam(cache))
 }
 
-// Without `.tags(..)`, which allocates: what is compared is the check of the entry's own tags.
+// Without `.tags(..)`, which allocates: the row compares the check of the entry's own tags.
 hits!(Amalgam, "amalgam", Side::Peer, |this, key| {
     this.0
         .get_or_set(key, |_| async { Ok::<_, Infallible>(Arc::new(Product::new(0))) })
@@ -64,7 +64,7 @@ async fn in_redis(url: &str, capacity: Option<u64>) -> Result<Cache<Arc<Product>
     let bus = RedisBackplane::connect(url.to_owned()).await.map_err(wrong)?;
     let codec = Arc::new(MessagePackSerializer);
     let mut builder = Cache::builder()
-        .default_options(EntryOptions::new(LIFE))
+        .default_options(EntryOptions::new(TTL))
         .distributed(Arc::new(l2) as Arc<dyn DistributedCache>)
         .serializer(codec as Arc<dyn DistributedSerializer<Arc<Product>>>)
         .backplane(Arc::new(bus) as Arc<dyn Backplane>)
@@ -99,11 +99,11 @@ fn wrong(error: amalgam::Error) -> anyhow::Error {
     anyhow!("amalgam: {error}")
 }
 
-/// Bytes per entry of 100 bytes, with so many tags.
+/// Bytes per entry of 100 bytes with this many tags.
 pub(super) fn bytes(env: &Env, entries: usize, tags_each: usize) -> Result<f64> {
     let mut result = Ok(());
     let bytes = crate::rows::per_entry(entries, || {
-        let options = EntryOptions::new(LIFE);
+        let options = EntryOptions::new(TTL);
         let cache = Cache::<Arc<Product>>::builder().default_options(options).try_build();
         let filled = cache.map_err(wrong).and_then(|cache| {
             env.runtime.block_on(async {
@@ -120,7 +120,7 @@ pub(super) fn bytes(env: &Env, entries: usize, tags_each: usize) -> Result<f64> 
     result.map(|()| bytes)
 }
 
-/// Nodes of amalgam, each with an L1 of so many entries, that share a Redis.
+/// Nodes of amalgam that share a Redis, each with this L1 capacity.
 pub(super) struct Nodes(Vec<Cache<Arc<Product>>>);
 
 impl Nodes {

@@ -4,18 +4,18 @@ use anyhow::{Result, anyhow};
 use cachet::{Cache, CacheEntry};
 use tick::Clock;
 
-use crate::hits::{LIFE, hits};
+use crate::hits::{TTL, hits};
 use crate::measure::Side;
 use crate::workload::{Draws, Product};
 
-/// cachet, with the protection against stampedes that the others have, too.
+/// cachet with stampede protection, as the other caches have it.
 struct Cachet(Cache<String, Arc<Product>>);
 
-/// L1 alone, with every product of the draws.
+/// L1 only, with every product of the draws.
 pub(super) async fn local(draws: &Draws) -> Result<impl crate::hits::Hits + use<>> {
     let cache = Cache::builder::<String, Arc<Product>>(Clock::new_tokio())
         .memory()
-        .ttl(LIFE)
+        .ttl(TTL)
         .stampede_protection()
         .build();
     for (id, key) in draws.keys.iter().enumerate() {

@@ -18,7 +18,7 @@ impl Factory<String, Product, String> for Missed {
     }
 }
 
-/// L1 alone, with every product of the draws.
+/// L1 only, with every product of the draws.
 pub(super) async fn local(draws: &Draws) -> Result<impl crate::hits::Hits + use<>> {
     let built = FusionCacheBuilder::new().with_capacity(100_000).build().await;
     let mut cache = built.map_err(|error| anyhow!("fusioncache-rs: {error:?}"))?;

@@ -1,4 +1,4 @@
-//! The libraries that do the same, each as its own documentation shows it.
+//! Libraries for the same purpose, each used as its own documentation shows.
 
 mod amalgam;
 mod cachet;
@@ -16,7 +16,7 @@ use crate::row::Numbers;
 use crate::trace::{Input, NODES, Told, replay};
 use crate::workload::Draws;
 
-/// All of them, filled; L1 alone.
+/// All peers, filled; L1 only.
 pub(crate) fn all(env: &Env, draws: &Draws) -> Result<Vec<Box<dyn Hits>>> {
     env.runtime.block_on(async {
         Ok(vec![
@@ -29,7 +29,7 @@ pub(crate) fn all(env: &Env, draws: &Draws) -> Result<Vec<Box<dyn Hits>>> {
     })
 }
 
-/// Those that know tags, filled with so many on each entry.
+/// Peers with tags, filled with this many tags per entry.
 pub(crate) fn tagged(env: &Env, draws: &Draws, count: usize) -> Result<Vec<Tagged>> {
     let amalgam = env.runtime.block_on(amalgam::local(draws, count))?;
     let cache = amalgam.0.clone();
@@ -42,24 +42,24 @@ pub(crate) fn tagged(env: &Env, draws: &Draws, count: usize) -> Result<Vec<Tagge
     }])
 }
 
-/// Those whose hits in L2 are measured.
+/// Peers whose hits in L2 are measured.
 pub(crate) fn hits_in_l2(url: &str) -> Vec<Box<dyn Remote>> {
     let mut remotes = misses(url);
     remotes.push(Box::new(multi_tier::InRedis { url: url.to_owned() }));
     remotes
 }
 
-/// Those whose misses are measured.
+/// Peers whose misses are measured.
 pub(crate) fn misses(url: &str) -> Vec<Box<dyn Remote>> {
     vec![Box::new(amalgam::InRedis { url: url.to_owned() })]
 }
 
-/// Bytes per entry with so many tags.
+/// Bytes per entry with this many tags.
 pub(crate) fn memory(env: &Env, entries: usize, tags_each: usize) -> Result<Numbers> {
     Ok(Numbers::from([("amalgam", amalgam::bytes(env, entries, tags_each)?)]))
 }
 
-/// Those whose replay of a trace is measured, with an L1 of so many entries on each node.
+/// Peers whose replay of a trace is measured, with this L1 capacity on each node.
 pub(crate) fn traced(
     env: &Env,
     url: &str,

@@ -5,17 +5,17 @@ use futures_util::future::LocalBoxFuture;
 use multi_tier_cache::error::CacheError;
 use multi_tier_cache::{CacheManager, CacheStrategy, InvalidationConfig, L1Cache, L2Cache};
 
-use crate::hits::{LIFE, hits};
+use crate::hits::{TTL, hits};
 use crate::measure::Side;
 use crate::remote::{Node, Remote};
 use crate::workload::{Draws, Product};
 
-const STRATEGY: CacheStrategy = CacheStrategy::Custom(LIFE);
+const STRATEGY: CacheStrategy = CacheStrategy::Custom(TTL);
 
-/// multi-tier-cache. It keeps bytes in L1 and decodes them with every hit.
+/// multi-tier-cache. It keeps bytes in L1 and decodes them on every hit.
 struct MultiTier(CacheManager);
 
-/// Its memory tier alone, with every product of the draws.
+/// The memory tier only, with every product of the draws.
 pub(super) async fn local(draws: &Draws) -> Result<impl crate::hits::Hits + use<>> {
     use multi_tier_cache::CacheTier;
     let memory = Arc::new(L1Cache::new(Default::default()).map_err(wrong)?);
@@ -36,7 +36,7 @@ hits!(MultiTier, "multi-tier-cache", Side::Peer, |this, key| {
         .map_or(0, |found| found.id)
 });
 
-/// multi-tier-cache with Redis, and its invalidation on.
+/// multi-tier-cache with Redis and with invalidation.
 pub(super) struct InRedis {
     pub(super) url: String,
 }

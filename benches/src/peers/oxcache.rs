@@ -2,16 +2,16 @@ use anyhow::{Result, anyhow};
 use oxcache::Cache;
 use oxcache::error::OxCacheError;
 
-use crate::hits::{LIFE, hits};
+use crate::hits::{TTL, hits};
 use crate::measure::Side;
 use crate::workload::{Draws, Product};
 
-/// oxcache. It keeps JSON in L1 and decodes it with every hit.
+/// oxcache. It keeps JSON in L1 and decodes it on every hit.
 struct Oxcache(Cache<String, Product>);
 
-/// Its memory backend, with every product of the draws.
+/// The memory backend, with every product of the draws.
 pub(super) async fn local(draws: &Draws) -> Result<impl crate::hits::Hits + use<>> {
-    let built = Cache::builder().capacity(100_000).ttl(LIFE).build().await;
+    let built = Cache::builder().capacity(100_000).ttl(TTL).build().await;
     let cache: Cache<String, Product> = built.map_err(|error| anyhow!("oxcache: {error}"))?;
     for (id, key) in draws.keys.iter().enumerate() {
         cache.set(key, &Product::new(id)).await.map_err(|error| anyhow!("oxcache: {error}"))?;

@@ -1,4 +1,4 @@
-//! A hundred keys at once.
+//! Reads of a hundred keys in one call.
 
 use std::time::Duration;
 

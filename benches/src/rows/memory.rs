@@ -1,4 +1,4 @@
-//! What an entry takes, and when it is given back.
+//! The memory of an entry, and when it is freed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use tokio::time::sleep;
 
 use crate::board::Board;
 use crate::env::Env;
-use crate::hits::{LIFE, tags};
+use crate::hits::{TTL, tags};
 use crate::measure::thread_time;
 use crate::row::Row;
 use crate::workload::{Product, key};
@@ -31,11 +31,11 @@ pub(super) fn rows(env: &Env, board: &mut Board) -> Result<()> {
     Ok(())
 }
 
-/// Half of a million entries expire; nobody asks for them.
+/// Half of a million entries expire and are never read again.
 async fn dead() -> Result<Row> {
     let cache = Cache::builder("bench").capacity(MANY as u64 * 2).build()?;
     for id in 0..MANY {
-        let life = if id % 2 == 0 { SHORT } else { LIFE };
+        let life = if id % 2 == 0 { SHORT } else { TTL };
         cache.set(&key(id), Product::new(id)).duration(life).await?;
     }
     sleep(SHORT).await;
@@ -58,7 +58,7 @@ const MANY: usize = 1_000_000;
 const SHORT: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Bytes on the heap per entry that this leaves behind.
+/// Bytes on the heap per entry that `fill` leaves behind.
 pub(crate) fn per_entry<T>(entries: usize, fill: impl FnOnce() -> T) -> f64 {
     let mut kept = None;
     let count = allocation_counter::measure(|| kept = Some(fill()));
@@ -71,7 +71,7 @@ fn crinkle(env: &Env, tags_each: usize) -> Result<f64> {
     let bytes = per_entry(ENTRIES, || {
         let cache = Cache::builder("bench")
             .capacity(ENTRIES as u64 * 2)
-            .default_options(EntryOptions::new(LIFE))
+            .default_options(EntryOptions::new(TTL))
             .build();
         let filled = cache.map_err(anyhow::Error::from).and_then(|cache| {
             env.runtime.block_on(async {

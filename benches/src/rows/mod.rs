@@ -18,10 +18,10 @@ use crate::trace;
 #[cfg(feature = "peers")]
 pub(crate) use memory::per_entry;
 pub(crate) use over_redis::load;
-pub(crate) use propagation::{Ears, Who, hear};
+pub(crate) use propagation::{Listeners, Sender, receive};
 pub(crate) use stampede::crowd;
 
-/// Rows that belong together.
+/// Rows that are measured together.
 type Group = fn(&Env, &mut Board) -> Result<()>;
 
 const GROUPS: [Group; 9] = [
@@ -36,7 +36,7 @@ const GROUPS: [Group; 9] = [
     trace::rows,
 ];
 
-/// Every row that was asked for. What fails is told, and does not keep the others from running.
+/// Measures every selected row. A failure is reported and does not stop the other rows.
 pub(crate) fn run(env: &Env, board: &mut Board) {
     for group in GROUPS {
         if let Err(error) = group(env, board) {

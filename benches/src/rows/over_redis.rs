@@ -1,4 +1,4 @@
-//! A hit in L2, and a miss: what a round trip costs with a cache around it.
+//! A hit in L2, and a miss: the cost of a round trip with a cache around it.
 
 use std::cell::Cell;
 
@@ -56,7 +56,7 @@ fn hit(env: &Env, name: String, callers: usize) -> Result<Row> {
 fn miss(env: &Env, name: String, callers: usize) -> Result<Row> {
     let keys = keys(env, callers);
     let remotes = remotes(env, FLOOR_MISS, misses(&env.redis()));
-    // No key was asked for before, not even in another run against the same server.
+    // Keys that no earlier run against the same server has used.
     let rounds = Cell::new(machine_time().as_nanos());
     let mut contenders = Vec::new();
     for remote in &remotes {
@@ -83,7 +83,7 @@ fn miss(env: &Env, name: String, callers: usize) -> Result<Row> {
     Ok(row)
 }
 
-/// Allocations per load of everybody, connecting included.
+/// Allocations per load of all contenders, including the connection.
 fn allocations(contenders: &mut [Contender<'_>], keys: u64) -> Result<Numbers> {
     let mut all = Numbers::new();
     for contender in contenders {
@@ -95,19 +95,20 @@ fn allocations(contenders: &mut [Contender<'_>], keys: u64) -> Result<Numbers> {
     Ok(all)
 }
 
-/// The loads of one contender and nothing else, to be looked at with a profiler: the first time they
-/// are misses, after that hits in L2.
+/// Runs only the loads of one contender, for a profiler: the first time they are misses, later hits
+/// in L2.
 pub(crate) async fn load(who: &str, url: &str, callers: usize, keys: u64) -> Result<()> {
     let url = url.to_owned();
     let remotes: [Box<dyn Remote>; 2] =
         [Box::new(Crinkle { url: url.clone() }), Box::new(Raw { url, name: FLOOR_HIT })];
     let remote = remotes.into_iter().find(|remote| remote.name() == who);
-    let took = round(&*remote.context("nobody is called that")?, "profile", keys, callers).await?;
+    let took =
+        round(&*remote.context("no contender has this name")?, "profile", keys, callers).await?;
     println!("{:.2} us each, {} loads", nanos(took) / 1e3 / keys as f64, loads());
     Ok(())
 }
 
-/// How many keys a round has.
+/// The number of keys in a round.
 fn keys(env: &Env, callers: usize) -> u64 {
     if callers == 1 { env.pick(2_000, 500) } else { env.pick(20_000, 5_000) }
 }
@@ -120,7 +121,8 @@ fn remotes(env: &Env, floor: &'static str, peers: Vec<Box<dyn Remote>>) -> Vec<B
     remotes
 }
 
-/// A new node loads each key once, so many at a time; the time of the loads.
+/// A new node loads each key once, with this many concurrent callers. Returns the time of the
+/// loads.
 async fn round(
     remote: &dyn Remote,
     prefix: &str,

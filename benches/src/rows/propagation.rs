@@ -1,4 +1,4 @@
-//! How long it takes until another process knows.
+//! The time until another process knows of a change.
 
 use std::time::Duration;
 
@@ -18,20 +18,20 @@ const P50: &str = "propagation/p50";
 const P99: &str = "propagation/p99";
 const CHANNEL: &str = "bench:bare";
 
-/// How many of the first ones do not count: they connect and warm up.
+/// How many first rounds do not count: they connect and warm up.
 const WARM: usize = 20;
 
 pub(super) fn rows(env: &Env, board: &mut Board) -> Result<()> {
     if !board.wants_any(&[P50, P99]) {
         return Ok(());
     }
-    let mut ears = Ears::start(env, 1)?;
+    let mut listeners = Listeners::start(env, 1)?;
     let (mut removals, mut messages) = (Vec::new(), Vec::new());
     for at in 0..env.pick(2_000, 300) {
-        let sent = ears.send(env, Who::Crinkle, at)?;
-        removals.push(ears.last_heard(Who::Crinkle, sent)?);
-        let sent = ears.send(env, Who::Bare, at)?;
-        messages.push(ears.last_heard(Who::Bare, sent)?);
+        let sent = listeners.send(env, Sender::Crinkle, at)?;
+        removals.push(listeners.last_received(Sender::Crinkle, sent)?);
+        let sent = listeners.send(env, Sender::Bare, at)?;
+        messages.push(listeners.last_received(Sender::Bare, sent)?);
     }
     let (mut removals, mut messages) = (removals.split_off(WARM), messages.split_off(WARM));
     for (name, part) in [(P50, 0.5), (P99, 0.99)] {
@@ -42,29 +42,29 @@ pub(super) fn rows(env: &Env, board: &mut Board) -> Result<()> {
     Ok(())
 }
 
-/// Who says something.
+/// The sender of a change.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Who {
+pub(crate) enum Sender {
     /// A node removes a key.
     Crinkle,
     /// A client publishes a message.
     Bare,
 }
 
-/// Processes that listen, and those they listen to.
-pub(crate) struct Ears {
+/// Processes that listen, and the senders.
+pub(crate) struct Listeners {
     cache: Cache,
     connection: MultiplexedConnection,
     nodes: Vec<Worker>,
     subscribers: Vec<Worker>,
 }
 
-impl Ears {
-    /// So many processes of each kind.
+impl Listeners {
+    /// Starts this many processes of each kind.
     pub(crate) fn start(env: &Env, count: usize) -> Result<Self> {
         let url = env.redis();
         let start = |who: &str| -> Result<Vec<Worker>> {
-            let spawn = |_| Worker::spawn(&["hear", who, &url]);
+            let spawn = |_| Worker::spawn(&["receive", who, &url]);
             let mut workers = (0..count).map(spawn).collect::<Result<Vec<_>>>()?;
             workers.iter_mut().try_for_each(|worker| worker.expect("ready"))?;
             Ok(workers)
@@ -76,13 +76,13 @@ impl Ears {
         })
     }
 
-    /// Says something; when that began, by the machine's clock.
-    pub(crate) fn send(&mut self, env: &Env, who: Who, at: usize) -> Result<Duration> {
+    /// Sends a change; returns when the sending began, by the machine's clock.
+    pub(crate) fn send(&mut self, env: &Env, who: Sender, at: usize) -> Result<Duration> {
         let sent = machine_time();
         env.runtime.block_on(async {
             match who {
-                Who::Crinkle => _ = self.cache.remove(&format!("product:{at}")).await?,
-                Who::Bare => {
+                Sender::Crinkle => _ = self.cache.remove(&format!("product:{at}")).await?,
+                Sender::Bare => {
                     let mut publish = redis::cmd("PUBLISH");
                     publish.arg(CHANNEL).arg("product:1").exec_async(&mut self.connection).await?;
                 }
@@ -91,30 +91,30 @@ impl Ears {
         })
     }
 
-    /// Microseconds from then until the last process has heard of it.
-    pub(crate) fn last_heard(&mut self, who: Who, sent: Duration) -> Result<f64> {
+    /// Microseconds from then until the last process received the change.
+    pub(crate) fn last_received(&mut self, who: Sender, sent: Duration) -> Result<f64> {
         let workers = match who {
-            Who::Crinkle => &mut self.nodes,
-            Who::Bare => &mut self.subscribers,
+            Sender::Crinkle => &mut self.nodes,
+            Sender::Bare => &mut self.subscribers,
         };
         let mut last = Duration::ZERO;
         for worker in workers {
-            last = last.max(Duration::from_nanos(worker.hear()?.parse()?));
+            last = last.max(Duration::from_nanos(worker.receive()?.parse()?));
         }
         Ok(nanos(last.saturating_sub(sent)) / 1e3)
     }
 }
 
-/// The other process: says when it hears of something.
-pub(crate) async fn hear(who: &str, url: &str) -> Result<()> {
+/// Runs the other process, which prints when it receives a change.
+pub(crate) async fn receive(who: &str, url: &str) -> Result<()> {
     match who {
-        "crinkle" => hear_crinkle(url).await,
-        "bare" => hear_bare(url).await,
-        _ => bail!("nobody is called {who:?}"),
+        "crinkle" => receive_crinkle(url).await,
+        "bare" => receive_bare(url).await,
+        _ => bail!("unknown sender {who:?}"),
     }
 }
 
-async fn hear_crinkle(url: &str) -> Result<()> {
+async fn receive_crinkle(url: &str) -> Result<()> {
     let cache = Crinkle { url: url.to_owned() }.cache(100_000).await?;
     let mut events = cache.events();
     println!("ready");
@@ -126,7 +126,7 @@ async fn hear_crinkle(url: &str) -> Result<()> {
     Ok(())
 }
 
-async fn hear_bare(url: &str) -> Result<()> {
+async fn receive_bare(url: &str) -> Result<()> {
     let mut pubsub = redis::Client::open(url)?.get_async_pubsub().await?;
     pubsub.subscribe(CHANNEL).await?;
     println!("ready");

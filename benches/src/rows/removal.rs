@@ -1,4 +1,4 @@
-//! Removal by tag, with ever more entries that carry it.
+//! Removal by tag, with more and more entries that carry the tag.
 
 use std::time::Duration;
 
@@ -17,10 +17,10 @@ use crate::row::Row;
 const SIZES: [(&str, u64); 3] =
     [("remove_by_tag/1k", 1_000), ("remove_by_tag/100k", 100_000), ("remove_by_tag/1M", 1_000_000)];
 
-/// Every entry has a tag per round, so that each removal is the first of its tag.
+/// Every entry has one tag per round, so that each removal is the first of its tag.
 const ROUNDS: usize = 8;
 
-/// Removes what an index in Redis says, on the server.
+/// Removes, on the server, the keys in an index in Redis.
 const INDEX: &str = r"
 local members = redis.call('SMEMBERS', KEYS[1])
 for from = 1, #members, 5000 do
@@ -78,7 +78,7 @@ fn removal(env: &Env, name: &str, entries: u64) -> Result<Row> {
     Ok(row.against(1.2, "redis_roundtrip"))
 }
 
-/// Entries in L1 and in Redis, each with the tag of every round.
+/// Stores entries in L1 and in Redis, each with the tag of every round.
 async fn store(cache: &Cache, entries: u64) -> Result<()> {
     let writers = 256;
     let writer = |first: u64| async move {
@@ -99,7 +99,8 @@ fn ensure_removed(env: &Env, cache: &Cache, entries: u64) -> Result<()> {
     Ok(())
 }
 
-/// The same by an index: a set of keys per tag, deleted by a script. As many rounds as 20 s allow.
+/// The same with an index: a set of keys per tag, deleted by a script. Runs as many rounds as 20 s
+/// allow.
 async fn index(url: &str, entries: u64) -> Result<Score> {
     let mut connection = raw(url).await?;
     let script = Script::new(INDEX);

@@ -13,7 +13,7 @@ use tokio::time::sleep;
 
 use crate::board::Board;
 use crate::env::Env;
-use crate::hits::LIFE;
+use crate::hits::TTL;
 use crate::measure::{machine_time, median, nanos, quantile, wall};
 use crate::remote::Crinkle;
 use crate::row::Row;
@@ -23,7 +23,7 @@ const ONE: &str = "stampede/1proc";
 const FOUR: &str = "stampede/4proc";
 const CALLERS: usize = 10_000;
 
-/// How long the source takes.
+/// The duration of a load from the source.
 const FACTORY: Duration = Duration::from_millis(100);
 
 pub(super) fn rows(env: &Env, board: &mut Board) -> Result<()> {
@@ -51,7 +51,7 @@ fn push(board: &mut Board, name: &str, rounds: Vec<Told>) {
     );
 }
 
-/// What a crowd saw.
+/// The result of a crowd of callers.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Told {
     calls: u64,
@@ -60,16 +60,16 @@ pub(crate) struct Told {
 
 fn on_one_node() -> Result<Told> {
     Builder::new_multi_thread().worker_threads(2).enable_all().build()?.block_on(async {
-        let options = EntryOptions::new(LIFE);
+        let options = EntryOptions::new(TTL);
         let cache = Cache::builder("bench").default_options(options).build()?;
         gather(&cache, "popular", CALLERS).await
     })
 }
 
-/// Four processes, a quarter of the callers in each.
+/// Runs four processes with a quarter of the callers each.
 fn on_four(env: &Env, round: usize) -> Result<Told> {
     let url = env.redis();
-    // Nobody has asked for it before, not even in another run against the same server.
+    // A key that no earlier run against the same server has used.
     let key = format!("popular:{}:{round}", machine_time().as_nanos());
     let callers = (CALLERS / 4).to_string();
     let spawn = |_| Worker::spawn(&["crowd", &url, &key, &callers]);
@@ -82,14 +82,14 @@ fn on_four(env: &Env, round: usize) -> Result<Told> {
     }
     let mut all = Told { calls: 0, p99_ms: 0.0 };
     for worker in &mut workers {
-        let told: Told = serde_json::from_str(&worker.hear()?).context("a worker's answer")?;
+        let told: Told = serde_json::from_str(&worker.receive()?).context("a worker's answer")?;
         all.calls += told.calls;
         all.p99_ms = all.p99_ms.max(told.p99_ms);
     }
     Ok(all)
 }
 
-/// One of the four processes.
+/// Runs one of the four processes.
 pub(crate) async fn crowd(url: &str, key: &str, callers: usize) -> Result<()> {
     let cache = Crinkle { url: url.to_owned() }.cache(100_000).await?;
     println!("ready");

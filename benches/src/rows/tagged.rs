@@ -1,4 +1,4 @@
-//! A hit in L1 on entries with tags, in peace and while other tags are removed.
+//! A hit in L1 on entries with tags, with and without concurrent removals of other tags.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -19,7 +19,7 @@ const CHURN: &str = "l1_hit/churn";
 const NAMES: [(&str, usize); 4] =
     [("l1_hit/tags=1", 1), ("l1_hit/tags=3", 3), ("l1_hit/tags=10", 10), ("l1_hit/tags=32", 32)];
 
-/// How many other tags are removed, over and over.
+/// How many other tags are removed repeatedly.
 const OTHERS: u64 = 1_000;
 
 pub(super) fn rows(env: &Env, board: &mut Board) -> Result<()> {
@@ -37,24 +37,24 @@ pub(super) fn rows(env: &Env, board: &mut Board) -> Result<()> {
 }
 
 fn peace(env: &Env, draws: &Draws, name: &str, count: usize, untagged: &GetOrSet) -> Result<Row> {
-    let everybody = everybody(env, draws, count)?;
+    let contenders = contenders(env, draws, count)?;
     let mut contenders = vec![on_one_thread(env, draws, untagged).floor(UNTAGGED)];
-    for tagged in &everybody {
+    for tagged in &contenders {
         contenders.push(on_one_thread(env, draws, &*tagged.hits));
     }
     let scores = race(&mut contenders, env.timed())?;
     let mut row = Row::of(name, "ns", &scores, |ns| ns);
-    for tagged in &everybody {
+    for tagged in &contenders {
         row.allocs.insert(tagged.hits.name(), allocations(env, draws, &*tagged.hits));
     }
     Ok(row.against(1.1, UNTAGGED))
 }
 
 fn churn(env: &Env, draws: &Draws, untagged: &GetOrSet) -> Result<Row> {
-    let everybody = everybody(env, draws, 10)?;
+    let contenders = contenders(env, draws, 10)?;
     let slowest = AtomicU64::new(u64::MAX);
     let mut contenders = vec![on_one_thread(env, draws, untagged).floor(UNTAGGED)];
-    for tagged in &everybody {
+    for tagged in &contenders {
         let contender = on_one_thread(env, draws, &*tagged.hits);
         contenders.push(amid_removals(contender, &slowest, &tagged.remove));
     }
@@ -64,16 +64,16 @@ fn churn(env: &Env, draws: &Draws, untagged: &GetOrSet) -> Result<Row> {
     Ok(row.note(format!("at least {slowest} removals a second in every round")))
 }
 
-/// Crinkle and the peers that know tags.
-fn everybody(env: &Env, draws: &Draws, count: usize) -> Result<Vec<Tagged>> {
-    let mut everybody = vec![env.runtime.block_on(crinkle_tagged(draws, count))?];
-    everybody.extend(crate::peers::tagged(env, draws, count)?);
-    Ok(everybody)
+/// Crinkle and the peers with tags.
+fn contenders(env: &Env, draws: &Draws, count: usize) -> Result<Vec<Tagged>> {
+    let mut contenders = vec![env.runtime.block_on(crinkle_tagged(draws, count))?];
+    contenders.extend(crate::peers::tagged(env, draws, count)?);
+    Ok(contenders)
 }
 
 type Remove = dyn Fn(String) -> LocalBoxFuture<'static, ()> + Send + Sync;
 
-/// The contender, while another thread removes a thousand tags a second.
+/// Runs the contender while another thread removes a thousand tags a second.
 fn amid_removals<'a>(
     mut contender: Contender<'a>,
     slowest: &'a AtomicU64,
@@ -98,7 +98,7 @@ fn amid_removals<'a>(
     })
 }
 
-/// Removes until it is over; how many a second.
+/// Removes tags until `over`; returns how many per second.
 fn removals(begun: &AtomicBool, over: &AtomicBool, remove: &Remove) -> Result<u64> {
     one_thread()?.block_on(async {
         let since = wall();

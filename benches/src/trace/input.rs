@@ -1,4 +1,4 @@
-//! What is asked for, one page after the other.
+//! The requests of a replay, one page after the other.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -9,21 +9,21 @@ use anyhow::{Context, Result};
 
 use crate::workload::zipf;
 
-/// How many pages the draws are of.
+/// The number of pages of the draws.
 const PAGES: usize = 100_000;
 
 /// A stream of requests.
 pub(crate) struct Input {
-    /// Its name in the table.
+    /// The name in the table.
     pub(crate) name: String,
     pub(crate) requests: Vec<u32>,
-    /// How many different pages there are.
+    /// The number of different pages.
     pub(crate) pages: usize,
 }
 
 impl Input {
-    /// A trace in the format of the ARC paper: `first page, how many, ignored, ignored` per line;
-    /// compressed, if the name ends in `zst`.
+    /// Reads a trace in the format of the ARC paper: `first page, how many, ignored, ignored` per
+    /// line. A name that ends in `zst` means a compressed file.
     pub(crate) fn read(path: &str, most: usize) -> Result<Self> {
         let file = File::open(path).with_context(|| format!("{path} cannot be read"))?;
         let bytes: Box<dyn Read> = match path.ends_with(".zst") {
@@ -46,14 +46,14 @@ impl Input {
         Ok(Self { name, pages: count(&requests), requests })
     }
 
-    /// Draws by Zipf's law, the same in every run.
+    /// Draws requests by Zipf's law, the same in every run.
     pub(crate) fn drawn(requests: usize) -> Self {
         let drawn = zipf(PAGES, 2).take(requests).map(|page| page as u32);
         let requests: Vec<_> = drawn.collect();
         Self { name: "zipf".to_owned(), pages: count(&requests), requests }
     }
 
-    /// The largest page, and one.
+    /// One more than the largest page.
     pub(crate) fn end(&self) -> usize {
         self.requests.iter().max().map_or(0, |page| *page as usize + 1)
     }

@@ -1,5 +1,5 @@
-//! A trace of real accesses, replayed on three nodes with Redis behind them while entries are
-//! invalidated; without a file, draws by Zipf's law.
+//! Replays a trace of real accesses on three nodes over Redis while entries are invalidated.
+//! Without a file, the requests are draws by Zipf's law.
 
 mod input;
 mod replay;
@@ -18,7 +18,7 @@ pub(crate) use replay::{NODES, Told, replay};
 #[cfg(feature = "peers")]
 pub(crate) use source::{Cluster, Source};
 
-/// The rows of the trace that was named, or of the draws.
+/// The rows of the given trace, or of the draws.
 pub(crate) fn rows(env: &Env, board: &mut Board) -> Result<()> {
     let input = match &env.arguments.trace {
         Some(path) => Input::read(path, env.pick(usize::MAX, 50_000))?,

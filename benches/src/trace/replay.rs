@@ -15,19 +15,19 @@ use super::source::{Cluster, Source};
 use crate::measure::wall;
 use crate::workload::key;
 
-/// How many nodes there are.
+/// The number of nodes.
 pub(crate) const NODES: usize = 3;
 
-/// Callers on each node.
+/// The number of callers on each node.
 const CALLERS: usize = 16;
 
-/// One request in so many changes its page.
+/// One in this many requests changes its page.
 pub(crate) const WRITES: usize = 50;
 
-/// How long after a removal no node may answer what it removed: far more than a message takes.
+/// How long after a removal no node may answer the removed version: far more than a message takes.
 const GRACE: Duration = Duration::from_millis(10);
 
-/// What a replay told.
+/// The result of a replay.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Told {
     /// How many requests were made.
@@ -45,7 +45,7 @@ impl Told {
     }
 }
 
-/// Replays everything on the nodes, with callers that take turns; what is not done by `limit` is left.
+/// Replays all requests on the nodes, with alternating callers. It stops at `limit`.
 pub(crate) async fn replay(
     cluster: &dyn Cluster,
     input: &Input,
@@ -63,7 +63,7 @@ pub(crate) async fn replay(
                     break;
                 }
                 request(cluster, source, first % NODES, at, *page as usize, told).await?;
-                // A hit waits for nothing: let the others have their turn, too.
+                // A hit does not wait for anything, so yield to the other callers.
                 tokio::task::yield_now().await;
             }
             anyhow::Ok(())
@@ -99,7 +99,7 @@ async fn request(
         });
         now.stale = u64::from(version.await? < oldest);
         now.reads = 1;
-        // What is answered in the first poll came from L1: everything else waits for Redis.
+        // An answer in the first poll came from L1: everything else waits for Redis.
         now.hits = u64::from(polls == 1);
     }
     let sum = told.get();
@@ -113,7 +113,7 @@ async fn request(
     Ok(())
 }
 
-/// The hit ratio of a moka of the same size on each node, for the same requests.
+/// The hit ratio of a moka with the same capacity on each node, for the same requests.
 pub(super) fn bare_moka(input: &Input, capacity: usize) -> f64 {
     let nodes: Vec<_> =
         (0..NODES).map(|_| moka::sync::Cache::<u32, ()>::new(capacity as u64)).collect();

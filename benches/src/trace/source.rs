@@ -1,4 +1,4 @@
-//! What is cached, and how old an answer may be.
+//! The cached values, and how old an answer may be.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -12,7 +12,7 @@ use crate::workload::Product;
 /// The source of truth: a version per page.
 pub(crate) struct Source {
     versions: Vec<AtomicU32>,
-    /// The version whose removal is over.
+    /// The version whose removal has returned.
     removed: Vec<AtomicU32>,
     pub(crate) calls: AtomicU64,
 }
@@ -23,18 +23,18 @@ impl Source {
         Arc::new(Self { versions: versions(), removed: versions(), calls: AtomicU64::new(0) })
     }
 
-    /// A factory reads the page.
+    /// Loads a page, as a factory does.
     pub(crate) fn load(&self, page: usize) -> Product {
         self.calls.fetch_add(1, Ordering::Relaxed);
         Product::version(page, self.versions[page].load(Ordering::SeqCst))
     }
 
-    /// Changes the page; its version from now on.
+    /// Changes a page; returns its new version.
     pub(super) fn change(&self, page: usize) -> u32 {
         self.versions[page].fetch_add(1, Ordering::SeqCst) + 1
     }
 
-    /// No older version may be answered from now on.
+    /// Forbids older versions from now on.
     pub(super) fn settle(&self, page: usize, version: u32) {
         self.removed[page].fetch_max(version, Ordering::SeqCst);
     }
@@ -47,7 +47,7 @@ impl Source {
 
 /// Nodes that share a Redis.
 pub(crate) trait Cluster {
-    /// Reads a page on a node; its version.
+    /// Reads a page on a node; returns its version.
     fn read<'a>(
         &'a self,
         node: usize,
