@@ -68,7 +68,7 @@ async fn demonstrate() -> anyhow::Result<()> {
     show.expect(seen, "b has the new price");
 
     println!("An operator corrects the database by hand, and an admin removes the tag:");
-    database.repair(42, 1_500);
+    database.correct(42, 1_500);
     let stale = a.get("/products/42").await?;
     show.expect(!stale.contains("1500"), "the cache still has the old price");
     println!("  {}", a.delete("/admin/tags/products").await?);

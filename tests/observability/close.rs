@@ -88,7 +88,7 @@ async fn an_error_says_its_cause_once() {
     let lost = crinkle_core::backplane::BackplaneError::new(TestError::new());
     node.l2.down();
     let unsent = node.cache.remove("key").require_propagation().await.unwrap_err();
-    let causes = ["the source is down", "no right", "the source is down", "the test says so"];
+    let causes = ["the source is down", "no right", "the source is down", "injected by the test"];
     let errors: [anyhow::Error; 4] = [failed.into(), denied.into(), lost.into(), unsent.into()];
     for (error, cause) in errors.into_iter().zip(causes) {
         let (whole, said) = (format!("{error:#}"), error.to_string());

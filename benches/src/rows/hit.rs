@@ -23,10 +23,10 @@ pub(super) fn rows(env: &Env, board: &mut Board) -> Result<()> {
     let draws = Draws::hot();
     let local = env.runtime.block_on(crinkle_of(&draws, 0))?;
     if board.wants_any(&[ONE, TWO]) {
-        let contenders = contenders(env, &draws, Box::new(GetOrSet(local.clone())))?;
+        let caches = caches(env, &draws, Box::new(GetOrSet(local.clone())))?;
         for (name, threads) in [(ONE, 1), (TWO, 2)] {
             if board.wants(name) {
-                board.push(hit(env, &draws, name, threads, &contenders)?);
+                board.push(hit(env, &draws, name, threads, &caches)?);
             }
         }
     }
@@ -51,11 +51,11 @@ pub(super) fn rows(env: &Env, board: &mut Board) -> Result<()> {
 }
 
 /// Crinkle, the floors, the peers.
-fn contenders(env: &Env, draws: &Draws, crinkle: Box<dyn Hits>) -> Result<Vec<Box<dyn Hits>>> {
-    let mut contenders = vec![crinkle];
-    contenders.extend(floors(draws));
-    contenders.extend(crate::peers::all(env, draws)?);
-    Ok(contenders)
+fn caches(env: &Env, draws: &Draws, crinkle: Box<dyn Hits>) -> Result<Vec<Box<dyn Hits>>> {
+    let mut caches = vec![crinkle];
+    caches.extend(floors(draws));
+    caches.extend(crate::peers::all(env, draws)?);
+    Ok(caches)
 }
 
 fn hit(
@@ -63,10 +63,10 @@ fn hit(
     draws: &Draws,
     name: &str,
     threads: usize,
-    contenders: &[Box<dyn Hits>],
+    caches: &[Box<dyn Hits>],
 ) -> Result<Row> {
     let mut contenders = Vec::new();
-    for hits in contenders {
+    for hits in caches {
         contenders.push(match threads {
             1 => on_one_thread(env, draws, &**hits),
             _ => on_two_threads(draws, &**hits),
@@ -74,7 +74,7 @@ fn hit(
     }
     let scores = race(&mut contenders, env.timed())?;
     let mut row = Row::of(name, "ns", &scores, |ns| ns);
-    for hits in contenders {
+    for hits in caches {
         row.allocs.insert(hits.name(), allocations(env, draws, &**hits));
     }
     if threads == 1 && !env.quick() && instructions::countable() {

@@ -37,24 +37,24 @@ pub(super) fn rows(env: &Env, board: &mut Board) -> Result<()> {
 }
 
 fn peace(env: &Env, draws: &Draws, name: &str, count: usize, untagged: &GetOrSet) -> Result<Row> {
-    let contenders = contenders(env, draws, count)?;
+    let caches = caches(env, draws, count)?;
     let mut contenders = vec![on_one_thread(env, draws, untagged).floor(UNTAGGED)];
-    for tagged in &contenders {
+    for tagged in &caches {
         contenders.push(on_one_thread(env, draws, &*tagged.hits));
     }
     let scores = race(&mut contenders, env.timed())?;
     let mut row = Row::of(name, "ns", &scores, |ns| ns);
-    for tagged in &contenders {
+    for tagged in &caches {
         row.allocs.insert(tagged.hits.name(), allocations(env, draws, &*tagged.hits));
     }
     Ok(row.against(1.1, UNTAGGED))
 }
 
 fn churn(env: &Env, draws: &Draws, untagged: &GetOrSet) -> Result<Row> {
-    let contenders = contenders(env, draws, 10)?;
+    let caches = caches(env, draws, 10)?;
     let slowest = AtomicU64::new(u64::MAX);
     let mut contenders = vec![on_one_thread(env, draws, untagged).floor(UNTAGGED)];
-    for tagged in &contenders {
+    for tagged in &caches {
         let contender = on_one_thread(env, draws, &*tagged.hits);
         contenders.push(amid_removals(contender, &slowest, &tagged.remove));
     }
@@ -65,10 +65,10 @@ fn churn(env: &Env, draws: &Draws, untagged: &GetOrSet) -> Result<Row> {
 }
 
 /// Crinkle and the peers with tags.
-fn contenders(env: &Env, draws: &Draws, count: usize) -> Result<Vec<Tagged>> {
-    let mut contenders = vec![env.runtime.block_on(crinkle_tagged(draws, count))?];
-    contenders.extend(crate::peers::tagged(env, draws, count)?);
-    Ok(contenders)
+fn caches(env: &Env, draws: &Draws, count: usize) -> Result<Vec<Tagged>> {
+    let mut caches = vec![env.runtime.block_on(crinkle_tagged(draws, count))?];
+    caches.extend(crate::peers::tagged(env, draws, count)?);
+    Ok(caches)
 }
 
 type Remove = dyn Fn(String) -> LocalBoxFuture<'static, ()> + Send + Sync;

@@ -53,10 +53,10 @@ fn removals_beyond_a_gap_are_bounded_and_all_hold() {
     let (epoch, begin) = (node.epoch().unwrap(), node.frontier());
     let flood = 5 * MAX_AHEAD as u64;
     for number in 1..=flood {
-        let hearing = node.received(epoch, forged(number, begin + 100 + number));
+        let result = node.received(epoch, forged(number, begin + 100 + number));
         let crowded = number > MAX_AHEAD as u64;
         assert_eq!(
-            hearing,
+            result,
             if crowded { ReceiveResult::Anomaly } else { ReceiveResult::Gap },
             "{number}"
         );
@@ -102,7 +102,7 @@ fn holes_of_many_publishers_are_bounded_and_a_doubt() {
     for number in 0..20_000_u128 {
         peers.received(PublisherId(number), 256, 1000);
     }
-    assert!(peers.take_loss(0), "what is too much to be kept is a doubt at once");
+    assert!(peers.take_loss(0), "losses beyond the bound require a resync at once");
     assert!(!peers.take_loss(999));
     assert!(peers.take_loss(1000), "and the rest when it is due");
     assert!(!peers.take_loss(u64::MAX));

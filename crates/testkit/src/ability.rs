@@ -75,7 +75,7 @@ impl Ability {
             Self::AclDryRun => asks::<Value>(&["ACL", "DRYRUN", "default", "PING"]).is_ok(),
             Self::ClusterPort => {
                 let found: RedisResult<Vec<String>> = asks(&["CONFIG", "GET", "cluster-port"]);
-                !found.expect("the server tells its settings").is_empty()
+                !found.expect("the server reports its settings").is_empty()
             }
         }
     }

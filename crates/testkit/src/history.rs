@@ -181,14 +181,14 @@ pub(crate) struct Applied {
     /// The record's stamp, if known.
     pub(crate) stamp: Option<Stamped>,
     /// Whether a message announces the change.
-    pub(crate) told: bool,
+    pub(crate) announced: bool,
     /// When a failover took the change back.
     pub(crate) lost: Option<At>,
 }
 
 /// A node received the announcement of a change.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Heard {
+pub(crate) struct Received {
     pub(crate) node: usize,
     pub(crate) applied: usize,
     pub(crate) at: At,
@@ -229,7 +229,7 @@ pub(crate) struct Fault {
 
 /// A node, from its start until it goes down.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Life {
+pub(crate) struct NodeRun {
     pub(crate) slot: usize,
     pub(crate) born: At,
     pub(crate) died: Option<At>,
@@ -256,17 +256,17 @@ pub(crate) struct Log {
     pub(crate) calls: Vec<Call>,
     pub(crate) loads: Vec<Load>,
     pub(crate) applied: Vec<Applied>,
-    pub(crate) heard: Vec<Heard>,
+    pub(crate) received: Vec<Received>,
     pub(crate) synced: Vec<Synced>,
     /// When the ledger took a barrier, including marks of owed announcements.
     pub(crate) advanced: Vec<At>,
     pub(crate) subscribed: Vec<(usize, At)>,
     pub(crate) faults: Vec<Fault>,
-    pub(crate) lives: Vec<Life>,
+    pub(crate) node_runs: Vec<NodeRun>,
     /// Violations that were noticed as they happened: rule, text, key, moment.
     pub(crate) seen: Vec<(&'static str, String, Option<u8>, At)>,
     /// The change that a message announces.
-    pub(crate) told_by: HashMap<Bytes, usize>,
+    pub(crate) announced_by: HashMap<Bytes, usize>,
     /// The removals that have a number.
     pub(crate) numbers: HashMap<(u64, u64), usize>,
     /// For a call that removes keys and tags: its keys part, mapped to its tags part.
@@ -275,7 +275,7 @@ pub(crate) struct Log {
     /// time they cleared it.
     pub(crate) owing: BTreeMap<usize, Option<usize>>,
     /// Details for the timeline only: moment, key, text.
-    pub(crate) told: Vec<(At, Option<u8>, String)>,
+    pub(crate) details: Vec<(At, Option<u8>, String)>,
     /// How often each counted event happened.
     pub(crate) counts: HashMap<&'static str, u64>,
 }

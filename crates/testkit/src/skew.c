@@ -1,5 +1,5 @@
-/* Stands before the wall clock of a process and adds what the file named by SKEW_FILE holds: milliseconds, as
-   a native 64-bit number, that may change while the process runs. The monotonic clocks stay as they are. */
+/* Replaces the wall clock of a process: adds the milliseconds in the file named by SKEW_FILE, a native 64-bit
+   number that may change while the process runs. The monotonic clocks do not change. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>

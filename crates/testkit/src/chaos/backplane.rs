@@ -200,10 +200,10 @@ impl Backplane for ChaosBackplane {
             std::future::pending::<()>().await;
         }
         if deny {
-            return Err(BackplaneError::refused("the test says so"));
+            return Err(BackplaneError::refused("injected by the test"));
         }
         if fail {
-            return Err(BackplaneError::new("the test says so"));
+            return Err(BackplaneError::new("injected by the test"));
         }
         let result = self.inner.publish(channel, message).await;
         if self.shared.state.lock().hang_reply {
@@ -217,7 +217,7 @@ impl Backplane for ChaosBackplane {
         channels: &[String],
     ) -> Result<Box<dyn Subscription>, BackplaneError> {
         if self.shared.state.lock().refuse {
-            return Err(BackplaneError::new("the test says so"));
+            return Err(BackplaneError::new("injected by the test"));
         }
         let inner = self.inner.subscribe(channels).await?;
         let generation = {

@@ -279,7 +279,7 @@ impl ChaosL2 {
     ) -> Result<R, L2Error> {
         match fate {
             Fate::Pass => run.await,
-            Fate::Fail(kind) => Err(L2Error::new(kind, "the test says so")),
+            Fate::Fail(kind) => Err(L2Error::new(kind, "injected by the test")),
             Fate::LoseReply => {
                 let _ = run.await;
                 Err(L2Error::new(L2ErrorKind::Disconnected, "the reply was lost"))

@@ -32,9 +32,10 @@ impl Judge<'_> {
                 self.excuses.holds(Excuse::TakenBack);
                 continue;
             }
-            let heard = log.heard.iter().any(|h| h.applied == at && h.node == node && h.at < start);
+            let received =
+                log.received.iter().any(|h| h.applied == at && h.node == node && h.at < start);
             let foreign = change.node != Some(node);
-            let rule = if heard && foreign {
+            let rule = if received && foreign {
                 Some("S6")
             } else if change.at.order < subscribed && foreign {
                 Some("S4")
@@ -92,8 +93,8 @@ impl Judge<'_> {
                 && fault.until_ms + self.terms.heals_ms > since
         });
         let last = matches!(reading.call.what, What::LastLook);
-        let dead = self.log.lives[call.node].died.is_some();
-        let latest = call.start.ms + self.pace(call.node).hard_ms + self.terms.straggles_ms;
+        let dead = self.log.node_runs[call.node].died.is_some();
+        let latest = call.start.ms + self.pace(call.node).hard_ms + self.terms.late_set_ms;
         let stored = load.stored.iter().map(|at| self.log.applied[*at].at.ms);
         let late = stored.max().is_some_and(|ms| ms > latest);
         (!load.confirmed.is_empty() && holds(Excuse::Confirmed))
@@ -108,7 +109,7 @@ impl Judge<'_> {
     /// Returns whether the node that made a change died before it could announce how many messages
     /// it had sent. This is not judged: no other node can know that the last message was lost.
     fn is_orphan(&self, change: &Applied) -> bool {
-        let died = change.node.and_then(|node| self.log.lives[node].died);
+        let died = change.node.and_then(|node| self.log.node_runs[node].died);
         let announced_ms = 12 * change.node.map_or(0, |node| self.pace(node).poll_ms) + 2000;
         died.is_some_and(|died| died.ms < change.at.ms + announced_ms)
             && self.excuses.holds(Excuse::LastWord)

@@ -21,7 +21,7 @@ impl Judge<'_> {
             if !waits || self.has_recovered(at, call) {
                 continue;
             }
-            let dead = self.log.lives[call.node].died.is_some();
+            let dead = self.log.node_runs[call.node].died.is_some();
             if dead && self.excuses.holds(Excuse::NobodyToRecover) {
                 continue;
             }
@@ -72,7 +72,7 @@ impl Judge<'_> {
                 continue;
             }
             // A load lock that such a node could not release delays the other nodes too.
-            let impatient = || (0..self.log.lives.len()).any(|node| self.is_impatient(node, 1));
+            let impatient = || (0..self.log.node_runs.len()).any(|node| self.is_impatient(node, 1));
             let idle = took.saturating_sub(self.loading(call, end));
             if idle <= most || (impatient() && self.excuses.holds(Excuse::Impatient)) {
                 continue;
@@ -91,8 +91,8 @@ impl Judge<'_> {
     fn had_fault(&self, from: At, to: At) -> bool {
         let since_ms = from.ms.saturating_sub(AFTER_TROUBLE_MS);
         let at = |ms: u64| ms >= since_ms && ms <= to.ms;
-        let died = self.log.lives.iter().any(|life| life.died.is_some_and(|died| at(died.ms)));
-        let born = self.log.lives.iter().any(|life| at(life.born.ms));
+        let died = self.log.node_runs.iter().any(|run| run.died.is_some_and(|died| at(died.ms)));
+        let born = self.log.node_runs.iter().any(|run| at(run.born.ms));
         let in_force =
             |fault: &crate::history::Fault| fault.from.ms <= to.ms && fault.until_ms >= since_ms;
         died || born || self.log.faults.iter().any(in_force)
@@ -140,7 +140,7 @@ pub(crate) fn is_overtaken(log: &Log, load: usize) -> bool {
 
 /// Returns whether the second of two calls asked L2 although no other call changed the key since
 /// the first began.
-pub(crate) fn is_in_doubt(log: &Log, [first, second]: [usize; 2], key: u8) -> bool {
+pub(crate) fn is_unverified(log: &Log, [first, second]: [usize; 2], key: u8) -> bool {
     let start = log.calls[first].start;
     // A refresh that began before counts as another call.
     let mine =

@@ -24,7 +24,7 @@ use crate::history::{
 pub(crate) use excuse::Excuse;
 use excuse::Excuses;
 
-pub(crate) use liveness::{is_in_doubt, is_level, is_overtaken};
+pub(crate) use liveness::{is_level, is_overtaken, is_unverified};
 pub(crate) use staleness::staleness;
 
 /// The properties of the cluster that the judge needs; times in milliseconds.
@@ -42,7 +42,7 @@ pub(crate) struct Terms {
     pub(crate) heals_ms: u64,
     /// How long a `set` in progress may run after its limit: its slack, and the error of a node's
     /// estimate of the store's clock after a slow `SYNC`.
-    pub(crate) straggles_ms: u64,
+    pub(crate) late_set_ms: u64,
     /// Whether the store announces its changes itself.
     pub(crate) fused: bool,
     /// Whether the store fails over; if not, it may be wiped.
@@ -148,14 +148,14 @@ fn died_owing(log: &Log) -> bool {
     };
     log.owing.iter().any(|(node, paid)| {
         let owes = paid.is_none_or(|paid| log.applied[paid..].iter().any(lost));
-        owes && log.lives[*node].died.is_some()
+        owes && log.node_runs[*node].died.is_some()
     })
 }
 
 /// The calls of each node that forbid older values: writes that returned, and invalidations whose
 /// caller gave up.
 fn words(log: &Log) -> Vec<Vec<usize>> {
-    let mut words = vec![Vec::new(); log.lives.len()];
+    let mut words = vec![Vec::new(); log.node_runs.len()];
     for (at, call) in log.calls.iter().enumerate() {
         let counts = match (call.what, call.outcome) {
             (What::Set(_), Outcome::Done) => true,
@@ -182,10 +182,10 @@ fn of_key(log: &Log) -> HashMap<u8, Vec<usize>> {
 /// Returns when each node received a barrier, and when the reply of a `SYNC` covered it.
 fn knowledge(log: &Log, barrier: usize) -> Vec<(u32, u32)> {
     let applied = &log.applied[barrier];
-    let mut known = vec![(u32::MAX, u32::MAX); log.lives.len()];
-    for heard in log.heard.iter().filter(|heard| heard.applied == barrier) {
-        let received = &mut known[heard.node].0;
-        *received = heard.at.order.min(*received);
+    let mut known = vec![(u32::MAX, u32::MAX); log.node_runs.len()];
+    for received in log.received.iter().filter(|received| received.applied == barrier) {
+        let first = &mut known[received.node].0;
+        *first = received.at.order.min(*first);
     }
     let lost = applied.lost.map_or(u32::MAX, |at| at.order);
     for synced in &log.synced {
@@ -425,7 +425,7 @@ impl Judge<'_> {
     /// The settings of a node.
     fn pace(&self, node: usize) -> Pace {
         let Terms { poll_ms, coherence_ms, hard_ms, .. } = *self.terms;
-        self.log.lives[node].pace.unwrap_or(Pace {
+        self.log.node_runs[node].pace.unwrap_or(Pace {
             poll_ms,
             coherence_ms,
             hard_ms,
@@ -442,8 +442,8 @@ impl Judge<'_> {
     /// Returns whether the barrier's issuer runs to the end, so that a failover cannot lose the
     /// barrier.
     fn survives(&self, applied: &Applied) -> bool {
-        let issuer = applied.node.map(|node| &self.log.lives[node]);
-        let lives = issuer.is_some_and(|life| life.died.is_none());
-        applied.lost.is_none() || lives || !self.excuses.holds(Excuse::IssuerDied)
+        let issuer = applied.node.map(|node| &self.log.node_runs[node]);
+        let runs = issuer.is_some_and(|run| run.died.is_none());
+        applied.lost.is_none() || runs || !self.excuses.holds(Excuse::IssuerDied)
     }
 }

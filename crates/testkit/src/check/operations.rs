@@ -19,11 +19,11 @@ impl Judge<'_> {
             let writes = matches!(call.what, What::Set(_) | What::Invalidate { .. });
             writes && call.said == Said::Done && call.end.is_some_and(|end| end < lost)
         });
-        let lives = change.node.is_some_and(|node| self.log.lives[node].died.is_none());
-        let soon = acknowledged && lives && lost.ms - change.at.ms <= REASSERTED_MS;
+        let runs = change.node.is_some_and(|node| self.log.node_runs[node].died.is_none());
+        let soon = acknowledged && runs && lost.ms - change.at.ms <= REASSERTED_MS;
         // A node whose clock jumps further than its recent writes reach forgets them.
         let forgets = || {
-            let jumped = change.node.and_then(|node| self.log.lives[node].jumped_ms);
+            let jumped = change.node.and_then(|node| self.log.node_runs[node].jumped_ms);
             let since = jumped.is_some_and(|ms| ms >= change.at.ms);
             since && self.excuses.holds(Excuse::ClockJumped)
         };
@@ -44,7 +44,7 @@ impl Judge<'_> {
         if took > LONGEST_CALL_MS {
             found("L3", format!("a call of node {} took {took} ms", call.node));
         }
-        let closing = call.error == "Closed" && self.log.lives[call.node].died.is_some();
+        let closing = call.error == "Closed" && self.log.node_runs[call.node].died.is_some();
         let loads = matches!(call.what, What::Load | What::Strict { loads: true });
         if call.outcome == Outcome::Failed && !loads && !closing {
             found("S15", format!("a {:?} of node {} failed: {}", call.what, call.node, call.error));
@@ -129,7 +129,7 @@ impl Judge<'_> {
                 Operation::Set(load) => {
                     let call = &log.calls[log.loads[load].call];
                     let late = applied.at.ms
-                        > call.start.ms + self.pace(call.node).hard_ms + self.terms.straggles_ms;
+                        > call.start.ms + self.pace(call.node).hard_ms + self.terms.late_set_ms;
                     if late && !self.paused(call.node, call.start.ms, applied.at.ms) {
                         let ms = applied.at.ms - call.start.ms;
                         let node = call.node;
@@ -150,7 +150,7 @@ impl Judge<'_> {
 
     /// Returns whether a node's clock jumped: its estimate of the clock of L2 may be wrong.
     pub(super) fn jumped(&self, node: usize) -> bool {
-        self.log.lives[node].jumped_ms.is_some()
+        self.log.node_runs[node].jumped_ms.is_some()
     }
 
     /// Returns whether a node's clock jumped or its process was stopped, so that it may have read
@@ -220,14 +220,14 @@ impl Judge<'_> {
                 && call.node == node
                 && call.scopes.iter().any(|scope| scope.covers(young))
         });
-        let heard = log.heard.iter().any(|heard| {
-            let applied = &log.applied[heard.applied];
+        let received = log.received.iter().any(|received| {
+            let applied = &log.applied[received.applied];
             let hides = matches!(applied.operation, Operation::Advance { scope, .. } if scope.covers(young));
-            heard.node == node && within(heard.at) && (hides || applied.key == Some(key))
+            received.node == node && within(received.at) && (hides || applied.key == Some(key))
         });
         // A node's own writes count for its other loads from the moment of their answer.
         let recent = |at: At| at < to && at.ms + 1000 >= from.ms;
         let did = |a: &Applied| a.node == Some(node) && a.key == Some(key) && recent(a.at);
-        wrote || heard || log.applied.iter().any(did)
+        wrote || received || log.applied.iter().any(did)
     }
 }

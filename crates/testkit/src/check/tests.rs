@@ -5,8 +5,8 @@ mod written;
 
 use super::{Excuse, Terms, check};
 use crate::history::{
-    Allows, Answer, Applied, At, Call, Fault, Life, Load, Log, Operation, Outcome, STOPPED, Said,
-    Scope, What,
+    Allows, Answer, Applied, At, Call, Fault, Load, Log, NodeRun, Operation, Outcome, STOPPED,
+    Said, Scope, What,
 };
 
 fn terms() -> Terms {
@@ -16,7 +16,7 @@ fn terms() -> Terms {
         hard_ms: 400,
         late_ms: 800,
         heals_ms: 500,
-        straggles_ms: 1000,
+        late_set_ms: 1000,
         fused: true,
         fails_over: true,
         trip_ms: None,
@@ -35,8 +35,8 @@ impl Story {
     fn new() -> Self {
         let mut story = Self::default();
         let born = story.0.at(0);
-        let life = |slot| Life { slot, born, died: None, jumped_ms: None, pace: None };
-        story.0.lives = vec![life(0), life(1)];
+        let run = |slot| NodeRun { slot, born, died: None, jumped_ms: None, pace: None };
+        story.0.node_runs = vec![run(0), run(1)];
         story
     }
 
@@ -113,7 +113,7 @@ impl Story {
             call,
             version: None,
             stamp: None,
-            told: false,
+            announced: false,
             lost: None,
         })
     }
@@ -203,7 +203,7 @@ fn a_set_after_recovery_is_not_hidden_by_a_removal_that_is_still_on_its_way() {
 #[test]
 fn a_set_of_a_node_whose_clock_jumped_may_run_after_recovery() {
     let mut story = set_after_recovery();
-    story.0.lives[0].jumped_ms = Some(1466);
+    story.0.node_runs[0].jumped_ms = Some(1466);
     assert_eq!(story.rules(), [""; 0]);
     assert_eq!(story.excused(Excuse::ClockJumped), 2);
 }
@@ -224,7 +224,7 @@ fn a_node_forgets_what_it_has_written_if_its_clock_jumps() {
         let since = story.0.at(1100).order;
         set(&mut story, 2000);
         story.operation(Operation::Failover(since), None, None, 3000);
-        story.0.lives[0].jumped_ms = jumped_ms;
+        story.0.node_runs[0].jumped_ms = jumped_ms;
         let look = story.call(1, What::LastLook, (24_000, 24_000), Said::Nothing);
         story.answer(look, old);
         story
@@ -245,7 +245,7 @@ fn a_set_in_time_that_is_still_there_is_reported_whatever_the_clock_does() {
     story.operation(Operation::Set(load), Some(0), Some(set), 2950);
     let look = story.call(1, What::LastLook, (24_000, 24_000), Said::Nothing);
     story.answer(look, load);
-    story.0.lives[0].jumped_ms = Some(1466);
+    story.0.node_runs[0].jumped_ms = Some(1466);
     assert_eq!(story.rules(), ["S10"]);
 }
 

@@ -14,14 +14,15 @@ pub(super) async fn check<S: L2 + ?Sized, B: Backplane + ?Sized>(store: &S, bus:
     assert!(store.bus().is_some(), "a store that announces names its bus");
     assert_eq!(store.bus(), bus.bus(), "a store announces on the bus of its backplane");
     let channel = fresh(prefix, "channel");
-    let mut heard = bus.subscribe(std::slice::from_ref(&channel)).await.expect("subscribing");
-    records(store, &mut *heard, &channel, prefix).await;
-    removals(store, &mut *heard, &channel, prefix).await;
+    let mut subscription =
+        bus.subscribe(std::slice::from_ref(&channel)).await.expect("subscribing");
+    records(store, &mut *subscription, &channel, prefix).await;
+    removals(store, &mut *subscription, &channel, prefix).await;
 }
 
 async fn records<S: L2 + ?Sized>(
     store: &S,
-    heard: &mut dyn Subscription,
+    subscription: &mut dyn Subscription,
     channel: &str,
     prefix: &str,
 ) {
@@ -32,23 +33,23 @@ async fn records<S: L2 + ?Sized>(
     let refused = store.put(&key, Version(1), value(2, "no"), say("refused")).await.expect("put");
     assert_eq!(refused, Put::Refused, "absence never authorises a write");
     store.set(&key, value(3, "set"), None, say("set")).await.expect("set");
-    assert_eq!(next(heard).await, "set", "a refused put announces nothing, a set announces");
+    assert_eq!(next(subscription).await, "set", "a refused put announces nothing, a set announces");
     let stored = store.put(&key, Version(3), value(4, "put"), say("put")).await.expect("put");
     assert_eq!(stored, Put::Stored, "a put replaces the version it expects");
-    assert_eq!(next(heard).await, "put", "a put that stores announces");
+    assert_eq!(next(subscription).await, "put", "a put that stores announces");
     let over = Some(Deadline::after(Arc::new(SystemClock), Duration::ZERO));
     let late = store.set(&key, value(5, "late"), over, say("late")).await;
     late.expect_err("a set after its deadline fails");
-    assert_eq!(next(heard).await, "late", "a set after its deadline announces its removal");
+    assert_eq!(next(subscription).await, "late", "a set after its deadline announces its removal");
     store.expire(&key, Version(6), say("expire")).await.expect("expire");
-    assert_eq!(next(heard).await, "expire", "an expire always announces");
+    assert_eq!(next(subscription).await, "expire", "an expire always announces");
     store.remove(&key, say("remove")).await.expect("remove");
-    assert_eq!(next(heard).await, "remove", "a remove always announces");
+    assert_eq!(next(subscription).await, "remove", "a remove always announces");
 }
 
 async fn removals<S: L2 + ?Sized>(
     store: &S,
-    heard: &mut dyn Subscription,
+    subscription: &mut dyn Subscription,
     channel: &str,
     prefix: &str,
 ) {
@@ -68,6 +69,6 @@ async fn removals<S: L2 + ?Sized>(
         let advanced = store.advance(&ledger, &ask, Some(announce.clone())).await.expect("advance");
         assert!(advanced.announced, "a store reports that it announced a removal");
         let whole = message::numbered(&announce, advanced);
-        assert_eq!(next(heard).await, whole, "the numbers are between head and tail");
+        assert_eq!(next(subscription).await, whole, "the numbers are between head and tail");
     }
 }

@@ -36,7 +36,7 @@ pub(super) async fn check<S: L2 + ?Sized>(store: &S, prefix: &str) {
         let found = read.found.unwrap_or_else(|| panic!("the key {name:?} is kept as it is"));
         let head = record::head(&found.bytes).expect("a record");
         assert_eq!(head.version().0, version, "the key {name:?} is a key of its own");
-        assert_eq!(read.load_lock, LoadLock::None, "nobody asked for a load lock");
+        assert_eq!(read.load_lock, LoadLock::None, "a read without a request takes no load lock");
         store.remove(&key(name), None).await.expect("remove");
     }
     for name in keys {

@@ -13,7 +13,7 @@ pub(super) async fn check<S: L2 + ?Sized>(store: &S, prefix: &str) {
     numbers(store, &key("numbers")).await;
     begins(store, &key("begins")).await;
     reports_its_frontier(store, &key("frontier")).await;
-    tells_what_is_new(store, &key("delta")).await;
+    reports_what_is_new(store, &key("delta")).await;
     notices_lost_history(store, &key("lost")).await;
     pages(store, &key("pages")).await;
     raises_floors(store, &key("floors")).await;
@@ -77,17 +77,20 @@ async fn reports_its_frontier<S: L2 + ?Sized>(store: &S, ledger: &str) {
     let none = store.frontier(ledger, EPOCH).await.expect("a healthy store");
     assert_eq!(none, None, "where there is no ledger, there is no number");
     let first = advance(store, ledger, removal(1, &[1])).await;
-    let told = store.frontier(ledger, EPOCH).await.expect("a healthy store");
-    assert!(told.is_none_or(|told| told == first.seq), "the last number issued: {told:?}");
+    let reported = store.frontier(ledger, EPOCH).await.expect("a healthy store");
+    assert!(
+        reported.is_none_or(|reported| reported == first.seq),
+        "the last number issued: {reported:?}"
+    );
     let foreign = store.frontier(ledger, Epoch(9)).await.expect("a healthy store");
     assert_eq!(foreign, None, "another epoch has other numbers");
     let ahead = first.seq + 60_000_000;
     let lifted = sync(store, ledger, ask(Some(EPOCH), ahead, None)).await.frontier;
-    let told = store.frontier(ledger, EPOCH).await.expect("a healthy store");
-    assert!(told.is_none_or(|told| told == lifted), "or lifted to: {told:?}");
+    let reported = store.frontier(ledger, EPOCH).await.expect("a healthy store");
+    assert!(reported.is_none_or(|reported| reported == lifted), "or lifted to: {reported:?}");
 }
 
-async fn tells_what_is_new<S: L2 + ?Sized>(store: &S, ledger: &str) {
+async fn reports_what_is_new<S: L2 + ?Sized>(store: &S, ledger: &str) {
     let one = advance(store, ledger, removal(1, &[1, 2])).await;
     let two = advance(store, ledger, Advance { ..soft(2, &[2]) }).await;
     let all = sync(store, ledger, ask(None, 0, None)).await;

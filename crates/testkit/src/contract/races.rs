@@ -39,7 +39,7 @@ async fn numbers_every_removal<S: L2 + ?Sized>(store: &S, ledger: &str) {
     numbers.sort_unstable();
     numbers.dedup();
     let reply = sync(store, ledger, everything(None, 0, None)).await;
-    let told: Vec<_> = reply.ids.iter().map(|(seq, _)| *seq).collect();
-    assert_eq!(told, numbers, "each of several concurrent removals has its own number");
+    let reported: Vec<_> = reply.ids.iter().map(|(seq, _)| *seq).collect();
+    assert_eq!(reported, numbers, "each of several concurrent removals has its own number");
     assert_eq!(reply.levels.len(), numbers.len(), "and none is lost");
 }

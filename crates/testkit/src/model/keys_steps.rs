@@ -39,11 +39,11 @@ impl Keys {
             } else if state.cuts > 0 {
                 actions.push(Action::Cut(i));
             }
-            let doubtful = node.l1.is_some_and(|copy| copy.session != node.session);
-            if node.check.is_some() || doubtful {
+            let unverified = node.l1.is_some_and(|copy| copy.session != node.session);
+            if node.check.is_some() || unverified {
                 actions.push(Action::Verify(i));
             }
-            if node.arrivals > 0 && (node.l1.is_none() || doubtful) {
+            if node.arrivals > 0 && (node.l1.is_none() || unverified) {
                 actions.push(Action::Arrive(i));
             }
         }

@@ -197,7 +197,7 @@ impl Ledger {
         state.node(1 - i).queue.push((advanced.epoch, item));
         state.node(i).reply = Some((removal, advanced));
         if !state.monotonic {
-            state.doubt();
+            state.require_sync();
         }
     }
 
@@ -259,7 +259,7 @@ impl Ledger {
         } else if probe(&state.server.0, state.now).frontier() < top {
             state.monotonic = false;
         }
-        state.doubt();
+        state.require_sync();
     }
 
     fn done(&self, state: &mut State, i: usize) {
@@ -329,7 +329,7 @@ impl State {
         self.server().0.advance(now, ask)
     }
 
-    fn doubt(&mut self) {
+    fn require_sync(&mut self) {
         for i in 0..2 {
             self.node(i).synced = false;
         }

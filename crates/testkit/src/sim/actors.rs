@@ -15,7 +15,7 @@ use super::source::{Run, batch, factory, tags};
 pub(super) use super::wish::Wish;
 use super::wish::wish;
 use super::world::{CALL, Node, World, name, read_value, write_value};
-use crate::history::{Answer, Heard, Outcome, Said, Scope, What};
+use crate::history::{Answer, Outcome, Received, Said, Scope, What};
 
 /// Runs a call in a task of its own.
 pub(super) fn spawn(
@@ -220,7 +220,7 @@ async fn after(world: &World, node: &Node) {
     // The cache promises nothing for a token whose removal was taken back by a failover.
     if let Some(applied) = numbered.filter(|at| log.applied[*at].lost.is_none()) {
         log.count("token");
-        log.heard.push(Heard { node: node.id, applied, at });
+        log.received.push(Received { node: node.id, applied, at });
     }
 }
 
@@ -299,7 +299,7 @@ fn note(world: &World, call: usize, receipt: Receipt) {
 fn answered(world: &World, call: usize, key: u8, cached: &Cached<String>) {
     let Some((says_key, load)) = read_value(cached.as_bytes()) else {
         let at = world.at();
-        let what = "something was answered that nobody has stored".to_owned();
+        let what = "a value was answered that no call has stored".to_owned();
         return world.log.lock().seen.push(("S12", what, Some(key), at));
     };
     let source = match cached.source() {
@@ -320,7 +320,7 @@ pub(super) async fn act(world: Arc<World>) -> Vec<JoinHandle<usize>> {
     let together = |rng: &mut StdRng| world.plan.switches.together && rng.random_bool(0.3);
     let mut callers = Vec::with_capacity(world.plan.ops);
     for at in 0..world.plan.ops {
-        if world.plan.ends_deaf && at + 3 == world.plan.ops {
+        if world.plan.ends_silent && at + 3 == world.plan.ops {
             let node = world.node(0);
             let for_ms = 2 * world.plan.poll_ms;
             node.link.trouble.lock().mute = world.ms() + for_ms;

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::plan::{KEYS, LATE_MESSAGE_MS, PROBES};
 use super::wire::Wire;
 use super::world::{Link, World};
-use crate::history::{Heard, Log, Operation};
+use crate::history::{Log, Operation, Received};
 
 /// The bus as one node reaches it.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ struct SimSubscription {
     inner: Box<dyn Subscription>,
     world: Arc<World>,
     link: Arc<Link>,
-    life: u64,
+    generation: u64,
     /// Messages in transit, ordered by delivery time and by the order of sending.
     queue: BTreeMap<(Instant, u64), Incoming>,
     sent: u64,
@@ -53,8 +53,8 @@ impl SimBus {
         let Some(message) = message::decode(bytes) else { return };
         let mut log = self.world.log.lock();
         if let Some(applied) = applied_by(&log, self.link.node, &message.body) {
-            log.applied[applied].told = true;
-            log.told_by.insert(sent.clone(), applied);
+            log.applied[applied].announced = true;
+            log.announced_by.insert(sent.clone(), applied);
         }
     }
 }
@@ -86,7 +86,7 @@ fn applied_by(log: &Log, node: usize, body: &Body) -> Option<usize> {
                 };
                 let version = applied.version.is_none_or(|of| of == version.0);
                 let mine = applied.node == Some(node) && applied.key == name;
-                same && version && !applied.told && mine
+                same && version && !applied.announced && mine
             })
         }
         _ => None,
@@ -111,7 +111,7 @@ impl Backplane for SimBus {
             std::future::pending::<()>().await;
         }
         if fails {
-            return Err(BackplaneError::new("the plan says so"));
+            return Err(BackplaneError::new("injected by the plan"));
         }
         let delay = self.link.rng.lock().random_range(0..8_u64);
         if delay > 4 {
@@ -137,19 +137,19 @@ impl Backplane for SimBus {
             (trouble.refuses > now, trouble.swallows > now)
         };
         if refuses {
-            return Err(BackplaneError::new("the plan says so"));
+            return Err(BackplaneError::new("injected by the plan"));
         }
         if swallows {
             std::future::pending::<()>().await;
         }
         let inner = self.world.bus.subscribe(channels).await?;
-        let life = self.link.trouble.lock().life;
+        let generation = self.link.trouble.lock().generation;
         let at = self.world.at();
         self.world.log.lock().subscribed.push((self.link.node, at));
         let (world, link) = (Arc::clone(&self.world), Arc::clone(&self.link));
         let moved = Box::pin(Arc::clone(&link.moved).notified_owned());
         let (queue, sent, newest) = (BTreeMap::new(), 0, None);
-        Ok(Box::new(SimSubscription { inner, world, link, life, queue, sent, newest, moved }))
+        Ok(Box::new(SimSubscription { inner, world, link, generation, queue, sent, newest, moved }))
     }
 }
 
@@ -160,14 +160,14 @@ impl SimSubscription {
         let (mute, drops, repeats, reorders) = {
             let trouble = self.link.trouble.lock();
             let mute = trouble.mute > ms || trouble.swallows > ms;
-            let mute = mute || (trouble.hears_itself > ms && !is_own(&incoming));
+            let mute = mute || (trouble.own_heartbeats_only > ms && !is_own(&incoming));
             (mute, trouble.drops > ms, trouble.repeats > ms, trouble.reorders > ms)
         };
-        let heard = match &incoming {
-            Incoming::Message(bytes) => self.link.hears(&self.world, bytes),
+        let received = match &incoming {
+            Incoming::Message(bytes) => self.link.receives(&self.world, bytes),
             _ => true,
         };
-        let mute = mute || !heard;
+        let mute = mute || !received;
         let (lost, late, usual) = {
             let mut rng = self.link.rng.lock();
             let lost = drops && rng.random_bool(0.5);
@@ -198,14 +198,14 @@ impl SimSubscription {
         let first = self.queue.first_entry().filter(|first| first.key().0 <= Instant::now())?;
         let incoming = first.remove();
         if let Incoming::Message(bytes) = &incoming {
-            let applied = self.world.log.lock().told_by.get(bytes).copied();
+            let applied = self.world.log.lock().announced_by.get(bytes).copied();
             let understands = self.link.wire.understands(bytes);
             if !understands {
                 self.world.log.lock().count("message of the next version");
             }
             if let Some(applied) = applied.filter(|_| understands) {
                 let at = self.world.at();
-                self.world.log.lock().heard.push(Heard { node: self.link.node, applied, at });
+                self.world.log.lock().received.push(Received { node: self.link.node, applied, at });
             }
         }
         Some(self.link.wire.takes(incoming))
@@ -214,7 +214,7 @@ impl SimSubscription {
     /// Returns what the plan injects: the end of the subscription, or a message that no node sent.
     fn planned(&self) -> Option<Option<Incoming>> {
         let mut trouble = self.link.trouble.lock();
-        if trouble.life != self.life {
+        if trouble.generation != self.generation {
             return Some(None);
         }
         if trouble.junk > 0 {
@@ -289,7 +289,7 @@ mod tests {
                 call: None,
                 version: Some(version),
                 stamp: None,
-                told: false,
+                announced: false,
                 lost: None,
             });
         }

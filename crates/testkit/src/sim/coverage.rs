@@ -4,7 +4,7 @@ use crinkle_core::Stats;
 
 use super::Counts;
 use super::plan::Plan;
-use crate::history::{Applied, Fault, Heard, Load, Log, Operation, Outcome, Scope, What};
+use crate::history::{Applied, Fault, Load, Log, Operation, Outcome, Received, Scope, What};
 
 /// Counters that must not be zero after many seeds. The report prints all other counters too.
 const EXPECTED: &[&str] = &[
@@ -178,13 +178,13 @@ impl Coverage {
             load_races(log, load, &mut add);
         }
         let faults = Faults::of(log);
-        let mut heard = vec![Vec::new(); log.applied.len()];
-        for one in &log.heard {
-            heard[one.applied].push(*one);
+        let mut received = vec![Vec::new(); log.applied.len()];
+        for one in &log.received {
+            received[one.applied].push(*one);
         }
         for (at, change) in log.applied.iter().enumerate() {
             change_races(log, plan, &faults, at, change, &mut add);
-            let early = is_early(log, &heard, at);
+            let early = is_early(log, &received, at);
             add("gap", early);
             add("T6", early);
         }
@@ -194,11 +194,11 @@ impl Coverage {
             add("T11", call.what == What::Get && call.answers.is_empty());
             add("T17", call.scopes.iter().any(|s| matches!(s, Scope::Key(1..=3))));
         }
-        let jumped = log.lives.iter().filter(|life| life.jumped_ms.is_some()).count();
+        let jumped = log.node_runs.iter().filter(|run| run.jumped_ms.is_some()).count();
         for _ in 0..jumped {
             add("T8", true);
         }
-        add("T7", log.lives.len() > 1);
+        add("T7", log.node_runs.len() > 1);
     }
 }
 
@@ -241,9 +241,12 @@ fn load_races(log: &Log, load: &Load, add: Add<'_>) {
     );
     add(
         "T22",
-        log.heard.iter().any(|heard| {
-            let of_key = log.applied[heard.applied].key == Some(load.key);
-            of_key && heard.node == load.node && heard.at > load.began && heard.at.order < ended
+        log.received.iter().any(|received| {
+            let of_key = log.applied[received.applied].key == Some(load.key);
+            of_key
+                && received.node == load.node
+                && received.at > load.began
+                && received.at.order < ended
         }),
     );
 }
@@ -274,16 +277,16 @@ fn in_force(faults: &[&Fault], change: &Applied, node: Option<usize>) -> bool {
     })
 }
 
-/// Returns whether a node received this removal before one that came shortly before it. `heard` is
+/// Returns whether a node received this removal before one that came shortly before it. `received` is
 /// by change.
-fn is_early(log: &Log, heard: &[Vec<Heard>], at: usize) -> bool {
+fn is_early(log: &Log, received: &[Vec<Received>], at: usize) -> bool {
     let is_barrier = |at: usize| matches!(log.applied[at].operation, Operation::Advance { .. });
     let recent = |before: &usize| log.applied[at].at.ms - log.applied[*before].at.ms < 1000;
     is_barrier(at)
-        && heard[at].iter().any(|one| {
-            let known = |h: &Heard| h.node == one.node && h.at < one.at;
+        && received[at].iter().any(|one| {
+            let known = |h: &Received| h.node == one.node && h.at < one.at;
             let mut before = (0..at).rev().take_while(recent).filter(|before| is_barrier(*before));
-            before.any(|before| !heard[before].iter().any(known))
+            before.any(|before| !received[before].iter().any(known))
         })
 }
 

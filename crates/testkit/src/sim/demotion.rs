@@ -72,7 +72,7 @@ impl Link {
 
     /// Returns whether the node receives a message. Messages published on another server do not
     /// reach it.
-    pub(super) fn hears(&self, world: &World, message: &Bytes) -> bool {
+    pub(super) fn receives(&self, world: &World, message: &Bytes) -> bool {
         let now = world.ms();
         let elsewhere = world.elsewhere.lock().contains(message);
         match self.demoted(now) {
@@ -92,7 +92,7 @@ impl Link {
     pub(super) fn reconnect(&self) {
         let mut trouble = self.trouble.lock();
         trouble.demoted = None;
-        trouble.life += 1;
+        trouble.generation += 1;
         drop(trouble);
         self.moved.notify_one();
     }

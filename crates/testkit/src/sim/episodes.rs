@@ -135,7 +135,7 @@ async fn between_subscriptions(world: &Arc<World>) {
         sleep(Duration::from_millis(60)).await;
         {
             let mut trouble = two.link.trouble.lock();
-            trouble.life += 1;
+            trouble.generation += 1;
             trouble.refuses = world.ms() + 60;
         }
         world.fault("disconnect", Some(two.id), 60);
@@ -159,7 +159,7 @@ async fn stays_with_old_primary(world: &Arc<World>) {
         leave_behind(world, &two, 400);
         sleep(Duration::from_millis(30)).await;
         call(world, &one, Wish::Remove { keys: vec![0] }, long()).await;
-        two.link.trouble.lock().life += 1;
+        two.link.trouble.lock().generation += 1;
         two.link.moved.notify_one();
         for _ in 0..20 {
             call(world, &two, get(), long()).await;
@@ -197,7 +197,7 @@ async fn last_message(world: &Arc<World>) {
     call(world, &two, load(), long()).await;
     sleep(Duration::from_millis(60)).await;
     let lasts = world.plan.poll_ms + 200;
-    two.link.trouble.lock().hears_itself = world.ms() + lasts;
+    two.link.trouble.lock().own_heartbeats_only = world.ms() + lasts;
     world.fault("messages dropped", Some(two.id), lasts);
     call(world, &one, Wish::Set { keys: vec![0] }, long()).await;
     sleep(Duration::from_millis(lasts)).await;

@@ -10,7 +10,7 @@ use super::actors::{Wish, grant};
 use super::plan::Plan;
 use super::source::{Ends, Run};
 use super::world::{Node, World};
-use crate::check::{is_in_doubt, is_level, is_overtaken};
+use crate::check::{is_level, is_overtaken, is_unverified};
 use crate::history::Outcome;
 
 /// The longest time that any call may take.
@@ -86,7 +86,7 @@ async fn free(world: &Arc<World>, node: &Arc<Node>, key: u8) {
         first = call(world, node, wish.clone()).await;
     }
     let second = call(world, node, wish).await;
-    let unverified = is_in_doubt(&world.log.lock(), [first, second], key);
+    let unverified = is_unverified(&world.log.lock(), [first, second], key);
     let id = node.id;
     if took > SOON_MS {
         violated(world, "S14", format!("a load of key {key} on node {id} took {took} ms"));

@@ -159,7 +159,7 @@ const TWICE: u64 = 64;
 
 fn one(job: Job, seed: u64, report: &mut Report) {
     let Job { switches, bug, .. } = job;
-    let mut run = SimulatedCluster { seed, switches, bug, skew_s: 0, told: false };
+    let mut run = SimulatedCluster { seed, switches, bug, skew_s: 0, detailed: false };
     let ended = simulate(run);
     let check::Verdict { mut violations, excuses } = check::check(&ended.log, &ended.plan.terms());
     for (excuse, count) in excuses {
@@ -177,8 +177,8 @@ fn one(job: Job, seed: u64, report: &mut Report) {
     report.seeds += 1;
     report.ops += ended.log.calls.len() as u64;
     report.coverage.merge(&ended.coverage);
-    let told = violations.into_iter().map(|v| Violation { seed, rule: v.rule, what: v.what });
-    report.violations.extend(told);
+    let found = violations.into_iter().map(|v| Violation { seed, rule: v.rule, what: v.what });
+    report.violations.extend(found);
 }
 
 /// Which cluster to simulate, and how.
@@ -189,12 +189,12 @@ struct SimulatedCluster {
     bug: Option<Sabotage>,
     /// Added to the origin of the nodes' clocks, in seconds.
     skew_s: u64,
-    told: bool,
+    detailed: bool,
 }
 
-/// Simulates a cluster to its end. With `told`, the log also records details for the timeline.
+/// Simulates a cluster to its end. With `detailed`, the log also records details for the timeline.
 fn simulate(run: SimulatedCluster) -> Ended {
-    let SimulatedCluster { seed, switches, bug, skew_s, told } = run;
+    let SimulatedCluster { seed, switches, bug, skew_s, detailed } = run;
     plant(bug);
     let runtime = Builder::new_current_thread()
         .enable_time()
@@ -202,14 +202,14 @@ fn simulate(run: SimulatedCluster) -> Ended {
         .build()
         .expect("a runtime without input and output");
     let ended = runtime.block_on(async {
-        let world = World::new(Plan::new(seed, skew_s, switches), told);
+        let world = World::new(Plan::new(seed, skew_s, switches), detailed);
         tokio::time::sleep(Duration::from_millis(40)).await;
         let trouble = tokio::spawn(trouble::make(Arc::clone(&world)));
         let more = tokio::spawn(trouble::make_more(Arc::clone(&world)));
         drop(tokio::spawn(replica::follow(Arc::clone(&world))));
         let callers = actors::act(Arc::clone(&world)).await;
         let _ = (trouble.await, more.await);
-        if world.plan.ends_deaf {
+        if world.plan.ends_silent {
             tokio::time::sleep(Duration::from_millis(world.plan.poll_ms + 100)).await;
         } else {
             trouble::heal(&world);

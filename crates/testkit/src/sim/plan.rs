@@ -61,7 +61,7 @@ pub(crate) struct Plan {
     /// Added to the origin of every node's clock; no outcome may depend on it.
     pub(super) skew_s: u64,
     /// Whether one node's subscription is silent during the last calls and a little longer.
-    pub(super) ends_deaf: bool,
+    pub(super) ends_silent: bool,
 }
 
 /// Returns a random generator of its own for each part of a cluster.
@@ -110,7 +110,7 @@ impl Plan {
             faults: if rng.random_bool(0.1) { 0 } else { rng.random_range(3..14) },
             fails_over: rng.random_bool(0.5),
             skew_s,
-            ends_deaf: rng.random_bool(0.2),
+            ends_silent: rng.random_bool(0.2),
         }
     }
 
@@ -150,7 +150,7 @@ impl Plan {
             hard_ms: self.paces.iter().map(|pace| pace.hard_ms).max().unwrap_or(HARD_MS),
             late_ms: LATE_MESSAGE_MS,
             heals_ms: 500,
-            straggles_ms: 1000,
+            late_set_ms: 1000,
             fused: self.fused,
             fails_over: self.fails_over,
             trip_ms: Some(TRIP_MS),

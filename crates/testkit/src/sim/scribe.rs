@@ -76,24 +76,24 @@ impl Scribe {
             call,
             version: written.version,
             stamp: written.stamp,
-            told: false,
+            announced: false,
             lost: None,
         });
         if let Some(message) = message {
-            log.told_by.insert(message, index);
+            log.announced_by.insert(message, index);
         }
     }
 
     /// Records, for the timeline only, a command that changes no value but decides which node may
     /// load.
-    pub(super) fn tell(&self, key: &str, what: impl FnOnce() -> String) {
-        if !self.world.told {
+    pub(super) fn detail(&self, key: &str, what: impl FnOnce() -> String) {
+        if !self.world.detailed {
             return;
         }
         let key = key.split_once("v1:e:").and_then(|(_, name)| key_of(name));
         let (at, node, sent) = (self.world.at(), self.node, self.sent);
         let what = format!("L2 answers node {node}, asked at #{sent}: {}", what());
-        self.world.log.lock().told.push((at, key, what));
+        self.world.log.lock().details.push((at, key, what));
     }
 
     pub(super) fn numbered(
@@ -108,7 +108,7 @@ impl Scribe {
             && tag.is_reserved()
         {
             self.world.log.lock().owes(self.node, tag.0 & 1 == 0);
-            self.tell("", || format!("ADVANCE {tag:?}"));
+            self.detail("", || format!("ADVANCE {tag:?}"));
             return;
         }
         let known = (advanced.epoch.0, advanced.seq);

@@ -35,7 +35,7 @@ pub(crate) enum Ends {
 }
 
 /// The payload of planned panics.
-pub(crate) const PLANNED: &str = "the plan says so";
+pub(crate) const PLANNED: &str = "injected by the plan";
 
 /// Draws how a factory runs.
 pub(crate) fn run(rng: &mut StdRng) -> Run {

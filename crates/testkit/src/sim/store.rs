@@ -149,7 +149,7 @@ impl SimL2 {
                 }
                 result
             }
-            Fate::Fail(kind) => Err(L2Error::new(kind, "the plan says so")),
+            Fate::Fail(kind) => Err(L2Error::new(kind, "injected by the plan")),
             Fate::LoseReply => {
                 nap(1).await;
                 let _ = effect(&scribe);
@@ -220,7 +220,7 @@ impl L2 for SimL2 {
         let writes = ask.is_some();
         let effect = move |scribe: &Scribe| {
             let read = now(scribe.store(&key).read(&key, ask));
-            scribe.tell(&key, || format!("READ {} {ask:?}", shown(&read)));
+            scribe.detail(&key, || format!("READ {} {ask:?}", shown(&read)));
             read
         };
         if writes { self.run_write(effect).await } else { self.run_read(effect).await }
@@ -238,7 +238,7 @@ impl L2 for SimL2 {
                 .map(|(key, ask)| now(scribe.store(key).read(key, *ask)))
                 .collect::<Result<Vec<_>, _>>();
             for ((key, ask), read) in asks.iter().zip(reads.iter().flatten()) {
-                scribe.tell(key, || format!("READ {:?} {ask:?}", read.load_lock));
+                scribe.detail(key, || format!("READ {:?} {ask:?}", read.load_lock));
             }
             reads
         };
@@ -252,12 +252,12 @@ impl L2 for SimL2 {
     async fn read_replica(&self, key: &str) -> Option<Found> {
         // The node measures the replica lag by its own clock, so a jump makes the measurement
         // wrong.
-        let jumped = self.world.log.lock().lives[self.link.node].jumped_ms.is_some();
+        let jumped = self.world.log.lock().node_runs[self.link.node].jumped_ms.is_some();
         let copies = self.world.replica.lock().in_step(self.world.ms()).filter(|_| !jumped)?;
         let key = key.to_owned();
         let read = self.run(Some(copies), move |scribe| {
             let read = now(scribe.store(&key).read(&key, None));
-            scribe.tell(&key, || format!("READ of a replica {}", shown(&read)));
+            scribe.detail(&key, || format!("READ of a replica {}", shown(&read)));
             read
         });
         let found = read.await.ok()?.found;
@@ -285,7 +285,7 @@ impl L2 for SimL2 {
             let (load, message) = (load_of(&record), announce.as_ref().map(|a| a.message.clone()));
             let written = scribe.written(&key, &record);
             let put = now(scribe.store(&key).put(&key, expected, record, announce));
-            scribe.tell(&key, || format!("PUT over {expected:?}: {put:?}"));
+            scribe.detail(&key, || format!("PUT over {expected:?}: {put:?}"));
             if let (Ok(Put::Stored), Some(load)) = (&put, load) {
                 scribe.note(&key, Operation::Put(load), written, message);
             }
@@ -350,7 +350,7 @@ impl L2 for SimL2 {
     async fn release(&self, key: &str, load_lock: Version) -> Result<(), L2Error> {
         let key = key.to_owned();
         self.run_write(move |scribe| {
-            scribe.tell(&key, || format!("RELEASE {load_lock:?}"));
+            scribe.detail(&key, || format!("RELEASE {load_lock:?}"));
             now(scribe.store(&key).release(&key, load_lock))
         })
         .await
@@ -360,7 +360,7 @@ impl L2 for SimL2 {
         let key = key.to_owned();
         self.run_write(move |scribe| {
             let renewed = now(scribe.store(&key).renew(&key, load_lock, ttl_ms));
-            scribe.tell(&key, || format!("RENEW {load_lock:?}: {renewed:?}"));
+            scribe.detail(&key, || format!("RENEW {load_lock:?}: {renewed:?}"));
             renewed
         })
         .await
@@ -375,10 +375,10 @@ impl L2 for SimL2 {
         let announce = self.link.wire.numbers(announce);
         let (ledger, ask) = (ledger.to_owned(), ask.clone());
         self.run_write(move |scribe| {
-            let told = announce.clone();
+            let announced = announce.clone();
             let advanced = now(scribe.first().advance(&ledger, &ask, announce));
             if let Ok(advanced) = &advanced {
-                scribe.numbered(&ask, told.as_ref(), *advanced);
+                scribe.numbered(&ask, announced.as_ref(), *advanced);
             }
             advanced
         })

@@ -18,7 +18,8 @@ pub fn timeline(seed: u64, switches: Switches) -> String {
 /// The same with a planted bug.
 #[must_use]
 pub fn timeline_with(seed: u64, switches: Switches, bug: Option<Sabotage>) -> String {
-    let ended = super::simulate(SimulatedCluster { seed, switches, bug, skew_s: 0, told: true });
+    let ended =
+        super::simulate(SimulatedCluster { seed, switches, bug, skew_s: 0, detailed: true });
     let violations = check::check(&ended.log, &ended.plan.terms()).violations;
     let first = violations.first();
     let mut text = format!("seed {seed}: {:?}\n", ended.plan);
@@ -92,14 +93,14 @@ fn lines(log: &Log, key: Option<u8>) -> Vec<Line> {
         );
         lines.push((applied.at.order, applied.at.ms, what));
     }
-    for heard in &log.heard {
-        let applied = &log.applied[heard.applied];
+    for received in &log.received {
+        let applied = &log.applied[received.applied];
         if key.is_none() || applied.key.is_none() || applied.key == key {
-            let what = format!("node {} receives change {}", heard.node, heard.applied);
-            lines.push((heard.at.order, heard.at.ms, what));
+            let what = format!("node {} receives change {}", received.node, received.applied);
+            lines.push((received.at.order, received.at.ms, what));
         }
     }
-    for (at, of, what) in log.told.iter().filter(|(_, of, _)| key.is_none() || *of == key) {
+    for (at, of, what) in log.details.iter().filter(|(_, of, _)| key.is_none() || *of == key) {
         lines.push((at.order, at.ms, format!("{what} (key {of:?})")));
     }
     rest(log, &mut lines);
@@ -138,13 +139,9 @@ fn rest(log: &Log, lines: &mut Vec<Line>) {
         let what = format!("FAULT {}{node} until {} ms", fault.name, fault.until_ms);
         lines.push((fault.from.order, fault.from.ms, what));
     }
-    for (id, life) in log.lives.iter().enumerate() {
-        lines.push((
-            life.born.order,
-            life.born.ms,
-            format!("node {id} starts in slot {}", life.slot),
-        ));
-        if let Some(died) = life.died {
+    for (id, run) in log.node_runs.iter().enumerate() {
+        lines.push((run.born.order, run.born.ms, format!("node {id} starts in slot {}", run.slot)));
+        if let Some(died) = run.died {
             lines.push((died.order, died.ms, format!("node {id} goes down")));
         }
     }

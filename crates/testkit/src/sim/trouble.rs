@@ -30,7 +30,7 @@ pub(super) async fn make(world: Arc<World>) {
                 node.clock.jump(by);
                 world.fault("clock jump", Some(node.id), 0);
                 let ms = world.ms();
-                world.log.lock().lives[node.id].jumped_ms.get_or_insert(ms);
+                world.log.lock().node_runs[node.id].jumped_ms.get_or_insert(ms);
             }
             _ => lose(&world, &mut rng).await,
         }
@@ -68,7 +68,7 @@ fn swallow(world: &World, rng: &mut StdRng) {
         trouble.arrives = rng.random_bool(0.5);
         if rng.random_bool(0.5) {
             // The subscription is a new connection as well.
-            trouble.life += 1;
+            trouble.generation += 1;
         }
     }
     world.fault("L2 swallows", Some(node.id), for_ms);
@@ -103,7 +103,7 @@ fn disturb_l2(world: &World, node: &Node, rng: &mut StdRng) {
 }
 
 pub(super) fn slot_of(world: &World, node: &Node) -> usize {
-    world.log.lock().lives[node.id].slot
+    world.log.lock().node_runs[node.id].slot
 }
 
 /// Injects a fault into a node's connection to the bus.
@@ -142,7 +142,7 @@ fn disturb_bus(world: &World, node: &Node, rng: &mut StdRng) {
                 ("subscription silent", long)
             }
             10..13 => {
-                trouble.life += 1;
+                trouble.generation += 1;
                 let refused = rng.random_bool(0.6);
                 trouble.refuses = if refused { now + long } else { now };
                 ("disconnect", if refused { long } else { 1 })
@@ -173,7 +173,7 @@ async fn restart(world: &Arc<World>, node: &Arc<Node>, rng: &mut StdRng) {
     {
         let mut log = world.log.lock();
         log.count("restart");
-        if log.lives[node.id].died.replace(at).is_some() {
+        if log.node_runs[node.id].died.replace(at).is_some() {
             return;
         }
     }
@@ -239,7 +239,7 @@ pub(super) fn note(world: &World, name: &'static str, key: Option<u8>, operation
         call: None,
         version: None,
         stamp: None,
-        told: false,
+        announced: false,
         lost: None,
     });
 }
@@ -248,8 +248,8 @@ pub(super) fn note(world: &World, name: &'static str, key: Option<u8>, operation
 pub(super) fn heal(world: &World) {
     for node in world.living() {
         let mut trouble = node.link.trouble.lock();
-        let life = trouble.life + u64::from(trouble.demoted.is_some());
-        *trouble = super::world::Trouble { life, ..Default::default() };
+        let generation = trouble.generation + u64::from(trouble.demoted.is_some());
+        *trouble = super::world::Trouble { generation, ..Default::default() };
         drop(trouble);
         node.link.moved.notify_one();
     }

@@ -25,7 +25,7 @@ use super::scribe::Copies;
 use super::store::SimL2;
 use super::wire::Wire;
 use crate::history::{
-    self, Allows, Answer, At, Call, Fault, Life, Load, Log, Outcome, Said, Scope, What,
+    self, Allows, Answer, At, Call, Fault, Load, Log, NodeRun, Outcome, Said, Scope, What,
 };
 
 tokio::task_local! {
@@ -38,7 +38,7 @@ tokio::task_local! {
 pub(super) struct World {
     pub(super) plan: Plan,
     /// Whether the log records details for the timeline.
-    pub(super) told: bool,
+    pub(super) detailed: bool,
     origin: Instant,
     pub(super) log: Mutex<Log>,
     source: Mutex<[u32; 8]>,
@@ -101,7 +101,7 @@ pub(super) struct Trouble {
     pub(super) reorders: u64,
     pub(super) mute: u64,
     /// The node receives only its own heartbeats.
-    pub(super) hears_itself: u64,
+    pub(super) own_heartbeats_only: u64,
     pub(super) refuses: u64,
     pub(super) publish_fails: u64,
     pub(super) publish_hangs: u64,
@@ -113,7 +113,7 @@ pub(super) struct Trouble {
     pub(super) arrives: bool,
     pub(super) demoted: Option<Demoted>,
     /// The generation of the subscription; a change ends it.
-    pub(super) life: u64,
+    pub(super) generation: u64,
     pub(super) junk: u32,
     pub(super) lags: u32,
 }
@@ -154,7 +154,7 @@ impl SimClock {
 }
 
 impl World {
-    pub(super) fn new(plan: Plan, told: bool) -> Arc<Self> {
+    pub(super) fn new(plan: Plan, detailed: bool) -> Arc<Self> {
         let origin = Instant::now();
         let bus = MemoryBackplane::with_backlog(256);
         let mut rng = rng(plan.seed, 5);
@@ -177,7 +177,7 @@ impl World {
         let (log, source, nodes) = (Mutex::default(), Mutex::default(), Mutex::default());
         let world = Arc::new(Self {
             plan,
-            told,
+            detailed,
             origin,
             log,
             source,
@@ -299,8 +299,8 @@ impl World {
             hard_ms: pace.hard_ms,
             soft_ms: pace.soft_ms,
         };
-        let life = Life { slot, born, died: None, jumped_ms: None, pace: Some(of) };
-        self.log.lock().lives.push(life);
+        let run = NodeRun { slot, born, died: None, jumped_ms: None, pace: Some(of) };
+        self.log.lock().node_runs.push(run);
         self.nodes.lock().push(Arc::new(Node { id, cache, link, clock, pace }));
         self.slots.lock()[slot] = id;
     }

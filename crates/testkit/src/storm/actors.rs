@@ -250,7 +250,7 @@ async fn after(node: &Node) -> Result<(), Error> {
 
 fn answered(node: &Node, call: usize, key: u8, cached: &Cached<String>) {
     let Some(Value { key: says_key, load, .. }) = read_value(cached.as_bytes()) else {
-        return node.diary.seen("S12", "something was answered that nobody has stored".to_owned());
+        return node.diary.seen("S12", "a value was answered that no call has stored".to_owned());
     };
     let source = match cached.source() {
         From::L1 => "L1",

@@ -55,12 +55,12 @@ pub(crate) enum Way {
 pub(crate) enum Word {
     Ready,
     Rests,
-    Done(Box<Told>),
+    Done(Box<WorkerReport>),
 }
 
 /// A worker's report of a round.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Told {
+pub(crate) struct WorkerReport {
     pub(crate) frontier: u64,
     pub(crate) events: Vec<Event>,
 }
@@ -121,7 +121,7 @@ pub(crate) enum Event {
         /// For a numbered removal: its epoch and its nonce.
         id: Option<(u64, u64)>,
     },
-    Heard {
+    Received {
         at: Ns,
         message: u64,
     },

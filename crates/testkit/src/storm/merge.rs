@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 
 use super::WORKERS;
-use super::event::{Event, Ns, Told};
+use super::event::{Event, Ns, WorkerReport};
 use super::faults::{DataLoss, Trouble};
 use crate::history::{
-    Allows, Answer, Applied, At, Call, Fault, Heard, Life, Load, Log, Operation, Outcome, Said,
-    Synced,
+    Allows, Answer, Applied, At, Call, Fault, Load, Log, NodeRun, Operation, Outcome, Received,
+    Said, Synced,
 };
 use crate::sim::HARD_MS;
 
@@ -15,14 +15,14 @@ use crate::sim::HARD_MS;
 const LATE_SET: Ns = (HARD_MS + 2000) * 1_000_000;
 
 /// Returns the history of a round.
-pub(super) fn merge(told: &[Told], trouble: &Trouble) -> Log {
-    let order = Order::of(told, trouble);
+pub(super) fn merge(reports: &[WorkerReport], trouble: &Trouble) -> Log {
+    let order = Order::of(reports, trouble);
     let mut merged = Merged { order, ..Merged::default() };
-    for (node, told) in told.iter().enumerate() {
-        told.events.iter().for_each(|event| merged.name(node, event));
+    for (node, report) in reports.iter().enumerate() {
+        report.events.iter().for_each(|event| merged.name(node, event));
     }
-    for (node, told) in told.iter().enumerate() {
-        told.events.iter().for_each(|event| merged.happened(node, event));
+    for (node, report) in reports.iter().enumerate() {
+        report.events.iter().for_each(|event| merged.happened(node, event));
     }
     for loss in &trouble.losses {
         merged.injected(*loss);
@@ -38,15 +38,15 @@ type Token = u128;
 struct Order(Vec<Ns>);
 
 impl Order {
-    fn of(told: &[Told], trouble: &Trouble) -> Self {
+    fn of(reports: &[WorkerReport], trouble: &Trouble) -> Self {
         let mut all = Vec::new();
-        for event in told.iter().flat_map(|told| &told.events) {
+        for event in reports.iter().flat_map(|report| &report.events) {
             match event {
                 Event::Call { at, .. }
                 | Event::Ended { at, .. }
                 | Event::Load { at, .. }
                 | Event::Loaded { at, .. }
-                | Event::Heard { at, .. }
+                | Event::Received { at, .. }
                 | Event::Waited { at, .. }
                 | Event::Subscribed { at }
                 | Event::Seen { at, .. } => all.push(*at),
@@ -93,7 +93,7 @@ struct Merged {
     /// When a removal was first sent, by any node.
     removals: HashMap<u64, Ns>,
     applied: Vec<(Applied, Option<u64>, Option<Token>)>,
-    heard: Vec<(usize, u64, At)>,
+    received: Vec<(usize, u64, At)>,
     waited: Vec<(usize, Token, At)>,
 }
 
@@ -179,7 +179,7 @@ impl Merged {
                 }
             }
             Event::Applied { .. } => self.applied(node, event),
-            Event::Heard { at, message } => self.heard.push((node, *message, order.at(*at))),
+            Event::Received { at, message } => self.received.push((node, *message, order.at(*at))),
             Event::Waited { at, token } => self.waited.push((node, *token, order.at(*at))),
             Event::Synced { sent, at } => {
                 let (applied, at) = (order.at(*sent), order.at(*at));
@@ -223,7 +223,7 @@ impl Merged {
             call: call.and_then(|call| self.calls.get(&call).copied()),
             version: None,
             stamp: None,
-            told: false,
+            announced: false,
             lost: None,
         };
         let number = match (id, operation) {
@@ -256,7 +256,7 @@ impl Merged {
             call: None,
             version: None,
             stamp: None,
-            told: false,
+            announced: false,
             lost: None,
         };
         self.applied.push((applied, None, None));
@@ -280,16 +280,16 @@ impl Merged {
             message.map(|message| by_message.entry(message).or_insert(index));
             number.map(|number| by_number.entry(number).or_insert(index));
         }
-        let told =
-            self.heard.iter().map(|(node, message, at)| (*node, by_message.get(message), *at));
+        let announced =
+            self.received.iter().map(|(node, message, at)| (*node, by_message.get(message), *at));
         let waited = self.waited.iter().map(|(node, id, at)| (*node, by_number.get(id), *at));
-        for (node, applied, at) in told.chain(waited) {
-            log.heard.extend(applied.map(|applied| Heard { node, applied: *applied, at }));
+        for (node, applied, at) in announced.chain(waited) {
+            log.received.extend(applied.map(|applied| Received { node, applied: *applied, at }));
         }
         log.subscribed.sort_by_key(|(_, at)| *at);
         let born = At { order: 1, ms: 0 };
-        log.lives = (0..WORKERS)
-            .map(|slot| Life { slot, born, died: None, jumped_ms: None, pace: None })
+        log.node_runs = (0..WORKERS)
+            .map(|slot| NodeRun { slot, born, died: None, jumped_ms: None, pace: None })
             .collect();
         for injected in &trouble.injected {
             let (name, node) = injected.judged();

@@ -14,7 +14,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::cluster::{Ahead, Cluster, Outcome, Topology};
-use super::event::{Order, Round, Told, Word};
+use super::event::{Order, Round, Word, WorkerReport};
 use super::faults::{Deck, ProcessTarget, ServerTarget, Trouble};
 use super::merge::merge;
 use super::{COHERENCE_TTL, KEYS, LONGEST_CALL, POLL, WORKERS, source};
@@ -191,7 +191,7 @@ impl Storm {
             broke?;
         }
         progress(&format!("round {number}: ends, and is judged"));
-        let told = self.end().await?;
+        let reports = self.end().await?;
         // The sentinels may report only now what they decided during the last faults.
         let again = !deck.fails_over && self.cluster.failovers().await? != failovers;
         let moved = self.cluster.has_moved().await? || moved || again;
@@ -207,7 +207,7 @@ impl Storm {
             *self.report.faults.entry(injected.kind.name()).or_default() += 1;
         }
         let terms = terms(deck.fails_over);
-        tokio::task::block_in_place(|| self.judge(number, &told, &trouble, terms));
+        tokio::task::block_in_place(|| self.judge(number, &reports, &trouble, terms));
         Ok(())
     }
 
@@ -288,7 +288,7 @@ impl Storm {
         Ok(())
     }
 
-    async fn end(&mut self) -> Outcome<Vec<Told>> {
+    async fn end(&mut self) -> Outcome<Vec<WorkerReport>> {
         self.all(&Order::Rest).await?;
         for worker in &mut self.workers {
             worker.word().await?;
@@ -297,17 +297,17 @@ impl Storm {
         self.all(&Order::Finish).await?;
         let mut all = Vec::new();
         for worker in &mut self.workers {
-            if let Word::Done(told) = worker.word().await? {
-                all.push(*told);
+            if let Word::Done(report) = worker.word().await? {
+                all.push(*report);
             }
         }
         Ok(all)
     }
 
-    fn judge(&mut self, round: u64, told: &[Told], trouble: &Trouble, terms: Terms) {
-        let log = merge(told, trouble);
+    fn judge(&mut self, round: u64, reports: &[WorkerReport], trouble: &Trouble, terms: Terms) {
+        let log = merge(reports, trouble);
         let mut found = check::check(&log, &terms).violations;
-        let frontiers: Vec<_> = told.iter().map(|told| told.frontier).collect();
+        let frontiers: Vec<_> = reports.iter().map(|report| report.frontier).collect();
         if frontiers.iter().any(|frontier| *frontier != frontiers[0]) {
             let what = format!("the ledgers differ: {frontiers:?}");
             found.push(check::Violation { rule: "L1", what, key: None, at: Default::default() });
@@ -337,7 +337,7 @@ fn terms(fails_over: bool) -> Terms {
         hard_ms: HARD_MS,
         late_ms: 1500,
         heals_ms: 3000,
-        straggles_ms: 2000,
+        late_set_ms: 2000,
         fused: true,
         fails_over,
         trip_ms: None,

@@ -239,12 +239,13 @@ impl L2 for TappedL2 {
         let operation = Operation::Advance { scope, hard, epoch: 0, number: 0 };
         let mut sent = self.sending(None, operation, None);
         sent.sent = *self.removals.lock().entry(nonce).or_insert(sent.sent);
-        let told = announce.clone();
+        let announced = announce.clone();
         let advanced = self.inner.advance(ledger, ask, announce).await;
         match &advanced {
             Ok(advanced) => {
                 sent.id = Some((advanced.epoch.0, nonce));
-                sent.message = told.map(|told| hash(&message::numbered(&told, *advanced)));
+                sent.message =
+                    announced.map(|removal| hash(&message::numbered(&removal, *advanced)));
                 sent.answered(Some(Operation::Advance {
                     scope,
                     hard,
@@ -334,7 +335,7 @@ impl Subscription for TappedSubscription {
             });
             if news {
                 let at = self.diary.at();
-                self.diary.note(Event::Heard { at, message: hash(bytes) });
+                self.diary.note(Event::Received { at, message: hash(bytes) });
             }
         }
         incoming

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 use super::actors::{self, Node};
 use super::diary::Diary;
-use super::event::{Order, Round, Told, Way, Word};
+use super::event::{Order, Round, Way, Word, WorkerReport};
 use super::source::Source;
 use super::tap::{TappedBus, TappedL2};
 use super::{COHERENCE_TTL, LONGEST_CALL, POLL};
@@ -157,5 +157,5 @@ async fn finish(running: &Running) -> Word {
         Ok(Err(error)) => diary.seen("L7", format!("closing failed: {error}")),
         Err(_) => diary.seen("L7", "closing does not end".to_owned()),
     }
-    Word::Done(Box::new(Told { frontier, events: diary.take() }))
+    Word::Done(Box::new(WorkerReport { frontier, events: diary.take() }))
 }

@@ -1,8 +1,8 @@
 //! What must not happen in a healthy cluster: idle waits (L9) and unverified copies (L8).
 
 use super::{Story, terms};
-use crate::check::{Excuse, Terms, is_in_doubt, is_level, is_overtaken};
-use crate::history::{Life, Operation, Pace, Said, Synced, What};
+use crate::check::{Excuse, Terms, is_level, is_overtaken, is_unverified};
+use crate::history::{NodeRun, Operation, Pace, Said, Synced, What};
 
 fn healthy() -> Terms {
     Terms { trip_ms: Some(30), ..terms() }
@@ -28,7 +28,7 @@ fn long_wait() -> Story {
 fn a_call_that_waits_for_nothing_is_accused() {
     assert_eq!(long_wait().rules_by(&healthy()), ["L9"]);
     let mut patient = long_wait();
-    patient.0.lives.iter_mut().for_each(|life| life.pace = Some(pace(31)));
+    patient.0.node_runs.iter_mut().for_each(|run| run.pace = Some(pace(31)));
     assert_eq!(patient.rules_by(&healthy()), ["L9"]);
 }
 
@@ -45,7 +45,7 @@ fn a_call_that_waits_for_a_factory_is_not_accused() {
 #[test]
 fn a_node_that_is_impatient_with_l2_may_keep_others_waiting() {
     let mut story = long_wait();
-    story.0.lives[1].pace = Some(pace(30));
+    story.0.node_runs[1].pace = Some(pace(30));
     assert_eq!(story.rules_by(&healthy()), [""; 0]);
     assert_eq!(story.excused_by(&healthy(), Excuse::Impatient), 1);
 }
@@ -54,7 +54,13 @@ fn a_node_that_is_impatient_with_l2_may_keep_others_waiting() {
 fn with_dead_node() -> Story {
     let mut story = Story::new();
     let (born, died) = (story.0.at(0), story.0.at(5000));
-    story.0.lives.push(Life { slot: 1, born, died: Some(died), jumped_ms: None, pace: None });
+    story.0.node_runs.push(NodeRun {
+        slot: 1,
+        born,
+        died: Some(died),
+        jumped_ms: None,
+        pace: None,
+    });
     story
 }
 
@@ -117,9 +123,9 @@ fn two_loads() -> (Story, [usize; 2]) {
 fn a_node_that_asks_again_for_what_it_has_kept_is_in_doubt() {
     let (mut story, calls) = two_loads();
     assert!(!is_overtaken(&story.0, calls[0]), "it has kept what it loaded");
-    assert!(is_in_doubt(&story.0, calls, 0), "its own fill is no change");
+    assert!(is_unverified(&story.0, calls, 0), "its own fill is no change");
     story.operation(Operation::Remove, Some(1), None, 20_005);
-    assert!(!is_in_doubt(&story.0, calls, 0), "another node has changed the key");
+    assert!(!is_unverified(&story.0, calls, 0), "another node has changed the key");
 }
 
 /// For example, because its record expired between `READ` and `PUT`.

@@ -135,7 +135,7 @@ fn a_node_that_does_not_wait_for_the_ledger_loads_without_its_answer() {
             }
         });
         let pace = Pace { poll_ms: 500, coherence_ms: 10_900, hard_ms: 400, soft_ms };
-        story.0.lives[0].pace = Some(pace);
+        story.0.node_runs[0].pace = Some(pace);
         story
     };
     let terms = Terms { trip_ms: Some(30), ..terms() };
