@@ -40,7 +40,7 @@ fn hit(env: &Env, name: String, callers: usize) -> Result<Row> {
         contenders.push(Contender::new(remote.name(), remote.side(), move |n| {
             loads();
             let took = env.runtime.block_on(round(&**remote, "hit", n, callers))?;
-            ensure!(loads() == 0, "what was put into Redis was not found there");
+            ensure!(loads() == 0, "a value stored in Redis was not found there");
             Ok(took)
         }));
     }

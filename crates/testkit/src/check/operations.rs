@@ -74,12 +74,12 @@ impl Judge<'_> {
         };
         match call.said {
             Said::Done if !is_done => {
-                found("S15", "said to be done, but L2 has not seen it".into())
+                found("S15", "the receipt says done, but L2 did not get the write".into())
             }
             Said::Queued if call.scopes.len() == 1 => {
                 let index = self.log.calls.iter().position(|c| std::ptr::eq(c, call));
                 if self.log.applied.iter().any(|a| a.sure && a.call == index && index.is_some()) {
-                    found("S15", "said to be queued, but L2 has it".into());
+                    found("S15", "the receipt says queued, but L2 has the write".into());
                 }
             }
             _ => {}

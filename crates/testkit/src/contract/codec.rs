@@ -25,12 +25,12 @@ pub fn codec<T: PartialEq + Debug>(codec: &impl Codec<T>, values: &[T]) {
         let Ok(bytes) = codec.encode(value) else { continue };
         let back = codec.decode(&bytes);
         let back = back.unwrap_or_else(|error| {
-            panic!("encode refuses what decode would not give back, not so {value:?}: {error}")
+            panic!("encode refuses a value that decode cannot restore, but not {value:?}: {error}")
         });
-        assert_eq!(&back, value, "encode refuses what decode would give back as another value");
+        assert_eq!(&back, value, "encode refuses a value that decode would restore as another one");
         for broken in broken(&bytes) {
             let decoded = catch_unwind(AssertUnwindSafe(|| drop(codec.decode(&broken))));
-            assert!(decoded.is_ok(), "decode survives any bytes, not so {broken:?}");
+            assert!(decoded.is_ok(), "decode never panics, but does for {broken:?}");
         }
     }
 }

@@ -151,7 +151,10 @@ async fn read_in_pages<S: L2 + ?Sized>(
     loop {
         let reply = sync(store, ledger, SyncAsk { from, page, ..ask(Some(EPOCH), 0, None) }).await;
         let most = page.max(5);
-        assert!(reply.levels.len() <= most, "a page holds what was asked for, or one number");
+        assert!(
+            reply.levels.len() <= most,
+            "a page holds at most the requested number of levels, or one number"
+        );
         let whole = reply.levels.chunk_by(|a, b| a.0 == b.0).all(|chunk| chunk.len() == 5);
         assert!(whole, "a page never splits one number");
         levels.extend(reply.levels);

@@ -230,7 +230,7 @@ impl Keys {
             node.l1 = Some(Copied { value, version, session });
         }
         if state.lacks(load.required, value) {
-            state.bad = Some("a caller got a value from before what it knew");
+            state.bad = Some("a caller got a value older than a write it knew");
         }
     }
 

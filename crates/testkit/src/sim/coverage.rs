@@ -277,8 +277,8 @@ fn in_force(faults: &[&Fault], change: &Applied, node: Option<usize>) -> bool {
     })
 }
 
-/// Returns whether a node received this removal before one that came shortly before it. `received` is
-/// by change.
+/// Returns whether a node received this removal before one that came shortly before it. `received`
+/// is by change.
 fn is_early(log: &Log, received: &[Vec<Received>], at: usize) -> bool {
     let is_barrier = |at: usize| matches!(log.applied[at].operation, Operation::Advance { .. });
     let recent = |before: &usize| log.applied[at].at.ms - log.applied[*before].at.ms < 1000;

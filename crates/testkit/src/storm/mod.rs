@@ -2,9 +2,10 @@
 //! kills, freezes, fills and empties servers. The judge of the simulator checks what the processes
 //! recorded.
 //!
-//! Every process writes down what its callers, its store and its bus saw, stamped on the clock that all
-//! processes of the machine share. Nobody knows when a command ran in the server, only that it did between
-//! being sent and being answered: where two things may have overlapped, either outcome passes.
+//! Every process records what its callers, its store and its bus saw, with times of the clock that
+//! all processes of the machine share. The exact time of a command in the server is unknown: it
+//! lies between sending the command and receiving the answer. Where two operations may have
+//! overlapped, either outcome passes.
 
 mod actors;
 mod cluster;
