@@ -68,9 +68,8 @@
 //! Without `messagepack` the default codec is `l2::NoCodec`, which accepts every type and supports
 //! no L2.
 
-#[doc(hidden)]
-#[macro_use]
-pub mod sabotage;
+#[macro_use(sabotaged)]
+pub extern crate crinkle_protocol as protocol;
 #[macro_use]
 mod sync;
 
@@ -92,7 +91,6 @@ mod interleaved;
 mod l1;
 pub mod l2;
 mod options;
-pub mod protocol;
 mod read;
 mod recovery;
 pub mod runtime;
@@ -101,6 +99,9 @@ mod tags;
 pub mod telemetry;
 mod watch;
 mod write;
+
+#[doc(hidden)]
+pub use protocol::sabotage;
 
 pub use cache::{
     Cache, CacheBuilder, Expire, Get, GetFuture, GetMany, GetOr, GetOrSet, GetOrSetFuture,

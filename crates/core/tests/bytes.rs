@@ -1,6 +1,7 @@
 //! The bytes of records and messages: their format is frozen, every input decodes or is refused,
 //! and every flipped bit is noticed.
 
+#[path = "../../protocol/tests/seed/mod.rs"]
 mod seed;
 
 use crinkle_core::backplane::message::{self, Body, KeyOp};

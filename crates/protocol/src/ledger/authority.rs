@@ -5,7 +5,7 @@ use super::{
     Advance, Advanced, Levels, MAX_DRIFT_US, RECENT_IDS, Standing, Strength, SyncAsk, SyncReply,
     Target,
 };
-use crate::protocol::{Epoch, Nonce};
+use crate::{Epoch, Nonce};
 
 /// Numbers the removals of a cache. A cache has one.
 ///

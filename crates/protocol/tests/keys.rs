@@ -2,12 +2,12 @@
 
 mod seed;
 
-use crinkle_core::protocol::flight::{FlightId, KeyState, Received, Registration};
-use crinkle_core::protocol::ledger::Levels;
-use crinkle_core::protocol::record::{self, Head, LoadLockRequest, Put, Release};
-use crinkle_core::protocol::session::Peers;
-use crinkle_core::protocol::validity::{EntryState, Knowledge, TagLevels, Verdict, judge};
-use crinkle_core::protocol::{PublisherId, Version};
+use crinkle_protocol::flight::{FlightId, KeyState, Received, Registration};
+use crinkle_protocol::ledger::Levels;
+use crinkle_protocol::record::{self, Head, LoadLockRequest, Put, Release};
+use crinkle_protocol::session::Peers;
+use crinkle_protocol::validity::{EntryState, Knowledge, TagLevels, Verdict, judge};
+use crinkle_protocol::{PublisherId, Version};
 use proptest::prelude::*;
 
 /// Returns the same head under other versions.

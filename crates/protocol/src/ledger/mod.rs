@@ -39,7 +39,7 @@ mod replica;
 mod sync;
 
 pub use authority::{Authority, Snapshot};
-pub(crate) use owed::short;
+pub use owed::short;
 pub use owed::{Mark, owed, paid};
 pub use pending::Pending;
 pub use replica::{ReceiveResult, Replica, Synced};

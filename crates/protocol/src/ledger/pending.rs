@@ -9,7 +9,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 
 use super::{Levels, MAX_ATTEMPTS, Removal, Strength, Target};
-use crate::protocol::Nonce;
+use crate::Nonce;
 
 /// A removal of this node that has no number yet.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -161,8 +161,8 @@ mod visits {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::TagHash;
-    use crate::protocol::ledger::{MAX_TARGETS, Replica};
+    use crate::TagHash;
+    use crate::ledger::{MAX_TARGETS, Replica};
 
     fn targets(of: u64) -> Vec<Target> {
         let tag = |n: u64| Target::Tag(TagHash(u128::from(of * MAX_TARGETS as u64 + n)));

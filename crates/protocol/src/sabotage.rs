@@ -5,6 +5,8 @@
 
 /// Whether this bug is planted on this thread.
 #[cfg(feature = "sabotage")]
+#[doc(hidden)]
+#[macro_export]
 macro_rules! sabotaged {
     ($bug:ident) => {
         $crate::sabotage::is_planted($crate::sabotage::Sabotage::$bug)
@@ -13,6 +15,8 @@ macro_rules! sabotaged {
 
 /// Whether this bug is planted on this thread: never, in this build.
 #[cfg(not(feature = "sabotage"))]
+#[doc(hidden)]
+#[macro_export]
 macro_rules! sabotaged {
     ($bug:ident) => {
         $crate::sabotage::never()
@@ -22,15 +26,13 @@ macro_rules! sabotaged {
 /// No bug is planted in this build. Inlined, so that the check is optimised away.
 #[cfg(not(feature = "sabotage"))]
 #[inline]
-pub(crate) const fn never() -> bool {
+#[must_use]
+pub const fn never() -> bool {
     false
 }
 
 #[cfg(feature = "sabotage")]
-pub use planted::{Sabotage, plant};
-
-#[cfg(feature = "sabotage")]
-pub(crate) use planted::is_planted;
+pub use planted::{Sabotage, is_planted, plant};
 
 #[cfg(feature = "sabotage")]
 mod planted {
@@ -164,7 +166,9 @@ mod planted {
         PLANTED.set(bug);
     }
 
-    pub(crate) fn is_planted(bug: Sabotage) -> bool {
+    /// Whether this bug is planted on this thread.
+    #[must_use]
+    pub fn is_planted(bug: Sabotage) -> bool {
         PLANTED.get() == Some(bug)
     }
 }

@@ -6,7 +6,7 @@ use super::{
     Item, Levels, MAX_PENDING, RECENT_IDS, Replica, Standing, Strength, SyncAsk, SyncReply, Synced,
     Target,
 };
-use crate::protocol::{Epoch, Nonce};
+use crate::{Epoch, Nonce};
 
 /// How many former epochs a replica remembers.
 const FORMER_EPOCHS: usize = 16;

@@ -1,10 +1,10 @@
 //! Promoted servers with clocks of their own.
 
-use crinkle_core::protocol::ledger::{
+use crinkle_protocol::ledger::{
     Advance, Advanced, Authority, Item, MAX_ATTEMPTS, MAX_DRIFT_US, Removal, Replica, Strength,
     Synced, Target,
 };
-use crinkle_core::protocol::{Epoch, Nonce, TagHash};
+use crinkle_protocol::{Epoch, Nonce, TagHash};
 
 const RETENTION_MS: u64 = 1_000_000;
 

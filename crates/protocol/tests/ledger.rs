@@ -4,11 +4,11 @@ mod seed;
 
 use std::collections::BTreeMap;
 
-use crinkle_core::protocol::ledger::{
+use crinkle_protocol::ledger::{
     Advance, Advanced, Authority, Item, Levels, ReceiveResult, Removal, Replica, Strength, SyncAsk,
     Synced, Target,
 };
-use crinkle_core::protocol::{Epoch, Nonce, TagHash};
+use crinkle_protocol::{Epoch, Nonce, TagHash};
 use proptest::prelude::*;
 
 const RETENTION_MS: u64 = 1_000_000;

@@ -13,13 +13,17 @@
 //! | [`session`] | after any resync, nothing verified before it is served as fresh |
 //! | [`validity`] | one function judges an entry, for fresh use and for fallback |
 //!
-//! The [`L2`](crate::l2::L2) trait uses these types, so authors of a store need this page.
+//! The `L2` trait uses these types, so authors of a store need this page.
 
 #![expect(
     clippy::exhaustive_structs,
     clippy::exhaustive_enums,
     reason = "a protocol is closed: another case is another wire version"
 )]
+
+#[doc(hidden)]
+#[macro_use]
+pub mod sabotage;
 
 pub mod commits;
 pub mod flight;

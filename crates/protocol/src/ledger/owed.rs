@@ -7,7 +7,7 @@
 //! has two such tags: it owes announcements while the barrier of the first is the newer one.
 
 use super::{Replica, Target};
-use crate::protocol::{PublisherId, TagHash};
+use crate::{PublisherId, TagHash};
 
 /// The first 56 bits of the reserved tags.
 const MAGIC: u128 = 0x0063_6b6f_7765_64ff;
@@ -47,7 +47,8 @@ pub fn paid(publisher: PublisherId) -> Target {
 }
 
 /// The part of a publisher's identity that its mark contains.
-pub(crate) fn short(publisher: PublisherId) -> u64 {
+#[must_use]
+pub fn short(publisher: PublisherId) -> u64 {
     (publisher.0 >> 64) as u64
 }
 
@@ -63,7 +64,8 @@ impl TagHash {
     }
 
     /// Maps the hash of a name to a tag that is never reserved.
-    pub(crate) const fn of_name(self) -> Self {
+    #[must_use]
+    pub const fn of_name(self) -> Self {
         if self.is_reserved() { Self(self.0 ^ 1 << 127) } else { self }
     }
 }

@@ -6,7 +6,7 @@ use super::{
     Advanced, Item, Levels, MAX_AHEAD, MAX_BARRIERS, MAX_PENDING, RECENT_IDS, Removal, Strength,
     Target,
 };
-use crate::protocol::{Epoch, Nonce, TagHash};
+use crate::{Epoch, Nonce, TagHash};
 
 /// The effect of a received item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

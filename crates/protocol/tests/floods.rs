@@ -1,11 +1,11 @@
 //! Any amount of input from other nodes takes bounded memory, and stays hidden as it should.
 
-use crinkle_core::protocol::ledger::{
+use crinkle_protocol::ledger::{
     Advance, Authority, Item, MAX_AHEAD, MAX_BARRIERS, MAX_TARGETS, ReceiveResult, Removal,
     Replica, Strength, Target,
 };
-use crinkle_core::protocol::session::Peers;
-use crinkle_core::protocol::{Epoch, Nonce, PublisherId, TagHash};
+use crinkle_protocol::session::Peers;
+use crinkle_protocol::{Epoch, Nonce, PublisherId, TagHash};
 
 const RETENTION_MS: u64 = 1_000_000;
 const REGISTERS: usize = 1 << 16;
