@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use crinkle::backplane::MemoryBackplane;
-use crinkle::l2::{CasEntry, CasL2, CasStore, L2Error, Stored};
+use crinkle::cas::{CasEntry, CasL2, CasStore, Stored};
+use crinkle::l2::L2Error;
 use crinkle::{Cache, Clock, SystemClock};
 use crinkle_examples::Expectations;
 use crinkle_testkit::contract;

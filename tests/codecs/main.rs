@@ -5,7 +5,7 @@ mod compression;
 mod forge;
 mod round_trip;
 mod schema;
-#[path = "../../crates/core/tests/seed/mod.rs"]
+#[path = "../../crates/protocol/tests/seed/mod.rs"]
 mod seed;
 mod shapes;
 mod types;

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
-use crinkle_core::l2::{Atomicity, CasL2, L2, PlainL2};
+use crinkle_core::l2::{Atomicity, L2};
+use crinkle_l2_cas::{CasL2, PlainL2};
 use crinkle_l2_disk::Disk;
 use crinkle_l2_memcached::Memcached;
 use crinkle_testkit::contract;

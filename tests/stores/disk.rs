@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crinkle_core::l2::{CasL2, CasStore, Stored};
 use crinkle_core::{Cache, EntryOptions};
+use crinkle_l2_cas::{CasL2, CasStore, Stored};
 use crinkle_l2_disk::{Disk, DiskL2};
 use crinkle_tests::Loads;
 

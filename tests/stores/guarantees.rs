@@ -1,6 +1,7 @@
 use crinkle_core::Cache;
 use crinkle_core::backplane::MemoryBackplane;
-use crinkle_core::l2::{Atomicity, CasL2, MemoryL2, PlainL2};
+use crinkle_core::l2::{Atomicity, MemoryL2};
+use crinkle_l2_cas::{CasL2, PlainL2};
 
 use crate::shelf::{PlainShelf, Shelf};
 

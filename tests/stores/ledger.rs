@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crinkle_core::l2::{CasL2, L2, MemoryL2};
+use crinkle_core::l2::{L2, MemoryL2};
 use crinkle_core::protocol::ledger::{
     Advance, Advanced, Removal, Standing, Strength, SyncAsk, SyncReply, Target,
 };
 use crinkle_core::protocol::{Epoch, Nonce, TagHash};
+use crinkle_l2_cas::CasL2;
 use crinkle_testkit::clock::TokioClock;
 use crinkle_tests::pass;
 

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crinkle_core::backplane::MemoryBackplane;
-use crinkle_core::l2::{CasL2, CasStore, L2, L2ErrorKind, Raw, Stored};
+use crinkle_core::l2::{L2, L2ErrorKind, Raw};
 use crinkle_core::{Cache, EntryOptions, Settings};
+use crinkle_l2_cas::{CasL2, CasStore, Stored};
 use crinkle_l2_memcached::Memcached;
 use crinkle_testkit::memcached::MemcachedServer;
 use crinkle_tests::Loads;

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crinkle_core::SystemClock;
-use crinkle_core::l2::{CasL2, Deadline, L2, MemoryL2, Read, Record};
+use crinkle_core::l2::{Deadline, L2, MemoryL2, Read, Record};
 use crinkle_core::protocol::ledger::{Advance, Removal, Strength, SyncAsk, Target};
 use crinkle_core::protocol::record::LoadLockRequest;
 use crinkle_core::protocol::{Epoch, Nonce, TagHash, Version};
+use crinkle_l2_cas::CasL2;
 use crinkle_testkit::clock::TokioClock;
 use crinkle_tests::pass;
 use rand::rngs::StdRng;

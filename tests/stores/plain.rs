@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crinkle_core::Cache;
 use crinkle_core::backplane::MemoryBackplane;
-use crinkle_core::l2::PlainL2;
+use crinkle_l2_cas::PlainL2;
 use crinkle_testkit::clock::TokioClock;
 use crinkle_tests::{Loads, go, pass, until};
 

@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crinkle_core::backplane::MemoryBackplane;
-use crinkle_core::l2::{CasL2, L2, Record, record};
+use crinkle_core::l2::{L2, Record, record};
 use crinkle_core::protocol::ledger::{Advance, Removal, Strength, SyncAsk, Target};
 use crinkle_core::protocol::record::{Head, LoadLockRequest, Put};
 use crinkle_core::protocol::{Epoch, Nonce, TagHash, Version};
 use crinkle_core::{BoxError, Cache, WriteStatus};
+use crinkle_l2_cas::CasL2;
 use crinkle_testkit::chaos::Gate;
 use crinkle_testkit::clock::TokioClock;
 use crinkle_tests::{go, pass};

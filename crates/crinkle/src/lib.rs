@@ -9,6 +9,12 @@ pub mod redis {
     pub use crinkle_l2_redis::*;
 }
 
+/// An L2 over a store of your own: by compare-and-swap, or by get, set and delete only.
+#[cfg(feature = "cas")]
+pub mod cas {
+    pub use crinkle_l2_cas::*;
+}
+
 /// memcached as L2.
 #[cfg(feature = "memcached")]
 pub mod memcached {

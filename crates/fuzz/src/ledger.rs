@@ -2,9 +2,10 @@
 
 use async_trait::async_trait;
 use bytes::{BufMut, Bytes, BytesMut};
-use crinkle_core::l2::{CasEntry, CasL2, CasStore, L2, L2Error, Stored};
+use crinkle_core::l2::{L2, L2Error};
 use crinkle_core::protocol::ledger::{Advance, Removal, Replica, Strength, Target};
 use crinkle_core::protocol::{Epoch, Nonce, TagHash};
+use crinkle_l2_cas::{CasEntry, CasL2, CasStore, Stored};
 use futures_util::FutureExt;
 
 const LEDGER: &str = "v1:L";

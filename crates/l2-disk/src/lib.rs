@@ -2,7 +2,8 @@
 //! its removals stay in force.
 //!
 //! ```no_run
-//! use crinkle_core::{Cache, l2::CasL2};
+//! use crinkle_core::Cache;
+//! use crinkle_l2_cas::CasL2;
 //! use crinkle_l2_disk::Disk;
 //!
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -43,4 +44,4 @@ mod store;
 pub use store::Disk;
 
 /// An L2 on disk.
-pub type DiskL2 = crinkle_core::l2::CasL2<Disk>;
+pub type DiskL2 = crinkle_l2_cas::CasL2<Disk>;

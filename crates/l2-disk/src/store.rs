@@ -5,7 +5,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use crinkle_core::l2::{CasEntry, CasStore, L2Error, L2ErrorKind, Stored};
+use crinkle_core::l2::{L2Error, L2ErrorKind};
+use crinkle_l2_cas::{CasEntry, CasStore, Stored};
 use redb::{
     Database, Durability, ReadableDatabase, ReadableTable, StorageError, Table, TableDefinition,
 };
@@ -26,7 +27,7 @@ const UNSYNCED_MS: u64 = 1_000;
 /// How many expired values one write drops.
 const PURGED_AT_ONCE: usize = 16;
 
-/// A file that holds records and ledgers, for [`CasL2`](crinkle_core::l2::CasL2).
+/// A file that holds records and ledgers, for [`CasL2`](crinkle_l2_cas::CasL2).
 #[derive(Debug)]
 pub struct Disk {
     file: Arc<File>,

@@ -1,8 +1,9 @@
 //! The memcached L2 of Crinkle. memcached has no scripts, so every change is a compare-and-swap
-//! ([`CasL2`](crinkle_core::l2::CasL2)), and no change is lost.
+//! ([`CasL2`](crinkle_l2_cas::CasL2)), and no change is lost.
 //!
 //! ```no_run
-//! use crinkle_core::{Cache, l2::CasL2};
+//! use crinkle_core::Cache;
+//! use crinkle_l2_cas::CasL2;
 //! use crinkle_l2_memcached::Memcached;
 //!
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -43,4 +44,4 @@ mod store;
 pub use store::{Memcached, Token};
 
 /// An L2 in memcached.
-pub type MemcachedL2 = crinkle_core::l2::CasL2<Memcached>;
+pub type MemcachedL2 = crinkle_l2_cas::CasL2<Memcached>;

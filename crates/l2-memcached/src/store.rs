@@ -2,8 +2,9 @@ use std::collections::HashMap;
 
 use async_memcached::{Error, MetaProtocol, MetaValue, Status};
 use async_trait::async_trait;
-use crinkle_core::l2::{CasEntry, CasStore, L2Error, L2ErrorKind, Stored};
+use crinkle_core::l2::{L2Error, L2ErrorKind};
 use crinkle_core::protocol::KeyHash;
+use crinkle_l2_cas::{CasEntry, CasStore, Stored};
 
 use crate::error::l2_error;
 use crate::pool::{Pool, Server};
@@ -18,7 +19,7 @@ const MAX_TTL_SECS: u64 = 30 * 24 * 3600;
 /// How many keys one request asks for: few enough to be sent before the answer must be read.
 const AT_ONCE: usize = 100;
 
-/// A memcached server, for [`CasL2`](crinkle_core::l2::CasL2). Keeps up to 16 connections. To share
+/// A memcached server, for [`CasL2`](crinkle_l2_cas::CasL2). Keeps up to 16 connections. To share
 /// the L2, put it in an `Arc`.
 ///
 /// The store does not repeat a failed call: the cache decides what to do.

@@ -2,14 +2,12 @@
 
 pub(crate) mod access;
 pub(crate) mod breaker;
-mod cas;
 mod codec;
 pub(crate) mod compression;
 pub(crate) mod deadline;
 mod error;
 mod forward;
 mod memory;
-mod plain;
 pub(crate) mod recent;
 pub mod record;
 mod slot;
@@ -21,7 +19,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-pub use cas::{CasEntry, CasL2, CasStore, Stored};
 #[cfg(feature = "json")]
 pub use codec::Json;
 #[cfg(feature = "messagepack")]
@@ -37,7 +34,6 @@ pub use compression::Compression;
 pub use deadline::{Deadline, ServerTime};
 pub use error::{L2Error, L2ErrorKind};
 pub use memory::{MemoryL2, MemorySnapshot};
-pub use plain::{PlainL2, PlainStore};
 pub use slot::Slot;
 
 use crate::cache::ServerHealth;
@@ -86,7 +82,7 @@ use crate::protocol::{Epoch, Version};
 ///
 /// # Minimal implementation
 ///
-/// For a store with compare-and-swap, implement [`CasStore`] and use [`CasL2`]. For a store with
+/// For a store with compare-and-swap, implement `CasStore` and use `CasL2`. For a store with
 /// transactions or scripts, keep a [`Slot`] per key and one `Authority` per ledger, as `MemoryL2`
 /// does behind its lock. Check your store with `crinkle_testkit::contract::l2`.
 #[async_trait]
@@ -267,10 +263,10 @@ pub async fn one_by_one(
 pub enum Atomicity {
     /// It runs a whole operation in one step, as a Redis script does.
     Atomic,
-    /// It reads, and writes only if nothing has changed since, as [`CasL2`] does. The guarantees
+    /// It reads, and writes only if nothing has changed since, as `CasL2` does. The guarantees
     /// are the same, with more round trips under contention.
     CompareAndSwap,
-    /// It reads, then writes without comparing, as [`PlainL2`] does. The guarantees are weaker.
+    /// It reads, then writes without comparing, as `PlainL2` does. The guarantees are weaker.
     Plain,
 }
 

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use crinkle_core::l2::{CasStore, Stored};
+use crinkle_l2_cas::{CasStore, Stored};
 
 use super::{PATIENCE, fresh};
 

@@ -32,9 +32,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use crinkle_core::backplane::{Backplane, Incoming, Subscription};
 use crinkle_core::l2::record::Envelope;
-use crinkle_core::l2::{Atomicity, CasStore, L2, Record};
+use crinkle_core::l2::{Atomicity, L2, Record};
 use crinkle_core::protocol::Version;
 use crinkle_core::protocol::record::LoadLockRequest;
+use crinkle_l2_cas::CasStore;
 
 /// How long a check waits for an expected event.
 const PATIENCE: Duration = Duration::from_secs(10);

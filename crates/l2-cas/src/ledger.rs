@@ -21,9 +21,9 @@ use futures_util::future::try_join_all;
 
 use super::pieces::{Barrier, ChunkRef, Root, decode_chunk, encode_chunk};
 use super::{CasL2, CasStore, Stored};
-use crate::l2::L2Error;
-use crate::protocol::Epoch;
-use crate::protocol::ledger::{
+use crinkle_core::l2::L2Error;
+use crinkle_core::protocol::Epoch;
+use crinkle_core::protocol::ledger::{
     Advance, Advanced, Authority, Levels, Snapshot, Standing, Strength, SyncAsk, SyncReply, Target,
 };
 
@@ -50,7 +50,7 @@ struct Seen<T> {
 }
 
 impl<S: CasStore> CasL2<S> {
-    pub(super) async fn number(&self, ledger: &str, ask: &Advance) -> Result<Advanced, L2Error> {
+    pub(crate) async fn number(&self, ledger: &str, ask: &Advance) -> Result<Advanced, L2Error> {
         let _guard = self.changing.lock().await;
         let (mut tries, mut copies) = (0, Copies::new());
         loop {
@@ -85,7 +85,7 @@ impl<S: CasStore> CasL2<S> {
         }
     }
 
-    pub(super) async fn compare(&self, ledger: &str, ask: &SyncAsk) -> Result<SyncReply, L2Error> {
+    pub(crate) async fn compare(&self, ledger: &str, ask: &SyncAsk) -> Result<SyncReply, L2Error> {
         let (mut tries, mut copies) = (0, Copies::new());
         loop {
             let Seen { root, token } = self.root(ledger).await?;
@@ -132,7 +132,7 @@ impl<S: CasStore> CasL2<S> {
     }
 
     /// The last number issued in this epoch.
-    pub(super) async fn issued(&self, ledger: &str, epoch: Epoch) -> Result<Option<u64>, L2Error> {
+    pub(crate) async fn issued(&self, ledger: &str, epoch: Epoch) -> Result<Option<u64>, L2Error> {
         let snapshot = self.root(ledger).await?.root.map(|root| root.snapshot);
         Ok(snapshot.filter(|snapshot| snapshot.epoch == epoch).map(|snapshot| snapshot.frontier))
     }

@@ -4,8 +4,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::future::try_join_all;
 
 use super::{CasEntry, CasL2, CasStore, Stored};
-use crate::l2::{L2Error, Read, Slot, record};
-use crate::protocol::record::{Head, LoadLockRequest};
+use crinkle_core::l2::{L2Error, Read, Slot, record};
+use crinkle_core::protocol::record::{Head, LoadLockRequest};
 
 /// The TTL of the load lock that a `set` writes before its value, in milliseconds.
 const CREATE_LOCK_MS: u64 = 10_000;
@@ -15,7 +15,7 @@ const VOID_MS: u64 = 1_000;
 
 impl<S: CasStore> CasL2<S> {
     /// Runs one operation on a key's slot, atomically.
-    pub(super) async fn update<R: Send>(
+    pub(crate) async fn update<R: Send>(
         &self,
         key: &str,
         lasting: bool,
@@ -26,7 +26,7 @@ impl<S: CasStore> CasL2<S> {
     }
 
     /// As [`update`](Self::update), from a value that has been read already.
-    pub(super) async fn update_from<R: Send>(
+    pub(crate) async fn update_from<R: Send>(
         &self,
         mut held: Option<CasEntry<S::Token>>,
         key: &str,
@@ -59,7 +59,7 @@ impl<S: CasStore> CasL2<S> {
         }
     }
 
-    pub(super) async fn read_all(
+    pub(crate) async fn read_all(
         &self,
         asks: &[(String, Option<LoadLockRequest>)],
     ) -> Result<Vec<Read>, L2Error> {

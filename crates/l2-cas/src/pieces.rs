@@ -17,38 +17,38 @@ use std::collections::BTreeSet;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::protocol::ledger::{Levels, Snapshot, Strength, Target};
-use crate::protocol::{Epoch, Nonce, TagHash};
+use crinkle_core::protocol::ledger::{Levels, Snapshot, Strength, Target};
+use crinkle_core::protocol::{Epoch, Nonce, TagHash};
 
 const ROOT: &[u8; 4] = b"CRR\x02";
 const CHUNK: &[u8; 4] = b"CRC\x01";
 
 /// One barrier: its number, its tag or register, its strength.
-pub(super) type Barrier = (u64, Target, Strength);
+pub(crate) type Barrier = (u64, Target, Strength);
 
 /// The value under the ledger's key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Root {
+pub(crate) struct Root {
     /// Everything but the barriers in chunks.
-    pub(super) snapshot: Snapshot,
-    pub(super) chunks: Vec<ChunkRef>,
+    pub(crate) snapshot: Snapshot,
+    pub(crate) chunks: Vec<ChunkRef>,
     /// When it was written, on the store's clock.
-    pub(super) written_us: u64,
+    pub(crate) written_us: u64,
 }
 
 /// A root's reference to a chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct ChunkRef {
+pub(crate) struct ChunkRef {
     /// The random part of its key.
-    pub(super) name: u64,
+    pub(crate) name: u64,
     /// The newest number of each strength in it.
-    pub(super) ends: Levels,
+    pub(crate) ends: Levels,
     /// How many barriers it holds.
-    pub(super) len: u32,
+    pub(crate) len: u32,
 }
 
 impl ChunkRef {
-    pub(super) fn of(name: u64, barriers: &[Barrier]) -> Self {
+    pub(crate) fn of(name: u64, barriers: &[Barrier]) -> Self {
         let mut ends = Levels::default();
         for (seq, _, strength) in barriers {
             ends.raise(*strength, *seq);
@@ -57,13 +57,13 @@ impl ChunkRef {
     }
 
     /// The newest number in it.
-    pub(super) fn end(&self) -> u64 {
+    pub(crate) fn end(&self) -> u64 {
         self.ends.soft.max(self.ends.hard)
     }
 }
 
 impl Root {
-    pub(super) fn encode(&self) -> Bytes {
+    pub(crate) fn encode(&self) -> Bytes {
         let snapshot = &self.snapshot;
         let mut out = BytesMut::new();
         out.put_slice(ROOT);
@@ -90,7 +90,7 @@ impl Root {
     }
 
     /// `None` for anything that is not a complete root.
-    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         let mut r = Reader::new(bytes, ROOT)?;
         let epoch = Epoch(r.u64()?);
         let (frontier, trim, folded) = (r.u64()?, r.u64()?, r.u64()?);
@@ -116,7 +116,7 @@ impl Root {
     }
 }
 
-pub(super) fn encode_chunk(barriers: &[Barrier]) -> Bytes {
+pub(crate) fn encode_chunk(barriers: &[Barrier]) -> Bytes {
     let mut out = BytesMut::new();
     out.put_slice(CHUNK);
     put_barriers(&mut out, barriers);
@@ -124,7 +124,7 @@ pub(super) fn encode_chunk(barriers: &[Barrier]) -> Bytes {
 }
 
 /// `None` for anything that is not a complete chunk.
-pub(super) fn decode_chunk(bytes: &[u8]) -> Option<Vec<Barrier>> {
+pub(crate) fn decode_chunk(bytes: &[u8]) -> Option<Vec<Barrier>> {
     let mut r = Reader::new(bytes, CHUNK)?;
     let barriers = r.list(25, Reader::barrier)?;
     r.0.is_empty().then_some(barriers)

@@ -6,8 +6,8 @@ use std::ops::Deref;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::cas::{CasEntry, CasL2, CasStore, Stored};
-use super::{Atomicity, L2Error};
+use super::{CasEntry, CasL2, CasStore, Stored};
+use crinkle_core::l2::{Atomicity, L2Error};
 
 /// A store with `get`, `set` and `delete`, without compare-and-swap. [`PlainL2`] makes an
 /// [`L2`](super::L2) of it, with weaker guarantees. If the store can compare and swap, implement
@@ -51,7 +51,7 @@ pub trait PlainStore: Debug + Send + Sync + 'static {
 ///
 /// ```
 /// use crinkle_core::Cache;
-/// use crinkle_core::l2::{PlainL2, PlainStore};
+/// use crinkle_l2_cas::{PlainL2, PlainStore};
 ///
 /// # async fn example(store: impl PlainStore) -> Result<(), crinkle_core::Error> {
 /// let cache = Cache::builder("shop").l2(PlainL2::new(store)).build()?;
@@ -77,7 +77,6 @@ impl<S: PlainStore> PlainL2<S> {
     }
 }
 
-/// Gives [`PlainL2`] the [`L2`](super::L2) implementation of the `CasL2` inside it.
 impl<S> Deref for PlainL2<S> {
     type Target = CasL2<Unguarded<S>>;
 
@@ -112,3 +111,5 @@ impl<S: PlainStore> CasStore for Unguarded<S> {
         self.0.delete(key).await
     }
 }
+
+crinkle_core::forward_l2!(PlainL2<T>, PlainStore);

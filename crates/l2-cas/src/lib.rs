@@ -1,7 +1,9 @@
 //! An L2 over a store that can compare and swap one value.
 
+mod entropy;
 mod ledger;
 mod pieces;
+mod plain;
 mod records;
 
 use std::fmt::Debug;
@@ -12,13 +14,15 @@ use bytes::Bytes;
 use tokio::sync::Mutex;
 use tokio::time::sleep;
 
-use super::{
+use crinkle_core::l2::{
     Announce, AnnounceRemoval, Atomicity, BusId, Deadline, L2, L2Error, L2ErrorKind, Read, Record,
 };
-use crate::entropy::Entropy;
-use crate::protocol::ledger::{Advance, Advanced, SyncAsk, SyncReply};
-use crate::protocol::record::{LoadLockRequest, Put};
-use crate::protocol::{Epoch, Version};
+pub use plain::{PlainL2, PlainStore};
+
+use crinkle_core::protocol::ledger::{Advance, Advanced, SyncAsk, SyncReply};
+use crinkle_core::protocol::record::{LoadLockRequest, Put};
+use crinkle_core::protocol::{Epoch, Version};
+use entropy::Entropy;
 
 /// How many swaps in a row may fail before a call returns an error.
 const TRIES: u32 = 16;
@@ -137,7 +141,7 @@ pub struct Stored {
 ///
 /// ```
 /// use crinkle_core::Cache;
-/// use crinkle_core::l2::{CasL2, CasStore};
+/// use crinkle_l2_cas::{CasL2, CasStore};
 ///
 /// # async fn example(store: impl CasStore) -> Result<(), crinkle_core::Error> {
 /// let cache = Cache::builder("shop").l2(CasL2::new(store)).build()?;
@@ -161,8 +165,8 @@ impl<S: CasStore> CasL2<S> {
         Self::assemble(store, Atomicity::CompareAndSwap)
     }
 
-    pub(super) fn assemble(store: S, atomicity: Atomicity) -> Self {
-        let (entropy, changing) = (Entropy::new(None), Mutex::default());
+    pub(crate) fn assemble(store: S, atomicity: Atomicity) -> Self {
+        let (entropy, changing) = (Entropy::new(), Mutex::default());
         Self { store, entropy, barriers: MAX_BARRIERS, atomicity, changing }
     }
 
