@@ -10,6 +10,7 @@ use crate::cache::Inner;
 use crate::clock::Moment;
 use crate::entry::{ErasedEntry, Meta};
 use crate::l2::access::Access;
+use crate::protocol::KeyHash;
 use crate::protocol::record::Head;
 use crate::protocol::validity::Verdict;
 
@@ -81,7 +82,7 @@ pub(super) async fn verify_samples<C: Sync>(inner: &Inner<C>, l2: &Access) {
 
 fn judge<C>(inner: &Inner<C>, meta: &Meta, found: Found) {
     let now = inner.now();
-    let key = crate::protocol::KeyHash::of(&meta.key);
+    let key = KeyHash::of(&meta.key);
     let copy = inner.l1.get(key, &meta.key);
     let same = copy.is_some_and(|copy| copy.meta().version == meta.version);
     let coherent = now.as_nanos() <= inner.node.coherence.until();

@@ -21,6 +21,7 @@ use crate::flight::{
     Cause, Completed, Drive, Failure, Flight, Leader, Outcome, Pause, Progress, Standing, Waiting,
 };
 use crate::l2::Codec;
+use crate::protocol::flight::Received;
 use crate::protocol::validity::Verdict;
 use crate::sweep;
 
@@ -313,10 +314,7 @@ impl<C> CompletionGuard<C> {
         });
     }
 
-    fn end(
-        &mut self,
-        outcome: impl FnOnce(&Inner<C>, &Flight, crate::protocol::flight::Received) -> Outcome,
-    ) {
+    fn end(&mut self, outcome: impl FnOnce(&Inner<C>, &Flight, Received) -> Outcome) {
         let (inner, flight) = (&self.inner, &self.flight);
         let outcome =
             inner.flights.end(flight.hash, flight.id, |received| outcome(inner, flight, received));
