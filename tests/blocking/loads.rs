@@ -115,7 +115,7 @@ fn async_factories_run_there_too_and_may_block() {
 
 /// On every thread, also where the call could not have waited.
 #[test]
-fn a_hit_that_is_due_is_answered_and_loaded_anew_on_another_thread() {
+fn a_hit_that_is_due_is_answered_and_loaded_again_on_another_thread() {
     in_time(|| {
         let clock = Arc::new(ManualClock::new());
         let options =

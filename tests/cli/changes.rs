@@ -151,7 +151,7 @@ fn a_server_that_is_down_hung_or_refuses_has_its_own_exit_code() {
 }
 
 #[test]
-fn a_replica_refuses_and_nothing_is_in_doubt() {
+fn a_replica_refuses_and_nothing_is_unverified() {
     let primary = RedisServer::start_with(&["--repl-diskless-sync-delay", "0"]);
     plant_ledger(&primary.url(), 0);
     let port = primary.port().to_string();

@@ -118,8 +118,7 @@ async fn a_third_load_of_a_key_waits_for_one_of_two() {
 /// S3: that a record is still there proves nothing of the tags of what it holds. If the ledger has not answered for X,
 /// neither a copy that is looked at often nor a record that is read is fresh.
 #[tokio::test(start_paused = true)]
-async fn without_an_answer_of_the_ledger_nothing_is_fresh_for_longer_than_the_coherence_load_lock()
-{
+async fn without_an_answer_of_the_ledger_nothing_is_fresh_for_longer_than_the_coherence_ttl() {
     for silent in [Fate::Hang, Fate::Fail(L2ErrorKind::Disconnected)] {
         let world = World::new().await;
         let (one, two) = (world.node().await, world.node().await);

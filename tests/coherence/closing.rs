@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crinkle_core::{EntryOptions, Unsent};
+use crinkle_core::{EntryOptions, PendingWrites};
 use crinkle_testkit::chaos::{self, Fate, Gate, L2Op};
 use crinkle_tests::{World, gated, load, options, pass, until};
 use tokio::time::Instant;
@@ -61,7 +61,7 @@ async fn closing_counts_what_the_background_did_not_get_to() {
         let began = Instant::now();
         let error = one.cache.close().await.unwrap_err();
         assert!(began.elapsed() <= Duration::from_secs(11), "{:?}", began.elapsed());
-        let unsent = error.downcast_ref::<Unsent>().expect("what is lost");
+        let unsent = error.downcast_ref::<PendingWrites>().expect("what is lost");
         let found = two.cache.get_many::<i32>(sent).skip_l1_read(true).await.unwrap();
         let left = found.iter().flatten().count();
         assert!(left > 0 && left <= unsent.keys && unsent.keys < 2000, "{left}: {unsent}");

@@ -166,7 +166,7 @@ async fn a_connection_lost_for_a_millisecond_hides_no_change() {
 
 /// S3 on a subscription that seems alive and delivers nothing: the missing heartbeat tells.
 #[tokio::test(start_paused = true)]
-async fn a_deaf_node_serves_nothing_old_for_long() {
+async fn a_node_without_subscription_serves_nothing_old_for_long() {
     let world = World::new().await;
     let (one, two) = (world.node().await, world.node().await);
     hold(&two, "key", "tag").await;
@@ -179,14 +179,14 @@ async fn a_deaf_node_serves_nothing_old_for_long() {
 
 /// S3 on a node that is deaf and cannot speak, and whose repairs hang: no poll waits for them.
 #[tokio::test(start_paused = true)]
-async fn a_deaf_node_whose_heartbeats_hang_serves_nothing_old_for_long() {
+async fn a_node_without_subscription_whose_heartbeats_hang_serves_nothing_old_for_long() {
     for limit in [1, 2] {
         let world = World::new().await;
         let limit = EntryOptions::default().l2_hard_timeout(Duration::from_secs(limit));
         let one = world.node().await;
         let two = world.node_with(|builder| builder.default_options(limit)).await;
         hold(&two, "key", "tag").await;
-        for op in [L2Op::Remove, L2Op::Lineage] {
+        for op in [L2Op::Remove, L2Op::ReplicationId] {
             two.l2.always(op, Fate::Hang);
         }
         let _ = two.cache.remove("another").await.unwrap();
@@ -213,7 +213,7 @@ async fn one_lost_notification_is_noticed_by_the_hole_it_leaves() {
 
 /// A publisher that loses nothing causes no doubt: also not by fills that L2 refused.
 #[tokio::test(start_paused = true)]
-async fn a_refused_fill_makes_nobody_doubt() {
+async fn a_refused_fill_makes_nobody_resync() {
     let world = World::new().await;
     let (one, two) = (world.node().await, world.node().await);
     let gate = Gate::new();
@@ -281,7 +281,7 @@ async fn after_a_lost_ledger_nothing_older_is_answered() {
 
 /// S13: whatever comes on the channel is ignored, counted and doubted.
 #[tokio::test(start_paused = true)]
-async fn junk_on_the_channel_is_counted_and_doubted_and_never_more() {
+async fn junk_on_the_channel_is_counted_and_costs_one_resync_and_never_more() {
     let world = World::new().await;
     let node = world.node().await;
     hold(&node, "key", "tag").await;
@@ -316,7 +316,7 @@ async fn junk_on_the_channel_is_counted_and_doubted_and_never_more() {
 
 /// A subscriber that was too slow knows that it missed something.
 #[tokio::test(start_paused = true)]
-async fn a_lagging_subscription_is_a_doubt() {
+async fn a_lagging_subscription_is_a_resync() {
     let world = World::new().await;
     let node = world.node().await;
     hold(&node, "key", "tag").await;

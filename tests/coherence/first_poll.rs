@@ -47,7 +47,7 @@ async fn begin(node: &Node, way: Way) -> (Gate, JoinHandle<()>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_being_invalidated_is_loaded_anew() {
+async fn what_is_being_invalidated_is_loaded_again() {
     for world in [World::new().await, World::apart().await] {
         for way in WAYS {
             let one = world.node().await;

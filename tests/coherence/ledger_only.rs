@@ -88,7 +88,7 @@ async fn loads_do_not_invalidate_each_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_may_have_missed_something_loads_anew() {
+async fn a_node_that_may_have_missed_something_loads_again() {
     let world = World::new().await;
     let (one, two) = (node(&world, 1).await, node(&world, 2).await);
     let _ = (read(&one, 1).await, read(&two, 2).await);
@@ -173,7 +173,7 @@ async fn what_is_set_here_is_removed_in_other_regions_reserved_or_not() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_the_ledger_out_of_reach_values_live_no_longer_than_the_coherence_load_lock() {
+async fn with_the_ledger_out_of_reach_values_live_no_longer_than_the_coherence_ttl() {
     let world = World::new().await;
     let one = node(&world, 1).await;
     one.l2.down();

@@ -101,7 +101,7 @@ async fn a_bus_that_comes_back_while_l2_is_down_does_not_empty_l1() {
 
 /// S4: nothing of it is ever said to be fresh, and what L2 answers is believed first.
 #[tokio::test(start_paused = true)]
-async fn what_a_reconnect_puts_in_doubt_is_verified_if_l2_answers() {
+async fn what_a_reconnect_leaves_unverified_is_verified_if_l2_answers() {
     let world = World::apart().await;
     let (one, two) = (world.node().await, world.node().await);
     let long = || EntryOptions::new(Duration::from_secs(3_600));

@@ -135,7 +135,7 @@ async fn a_set_during_an_outage_becomes_an_invalidation() {
 
 /// S3, law Dark: what a set or a factory brought while L2 was away is fresh for X at most.
 #[tokio::test(start_paused = true)]
-async fn what_was_stored_in_the_dark_is_fresh_for_the_coherence_load_lock() {
+async fn what_was_stored_in_the_dark_is_fresh_for_the_coherence_ttl() {
     let world = World::new().await;
     let node = world.node().await;
     open_breaker(&node).await;
@@ -156,7 +156,7 @@ async fn what_was_stored_in_the_dark_is_fresh_for_the_coherence_load_lock() {
 
 /// S3: a node that is cut off from everything answers nothing old after X.
 #[tokio::test(start_paused = true)]
-async fn a_partitioned_node_is_stale_for_the_coherence_load_lock_at_most() {
+async fn a_partitioned_node_is_stale_for_the_coherence_ttl_at_most() {
     let world = World::new().await;
     let (one, two) = (world.node().await, world.node().await);
     let _ = two.cache.set("key", 1).options(long()).await.unwrap();

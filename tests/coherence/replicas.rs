@@ -159,7 +159,7 @@ async fn a_message_that_overtakes_the_reply_of_a_replica_wins() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_a_doubt_replicas_are_left_alone_for_as_long_as_they_may_lag() {
+async fn after_a_resync_replicas_are_left_alone_for_as_long_as_they_may_lag() {
     let (world, writer) = Replicated::written().await;
     let reader = world.reader().await;
     reader.bus.mute(true);

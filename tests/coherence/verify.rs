@@ -30,7 +30,7 @@ fn values(node: &Node) -> usize {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_thousand_readers_of_a_copy_in_doubt_share_one_look_at_its_head() {
+async fn a_thousand_readers_of_a_unverified_copy_share_one_look_at_its_head() {
     let (_world, node) = doubting(&["key"]).await;
     node.l2.always(L2Op::Heads, Fate::Delay(Duration::from_millis(10)));
     let calls: Vec<_> = (0..1000)
@@ -61,7 +61,7 @@ async fn a_reader_who_goes_away_leaves_the_look_to_the_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_batch_of_copies_in_doubt_is_one_look() {
+async fn a_batch_of_unverified_copies_is_one_look() {
     let keys = ["a", "b", "c"];
     let (_world, node) = doubting(&keys).await;
     let found = node.cache.get_many::<i32>(keys).await.unwrap();
@@ -77,7 +77,7 @@ async fn a_batch_of_copies_in_doubt_is_one_look() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_copy_that_l2_has_replaced_or_lost_is_read_anew() {
+async fn a_copy_that_l2_has_replaced_or_lost_is_read_again() {
     let (world, node) = doubting(&["old", "lost", "same"]).await;
     let other = world.node().await;
     node.bus.mute(true);

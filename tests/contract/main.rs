@@ -86,7 +86,7 @@ async fn the_least_rights_suffice() {
     client.check_store_rights("contract:").await.unwrap();
     client.check_backplane_rights("contract:").await.unwrap();
     contract::l2(&store).await;
-    contract::l2(&store.leasing_by_script()).await;
+    contract::l2(&store.locking_by_script()).await;
     contract::backplane(&bus).await;
     contract::announcing(&RedisL2::new(client), &bus).await;
     let mut admin = RedisClient::connect(&server.url()).await.unwrap();

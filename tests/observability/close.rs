@@ -4,13 +4,13 @@ use std::error::Error as _;
 use std::time::Duration;
 
 use crinkle_core::l2::{L2Error, L2ErrorKind};
-use crinkle_core::{Error, ErrorKind, Settings, Unsent};
+use crinkle_core::{Error, ErrorKind, PendingWrites, Settings};
 use crinkle_testkit::chaos::Gate;
 use crinkle_tests::{Loads, Node, TestError, World, gated, options, pass};
 
-fn unsent(error: &Error) -> Unsent {
+fn unsent(error: &Error) -> PendingWrites {
     assert_eq!(error.kind(), ErrorKind::NotPropagated);
-    error.downcast_ref::<Unsent>().expect("what was not sent").clone()
+    error.downcast_ref::<PendingWrites>().expect("what was not sent").clone()
 }
 
 async fn in_trouble(settings: Settings) -> Node {

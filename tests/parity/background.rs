@@ -1,7 +1,7 @@
 //! Writes that do not wait: what holds at once, and what becomes of the rest.
 
 use crinkle_core::l2::L2ErrorKind;
-use crinkle_core::{Cache, EntryOptions, ErrorKind, Receipt, Unsent, WriteStatus};
+use crinkle_core::{Cache, EntryOptions, ErrorKind, PendingWrites, Receipt, WriteStatus};
 use crinkle_testkit::chaos::{Fate, L2Op};
 use crinkle_tests::{Loads, Node, World, options, pass, until};
 use tokio::time::Instant;
@@ -178,7 +178,7 @@ async fn a_removal_by_tag_in_the_background_that_fails_is_queued_and_told() {
         assert_eq!(fresh::<i32>(&one.cache, "key").await, None, "{what}");
         let error = one.cache.close().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotPropagated, "{what}");
-        let unsent = error.downcast_ref::<Unsent>().expect("what is lost");
+        let unsent = error.downcast_ref::<PendingWrites>().expect("what is lost");
         assert!(unsent.removals >= 1, "{what}: {unsent}");
 
         let three = world.node().await;

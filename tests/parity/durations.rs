@@ -40,7 +40,7 @@ async fn a_life_begins_when_the_factory_ends() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_age_of_a_value_begins_anew_with_each_load() {
+async fn the_age_of_a_value_begins_again_with_each_load() {
     let world = World::new().await;
     for cache in both(&world).await {
         let read = cache.get_or_set("key", Loads::new().value(1)).options(options());

@@ -43,7 +43,7 @@ async fn the_poll_is_as_frequent_as_was_set() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_is_cut_off_serves_for_the_coherence_load_lock_that_was_set() {
+async fn a_node_that_is_cut_off_serves_for_the_coherence_ttl_that_was_set() {
     let world = World::new().await;
     let settings = Settings::default().coherence_ttl(secs(5));
     let short = world.node_with(|builder| builder.settings(settings)).await;

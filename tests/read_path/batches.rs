@@ -355,7 +355,7 @@ async fn a_batch_waits_for_a_hanging_l2_no_longer_than_one_call() {
 
 /// A session that ends while a multi-read is under way costs one more round trip, not one per key.
 #[tokio::test(start_paused = true)]
-async fn what_comes_into_doubt_in_a_batch_is_read_again_side_by_side() {
+async fn what_becomes_unverified_in_a_batch_is_read_again_side_by_side() {
     let world = World::new().await;
     let (one, two) = (world.node().await, world.node().await);
     let keys: Vec<_> = (0..50).map(|key| key.to_string()).collect();

@@ -12,7 +12,7 @@ fn eager() -> EntryOptions {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_finds_it_due_has_the_old_value_and_the_next_has_the_new() {
+async fn the_caller_that_finds_it_due_has_the_old_value_and_the_next_has_the_new() {
     let world = World::new().await;
     let node = world.node().await;
     let loads = Loads::new();

@@ -366,7 +366,7 @@ async fn a_joiner_that_leaves_l2_out_is_not_answered_from_it() {
 }
 
 /// What a caller with a copy in doubt gets, and when, while L2 fails, alone or in the load of a leader.
-async fn in_doubt(
+async fn unverified(
     leads: Option<EntryOptions>,
     batch: bool,
     fate: Fate,
@@ -402,15 +402,15 @@ async fn in_doubt(
 /// L2 does not answer. Who takes a copy in doubt is answered with it as early as if it had come alone: it neither
 /// waits for the factory of a caller that takes none, nor fails with it.
 #[tokio::test(start_paused = true)]
-async fn a_joiner_has_its_copy_in_doubt_though_its_leader_takes_none() {
+async fn a_joiner_has_its_unverified_copy_though_its_leader_takes_none() {
     let (down, slow) = (Fate::Fail(L2ErrorKind::Disconnected), ms(5000));
     for batch in [false, true] {
         let leaders = [None, Some(plain().strict(true)), Some(plain().skip_l1_read(true))];
         for leads in leaders {
             let case = format!("{}, batch: {batch}", leads.is_some());
-            let got = in_doubt(leads.clone(), batch, down.clone(), slow).await;
+            let got = unverified(leads.clone(), batch, down.clone(), slow).await;
             assert_eq!(got, (1, true, ms(0)), "{case}, at once");
-            let (value, stale, took) = in_doubt(leads, batch, Fate::Hang, ms(0)).await;
+            let (value, stale, took) = unverified(leads, batch, Fate::Hang, ms(0)).await;
             assert_eq!((value, stale), (1, true), "{case}");
             assert!(took <= ms(1000), "{case}: {took:?}");
         }

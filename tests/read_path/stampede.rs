@@ -67,7 +67,7 @@ async fn two_nodes_share_one_load_and_the_waiting_one_is_woken() {
 
 /// Without a notification the waiting node looks again by itself.
 #[tokio::test(start_paused = true)]
-async fn a_waiting_node_that_hears_nothing_still_finds_the_fill() {
+async fn a_waiting_node_that_receives_nothing_still_finds_the_fill() {
     let world = World::new().await;
     let (one, two) = (world.node().await, world.node().await);
     two.bus.mute(true);

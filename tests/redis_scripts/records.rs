@@ -32,7 +32,7 @@ enum Op {
 async fn every_record_script_does_what_slot_does() {
     let server = RedisServer::start();
     let store = RedisL2::connect(&server.url()).await.unwrap();
-    let older = RedisL2::connect(&server.url()).await.unwrap().leasing_by_script();
+    let older = RedisL2::connect(&server.url()).await.unwrap().locking_by_script();
     for seed in 0..40 {
         let store = if seed % 2 == 0 { &store } else { &older };
         let mut rng = StdRng::seed_from_u64(seed);

@@ -54,7 +54,7 @@ async fn a_cluster_over_tls_keeps_the_contract_for_the_user_with_the_least_right
     contract::l2(&store).await;
     contract::backplane(&bus).await;
     contract::announcing(&store, &bus).await;
-    contract::l2(&store.leasing_by_script()).await;
+    contract::l2(&store.locking_by_script()).await;
     keeps_in_step(&ready(&one).await, &ready(&two).await).await;
     for at in 0..SERVERS {
         let refused: Vec<redis::Value> = cluster.servers.ask(at, &["ACL", "LOG"]).unwrap();

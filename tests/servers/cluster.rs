@@ -35,7 +35,7 @@ async fn a_cluster_keeps_the_contract() {
     contract::l2(&store).await;
     contract::backplane(&bus).await;
     contract::announcing(&store, &bus).await;
-    let leasing = store.leasing_by_script();
+    let leasing = store.locking_by_script();
     contract::l2(&leasing).await;
 }
 

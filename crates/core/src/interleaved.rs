@@ -199,7 +199,7 @@ fn registering() {
 }
 
 #[test]
-fn whoever_arrives_leads_or_joins_and_no_key_stays_behind() {
+fn each_caller_leads_or_joins_and_no_key_stays_behind() {
     explore(registering);
 }
 

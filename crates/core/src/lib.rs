@@ -105,8 +105,8 @@ pub use protocol::sabotage;
 
 pub use cache::{
     Cache, CacheBuilder, Expire, Get, GetFuture, GetMany, GetOr, GetOrSet, GetOrSetFuture,
-    GetOrSetMany, Guarantee, Guarantees, Health, LastError, NoTags, RegionHealth, Remove,
-    RemoveAndTags, RemoveByTag, RemoveMany, ServerHealth, Set, SetMany, Unsent, WaitFor, Warm,
+    GetOrSetMany, Guarantee, Guarantees, Health, LastError, NoTags, PendingWrites, RegionHealth,
+    Remove, RemoveAndTags, RemoveByTag, RemoveMany, ServerHealth, Set, SetMany, WaitFor, Warm,
     Warmed,
 };
 pub use clock::{Clock, ManualClock, Moment, SystemClock};

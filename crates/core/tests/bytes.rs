@@ -153,7 +153,7 @@ fn judge(bytes: &[u8]) -> Result<(), TestCaseError> {
 }
 
 #[test]
-fn a_record_that_has_displaced_another_says_so_to_whoever_knows_the_word() {
+fn a_record_that_has_displaced_another_says_so_to_readers_that_know_it() {
     let displaced = Envelope { displaced: true, ..sample() };
     let (bytes, plain) = (displaced.encode(), sample().encode());
     assert_eq!(Envelope::decode(&bytes), Some(displaced));

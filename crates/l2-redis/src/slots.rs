@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn the_owner_that_most_servers_name_is_believed_whoever_was_asked_first() {
+    fn the_owner_that_most_servers_name_is_believed_no_matter_which_was_asked_first() {
         let old = view(&[(0, 99, "old"), (100, 16_383, "b")]);
         let new = view(&[(0, 99, "new"), (100, 16_383, "b")]);
         // The same owners, in other ranges.

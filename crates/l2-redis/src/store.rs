@@ -161,7 +161,7 @@ impl RedisL2 {
     /// Creates load locks by script only, as with a server older than Redis 7.0. For tests.
     #[doc(hidden)]
     #[must_use]
-    pub fn leasing_by_script(self) -> Self {
+    pub fn locking_by_script(self) -> Self {
         self.locks_by_script.store(true, Ordering::Relaxed);
         self
     }

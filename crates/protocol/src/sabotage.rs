@@ -112,7 +112,7 @@ mod planted {
         /// A write that a failover lost is not invalidated.
         CommitsForgotten = "lost commits not asserted again",
         /// A node does not notice that its subscription is lost.
-        LostSubscriptionUnnoticed = "deafness unnoticed",
+        LostSubscriptionUnnoticed = "lost subscription unnoticed",
         /// A gap in a publisher's sequence is no loss.
         HolesIgnored = "holes in a sequence ignored",
         /// How far a sequence has come is announced only once.
@@ -127,7 +127,7 @@ mod planted {
         /// An invalidation that waited for L2 when a read was sent is forgotten with the reply.
         ReadForgetsWaiting = "a read forgets what waited",
         /// A write that an open circuit breaker refused is sent if L2 answers by then.
-        OpenCircuitIsSent = "what was left alone is sent",
+        OpenCircuitIsSent = "what an open circuit refuses is sent",
         /// A write that is not announced leaves no mark in the ledger.
         UnannouncedUnmarked = "an unannounced write leaves no mark",
         /// A mark for owed announcements does not make other nodes verify.
@@ -141,7 +141,7 @@ mod planted {
         /// A `set` that a removal hides counts as done.
         HiddenSetIsDone = "a hidden set says done",
         /// An entry that a new subscription made unverified is fresh while L2 does not answer.
-        UnverifiedIsFresh = "what is in resync is fresh without L2",
+        UnverifiedIsFresh = "what is unverified is fresh without L2",
         /// L2 is trusted in a new session before it has answered as a primary.
         SessionUnconfirmed = "a new session trusts L2 at once",
         /// L2's records are judged by removals known at the ledger's last reply, however old that

@@ -97,7 +97,7 @@ fn a_ledger_without_end_is_kept_within_bounds_and_holds() {
 
 /// Each publisher announces that it has sent 256 messages.
 #[test]
-fn holes_of_many_publishers_are_bounded_and_a_doubt() {
+fn holes_of_many_publishers_are_bounded_and_a_resync() {
     let mut peers = Peers::default();
     for number in 0..20_000_u128 {
         peers.received(PublisherId(number), 256, 1000);

@@ -249,7 +249,7 @@ fn the_reply_of_a_write_fences_what_began_during_it() {
 }
 
 #[test]
-fn junk_numbers_do_not_panic_and_are_one_doubt() {
+fn junk_numbers_do_not_panic_and_are_one_resync() {
     let mut peers = Peers::default();
     for seq in [u64::MAX, 0, 1, u64::MAX, 300, u64::MAX - 1] {
         peers.received(PublisherId(1), seq, 10);

@@ -25,7 +25,7 @@ const NAMED: usize = 10;
 /// cause of the error of `close`: use [`Error::downcast_ref`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Unsent {
+pub struct PendingWrites {
     /// The number of lost invalidations of keys.
     pub keys: usize,
     /// The number of lost removals by tag and clears.
@@ -38,9 +38,9 @@ pub struct Unsent {
     pub regions: Vec<String>,
 }
 
-impl std::error::Error for Unsent {}
+impl std::error::Error for PendingWrites {}
 
-impl fmt::Display for Unsent {
+impl fmt::Display for PendingWrites {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { keys, removals, first, regions } = self;
         if keys + removals > 0 {
@@ -73,7 +73,7 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// # Errors
     ///
     /// [`ErrorKind::NotPropagated`] if L2 did not confirm some invalidations, which are lost now.
-    /// The cause is an [`Unsent`], which says how many and which. The same kind if loads were still
+    /// The cause is a [`PendingWrites`], which says how many and which. The same kind if loads were still
     /// running after 5 seconds.
     ///
     /// # Cancel safety
@@ -146,11 +146,11 @@ impl<C> Inner<C> {
         if self.waiting() == 0 && regions.is_empty() {
             return None;
         }
-        let (place, unsent) = (self.place(None), self.unsent(regions));
-        Some(Error::with_source(ErrorKind::NotPropagated, place, "", unsent))
+        let (place, pending) = (self.place(None), self.pending_writes(regions));
+        Some(Error::with_source(ErrorKind::NotPropagated, place, "", pending))
     }
 
-    fn unsent(&self, regions: Vec<String>) -> Unsent {
+    fn pending_writes(&self, regions: Vec<String>) -> PendingWrites {
         let (removals, targets) = self.node.unnumbered(NAMED);
         let keys = self.recovery.len();
         let mut first = Vec::new();
@@ -159,7 +159,7 @@ impl<C> Inner<C> {
             first.extend(targets.iter().map(|target| self.named(target)));
             first.truncate(NAMED);
         }
-        Unsent { keys, removals, first, regions }
+        PendingWrites { keys, removals, first, regions }
     }
 
     fn named(&self, target: &Target) -> String {

@@ -28,7 +28,7 @@ use tokio_util::sync::DropGuard;
 pub(crate) use background::{attend, attend_on};
 pub use batch::{GetMany, GetOrSetMany, RemoveMany, SetMany};
 pub use builder::CacheBuilder;
-pub use close::Unsent;
+pub use close::PendingWrites;
 #[cfg(feature = "blocking")]
 pub(crate) use get_or_set::refresh;
 pub use get_or_set::{GetOrSet, GetOrSetFuture, NoTags};

@@ -118,7 +118,7 @@ impl Regions {
         join_all(self.caches().map(|inner| inner.drain_rest())).await;
     }
 
-    /// Returns one message for each region with unsent invalidations.
+    /// Returns one message for each region with pending invalidations.
     pub(super) fn lost(&self) -> Vec<String> {
         self.caches().filter_map(|inner| Some(inner.lost(Vec::new())?.to_string())).collect()
     }

@@ -225,7 +225,7 @@ impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
         ask: Option<LoadLockRequest>,
         rest: Option<Duration>,
     ) -> Option<Sent> {
-        let left = rest.unwrap_or_else(|| self.asks_anew());
+        let left = rest.unwrap_or_else(|| self.asks_again_for());
         if left.is_zero() {
             return None;
         }

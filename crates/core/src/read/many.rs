@@ -338,7 +338,7 @@ async fn read_all<T: Value, C: Codec<T>>(
         let (limit, began) = (page[0].prober.limit(), Instant::now());
         // Every key waits for this page, even if it is on another.
         for key in asking {
-            key.prober.asks_anew();
+            key.prober.asks_again_for();
         }
         let (reads, mark) = match &inner.l2 {
             Some(l2) => {

@@ -291,7 +291,7 @@ impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
         rest: Option<Duration>,
         patient: bool,
     ) -> Probe<T> {
-        let (left, came) = (rest.unwrap_or_else(|| self.asks_anew()), Instant::now());
+        let (left, came) = (rest.unwrap_or_else(|| self.asks_again_for()), Instant::now());
         if sent.is_none()
             && !self.ignore
             && let Some((entry, _)) =
@@ -331,7 +331,7 @@ impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
 
     /// Records a new request to L2 and returns its limit. Waiting callers count their own limits
     /// from here.
-    pub(super) fn asks_anew(&self) -> Duration {
+    pub(super) fn asks_again_for(&self) -> Duration {
         self.flight.asks_l2(self.limit);
         self.limit
     }

@@ -32,7 +32,7 @@ fn drain(subscriber: &mut Subscriber) -> (usize, usize) {
 }
 
 #[tokio::test]
-async fn each_subscriber_hears_its_own_channels() {
+async fn each_subscriber_receives_its_own_channels() {
     let connection = connection();
     let (mut one, mut two) = (listen(&connection, &["a", "b"]), listen(&connection, &["b", "c"]));
     for channel in ["a", "b", "c", "d"] {

@@ -4,7 +4,7 @@
 announce(ARGV[2], ARGV[3])
 local bytes = redis.call('GETRANGE', KEYS[1], 0, HEADER_LEN - 1)
 local head = head_of(bytes)
-if head and not head.lease then
+if head and not head.load_lock then
   local marked = 'E' .. string.sub(bytes, 7, 8) .. ARGV[1] .. NOBODY .. NOBODY
   local done = redis.pcall('SETRANGE', KEYS[1], 5, marked)
   if type(done) == 'number' then return 1 end

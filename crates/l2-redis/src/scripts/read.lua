@@ -5,7 +5,7 @@ local bytes = redis.call('GET', KEYS[1])
 local head = bytes and head_of(bytes)
 local id, life, replace, hidden = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 
-if not head or head.lease then
+if not head or head.load_lock then
   if head and (not id or head.version ~= replace) then return { false, 0, head.version } end
   if not id then return { bytes, bytes and math.max(redis.call('PTTL', KEYS[1]), 0) or 0, false } end
   local done = redis.pcall('SET', KEYS[1], 'CRK\1LF\0\0' .. id, 'PX', life)

@@ -8,7 +8,7 @@ local function head_of(bytes)
   local kind, state = string.sub(bytes, 5, 5), string.sub(bytes, 6, 6)
   if string.sub(bytes, 1, 4) ~= 'CRK\1' or (state ~= 'F' and state ~= 'E') then return nil end
   if kind == 'L' and #bytes >= 16 then
-    return { lease = true, version = string.sub(bytes, 9, 16) }
+    return { load_lock = true, version = string.sub(bytes, 9, 16) }
   elseif kind == 'V' and #bytes >= HEADER_LEN then
     return {
       version = string.sub(bytes, 9, 16),

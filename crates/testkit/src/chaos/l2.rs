@@ -49,7 +49,7 @@ pub enum L2Op {
     /// A read of the ledger's frontier beside another call.
     Frontier,
     /// A read of the replication id.
-    Lineage,
+    ReplicationId,
 }
 
 impl L2Op {
@@ -69,7 +69,7 @@ impl L2Op {
         Self::Advance,
         Self::Sync,
         Self::Frontier,
-        Self::Lineage,
+        Self::ReplicationId,
     ];
 
     /// Returns whether it can change what the store holds.
@@ -77,7 +77,12 @@ impl L2Op {
     pub fn writes(self) -> bool {
         !matches!(
             self,
-            Self::Look | Self::Replica | Self::Heads | Self::Sync | Self::Frontier | Self::Lineage
+            Self::Look
+                | Self::Replica
+                | Self::Heads
+                | Self::Sync
+                | Self::Frontier
+                | Self::ReplicationId
         )
     }
 }
@@ -424,7 +429,7 @@ impl L2 for ChaosL2 {
 
     async fn replication_id(&self, server: Option<&str>) -> Result<Option<u64>, L2Error> {
         let fate = server.and_then(|name| self.script.lock().of_server.get(name).cloned());
-        let fate = fate.unwrap_or_else(|| self.fate(L2Op::Lineage, ""));
+        let fate = fate.unwrap_or_else(|| self.fate(L2Op::ReplicationId, ""));
         self.meet(fate, self.inner.replication_id(server)).await
     }
 

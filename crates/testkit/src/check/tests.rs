@@ -309,7 +309,7 @@ fn a_number_that_a_failover_took_back_may_be_issued_again() {
 /// A message that a node cannot decode, as it is of another wire version, keeps the node's copies
 /// unverified.
 #[test]
-fn nodes_of_two_wire_versions_may_be_in_doubt() {
+fn nodes_of_two_wire_versions_may_be_unverified() {
     for rule in ["L4", "L8"] {
         let mut story = Story::new();
         let at = story.0.at(20_000);

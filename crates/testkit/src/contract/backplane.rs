@@ -4,14 +4,14 @@ use crinkle_core::backplane::Backplane;
 use super::{fresh, next};
 
 pub(super) async fn check<B: Backplane + ?Sized>(bus: &B) {
-    hears_itself(bus).await;
+    receives_itself(bus).await;
     keeps_bytes_and_order(bus).await;
     keeps_channels_apart(bus).await;
     tells_every_subscriber(bus).await;
     assert_eq!(bus.bus(), bus.bus(), "a bus has one name");
 }
 
-async fn hears_itself<B: Backplane + ?Sized>(bus: &B) {
+async fn receives_itself<B: Backplane + ?Sized>(bus: &B) {
     let channel = fresh("contract:", "self");
     bus.publish(&channel, Bytes::from_static(b"before"))
         .await

@@ -35,7 +35,7 @@ pub const MUTANTS: [&str; 10] = [
     "verify skipped",
     "recovery forgets",
     "coherence TTL never ends",
-    "deafness unnoticed",
+    "lost subscription unnoticed",
     "a delayed set runs late",
 ];
 

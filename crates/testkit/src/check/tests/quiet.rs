@@ -72,7 +72,7 @@ fn with_unverified(mut story: Story) -> Story {
 
 /// A poll that was answered meanwhile does not excuse an unverified copy.
 #[test]
-fn a_node_that_is_in_doubt_though_all_is_well_is_accused() {
+fn a_node_that_is_unverified_though_all_is_well_is_accused() {
     let mut story = with_dead_node();
     let call = story.call(0, What::Load, (19_980, 19_990), Said::Nothing);
     let (applied, at) = (story.0.at(19_985), story.0.at(19_986));
@@ -86,7 +86,7 @@ fn a_node_that_is_in_doubt_though_all_is_well_is_accused() {
 /// The others trust the mark of a dead node for a minute. The mark of a running node, or one that
 /// was cleared, excuses nothing.
 #[test]
-fn only_the_mark_of_a_dead_node_leaves_others_in_doubt() {
+fn only_the_mark_of_a_dead_node_leaves_others_unverified() {
     let owing = |node, paid: bool, then: Option<Operation>| {
         let mut story = with_dead_node();
         story.0.owes(node, true);
@@ -120,7 +120,7 @@ fn two_loads() -> (Story, [usize; 2]) {
 }
 
 #[test]
-fn a_node_that_asks_again_for_what_it_has_kept_is_in_doubt() {
+fn a_node_that_asks_again_for_what_it_has_kept_is_unverified() {
     let (mut story, calls) = two_loads();
     assert!(!is_overtaken(&story.0, calls[0]), "it has kept what it loaded");
     assert!(is_unverified(&story.0, calls, 0), "its own fill is no change");
