@@ -23,7 +23,7 @@ use redis::{Cmd, Pipeline, ScriptInvocation};
 
 use crate::ledger::ttl;
 use crate::scripts;
-use crate::store::{id, id_or_none};
+use crate::scripts::{id, id_or_none};
 
 /// Whether plain commands may serve this request.
 pub(crate) fn is_plain(ask: Option<LoadLockRequest>) -> bool {

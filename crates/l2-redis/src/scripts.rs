@@ -40,3 +40,12 @@ scripts! {
     ADVANCE = "ledger" + "advance";
     SYNC = "ledger" + "sync";
 }
+
+/// An id in the form that scripts compare.
+pub(crate) fn id(number: u64) -> Vec<u8> {
+    number.to_be_bytes().to_vec()
+}
+
+pub(crate) fn id_or_none(number: Option<u64>) -> Vec<u8> {
+    number.map_or_else(Vec::new, id)
+}

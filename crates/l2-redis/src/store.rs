@@ -23,6 +23,7 @@ use crate::ledger::{Keeping, ttl};
 use crate::primary::named;
 use crate::replicas::Replicas;
 use crate::rights::Rights;
+use crate::scripts::{id, id_or_none};
 use crate::set::Set;
 use crate::slots::slot;
 use crate::tag_index::TagIndex;
@@ -390,15 +391,6 @@ impl L2 for RedisL2 {
     fn replicas(&self) -> Vec<ServerHealth> {
         self.replicas.as_ref().map_or_else(Vec::new, |replicas| replicas.health())
     }
-}
-
-/// An id in the form that scripts compare.
-pub(crate) fn id(number: u64) -> Vec<u8> {
-    number.to_be_bytes().to_vec()
-}
-
-pub(crate) fn id_or_none(number: Option<u64>) -> Vec<u8> {
-    number.map_or_else(Vec::new, id)
 }
 
 fn unreadable() -> L2Error {
