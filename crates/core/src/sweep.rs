@@ -50,14 +50,14 @@ impl Drop for Running {
 /// Starts the sweep task of a cache, unless it runs already or the caller is outside a runtime. A
 /// cache without L2 can be built outside a runtime, and may outlive the one it was built in.
 #[inline]
-pub(crate) fn ensure<C: Send + Sync + 'static>(inner: &Arc<Inner<C>>) {
+pub(crate) fn ensure(inner: &Arc<Inner>) {
     if !inner.sweeper.0.load(Ordering::Relaxed) {
         start(inner);
     }
 }
 
 #[cold]
-fn start<C: Send + Sync + 'static>(inner: &Arc<Inner<C>>) {
+fn start(inner: &Arc<Inner>) {
     if Handle::try_current().is_err() || inner.sweeper.0.swap(true, Ordering::AcqRel) {
         return;
     }
@@ -68,11 +68,7 @@ fn start<C: Send + Sync + 'static>(inner: &Arc<Inner<C>>) {
     let _ = inner.spawn(run(cache, closing, running));
 }
 
-async fn run<C: Send + Sync + 'static>(
-    cache: Weak<Inner<C>>,
-    closing: CancellationToken,
-    _running: Running,
-) {
+async fn run(cache: Weak<Inner>, closing: CancellationToken, _running: Running) {
     loop {
         tokio::select! {
             biased;
@@ -85,7 +81,7 @@ async fn run<C: Send + Sync + 'static>(
 }
 
 /// Checks every entry once.
-async fn pass<C: Sync>(inner: &Inner<C>) {
+async fn pass(inner: &Inner) {
     let len = usize::try_from(inner.l1.about_len()).unwrap_or(usize::MAX);
     let chunk = CHUNK.max(len / CHUNKS);
     let mut entries = inner.l1.scan();
@@ -102,7 +98,7 @@ async fn pass<C: Sync>(inner: &Inner<C>) {
 }
 
 /// Drops the dead entries among these; returns how many it checked.
-fn sweep<C>(inner: &Inner<C>, entries: impl Iterator<Item = (KeyHash, ErasedEntry)>) -> usize {
+fn sweep(inner: &Inner, entries: impl Iterator<Item = (KeyHash, ErasedEntry)>) -> usize {
     let (now, mut checked) = (inner.now(), 0);
     for (hash, erased) in entries {
         checked += 1;
@@ -116,7 +112,7 @@ fn sweep<C>(inner: &Inner<C>, entries: impl Iterator<Item = (KeyHash, ErasedEntr
 }
 
 /// Drops an entry that a read could not serve, if no later read can serve it either.
-pub(crate) fn drop_dead<C>(inner: &Inner<C>, hash: KeyHash) {
+pub(crate) fn drop_dead(inner: &Inner, hash: KeyHash) {
     let Some(erased) = inner.l1.find(hash) else { return };
     if inner.node.is_dead(erased.meta(), inner.now()) {
         inner.flights.locked(hash, || inner.l1.invalidate_this(hash, &erased));

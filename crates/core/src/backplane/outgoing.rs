@@ -40,8 +40,8 @@ impl Answered for Put {
 /// Announces a write. Every path that writes a key uses it, so that no path takes a sequence number
 /// that is never sent, or leaves a write unannounced.
 #[derive(Debug)]
-pub(crate) struct Outgoing<'a, C> {
-    inner: &'a Inner<C>,
+pub(crate) struct Outgoing<'a> {
+    inner: &'a Inner,
     bus: &'a Bus,
     op: KeyOp,
     version: Version,
@@ -54,10 +54,10 @@ pub(crate) struct Outgoing<'a, C> {
     unannounced: Option<Unannounced<'a>>,
 }
 
-impl<'a, C: Sync> Outgoing<'a, C> {
+impl<'a> Outgoing<'a> {
     /// `None` without a backplane.
     pub(crate) fn new(
-        inner: &'a Inner<C>,
+        inner: &'a Inner,
         op: KeyOp,
         version: Version,
         hash: KeyHash,

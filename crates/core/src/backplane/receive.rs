@@ -98,7 +98,7 @@ impl PendingNotices {
 }
 
 /// Receives messages until the cache closes.
-pub(crate) async fn run<C: Send + Sync + 'static>(inner: Arc<Inner<C>>) {
+pub(crate) async fn run(inner: Arc<Inner>) {
     let Some(bus) = &inner.bus else { return };
     let mut failures = 0_u32;
     loop {
@@ -143,20 +143,20 @@ pub(crate) async fn run<C: Send + Sync + 'static>(inner: Arc<Inner<C>>) {
     }
 }
 
-fn cannot_subscribe<C>(inner: &Inner<C>, error: &BackplaneError) {
+fn cannot_subscribe(inner: &Inner, error: &BackplaneError) {
     inner.telemetry.backplane_failed(error);
     inner.telemetry.fault(Fault::Unsubscribed, &error.to_string());
     tracing::debug!(cache = &*inner.name, %error, "cannot subscribe; trying again");
 }
 
 /// Full jitter: uniform below a bound that doubles from 50 ms to 5 s.
-fn back_off<C>(inner: &Inner<C>, failures: u32) -> Duration {
+fn back_off(inner: &Inner, failures: u32) -> Duration {
     let bound = Duration::from_millis(50) * 2_u32.saturating_pow(failures.min(7));
     let bound = crate::clock::nanos(bound.min(LONGEST_PAUSE));
     Duration::from_nanos(inner.entropy.below(bound))
 }
 
-fn connected<C>(inner: &Inner<C>) {
+fn connected(inner: &Inner) {
     inner.node.coherence.listen(inner.now());
     if !sabotaged!(ReconnectKeepsSession) {
         inner.resync(ResyncReason::Connected);
@@ -171,7 +171,7 @@ fn connected<C>(inner: &Inner<C>) {
 /// Starts no new session yet. What was proven before holds until its coherence TTL ends, or until
 /// an answered poll shows that only this node's heartbeats are lost. An outage does not switch L1
 /// off.
-fn disconnected<C>(inner: &Inner<C>) {
+fn disconnected(inner: &Inner) {
     inner.node.coherence.lose();
     inner.link.modify(|link| link.subscribed = false);
     inner.telemetry.emit(|| Event::Subscription { up: false });
@@ -181,13 +181,13 @@ fn disconnected<C>(inner: &Inner<C>) {
 }
 
 /// Notes that the subscription ended with the runtime of its task.
-pub(crate) fn left<C>(inner: &Inner<C>) {
+pub(crate) fn left(inner: &Inner) {
     if inner.link.read().subscribed {
         disconnected(inner);
     }
 }
 
-async fn listen<C: Sync>(inner: &Inner<C>, bus: &Bus, subscription: &mut dyn Subscription) {
+async fn listen(inner: &Inner, bus: &Bus, subscription: &mut dyn Subscription) {
     let mut closing = pin!(inner.closing.cancelled());
     let mut resubscribe = pin!(inner.notices.resubscribe.notified());
     loop {
@@ -218,7 +218,7 @@ async fn listen<C: Sync>(inner: &Inner<C>, bus: &Bus, subscription: &mut dyn Sub
 }
 
 /// Applies a message. No message is dropped because of its sequence number.
-fn apply<C>(inner: &Inner<C>, bus: &Bus, message: Message) {
+fn apply(inner: &Inner, bus: &Bus, message: Message) {
     let now = inner.now();
     let own = message.publisher == bus.me();
     if inner.settings.ignore_incoming && !own {
@@ -270,7 +270,7 @@ fn apply<C>(inner: &Inner<C>, bus: &Bus, message: Message) {
 
 /// Compares for equality only: a copy of exactly this version stays, any other is dropped. Running
 /// loads are fenced.
-fn apply_key<C>(inner: &Inner<C>, op: KeyOp, version: Version, key: KeyHash) {
+fn apply_key(inner: &Inner, op: KeyOp, version: Version, key: KeyHash) {
     if let Some(l2) = &inner.l2 {
         l2.news(|| [key]);
     }

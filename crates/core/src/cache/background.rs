@@ -49,7 +49,7 @@ fn pace() -> Arc<Semaphore> {
     Arc::new(Semaphore::new(CONCURRENCY))
 }
 
-impl<C: Sync> Inner<C> {
+impl Inner {
     /// Waits for the permit of a background write, which the write holds until it ends.
     pub(crate) async fn paced(&self) -> Option<OwnedSemaphorePermit> {
         let pace = Arc::clone(&self.background.pace.lock());
@@ -59,7 +59,7 @@ impl<C: Sync> Inner<C> {
 
 /// Starts the background tasks: on the runtime where the cache is built, and once more if the cache
 /// leaves that runtime.
-pub(super) fn start<C: Send + Sync + 'static>(inner: &Arc<Inner<C>>) -> Result<(), Error> {
+pub(super) fn start(inner: &Arc<Inner>) -> Result<(), Error> {
     let place = inner.runtime()?;
     let left = inner.background.left.lock().clone();
     let guard = RestartGuard { inner: Arc::downgrade(inner), place: place.clone() };
@@ -84,12 +84,12 @@ async fn until(left: CancellationToken, task: impl Future<Output = ()>) {
 }
 
 /// Restarts the tasks elsewhere if it is dropped because their runtime ended.
-struct RestartGuard<C: Send + Sync + 'static> {
-    inner: Weak<Inner<C>>,
+struct RestartGuard {
+    inner: Weak<Inner>,
     place: Place,
 }
 
-impl<C: Send + Sync + 'static> Drop for RestartGuard<C> {
+impl Drop for RestartGuard {
     fn drop(&mut self) {
         let Some(inner) = self.inner.upgrade() else { return };
         if !inner.closing.is_cancelled() && !std::thread::panicking() && self.place.has_ended() {
@@ -100,7 +100,7 @@ impl<C: Send + Sync + 'static> Drop for RestartGuard<C> {
 
 /// Restarts the tasks on another runtime, unless the cache is closed, and compares with the ledger
 /// to find missed removals. Callers that wait for a load of the old runtime load again themselves.
-fn restart_elsewhere<C: Send + Sync + 'static>(inner: &Arc<Inner<C>>, from: &Place) {
+fn restart_elsewhere(inner: &Arc<Inner>, from: &Place) {
     from.leave();
     if inner.background.moved.swap(true, Ordering::AcqRel) {
         return;
@@ -138,7 +138,7 @@ fn restart_elsewhere<C: Send + Sync + 'static>(inner: &Arc<Inner<C>>, from: &Pla
 
 /// Checks, for a caller outside the runtime of the cache, that the runtime still runs tasks. If it
 /// does not, the cache leaves it within two polls.
-pub(crate) async fn attend<C: Send + Sync + 'static>(inner: &Arc<Inner<C>>) {
+pub(crate) async fn attend(inner: &Arc<Inner>) {
     let Some(place) = inner.home.elsewhere() else { return };
     let limit = inner.settings.poll.min(MAX_TASK_DELAY) * 2;
     let ran = timeout(limit, place.handle().spawn(async {})).await;
@@ -148,7 +148,7 @@ pub(crate) async fn attend<C: Send + Sync + 'static>(inner: &Arc<Inner<C>>) {
 }
 
 /// Repeats [`attend`] for a caller that waits for a load; never returns.
-pub(crate) async fn attend_on<C: Send + Sync + 'static>(inner: &Arc<Inner<C>>) {
+pub(crate) async fn attend_on(inner: &Arc<Inner>) {
     while inner.home.elsewhere().is_some() {
         sleep(inner.settings.poll.min(MAX_TASK_DELAY)).await;
         attend(inner).await;

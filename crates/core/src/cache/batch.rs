@@ -164,7 +164,7 @@ where
             let absent: Vec<_> = (0..keys.len()).filter(|at| answers[*at].is_none()).collect();
             let calls = calls(cache, absent.iter().map(|at| keys.at(*at)), &options, &[])?;
             let span = spans::get_many(&inner.telemetry, calls.len());
-            let found = spans::call(span, read::get_many(inner, &calls)).await?;
+            let found = spans::call(span, read::get_many(&cache.coded(), &calls)).await?;
             for (at, found) in absent.into_iter().zip(found) {
                 answers[at] = found;
             }
@@ -174,11 +174,7 @@ where
 }
 
 /// Returns the fresh values from L1 that the options allow, all at the same moment.
-fn hits<T, C>(
-    inner: &Inner<C>,
-    keys: &Keys,
-    options: &Choices,
-) -> impl Iterator<Item = Option<Cached<T>>>
+fn hits<T>(inner: &Inner, keys: &Keys, options: &Choices) -> impl Iterator<Item = Option<Cached<T>>>
 where
     T: Send + Sync + 'static,
 {
@@ -234,7 +230,7 @@ where
             let calls = calls(cache, keys.iter(), &options, &tags)?;
             let inner = cache.inner();
             let span = spans::get_or_set_many(&inner.telemetry, calls.len());
-            spans::call(span, read::run_many(inner, calls, load)).await
+            spans::call(span, read::run_many(&cache.coded(), calls, load)).await
         })
     }
 }
@@ -296,12 +292,13 @@ where
             }
             let span = spans::set_many(&inner.telemetry, calls.len());
             let batch = write::BatchSet::begin(inner, &calls, CONCURRENCY);
+            let coded = &cache.coded();
             let writes = calls.into_iter().zip(values).enumerate();
             let set = run_all(writes.map(|(at, (call, value))| {
                 let batch = &batch;
                 async move {
                     batch.end(at);
-                    write::set(inner, &call.key, value, call.options, call.tags).await
+                    write::set(coded, &call.key, value, call.options, call.tags).await
                 }
             }));
             join(spans::call(span, set), attend(inner)).await.0
@@ -351,10 +348,7 @@ impl<'a, C: Send + Sync + 'static> IntoFuture for RemoveMany<'a, C> {
 }
 
 /// Removes these keys concurrently.
-pub(super) async fn remove_all<C: Send + Sync + 'static>(
-    inner: &Arc<Inner<C>>,
-    calls: Vec<Call>,
-) -> Result<Receipt, Error> {
+pub(super) async fn remove_all(inner: &Arc<Inner>, calls: Vec<Call>) -> Result<Receipt, Error> {
     // Hides all of them on this node before the first removal is sent.
     let batch = write::BatchRemoval::hide(inner, &calls);
     let remove = calls.into_iter().map(|call| {

@@ -272,7 +272,10 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
         let prefix = self.check(&place)?;
         let distributed = self.l2.is_some();
         let regions = self.open_regions(&prefix, &place)?;
-        let cache = Cache::new(Inner { regions, ..self.assemble(&prefix, true) });
+        let cache = {
+            let (inner, codec) = self.assemble(&prefix, true);
+            Cache::new(Inner { regions, ..inner }, codec)
+        };
         let inner = cache.inner();
         if distributed {
             background::start(inner)?;
@@ -308,7 +311,8 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
     }
 
     pub(super) fn build_disabled(self) -> Cache<C> {
-        Cache::new(self.assemble("disabled:", false))
+        let (inner, codec) = self.assemble("disabled:", false);
+        Cache::new(inner, codec)
     }
 
     /// Validates the configuration; returns the key prefix.
@@ -367,7 +371,7 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
         Ok(prefix)
     }
 
-    fn assemble(self, prefix: &str, enabled: bool) -> Inner<C> {
+    fn assemble(self, prefix: &str, enabled: bool) -> (Inner, C) {
         let entropy = Entropy::new(self.seed);
         let me = entropy.publisher();
         let (name, redact): (Arc<str>, _) = (self.name.into(), self.settings.redact_keys);
@@ -394,11 +398,10 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
         if self.settings.trace_hits {
             telemetry.l1_hits.watch();
         }
-        Inner {
+        let inner = Inner {
             home: Home::new(if l2.is_some() { Owner::Tasks } else { Owner::Loads }),
             name,
             id: format!("{:032x}", me.0).into(),
-            codec: self.codec,
             codec_id: self.codec_id,
             enabled,
             l1: L1::new(&self.settings, Arc::clone(&telemetry)),
@@ -427,6 +430,7 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
             shadow: Shadow::default(),
             checks: Checks::default(),
             regions: Regions::default(),
-        }
+        };
+        (inner, self.codec)
     }
 }

@@ -104,15 +104,15 @@ impl<C: Send + Sync + 'static> Cache<C> {
 }
 
 /// Closes the cache when dropped.
-struct Closing<'a, C>(&'a Inner<C>);
+struct Closing<'a>(&'a Inner);
 
-impl<C> Drop for Closing<'_, C> {
+impl Drop for Closing<'_> {
     fn drop(&mut self) {
         self.0.shut();
     }
 }
 
-impl<C> Inner<C> {
+impl Inner {
     /// Returns the number of invalidations that wait for L2.
     pub(crate) fn waiting(&self) -> usize {
         self.recovery.len() + self.node.known().pending
@@ -120,10 +120,7 @@ impl<C> Inner<C> {
 
     /// Waits for running loads and background writes. Writes that take too long are queued; returns
     /// false if loads still run.
-    pub(super) async fn ended(&self) -> bool
-    where
-        C: Sync,
-    {
+    pub(super) async fn ended(&self) -> bool {
         if timeout(LOADS, self.tasks.wait(&self.home)).await.is_ok() {
             return true;
         }
@@ -132,10 +129,7 @@ impl<C> Inner<C> {
     }
 
     /// Sends what was queued since the first attempt.
-    pub(super) async fn drain_rest(&self)
-    where
-        C: Sync,
-    {
+    pub(super) async fn drain_rest(&self) {
         if self.waiting() > 0 {
             drain(self).await;
         }

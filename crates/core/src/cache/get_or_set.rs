@@ -2,7 +2,6 @@ use std::fmt;
 use std::future::IntoFuture;
 use std::mem::replace;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use super::Cache;
@@ -175,12 +174,12 @@ where
     G: IntoIterator,
     G::Item: Into<String>,
 {
-    let inner = Arc::clone(request.cache.inner());
+    let (inner, coded) = (request.cache.inner(), request.cache.coded());
     inner.check_key(request.key)?;
     inner.check_runtime(Some(request.key))?;
     let (call, factory, default) = into_call(request, hash);
     let span = spans::get_or_set(&inner.telemetry, &call.key);
-    let run = read::run(inner, call, boxed(factory), default);
+    let run = read::run(coded, call, boxed(factory), default);
     Ok(if span.is_disabled() { Box::pin(run) } else { Box::pin(spans::call(span, run)) })
 }
 
@@ -199,9 +198,9 @@ pub(crate) fn refresh<T, C, F, G, Fut, E>(
     G: IntoIterator,
     G::Item: Into<String>,
 {
-    let inner = Arc::clone(request.cache.inner());
+    let coded = request.cache.coded();
     let (call, factory, _) = into_call(request, hash);
-    read::refresh(&inner, call.refreshing(version), boxed(factory));
+    read::refresh(&coded, call.refreshing(version), boxed(factory));
 }
 
 fn into_call<T, C, F, G>(request: GetOrSet<'_, T, C, F, G>, hash: KeyHash) -> (Call, F, Option<T>)

@@ -92,14 +92,14 @@ pub struct LastError {
     pub ago: Duration,
 }
 
-impl<C> Inner<C> {
+impl Inner {
     pub(crate) fn health(&self) -> Health {
         Health::of(self)
     }
 }
 
 impl Health {
-    pub(super) fn of<C>(inner: &Inner<C>) -> Self {
+    pub(super) fn of(inner: &Inner) -> Self {
         let (known, now) = (inner.node.known(), inner.now());
         let heartbeat = inner.node.coherence.last_heartbeat_at();
         let (l2, backplane, (coherent, since)) = {

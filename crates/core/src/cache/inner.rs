@@ -27,11 +27,10 @@ use crate::telemetry::{Counters, Telemetry};
 use crate::watch::Watch;
 
 #[derive(Debug)]
-pub(crate) struct Inner<C> {
+pub(crate) struct Inner {
     pub(crate) name: Arc<str>,
     /// The publisher id of this node, as text.
     pub(crate) id: Arc<str>,
-    pub(crate) codec: C,
     pub(crate) codec_id: u8,
     pub(crate) enabled: bool,
     pub(crate) settings: Settings,
@@ -90,7 +89,7 @@ pub(crate) struct Link {
     pub(crate) l2_refused: bool,
 }
 
-impl<C> Inner<C> {
+impl Inner {
     pub(crate) fn now(&self) -> Moment {
         self.clock.now()
     }

@@ -7,6 +7,7 @@ mod behind;
 mod builder;
 mod change;
 mod close;
+mod coded;
 mod get_or_set;
 mod guarantees;
 mod health;
@@ -30,6 +31,7 @@ pub use batch::{GetMany, GetOrSetMany, RemoveMany, SetMany};
 pub use builder::CacheBuilder;
 pub use close::PendingWrites;
 #[cfg(feature = "blocking")]
+pub(crate) use coded::Coded;
 pub(crate) use get_or_set::refresh;
 pub use get_or_set::{GetOrSet, GetOrSetFuture, NoTags};
 pub use guarantees::{Guarantee, Guarantees};
@@ -98,7 +100,8 @@ pub struct Cache<C = DefaultCodec> {
 }
 
 struct Handle<C> {
-    inner: Arc<Inner<C>>,
+    inner: Arc<Inner>,
+    codec: Arc<C>,
     /// Dropped with the last clone, which ends the background tasks.
     _closing: DropGuard,
 }
@@ -118,13 +121,23 @@ impl Cache {
 }
 
 impl<C: Send + Sync + 'static> Cache<C> {
-    pub(crate) fn new(inner: Inner<C>) -> Self {
+    pub(crate) fn new(inner: Inner, codec: C) -> Self {
         let closing = inner.closing.clone().drop_guard();
-        Self { handle: Arc::new(Handle { inner: Arc::new(inner), _closing: closing }) }
+        let (inner, codec) = (Arc::new(inner), Arc::new(codec));
+        Self { handle: Arc::new(Handle { inner, codec, _closing: closing }) }
     }
 
-    pub(crate) fn inner(&self) -> &Arc<Inner<C>> {
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
         &self.handle.inner
+    }
+
+    /// The node, with what encodes and decodes values of one type.
+    pub(crate) fn coded<T: 'static>(&self) -> Coded<T>
+    where
+        C: Codec<T>,
+    {
+        let codec: Arc<C> = Arc::clone(&self.handle.codec);
+        Coded::new(Arc::clone(self.inner()), codec)
     }
 
     /// Returns the name given to the builder.

@@ -49,7 +49,7 @@ impl<C: Send + Sync + 'static> Cache<C> {
 }
 
 /// Returns the error of what a server refuses, if anything.
-fn refusal<C>(inner: &Inner<C>, link: Link) -> Option<Error> {
+fn refusal(inner: &Inner, link: Link) -> Option<Error> {
     let (kind, what) = match link {
         Link { l2_refused: true, .. } => (
             ErrorKind::L2,

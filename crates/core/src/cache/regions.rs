@@ -98,7 +98,7 @@ impl Regions {
         self.0.iter().map(health).collect()
     }
 
-    pub(super) fn caches(&self) -> impl Iterator<Item = &Arc<Inner<NoCodec>>> {
+    pub(super) fn caches(&self) -> impl Iterator<Item = &Arc<Inner>> {
         self.0.iter().map(|region| region.cache.inner())
     }
 
@@ -124,7 +124,7 @@ impl Regions {
     }
 }
 
-impl<C> Inner<C> {
+impl Inner {
     /// Relays an invalidation to the other regions in the background. If a region does not answer,
     /// the invalidation waits in the queue of that region. So does one that comes while this cache
     /// is closing.
@@ -152,7 +152,7 @@ impl<C> Inner<C> {
 
 /// An invalidation in flight to another region. If dropped before it is sent, it is queued there.
 struct Relaying {
-    inner: Arc<Inner<NoCodec>>,
+    inner: Arc<Inner>,
     what: Option<Relayed>,
 }
 
@@ -174,7 +174,7 @@ impl Drop for Relaying {
 }
 
 /// Queues an invalidation for the region's next poll, or for its close.
-fn queue(inner: &Inner<NoCodec>, what: Relayed) {
+fn queue(inner: &Inner, what: Relayed) {
     match what {
         Relayed::Key(key, strength) => {
             let (version, not_before) = (inner.entropy.version(), inner.now());
@@ -189,7 +189,7 @@ fn queue(inner: &Inner<NoCodec>, what: Relayed) {
     }
 }
 
-async fn relay(inner: &Arc<Inner<NoCodec>>, what: &Relayed) {
+async fn relay(inner: &Arc<Inner>, what: &Relayed) {
     let options = EntryOptions::clone(&inner.defaults);
     let done = match what {
         Relayed::Key(key, Strength::Hard) => write::remove(inner, key, &options).await,

@@ -244,7 +244,8 @@ where
         let hash = KeyHash::of(self.key);
         let options = self.options.over(inner.options_for(self.key));
         let call = Call::new(self.key, hash, options, Vec::new());
-        spans::call(spans::get(&inner.telemetry, self.key), read::get(&inner, &call)).await
+        let coded = self.cache.coded();
+        spans::call(spans::get(&inner.telemetry, self.key), read::get(&coded, &call)).await
     }
 }
 

@@ -85,7 +85,7 @@ impl<C: Send + Sync + 'static> Cache<C> {
     pub async fn reserve(
         &self,
         key: &(impl AsRef<str> + ?Sized + Sync),
-    ) -> Result<Reservation<C>, Error> {
+    ) -> Result<Reservation, Error> {
         let (inner, key) = (self.inner(), key.as_ref());
         inner.check_key(key)?;
         inner.check_runtime(Some(key))?;

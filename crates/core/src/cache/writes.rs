@@ -24,7 +24,7 @@ pub struct Set<'a, T, C: Send + Sync + 'static> {
     value: T,
     tags: Vec<String>,
     options: Choices,
-    reservation: Option<Reservation<C>>,
+    reservation: Option<Reservation>,
 }
 
 impl<'a, T, C> Set<'a, T, C>
@@ -45,7 +45,7 @@ where
     /// Stores the value only if nothing changed the key, its tags or the cache since the
     /// reservation. Otherwise nothing is stored: the receipt says `Superseded` and is not
     /// [propagated](Receipt::is_propagated). With `require_propagation` it is an error.
-    pub fn reserved(mut self, reservation: Reservation<C>) -> Self {
+    pub fn reserved(mut self, reservation: Reservation) -> Self {
         self.reservation = Some(reservation);
         self
     }
@@ -80,11 +80,13 @@ where
             }
             let options = options.over(inner.options_for(key));
             if let Some(reservation) = reservation {
-                let set = write::set_reserved(reservation, key, value, options, tags);
+                let coded = cache.coded();
+                let set = write::set_reserved(&coded, reservation, key, value, options, tags);
                 let set = spans::call(spans::set(&inner.telemetry, key), set);
                 return join(set, attend(inner)).await.0;
             }
-            let set = write::set(inner, key, value, options, tags);
+            let coded = cache.coded();
+            let set = write::set(&coded, key, value, options, tags);
             let set = spans::call(spans::set(&inner.telemetry, key), set);
             join(set, attend(inner)).await.0
         })

@@ -42,8 +42,8 @@ pub(crate) enum Mark {
 }
 
 /// Makes a call, and asks the ledger for its newest number at the same time.
-pub(crate) async fn beside<R, C: Sync>(
-    inner: &Inner<C>,
+pub(crate) async fn beside<R>(
+    inner: &Inner,
     l2: &Access,
     asks: bool,
     limit: Duration,
@@ -55,7 +55,7 @@ pub(crate) async fn beside<R, C: Sync>(
     join(call, ask(inner, l2, limit)).await
 }
 
-async fn ask<C: Sync>(inner: &Inner<C>, l2: &Access, limit: Duration) -> Mark {
+async fn ask(inner: &Inner, l2: &Access, limit: Duration) -> Mark {
     let epoch = inner.node.epoch();
     let number = match epoch {
         None => Ok(None),
@@ -71,7 +71,7 @@ async fn ask<C: Sync>(inner: &Inner<C>, l2: &Access, limit: Duration) -> Mark {
 }
 
 /// Waits until this node knows every removal up to the mark. False if the ledger does not answer.
-pub(crate) async fn catch_up<C: Sync>(inner: &Inner<C>, mark: Mark, limit: Duration) -> bool {
+pub(crate) async fn catch_up(inner: &Inner, mark: Mark, limit: Duration) -> bool {
     match (mark, &inner.l2) {
         (Mark::Unasked, _) => true,
         (Mark::Said { .. }, _) if knows(inner, mark) => true,
@@ -82,7 +82,7 @@ pub(crate) async fn catch_up<C: Sync>(inner: &Inner<C>, mark: Mark, limit: Durat
     }
 }
 
-async fn compare<C: Sync>(inner: &Inner<C>, l2: &Access, mark: Mark) -> bool {
+async fn compare(inner: &Inner, l2: &Access, mark: Mark) -> bool {
     let _guard = inner.node.turn().await;
     // Another call may have compared while this one waited (K4).
     if !knows(inner, mark) && poll::compare(inner, l2, inner.now()).await.is_err() {
@@ -91,7 +91,7 @@ async fn compare<C: Sync>(inner: &Inner<C>, l2: &Access, mark: Mark) -> bool {
     inner.node.is_synced()
 }
 
-fn knows<C>(inner: &Inner<C>, mark: Mark) -> bool {
+fn knows(inner: &Inner, mark: Mark) -> bool {
     let Mark::Said { epoch, number, asked } = mark else { return true };
     let known = inner.node.known();
     let reached = number.is_some_and(|number| known.frontier >= number) && known.epoch == epoch;

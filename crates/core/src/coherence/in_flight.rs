@@ -57,15 +57,15 @@ impl InFlight {
 }
 
 /// A call that sends removals. Dropping it ends the call.
-pub(crate) struct Sending<'a, C> {
-    inner: &'a Inner<C>,
+pub(crate) struct Sending<'a> {
+    inner: &'a Inner,
     nonces: Vec<Nonce>,
 }
 
-impl<'a, C> Sending<'a, C> {
+impl<'a> Sending<'a> {
     /// Begins a call that sends these removals, `AT_ONCE` at a time, each for `limit` at most. The
     /// bus has as long for each.
-    pub(crate) fn begin(inner: &'a Inner<C>, nonces: Vec<Nonce>, limit: Duration) -> Self {
+    pub(crate) fn begin(inner: &'a Inner, nonces: Vec<Nonce>, limit: Duration) -> Self {
         let now = inner.now();
         inner.node.in_flight.begin(&nonces, now, now + longest(nonces.len(), limit));
         Self { inner, nonces }
@@ -79,7 +79,7 @@ fn longest(parts: usize, limit: Duration) -> Duration {
     limit.saturating_mul(rounds.saturating_mul(2).saturating_add(1))
 }
 
-impl<C> Drop for Sending<'_, C> {
+impl Drop for Sending<'_> {
     fn drop(&mut self) {
         self.inner.node.in_flight.end(&self.nonces, self.inner.now());
     }

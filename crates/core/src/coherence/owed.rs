@@ -107,7 +107,7 @@ impl Owed {
     }
 }
 
-impl<C: Sync> Inner<C> {
+impl Inner {
     /// Notes a failed announcement, and leaves a mark if there is none (A1).
     pub(crate) async fn owe(&self, limit: Duration) -> Result<(), L2Error> {
         let Some(l2) = &self.l2 else { return Ok(()) };

@@ -30,7 +30,7 @@ const LEAST_PAUSE: Duration = Duration::from_millis(5);
 const ROUNDS: usize = 256;
 
 /// Polls until the cache closes.
-pub(crate) async fn run<C: Send + Sync + 'static>(inner: Arc<Inner<C>>) {
+pub(crate) async fn run(inner: Arc<Inner>) {
     let Some(l2) = &inner.l2 else { return };
     let (mut published, mut heartbeats) =
         (Published::default(), HeartbeatMonitor::new(inner.settings.poll));
@@ -55,7 +55,7 @@ pub(crate) async fn run<C: Send + Sync + 'static>(inner: Arc<Inner<C>>) {
 
 /// Probes the servers of L2 whose circuit breaker is open, every P, until the cache closes. The
 /// poll asks the server that holds the ledger.
-pub(crate) async fn probe<C: Send + Sync + 'static>(inner: Arc<Inner<C>>) {
+pub(crate) async fn probe(inner: Arc<Inner>) {
     let Some(l2) = &inner.l2 else { return };
     let probing = async {
         loop {
@@ -76,13 +76,13 @@ pub(crate) async fn probe<C: Send + Sync + 'static>(inner: Arc<Inner<C>>) {
 
 /// Waits for a request for a `SYNC`. However often messages of a peer request one, it is not sent
 /// more often than this.
-async fn wanted<C: Sync>(inner: &Inner<C>, started: Instant) {
+async fn wanted(inner: &Inner, started: Instant) {
     inner.node.sync_wanted.notified().await;
     sleep_until(started + LEAST_PAUSE).await;
 }
 
-async fn tick<C: Sync>(
-    inner: &Inner<C>,
+async fn tick(
+    inner: &Inner,
     l2: &Access,
     published: &mut Published,
     heartbeats: &mut HeartbeatMonitor,
@@ -132,8 +132,8 @@ struct Published {
 /// the number when it has changed, and every ten polls, for nodes that lost both the last message
 /// and its number. It takes a poll at most, so that the next one is not late. True if the bus has
 /// accepted the heartbeat.
-async fn publish_heartbeat<C: Sync>(
-    inner: &Inner<C>,
+async fn publish_heartbeat(
+    inner: &Inner,
     bus: &Bus,
     asked: Moment,
     published: &mut Published,
@@ -167,17 +167,13 @@ async fn publish_heartbeat<C: Sync>(
 }
 
 /// Compares the replica with the ledger until nothing is left to ask.
-async fn sync<C: Sync>(inner: &Inner<C>, l2: &Access, asked: Moment) -> Result<(), L2Error> {
+async fn sync(inner: &Inner, l2: &Access, asked: Moment) -> Result<(), L2Error> {
     let _guard = inner.node.turn().await;
     compare(inner, l2, asked).await
 }
 
 /// The same, for a caller that holds the `SYNC` mutex.
-pub(super) async fn compare<C: Sync>(
-    inner: &Inner<C>,
-    l2: &Access,
-    asked: Moment,
-) -> Result<(), L2Error> {
+pub(super) async fn compare(inner: &Inner, l2: &Access, asked: Moment) -> Result<(), L2Error> {
     let mut round = Round { node: &inner.node, at: inner.node.rounds.ask(), answered: false };
     ask_all(inner, l2, asked).await?;
     round.answered = true;
@@ -207,7 +203,7 @@ impl Drop for Round<'_> {
     }
 }
 
-async fn ask_all<C: Sync>(inner: &Inner<C>, l2: &Access, asked: Moment) -> Result<(), L2Error> {
+async fn ask_all(inner: &Inner, l2: &Access, asked: Moment) -> Result<(), L2Error> {
     for _ in 0..ROUNDS {
         let ask = inner.node.ask(inner.entropy.epoch(), PAGE, inner.retention_ms());
         let (reply, was_open) = l2.sync(&ask, inner.l2_limit()).await?;
@@ -245,7 +241,7 @@ async fn ask_all<C: Sync>(inner: &Inner<C>, l2: &Access, asked: Moment) -> Resul
 
 /// Checks the heartbeats after L2 has answered. If they do not come back, the subscription is lost,
 /// and this node's entries must be verified.
-fn check_heartbeats<C>(inner: &Inner<C>, heartbeats: &mut HeartbeatMonitor, now: Instant) {
+fn check_heartbeats(inner: &Inner, heartbeats: &mut HeartbeatMonitor, now: Instant) {
     let liveness = heartbeats.listen(&inner.node.coherence, now);
     let subscribed = inner.link.read().subscribed;
     if sabotaged!(LostSubscriptionUnnoticed) {
@@ -266,7 +262,7 @@ fn check_heartbeats<C>(inner: &Inner<C>, heartbeats: &mut HeartbeatMonitor, now:
 /// Retries everything that waits, before the cache closes, for three timeouts of L2 and half a poll
 /// at most. One timeout is for the holder of the `SYNC` mutex, which may hang or never be polled
 /// again. One is for this call's own `SYNC`. Sends begin for half a poll, and each has one timeout.
-pub(crate) async fn drain<C: Sync>(inner: &Inner<C>) {
+pub(crate) async fn drain(inner: &Inner) {
     let (Some(l2), limit) = (&inner.l2, inner.l2_limit()) else { return };
     let asked = sync(inner, l2, inner.now());
     if let Ok(Ok(())) = timeout(limit.saturating_mul(2), asked).await {

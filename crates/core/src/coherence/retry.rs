@@ -26,7 +26,7 @@ use crate::write::removal;
 const CONCURRENCY: usize = 64;
 
 /// The recovery worker: retries after each poll that was answered, until the cache closes.
-pub(crate) async fn run<C: Send + Sync + 'static>(inner: Arc<Inner<C>>) {
+pub(crate) async fn run(inner: Arc<Inner>) {
     let Some(l2) = &inner.l2 else { return };
     loop {
         tokio::select! {
@@ -38,7 +38,7 @@ pub(crate) async fn run<C: Send + Sync + 'static>(inner: Arc<Inner<C>>) {
     }
 }
 
-async fn retry<C: Sync>(inner: &Inner<C>, l2: &Access) {
+async fn retry(inner: &Inner, l2: &Access) {
     let (asked, until) = (inner.node.coherence.synced_at(), half_a_poll(inner));
     inner.settle_owed(l2).await;
     loop {
@@ -59,11 +59,7 @@ async fn retry<C: Sync>(inner: &Inner<C>, l2: &Access) {
 /// Retries at once, and after each poll that is answered meanwhile. A server that takes its whole
 /// timeout does not hold up what another would take. What is sent before the replication ids are
 /// known is remembered as a recent write, so it is compared as well.
-async fn while_retrying<C: Sync, R>(
-    inner: &Inner<C>,
-    l2: &Access,
-    asking: impl Future<Output = R>,
-) -> R {
+async fn while_retrying<R>(inner: &Inner, l2: &Access, asking: impl Future<Output = R>) -> R {
     let done = CancellationToken::new();
     let asking = async {
         let answer = asking.await;
@@ -83,13 +79,13 @@ async fn while_retrying<C: Sync, R>(
     join(asking, retrying).await.0
 }
 
-fn half_a_poll<C>(inner: &Inner<C>) -> Instant {
+fn half_a_poll(inner: &Inner) -> Instant {
     Instant::now() + inner.settings.poll / 2
 }
 
 /// Sends what waits for L2, many items at a time. It starts nothing after half a poll, so that
 /// newer items get their share. It never gives up a send half-way.
-pub(super) async fn retry_pending<C: Sync>(inner: &Inner<C>, l2: &Access) {
+pub(super) async fn retry_pending(inner: &Inner, l2: &Access) {
     let until = half_a_poll(inner);
     let removals = rotate_randomly(inner, inner.node.waiting(inner.node.coherence.synced_at()));
     let keys = rotate_randomly(inner, inner.recovery.due(inner.now()));
@@ -102,7 +98,7 @@ pub(super) async fn retry_pending<C: Sync>(inner: &Inner<C>, l2: &Access) {
 }
 
 /// Starts at a random item, so that no item blocks the rest for ever.
-fn rotate_randomly<C, T>(inner: &Inner<C>, mut waiting: Vec<T>) -> Vec<T> {
+fn rotate_randomly<T>(inner: &Inner, mut waiting: Vec<T>) -> Vec<T> {
     let first = inner.entropy.below(waiting.len() as u64);
     let first = usize::try_from(first).unwrap_or(0).min(waiting.len());
     waiting.rotate_left(first);
@@ -113,12 +109,7 @@ fn next<T>(waiting: &Mutex<Vec<T>>, until: Instant) -> Option<T> {
     if Instant::now() < until { waiting.lock().pop() } else { None }
 }
 
-async fn number<C: Sync>(
-    inner: &Inner<C>,
-    l2: &Access,
-    waiting: &Mutex<Vec<Nonce>>,
-    until: Instant,
-) {
+async fn number(inner: &Inner, l2: &Access, waiting: &Mutex<Vec<Nonce>>, until: Instant) {
     while let Some(last) = next(waiting, until) {
         let (nonce, limit, mut patience) =
             (inner.entropy.nonce(), inner.l2_limit(), inner.l2_limit());
@@ -131,8 +122,8 @@ async fn number<C: Sync>(
     }
 }
 
-async fn recover<C: Sync>(
-    inner: &Inner<C>,
+async fn recover(
+    inner: &Inner,
     l2: &Access,
     waiting: &Mutex<Vec<(Box<str>, Queued)>>,
     until: Instant,
@@ -150,12 +141,7 @@ async fn recover<C: Sync>(
     }
 }
 
-async fn invalidate<C: Sync>(
-    inner: &Inner<C>,
-    l2: &Access,
-    key: &str,
-    queued: Queued,
-) -> Result<(), L2Error> {
+async fn invalidate(inner: &Inner, l2: &Access, key: &str, queued: Queued) -> Result<(), L2Error> {
     let (hash, limit) = (KeyHash::of(key), inner.l2_limit());
     if l2.is_open(key) {
         // Nothing is sent, so no message may take a sequence number.

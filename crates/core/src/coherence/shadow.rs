@@ -54,7 +54,7 @@ enum Found {
 }
 
 /// Compares what was sampled, and again what has differed for too long. Called after each poll.
-pub(super) async fn verify_samples<C: Sync>(inner: &Inner<C>, l2: &Access) {
+pub(super) async fn verify_samples(inner: &Inner, l2: &Access) {
     if inner.settings.shadow_verify == 0 || !l2.holds_records() {
         return;
     }
@@ -80,7 +80,7 @@ pub(super) async fn verify_samples<C: Sync>(inner: &Inner<C>, l2: &Access) {
     }
 }
 
-fn judge<C>(inner: &Inner<C>, meta: &Meta, found: Found) {
+fn judge(inner: &Inner, meta: &Meta, found: Found) {
     let now = inner.now();
     let key = KeyHash::of(&meta.key);
     let copy = inner.l1.get(key, &meta.key);
@@ -102,8 +102,8 @@ fn judge<C>(inner: &Inner<C>, meta: &Meta, found: Found) {
     }
 }
 
-async fn compare<C: Sync>(
-    inner: &Inner<C>,
+async fn compare(
+    inner: &Inner,
     l2: &Access,
     copies: Vec<ErasedEntry>,
 ) -> Vec<(ErasedEntry, Found)> {

@@ -3,18 +3,18 @@ use crate::protocol::flight::{FlightId, Received};
 use crate::protocol::{KeyHash, Version};
 
 /// Guards a write or a plain read that overlaps loads of its key; it ends when dropped.
-pub(crate) struct Fence<'a, C> {
-    inner: &'a Inner<C>,
+pub(crate) struct Fence<'a> {
+    inner: &'a Inner,
     hash: KeyHash,
     id: FlightId,
     is_write: bool,
     ended: bool,
 }
 
-impl<'a, C> Fence<'a, C> {
+impl<'a> Fence<'a> {
     /// Begins the fence and runs `invalidate` under the key's lock.
     pub(crate) fn begin(
-        inner: &'a Inner<C>,
+        inner: &'a Inner,
         hash: KeyHash,
         version: Option<Version>,
         invalidate: impl FnOnce(),
@@ -30,7 +30,7 @@ impl<'a, C> Fence<'a, C> {
     }
 }
 
-impl<C> Drop for Fence<'_, C> {
+impl Drop for Fence<'_> {
     fn drop(&mut self) {
         if !self.ended {
             self.inner.flights.end(self.hash, self.id, |_| ());

@@ -103,7 +103,7 @@ impl Drop for Nested {
 /// # Errors
 ///
 /// [`ErrorKind::Reentrant`] if the load waits for the factory that the call is part of.
-pub(crate) fn wait_for<C>(inner: &Inner<C>, flight: &Arc<Flight>) -> Result<Option<Nested>, Error> {
+pub(crate) fn wait_for(inner: &Inner, flight: &Arc<Flight>) -> Result<Option<Nested>, Error> {
     let Ok(run) = RUN.try_with(|run| *run) else { return Ok(None) };
     let place = inner.place(Some(&flight.key));
     let mut waits = WAITS.lock();

@@ -21,7 +21,7 @@ impl Choices {
     }
 
     /// Whether a fresh value of L1 does not suffice as an answer.
-    pub(crate) fn pass_l1<C>(&self, inner: &Inner<C>, key: &str) -> bool {
+    pub(crate) fn pass_l1(&self, inner: &Inner, key: &str) -> bool {
         let may_pass_l1 = |choice: &Choice| {
             matches!(choice, Choice::all(_) | Choice::skip_l1_read(_) | Choice::strict(_))
         };

@@ -46,7 +46,7 @@ pub(crate) struct Ticket {
 }
 
 impl Ticket {
-    pub(crate) fn now<C>(inner: &Inner<C>) -> Self {
+    pub(crate) fn now(inner: &Inner) -> Self {
         Self { generation: inner.node.generation(), horizon: inner.flights.horizon() }
     }
 
@@ -68,8 +68,8 @@ impl Ticket {
 }
 
 /// One caller that waits for a flight.
-pub(super) struct Caller<'a, C> {
-    pub(super) inner: &'a Inner<C>,
+pub(super) struct Caller<'a> {
+    pub(super) inner: &'a Inner,
     pub(super) flight: &'a Flight,
     pub(super) call: &'a Call,
     /// When it registered, if it joined another caller's flight; `None` for the leader.
@@ -78,7 +78,7 @@ pub(super) struct Caller<'a, C> {
     pub(super) since: Instant,
 }
 
-impl<C> Caller<'_, C> {
+impl Caller<'_> {
     /// Applies this caller's options to an outcome.
     pub(super) fn answer<T: Value>(&self, outcome: Outcome) -> Answer<T> {
         if self.has_to_do_without_l2() {
@@ -228,7 +228,7 @@ impl<C> Caller<'_, C> {
     /// The copy in L1, if this caller may get it unverified.
     fn unverified_copy<T: Value>(&self) -> Option<Answer<T>> {
         let Self { inner, flight, call, .. } = *self;
-        let Local::Candidate(entry, _) = lookup::<T, C>(inner, call) else { return None };
+        let Local::Candidate(entry, _) = lookup::<T>(inner, call) else { return None };
         let may =
             !flight.removed.load(Ordering::Acquire) && may_serve_unverified(inner, call, &entry);
         may.then(|| stale(inner, call, entry, None, Source::L1))
@@ -236,8 +236,8 @@ impl<C> Caller<'_, C> {
 }
 
 /// Answers a caller whose limit has passed: with the fallback if there is one, else an error.
-pub(super) fn give_up<T: Value, C>(
-    inner: &Inner<C>,
+pub(super) fn give_up<T: Value>(
+    inner: &Inner,
     call: &Call,
     over: Over,
     fallback: Option<ErasedEntry>,
@@ -260,8 +260,8 @@ pub(super) fn give_up<T: Value, C>(
     }
 }
 
-fn stale<T: Value, C>(
-    inner: &Inner<C>,
+fn stale<T: Value>(
+    inner: &Inner,
     call: &Call,
     entry: Arc<Entry<T>>,
     throttle: Option<Duration>,

@@ -16,10 +16,7 @@ use crate::protocol::validity::Verdict;
 use crate::sweep::drop_dead;
 
 /// Whether a fresh value of any type is in L1 or L2.
-pub(crate) async fn contains<C: Send + Sync + 'static>(
-    inner: &Arc<Inner<C>>,
-    call: Call,
-) -> Result<bool, Error> {
+pub(crate) async fn contains(inner: &Arc<Inner>, call: Call) -> Result<bool, Error> {
     inner.check_open(Some(&call.key))?;
     call.options.validate(&inner.place(Some(&call.key)))?;
     let judged = || {
@@ -58,8 +55,8 @@ pub(crate) async fn contains<C: Send + Sync + 'static>(
 }
 
 /// The verdict on the record in L2; `None` if no usable record could be read.
-async fn in_l2<C: Send + Sync>(
-    inner: &Inner<C>,
+async fn in_l2(
+    inner: &Inner,
     call: &Call,
     left: impl Fn() -> Duration + Send + Sync,
 ) -> Option<Verdict> {

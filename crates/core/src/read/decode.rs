@@ -7,12 +7,12 @@ use std::time::Duration;
 use super::Call;
 use super::probe::judge_record;
 use super::unread::Reason;
-use crate::cache::Inner;
+use crate::cache::{Coded, Inner};
 use crate::clock::Moment;
-use crate::entry::{Deadlines, Entry, EntryFlags, Meta, Shared, Stamp, Validators};
+use crate::entry::{Deadlines, Entry, EntryFlags, Meta, Shared, Stamp, Validators, Value};
+use crate::l2::Found;
 use crate::l2::compression::expand;
 use crate::l2::record::{self, Envelope};
-use crate::l2::{Codec, Found};
 use crate::options::EntryOptions;
 use crate::protocol::Version;
 use crate::protocol::record::Head;
@@ -45,8 +45,8 @@ pub(crate) struct Foreign {
 /// Decodes what a READ that began at `stamp` found.
 ///
 /// If L1 already holds a copy of this version, it verifies and reuses that copy.
-pub(crate) fn decode<T, C: Codec<T>>(
-    inner: &Inner<C>,
+pub(crate) fn decode<T: Value>(
+    inner: &Coded<T>,
     call: &Call,
     found: &Found,
     stamp: Stamp,
@@ -108,20 +108,20 @@ pub(crate) fn decode<T, C: Codec<T>>(
     ReadInto::Entry(Arc::new(Entry { meta, value: Shared::Own(value) }))
 }
 
-fn is_alive<T, C>(inner: &Inner<C>, entry: &Entry<T>) -> bool {
+fn is_alive<T>(inner: &Inner, entry: &Entry<T>) -> bool {
     !entry.meta.is_expired() && inner.now() < entry.meta.logical()
 }
 
 /// Marks a copy as verified: L2 still holds its version.
-fn verified<T, C>(inner: &Inner<C>, entry: &Arc<Entry<T>>, stamp: Stamp) -> ReadInto<T> {
+fn verified<T>(inner: &Inner, entry: &Arc<Entry<T>>, stamp: Stamp) -> ReadInto<T> {
     entry.meta.verify(stamp);
     inner.counters.l1_verified.add();
     ReadInto::Entry(Arc::clone(entry))
 }
 
 /// Counts a sound record that this node cannot use, and classifies it.
-fn unread<T, C>(
-    inner: &Inner<C>,
+fn unread<T>(
+    inner: &Inner,
     key: &str,
     envelope: &Envelope<'_>,
     meta: &Meta,
@@ -142,8 +142,8 @@ fn unread<T, C>(
 }
 
 /// Decodes the value; also returns its encoded size in bytes.
-fn value<T, C: Codec<T>>(
-    inner: &Inner<C>,
+fn value<T: Value>(
+    inner: &Coded<T>,
     key: &str,
     envelope: &Envelope<'_>,
     found: &Found,
@@ -167,8 +167,8 @@ fn value<T, C: Codec<T>>(
 }
 
 /// Builds the metadata of an L1 copy of a record, for a call with these options.
-pub(super) fn meta<C>(
-    inner: &Inner<C>,
+pub(super) fn meta(
+    inner: &Inner,
     envelope: &Envelope<'_>,
     ttl_ms: u64,
     stamp: Stamp,

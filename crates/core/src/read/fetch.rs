@@ -13,9 +13,9 @@ use crate::entry::{Entry, ErasedEntry, Meta, Value};
 use crate::events::MissReason;
 use crate::fail_safe::may_serve_stale;
 use crate::flight::Pause;
+use crate::l2::Read;
 use crate::l2::access::Access;
 use crate::l2::record::head;
-use crate::l2::{Codec, Read};
 use crate::protocol::Version;
 use crate::protocol::record::{Head, LoadLock, LoadLockRequest};
 use crate::protocol::validity::Verdict;
@@ -54,7 +54,7 @@ enum Fit {
     Left,
 }
 
-impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
+impl<T: Value> Prober<'_, T> {
     /// Asks L2 until the miss is decided; `None` if L2 failed.
     pub(super) async fn ask_on(
         &self,

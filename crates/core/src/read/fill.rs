@@ -30,12 +30,7 @@ pub(crate) struct NewEntry {
 
 impl NewEntry {
     /// Builds the entry's metadata and its record's TTLs. Both count from now; the stamp is older.
-    pub(crate) fn meta<C>(
-        self,
-        inner: &Inner<C>,
-        key: &str,
-        choices: &Choices,
-    ) -> (Meta, RecordTtls) {
+    pub(crate) fn meta(self, inner: &Inner, key: &str, choices: &Choices) -> (Meta, RecordTtls) {
         let (now, options) = (inner.now(), &choices.options);
         let shared = self.shared && !options.skip_l2_write;
         let jitter = match crate::clock::nanos(options.jitter) {
@@ -63,18 +58,18 @@ impl NewEntry {
 }
 
 /// One store of a loaded entry in L2, and its completion.
-pub(super) struct Fill<'a, T, C> {
-    pub(super) inner: &'a Inner<C>,
+pub(super) struct Fill<'a, T> {
+    pub(super) inner: &'a Inner,
     pub(super) call: &'a Call,
     pub(super) options: &'a EntryOptions,
     pub(super) entry: Arc<Entry<T>>,
 }
 
-impl<T: Value, C: Send + Sync> Fill<'_, T, C> {
+impl<T: Value> Fill<'_, T> {
     /// Replaces exactly the expected version in L2 and completes the flight; true if L2 stored it.
     pub(super) async fn put(
         self,
-        guard: CompletionGuard<C>,
+        guard: CompletionGuard,
         expected: Version,
         record: Record,
     ) -> bool {
@@ -124,7 +119,7 @@ impl<T: Value, C: Send + Sync> Fill<'_, T, C> {
 
     async fn send(
         &self,
-        outgoing: &mut Option<Outgoing<'_, C>>,
+        outgoing: &mut Option<Outgoing<'_>>,
         expected: Version,
         record: Record,
     ) -> Result<Put, L2Error> {
@@ -146,7 +141,7 @@ impl<T: Value, C: Send + Sync> Fill<'_, T, C> {
     }
 
     /// The announcement to the other nodes, if L2 does not publish it.
-    fn outgoing(&self) -> Option<Outgoing<'_, C>> {
+    fn outgoing(&self) -> Option<Outgoing<'_>> {
         let (version, limit) = (self.entry.meta.version, self.options.l2_hard_timeout);
         Outgoing::new(self.inner, KeyOp::Written, version, self.call.hash, limit)
             .filter(|_| !self.options.skip_backplane)

@@ -14,20 +14,20 @@ use super::many::PAGE;
 use super::probe::{Asked, REREADS, synced};
 use super::replica;
 use super::verify::{Checked, check, check_many, is_caught_up, may_serve_unverified, unverified};
-use crate::cache::{Inner, attend};
+use crate::cache::{Coded, Inner, attend};
 use crate::coherence::beside;
 use crate::entry::{Cached, Entry, ErasedEntry, Source, Value, typed};
 use crate::error::{Error, ErrorKind};
 use crate::events::MissReason;
 use crate::flight::Fence;
+use crate::l2::Found;
 use crate::l2::access::Access;
-use crate::l2::{Codec, Found};
 use crate::protocol::validity::Verdict;
 use crate::sweep::{self, drop_dead};
 
 /// Reads a key from L1 or L2. Returns a stale value only if the call allows it.
-pub(crate) async fn get<T: Value, C: Codec<T>>(
-    inner: &Arc<Inner<C>>,
+pub(crate) async fn get<T: Value>(
+    inner: &Coded<T>,
     call: &Call,
 ) -> Result<Option<Cached<T>>, Error> {
     attend(inner).await;
@@ -36,8 +36,8 @@ pub(crate) async fn get<T: Value, C: Codec<T>>(
 }
 
 /// Like [`get`], but the limit for L2 counts from `asked`.
-pub(super) async fn get_since<T: Value, C: Codec<T>>(
-    inner: &Arc<Inner<C>>,
+pub(super) async fn get_since<T: Value>(
+    inner: &Coded<T>,
     call: &Call,
     asked: Instant,
 ) -> Result<Option<Cached<T>>, Error> {
@@ -71,8 +71,8 @@ pub(super) async fn get_since<T: Value, C: Codec<T>>(
 ///
 /// It verifies all unverified copies in one request and reads the missing keys in pages, both at
 /// the same time. A page has the same limit as one call.
-pub(crate) async fn get_many<T: Value, C: Codec<T>>(
-    inner: &Arc<Inner<C>>,
+pub(crate) async fn get_many<T: Value>(
+    inner: &Coded<T>,
     calls: &[Call],
 ) -> Result<Vec<Option<Cached<T>>>, Error> {
     attend(inner).await;
@@ -107,8 +107,8 @@ pub(crate) async fn get_many<T: Value, C: Codec<T>>(
 /// Groups the keys that one request may serve: same verification state, strictness and limit.
 ///
 /// So no key gets less time than its own call allows, or waits for a ledger that only others need.
-fn alike<T: Value, C>(
-    inner: &Inner<C>,
+fn alike<T: Value>(
+    inner: &Inner,
     calls: &[Call],
     asking: Vec<(usize, Begun<T>)>,
 ) -> impl Iterator<Item = Vec<(usize, Begun<T>)>> {
@@ -123,8 +123,8 @@ fn alike<T: Value, C>(
 }
 
 /// Verifies the unverified copies of a group in one request, then reads the other keys in another.
-async fn get_alike<T: Value, C: Codec<T>>(
-    inner: &Arc<Inner<C>>,
+async fn get_alike<T: Value>(
+    inner: &Coded<T>,
     calls: &[Call],
     asking: Vec<(usize, Begun<T>)>,
 ) -> Result<Page<T>, Error> {
@@ -156,8 +156,8 @@ fn shared<T: Value>(calls: &[Call], alike: &[(usize, Begun<T>)]) -> (Duration, b
 /// The answers of a page, each with its index.
 type Page<T> = Vec<(usize, Option<Cached<T>>)>;
 
-async fn get_page<T: Value, C: Codec<T>>(
-    inner: &Arc<Inner<C>>,
+async fn get_page<T: Value>(
+    inner: &Coded<T>,
     calls: &[Call],
     asking: Vec<(usize, Begun<T>)>,
 ) -> Result<Page<T>, Error> {
@@ -212,8 +212,8 @@ async fn get_page<T: Value, C: Codec<T>>(
 }
 
 /// Reads each key on its own, all concurrently, with the rest of each call's limit.
-async fn get_each<T: Value, C: Codec<T>>(
-    inner: &Arc<Inner<C>>,
+async fn get_each<T: Value>(
+    inner: &Coded<T>,
     calls: &[Call],
     asking: Vec<(usize, Begun<T>)>,
 ) -> Result<Page<T>, Error> {
@@ -242,23 +242,19 @@ struct Begun<T> {
     reason: MissReason,
 }
 
-fn begin<T: Value, C: Codec<T>>(
-    inner: &Inner<C>,
-    call: &Call,
-    asked: Instant,
-) -> Result<Start<T>, Error> {
+fn begin<T: Value>(inner: &Coded<T>, call: &Call, asked: Instant) -> Result<Start<T>, Error> {
     inner.check_open(Some(&call.key))?;
     let options = &call.options;
     options.validate(&inner.place(Some(&call.key)))?;
     let mut reason = MissReason::Absent;
-    let (local, verdict) = match lookup::<T, C>(inner, call) {
+    let (local, verdict) = match lookup::<T>(inner, call) {
         Local::Fresh(entry, now) => return Ok(Start::Answer(answer(inner, entry, now))),
         Local::Throttled(entry, _) => (Some(entry), Verdict::Unverified),
         Local::Candidate(entry, verdict) => {
             reason = MissReason::of(verdict);
             (Some(entry), verdict)
         }
-        Local::Nothing(_) if holds_other_type::<T, C>(inner, call) => {
+        Local::Nothing(_) if holds_other_type::<T>(inner, call) => {
             return Err(inner.error(ErrorKind::TypeMismatch, &call.key, ""));
         }
         Local::Nothing(why) => {
@@ -285,7 +281,7 @@ impl<T: Value> Begun<T> {
     }
 
     /// The L1 copy, if a check of its record's head is enough to verify it.
-    fn unverified<C>(&self, inner: &Inner<C>, call: &Call) -> Option<ErasedEntry> {
+    fn unverified(&self, inner: &Inner, call: &Call) -> Option<ErasedEntry> {
         unverified(inner, call, self.local.as_ref().filter(|_| self.asks))
     }
 
@@ -302,12 +298,7 @@ impl<T: Value> Begun<T> {
     }
 
     /// Builds the answer from what L2 returned.
-    fn end<C>(
-        self,
-        inner: &Inner<C>,
-        call: &Call,
-        found: Shown<T>,
-    ) -> Result<Option<Cached<T>>, Error> {
+    fn end(self, inner: &Inner, call: &Call, found: Shown<T>) -> Result<Option<Cached<T>>, Error> {
         let unreachable = self.asks && inner.records().is_some();
         let mut reason = self.reason;
         let cached = match found {
@@ -353,8 +344,8 @@ enum Shown<T> {
     NoAnswer,
 }
 
-async fn ask<T: Value, C: Codec<T>>(
-    inner: &Inner<C>,
+async fn ask<T: Value>(
+    inner: &Coded<T>,
     l2: &Access,
     call: &Call,
     begun: &Begun<T>,
@@ -383,10 +374,10 @@ async fn ask<T: Value, C: Codec<T>>(
 }
 
 /// Decodes and judges a record, and keeps it in L1 if no conflicting message was received.
-fn settle<T: Value, C: Codec<T>>(
-    inner: &Inner<C>,
+fn settle<T: Value>(
+    inner: &Coded<T>,
     call: &Call,
-    fence: Fence<'_, C>,
+    fence: Fence<'_>,
     found: &Found,
     asked: Asked,
     local: Option<&Arc<Entry<T>>>,
@@ -415,8 +406,8 @@ fn settle<T: Value, C: Codec<T>>(
 /// A value that is not fresh, if the call may get it.
 ///
 /// A fresh value that an invalidation overtook is allowed: the call began before the invalidation.
-fn stale<T, C>(
-    inner: &Inner<C>,
+fn stale<T>(
+    inner: &Inner,
     call: &Call,
     entry: Arc<Entry<T>>,
     verdict: Verdict,
@@ -434,12 +425,12 @@ fn stale<T, C>(
 }
 
 /// An unverified copy, because L2 does not answer and the coherence TTL still covers the copy.
-fn serve_unverified<T, C>(inner: &Inner<C>, call: &Call, entry: Arc<Entry<T>>) -> Cached<T> {
+fn serve_unverified<T>(inner: &Inner, call: &Call, entry: Arc<Entry<T>>) -> Cached<T> {
     inner.stale_hit(&call.key, Source::L1);
     Cached::new(entry, inner.now(), Source::L1, !sabotaged!(UnverifiedIsFresh))
 }
 
-fn holds_other_type<T: Value, C>(inner: &Inner<C>, call: &Call) -> bool {
+fn holds_other_type<T: Value>(inner: &Inner, call: &Call) -> bool {
     inner.l1.get(call.hash, &call.key).is_some_and(|erased| {
         let visible = !matches!(inner.node.judge(erased.meta(), inner.now()), Verdict::Hidden(_));
         visible && typed::<T>(erased).is_none()

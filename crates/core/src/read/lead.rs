@@ -11,7 +11,7 @@ use super::load::Load;
 use super::probe::{FillMode, Probe, probe};
 use super::wait::{for_own, too_late};
 use super::{Call, Job};
-use crate::cache::{Inner, attend};
+use crate::cache::{Coded, Inner, attend};
 use crate::entry::{Cached, Entry, ErasedEntry, Source, Value};
 use crate::error::{Error, ErrorKind};
 use crate::events::{Event, MissReason};
@@ -20,15 +20,14 @@ use crate::flight::nesting::Run;
 use crate::flight::{
     Cause, Completed, Drive, Failure, Flight, Leader, Outcome, Pause, Progress, Standing, Waiting,
 };
-use crate::l2::Codec;
 use crate::protocol::flight::Received;
 use crate::protocol::validity::Verdict;
 use crate::sweep;
 
 /// Polls the flight's leader while it asks L2, or until a task takes over, and waits for the
 /// outcome.
-pub(super) async fn lead<T: Value, C: Codec<T>>(
-    inner: &Arc<Inner<C>>,
+pub(super) async fn lead<T: Value>(
+    inner: &Coded<T>,
     flight: &Arc<Flight>,
     call: &Arc<Call>,
     job: Job<T>,
@@ -58,8 +57,8 @@ pub(super) async fn lead<T: Value, C: Codec<T>>(
 }
 
 /// Starts the flight's leader in a task.
-pub(super) fn start<T: Value, C: Codec<T>>(
-    inner: &Arc<Inner<C>>,
+pub(super) fn start<T: Value>(
+    inner: &Coded<T>,
     flight: &Arc<Flight>,
     call: &Arc<Call>,
     job: Job<T>,
@@ -69,20 +68,20 @@ pub(super) fn start<T: Value, C: Codec<T>>(
 }
 
 /// Builds the flight's leader: it asks L2 and spawns a task for a load, within the caller's span.
-fn leader<T: Value, C: Codec<T>>(
-    inner: &Arc<Inner<C>>,
+fn leader<T: Value>(
+    inner: &Coded<T>,
     flight: &Arc<Flight>,
     call: &Arc<Call>,
     job: Job<T>,
 ) -> Result<Leader, Error> {
+    let (coded, call) = (inner.clone(), call.leading(flight));
     let guard = CompletionGuard::new(Arc::clone(inner), Arc::clone(flight));
-    let call = call.leading(flight);
     let runtime = inner.runtime()?;
     drop(flight.place.set(runtime.clone()));
     let own = runtime.clone();
     let work = Box::pin(async move {
-        let probe = probe::<T, C>(&guard.inner, &call, &guard.flight).await;
-        if let Some(load) = settle(guard, call, probe) {
+        let probe = probe(&coded, &call, &guard.flight).await;
+        if let Some(load) = settle(coded, guard, call, probe) {
             let load = Load { default: job.default, ..load };
             load.guard.inner.counters.factory_calls.add();
             let tasks = load.guard.inner.tasks.clone();
@@ -94,11 +93,12 @@ fn leader<T: Value, C: Codec<T>>(
 }
 
 /// Completes the flight with what the probe found, or returns the load to run.
-pub(super) fn settle<T: Value, C: Codec<T>>(
-    guard: CompletionGuard<C>,
+pub(super) fn settle<T: Value>(
+    coded: Coded<T>,
+    guard: CompletionGuard,
     call: Arc<Call>,
     probe: Probe<T>,
-) -> Option<Load<T, C>> {
+) -> Option<Load<T>> {
     match probe {
         Probe::Hit(entry, source) => {
             guard.complete(entry, source);
@@ -132,7 +132,7 @@ pub(super) fn settle<T: Value, C: Codec<T>>(
                     .inner
                     .miss(&call.key, if degraded { MissReason::Unreachable } else { reason });
             }
-            Some(Load { guard, call, mode, known, default: None })
+            Some(Load { coded, guard, call, mode, known, default: None })
         }
         // The probe does not wait for another node; dropping the guard completes with an error.
         Probe::Locked => None,
@@ -142,8 +142,8 @@ pub(super) fn settle<T: Value, C: Codec<T>>(
 /// Waits for the outcome as the leader; asks L2 itself if the load continues without it.
 ///
 /// It counts as a waiting caller all the time: the load may still be its answer.
-pub(super) async fn own<T: Value, C: Codec<T>>(
-    inner: &Arc<Inner<C>>,
+pub(super) async fn own<T: Value>(
+    inner: &Coded<T>,
     flight: &Arc<Flight>,
     call: &Call,
     mut waiting: Waiting,
@@ -157,8 +157,8 @@ pub(super) async fn own<T: Value, C: Codec<T>>(
 /// Asks L2 for a leader that requires it and allows more time than the caller that gave up.
 ///
 /// If L2 has no value, the leader takes the load's outcome.
-async fn ask_l2<T: Value, C: Codec<T>>(
-    inner: &Arc<Inner<C>>,
+async fn ask_l2<T: Value>(
+    inner: &Coded<T>,
     flight: &Arc<Flight>,
     call: &Call,
     mut waiting: Waiting,
@@ -191,14 +191,14 @@ async fn ask_l2<T: Value, C: Codec<T>>(
 }
 
 /// Fails a flight that could not be started.
-pub(super) fn abandon<C>(inner: &Arc<Inner<C>>, flight: &Arc<Flight>, error: Error) {
+pub(super) fn abandon(inner: &Arc<Inner>, flight: &Arc<Flight>, error: Error) {
     let failure = Failure { error, stale: None, cause: Cause::Load };
     CompletionGuard::new(Arc::clone(inner), Arc::clone(flight)).fail(failure, None);
 }
 
 /// Runs the factory of one call in a disabled cache, and keeps nothing.
-pub(super) async fn uncached<T: Value, C: Sync>(
-    inner: &Inner<C>,
+pub(super) async fn uncached<T: Value>(
+    inner: &Inner,
     call: &Call,
     job: Job<T>,
 ) -> Result<Cached<T>, Error> {
@@ -215,14 +215,14 @@ pub(super) async fn uncached<T: Value, C: Sync>(
 }
 
 /// Completes its flight exactly once (R3). If dropped first, it completes the flight with an error.
-pub(super) struct CompletionGuard<C> {
-    pub(super) inner: Arc<Inner<C>>,
+pub(super) struct CompletionGuard {
+    pub(super) inner: Arc<Inner>,
     pub(super) flight: Arc<Flight>,
     completed: bool,
 }
 
-impl<C> CompletionGuard<C> {
-    pub(super) fn new(inner: Arc<Inner<C>>, flight: Arc<Flight>) -> Self {
+impl CompletionGuard {
+    pub(super) fn new(inner: Arc<Inner>, flight: Arc<Flight>) -> Self {
         Self { inner, flight, completed: false }
     }
 
@@ -234,7 +234,7 @@ impl<C> CompletionGuard<C> {
         self.inner.fresh_hit(&entry.meta, source, self.inner.now());
         let erased: ErasedEntry = entry;
         let mut kept = false;
-        let settle = |inner: &Inner<C>, flight: &Flight, erased: &ErasedEntry, allowed: bool| {
+        let settle = |inner: &Inner, flight: &Flight, erased: &ErasedEntry, allowed: bool| {
             let allowed = allowed || sabotaged!(OvertakenIsKept);
             let now = inner.now();
             let verdict = inner.node.judge(erased.meta(), now);
@@ -267,7 +267,7 @@ impl<C> CompletionGuard<C> {
 
     /// Completes with a valid value that the factory asked not to store.
     pub(super) fn complete_unstored<T: Value>(self, entry: Arc<Entry<T>>) {
-        let settle = |inner: &Inner<C>, _: &Flight, erased: &ErasedEntry, allowed| {
+        let settle = |inner: &Inner, _: &Flight, erased: &ErasedEntry, allowed| {
             let fresh = allowed && inner.node.judge(erased.meta(), inner.now()) == Verdict::Fresh;
             if fresh { Standing::Fresh } else { Standing::Overtaken }
         };
@@ -305,7 +305,7 @@ impl<C> CompletionGuard<C> {
         mut self,
         erased: ErasedEntry,
         source: Source,
-        standing: impl FnOnce(&Inner<C>, &Flight, &ErasedEntry, bool) -> Standing,
+        standing: impl FnOnce(&Inner, &Flight, &ErasedEntry, bool) -> Standing,
     ) {
         let version = erased.meta().version;
         self.end(move |inner, flight, received| {
@@ -314,7 +314,7 @@ impl<C> CompletionGuard<C> {
         });
     }
 
-    fn end(&mut self, outcome: impl FnOnce(&Inner<C>, &Flight, Received) -> Outcome) {
+    fn end(&mut self, outcome: impl FnOnce(&Inner, &Flight, Received) -> Outcome) {
         let (inner, flight) = (&self.inner, &self.flight);
         let outcome =
             inner.flights.end(flight.hash, flight.id, |received| outcome(inner, flight, received));
@@ -324,7 +324,7 @@ impl<C> CompletionGuard<C> {
     }
 }
 
-impl<C> Drop for CompletionGuard<C> {
+impl Drop for CompletionGuard {
     fn drop(&mut self) {
         if !self.completed {
             let failure = lost(&self.inner, &self.flight);
@@ -334,7 +334,7 @@ impl<C> Drop for CompletionGuard<C> {
 }
 
 /// Fails a flight whose task no longer runs.
-pub(crate) fn lose<C>(inner: &Inner<C>, flight: &Flight) {
+pub(crate) fn lose(inner: &Inner, flight: &Flight) {
     if !matches!(flight.progress.read(), Progress::Done(_)) {
         let failure = lost(inner, flight);
         inner.flights.end(flight.hash, flight.id, |_| ());
@@ -343,7 +343,7 @@ pub(crate) fn lose<C>(inner: &Inner<C>, flight: &Flight) {
 }
 
 /// The failure of a load that did not finish: its task panicked, or its runtime has ended.
-fn lost<C>(inner: &Inner<C>, flight: &Flight) -> Failure {
+fn lost(inner: &Inner, flight: &Flight) -> Failure {
     let (kind, what, cause) = if std::thread::panicking() {
         (ErrorKind::Closed, "its load panicked", Cause::Load)
     } else if inner.closing.is_cancelled() {
@@ -357,7 +357,7 @@ fn lost<C>(inner: &Inner<C>, flight: &Flight) -> Failure {
 }
 
 /// Keeps a stale value in L1, unless L1 holds a fresh one that the call skipped.
-fn keep_stale<C>(inner: &Inner<C>, flight: &Flight, erased: &ErasedEntry) {
+fn keep_stale(inner: &Inner, flight: &Flight, erased: &ErasedEntry) {
     let fresh = |h: ErasedEntry| inner.node.judge(h.meta(), inner.now()) == Verdict::Fresh;
     let better = inner.l1.get(flight.hash, &flight.key).is_some_and(fresh);
     if !better && is_visible(inner, erased) {
@@ -366,7 +366,7 @@ fn keep_stale<C>(inner: &Inner<C>, flight: &Flight, erased: &ErasedEntry) {
 }
 
 /// Whether no removal hides the entry.
-fn is_visible<C>(inner: &Inner<C>, erased: &ErasedEntry) -> bool {
+fn is_visible(inner: &Inner, erased: &ErasedEntry) -> bool {
     let verdict = inner.node.judge(erased.meta(), inner.now());
     !matches!(verdict, Verdict::Hidden(_)) || sabotaged!(FailSafeIgnoresHard)
 }

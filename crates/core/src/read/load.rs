@@ -10,20 +10,21 @@ use super::Call;
 use super::fill::{Fill, NewEntry};
 use super::lead::CompletionGuard;
 use super::probe::{FillMode, judge_record};
+use crate::cache::Coded;
 use crate::entry::{Cached, Entry, ErasedEntry, Shared, Source, Stamp, Value};
 use crate::error::{Error, ErrorKind};
 use crate::events::Event;
 use crate::factory::{Adaptive, Choices, Factory, FactoryContext, Made};
 use crate::fail_safe::may_serve_stale;
 use crate::flight::{Cause, Failure, Progress};
-use crate::l2::Codec;
 use crate::protocol::validity::Verdict;
 use crate::telemetry::TARGET;
 use crate::write::encode::encode;
 
 /// One run of a factory, and the rules for storing its result.
-pub(super) struct Load<T, C> {
-    pub(super) guard: CompletionGuard<C>,
+pub(super) struct Load<T> {
+    pub(super) coded: Coded<T>,
+    pub(super) guard: CompletionGuard,
     pub(super) call: Arc<Call>,
     pub(super) mode: FillMode,
     /// The entry to replace, if no removal hides it.
@@ -32,7 +33,7 @@ pub(super) struct Load<T, C> {
     pub(super) default: Option<Arc<Entry<T>>>,
 }
 
-impl<T: Value, C: Codec<T>> Load<T, C> {
+impl<T: Value> Load<T> {
     /// Runs the factory and completes the flight. Releases the load lock unless a fill consumed it.
     pub(super) async fn run(self, factory: Factory<T>) {
         let inner = Arc::clone(&self.guard.inner);
@@ -178,7 +179,7 @@ impl<T: Value, C: Codec<T>> Load<T, C> {
         stamp: Stamp,
         took: Duration,
     ) -> bool {
-        let Self { guard, call, mode, known, .. } = self;
+        let Self { coded, guard, call, mode, known, .. } = self;
         let inner = Arc::clone(&guard.inner);
         let (value, removed) = match (made, known) {
             (Made::Value(value), _) => (Shared::Own(value), false),
@@ -219,7 +220,7 @@ impl<T: Value, C: Codec<T>> Load<T, C> {
             guard.complete(entry, Source::Factory);
             return false;
         }
-        match encode(&inner, &entry, deadlines, took, displaces) {
+        match encode(&coded, &entry, deadlines, took, displaces) {
             Ok(record) => {
                 let fill = Fill { inner: &inner, call: &call, options, entry };
                 fill.put(guard, expected, record).await

@@ -12,14 +12,14 @@ use crate::protocol::KeyHash;
 use crate::protocol::validity::Verdict;
 
 /// Returns a fresh value of L1. The whole hit path: hash, look up, one compare, two time checks.
-pub(crate) fn hit<T: Value, C>(inner: &Inner<C>, hash: KeyHash, key: &str) -> Option<Cached<T>> {
+pub(crate) fn hit<T: Value>(inner: &Inner, hash: KeyHash, key: &str) -> Option<Cached<T>> {
     hit_at(inner, hash, key, || inner.recent())
 }
 
 /// Like [`hit`], but calls `now` only if there is an entry.
 #[inline]
-pub(crate) fn hit_at<T: Value, C>(
-    inner: &Inner<C>,
+pub(crate) fn hit_at<T: Value>(
+    inner: &Inner,
     hash: KeyHash,
     key: &str,
     now: impl FnOnce() -> Moment,
@@ -33,11 +33,7 @@ pub(crate) fn hit_at<T: Value, C>(
 }
 
 /// Answers from L1 with a fresh entry and counts the hit.
-pub(super) fn answer<T: Value, C>(
-    inner: &Inner<C>,
-    entry: Arc<Entry<T>>,
-    now: Moment,
-) -> Cached<T> {
+pub(super) fn answer<T: Value>(inner: &Inner, entry: Arc<Entry<T>>, now: Moment) -> Cached<T> {
     entry.meta.slide(now);
     let nth = inner.l1_hit(&entry.meta, now);
     let shadow = inner.settings.shadow_verify;
@@ -62,7 +58,7 @@ pub(crate) enum Local<T> {
 
 impl<T: Value> Local<T> {
     /// Converts a fresh or throttled value into an answer.
-    pub(crate) fn answer<C>(self, inner: &Inner<C>) -> Option<Cached<T>> {
+    pub(crate) fn answer(self, inner: &Inner) -> Option<Cached<T>> {
         match self {
             Self::Fresh(entry, now) => Some(answer(inner, entry, now)),
             Self::Throttled(entry, now) => {
@@ -75,7 +71,7 @@ impl<T: Value> Local<T> {
 }
 
 /// Looks a call up in L1.
-pub(crate) fn lookup<T: Value, C>(inner: &Inner<C>, call: &Call) -> Local<T> {
+pub(crate) fn lookup<T: Value>(inner: &Inner, call: &Call) -> Local<T> {
     if call.options.skip_l1_read {
         return Local::Nothing(MissReason::Absent);
     }
@@ -104,8 +100,8 @@ pub(crate) fn lookup<T: Value, C>(inner: &Inner<C>, call: &Call) -> Local<T> {
 }
 
 /// The stale value in L1 that the call may get if its load takes too long.
-pub(crate) fn serve_stale<T: Value, C>(inner: &Inner<C>, call: &Call) -> Option<ErasedEntry> {
-    match lookup::<T, C>(inner, call) {
+pub(crate) fn serve_stale<T: Value>(inner: &Inner, call: &Call) -> Option<ErasedEntry> {
+    match lookup::<T>(inner, call) {
         Local::Throttled(entry, _) => Some(entry),
         Local::Candidate(entry, verdict) => {
             let may = may_serve_stale(&entry.meta, verdict, &call.options, inner.now());
@@ -119,7 +115,7 @@ pub(crate) fn serve_stale<T: Value, C>(inner: &Inner<C>, call: &Call) -> Option<
 ///
 /// It was verified in the current session, it was never in L2, or L2 does not answer. Fail-safe
 /// must not bring back a value whose `remove` this node missed.
-pub(super) fn is_known<T, C>(inner: &Inner<C>, entry: &Entry<T>) -> bool {
+pub(super) fn is_known<T>(inner: &Inner, entry: &Entry<T>) -> bool {
     let current = entry.meta.state().session == inner.node.session();
     current || entry.meta.own || inner.records().is_none_or(|l2| l2.is_open(&entry.meta.key))
 }

@@ -22,14 +22,13 @@ use super::probe::{Asked, Prepared, Probe, Prober, Sent, given_up, prepare};
 use super::verify::check_many;
 use super::wait::{for_end, for_other, too_late};
 use super::{Call, lookup};
-use crate::cache::{Inner, attend};
+use crate::cache::{Coded, Inner, attend};
 use crate::coherence::{Mark, beside};
 use crate::entry::{Cached, Value};
 use crate::error::Error;
 use crate::factory::{Loader, split};
 use crate::flight::nesting::{self, Run};
 use crate::flight::{Flight, Role, StrictTurn, Waiting};
-use crate::l2::Codec;
 use crate::protocol::Version;
 use crate::sweep;
 
@@ -48,8 +47,8 @@ type Open<'a> = BTreeMap<&'a str, Arc<Call>>;
 pub(super) type Led = (Arc<Flight>, Arc<Call>);
 
 /// Answers many calls in their order. It loads a repeated key once.
-pub(crate) async fn run_many<T: Value, C: Codec<T>>(
-    inner: &Arc<Inner<C>>,
+pub(crate) async fn run_many<T: Value>(
+    inner: &Coded<T>,
     calls: Vec<Call>,
     load: Loader<T>,
 ) -> Result<Vec<Cached<T>>, Error> {
@@ -99,8 +98,8 @@ fn in_order<T>(calls: &[Arc<Call>], answers: &HashMap<&str, Cached<T>>) -> Vec<C
 }
 
 /// Registers every open key, loads the led ones together, and waits for all.
-async fn round<'a, T: Value, C: Codec<T>>(
-    inner: &'a Arc<Inner<C>>,
+async fn round<'a, T: Value>(
+    inner: &'a Coded<T>,
     open: &Open<'a>,
     load: &Loader<T>,
     ticket: Ticket,
@@ -145,11 +144,7 @@ async fn round<'a, T: Value, C: Codec<T>>(
 }
 
 /// Starts one task for all flights that a batch leads.
-fn start<T: Value, C: Codec<T>>(
-    inner: &Arc<Inner<C>>,
-    led: Vec<Led>,
-    load: Loader<T>,
-) -> Result<(), Error> {
+fn start<T: Value>(inner: &Coded<T>, led: Vec<Led>, load: Loader<T>) -> Result<(), Error> {
     if led.is_empty() {
         return Ok(());
     }
@@ -157,7 +152,7 @@ fn start<T: Value, C: Codec<T>>(
     let guards =
         led.iter().map(|(flight, _)| CompletionGuard::new(Arc::clone(inner), Arc::clone(flight)));
     let guards: Vec<_> = guards.collect();
-    let (owner, runtime) = (Arc::clone(inner), inner.runtime()?);
+    let (owner, runtime) = (inner.clone(), inner.runtime()?);
     for (flight, _) in &led {
         drop(flight.place.set(runtime.clone()));
     }
@@ -174,22 +169,22 @@ struct First {
 }
 
 /// A key of a batch that needs L2.
-struct Asking<'a, T, C> {
+struct Asking<'a, T> {
     call: &'a Arc<Call>,
-    guard: CompletionGuard<C>,
-    prober: Prober<'a, T, C>,
+    guard: CompletionGuard,
+    prober: Prober<'a, T>,
 }
 
-impl<T: Value, C: Codec<T>> Asking<'_, T, C> {
+impl<T: Value> Asking<'_, T> {
     /// Completes the flight with what the probe found, or returns the load to run.
-    fn settle(self, probe: Probe<T>) -> Option<Load<T, C>> {
-        settle(self.guard, Arc::clone(self.call), probe)
+    fn settle(self, probe: Probe<T>) -> Option<Load<T>> {
+        settle(self.prober.inner.clone(), self.guard, Arc::clone(self.call), probe)
     }
 
     /// Continues from the multi-read's reply, or asks again within the rest of the limit.
     ///
     /// A key that another node is loading goes to `locked`.
-    async fn ask(self, first: First, locked: UnboundedSender<Self>) -> Option<Load<T, C>> {
+    async fn ask(self, first: First, locked: UnboundedSender<Self>) -> Option<Load<T>> {
         let First { id, sent, began } = first;
         let left = self.prober.limit().saturating_sub(began.elapsed());
         let asking = self.prober.ask(Some(id), sent, Some(left), false);
@@ -205,14 +200,14 @@ impl<T: Value, C: Codec<T>> Asking<'_, T, C> {
     }
 
     /// Waits for another node's load.
-    async fn wait(self) -> Option<Load<T, C>> {
+    async fn wait(self) -> Option<Load<T>> {
         let asking = self.prober.ask(None, None, None, true);
         let probe = self.prober.until_given_up(asking).await;
         self.settle(probe)
     }
 
     /// Continues without L2, because a caller gave up on it.
-    fn give_up(self) -> Option<Load<T, C>> {
+    fn give_up(self) -> Option<Load<T>> {
         let probe = self.prober.given_up();
         self.settle(probe)
     }
@@ -223,10 +218,10 @@ impl<T: Value, C: Codec<T>> Asking<'_, T, C> {
 /// Meanwhile it waits for keys that another node is loading. If such a load fails, the key goes to
 /// a later factory call. Each key completes as soon as its own answer is known: callers that joined
 /// one key do not wait for others.
-async fn fly<T: Value, C: Codec<T>>(
-    inner: &Arc<Inner<C>>,
+async fn fly<T: Value>(
+    inner: &Coded<T>,
     led: Vec<Led>,
-    guards: Vec<CompletionGuard<C>>,
+    guards: Vec<CompletionGuard>,
     load: &Loader<T>,
 ) {
     let (mut loads, mut asking) = (Vec::new(), Vec::new());
@@ -238,7 +233,9 @@ async fn fly<T: Value, C: Codec<T>>(
     });
     for ((prepared, guard), (_, call)) in prepared.into_iter().zip(guards).zip(&led) {
         match prepared {
-            Prepared::Settled(probe) => loads.extend(settle(guard, Arc::clone(call), probe)),
+            Prepared::Settled(probe) => {
+                loads.extend(settle(inner.clone(), guard, Arc::clone(call), probe));
+            }
             Prepared::Ask(prober) => asking.push(Asking { call, guard, prober }),
         }
     }
@@ -253,9 +250,7 @@ async fn fly<T: Value, C: Codec<T>>(
 /// Groups the keys that one request may serve: same verification state, strictness and limit.
 ///
 /// So no key gets less time than its own call allows, or waits for a ledger that only others need.
-fn alike<'a, T: Value, C: Codec<T>>(
-    asking: Vec<Asking<'a, T, C>>,
-) -> impl Iterator<Item = Vec<Asking<'a, T, C>>> {
+fn alike<'a, T: Value>(asking: Vec<Asking<'a, T>>) -> impl Iterator<Item = Vec<Asking<'a, T>>> {
     let mut alike = BTreeMap::<_, Vec<_>>::new();
     for key in asking {
         let prober = &key.prober;
@@ -266,12 +261,12 @@ fn alike<'a, T: Value, C: Codec<T>>(
 }
 
 /// Asks L2 for a group: verifies its unverified copies in one request, then reads the other keys.
-async fn ask_alike<'a, T: Value, C: Codec<T>>(
-    inner: &Inner<C>,
-    patience: &Patience<'_, C>,
-    keys: Vec<Asking<'a, T, C>>,
-    locked: UnboundedSender<Asking<'a, T, C>>,
-) -> impl Stream<Item = Option<Load<T, C>>> + use<'a, T, C> {
+async fn ask_alike<'a, T: Value>(
+    inner: &Coded<T>,
+    patience: &Patience<'_>,
+    keys: Vec<Asking<'a, T>>,
+    locked: UnboundedSender<Asking<'a, T>>,
+) -> impl Stream<Item = Option<Load<T>>> + use<'a, T> {
     let looked = patience
         .lasts(check_all(inner, &keys))
         .await
@@ -294,9 +289,9 @@ async fn ask_alike<'a, T: Value, C: Codec<T>>(
 }
 
 /// Waits for other nodes' loads; each key counts from when the channel delivers it.
-fn wait_all<'a, T: Value, C: Codec<T>>(
-    mut keys: UnboundedReceiver<Asking<'a, T, C>>,
-) -> impl Stream<Item = Option<Load<T, C>>> + use<'a, T, C> {
+fn wait_all<'a, T: Value>(
+    mut keys: UnboundedReceiver<Asking<'a, T>>,
+) -> impl Stream<Item = Option<Load<T>>> + use<'a, T> {
     let (mut waiting, mut more) = (FuturesUnordered::new(), true);
     stream::poll_fn(move |cx| {
         while more && let Poll::Ready(key) = keys.poll_recv(cx) {
@@ -311,10 +306,7 @@ fn wait_all<'a, T: Value, C: Codec<T>>(
 }
 
 /// Verifies the unverified copies of a group in one request.
-async fn check_all<T: Value, C: Codec<T>>(
-    inner: &Inner<C>,
-    asking: &[Asking<'_, T, C>],
-) -> Vec<Option<Probe<T>>> {
+async fn check_all<T: Value>(inner: &Coded<T>, asking: &[Asking<'_, T>]) -> Vec<Option<Probe<T>>> {
     let erased: Vec<_> = asking.iter().map(|key| key.prober.unverified()).collect();
     let to_verify: Vec<_> = erased.iter().flatten().cloned().collect();
     let first = asking.first().map(|key| (key.prober.limit(), key.prober.is_strict()));
@@ -325,10 +317,7 @@ async fn check_all<T: Value, C: Codec<T>>(
 }
 
 /// Reads a group in one multi-read per page.
-async fn read_all<T: Value, C: Codec<T>>(
-    inner: &Inner<C>,
-    asking: &[Asking<'_, T, C>],
-) -> Vec<First> {
+async fn read_all<T: Value>(inner: &Coded<T>, asking: &[Asking<'_, T>]) -> Vec<First> {
     let mut firsts = Vec::with_capacity(asking.len());
     for page in asking.chunks(PAGE) {
         let asked: Vec<_> = page.iter().map(|key| Asked::now(inner, key.prober.key())).collect();
@@ -362,10 +351,10 @@ async fn read_all<T: Value, C: Codec<T>>(
 /// Calls the factory for the keys to load, as soon as all are known.
 ///
 /// It waits for undecided keys at most [`GATHERED_FOR`].
-async fn load_found<T: Value, C: Codec<T>>(
-    inner: &Inner<C>,
-    mut loads: Vec<Load<T, C>>,
-    found: impl Stream<Item = Option<Load<T, C>>>,
+async fn load_found<T: Value>(
+    inner: &Coded<T>,
+    mut loads: Vec<Load<T>>,
+    found: impl Stream<Item = Option<Load<T>>>,
     load: &Loader<T>,
 ) {
     tokio::pin!(found);
@@ -391,11 +380,7 @@ async fn load_found<T: Value, C: Codec<T>>(
 }
 
 /// Runs one factory call for these loads; each completes like a single load.
-async fn load_all<T: Value, C: Codec<T>>(
-    inner: &Inner<C>,
-    loads: Vec<Load<T, C>>,
-    load: &Loader<T>,
-) {
+async fn load_all<T: Value>(inner: &Coded<T>, loads: Vec<Load<T>>, load: &Loader<T>) {
     if loads.is_empty() {
         return;
     }
@@ -415,8 +400,8 @@ async fn load_all<T: Value, C: Codec<T>>(
 }
 
 /// Runs one factory call in a disabled cache, and keeps nothing.
-async fn uncached<'a, T: Value, C: Sync>(
-    inner: &Inner<C>,
+async fn uncached<'a, T: Value>(
+    inner: &Inner,
     calls: &Open<'a>,
     load: Loader<T>,
 ) -> Result<HashMap<&'a str, Cached<T>>, Error> {

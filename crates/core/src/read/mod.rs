@@ -57,13 +57,12 @@ pub(crate) use probe::ledger_known;
 pub(crate) use unread::Unread;
 pub(crate) use verify::Checks;
 
-use crate::cache::{Inner, attend};
+use crate::cache::{Coded, Inner, attend};
 use crate::entry::{Cached, Deadlines, Entry, EntryFlags, Meta, Shared, Source, Value};
 use crate::error::{Error, ErrorKind};
 use crate::events::Event;
 use crate::factory::{Factory, failed};
 use crate::flight::{Flight, Role, nesting};
-use crate::l2::Codec;
 use crate::options::EntryOptions;
 use crate::protocol::{KeyHash, Version};
 use crate::sweep;
@@ -92,7 +91,7 @@ impl Call {
     /// Registers the call with the key's flight: lead, join, or wait and retry.
     ///
     /// A strict caller joins only a strict flight that began after it registered.
-    fn register<C>(&self, inner: &Inner<C>, ticket: Ticket) -> Role {
+    fn register(&self, inner: &Inner, ticket: Ticket) -> Role {
         let stamp = || inner.node.stamp(inner.now());
         let strict = self.options.strict;
         let role = match inner.flights.register(self.hash, &self.key, strict, stamp) {
@@ -141,8 +140,8 @@ pub(crate) struct Job<T> {
 }
 
 /// Answers a call from L1, from another caller's flight, or by leading a flight.
-pub(crate) async fn run<T: Value, C: Codec<T>>(
-    inner: Arc<Inner<C>>,
+pub(crate) async fn run<T: Value>(
+    inner: Coded<T>,
     call: Call,
     factory: Factory<T>,
     default: Option<T>,
@@ -162,11 +161,7 @@ pub(crate) async fn run<T: Value, C: Codec<T>>(
     }
 }
 
-async fn answer<T: Value, C: Codec<T>>(
-    inner: &Arc<Inner<C>>,
-    call: Call,
-    job: Job<T>,
-) -> Result<Cached<T>, Error> {
+async fn answer<T: Value>(inner: &Coded<T>, call: Call, job: Job<T>) -> Result<Cached<T>, Error> {
     if !inner.enabled {
         return lead::uncached(inner, &call, job).await;
     }
@@ -218,11 +213,7 @@ async fn answer<T: Value, C: Codec<T>>(
 }
 
 /// Refreshes a fresh entry in the background, unless a load of the key is running.
-pub(crate) fn refresh<T: Value, C: Codec<T>>(
-    inner: &Arc<Inner<C>>,
-    call: Call,
-    factory: Factory<T>,
-) {
+pub(crate) fn refresh<T: Value>(inner: &Coded<T>, call: Call, factory: Factory<T>) {
     let call = Arc::new(call);
     if let Role::Lead(flight) = call.register(inner, Ticket::now(inner)) {
         let count = &inner.counters.eager_refreshes;
@@ -241,7 +232,7 @@ pub(crate) fn refresh<T: Value, C: Codec<T>>(
 }
 
 /// Wraps a default value as an entry: stale from the start, expired after deadline and throttle.
-fn default_value<T, C>(inner: &Inner<C>, call: &Call, value: T) -> Arc<Entry<T>> {
+fn default_value<T>(inner: &Inner, call: &Call, value: T) -> Arc<Entry<T>> {
     let (now, options) = (inner.now(), &call.options);
     let throttle = options.fail_safe.unwrap_or_default().throttle;
     let physical = now + options.factory_deadline + throttle;

@@ -12,15 +12,15 @@ use crate::cache::Inner;
 /// Ends a batch's shared requests as soon as one caller of one of its flights gives up on L2.
 ///
 /// All its keys then continue without L2, because they wait for the same requests.
-pub(super) struct Patience<'a, C> {
-    inner: &'a Inner<C>,
+pub(super) struct Patience<'a> {
+    inner: &'a Inner,
     led: &'a [Led],
     over: Arc<Notify>,
     noted: AtomicBool,
 }
 
-impl<'a, C: Sync> Patience<'a, C> {
-    pub(super) fn of(inner: &'a Inner<C>, led: &'a [Led]) -> Self {
+impl<'a> Patience<'a> {
+    pub(super) fn of(inner: &'a Inner, led: &'a [Led]) -> Self {
         let over = Arc::default();
         led.iter().for_each(|(flight, _)| flight.led_by(&over));
         Self { inner, led, over, noted: AtomicBool::new(false) }

@@ -9,14 +9,14 @@ use super::lookup::is_known;
 use super::replica;
 use super::verify::{Checked, check_one, may_serve_unverified, unverified};
 use super::{Call, Local, lookup};
-use crate::cache::Inner;
+use crate::cache::{Coded, Inner};
 use crate::coherence::Mark;
 use crate::entry::{Entry, ErasedEntry, Meta, Source, Stamp, Value};
 use crate::events::MissReason;
 use crate::fail_safe::may_serve_stale;
 use crate::flight::{Flight, Pause};
+use crate::l2::Read;
 use crate::l2::access::Access;
-use crate::l2::{Codec, Read};
 use crate::protocol::Version;
 use crate::protocol::ledger::Strength;
 use crate::protocol::record::LoadLockRequest;
@@ -68,8 +68,8 @@ impl FillMode {
 pub(super) const REREADS: u32 = 3;
 
 /// One probe: the call, its flight, and the L1 copy.
-pub(super) struct Prober<'a, T, C> {
-    pub(super) inner: &'a Inner<C>,
+pub(super) struct Prober<'a, T> {
+    pub(super) inner: &'a Coded<T>,
     pub(super) call: &'a Call,
     pub(super) flight: &'a Flight,
     pub(super) local: Option<Arc<Entry<T>>>,
@@ -79,11 +79,11 @@ pub(super) struct Prober<'a, T, C> {
 }
 
 /// The result of a miss's L1 lookup.
-pub(super) enum Prepared<'a, T, C> {
+pub(super) enum Prepared<'a, T> {
     /// L2 need not be asked.
     Settled(Probe<T>),
     /// L2 must be asked.
-    Ask(Prober<'a, T, C>),
+    Ask(Prober<'a, T>),
 }
 
 /// A READ's reply, with the node's knowledge before it and the ledger's position at it.
@@ -99,7 +99,7 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    pub(super) fn now<C>(inner: &Inner<C>, key: &str) -> Self {
+    pub(super) fn now(inner: &Inner, key: &str) -> Self {
         let mut stamp = inner.node.stamp(inner.now());
         // Until L2 has answered as a primary, its replies verify nothing in the current session.
         stamp.session -= u64::from(!inner.node.is_confirmed());
@@ -110,7 +110,7 @@ impl Asked {
     }
 
     /// Judges the record that L2 returned.
-    pub(super) fn judge<C>(self, inner: &Inner<C>, key: &str, meta: &Meta) -> Verdict {
+    pub(super) fn judge(self, inner: &Inner, key: &str, meta: &Meta) -> Verdict {
         let waited = self.waiting.filter(|_| !sabotaged!(ReadForgetsWaiting));
         judge_waiting(inner, waited.max(inner.recovery.strength(key)), meta)
     }
@@ -118,11 +118,7 @@ impl Asked {
 
 /// Checks L1 again (another flight may have completed), then asks L2 until it answers or a caller
 /// gives up on it.
-pub(crate) async fn probe<T: Value, C: Codec<T>>(
-    inner: &Inner<C>,
-    call: &Call,
-    flight: &Flight,
-) -> Probe<T> {
+pub(crate) async fn probe<T: Value>(inner: &Coded<T>, call: &Call, flight: &Flight) -> Probe<T> {
     tokio::select! {
         biased;
         probe = ask(inner, call, flight) => probe,
@@ -133,7 +129,7 @@ pub(crate) async fn probe<T: Value, C: Codec<T>>(
     }
 }
 
-async fn ask<T: Value, C: Codec<T>>(inner: &Inner<C>, call: &Call, flight: &Flight) -> Probe<T> {
+async fn ask<T: Value>(inner: &Coded<T>, call: &Call, flight: &Flight) -> Probe<T> {
     match prepare(inner, call, flight).await {
         Prepared::Settled(probe) => probe,
         Prepared::Ask(prober) => match prober.unverified() {
@@ -149,14 +145,14 @@ async fn ask<T: Value, C: Codec<T>>(inner: &Inner<C>, call: &Call, flight: &Flig
     }
 }
 
-pub(super) async fn prepare<'a, T: Value, C: Codec<T>>(
-    inner: &'a Inner<C>,
+pub(super) async fn prepare<'a, T: Value>(
+    inner: &'a Coded<T>,
     call: &'a Call,
     flight: &'a Flight,
-) -> Prepared<'a, T, C> {
+) -> Prepared<'a, T> {
     let options = &call.options;
     let settled = Prepared::Settled;
-    let (local, verdict) = match lookup::<T, C>(inner, call) {
+    let (local, verdict) = match lookup::<T>(inner, call) {
         Local::Fresh(entry, _) if call.refresh != Some(entry.meta.version) => {
             return settled(Probe::Hit(entry, Source::L1));
         }
@@ -192,24 +188,24 @@ pub(super) async fn prepare<'a, T: Value, C: Codec<T>>(
 }
 
 /// Waits until this node can read and judge records.
-pub(crate) async fn synced<C: Sync>(inner: &Inner<C>, limit: Duration) -> bool {
+pub(crate) async fn synced(inner: &Inner, limit: Duration) -> bool {
     settled(inner, limit, || can_judge(inner)).await
 }
 
 /// Whether this node can judge records: its ledger state is synced and current, and L2 has answered
 /// since the node subscribed.
-pub(super) fn can_judge<C>(inner: &Inner<C>) -> bool {
+pub(super) fn can_judge(inner: &Inner) -> bool {
     let node = &inner.node;
     node.is_synced() && node.is_confirmed() && node.is_current(inner.now())
 }
 
 /// Waits until the ledger is synced: by the first `SYNC`, or at the end of a resync.
-pub(crate) async fn ledger_known<C: Sync>(inner: &Inner<C>, limit: Duration) -> bool {
+pub(crate) async fn ledger_known(inner: &Inner, limit: Duration) -> bool {
     settled(inner, limit, || inner.node.is_synced()).await
 }
 
-async fn settled<C: Sync>(
-    inner: &Inner<C>,
+async fn settled(
+    inner: &Inner,
     limit: Duration,
     is_settled: impl Fn() -> bool + Send + Sync,
 ) -> bool {
@@ -229,7 +225,7 @@ async fn settled<C: Sync>(
     is_settled()
 }
 
-impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
+impl<T: Value> Prober<'_, T> {
     /// The load lock to request; `None` for a call that does not write to L2.
     pub(super) fn first_ask(&self, id: Version) -> Option<LoadLockRequest> {
         let ttl_ms = crate::clock::millis(self.inner.settings.load_lock_ttl);
@@ -343,8 +339,8 @@ impl<T: Value, C: Codec<T>> Prober<'_, T, C> {
 }
 
 /// Reports that callers gave up an L2 operation on these keys after this limit.
-pub(super) fn note_given_up<'k, C>(
-    inner: &Inner<C>,
+pub(super) fn note_given_up<'k>(
+    inner: &Inner,
     keys: impl IntoIterator<Item = &'k str>,
     limit: Duration,
 ) {
@@ -356,8 +352,8 @@ pub(super) fn note_given_up<'k, C>(
 /// Decides without L2, because a caller gave up on it: what is not fresh is loaded.
 ///
 /// The leader may allow L2 more time, so the probe serves nothing stale.
-pub(super) fn given_up<T: Value, C>(inner: &Inner<C>, call: &Call) -> Probe<T> {
-    match lookup::<T, C>(inner, call) {
+pub(super) fn given_up<T: Value>(inner: &Inner, call: &Call) -> Probe<T> {
+    match lookup::<T>(inner, call) {
         Local::Fresh(entry, _) if call.refresh != Some(entry.meta.version) => {
             Probe::Hit(entry, Source::L1)
         }
@@ -370,7 +366,7 @@ pub(super) fn given_up<T: Value, C>(inner: &Inner<C>, call: &Call) -> Probe<T> {
 
 /// Decides without L2, because it does not answer: serves the unverified copy if allowed, else
 /// loads.
-fn without_l2<T, C>(inner: &Inner<C>, call: &Call, local: Option<Arc<Entry<T>>>) -> Probe<T> {
+fn without_l2<T>(inner: &Inner, call: &Call, local: Option<Arc<Entry<T>>>) -> Probe<T> {
     match local {
         Some(entry) if may_serve_unverified(inner, call, &entry) => Probe::ServeUnverified(entry),
         local => Probe::Load(FillMode::Degraded, local),
@@ -378,11 +374,11 @@ fn without_l2<T, C>(inner: &Inner<C>, call: &Call, local: Option<Arc<Entry<T>>>)
 }
 
 /// Judges a record of L2; invalidations that are pending or in flight apply as well.
-pub(crate) fn judge_record<C>(inner: &Inner<C>, key: &str, meta: &Meta) -> Verdict {
+pub(crate) fn judge_record(inner: &Inner, key: &str, meta: &Meta) -> Verdict {
     judge_waiting(inner, inner.recovery.strength(key), meta)
 }
 
-fn judge_waiting<C>(inner: &Inner<C>, waiting: Option<Strength>, meta: &Meta) -> Verdict {
+fn judge_waiting(inner: &Inner, waiting: Option<Strength>, meta: &Meta) -> Verdict {
     match waiting.max(inner.recovery.own.strength(meta)) {
         Some(Strength::Hard) => return Verdict::Hidden(Why::Expired),
         Some(Strength::Soft) => meta.expire(),

@@ -6,16 +6,15 @@ use std::time::Duration;
 use super::Call;
 use super::decode::{ReadInto, decode};
 use super::probe::{Asked, can_judge};
-use crate::cache::Inner;
+use crate::cache::Coded;
 use crate::clock::{Moment, nanos};
 use crate::entry::{Entry, ErasedEntry, Value};
 use crate::flight::Fence;
-use crate::l2::Codec;
 use crate::protocol::validity::Verdict;
 
 /// The record of a replica, if it is fresh. The caller's fence or flight began before this read.
-pub(super) async fn read<T: Value, C: Codec<T>>(
-    inner: &Inner<C>,
+pub(super) async fn read<T: Value>(
+    inner: &Coded<T>,
     call: &Call,
     local: Option<&Arc<Entry<T>>>,
     limit: Duration,
@@ -43,8 +42,8 @@ pub(super) async fn read<T: Value, C: Codec<T>>(
 }
 
 /// Like [`read`] for a plain read: keeps the entry in L1 if no conflicting message was received.
-pub(super) async fn get<T: Value, C: Codec<T>>(
-    inner: &Inner<C>,
+pub(super) async fn get<T: Value>(
+    inner: &Coded<T>,
     call: &Call,
     local: Option<&Arc<Entry<T>>>,
     limit: Duration,

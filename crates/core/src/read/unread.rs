@@ -82,7 +82,7 @@ impl Unread {
     }
 }
 
-impl<C> Inner<C> {
+impl Inner {
     /// Counts a record that this node cannot use; logs a warning if it is the first for a while.
     pub(super) fn unread(&self, key: &str, reason: Reason) {
         let event = |key| Event::Undecodable { key };

@@ -39,8 +39,8 @@ type Running = (WeakShared<BoxFuture<'static, Checked>>, Duration);
 pub(crate) struct Checks(DashMap<(KeyHash, Version), Option<Running>, RandomState>);
 
 /// The unverified copy, if a check could make it the answer.
-pub(super) fn unverified<T: Value, C>(
-    inner: &Inner<C>,
+pub(super) fn unverified<T: Value>(
+    inner: &Inner,
     call: &Call,
     local: Option<&Arc<Entry<T>>>,
 ) -> Option<ErasedEntry> {
@@ -56,7 +56,7 @@ pub(super) fn unverified<T: Value, C>(
 /// Whether the call may get an unverified copy, marked stale, while L2 does not answer.
 ///
 /// The coherence TTL must still cover the copy, and the call must not require more.
-pub(super) fn may_serve_unverified<T, C>(inner: &Inner<C>, call: &Call, entry: &Entry<T>) -> bool {
+pub(super) fn may_serve_unverified<T>(inner: &Inner, call: &Call, entry: &Entry<T>) -> bool {
     let unverified = inner.records().is_some() && !entry.meta.own && call.refresh.is_none();
     unverified
         && takes_unverified(&call.options)
@@ -70,8 +70,8 @@ pub(super) fn takes_unverified(options: &EntryOptions) -> bool {
 }
 
 /// Checks a copy, once for all concurrent callers. A strict caller runs its own check.
-pub(super) async fn check<C: Send + Sync + 'static>(
-    inner: &Arc<Inner<C>>,
+pub(super) async fn check(
+    inner: &Arc<Inner>,
     call: &Call,
     erased: ErasedEntry,
     limit: Duration,
@@ -111,20 +111,20 @@ pub(super) async fn check<C: Send + Sync + 'static>(
 }
 
 /// Removes the check from the table when it ends, or when its last caller leaves.
-struct UnderWay<C> {
-    inner: Arc<Inner<C>>,
+struct UnderWay {
+    inner: Arc<Inner>,
     id: (KeyHash, Version),
 }
 
-impl<C> Drop for UnderWay<C> {
+impl Drop for UnderWay {
     fn drop(&mut self) {
         self.inner.checks.0.remove(&self.id);
     }
 }
 
 /// Checks one copy.
-pub(super) async fn check_one<C: Sync>(
-    inner: &Inner<C>,
+pub(super) async fn check_one(
+    inner: &Inner,
     erased: ErasedEntry,
     limit: Duration,
     strict: bool,
@@ -133,8 +133,8 @@ pub(super) async fn check_one<C: Sync>(
 }
 
 /// Checks many copies in one round trip, within one limit; if `strict`, against the current ledger.
-pub(super) async fn check_many<C: Sync>(
-    inner: &Inner<C>,
+pub(super) async fn check_many(
+    inner: &Inner,
     erased: &[ErasedEntry],
     limit: Duration,
     strict: bool,
@@ -172,15 +172,15 @@ pub(super) async fn check_many<C: Sync>(
 /// Whether this node has caught up with the ledger's position at the READ; it syncs if needed.
 ///
 /// Without that, a strict read has no answer (S16).
-pub(super) async fn is_caught_up<C: Sync>(inner: &Inner<C>, mark: Mark, limit: Duration) -> bool {
+pub(super) async fn is_caught_up(inner: &Inner, mark: Mark, limit: Duration) -> bool {
     sabotaged!(StrictIgnoresLedger) || catch_up(inner, mark, limit).await
 }
 
 /// Marks a copy as verified if L2 still holds it and no conflicting message was received.
-fn settle<C>(
-    inner: &Inner<C>,
+fn settle(
+    inner: &Inner,
     erased: &ErasedEntry,
-    fence: Fence<'_, C>,
+    fence: Fence<'_>,
     asked: Asked,
     head: Option<Head>,
 ) -> Checked {

@@ -35,8 +35,8 @@ enum Stage {
 }
 
 /// Waits as the leader, which takes any outcome of its flight.
-pub(crate) async fn for_own<T: Value, C: Send + Sync + 'static>(
-    inner: &Arc<Inner<C>>,
+pub(crate) async fn for_own<T: Value>(
+    inner: &Arc<Inner>,
     flight: &Arc<Flight>,
     call: &Call,
     waiting: &mut Waiting,
@@ -46,8 +46,8 @@ pub(crate) async fn for_own<T: Value, C: Send + Sync + 'static>(
 }
 
 /// Waits as a joined caller, which takes an outcome only if the rules of joining allow it.
-pub(crate) async fn for_other<T: Value, C: Send + Sync + 'static>(
-    inner: &Arc<Inner<C>>,
+pub(crate) async fn for_other<T: Value>(
+    inner: &Arc<Inner>,
     flight: &Arc<Flight>,
     call: &Call,
     ticket: Ticket,
@@ -63,25 +63,21 @@ pub(crate) async fn for_other<T: Value, C: Send + Sync + 'static>(
 }
 
 /// Waits for the end of a flight that the caller may not join; the caller then registers again.
-pub(crate) async fn for_end<T: Value, C: Send + Sync + 'static>(
-    inner: &Arc<Inner<C>>,
+pub(crate) async fn for_end<T: Value>(
+    inner: &Arc<Inner>,
     flight: &Flight,
     call: &Call,
 ) -> Answer<T> {
     attended(inner, wait_for_end(inner, flight, call)).await
 }
 
-async fn wait_for_end<T: Value, C: Sync>(
-    inner: &Inner<C>,
-    flight: &Flight,
-    call: &Call,
-) -> Answer<T> {
+async fn wait_for_end<T: Value>(inner: &Inner, flight: &Flight, call: &Call) -> Answer<T> {
     let mut progress = flight.progress.reader();
     let mut asking = flight.progress.reader();
     let mut end = pin!(progress.wait_for(|progress| matches!(progress, Progress::Done(_))));
     let patience = Patience { flight, call, since: Instant::now() };
     loop {
-        let has_fallback = serve_stale::<T, C>(inner, call).is_some();
+        let has_fallback = serve_stale::<T>(inner, call).is_some();
         let soft = call.options.factory_soft_timeout.filter(|_| has_fallback);
         let limits = [
             (soft, Over::Soft),
@@ -104,7 +100,7 @@ async fn wait_for_end<T: Value, C: Sync>(
             }
             continue;
         }
-        let fallback = serve_stale::<T, C>(inner, call);
+        let fallback = serve_stale::<T>(inner, call);
         if fallback.is_some() || over != Over::Soft {
             return give_up(inner, call, over, fallback);
         }
@@ -112,10 +108,7 @@ async fn wait_for_end<T: Value, C: Sync>(
 }
 
 /// Waits for a load; the load ends even if its runtime has ended.
-async fn attended<R, C: Send + Sync + 'static>(
-    inner: &Arc<Inner<C>>,
-    wait: impl Future<Output = R>,
-) -> R {
+async fn attended<R>(inner: &Arc<Inner>, wait: impl Future<Output = R>) -> R {
     tokio::select! {
         biased;
         answer = wait => answer,
@@ -124,22 +117,22 @@ async fn attended<R, C: Send + Sync + 'static>(
 }
 
 /// The answer of a caller that would register again but has no time left.
-pub(crate) fn too_late<T: Value, C>(inner: &Inner<C>, call: &Call) -> Answer<T> {
+pub(crate) fn too_late<T: Value>(inner: &Inner, call: &Call) -> Answer<T> {
     let limits = [(call.options.factory_hard_timeout, Over::Hard)];
     match earliest(call, limits).filter(|(at, _)| *at <= Instant::now()) {
-        Some((_, over)) => give_up(inner, call, over, serve_stale::<T, C>(inner, call)),
+        Some((_, over)) => give_up(inner, call, over, serve_stale::<T>(inner, call)),
         None => Answer::Again,
     }
 }
 
-async fn wait<T: Value, C: Sync>(caller: &Caller<'_, C>, waiting: &mut Waiting) -> Answer<T> {
+async fn wait<T: Value>(caller: &Caller<'_>, waiting: &mut Waiting) -> Answer<T> {
     let Caller { inner, flight, call, .. } = *caller;
     let mut progress = flight.progress.reader();
     let mut hurried = false;
     loop {
         let (fallback, stage) = match progress.read() {
             Progress::Done(outcome) => return caller.answer(outcome),
-            Progress::Probing => (serve_stale::<T, C>(inner, call), Stage::Probing),
+            Progress::Probing => (serve_stale::<T>(inner, call), Stage::Probing),
             Progress::Waiting(stale) => (stale, Stage::Waiting { hurried }),
             Progress::Loading(_)
                 if caller.has_to_do_without_l2() && !caller.is_more_patient_with_l2() =>
@@ -193,7 +186,7 @@ async fn wait<T: Value, C: Sync>(caller: &Caller<'_, C>, waiting: &mut Waiting) 
 }
 
 /// When this caller stops waiting, and why.
-fn limit<C>(caller: &Caller<'_, C>, stage: Stage, has_fallback: bool) -> Option<(Instant, Over)> {
+fn limit(caller: &Caller<'_>, stage: Stage, has_fallback: bool) -> Option<(Instant, Over)> {
     let options = &caller.call.options;
     let joined = caller.joined.is_some();
     let soft = has_fallback && stage != Stage::Probing;
@@ -221,7 +214,7 @@ struct Patience<'a> {
     since: Instant,
 }
 
-impl<C> Caller<'_, C> {
+impl Caller<'_> {
     fn patience(&self) -> Patience<'_> {
         Patience { flight: self.flight, call: self.call, since: self.since }
     }

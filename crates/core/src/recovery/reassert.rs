@@ -16,7 +16,7 @@ use crate::telemetry::TARGET;
 const PAGE: usize = 256;
 
 /// Asks the servers for their replication ids; `None` if these do not matter now.
-pub(crate) async fn ask<C: Sync>(inner: &Inner<C>, l2: &Access) -> Option<Vec<ReplicationId>> {
+pub(crate) async fn ask(inner: &Inner, l2: &Access) -> Option<Vec<ReplicationId>> {
     if !l2.holds_records() || !inner.recovery.recent_writes.wants_replication_ids() {
         return None;
     }
@@ -29,8 +29,8 @@ pub(crate) async fn ask<C: Sync>(inner: &Inner<C>, l2: &Access) -> Option<Vec<Re
 /// `asked` is when the `SYNC` was sent that L2 has answered. It starts nothing after half a poll,
 /// and takes no more than the queue has room for: the next call compares the rest. `None` if
 /// nothing was compared, else whether something is left for which there will be room.
-pub(crate) async fn reassert<C: Sync>(
-    inner: &Inner<C>,
+pub(crate) async fn reassert(
+    inner: &Inner,
     l2: &Access,
     asked: Moment,
     replication_ids: Vec<ReplicationId>,
@@ -56,7 +56,7 @@ pub(crate) async fn reassert<C: Sync>(
 }
 
 /// Sets aside the writes of servers that do not answer; returns the rest.
-fn leave_silent<C: Sync>(inner: &Inner<C>, l2: &Access, page: Vec<KeyWrites>) -> Vec<KeyWrites> {
+fn leave_silent(inner: &Inner, l2: &Access, page: Vec<KeyWrites>) -> Vec<KeyWrites> {
     let recent_writes = &inner.recovery.recent_writes;
     if !recent_writes.any_is_silent() {
         return page;
@@ -73,7 +73,7 @@ fn leave_silent<C: Sync>(inner: &Inner<C>, l2: &Access, page: Vec<KeyWrites>) ->
 }
 
 /// Counts and reports writes that should be compared and are not remembered (R3).
-fn forgot<C>(inner: &Inner<C>, count: u64) {
+fn forgot(inner: &Inner, count: u64) {
     if count == 0 {
         return;
     }
@@ -87,7 +87,7 @@ fn forgot<C>(inner: &Inner<C>, count: u64) {
     );
 }
 
-async fn compare<C: Sync>(inner: &Inner<C>, l2: &Access, asked: Moment, page: Vec<KeyWrites>) {
+async fn compare(inner: &Inner, l2: &Access, asked: Moment, page: Vec<KeyWrites>) {
     let recent_writes = &inner.recovery.recent_writes;
     let heads = heads(inner, l2, &page).await;
     for (key_writes, head) in page.into_iter().zip(heads) {
@@ -110,8 +110,8 @@ async fn compare<C: Sync>(inner: &Inner<C>, l2: &Access, asked: Moment, page: Ve
 }
 
 /// The heads of these keys. A key that holds foreign data has no head.
-async fn heads<C: Sync>(
-    inner: &Inner<C>,
+async fn heads(
+    inner: &Inner,
     l2: &Access,
     page: &[KeyWrites],
 ) -> Vec<Result<Option<Head>, L2Error>> {

@@ -14,7 +14,7 @@ use crate::protocol::validity::{Verdict, Why};
 /// One hit of L1 in this many is sampled.
 const SAMPLE: u64 = 64;
 
-impl<C> Inner<C> {
+impl Inner {
     pub(crate) fn stats(&self) -> Stats {
         let (l1_hits, checks_judged) = (self.telemetry.l1_hits.get(), self.node.judged.get());
         let failed = |kind: FailureKind| self.telemetry.l2_errors[kind as usize].get();

@@ -8,7 +8,7 @@ use crate::error::Error;
 
 /// Exports a new cache's counters and gauges until it closes.
 #[cfg_attr(not(feature = "metrics"), expect(clippy::unnecessary_wraps, reason = "see `metrics`"))]
-pub(crate) fn begin<C: Send + Sync + 'static>(inner: &Arc<Inner<C>>) -> Result<(), Error> {
+pub(crate) fn begin(inner: &Arc<Inner>) -> Result<(), Error> {
     let _ = inner;
     #[cfg(feature = "otel")]
     super::otel::observe(inner);
@@ -25,7 +25,7 @@ pub(crate) fn begin<C: Send + Sync + 'static>(inner: &Arc<Inner<C>>) -> Result<(
 
 /// Exports once a second, and once more when the cache closes.
 #[cfg(feature = "metrics")]
-async fn run<C: Send + Sync + 'static>(inner: Arc<Inner<C>>) {
+async fn run(inner: Arc<Inner>) {
     loop {
         inner.record_metrics();
         tokio::select! {
@@ -37,7 +37,7 @@ async fn run<C: Send + Sync + 'static>(inner: Arc<Inner<C>>) {
 }
 
 #[cfg(feature = "metrics")]
-impl<C> Inner<C> {
+impl Inner {
     pub(crate) fn record_metrics(&self) {
         if let Some(exported) = self.telemetry.facade.get() {
             exported.export(&self.stats(), &self.health());

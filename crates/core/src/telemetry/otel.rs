@@ -36,7 +36,7 @@ impl Histogram {
 }
 
 /// Lets the global meter provider observe a cache while it exists.
-pub(super) fn observe<C: Send + Sync + 'static>(inner: &Arc<Inner<C>>) {
+pub(super) fn observe(inner: &Arc<Inner>) {
     let meter = global::meter(TARGET);
     for series in COUNTERS {
         let observe = callback(inner, series, Inner::stats);
@@ -49,10 +49,10 @@ pub(super) fn observe<C: Send + Sync + 'static>(inner: &Arc<Inner<C>>) {
 }
 
 /// Reads one series if the cache still exists and the series applies to it.
-fn callback<C: Send + Sync + 'static, S: 'static, N: 'static>(
-    inner: &Arc<Inner<C>>,
+fn callback<S: 'static, N: 'static>(
+    inner: &Arc<Inner>,
     series: &'static Series<S, N>,
-    snapshot: fn(&Inner<C>) -> S,
+    snapshot: fn(&Inner) -> S,
 ) -> impl Fn(&dyn AsyncInstrument<N>) + Send + Sync + 'static {
     let (cache, attributes) = (Arc::downgrade(inner), attributes(&inner.name, series.label));
     move |instrument| {

@@ -13,15 +13,15 @@ use crate::recovery::Queued;
 
 /// Removals of a batch that are applied locally and not sent yet. Dropping the batch queues the
 /// rest: a removal takes effect even if its caller stops waiting (W2).
-pub(crate) struct BatchRemoval<'a, C> {
-    inner: &'a Arc<Inner<C>>,
+pub(crate) struct BatchRemoval<'a> {
+    inner: &'a Arc<Inner>,
     /// Keys that are not sent yet. Until a key is sent, this node ignores its record in L2 (W1).
     keys: Mutex<BTreeSet<Box<str>>>,
 }
 
-impl<'a, C> BatchRemoval<'a, C> {
+impl<'a> BatchRemoval<'a> {
     /// Applies the local part of a removal of each key.
-    pub(crate) fn hide(inner: &'a Arc<Inner<C>>, calls: &[Call]) -> Self {
+    pub(crate) fn hide(inner: &'a Arc<Inner>, calls: &[Call]) -> Self {
         // Created first: its `Drop` queues the keys, even if dropping a cached value panics.
         let batch = Self { inner, keys: Mutex::default() };
         for Call { key, hash, options, .. } in calls {
@@ -45,7 +45,7 @@ impl<'a, C> BatchRemoval<'a, C> {
     /// Marks a key as being sent. The guard keeps this node from using its record in L2 until the
     /// call is answered. `None` for a repeated key, which is sent again without a second guard.
     #[must_use]
-    pub(crate) fn send<'k>(&self, key: &'k str) -> Option<Attended<'k, C>>
+    pub(crate) fn send<'k>(&self, key: &'k str) -> Option<Attended<'k>>
     where
         'a: 'k,
     {
@@ -54,7 +54,7 @@ impl<'a, C> BatchRemoval<'a, C> {
     }
 }
 
-impl<C> Drop for BatchRemoval<'_, C> {
+impl Drop for BatchRemoval<'_> {
     fn drop(&mut self) {
         let now = self.inner.now();
         for key in std::mem::take(self.keys.get_mut()) {
@@ -72,14 +72,14 @@ impl<C> Drop for BatchRemoval<'_, C> {
 /// L1 drops the value that a set replaces, and a read does not serve the old record of L2 as fresh.
 /// If only L1 has values, it keeps the old one as stale until its set begins. Each fence ends when
 /// its set begins.
-pub(crate) struct BatchSet<'a, C> {
+pub(crate) struct BatchSet<'a> {
     first: usize,
-    fences: Mutex<Vec<Option<Fence<'a, C>>>>,
+    fences: Mutex<Vec<Option<Fence<'a>>>>,
 }
 
-impl<'a, C> BatchSet<'a, C> {
+impl<'a> BatchSet<'a> {
     /// Fences all calls but the `first` ones, which begin at once.
-    pub(crate) fn begin(inner: &'a Inner<C>, calls: &[Call], first: usize) -> Self {
+    pub(crate) fn begin(inner: &'a Inner, calls: &[Call], first: usize) -> Self {
         let fence = |call: &Call| {
             let strength = match Propagation::of(inner, &call.options) {
                 Propagation::Records => Strength::Hard,

@@ -18,8 +18,8 @@ use crate::telemetry::spans;
 /// Removes keys, with the future `removing`, and tags.
 ///
 /// The caller has checked the tags: no part may begin unless the whole call is valid.
-pub(crate) async fn remove_and_tags<C: Send + Sync + 'static>(
-    inner: &Arc<Inner<C>>,
+pub(crate) async fn remove_and_tags(
+    inner: &Arc<Inner>,
     removing: impl Future<Output = Result<Receipt, Error>> + Send,
     tags: &[String],
     options: &EntryOptions,

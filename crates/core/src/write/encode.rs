@@ -5,18 +5,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::cache::Inner;
+use crate::cache::Coded;
 use crate::clock::millis;
-use crate::entry::{Entry, RecordTtls};
+use crate::entry::{Entry, RecordTtls, Value};
 use crate::error::{Error, ErrorKind};
 use crate::events::Event;
+use crate::l2::Record;
 use crate::l2::record::Envelope;
-use crate::l2::{Codec, Record};
 
 /// Encodes an entry, or returns why L2 cannot hold it. `displaces`: it replaces a record that this
 /// node cannot use.
-pub(crate) fn encode<T, C: Codec<T>>(
-    inner: &Inner<C>,
+pub(crate) fn encode<T: Value>(
+    inner: &Coded<T>,
     entry: &Entry<T>,
     deadlines: RecordTtls,
     took: Duration,
@@ -28,8 +28,8 @@ pub(crate) fn encode<T, C: Codec<T>>(
     })
 }
 
-fn try_encode<T, C: Codec<T>>(
-    inner: &Inner<C>,
+fn try_encode<T: Value>(
+    inner: &Coded<T>,
     entry: &Entry<T>,
     deadlines: RecordTtls,
     took: Duration,

@@ -14,14 +14,13 @@ use super::key::conclude;
 use super::send::{Sent, Write};
 use super::{Receipt, WriteStatus};
 use crate::backplane::message::KeyOp;
-use crate::cache::Inner;
+use crate::cache::{Coded, Inner};
 use crate::clock::Moment;
 use crate::coherence::{Mark, beside, catch_up};
 use crate::entry::{Entry, Meta, Shared, Value};
 use crate::error::Error;
 use crate::factory::Choices;
 use crate::flight::Fence;
-use crate::l2::Codec;
 use crate::l2::access::Access;
 use crate::options::EntryOptions;
 use crate::protocol::KeyHash;
@@ -34,12 +33,7 @@ const TIMES: usize = 3;
 
 /// Whether a stored value is hidden from the start. The node judges after it has caught up with the
 /// ledger. If it cannot catch up, the value counts as hidden.
-pub(super) async fn is_hidden<C: Sync>(
-    inner: &Inner<C>,
-    meta: &Meta,
-    mark: Mark,
-    limit: Duration,
-) -> bool {
+pub(super) async fn is_hidden(inner: &Inner, meta: &Meta, mark: Mark, limit: Duration) -> bool {
     if sabotaged!(HiddenSetIsDone) {
         return false;
     }
@@ -48,7 +42,7 @@ pub(super) async fn is_hidden<C: Sync>(
 
 /// Whether a removal hides the entry or makes it stale. The TTL does not count: a value that has
 /// expired meanwhile was hidden as well, and its receipt says so.
-fn is_behind<C>(inner: &Inner<C>, meta: &Meta) -> bool {
+fn is_behind(inner: &Inner, meta: &Meta) -> bool {
     match inner.node.judge(meta, Moment::from_nanos(0)) {
         Verdict::Hidden(why) | Verdict::Stale(why) => {
             matches!(why, Why::Tag | Why::Clear | Why::Epoch)
@@ -58,8 +52,8 @@ fn is_behind<C>(inner: &Inner<C>, meta: &Meta) -> bool {
 }
 
 /// Stores a hidden value again, unless a removal of this node hides it.
-pub(super) async fn set_again<T: Value, C: Codec<T>>(
-    inner: &Arc<Inner<C>>,
+pub(super) async fn set_again<T: Value>(
+    inner: &Coded<T>,
     l2: &Access,
     first: &Arc<Entry<T>>,
     options: &EntryOptions,

@@ -13,14 +13,14 @@ use super::pending::{Attended, PendingWrite};
 use super::send::{Sent, Write};
 use super::{Receipt, WriteStatus};
 use crate::backplane::message::KeyOp;
-use crate::cache::{Inner, Relayed};
+use crate::cache::{Coded, Inner, Relayed};
 use crate::coherence::{Mark, beside};
 use crate::entry::{Entry, Shared, Value};
 use crate::error::{Error, ErrorKind};
 use crate::events::Event;
 use crate::factory::Choices;
 use crate::flight::Fence;
-use crate::l2::{Codec, L2Error, L2ErrorKind, Record};
+use crate::l2::{L2Error, L2ErrorKind, Record};
 use crate::options::EntryOptions;
 use crate::protocol::ledger::Strength;
 use crate::protocol::{KeyHash, Version};
@@ -30,8 +30,8 @@ use crate::sweep;
 use crate::telemetry::spans;
 
 /// Stores a value, whatever the key holds.
-pub(crate) async fn set<T: Value, C: Codec<T>>(
-    inner: &Arc<Inner<C>>,
+pub(crate) async fn set<T: Value>(
+    inner: &Coded<T>,
     key: &str,
     value: T,
     options: EntryOptions,
@@ -76,9 +76,11 @@ pub(crate) async fn set<T: Value, C: Codec<T>>(
     if is_write_behind(inner, &options) {
         let (pending, queue_slot) = PendingWrite::new(inner, key, Strength::Hard, &options);
         store_here(inner, Arc::clone(&entry));
+        let coded = inner.clone();
         return in_background(inner, async move {
-            let PendingWrite { inner, key, .. } = &pending;
-            drop(store(inner, key, entry, record, &options, limit, Some(queue_slot)).await);
+            drop(
+                store(&coded, &pending.key, entry, record, &options, limit, Some(queue_slot)).await,
+            );
         });
     }
     let queue_slot = inner.recovery.queue_slot(key, Strength::Hard, options.skip_backplane);
@@ -86,14 +88,14 @@ pub(crate) async fn set<T: Value, C: Codec<T>>(
 }
 
 /// Stores an entry in L1 only.
-fn store_here<T: Value, C>(inner: &Inner<C>, entry: Arc<Entry<T>>) {
+fn store_here<T: Value>(inner: &Inner, entry: Arc<Entry<T>>) {
     let (hash, version) = (KeyHash::of(&entry.meta.key), entry.meta.version);
     inner.flights.receive(hash, version, || inner.l1.insert(hash, entry));
 }
 
 /// Stores an entry in L1 and in L2.
-async fn store<T: Value, C: Codec<T>>(
-    inner: &Arc<Inner<C>>,
+async fn store<T: Value>(
+    inner: &Coded<T>,
     key: &str,
     entry: Arc<Entry<T>>,
     record: Option<Record>,
@@ -156,14 +158,14 @@ async fn store<T: Value, C: Codec<T>>(
 }
 
 /// The error for an L2 that has never answered, with the cause as far as it is known.
-fn unmet<C>(inner: &Inner<C>) -> L2Error {
+fn unmet(inner: &Inner) -> L2Error {
     let trouble = inner.telemetry.trouble.lock();
     L2Error::unmet(inner.link.read().l2_refused, trouble.l2.as_ref().map(|(last, _)| &**last))
 }
 
 /// Planted bug: sends a value again, which recovery must never do.
 #[cfg(feature = "sabotage")]
-fn replay<C: Send + Sync + 'static>(inner: &Arc<Inner<C>>, key: &str, record: Option<Record>) {
+fn replay(inner: &Arc<Inner>, key: &str, record: Option<Record>) {
     let (inner, key) = (Arc::clone(inner), key.to_owned());
     let owner = Arc::clone(&inner);
     let _ = owner.spawn(async move {
@@ -177,8 +179,8 @@ fn replay<C: Send + Sync + 'static>(inner: &Arc<Inner<C>>, key: &str, record: Op
 }
 
 /// Removes a key. Its value does not remain as a fallback.
-pub(crate) async fn remove<C: Send + Sync + 'static>(
-    inner: &Arc<Inner<C>>,
+pub(crate) async fn remove(
+    inner: &Arc<Inner>,
     key: &str,
     options: &EntryOptions,
 ) -> Result<Receipt, Error> {
@@ -187,8 +189,8 @@ pub(crate) async fn remove<C: Send + Sync + 'static>(
 }
 
 /// Makes a key stale. Its value may still be served as a fallback.
-pub(crate) async fn expire<C: Send + Sync + 'static>(
-    inner: &Arc<Inner<C>>,
+pub(crate) async fn expire(
+    inner: &Arc<Inner>,
     key: &str,
     options: &EntryOptions,
 ) -> Result<Receipt, Error> {
@@ -196,8 +198,8 @@ pub(crate) async fn expire<C: Send + Sync + 'static>(
     invalidate(inner, key, Strength::Soft, options).await
 }
 
-async fn invalidate<C: Send + Sync + 'static>(
-    inner: &Arc<Inner<C>>,
+async fn invalidate(
+    inner: &Arc<Inner>,
     key: &str,
     strength: Strength,
     options: &EntryOptions,
@@ -234,8 +236,8 @@ async fn invalidate<C: Send + Sync + 'static>(
 }
 
 /// Hides the record in L2 on this node only, until a write replaces it. L2 does not change.
-pub(super) fn hide_here<C>(
-    inner: &Inner<C>,
+pub(super) fn hide_here(
+    inner: &Inner,
     hash: KeyHash,
     strength: Strength,
     version: Option<Version>,
@@ -246,8 +248,8 @@ pub(super) fn hide_here<C>(
     }
 }
 
-async fn invalidate_everywhere<C: Send + Sync + 'static>(
-    inner: &Arc<Inner<C>>,
+async fn invalidate_everywhere(
+    inner: &Arc<Inner>,
     key: &str,
     strength: Strength,
     options: &EntryOptions,
@@ -294,7 +296,7 @@ pub(super) enum Propagation {
 }
 
 impl Propagation {
-    pub(super) fn of<C>(inner: &Inner<C>, options: &EntryOptions) -> Self {
+    pub(super) fn of(inner: &Inner, options: &EntryOptions) -> Self {
         match (inner.records(), &inner.bus) {
             _ if options.skip_l2_write => Self::Nothing,
             (Some(_), _) => Self::Records,
@@ -306,14 +308,14 @@ impl Propagation {
 
 /// Whether the caller does not wait for L2. While the cache closes every caller waits, because no
 /// background task remains to do so.
-pub(super) fn is_write_behind<C>(inner: &Inner<C>, options: &EntryOptions) -> bool {
+pub(super) fn is_write_behind(inner: &Inner, options: &EntryOptions) -> bool {
     options.background_l2 && !options.require_propagation && !inner.closing.is_cancelled()
 }
 
 /// Continues a write in the background that is already applied locally. The first poll happens
 /// before the call returns, so the write has its queue slot, and its fence receives later calls.
-pub(super) fn in_background<C>(
-    inner: &Inner<C>,
+pub(super) fn in_background(
+    inner: &Inner,
     write: impl Future<Output = ()> + Send + 'static,
 ) -> Result<Receipt, Error> {
     let runtime = inner.runtime()?;
@@ -326,8 +328,8 @@ pub(super) fn in_background<C>(
 }
 
 /// Returns how far a write got, or an error if that is not far enough for its caller.
-pub(super) fn conclude<C, R>(
-    inner: &Inner<C>,
+pub(super) fn conclude<R>(
+    inner: &Inner,
     key: &str,
     sent: Sent<R>,
     superseded: bool,
@@ -358,8 +360,8 @@ pub(super) fn conclude<C, R>(
 }
 
 /// Reports an overtaken write: an error if its caller requires propagation.
-pub(super) fn overtaken<C>(
-    inner: &Inner<C>,
+pub(super) fn overtaken(
+    inner: &Inner,
     key: &str,
     receipt: Receipt,
     options: &EntryOptions,

@@ -9,15 +9,15 @@ use crate::protocol::ledger::Strength;
 use crate::recovery::QueueSlot;
 
 /// A write-behind write, whose caller has its receipt already.
-pub(super) struct PendingWrite<C> {
-    pub(super) inner: Arc<Inner<C>>,
+pub(super) struct PendingWrite {
+    pub(super) inner: Arc<Inner>,
     pub(super) key: String,
     strength: Strength,
 }
 
-impl<C> PendingWrite<C> {
+impl PendingWrite {
     pub(super) fn new(
-        inner: &Arc<Inner<C>>,
+        inner: &Arc<Inner>,
         key: &str,
         strength: Strength,
         options: &EntryOptions,
@@ -27,7 +27,7 @@ impl<C> PendingWrite<C> {
     }
 }
 
-impl<C> Drop for PendingWrite<C> {
+impl Drop for PendingWrite {
     fn drop(&mut self) {
         self.inner.recovery.end(&self.key, self.strength);
     }
@@ -37,15 +37,15 @@ impl<C> Drop for PendingWrite<C> {
 ///
 /// A `set` needs none: its fence keeps the old value from being fresh. The old value is stale only
 /// while the new one is pending, which is no reason to load another.
-pub(crate) struct Attended<'a, C> {
-    inner: &'a Inner<C>,
+pub(crate) struct Attended<'a> {
+    inner: &'a Inner,
     key: &'a str,
     strength: Strength,
 }
 
-impl<'a, C> Attended<'a, C> {
+impl<'a> Attended<'a> {
     pub(super) fn begin(
-        inner: &'a Inner<C>,
+        inner: &'a Inner,
         key: &'a str,
         strength: Strength,
         options: &EntryOptions,
@@ -55,12 +55,12 @@ impl<'a, C> Attended<'a, C> {
     }
 
     /// The guard for an invalidation that is already registered.
-    pub(super) fn begun(inner: &'a Inner<C>, key: &'a str, strength: Strength) -> Self {
+    pub(super) fn begun(inner: &'a Inner, key: &'a str, strength: Strength) -> Self {
         Self { inner, key, strength }
     }
 }
 
-impl<C> Drop for Attended<'_, C> {
+impl Drop for Attended<'_> {
     fn drop(&mut self) {
         self.inner.recovery.leave(self.key, self.strength);
     }

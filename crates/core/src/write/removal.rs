@@ -25,8 +25,8 @@ use crate::protocol::ledger::{
 const SLACK: usize = 4096;
 
 /// Hides every entry that carries one of the tags.
-pub(crate) async fn by_tags<C: Send + Sync + 'static>(
-    inner: &Arc<Inner<C>>,
+pub(crate) async fn by_tags(
+    inner: &Arc<Inner>,
     strength: Strength,
     tags: &[String],
     options: &EntryOptions,
@@ -47,8 +47,8 @@ pub(crate) async fn by_tags<C: Send + Sync + 'static>(
 }
 
 /// Remembers the names of the tags, for messages, if their removal waits.
-async fn named<C: Sync>(
-    inner: &Inner<C>,
+async fn named(
+    inner: &Inner,
     tags: &[String],
     removal: impl Future<Output = Result<Receipt, Error>> + Send,
 ) -> Result<Receipt, Error> {
@@ -60,13 +60,13 @@ async fn named<C: Sync>(
 }
 
 /// Whether the caller does not wait for the number.
-fn is_write_behind<C>(inner: &Inner<C>, options: &EntryOptions) -> bool {
+fn is_write_behind(inner: &Inner, options: &EntryOptions) -> bool {
     super::key::is_write_behind(inner, options) && inner.l2.is_some()
 }
 
 /// Hides every entry of the cache.
-pub(crate) async fn clear<C: Send + Sync + 'static>(
-    inner: &Arc<Inner<C>>,
+pub(crate) async fn clear(
+    inner: &Arc<Inner>,
     strength: Strength,
     options: &EntryOptions,
 ) -> Result<Receipt, Error> {
@@ -94,27 +94,27 @@ pub(crate) fn targets(tags: &[String]) -> Vec<Target> {
 }
 
 /// A removal of this node that has not begun.
-pub(crate) fn new<C>(inner: &Inner<C>, strength: Strength, targets: Vec<Target>) -> Removal {
+pub(crate) fn new(inner: &Inner, strength: Strength, targets: Vec<Target>) -> Removal {
     Removal { nonce: inner.entropy.nonce(), strength, targets }
 }
 
 /// Begins removals: they apply on this node from now on. A poll numbers those that no call numbers
 /// first.
-pub(crate) fn begin<C>(inner: &Inner<C>, strength: Strength, targets: &[Target]) -> Vec<Removal> {
+pub(crate) fn begin(inner: &Inner, strength: Strength, targets: &[Target]) -> Vec<Removal> {
     begin_all(inner, parts(inner, strength, targets))
 }
 
-fn parts<C>(inner: &Inner<C>, strength: Strength, targets: &[Target]) -> Vec<Removal> {
+fn parts(inner: &Inner, strength: Strength, targets: &[Target]) -> Vec<Removal> {
     let part = |part: &[Target]| new(inner, strength, part.to_vec());
     targets.chunks(MAX_TARGETS).map(part).collect()
 }
 
-fn begin_all<C>(inner: &Inner<C>, parts: Vec<Removal>) -> Vec<Removal> {
+fn begin_all(inner: &Inner, parts: Vec<Removal>) -> Vec<Removal> {
     parts.into_iter().map(|part| inner.node.begin(part)).collect()
 }
 
-async fn targets_of<C: Sync>(
-    inner: &Inner<C>,
+async fn targets_of(
+    inner: &Inner,
     strength: Strength,
     targets: &[Target],
     options: &EntryOptions,
@@ -145,8 +145,8 @@ async fn targets_of<C: Sync>(
 }
 
 /// Commits one part. `bus_timed_out`: another part has used up the time for the backplane.
-async fn commit<C: Sync>(
-    inner: &Inner<C>,
+async fn commit(
+    inner: &Inner,
     removal: Removal,
     options: &EntryOptions,
     bus_timed_out: &AtomicBool,
@@ -188,8 +188,8 @@ async fn commit<C: Sync>(
 /// Requests the ledger's number for a removal that has begun here. A failed attempt may have its
 /// number all the same, so another attempt needs another nonce. `patience` is how long the bus may
 /// take; the call subtracts the time that it waits.
-pub(crate) async fn number<C: Sync>(
-    inner: &Inner<C>,
+pub(crate) async fn number(
+    inner: &Inner,
     l2: &Access,
     removal: Removal,
     limit: Duration,
@@ -233,7 +233,7 @@ async fn spend<R, F: Future<Output = R>>(
     result
 }
 
-fn commit_locally<C>(inner: &Inner<C>, removal: Removal) -> Receipt {
+fn commit_locally(inner: &Inner, removal: Removal) -> Receipt {
     let ask = advance(inner, removal.clone());
     let numbers = {
         let mut ledger = inner.own_ledger.lock();
@@ -249,19 +249,19 @@ fn commit_locally<C>(inner: &Inner<C>, removal: Removal) -> Receipt {
 }
 
 /// Starts the ledger of a cache without L2.
-pub(crate) fn begin_locally<C>(inner: &Inner<C>) {
+pub(crate) fn begin_locally(inner: &Inner) {
     compare_locally(inner, &mut inner.own_ledger.lock());
 }
 
 /// Compares the replica with the local ledger. The node then folds and forgets what the ledger has
 /// folded and forgotten.
-fn compare_locally<C>(inner: &Inner<C>, ledger: &mut Authority) {
+fn compare_locally(inner: &Inner, ledger: &mut Authority) {
     let ask: SyncAsk = inner.node.ask(inner.entropy.epoch(), usize::MAX, inner.retention_ms());
     let reply = ledger.sync(own_clock(inner), &ask);
     let _ = inner.node.synced(&reply, || inner.entropy.nonce());
 }
 
-pub(crate) fn advance<C>(inner: &Inner<C>, removal: Removal) -> Advance {
+pub(crate) fn advance(inner: &Inner, removal: Removal) -> Advance {
     let known = inner.node.known();
     Advance {
         removal,
@@ -272,6 +272,6 @@ pub(crate) fn advance<C>(inner: &Inner<C>, removal: Removal) -> Advance {
     }
 }
 
-fn own_clock<C>(inner: &Inner<C>) -> u64 {
+fn own_clock(inner: &Inner) -> u64 {
     inner.now().as_nanos() / 1000
 }

@@ -9,12 +9,11 @@ use super::key::{Propagation, conclude, overtaken};
 use super::send::Write;
 use super::{Receipt, WriteStatus};
 use crate::backplane::message::KeyOp;
-use crate::cache::{Inner, Relayed};
+use crate::cache::{Coded, Inner, Relayed};
 use crate::coherence::{beside, catch_up};
 use crate::entry::{Entry, Shared, Stamp, Value};
 use crate::error::{Error, ErrorKind};
 use crate::factory::Choices;
-use crate::l2::Codec;
 use crate::options::EntryOptions;
 use crate::protocol::flight::{FlightId, Received};
 use crate::protocol::ledger::Strength;
@@ -27,8 +26,8 @@ use crate::read::{NewEntry, ledger_known};
 /// it.
 ///
 /// A reservation also holds what this node knew at that time. Dropping it gives it up.
-pub struct Reservation<C: Send + Sync + 'static> {
-    inner: Arc<Inner<C>>,
+pub struct Reservation {
+    inner: Arc<Inner>,
     key: Box<str>,
     hash: KeyHash,
     /// Receives the operations on the key since the reservation.
@@ -40,7 +39,7 @@ pub struct Reservation<C: Send + Sync + 'static> {
     load_lock: Option<Version>,
 }
 
-impl<C: Send + Sync + 'static> Reservation<C> {
+impl Reservation {
     /// The key.
     #[must_use]
     pub fn key(&self) -> &str {
@@ -52,7 +51,7 @@ impl<C: Send + Sync + 'static> Reservation<C> {
     }
 }
 
-impl<C: Send + Sync + 'static> Drop for Reservation<C> {
+impl Drop for Reservation {
     fn drop(&mut self) {
         self.end(|_| ());
         let Some(load_lock) = self.load_lock.take() else { return };
@@ -68,17 +67,14 @@ impl<C: Send + Sync + 'static> Drop for Reservation<C> {
     }
 }
 
-impl<C: Send + Sync + 'static> std::fmt::Debug for Reservation<C> {
+impl std::fmt::Debug for Reservation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Reservation").field("key", &self.key).finish_non_exhaustive()
     }
 }
 
 /// Reads what the key holds, before its caller reads the value from the source.
-pub(crate) async fn reserve<C: Send + Sync + 'static>(
-    inner: &Arc<Inner<C>>,
-    key: &str,
-) -> Result<Reservation<C>, Error> {
+pub(crate) async fn reserve(inner: &Arc<Inner>, key: &str) -> Result<Reservation, Error> {
     inner.check_open(Some(key))?;
     let (hash, limit) = (KeyHash::of(key), inner.options_for(key).l2_hard_timeout);
     let missed = |what: &str| Err(inner.error(ErrorKind::L2, key, what));
@@ -127,14 +123,19 @@ pub(crate) async fn reserve<C: Send + Sync + 'static>(
 }
 
 /// Stores a value that was read after the reservation, if nothing has touched the key since.
-pub(crate) async fn set_reserved<T: Value, C: Codec<T>>(
-    mut reservation: Reservation<C>,
+pub(crate) async fn set_reserved<T: Value>(
+    coded: &Coded<T>,
+    mut reservation: Reservation,
     key: &str,
     value: T,
     options: EntryOptions,
     tags: Vec<String>,
 ) -> Result<Receipt, Error> {
-    let inner = Arc::clone(&reservation.inner);
+    let inner = Arc::clone(coded);
+    if !Arc::ptr_eq(&inner, &reservation.inner) {
+        let what = format!("the reservation is for cache {:?}", reservation.inner.name);
+        return Err(inner.error(ErrorKind::InvalidOptions, key, what));
+    }
     options.validate(&inner.place(Some(key)))?;
     inner.check_tags(key, &tags)?;
     if *reservation.key != *key {
@@ -166,7 +167,7 @@ pub(crate) async fn set_reserved<T: Value, C: Codec<T>>(
     if inner.node.judge(&entry.meta, inner.now()) != Verdict::Fresh {
         return overtaken(&inner, key, not_stored, &choices.options);
     }
-    let record = encode(&inner, &entry, deadlines, new.took, false)?;
+    let record = encode(coded, &entry, deadlines, new.took, false)?;
     inner.relay(|| Relayed::Key(key.into(), Strength::Hard));
     let write = Write::new(&inner, key, version, KeyOp::Written, limit, &choices.options);
     let waiting = inner.recovery.get(key);
@@ -191,10 +192,7 @@ pub(crate) async fn set_reserved<T: Value, C: Codec<T>>(
 
 /// Inserts the entry into L1, unless the key has received something else or the entry is invalid by
 /// now.
-fn keep<T: Value, C: Send + Sync + 'static>(
-    reservation: &mut Reservation<C>,
-    entry: Arc<Entry<T>>,
-) -> bool {
+fn keep<T: Value>(reservation: &mut Reservation, entry: Arc<Entry<T>>) -> bool {
     let (inner, hash) = (Arc::clone(&reservation.inner), reservation.hash);
     let version = entry.meta.version;
     let kept = reservation.end(|received| {

@@ -23,8 +23,8 @@ use crate::telemetry::TARGET;
 
 /// One write of one key. If dropped before L2 has answered, it queues an invalidation: a write that
 /// began takes effect even if its caller stops waiting (W2).
-pub(super) struct Write<'a, C> {
-    inner: &'a Arc<Inner<C>>,
+pub(super) struct Write<'a> {
+    inner: &'a Arc<Inner>,
     key: &'a str,
     version: Version,
     op: KeyOp,
@@ -55,9 +55,9 @@ impl Sent {
     }
 }
 
-impl<'a, C: Send + Sync + 'static> Write<'a, C> {
+impl<'a> Write<'a> {
     pub(super) fn new(
-        inner: &'a Arc<Inner<C>>,
+        inner: &'a Arc<Inner>,
         key: &'a str,
         version: Version,
         op: KeyOp,
@@ -118,7 +118,7 @@ impl<'a, C: Send + Sync + 'static> Write<'a, C> {
     }
 
     /// The announcement to other nodes, if there is a backplane and the call does not skip it.
-    fn outgoing(&self) -> Option<Outgoing<'a, C>> {
+    fn outgoing(&self) -> Option<Outgoing<'a>> {
         let hash = KeyHash::of(self.key);
         Outgoing::new(self.inner, self.op, self.version, hash, self.limit)
             .filter(|_| !self.options.skip_backplane)
@@ -161,13 +161,13 @@ impl<'a, C: Send + Sync + 'static> Write<'a, C> {
     }
 
     /// Confirms a write that was announced before. Does nothing where L2 announces it.
-    async fn confirm(&self, mut outgoing: Outgoing<'a, C>) -> WriteStatus {
+    async fn confirm(&self, mut outgoing: Outgoing<'a>) -> WriteStatus {
         let waits = self.options.require_propagation || !self.options.background_backplane;
         if !outgoing.is_by_l2() && outgoing.is_announced() && !waits {
             let (inner, op, version) = (Arc::clone(self.inner), self.op, self.version);
             let (hash, limit) = (KeyHash::of(self.key), self.limit);
             let confirm = async move {
-                if let Some(mut outgoing) = Outgoing::new(&*inner, op, version, hash, limit) {
+                if let Some(mut outgoing) = Outgoing::new(&inner, op, version, hash, limit) {
                     outgoing.confirm().await;
                 }
             };
@@ -235,7 +235,7 @@ impl<'a, C: Send + Sync + 'static> Write<'a, C> {
     }
 }
 
-impl<C> Write<'_, C> {
+impl Write<'_> {
     /// How the write weakens the old value.
     fn strength(&self) -> Strength {
         match self.op {
@@ -257,7 +257,7 @@ impl<C> Write<'_, C> {
     }
 }
 
-impl<C> Drop for Write<'_, C> {
+impl Drop for Write<'_> {
     fn drop(&mut self) {
         if !self.answered {
             self.queue(true);
@@ -265,7 +265,7 @@ impl<C> Drop for Write<'_, C> {
     }
 }
 
-impl<C> Inner<C> {
+impl Inner {
     /// Queues an invalidation that L2 has not received; a full queue becomes a clear.
     pub(crate) fn queue(&self, key: &str, queued: Queued) {
         self.note(&self.counters.queued, key, |key| Event::Queued { key });
