@@ -73,6 +73,17 @@ pub extern crate crinkle_protocol as protocol;
 #[macro_use]
 mod sync;
 
+// From the caller down:
+//
+// - handles: `cache`, `blocking`;
+// - pipelines: `read` (begin there), `write`;
+// - background: `coherence` (poll, retry), `backplane::receive`, `sweep`;
+// - parts: `l1`, `l2`, `flight`, `tags`, `factory`, `recovery`, `backplane`, `fail_safe`;
+// - values: `entry`, `options`, `events`, `telemetry`, `error`, `clock`, `entropy`;
+// - tools: `runtime`, `sync`, `watch`.
+//
+// The rules are in the crate `protocol`.
+
 pub mod backplane;
 #[cfg(feature = "blocking")]
 pub mod blocking;

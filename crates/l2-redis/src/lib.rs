@@ -21,6 +21,18 @@
 //! |---|---|---|
 //! | `tls` | no | `rediss://` with rustls and ring; needs a C compiler |
 
+// The store: `store` (the `L2` trait), `reading` (READ by plain commands), `set`, `ledger` (its
+// rows), `scripts`, `tag_index`, `view` (a ledger for display), `replication_id`.
+//
+// The client: `builder`, `client`, `connection` (one server), `listening` (subscriptions),
+// `silence`, `error`, `refusal` (failed connection attempts), `rights` (ACL).
+//
+// - Sentinel: `sentinels`, `sentinels_agree` (which primary they name).
+// - Cluster: `cluster`, `primary`, `routes`, `slots`, `slots_agree` (which server has a slot).
+// - Replicas: `replicas`.
+//
+// The check of a server on request: `doctor`.
+
 mod builder;
 mod client;
 mod cluster;

@@ -1,3 +1,7 @@
+//! `RedisL2`: the store over a client. Every operation is one script or plain command on one key.
+//!
+//! `reads` holds READ, of one key and of many.
+
 mod reads;
 
 use std::sync::Arc;

@@ -1,5 +1,9 @@
 //! The backplane: change notifications between nodes.
 
+// The traits are here, and `memory` implements them. For this node, `publish` sends messages, and
+// `receive` applies those of all nodes and notices lost ones. `outgoing` announces one write of one
+// key. `message` holds the wire format.
+
 mod error;
 mod forward;
 mod memory;

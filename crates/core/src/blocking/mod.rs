@@ -18,6 +18,8 @@
 //!
 //! [`WouldBlock`]: crate::ErrorKind::WouldBlock
 
+// `cache` holds the methods, `wait` blocks the thread, and `factory` runs factories that block.
+
 mod cache;
 mod factory;
 mod wait;

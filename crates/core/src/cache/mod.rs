@@ -1,5 +1,19 @@
 //! The cache handle and its requests. Every method here delegates; [`read`](crate::read) and
 //! [`write`](crate::write) do the work.
+//!
+//! | file | holds |
+//! |---|---|
+//! | here | `Cache`: the handle, and its methods that read or report |
+//! | `builder`, `inner` | builds a cache; the state that its clones share |
+//! | `change`, `many` | the methods of `Cache` that write, and those for many keys |
+//! | `get_or_set`, `requests` | the requests of reads: options, then one call of a pipeline |
+//! | `writes`, `remove_and_tags` | the requests of writes |
+//! | `batch`, `warm`, `wait_for` | the requests for many keys, for a warm start, for a token |
+//! | `background`, `tasks` | starts the background tasks; counts all tasks |
+//! | `behind` | write-behind work on a current-thread runtime |
+//! | `ready`, `close` | waits for the first answers; ends the cache |
+//! | `health`, `guarantees` | reports |
+//! | `regions` | relays removals to other regions |
 
 mod background;
 mod batch;

@@ -1,11 +1,20 @@
 //! Coherence: keeps what this node knows up to date, and knows until when it is.
 //!
-//! - [`Node`] holds the ledger replica and judges entries; the hit path reads its atomics only.
-//! - [`poll`] asks the ledger every second, and sends the heartbeat.
-//! - [`catch_up`] asks the ledger beside a call, and compares at once if this node is behind.
-//! - [`retry`] sends what waits for L2, once the ledger has answered.
-//! - [`Owed`] leaves a mark in the ledger while this node cannot announce its writes.
-//! - [`receive`](crate::backplane) applies what other nodes announce.
+//! | file | holds |
+//! |---|---|
+//! | `node` | [`Node`]: the ledger replica; judges entries; the hit path reads its atomics only |
+//! | `ttl` | [`CoherenceTtl`]: until when the node trusts its entries without a check |
+//! | `poll` | every second: sends the heartbeat, and compares with the ledger (`SYNC`) |
+//! | `heartbeat` | notices heartbeats that do not come back |
+//! | `catch_up` | asks the ledger beside a call, and compares at once if this node is behind |
+//! | `retry` | the recovery worker: sends what waits for L2, once the ledger has answered |
+//! | `owed` | [`Owed`] leaves a mark in the ledger while this node cannot announce its writes |
+//! | `in_flight`, `own` | this node's removals: those that calls are sending, and recent ones |
+//! | `rounds`, `sync_mutex` | counts comparisons with the ledger; allows one at a time |
+//! | `shadow` | compares a few hits with L2, to count violations |
+//!
+//! [`receive`](crate::backplane) applies what other nodes announce, and begins a resync if a
+//! message was lost.
 //!
 //! ```text
 //!  every P:  heartbeat ──▶ subscription ──▶ last_heartbeat_at ─┐

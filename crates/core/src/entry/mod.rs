@@ -3,6 +3,9 @@
 //! The value and most of the metadata never change. Atomics hold the mutable part: the time and
 //! session of the last verification, the memo of the last check, the `expire` mark, and the
 //! throttle after a failed load.
+//!
+//! `deadlines` computes the TTLs of a new entry. `value` holds the value and its validators.
+//! `cached` is what a caller gets.
 
 mod cached;
 mod deadlines;

@@ -3,6 +3,8 @@
 //! Emitting never waits: a slow subscriber loses the oldest events and receives their number.
 //! Without subscribers, emitting costs one relaxed load. A hit in L1 then costs nothing extra: its
 //! counter also says whether a subscriber wants the hit.
+//!
+//! The events are here; `stream` holds their subscriptions and the bus.
 
 mod stream;
 

@@ -1,4 +1,7 @@
 //! Runs user factories: under no lock, in a task of their own, bounded by a deadline.
+//!
+//! `context` is what a factory receives, and what it chooses for the new entry. `batch` splits a
+//! factory for many keys.
 
 mod batch;
 mod context;

@@ -4,6 +4,15 @@
 //! [`protocol::flight`](crate::protocol::flight); this module adds a lock and waiters. The lock of
 //! a key's shard makes *insert into L1* and *invalidate* mutually atomic. It is never held across
 //! an await, and no user code runs under it.
+//!
+//! | file | holds |
+//! |---|---|
+//! | here | one flight, and the table of all flights |
+//! | `fence` | the guard of a write or a plain read that overlaps flights of its key |
+//! | `driver` | who polls the leader: its caller or a task |
+//! | `waiting` | counts the callers that wait |
+//! | `outcome` | what a flight ends with |
+//! | `nesting` | refuses loads that would wait for each other in a circle |
 
 mod driver;
 mod fence;

@@ -3,6 +3,8 @@
 //! The cache decides expiry, validity and single-flight; the engine only decides what to evict when
 //! it is full. The 128-bit hash of the key is the map's key, and an entry carries the key itself: a
 //! collision is a miss.
+//!
+//! `engine` is the evicting map. `pinned` holds the entries that are not evicted.
 
 mod engine;
 mod pinned;

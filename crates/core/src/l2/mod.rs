@@ -1,5 +1,12 @@
 //! L2: the shared level. It stores records as bytes, and one barrier ledger.
 
+// For authors of a store: the traits here, `error`, `deadline`, `record` (the bytes), and `slot`
+// (the record operations over bytes). `memory` is such a store; `forward` implements `L2` for
+// pointers to one.
+//
+// For the pipelines: `access` wraps every call with prefix, timeout and `breaker`. `recent` names
+// the keys that a replica may lack. `codec` and `compression` make payloads.
+
 pub(crate) mod access;
 pub(crate) mod breaker;
 mod codec;

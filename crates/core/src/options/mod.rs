@@ -3,6 +3,9 @@
 //! For each call they come from, in this order: the factory (through its context), the call,
 //! `default_options_for` for the key, the default of the cache. The first one that sets a field
 //! wins.
+//!
+//! `entry` and `settings` hold the two. `policies` holds the types of their fields. `choices` holds
+//! the options that one call sets, and `per_key` those of `default_options_for`.
 
 mod choices;
 mod entry;

@@ -1,5 +1,17 @@
 //! The pipeline of a read.
 //!
+//! | file | holds |
+//! |---|---|
+//! | here | one call of `get_or_set`: registers with a flight, then leads, joins or waits |
+//! | `get`, `contains`, `many` | the other reads: no factory, no value, many keys |
+//! | `lookup` | asks L1 |
+//! | `lead`, `wait`, `caller` | leads a flight; waits for one; judges its outcome for one caller |
+//! | `probe`, `fetch`, `replica` | asks L2: how; READ and load lock; a replica first |
+//! | `verify` | compares an L1 copy with the head of its record |
+//! | `decode`, `unread` | record to entry; reports records that this node cannot use |
+//! | `load`, `fill` | runs the factory; stores its result in L2 |
+//! | `patience` | limits how long a batch waits for L2 |
+//!
 //! ```text
 //!  caller ──▶ L1, valid? ── fresh ──▶ answer                       (no await, no allocation)
 //!               │ no

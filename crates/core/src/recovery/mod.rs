@@ -1,5 +1,14 @@
 //! Invalidations that L2 has not received yet.
 //!
+//! | file | holds |
+//! |---|---|
+//! | here | the queue of invalidations that L2 has not received |
+//! | `write_queue` | the order in which the background writes of one key are sent |
+//! | `recent_writes`, `reassert` | the last writes; compares them with L2 after a failover |
+//! | `own` | invalidations that skip L2 and apply on this node only |
+//!
+//! `coherence::retry` sends the queue after each poll that was answered.
+//!
 //! The queue holds only *invalidations*, never values: a failed `set` becomes one, so recovery can
 //! make nothing older visible (S10). Each key keeps its latest invalidation, and hard wins over
 //! soft. While a key is queued, this node treats its record in L2 as hidden. A full queue becomes a

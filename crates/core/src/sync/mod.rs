@@ -4,6 +4,8 @@
 //! They are those of `std`, `parking_lot` and `dashmap`. The tests in `interleaved` are built with
 //! `--cfg crinkle_shuttle`: then a scheduler decides at each lock and atomic which thread
 //! continues.
+//!
+//! `shuttled` holds the locks and atomics of that scheduler.
 
 #[cfg(crinkle_shuttle)]
 mod shuttled;

@@ -3,6 +3,8 @@
 //! A barrier rises in one place and all its entries see it, without a scan. A tagged hit reads
 //! these atomics only if the node's generation moved since the last check. A state exists as long
 //! as an entry holds it; only the ledger replica has the levels of tags without entries.
+//!
+//! `cells` holds the levels of one tag.
 
 mod cells;
 

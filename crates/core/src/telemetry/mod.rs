@@ -9,6 +9,10 @@
 //!
 //! `docs/observability.md` has the tables.
 
+// `emit` holds what the pipelines call. `stats`, `striped` and `meters` count; `series`, `export`,
+// `facade` and `otel` export metrics. `spans` and `observed` (around L2) hold the spans. `faults`
+// logs lasting faults once.
+
 mod emit;
 mod export;
 #[cfg(feature = "metrics")]

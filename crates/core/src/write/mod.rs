@@ -1,4 +1,16 @@
-//! Writes: the operations table of the consistency statement.
+//! The pipeline of a write.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `key`, `batch` | `set`, `remove` and `expire` of one key; of many |
+//! | `removal`, `both` | `remove_by_tag`, `clear`: gets the number; keys and tags at once |
+//! | `reserve` | a `set` that loses to every invalidation since its value was read |
+//! | `send`, `pending` | sends one write of one key; guards it until L2 has answered |
+//! | `hidden` | stores a `set` again if an earlier removal hides it |
+//! | `encode` | entry to record |
+//! | `receipt` | what a caller gets: `Receipt`, `Token` |
+//!
+//! The operations table of the consistency statement:
 //!
 //! | | locally, at once | at L2, atomically | on reply |
 //! |---|---|---|---|

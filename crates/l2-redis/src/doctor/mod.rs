@@ -1,5 +1,8 @@
 //! Examines a server for present and future problems. Runs only on request, never within a cache
 //! call.
+//!
+//! `facts` collects the answers of a server, and `server` judges them. `permissions` and `ledger`
+//! examine what one cache needs. `report` holds the findings.
 
 mod facts;
 mod ledger;

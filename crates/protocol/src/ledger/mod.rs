@@ -32,6 +32,9 @@
 //!   again. Each new attempt uses a new nonce, so a number with its nonce names one history only.
 //!   Any nonce of a removal, in an announcement or in a `SYNC`, shows that it has a number.
 
+// `authority` gives the numbers. `replica` is a node's copy, with `sync` (its `SYNC` cycle) and
+// `pending` (removals without a number). `owed` is the mark of a node that could not announce.
+
 mod authority;
 mod owed;
 mod pending;

@@ -1,4 +1,6 @@
 //! The codecs, one file each.
+//!
+//! The traits are here. `trace` checks that a value decodes to what was encoded.
 
 #[cfg(feature = "json")]
 mod json;
