@@ -12,7 +12,8 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub enum ErrorKind {
     /// The node did not receive a removal in time; see [`Cache::wait_for`](crate::Cache::wait_for).
     NotCaughtUp,
-    /// The backplane failed, and the call required it.
+    /// The server of the backplane refuses this client. Only [`Cache::ready`](crate::Cache::ready)
+    /// returns it: an unconfirmed notification is [`NotPropagated`](Self::NotPropagated).
     Backplane,
     /// The cache is closed.
     Closed,
@@ -30,7 +31,8 @@ pub enum ErrorKind {
     InvalidOptions,
     /// A tag is empty or too long, or there are too many.
     InvalidTag,
-    /// L2 failed, and the call required it.
+    /// L2 failed, and the call required it; or L2 refuses this client
+    /// ([`Cache::ready`](crate::Cache::ready)).
     L2,
     /// Another caller is loading the key, and `wait_timeout` elapsed.
     WaitTimeout,

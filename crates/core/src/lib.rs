@@ -63,6 +63,7 @@
 //! | `zstd` | no | `l2::Compression::zstd`; needs a C compiler |
 //! | `metrics` | no | counters, gauges and histograms through the `metrics` facade |
 //! | `otel` | no | the same metrics through OpenTelemetry |
+//! | `testing` | no | `CacheBuilder::seed`, only for tests |
 //! | `sabotage` | no | planted bugs, only for the simulator of `crinkle-testkit` |
 //!
 //! Without `messagepack` the default codec is `l2::NoCodec`, which accepts every type and supports

@@ -123,8 +123,6 @@ pub struct Stored {
 /// retried with jitter if another caller was faster.
 ///
 /// | operation | round trips without contention |
-///
-/// | operation | round trips, undisturbed |
 /// |---|---|
 /// | read of a value, `remove` | 1 |
 /// | a miss that sets a load lock, fill, `expire`, `set` over a value | 2 |

@@ -57,8 +57,8 @@ impl fmt::Debug for Credentials {
 pub(crate) type AskCredentials =
     Arc<dyn Fn() -> BoxFuture<'static, Result<Credentials, BoxError>> + Send + Sync>;
 
-/// Connection settings that go beyond a URL. Created by [`RedisClient::builder`] or
-/// [`RedisClient::sentinel_builder`].
+/// Connection settings that go beyond a URL. Created by [`RedisClient::builder`],
+/// [`RedisClient::sentinel_builder`] or [`RedisClient::cluster_builder`].
 ///
 /// ```no_run
 /// use crinkle_l2_redis::{Credentials, RedisClient};

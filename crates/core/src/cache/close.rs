@@ -73,8 +73,8 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// # Errors
     ///
     /// [`ErrorKind::NotPropagated`] if L2 did not confirm some invalidations, which are lost now.
-    /// The cause is a [`PendingWrites`], which says how many and which. The same kind if loads were still
-    /// running after 5 seconds.
+    /// The cause is a [`PendingWrites`], which says how many and which. The same kind if loads were
+    /// still running after 5 seconds.
     ///
     /// # Cancel safety
     ///

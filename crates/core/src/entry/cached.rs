@@ -79,8 +79,7 @@ impl<T> Cached<T> {
     /// - callers that allow it (fail-safe, `allow_stale`);
     /// - callers whose load an invalidation overtook;
     /// - callers of a node that may have missed messages while L2 does not answer. They get it for
-    ///   the
-    ///   coherence TTL at most, and not with `strict` or `require_l2`.
+    ///   the coherence TTL at most, and not with `strict`, `require_l2` or `skip_l2_read`.
     #[must_use]
     pub fn is_stale(&self) -> bool {
         self.stale

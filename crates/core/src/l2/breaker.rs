@@ -4,6 +4,7 @@
 //!          N outages in a row                a probe succeeds
 //!  closed ───────────────────▶ open ─────────────────────────────▶ closed
 //!    ▲  any answer resets the count  │ calls fail at once, without waiting
+//! ```
 //!
 //! Each server has its own breaker, so calls to the others continue. The ledger poll probes the
 //! server that holds the ledger: it runs every P whatever the breaker's state. Every other open

@@ -165,7 +165,7 @@ impl Inner {
         let coherence = &self.node.coherence;
         let is_old = |at: Moment| now.since(at) > self.settings.coherence_ttl;
         if self.node.known().suspect {
-            "the ledger is in resync until L2 answers a poll"
+            "the ledger is unverified until L2 answers a poll"
         } else if is_old(coherence.synced_at()) {
             "L2 has answered no poll within the coherence TTL"
         } else if is_old(coherence.last_heartbeat_at()) {

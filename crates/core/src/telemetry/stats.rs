@@ -153,7 +153,8 @@ stats! {
     /// Writes of this node that L2 no longer had after its primary may have changed. The node
     /// invalidated their keys.
     reasserted => "crinkle_reasserted_total",
-    /// Writes of this node that it could not compare then, because it remembers only a limited number.
+    /// Writes of this node that it could not compare then, because it remembers only a limited
+    /// number.
     reassert_forgotten => "crinkle_reassert_forgotten_total",
     /// Times the recovery queue was full and one clear replaced it.
     recovery_overflows => "crinkle_recovery_overflows_total",
