@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const TARGETS: [&str; 12] = [
+const TARGETS: [&str; 13] = [
     "allocations",
     "blocking",
     "codecs",
@@ -12,6 +12,7 @@ const TARGETS: [&str; 12] = [
     "core",
     "observability",
     "parity",
+    "protocol",
     "read_path",
     "redis_scripts",
     "servers",
@@ -36,9 +37,10 @@ fn exists(test: &str) -> bool {
     let mut path: Vec<&str> = test.split("::").collect();
     let function = path.pop().expect("a name");
     let file = if path.len() == 1 { format!("{}/main", path[0]) } else { path.join("/") };
-    let (dir, file) = match file.strip_prefix("core/") {
-        Some(file) => ("crates/core/tests", file),
-        None => ("tests", &*file),
+    let (dir, file) = match file.split_once('/') {
+        Some(("core", file)) => ("crates/core/tests", file),
+        Some(("protocol", file)) => ("crates/protocol/tests", file),
+        _ => ("tests", &*file),
     };
     let source = root().join(dir).join(file).with_extension("rs");
     let Ok(source) = fs::read_to_string(source) else { return false };
