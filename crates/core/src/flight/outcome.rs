@@ -55,7 +55,8 @@ pub(crate) enum Standing {
     Fresh,
     /// An invalidation overtook it: only for callers that registered before it.
     Overtaken,
-    /// L2 refused it because it holds another version: only for the leader.
+    /// L2 refused it because it holds another version: only for the leader, and for callers that
+    /// came before the load began.
     Refused,
 }
 

@@ -259,7 +259,8 @@ impl CompletionGuard {
         kept
     }
 
-    /// Completes with a value that L2 refused: only the caller that started the load may use it.
+    /// Completes with a value that L2 refused: only the leader, and callers that came before the
+    /// load began, may use it.
     pub(super) fn complete_refused<T: Value>(self, entry: Arc<Entry<T>>) {
         self.inner.counters.fill_refused.add();
         self.settle(entry, Source::Factory, |_, _, _, _| Standing::Refused);
