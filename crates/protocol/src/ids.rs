@@ -57,7 +57,7 @@ impl TagHash {
     /// Hashes a tag. The result is the same on every node and in every release.
     ///
     /// ```
-    /// use crinkle_core::protocol::TagHash;
+    /// use crinkle_protocol::TagHash;
     /// assert_eq!(TagHash::of("products"), TagHash::of("products"));
     /// ```
     #[must_use]
@@ -77,7 +77,7 @@ impl KeyHash {
     /// Hashes a key. The result is the same on every node and in every release.
     ///
     /// ```
-    /// use crinkle_core::protocol::KeyHash;
+    /// use crinkle_protocol::KeyHash;
     /// assert_ne!(KeyHash::of("a"), KeyHash::of("b"));
     /// ```
     #[must_use]
