@@ -27,6 +27,7 @@ pub enum Received {
 
 impl Received {
     /// Records a received version (F3).
+    #[inline]
     pub fn receive(&mut self, version: Version) {
         *self = match *self {
             Self::Nothing => Self::One(version),
@@ -38,6 +39,7 @@ impl Received {
 
     /// Whether a copy of `version` may enter L1.
     #[must_use]
+    #[inline]
     pub fn allows(self, version: Version) -> bool {
         match self {
             Self::Nothing => true,
@@ -164,12 +166,14 @@ impl KeyState {
 
     /// Whether no caller may join the flight any more; its result is then not stored.
     #[must_use]
+    #[inline]
     pub fn is_fenced(&self, id: FlightId) -> bool {
         [&self.young, &self.older].into_iter().flatten().any(|f| f.id == id && f.fenced)
     }
 
     /// Whether no flight, write or read is running.
     #[must_use]
+    #[inline]
     pub fn is_idle(&self) -> bool {
         self.young.is_none() && self.older.is_none() && self.writes.is_empty()
     }

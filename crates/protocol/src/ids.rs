@@ -61,6 +61,7 @@ impl TagHash {
     /// assert_eq!(TagHash::of("products"), TagHash::of("products"));
     /// ```
     #[must_use]
+    #[inline]
     pub fn of(tag: &str) -> Self {
         Self(xxh3_128(tag.as_bytes())).of_name()
     }
@@ -68,6 +69,7 @@ impl TagHash {
     /// The register that the tag's old barriers fold into: the last 16 bits of the hash.
     #[must_use]
     #[expect(clippy::cast_possible_truncation, reason = "the last 16 bits are what is wanted")]
+    #[inline]
     pub fn register(self) -> u16 {
         self.0 as u16
     }

@@ -36,6 +36,7 @@ pub enum Head {
 impl Head {
     /// The version a fill compares with.
     #[must_use]
+    #[inline]
     pub fn version(self) -> Version {
         match self {
             Self::LoadLock(version) | Self::Value { version, .. } => version,

@@ -168,6 +168,7 @@ mod planted {
 
     /// Whether this bug is planted on this thread.
     #[must_use]
+    #[inline]
     pub fn is_planted(bug: Sabotage) -> bool {
         PLANTED.get() == Some(bug)
     }

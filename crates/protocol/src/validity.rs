@@ -92,6 +92,7 @@ pub enum Verdict {
 }
 
 /// Judges an entry.
+#[inline]
 pub fn judge(
     entry: &EntryState,
     node: &Knowledge,
@@ -124,6 +125,7 @@ pub fn judge(
 /// Whether the coherence TTL, the node's or the entry's own, covers a check at `verified_at`.
 /// Applies with and without the memo.
 #[must_use]
+#[inline]
 pub fn is_leased(verified_at: u64, node: &Knowledge, now: u64) -> bool {
     now <= node.coherent_until
         || now <= verified_at.saturating_add(node.coherence_ttl)
@@ -159,6 +161,7 @@ fn barriers(
 }
 
 /// Whether a barrier hides the entry: a numbered one by stamp, a pending one by generation.
+#[inline]
 fn is_below(entry: &EntryState, barrier: u64, born: u64) -> bool {
     entry.stamp < barrier || (born != 0 && entry.origin < born)
 }

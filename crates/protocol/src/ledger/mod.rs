@@ -105,6 +105,7 @@ pub struct Levels {
 impl Levels {
     /// The level of one strength.
     #[must_use]
+    #[inline]
     pub fn of(self, strength: Strength) -> u64 {
         match strength {
             Strength::Soft => self.soft,

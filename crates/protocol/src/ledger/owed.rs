@@ -59,12 +59,14 @@ fn tag(publisher: u64, kind: u128) -> TagHash {
 impl TagHash {
     /// Whether this is a reserved tag, which no name hashes to.
     #[must_use]
+    #[inline]
     pub const fn is_reserved(self) -> bool {
         self.0 >> SHIFT == MAGIC
     }
 
     /// Maps the hash of a name to a tag that is never reserved.
     #[must_use]
+    #[inline]
     pub const fn of_name(self) -> Self {
         if self.is_reserved() { Self(self.0 ^ 1 << 127) } else { self }
     }

@@ -66,6 +66,7 @@ pub struct Replica {
 impl Replica {
     /// The epoch adopted by the first `SYNC`; `None` before it.
     #[must_use]
+    #[inline]
     pub fn epoch(&self) -> Option<Epoch> {
         self.epoch
     }
@@ -78,6 +79,7 @@ impl Replica {
 
     /// The number at or below which every removal is known (B1). Stamps take this value.
     #[must_use]
+    #[inline]
     pub fn frontier(&self) -> u64 {
         self.frontier
     }
@@ -85,12 +87,14 @@ impl Replica {
     /// The highest number this node has received, contiguous or not. An `ADVANCE` carries it, so
     /// that a removal issued again after a failover outranks what it replaces.
     #[must_use]
+    #[inline]
     pub fn highest(&self) -> u64 {
         self.highest
     }
 
     /// The number at or below which barriers of tags are in registers (B7).
     #[must_use]
+    #[inline]
     pub fn folded(&self) -> u64 {
         self.folded
     }
@@ -98,6 +102,7 @@ impl Replica {
     /// Whether nothing counts as fresh until a `SYNC` (B5). A node that has never met a ledger is
     /// not suspect: it has no epoch, so nothing of the ledger's epoch is valid there.
     #[must_use]
+    #[inline]
     pub fn is_suspect(&self) -> bool {
         self.suspect
     }
@@ -125,6 +130,7 @@ impl Replica {
 
     /// The floors raised by `clear` and `clear_hard`.
     #[must_use]
+    #[inline]
     pub fn floor(&self) -> Levels {
         self.floor
     }
