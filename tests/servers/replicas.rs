@@ -119,7 +119,7 @@ async fn plain_reads_alone_go_to(cache: &Cache, writer: &Cache, replicas: &[Stri
     }
     let reads = reads_of(replicas).await.iter().sum::<u64>() - before;
     assert!(reads >= 50, "{reads} of 60 reads");
-    // load locks and fills, the checks of copies, strict reads, batches, removals, polls.
+    // Load locks and fills, the checks of copies, strict reads, batches, removals, polls.
     cache.get_or_set("new", |_| async { crinkle::ok(1_u64) }).await.expect("a value");
     assert_eq!(cache.get::<u64>("key1").strict().await.expect("read").as_deref(), Some(&1));
     assert_eq!(cache.get::<u64>("nothing").strict().await.expect("read").as_deref(), None);

@@ -51,8 +51,8 @@ impl<C: Send + Sync + 'static> Cache<C> {
         WaitFor { cache: self, token, within: inner.settings.poll * 2 + inner.l2_limit() }
     }
 
-    /// Reserves a key before its value is read from the source. The `set` that follows fails if an
-    /// invalidation came first, instead of overwriting the key with an old value.
+    /// Reserves a key before its value is read from the source. The `set` that follows is superseded
+    /// if an invalidation came first, instead of overwriting the key with an old value.
     ///
     /// The reservation lasts for the `load_lock_ttl` of the settings (10 s); a later `set` is
     /// superseded, too. While it lasts and the key is absent, other nodes wait for it as for a

@@ -39,7 +39,7 @@ local below = '(' .. text(-math.max(from, 1))
 return {
   verdict, epoch, text(frontier), text(now), id_below(2 ^ 53),
   text(marks[1] or 0), text(marks[2] or 0), text(marks[3] or 0), text(marks[4] or 0),
-  -- More than twice as many ids as any node keeps.
+  -- Twice as many ids as any node keeps.
   redis.call('ZRANGEBYSCORE', K, '-inf', below, 'WITHSCORES', 'LIMIT', 0, 2048),
   redis.call('ZRANGEBYSCORE', K, '(' .. text(from), '+inf', 'WITHSCORES', 'LIMIT', 0, math.max(ARGV[7], 64) + 6),
 }
