@@ -17,7 +17,7 @@ use std::time::Duration;
 use shuttle::thread;
 
 use crate::clock::{ManualClock, Moment};
-use crate::coherence::{CoherenceTtl, Node};
+use crate::coherence::{Coherence, CoherenceTtl};
 use crate::entry::{Deadlines, Entry, EntryFlags, ErasedEntry, Meta, Shared, Stamp};
 use crate::flight::{Driver, Flights, Role};
 use crate::l1::L1;

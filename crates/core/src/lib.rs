@@ -102,6 +102,7 @@ mod flight;
 mod interleaved;
 mod l1;
 pub mod l2;
+mod node;
 mod options;
 mod read;
 mod recovery;

@@ -17,8 +17,8 @@ use tokio::runtime::Handle;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::cache::Inner;
 use crate::entry::ErasedEntry;
+use crate::node::Node;
 use crate::protocol::KeyHash;
 
 /// The time between two passes.
@@ -50,60 +50,60 @@ impl Drop for Running {
 /// Starts the sweep task of a cache, unless it runs already or the caller is outside a runtime. A
 /// cache without L2 can be built outside a runtime, and may outlive the one it was built in.
 #[inline]
-pub(crate) fn ensure(inner: &Arc<Inner>) {
-    if !inner.sweeper.0.load(Ordering::Relaxed) {
-        start(inner);
+pub(crate) fn ensure(node: &Arc<Node>) {
+    if !node.sweeper.0.load(Ordering::Relaxed) {
+        start(node);
     }
 }
 
 #[cold]
-fn start(inner: &Arc<Inner>) {
-    if Handle::try_current().is_err() || inner.sweeper.0.swap(true, Ordering::AcqRel) {
+fn start(node: &Arc<Node>) {
+    if Handle::try_current().is_err() || node.sweeper.0.swap(true, Ordering::AcqRel) {
         return;
     }
-    let running = Running(inner.sweeper.clone());
+    let running = Running(node.sweeper.clone());
     // A weak reference, so that the task does not keep the cache alive.
-    let (cache, closing) = (Arc::downgrade(inner), inner.closing.clone());
+    let (cache, closing) = (Arc::downgrade(node), node.closing.clone());
     // `spawn` fails only for a closed cache, which needs no sweep, or without a runtime.
-    let _ = inner.spawn(run(cache, closing, running));
+    let _ = node.spawn(run(cache, closing, running));
 }
 
-async fn run(cache: Weak<Inner>, closing: CancellationToken, _running: Running) {
+async fn run(cache: Weak<Node>, closing: CancellationToken, _running: Running) {
     loop {
         tokio::select! {
             biased;
             () = closing.cancelled() => return,
             () = sleep(PERIOD) => {}
         }
-        let Some(inner) = cache.upgrade() else { return };
-        pass(&inner).await;
+        let Some(node) = cache.upgrade() else { return };
+        pass(&node).await;
     }
 }
 
 /// Checks every entry once.
-async fn pass(inner: &Inner) {
-    let len = usize::try_from(inner.l1.about_len()).unwrap_or(usize::MAX);
+async fn pass(node: &Node) {
+    let len = usize::try_from(node.l1.about_len()).unwrap_or(usize::MAX);
     let chunk = CHUNK.max(len / CHUNKS);
-    let mut entries = inner.l1.scan();
+    let mut entries = node.l1.scan();
     loop {
-        let checked = sweep(inner, entries.by_ref().take(chunk));
-        if checked < chunk || inner.closing.is_cancelled() {
+        let checked = sweep(node, entries.by_ref().take(chunk));
+        if checked < chunk || node.closing.is_cancelled() {
             break;
         }
         sleep(PAUSE).await;
     }
-    while inner.l1.settle() && !inner.closing.is_cancelled() {
+    while node.l1.settle() && !node.closing.is_cancelled() {
         sleep(PAUSE).await;
     }
 }
 
 /// Drops the dead entries among these; returns how many it checked.
-fn sweep(inner: &Inner, entries: impl Iterator<Item = (KeyHash, ErasedEntry)>) -> usize {
-    let (now, mut checked) = (inner.now(), 0);
+fn sweep(node: &Node, entries: impl Iterator<Item = (KeyHash, ErasedEntry)>) -> usize {
+    let (now, mut checked) = (node.now(), 0);
     for (hash, erased) in entries {
         checked += 1;
-        if inner.node.is_dead(erased.meta(), now) {
-            inner.flights.locked(hash, || inner.l1.invalidate_this(hash, &erased));
+        if node.coherence.is_dead(erased.meta(), now) {
+            node.flights.locked(hash, || node.l1.invalidate_this(hash, &erased));
             // A value that panics on drop must not end the task.
             let _ = catch_unwind(AssertUnwindSafe(|| drop(erased)));
         }
@@ -112,9 +112,9 @@ fn sweep(inner: &Inner, entries: impl Iterator<Item = (KeyHash, ErasedEntry)>) -
 }
 
 /// Drops an entry that a read could not serve, if no later read can serve it either.
-pub(crate) fn drop_dead(inner: &Inner, hash: KeyHash) {
-    let Some(erased) = inner.l1.find(hash) else { return };
-    if inner.node.is_dead(erased.meta(), inner.now()) {
-        inner.flights.locked(hash, || inner.l1.invalidate_this(hash, &erased));
+pub(crate) fn drop_dead(node: &Node, hash: KeyHash) {
+    let Some(erased) = node.l1.find(hash) else { return };
+    if node.coherence.is_dead(erased.meta(), node.now()) {
+        node.flights.locked(hash, || node.l1.invalidate_this(hash, &erased));
     }
 }

@@ -12,9 +12,9 @@ use tokio::time::Instant;
 
 use super::message::KeyOp;
 use super::publish::Bus;
-use crate::cache::Inner;
 use crate::coherence::Unannounced;
 use crate::l2::{Announce, L2Error, L2ErrorKind};
+use crate::node::Node;
 use crate::protocol::record::Put;
 use crate::protocol::{KeyHash, Version};
 use crate::write::WriteStatus;
@@ -41,7 +41,7 @@ impl Answered for Put {
 /// that is never sent, or leaves a write unannounced.
 #[derive(Debug)]
 pub(crate) struct Outgoing<'a> {
-    inner: &'a Inner,
+    node: &'a Node,
     bus: &'a Bus,
     op: KeyOp,
     version: Version,
@@ -57,15 +57,15 @@ pub(crate) struct Outgoing<'a> {
 impl<'a> Outgoing<'a> {
     /// `None` without a backplane.
     pub(crate) fn new(
-        inner: &'a Inner,
+        node: &'a Node,
         op: KeyOp,
         version: Version,
         hash: KeyHash,
         limit: Duration,
     ) -> Option<Self> {
-        let bus = inner.bus.as_ref()?;
+        let bus = node.bus.as_ref()?;
         let spent = Duration::ZERO;
-        Some(Self { inner, bus, op, version, hash, limit, spent, seq: None, unannounced: None })
+        Some(Self { node, bus, op, version, hash, limit, spent, seq: None, unannounced: None })
     }
 
     /// The message that L2 publishes as it writes, if it can. Only a write that is about to be sent
@@ -87,8 +87,8 @@ impl<'a> Outgoing<'a> {
         if self.publish_op(KeyOp::Before).await || circuit_open {
             return Ok(());
         }
-        self.unannounced = Some(self.inner.owed.begin());
-        self.inner.owe(self.limit).await.map_err(|error| {
+        self.unannounced = Some(self.node.owed.begin());
+        self.node.owe(self.limit).await.map_err(|error| {
             let what =
                 format!("not sent: neither the backplane nor the ledger can announce it: {error}");
             L2Error::new(L2ErrorKind::Denied, what)
@@ -134,7 +134,7 @@ impl<'a> Outgoing<'a> {
             return WriteStatus::Done;
         }
         // After this point nothing else makes the other nodes verify.
-        if !published && let Err(error) = self.inner.owe(self.limit).await {
+        if !published && let Err(error) = self.node.owe(self.limit).await {
             tracing::debug!(%error, "cannot leave a mark for an owed announcement; the next poll retries");
         }
         WriteStatus::Unknown
@@ -144,7 +144,7 @@ impl<'a> Outgoing<'a> {
     pub(crate) async fn publish(&mut self) -> bool {
         let published = self.publish_op(self.op).await;
         if published && !self.bus.is_fused() {
-            self.inner.owed.announced(self.inner.now());
+            self.node.owed.announced(self.node.now());
         }
         published
     }

@@ -18,10 +18,10 @@ use tokio::time::{Instant, sleep, timeout};
 use super::message::{self, Body, KeyOp, Message};
 use super::publish::Bus;
 use super::{BackplaneError, Incoming, Subscription};
-use crate::cache::Inner;
 use crate::clock::Moment;
 use crate::events::{Event, Notice};
 use crate::l2::deadline::settles_after;
+use crate::node::Node;
 use crate::protocol::session::{Peers, ResyncReason};
 use crate::protocol::{KeyHash, PublisherId, Version};
 use crate::telemetry::{Fault, spans};
@@ -98,98 +98,98 @@ impl PendingNotices {
 }
 
 /// Receives messages until the cache closes.
-pub(crate) async fn run(inner: Arc<Inner>) {
-    let Some(bus) = &inner.bus else { return };
+pub(crate) async fn run(node: Arc<Node>) {
+    let Some(bus) = &node.bus else { return };
     let mut failures = 0_u32;
     loop {
         let channels = bus.channels();
         let attempt = bus.backplane().subscribe(&channels);
         let subscribed = tokio::select! {
             biased;
-            () = inner.closing.cancelled() => return,
-            result = timeout(inner.l2_limit().saturating_mul(5), attempt) => result,
+            () = node.closing.cancelled() => return,
+            result = timeout(node.l2_limit().saturating_mul(5), attempt) => result,
         };
         match subscribed {
             Ok(Ok(mut subscription)) => {
                 let since = Instant::now();
                 // Drops an old request to resubscribe: it concerns the subscription before.
-                let _ = inner.notices.resubscribe.notified().now_or_never();
-                connected(&inner);
-                listen(&inner, bus, &mut *subscription).await;
-                disconnected(&inner);
+                let _ = node.notices.resubscribe.notified().now_or_never();
+                connected(&node);
+                listen(&node, bus, &mut *subscription).await;
+                disconnected(&node);
                 if since.elapsed() >= STEADY {
                     failures = 0;
                 }
             }
             Ok(Err(error)) => {
                 // Record the reason first: callers that wait for the link report it.
-                cannot_subscribe(&inner, &error);
-                inner.link.modify(|link| link.subscribe_refused = error.is_refused());
+                cannot_subscribe(&node, &error);
+                node.link.modify(|link| link.subscribe_refused = error.is_refused());
             }
             Err(_) => {
-                cannot_subscribe(&inner, &BackplaneError::new("subscribing takes too long"));
+                cannot_subscribe(&node, &BackplaneError::new("subscribing takes too long"));
             }
         }
-        if inner.closing.is_cancelled() {
+        if node.closing.is_cancelled() {
             return;
         }
-        let pause = back_off(&inner, failures);
+        let pause = back_off(&node, failures);
         failures = failures.saturating_add(1);
         tokio::select! {
             biased;
-            () = inner.closing.cancelled() => return,
+            () = node.closing.cancelled() => return,
             () = sleep(pause) => {}
         }
     }
 }
 
-fn cannot_subscribe(inner: &Inner, error: &BackplaneError) {
-    inner.telemetry.backplane_failed(error);
-    inner.telemetry.fault(Fault::Unsubscribed, &error.to_string());
-    tracing::debug!(cache = &*inner.name, %error, "cannot subscribe; trying again");
+fn cannot_subscribe(node: &Node, error: &BackplaneError) {
+    node.telemetry.backplane_failed(error);
+    node.telemetry.fault(Fault::Unsubscribed, &error.to_string());
+    tracing::debug!(cache = &*node.name, %error, "cannot subscribe; trying again");
 }
 
 /// Full jitter: uniform below a bound that doubles from 50 ms to 5 s.
-fn back_off(inner: &Inner, failures: u32) -> Duration {
+fn back_off(node: &Node, failures: u32) -> Duration {
     let bound = Duration::from_millis(50) * 2_u32.saturating_pow(failures.min(7));
     let bound = crate::clock::nanos(bound.min(LONGEST_PAUSE));
-    Duration::from_nanos(inner.entropy.below(bound))
+    Duration::from_nanos(node.entropy.below(bound))
 }
 
-fn connected(inner: &Inner) {
-    inner.node.coherence.listen(inner.now());
+fn connected(node: &Node) {
+    node.coherence.ttl.listen(node.now());
     if !sabotaged!(ReconnectKeepsSession) {
-        inner.resync(ResyncReason::Connected);
+        node.resync(ResyncReason::Connected);
     }
-    inner.link.modify(|link| (link.subscribed, link.subscribe_refused) = (true, false));
-    inner.telemetry.fault_over(Fault::Unsubscribed);
-    inner.telemetry.emit(|| Event::Subscription { up: true });
-    inner.node.sync_wanted.notify_one();
-    tracing::debug!(cache = &*inner.name, "subscribed to the backplane");
+    node.link.modify(|link| (link.subscribed, link.subscribe_refused) = (true, false));
+    node.telemetry.fault_over(Fault::Unsubscribed);
+    node.telemetry.emit(|| Event::Subscription { up: true });
+    node.coherence.sync_wanted.notify_one();
+    tracing::debug!(cache = &*node.name, "subscribed to the backplane");
 }
 
 /// Starts no new session yet. What was proven before holds until its coherence TTL ends, or until
 /// an answered poll shows that only this node's heartbeats are lost. An outage does not switch L1
 /// off.
-fn disconnected(inner: &Inner) {
-    inner.node.coherence.lose();
-    inner.link.modify(|link| link.subscribed = false);
-    inner.telemetry.emit(|| Event::Subscription { up: false });
-    if !inner.closing.is_cancelled() {
-        inner.telemetry.fault(Fault::Unsubscribed, "the subscription ended");
+fn disconnected(node: &Node) {
+    node.coherence.ttl.lose();
+    node.link.modify(|link| link.subscribed = false);
+    node.telemetry.emit(|| Event::Subscription { up: false });
+    if !node.closing.is_cancelled() {
+        node.telemetry.fault(Fault::Unsubscribed, "the subscription ended");
     }
 }
 
 /// Notes that the subscription ended with the runtime of its task.
-pub(crate) fn left(inner: &Inner) {
-    if inner.link.read().subscribed {
-        disconnected(inner);
+pub(crate) fn left(node: &Node) {
+    if node.link.read().subscribed {
+        disconnected(node);
     }
 }
 
-async fn listen(inner: &Inner, bus: &Bus, subscription: &mut dyn Subscription) {
-    let mut closing = pin!(inner.closing.cancelled());
-    let mut resubscribe = pin!(inner.notices.resubscribe.notified());
+async fn listen(node: &Node, bus: &Bus, subscription: &mut dyn Subscription) {
+    let mut closing = pin!(node.closing.cancelled());
+    let mut resubscribe = pin!(node.notices.resubscribe.notified());
     loop {
         let incoming = tokio::select! {
             biased;
@@ -199,87 +199,87 @@ async fn listen(inner: &Inner, bus: &Bus, subscription: &mut dyn Subscription) {
         };
         match incoming {
             Some(Incoming::Message(bytes)) => {
-                inner.counters.messages.add();
+                node.counters.messages.add();
                 match message::decode(&bytes) {
-                    Some(message) => apply(inner, bus, message),
+                    Some(message) => apply(node, bus, message),
                     None => {
-                        inner.counters.messages_undecodable.add();
-                        inner.telemetry.emit(|| Event::Undecodable { key: None });
+                        node.counters.messages_undecodable.add();
+                        node.telemetry.emit(|| Event::Undecodable { key: None });
                         // Resync at the next poll only: invalid messages must not keep every node
                         // verifying.
-                        inner.notices.peers.lock().lose();
+                        node.notices.peers.lock().lose();
                     }
                 }
             }
-            Some(Incoming::Lagged) => inner.resync(ResyncReason::MessageLost),
+            Some(Incoming::Lagged) => node.resync(ResyncReason::MessageLost),
             None => return,
         }
     }
 }
 
 /// Applies a message. No message is dropped because of its sequence number.
-fn apply(inner: &Inner, bus: &Bus, message: Message) {
-    let now = inner.now();
+fn apply(node: &Node, bus: &Bus, message: Message) {
+    let now = node.now();
     let own = message.publisher == bus.me();
-    if inner.settings.ignore_incoming && !own {
+    if node.settings.ignore_incoming && !own {
         return;
     }
     let notice = Notice::of(&message.body);
-    let _span = spans::receive(&inner.name, notice, own).entered();
-    let grace = (now + GRACE.min(inner.settings.poll)).as_nanos();
+    let _span = spans::receive(&node.name, notice, own).entered();
+    let grace = (now + GRACE.min(node.settings.poll)).as_nanos();
     if !own && message.seq != 0 {
-        inner.notices.peers.lock().received(message.publisher, message.seq, grace);
+        node.notices.peers.lock().received(message.publisher, message.seq, grace);
     }
     if let Some(notice) = notice {
-        inner.telemetry.emit(|| Event::Received { notice, own });
+        node.telemetry.emit(|| Event::Received { notice, own });
     }
     match message.body {
         Body::Removal { epoch, item } => {
-            inner.node.received(epoch, item);
+            node.coherence.received(epoch, item);
         }
         Body::Key { op, version, key } => {
             // An own write fences when it begins and when it ends. Its echo must not fence what
             // began later, unless the write itself may have run after its call had ended.
-            if own && now.as_nanos() > inner.notices.late_until.load(Ordering::Relaxed) {
+            if own && now.as_nanos() > node.notices.late_until.load(Ordering::Relaxed) {
                 return;
             }
-            apply_key(inner, op, version, key);
+            apply_key(node, op, version, key);
             if own {
                 return;
             }
             if op == KeyOp::Before {
-                let due = now + CONFIRMATION.min(inner.settings.poll * 2);
-                if inner.notices.expect(message.publisher, key, version, due) {
-                    inner.resync(ResyncReason::Unconfirmed);
+                let due = now + CONFIRMATION.min(node.settings.poll * 2);
+                if node.notices.expect(message.publisher, key, version, due) {
+                    node.resync(ResyncReason::Unconfirmed);
                 }
             } else {
-                inner.notices.confirm(message.publisher, key, version);
+                node.notices.confirm(message.publisher, key, version);
             }
         }
         Body::Heartbeat { beat, .. } if own => {
             let sent = Moment::from_nanos(beat);
             if beat != 0 && sent <= now {
-                inner.node.coherence.heartbeat(sent);
+                node.coherence.ttl.heartbeat(sent);
             }
         }
         Body::Heartbeat { next, .. } => {
-            inner.notices.peers.lock().sent(message.publisher, next, grace);
+            node.notices.peers.lock().sent(message.publisher, next, grace);
         }
     }
 }
 
 /// Compares for equality only: a copy of exactly this version stays, any other is dropped. Running
 /// loads are fenced.
-fn apply_key(inner: &Inner, op: KeyOp, version: Version, key: KeyHash) {
-    if let Some(l2) = &inner.l2 {
+fn apply_key(node: &Node, op: KeyOp, version: Version, key: KeyHash) {
+    if let Some(l2) = &node.l2 {
         l2.news(|| [key]);
     }
-    inner.flights.receive(key, version, || match op {
+    node.flights.receive(key, version, || match op {
         _ if sabotaged!(NotificationIgnored) => {}
-        KeyOp::Expired => inner.l1.expire_other(key, version),
-        KeyOp::Before | KeyOp::Written | KeyOp::Removed => inner.l1.keep_only(key, version),
+        KeyOp::Expired => node.l1.expire_other(key, version),
+        KeyOp::Before | KeyOp::Written | KeyOp::Removed => node.l1.keep_only(key, version),
     });
     if op == KeyOp::Removed {
-        inner.flights.removed(key);
+        node.flights.removed(key);
     }
 }

@@ -77,12 +77,12 @@ impl<C: Send + Sync + 'static> Cache<C> {
         wait(&self.runtime()?, request.into_future()).unwrap_or_else(|| {
             let what = "it drives a current-thread runtime, whose tasks the call may need; call \
                 from spawn_blocking, or use the async cache";
-            Err(Error::new(ErrorKind::WouldBlock, self.cache.inner().place(None), what))
+            Err(Error::new(ErrorKind::WouldBlock, self.cache.node().place(None), what))
         })
     }
 
     fn runtime(&self) -> Result<Handle, Error> {
-        let place = || self.cache.inner().place(None);
+        let place = || self.cache.node().place(None);
         let none = |error| Error::with_source(ErrorKind::NoRuntime, place(), "", error);
         match &self.runtime {
             Some(home) => home.place().map(|place| place.handle().clone()),

@@ -12,10 +12,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::Inner;
 use crate::backplane::receive;
 use crate::coherence::{poll, retry};
 use crate::error::Error;
+use crate::node::Node;
 use crate::read::lose;
 use crate::runtime::Place;
 
@@ -29,7 +29,7 @@ const CONCURRENCY: usize = 256;
 
 /// The state of the background tasks.
 #[derive(Debug)]
-pub(super) struct Background {
+pub(crate) struct Background {
     /// Cancelled when the tasks restart on another runtime.
     left: Mutex<CancellationToken>,
     /// Whether the tasks have restarted on another runtime.
@@ -49,7 +49,7 @@ fn pace() -> Arc<Semaphore> {
     Arc::new(Semaphore::new(CONCURRENCY))
 }
 
-impl Inner {
+impl Node {
     /// Waits for the permit of a background write, which the write holds until it ends.
     pub(crate) async fn paced(&self) -> Option<OwnedSemaphorePermit> {
         let pace = Arc::clone(&self.background.pace.lock());
@@ -59,19 +59,19 @@ impl Inner {
 
 /// Starts the background tasks: on the runtime where the cache is built, and once more if the cache
 /// leaves that runtime.
-pub(super) fn start(inner: &Arc<Inner>) -> Result<(), Error> {
-    let place = inner.runtime()?;
-    let left = inner.background.left.lock().clone();
-    let guard = RestartGuard { inner: Arc::downgrade(inner), place: place.clone() };
-    let poll = poll::run(Arc::clone(inner));
+pub(super) fn start(node: &Arc<Node>) -> Result<(), Error> {
+    let place = node.runtime()?;
+    let left = node.background.left.lock().clone();
+    let guard = RestartGuard { node: Arc::downgrade(node), place: place.clone() };
+    let poll = poll::run(Arc::clone(node));
     let poll = async move {
         let _guard = guard;
         poll.await;
     };
-    inner.tasks.spawn_on(until(left.clone(), poll), &place);
-    inner.tasks.spawn_on(until(left.clone(), retry::run(Arc::clone(inner))), &place);
-    inner.tasks.spawn_on(until(left.clone(), poll::probe(Arc::clone(inner))), &place);
-    inner.tasks.spawn_on(until(left, receive::run(Arc::clone(inner))), &place);
+    node.tasks.spawn_on(until(left.clone(), poll), &place);
+    node.tasks.spawn_on(until(left.clone(), retry::run(Arc::clone(node))), &place);
+    node.tasks.spawn_on(until(left.clone(), poll::probe(Arc::clone(node))), &place);
+    node.tasks.spawn_on(until(left, receive::run(Arc::clone(node))), &place);
     Ok(())
 }
 
@@ -85,73 +85,73 @@ async fn until(left: CancellationToken, task: impl Future<Output = ()>) {
 
 /// Restarts the tasks elsewhere if it is dropped because their runtime ended.
 struct RestartGuard {
-    inner: Weak<Inner>,
+    node: Weak<Node>,
     place: Place,
 }
 
 impl Drop for RestartGuard {
     fn drop(&mut self) {
-        let Some(inner) = self.inner.upgrade() else { return };
-        if !inner.closing.is_cancelled() && !std::thread::panicking() && self.place.has_ended() {
-            restart_elsewhere(&inner, &self.place);
+        let Some(node) = self.node.upgrade() else { return };
+        if !node.closing.is_cancelled() && !std::thread::panicking() && self.place.has_ended() {
+            restart_elsewhere(&node, &self.place);
         }
     }
 }
 
 /// Restarts the tasks on another runtime, unless the cache is closed, and compares with the ledger
 /// to find missed removals. Callers that wait for a load of the old runtime load again themselves.
-fn restart_elsewhere(inner: &Arc<Inner>, from: &Place) {
+fn restart_elsewhere(node: &Arc<Node>, from: &Place) {
     from.leave();
-    if inner.background.moved.swap(true, Ordering::AcqRel) {
+    if node.background.moved.swap(true, Ordering::AcqRel) {
         return;
     }
     // The caches of the regions were built on that runtime too, and no call detects it for them.
-    for region in inner.regions.caches() {
+    for region in node.regions.caches() {
         if let Some(place) = region.home.elsewhere() {
             restart_elsewhere(region, &place);
         }
     }
-    std::mem::take(&mut *inner.background.left.lock()).cancel();
+    std::mem::take(&mut *node.background.left.lock()).cancel();
     // Writes on a runtime that is not driven never release their permits.
-    *inner.background.pace.lock() = pace();
-    let orphans = inner.flights.all().into_iter().filter(|flight| flight.is_left());
-    orphans.for_each(|flight| lose(inner, &flight));
-    inner.node.abandon_turn();
+    *node.background.pace.lock() = pace();
+    let orphans = node.flights.all().into_iter().filter(|flight| flight.is_left());
+    orphans.for_each(|flight| lose(node, &flight));
+    node.coherence.abandon_turn();
     // Queues unfinished writes of that runtime, before the tasks that send the queue start.
-    inner.tasks.leave();
-    if inner.closing.is_cancelled() {
+    node.tasks.leave();
+    if node.closing.is_cancelled() {
         return;
     }
     tracing::warn!(
-        cache = %inner.name,
+        cache = %node.name,
         "the tokio runtime of the cache has ended, or nothing drives it; the cache continues on its own thread. \
          Build the cache on a runtime that outlives it, or close the cache before its runtime ends"
     );
-    if inner.l2.is_none() {
+    if node.l2.is_none() {
         return;
     }
-    receive::left(inner);
-    if let Err(error) = start(inner) {
+    receive::left(node);
+    if let Err(error) = start(node) {
         tracing::error!(%error, "the background tasks could not restart, so nothing polls the ledger any more");
     }
 }
 
 /// Checks, for a caller outside the runtime of the cache, that the runtime still runs tasks. If it
 /// does not, the cache leaves it within two polls.
-pub(crate) async fn attend(inner: &Arc<Inner>) {
-    let Some(place) = inner.home.elsewhere() else { return };
-    let limit = inner.settings.poll.min(MAX_TASK_DELAY) * 2;
+pub(crate) async fn attend(node: &Arc<Node>) {
+    let Some(place) = node.home.elsewhere() else { return };
+    let limit = node.settings.poll.min(MAX_TASK_DELAY) * 2;
     let ran = timeout(limit, place.handle().spawn(async {})).await;
     if !matches!(ran, Ok(Ok(()))) {
-        restart_elsewhere(inner, &place);
+        restart_elsewhere(node, &place);
     }
 }
 
 /// Repeats [`attend`] for a caller that waits for a load; never returns.
-pub(crate) async fn attend_on(inner: &Arc<Inner>) {
-    while inner.home.elsewhere().is_some() {
-        sleep(inner.settings.poll.min(MAX_TASK_DELAY)).await;
-        attend(inner).await;
+pub(crate) async fn attend_on(node: &Arc<Node>) {
+    while node.home.elsewhere().is_some() {
+        sleep(node.settings.poll.min(MAX_TASK_DELAY)).await;
+        attend(node).await;
     }
     std::future::pending().await
 }

@@ -11,11 +11,12 @@ use futures_util::stream::{self, StreamExt};
 use super::requests::{
     entry_options, load_options, read_options, setters, store_options, write_options,
 };
-use super::{Cache, Inner, attend};
+use super::{Cache, attend};
 use crate::entry::Cached;
 use crate::error::{BoxError, Error};
 use crate::factory::loader;
 use crate::l2::Codec;
+use crate::node::Node;
 use crate::options::Choices;
 use crate::protocol::KeyHash;
 use crate::read::{self, Call};
@@ -116,12 +117,12 @@ pub(super) fn calls<'k, C: Send + Sync + 'static>(
     options: &Choices,
     tags: &[String],
 ) -> Result<Vec<Call>, Error> {
-    let inner = cache.inner();
-    inner.check_runtime(None)?;
+    let node = cache.node();
+    node.check_runtime(None)?;
     keys.into_iter()
         .map(|key| {
-            inner.check_key(key)?;
-            let options = options.over(inner.options_for(key));
+            node.check_key(key)?;
+            let options = options.over(node.options_for(key));
             Ok(Call::new(key, KeyHash::of(key), options, tags.to_vec()))
         })
         .collect()
@@ -155,15 +156,15 @@ where
     fn into_future(self) -> Self::IntoFuture {
         let Self { cache, keys, options, .. } = self;
         Box::pin(async move {
-            let inner = cache.inner();
-            keys.iter().try_for_each(|key| inner.check_key(key))?;
-            let mut answers: Vec<_> = hits(inner, &keys, &options).collect();
+            let node = cache.node();
+            keys.iter().try_for_each(|key| node.check_key(key))?;
+            let mut answers: Vec<_> = hits(node, &keys, &options).collect();
             if answers.iter().all(Option::is_some) {
                 return Ok(answers);
             }
             let absent: Vec<_> = (0..keys.len()).filter(|at| answers[*at].is_none()).collect();
             let calls = calls(cache, absent.iter().map(|at| keys.at(*at)), &options, &[])?;
-            let span = spans::get_many(&inner.telemetry, calls.len());
+            let span = spans::get_many(&node.telemetry, calls.len());
             let found = spans::call(span, read::get_many(&cache.coded(), &calls)).await?;
             for (at, found) in absent.into_iter().zip(found) {
                 answers[at] = found;
@@ -174,13 +175,13 @@ where
 }
 
 /// Returns the fresh values from L1 that the options allow, all at the same moment.
-fn hits<T>(inner: &Inner, keys: &Keys, options: &Choices) -> impl Iterator<Item = Option<Cached<T>>>
+fn hits<T>(node: &Node, keys: &Keys, options: &Choices) -> impl Iterator<Item = Option<Cached<T>>>
 where
     T: Send + Sync + 'static,
 {
-    let now = inner.recent();
-    keys.iter().map(move |key| match options.pass_l1(inner, key) {
-        false => read::hit_at(inner, KeyHash::of(key), key, || now),
+    let now = node.recent();
+    keys.iter().map(move |key| match options.pass_l1(node, key) {
+        false => read::hit_at(node, KeyHash::of(key), key, || now),
         true => None,
     })
 }
@@ -228,8 +229,8 @@ where
         let load = loader(factory);
         Box::pin(async move {
             let calls = calls(cache, keys.iter(), &options, &tags)?;
-            let inner = cache.inner();
-            let span = spans::get_or_set_many(&inner.telemetry, calls.len());
+            let node = cache.node();
+            let span = spans::get_or_set_many(&node.telemetry, calls.len());
             spans::call(span, read::run_many(&cache.coded(), calls, load)).await
         })
     }
@@ -281,17 +282,17 @@ where
         let Self { cache, keys, options, values, tags } = self;
         Box::pin(async move {
             let calls = calls(cache, keys.iter(), &options, &tags)?;
-            let inner = cache.inner();
-            if !inner.enabled {
+            let node = cache.node();
+            if !node.enabled {
                 return Ok(Receipt::local());
             }
             // Validates all of them before the first write changes anything.
             for call in &calls {
-                call.options.validate(&inner.place(Some(&call.key)))?;
-                inner.check_tags(&call.key, &call.tags)?;
+                call.options.validate(&node.place(Some(&call.key)))?;
+                node.check_tags(&call.key, &call.tags)?;
             }
-            let span = spans::set_many(&inner.telemetry, calls.len());
-            let batch = write::BatchSet::begin(inner, &calls, CONCURRENCY);
+            let span = spans::set_many(&node.telemetry, calls.len());
+            let batch = write::BatchSet::begin(node, &calls, CONCURRENCY);
             let coded = &cache.coded();
             let writes = calls.into_iter().zip(values).enumerate();
             let set = run_all(writes.map(|(at, (call, value))| {
@@ -301,7 +302,7 @@ where
                     write::set(coded, &call.key, value, call.options, call.tags).await
                 }
             }));
-            join(spans::call(span, set), attend(inner)).await.0
+            join(spans::call(span, set), attend(node)).await.0
         })
     }
 }
@@ -337,25 +338,25 @@ impl<'a, C: Send + Sync + 'static> IntoFuture for RemoveMany<'a, C> {
         let Self { cache, keys, options } = self;
         Box::pin(async move {
             let calls = calls(cache, keys.iter(), &options, &[])?;
-            let inner = cache.inner();
+            let node = cache.node();
             for call in &calls {
-                call.options.validate(&inner.place(Some(&call.key)))?;
+                call.options.validate(&node.place(Some(&call.key)))?;
             }
-            let span = spans::remove_many(&inner.telemetry, calls.len());
-            join(spans::call(span, remove_all(inner, calls)), attend(inner)).await.0
+            let span = spans::remove_many(&node.telemetry, calls.len());
+            join(spans::call(span, remove_all(node, calls)), attend(node)).await.0
         })
     }
 }
 
 /// Removes these keys concurrently.
-pub(super) async fn remove_all(inner: &Arc<Inner>, calls: Vec<Call>) -> Result<Receipt, Error> {
+pub(super) async fn remove_all(node: &Arc<Node>, calls: Vec<Call>) -> Result<Receipt, Error> {
     // Hides all of them on this node before the first removal is sent.
-    let batch = write::BatchRemoval::hide(inner, &calls);
+    let batch = write::BatchRemoval::hide(node, &calls);
     let remove = calls.into_iter().map(|call| {
         let batch = &batch;
         async move {
             let _pending = batch.send(&call.key);
-            write::remove(inner, &call.key, &call.options).await
+            write::remove(node, &call.key, &call.options).await
         }
     });
     run_all(remove).await

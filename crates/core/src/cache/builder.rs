@@ -4,20 +4,21 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::background::Background;
-use super::inner::OUTSIDE;
 use super::regions::{self, Parts, Region};
-use super::{Cache, DefaultCodec, Inner, Link, Regions, background};
+use super::{Cache, DefaultCodec, Regions, background};
 use crate::backplane::Backplane;
 use crate::backplane::publish::{Bus, Fused};
 use crate::backplane::receive::PendingNotices;
 use crate::clock::{Clock, SystemClock};
-use crate::coherence::{CoherenceTtl, Node, Owed, Shadow};
+use crate::coherence::{Coherence, CoherenceTtl, Owed, Shadow};
 use crate::entropy::Entropy;
 use crate::error::{Error, ErrorKind, Place};
 use crate::flight::Flights;
 use crate::l1::L1;
 use crate::l2::access::Access;
 use crate::l2::{L2, NoCodec, Wire};
+use crate::node::OUTSIDE;
+use crate::node::{Link, Node};
 use crate::options::{EntryOptions, Eviction, PerKey, Settings};
 use crate::protocol::ledger::Authority;
 use crate::read::Checks;
@@ -273,17 +274,17 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
         let distributed = self.l2.is_some();
         let regions = self.open_regions(&prefix, &place)?;
         let cache = {
-            let (inner, codec) = self.assemble(&prefix, true);
-            Cache::new(Inner { regions, ..inner }, codec)
+            let (node, codec) = self.assemble(&prefix, true);
+            Cache::new(Node { regions, ..node }, codec)
         };
-        let inner = cache.inner();
+        let node = cache.node();
         if distributed {
-            background::start(inner)?;
+            background::start(node)?;
         } else {
-            begin_locally(inner);
+            begin_locally(node);
         }
-        telemetry::begin(inner)?;
-        sweep::ensure(inner);
+        telemetry::begin(node)?;
+        sweep::ensure(node);
         Ok(cache)
     }
 
@@ -311,8 +312,8 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
     }
 
     pub(super) fn build_disabled(self) -> Cache<C> {
-        let (inner, codec) = self.assemble("disabled:", false);
-        Cache::new(inner, codec)
+        let (node, codec) = self.assemble("disabled:", false);
+        Cache::new(node, codec)
     }
 
     /// Validates the configuration; returns the key prefix.
@@ -371,7 +372,7 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
         Ok(prefix)
     }
 
-    fn assemble(self, prefix: &str, enabled: bool) -> (Inner, C) {
+    fn assemble(self, prefix: &str, enabled: bool) -> (Node, C) {
         let entropy = Entropy::new(self.seed);
         let me = entropy.publisher();
         let (name, redact): (Arc<str>, _) = (self.name.into(), self.settings.redact_keys);
@@ -398,7 +399,7 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
         if self.settings.trace_hits {
             telemetry.l1_hits.watch();
         }
-        let inner = Inner {
+        let node = Node {
             home: Home::new(if l2.is_some() { Owner::Tasks } else { Owner::Loads }),
             name,
             id: format!("{:032x}", me.0).into(),
@@ -413,7 +414,7 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
             built: self.clock.now(),
             clock: self.clock,
             entropy,
-            node: Node::new(ttl),
+            coherence: Coherence::new(ttl),
             flights: Flights::new(),
             l2,
             own_ledger: Mutex::new(Authority::default()),
@@ -431,6 +432,6 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
             checks: Checks::default(),
             regions: Regions::default(),
         };
-        (inner, self.codec)
+        (node, self.codec)
     }
 }

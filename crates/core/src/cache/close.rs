@@ -6,9 +6,10 @@ use std::time::Duration;
 use futures_util::future::join;
 use tokio::time::timeout;
 
-use super::{Cache, Inner, attend};
+use super::{Cache, attend};
 use crate::coherence::poll::drain;
 use crate::error::{Error, ErrorKind};
+use crate::node::Node;
 use crate::protocol::ledger::Target;
 
 /// The time limit for running loads and background writes.
@@ -80,31 +81,31 @@ impl<C: Send + Sync + 'static> Cache<C> {
     ///
     /// Once polled, the call closes the cache in any case.
     pub async fn close(&self) -> Result<(), Error> {
-        let inner = self.inner();
+        let node = self.node();
         // Closes the cache even if this future is dropped during the first attempt.
-        let closing = Closing(inner);
-        inner.check_runtime(None)?;
+        let closing = Closing(node);
+        node.check_runtime(None)?;
         // Work on a runtime that nothing drives would block every step below.
-        attend(inner).await;
+        attend(node).await;
         // At each step, other regions run concurrently with home: they add no time, and they get
         // what home relays meanwhile.
-        join(drain(inner), inner.regions.drain()).await;
+        join(drain(node), node.regions.drain()).await;
         drop(closing);
-        let ended = join(inner.ended(), inner.regions.end()).await.0;
-        join(inner.drain_rest(), inner.regions.drain_rest()).await;
-        if let Some(lost) = inner.lost(inner.regions.lost()) {
+        let ended = join(node.ended(), node.regions.end()).await.0;
+        join(node.drain_rest(), node.regions.drain_rest()).await;
+        if let Some(lost) = node.lost(node.regions.lost()) {
             return Err(lost);
         }
         if ended {
             return Ok(());
         }
         let what = format!("loads were still running after {LOADS:?}");
-        Err(Error::new(ErrorKind::NotPropagated, inner.place(None), what))
+        Err(Error::new(ErrorKind::NotPropagated, node.place(None), what))
     }
 }
 
 /// Closes the cache when dropped.
-struct Closing<'a>(&'a Inner);
+struct Closing<'a>(&'a Node);
 
 impl Drop for Closing<'_> {
     fn drop(&mut self) {
@@ -112,10 +113,10 @@ impl Drop for Closing<'_> {
     }
 }
 
-impl Inner {
+impl Node {
     /// Returns the number of invalidations that wait for L2.
     pub(crate) fn waiting(&self) -> usize {
-        self.recovery.len() + self.node.known().pending
+        self.recovery.len() + self.coherence.known().pending
     }
 
     /// Waits for running loads and background writes. Writes that take too long are queued; returns
@@ -145,7 +146,7 @@ impl Inner {
     }
 
     fn pending_writes(&self, regions: Vec<String>) -> PendingWrites {
-        let (removals, targets) = self.node.unnumbered(NAMED);
+        let (removals, targets) = self.coherence.unnumbered(NAMED);
         let keys = self.recovery.len();
         let mut first = Vec::new();
         if !self.settings.redact_keys {
@@ -161,7 +162,7 @@ impl Inner {
             Target::Everything => "everything".to_owned(),
             Target::Register(register) => format!("old removals {register:04x}"),
             Target::Tag(tag) => {
-                match self.node.tag_name(*tag).or_else(|| self.recovery.tag_name(*tag)) {
+                match self.coherence.tag_name(*tag).or_else(|| self.recovery.tag_name(*tag)) {
                     Some(name) => format!("tag {name:?}"),
                     None => format!("tag with hash {:032x}", tag.0),
                 }

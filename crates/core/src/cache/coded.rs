@@ -3,32 +3,32 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use super::Inner;
 use crate::l2::Codec;
+use crate::node::Node;
 
 /// A node and the codec of the values of one call. Only what encodes or decodes needs the codec;
 /// everything else works with the node.
 pub(crate) struct Coded<T> {
-    inner: Arc<Inner>,
+    node: Arc<Node>,
     pub(crate) codec: Arc<dyn Codec<T>>,
 }
 
 impl<T> Coded<T> {
-    pub(crate) fn new(inner: Arc<Inner>, codec: Arc<dyn Codec<T>>) -> Self {
-        Self { inner, codec }
+    pub(crate) fn new(node: Arc<Node>, codec: Arc<dyn Codec<T>>) -> Self {
+        Self { node, codec }
     }
 }
 
 impl<T> Clone for Coded<T> {
     fn clone(&self) -> Self {
-        Self { inner: Arc::clone(&self.inner), codec: Arc::clone(&self.codec) }
+        Self { node: Arc::clone(&self.node), codec: Arc::clone(&self.codec) }
     }
 }
 
 impl<T> Deref for Coded<T> {
-    type Target = Arc<Inner>;
+    type Target = Arc<Node>;
 
-    fn deref(&self) -> &Arc<Inner> {
-        &self.inner
+    fn deref(&self) -> &Arc<Node> {
+        &self.node
     }
 }

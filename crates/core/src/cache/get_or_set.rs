@@ -71,9 +71,9 @@ where
 {
     /// Returns a fresh value from L1, if the options of this call allow it.
     pub(crate) fn hit(&self, hash: KeyHash) -> Option<Cached<T>> {
-        let inner = self.cache.inner();
-        let pass_l1 = self.options.pass_l1(inner, self.key);
-        (!pass_l1).then(|| read::hit(inner, hash, self.key))?
+        let node = self.cache.node();
+        let pass_l1 = self.options.pass_l1(node, self.key);
+        (!pass_l1).then(|| read::hit(node, hash, self.key))?
     }
 }
 
@@ -174,11 +174,11 @@ where
     G: IntoIterator,
     G::Item: Into<String>,
 {
-    let (inner, coded) = (request.cache.inner(), request.cache.coded());
-    inner.check_key(request.key)?;
-    inner.check_runtime(Some(request.key))?;
+    let (node, coded) = (request.cache.node(), request.cache.coded());
+    node.check_key(request.key)?;
+    node.check_runtime(Some(request.key))?;
     let (call, factory, default) = into_call(request, hash);
-    let span = spans::get_or_set(&inner.telemetry, &call.key);
+    let span = spans::get_or_set(&node.telemetry, &call.key);
     let run = read::run(coded, call, boxed(factory), default);
     Ok(if span.is_disabled() { Box::pin(run) } else { Box::pin(spans::call(span, run)) })
 }
@@ -210,7 +210,7 @@ where
     G::Item: Into<String>,
 {
     let GetOrSet { cache, key, factory, tags, options, default } = request;
-    let options = options.over(cache.inner().options_for(key));
+    let options = options.over(cache.node().options_for(key));
     let tags = tags.into_iter().map(Into::into).collect();
     (Call::new(key, hash, options, tags), factory, default)
 }

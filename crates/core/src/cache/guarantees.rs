@@ -49,10 +49,10 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// logging.
     #[must_use]
     pub fn guarantees(&self) -> Guarantees {
-        let inner = self.inner();
-        let l2 = inner.l2.as_ref();
-        let (store, backplane) = (l2.map(Access::atomicity), inner.bus.is_some());
-        Guarantees::of(store, l2.is_some() && inner.records().is_none(), backplane)
+        let node = self.node();
+        let l2 = node.l2.as_ref();
+        let (store, backplane) = (l2.map(Access::atomicity), node.bus.is_some());
+        Guarantees::of(store, l2.is_some() && node.records().is_none(), backplane)
     }
 }
 

@@ -1,8 +1,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Inner, RegionHealth};
+use super::RegionHealth;
 use crate::l2::access::Access;
+use crate::node::Node;
 
 /// A snapshot of the state of a cache: L2, the backplane, the ledger and the other nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,37 +93,37 @@ pub struct LastError {
     pub ago: Duration,
 }
 
-impl Inner {
+impl Node {
     pub(crate) fn health(&self) -> Health {
         Health::of(self)
     }
 }
 
 impl Health {
-    pub(super) fn of(inner: &Inner) -> Self {
-        let (known, now) = (inner.node.known(), inner.now());
-        let heartbeat = inner.node.coherence.last_heartbeat_at();
+    pub(super) fn of(node: &Node) -> Self {
+        let (known, now) = (node.coherence.known(), node.now());
+        let heartbeat = node.coherence.ttl.last_heartbeat_at();
         let (l2, backplane, (coherent, since)) = {
-            let trouble = inner.telemetry.trouble.lock();
+            let trouble = node.telemetry.trouble.lock();
             (trouble.l2.clone(), trouble.backplane.clone(), trouble.coherent)
         };
-        let is_coherent = inner.node.is_coherent(now);
-        let since = match inner.l2 {
+        let is_coherent = node.coherence.is_coherent(now);
+        let since = match node.l2 {
             Some(_) if coherent == is_coherent => now.since(since),
             // The state changed since the last poll, which recorded it.
             Some(_) => Duration::ZERO,
-            None => now.since(inner.built),
+            None => now.since(node.built),
         };
-        let link = inner.link.read();
+        let link = node.link.read();
         let answers = |l2: &Access| link.syncs > 0 && !link.l2_refused && !l2.any_is_open();
         let last = |(what, at)| LastError { what, ago: now.since(at) };
         Self {
-            node: Arc::clone(&inner.id),
-            has_l2: inner.l2.is_some(),
-            l2_up: inner.l2.as_ref().is_some_and(answers),
-            l2_servers: inner.l2.as_ref().map_or_else(Vec::new, servers),
-            l2_replicas: inner.l2.as_ref().map_or_else(Vec::new, Access::replicas),
-            has_backplane: inner.bus.is_some(),
+            node: Arc::clone(&node.id),
+            has_l2: node.l2.is_some(),
+            l2_up: node.l2.as_ref().is_some_and(answers),
+            l2_servers: node.l2.as_ref().map_or_else(Vec::new, servers),
+            l2_replicas: node.l2.as_ref().map_or_else(Vec::new, Access::replicas),
+            has_backplane: node.bus.is_some(),
             subscribed: link.subscribed,
             coherent: is_coherent,
             last_heartbeat: (heartbeat.as_nanos() != 0).then(|| now.since(heartbeat)),
@@ -130,19 +131,19 @@ impl Health {
             ledger_size: known.barriers,
             ledger_suspect: known.suspect,
             pending_removals: known.pending,
-            recovery_backlog: inner.recovery.len(),
-            peers: inner.notices.peers(),
-            in_flight: inner.flights.len(),
-            entries: inner.l1.about_len(),
+            recovery_backlog: node.recovery.len(),
+            peers: node.notices.peers(),
+            in_flight: node.flights.len(),
+            entries: node.l1.about_len(),
             coherent_since: is_coherent.then_some(since),
             incoherent_since: (!is_coherent).then_some(since),
-            ledger_lag: inner
+            ledger_lag: node
                 .l2
                 .as_ref()
-                .map(|_| now.since(inner.node.coherence.synced_at().max(inner.built))),
+                .map(|_| now.since(node.coherence.ttl.synced_at().max(node.built))),
             last_l2_error: l2.map(last),
             last_backplane_error: backplane.map(last),
-            regions: inner.regions.health(),
+            regions: node.regions.health(),
         }
     }
 }

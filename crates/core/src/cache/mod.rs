@@ -4,7 +4,7 @@
 //! | file | holds |
 //! |---|---|
 //! | here | `Cache`: the handle, and its methods that read or report |
-//! | `builder`, `inner` | builds a cache; the state that its clones share |
+//! | `builder` | builds a cache |
 //! | `change`, `many` | the methods of `Cache` that write, and those for many keys |
 //! | `get_or_set`, `requests` | the requests of reads: options, then one call of a pipeline |
 //! | `writes`, `remove_and_tags` | the requests of writes |
@@ -15,7 +15,7 @@
 //! | `health`, `guarantees` | reports |
 //! | `regions` | relays removals to other regions |
 
-mod background;
+pub(crate) mod background;
 mod batch;
 mod behind;
 mod builder;
@@ -25,7 +25,6 @@ mod coded;
 mod get_or_set;
 mod guarantees;
 mod health;
-mod inner;
 mod many;
 mod ready;
 mod regions;
@@ -50,7 +49,6 @@ pub(crate) use get_or_set::refresh;
 pub use get_or_set::{GetOrSet, GetOrSetFuture, NoTags};
 pub use guarantees::{Guarantee, Guarantees};
 pub use health::{Health, LastError, ServerHealth};
-pub(crate) use inner::{Inner, Link};
 pub use regions::RegionHealth;
 pub(crate) use regions::{Regions, Relayed};
 pub use remove_and_tags::RemoveAndTags;
@@ -67,6 +65,7 @@ use crate::error::ErrorKind;
 use crate::events::Events;
 use crate::factory::FactoryContext;
 use crate::l2::Codec;
+use crate::node::Node;
 use crate::protocol::KeyHash;
 use crate::telemetry::Stats;
 
@@ -114,7 +113,7 @@ pub struct Cache<C = DefaultCodec> {
 }
 
 struct Handle<C> {
-    inner: Arc<Inner>,
+    node: Arc<Node>,
     codec: Arc<C>,
     /// Dropped with the last clone, which ends the background tasks.
     _closing: DropGuard,
@@ -135,14 +134,14 @@ impl Cache {
 }
 
 impl<C: Send + Sync + 'static> Cache<C> {
-    pub(crate) fn new(inner: Inner, codec: C) -> Self {
-        let closing = inner.closing.clone().drop_guard();
-        let (inner, codec) = (Arc::new(inner), Arc::new(codec));
-        Self { handle: Arc::new(Handle { inner, codec, _closing: closing }) }
+    pub(crate) fn new(node: Node, codec: C) -> Self {
+        let closing = node.closing.clone().drop_guard();
+        let (node, codec) = (Arc::new(node), Arc::new(codec));
+        Self { handle: Arc::new(Handle { node, codec, _closing: closing }) }
     }
 
-    pub(crate) fn inner(&self) -> &Arc<Inner> {
-        &self.handle.inner
+    pub(crate) fn node(&self) -> &Arc<Node> {
+        &self.handle.node
     }
 
     /// The node, with what encodes and decodes values of one type.
@@ -151,13 +150,13 @@ impl<C: Send + Sync + 'static> Cache<C> {
         C: Codec<T>,
     {
         let codec: Arc<C> = Arc::clone(&self.handle.codec);
-        Coded::new(Arc::clone(self.inner()), codec)
+        Coded::new(Arc::clone(self.node()), codec)
     }
 
     /// Returns the name given to the builder.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.inner().name
+        &self.node().name
     }
 
     /// Returns the cached value, or loads it with the factory, stores it and returns it. This is
@@ -294,32 +293,32 @@ impl<C: Send + Sync + 'static> Cache<C> {
         C: Codec<T>,
     {
         let key = key.as_ref();
-        crate::read::hit(self.inner(), KeyHash::of(key), key)
+        crate::read::hit(self.node(), KeyHash::of(key), key)
     }
 
     /// Returns a snapshot of the counters.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.inner().stats()
+        self.node().stats()
     }
 
     /// Returns the state of L2, the backplane and the other nodes, as this cache sees it.
     #[must_use]
     pub fn health(&self) -> Health {
-        self.inner().health()
+        self.node().health()
     }
 
     /// Subscribes to cache events, excluding fresh hits in L1. A subscriber that falls behind loses
     /// the oldest events and receives a notice of the loss. The cache never waits for it.
     pub fn events(&self) -> Events {
-        self.inner().telemetry.events_bus.events(false)
+        self.node().telemetry.events_bus.events(false)
     }
 
     /// Subscribes to [`events`](Cache::events) including fresh hits in L1, each of which then costs
     /// some hundred nanoseconds more.
     pub fn events_with_l1_hits(&self) -> Events {
-        let events = self.inner().telemetry.events_bus.events(true);
-        self.inner().telemetry.l1_hits.watch();
+        let events = self.node().telemetry.events_bus.events(true);
+        self.node().telemetry.l1_hits.watch();
         events
     }
 
@@ -327,13 +326,13 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// updates them once a second; call this before a scrape for current values.
     #[cfg(feature = "metrics")]
     pub fn record_metrics(&self) {
-        self.inner().record_metrics();
+        self.node().record_metrics();
     }
 
     /// Returns the approximate number of entries in L1, stale ones included.
     #[must_use]
     pub fn entry_count(&self) -> u64 {
-        self.inner().l1.len()
+        self.node().l1.len()
     }
 }
 
@@ -345,6 +344,6 @@ impl<C> Clone for Cache<C> {
 
 impl<C> std::fmt::Debug for Cache<C> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Cache").field("name", &self.handle.inner.name).finish_non_exhaustive()
+        f.debug_struct("Cache").field("name", &self.handle.node.name).finish_non_exhaustive()
     }
 }

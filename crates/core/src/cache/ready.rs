@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Cache, Inner, Link, attend, attend_on};
+use super::{Cache, attend, attend_on};
 use crate::error::{Error, ErrorKind};
+use crate::node::{Link, Node};
 
 impl<C: Send + Sync + 'static> Cache<C> {
     /// Waits until the cache has read the ledger once and its subscription is active. Optional:
@@ -25,31 +26,31 @@ impl<C: Send + Sync + 'static> Cache<C> {
     ///
     /// Nothing is lost.
     pub async fn ready(&self) -> Result<(), Error> {
-        let inner = self.inner();
-        inner.check_runtime(None)?;
-        let (l2, bus) = (inner.l2.is_some(), inner.bus.is_some());
-        let mut link = inner.link.reader();
+        let node = self.node();
+        node.check_runtime(None)?;
+        let (l2, bus) = (node.l2.is_some(), node.bus.is_some());
+        let mut link = node.link.reader();
         let is_subscribed = |l: &Link| l.subscribed && (l.spoken || !l2);
         let is_up = |l: &Link| (!l2 || l.syncs > 0) && (!bus || is_subscribed(l));
         let outcome = link.wait_for(|l| l.is_refused(l2) || is_up(l));
         let attending = async {
-            attend(inner).await;
-            attend_on(inner).await;
+            attend(node).await;
+            attend_on(node).await;
         };
         tokio::select! {
             biased;
             () = outcome => {}
-            () = inner.closing.cancelled() => {
-                return Err(Error::new(ErrorKind::Closed, inner.place(None), ""));
+            () = node.closing.cancelled() => {
+                return Err(Error::new(ErrorKind::Closed, node.place(None), ""));
             }
             () = attending => unreachable!("`attend_on` never returns"),
         }
-        refusal(inner, inner.link.read()).map_or(Ok(()), Err)
+        refusal(node, node.link.read()).map_or(Ok(()), Err)
     }
 }
 
 /// Returns the error of what a server refuses, if anything.
-fn refusal(inner: &Inner, link: Link) -> Option<Error> {
+fn refusal(node: &Node, link: Link) -> Option<Error> {
     let (kind, what) = match link {
         Link { l2_refused: true, .. } => (
             ErrorKind::L2,
@@ -67,10 +68,10 @@ fn refusal(inner: &Inner, link: Link) -> Option<Error> {
         ),
         _ => return None,
     };
-    let trouble = inner.telemetry.trouble.lock();
+    let trouble = node.telemetry.trouble.lock();
     let last = if kind == ErrorKind::L2 { &trouble.l2 } else { &trouble.backplane };
     let why = last.as_ref().map(|(why, _)| Arc::clone(why)).unwrap_or_default();
-    Some(Error::new(kind, inner.place(None), format!("{what}: {why}")))
+    Some(Error::new(kind, node.place(None), format!("{what}: {why}")))
 }
 
 impl Link {

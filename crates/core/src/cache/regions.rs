@@ -8,11 +8,12 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 
-use super::{Cache, Health, Inner};
+use super::{Cache, Health};
 use crate::backplane::Backplane;
 use crate::coherence::poll::drain;
 use crate::error::{Error, ErrorKind, Place};
 use crate::l2::{L2, NoCodec};
+use crate::node::Node;
 use crate::options::{EntryOptions, Settings};
 use crate::protocol::ledger::{Strength, Target};
 use crate::recovery::Queued;
@@ -98,53 +99,53 @@ impl Regions {
         self.0.iter().map(health).collect()
     }
 
-    pub(super) fn caches(&self) -> impl Iterator<Item = &Arc<Inner>> {
-        self.0.iter().map(|region| region.cache.inner())
+    pub(super) fn caches(&self) -> impl Iterator<Item = &Arc<Node>> {
+        self.0.iter().map(|region| region.cache.node())
     }
 
     /// Makes the first attempt to send what is pending for the regions.
     pub(super) async fn drain(&self) {
-        join_all(self.caches().map(|inner| drain(inner))).await;
+        join_all(self.caches().map(|node| drain(node))).await;
     }
 
     /// Stops the regions from starting new work; waits for what still runs.
     pub(super) async fn end(&self) {
-        self.caches().for_each(|inner| inner.shut());
-        join_all(self.caches().map(|inner| inner.ended())).await;
+        self.caches().for_each(|node| node.shut());
+        join_all(self.caches().map(|node| node.ended())).await;
     }
 
     /// Makes the last attempt to send what is pending.
     pub(super) async fn drain_rest(&self) {
-        join_all(self.caches().map(|inner| inner.drain_rest())).await;
+        join_all(self.caches().map(|node| node.drain_rest())).await;
     }
 
     /// Returns one message for each region with pending invalidations.
     pub(super) fn lost(&self) -> Vec<String> {
-        self.caches().filter_map(|inner| Some(inner.lost(Vec::new())?.to_string())).collect()
+        self.caches().filter_map(|node| Some(node.lost(Vec::new())?.to_string())).collect()
     }
 }
 
-impl Inner {
+impl Node {
     /// Relays an invalidation to the other regions in the background. If a region does not answer,
     /// the invalidation waits in the queue of that region. So does one that comes while this cache
     /// is closing.
     pub(crate) fn relay(&self, what: impl Fn() -> Relayed) {
         for region in &self.regions.0 {
-            let (inner, what) = (Arc::clone(region.cache.inner()), what());
+            let (node, what) = (Arc::clone(region.cache.node()), what());
             let Ok(runtime) = self.runtime() else {
-                if inner.closing.is_cancelled() {
+                if node.closing.is_cancelled() {
                     let region = &*region.name;
                     tracing::warn!(
                         target: TARGET, cache = &*self.name, region,
                         "the cache is closing; a removal is queued for another region"
                     );
                 }
-                queue(&inner, what);
+                queue(&node, what);
                 continue;
             };
             // Not a task of the region's cache: those end when it closes, and this task runs before
             // that.
-            let relaying = Relaying { inner, what: Some(what) };
+            let relaying = Relaying { node, what: Some(what) };
             self.tasks.spawn_behind(Box::pin(relaying.run()), &runtime);
         }
     }
@@ -152,14 +153,14 @@ impl Inner {
 
 /// An invalidation in flight to another region. If dropped before it is sent, it is queued there.
 struct Relaying {
-    inner: Arc<Inner>,
+    node: Arc<Node>,
     what: Option<Relayed>,
 }
 
 impl Relaying {
     async fn run(mut self) {
         if let Some(what) = &self.what {
-            relay(&self.inner, what).await;
+            relay(&self.node, what).await;
         }
         self.what = None;
     }
@@ -168,34 +169,34 @@ impl Relaying {
 impl Drop for Relaying {
     fn drop(&mut self) {
         if let Some(what) = self.what.take() {
-            queue(&self.inner, what);
+            queue(&self.node, what);
         }
     }
 }
 
 /// Queues an invalidation for the region's next poll, or for its close.
-fn queue(inner: &Inner, what: Relayed) {
+fn queue(node: &Node, what: Relayed) {
     match what {
         Relayed::Key(key, strength) => {
-            let (version, not_before) = (inner.entropy.version(), inner.now());
-            inner.queue(&key, Queued { strength, version, not_before });
+            let (version, not_before) = (node.entropy.version(), node.now());
+            node.queue(&key, Queued { strength, version, not_before });
         }
         Relayed::Tags(tags, strength) => {
-            drop(removal::begin(inner, strength, &removal::targets(&tags)));
+            drop(removal::begin(node, strength, &removal::targets(&tags)));
         }
         Relayed::Everything(strength) => {
-            drop(removal::begin(inner, strength, &[Target::Everything]));
+            drop(removal::begin(node, strength, &[Target::Everything]));
         }
     }
 }
 
-async fn relay(inner: &Arc<Inner>, what: &Relayed) {
-    let options = EntryOptions::clone(&inner.defaults);
+async fn relay(node: &Arc<Node>, what: &Relayed) {
+    let options = EntryOptions::clone(&node.defaults);
     let done = match what {
-        Relayed::Key(key, Strength::Hard) => write::remove(inner, key, &options).await,
-        Relayed::Key(key, Strength::Soft) => write::expire(inner, key, &options).await,
-        Relayed::Tags(tags, strength) => removal::by_tags(inner, *strength, tags, &options).await,
-        Relayed::Everything(strength) => removal::clear(inner, *strength, &options).await,
+        Relayed::Key(key, Strength::Hard) => write::remove(node, key, &options).await,
+        Relayed::Key(key, Strength::Soft) => write::expire(node, key, &options).await,
+        Relayed::Tags(tags, strength) => removal::by_tags(node, *strength, tags, &options).await,
+        Relayed::Everything(strength) => removal::clear(node, *strength, &options).await,
     };
     if let Err(error) = done {
         tracing::warn!(target: TARGET, %error, "a removal did not reach another region");

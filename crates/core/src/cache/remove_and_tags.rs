@@ -118,22 +118,22 @@ impl<'a, C: Send + Sync + 'static> IntoFuture for RemoveAndTags<'a, C> {
     fn into_future(self) -> Self::IntoFuture {
         let Self { cache, keys, options: chosen, tags } = self;
         Box::pin(async move {
-            let inner = cache.inner();
+            let node = cache.node();
             let calls = calls(cache, keys.iter(), &chosen, &[])?;
-            tags.iter().try_for_each(|tag| inner.check_tag(tag))?;
-            let options = chosen.over(inner.defaults.clone());
-            options.validate(&inner.place(None))?;
+            tags.iter().try_for_each(|tag| node.check_tag(tag))?;
+            let options = chosen.over(node.defaults.clone());
+            options.validate(&node.place(None))?;
             for call in &calls {
-                call.options.validate(&inner.place(Some(&call.key)))?;
+                call.options.validate(&node.place(Some(&call.key)))?;
             }
             let span = match &calls[..] {
-                [call] => spans::remove(&inner.telemetry, &call.key),
-                _ => spans::remove_many(&inner.telemetry, calls.len()),
+                [call] => spans::remove(&node.telemetry, &call.key),
+                _ => spans::remove_many(&node.telemetry, calls.len()),
             };
-            let remove = Box::pin(remove_all(inner, calls));
-            let remove = write::remove_and_tags(inner, remove, &tags, &options);
+            let remove = Box::pin(remove_all(node, calls));
+            let remove = write::remove_and_tags(node, remove, &tags, &options);
             let remove = Box::pin(remove);
-            join(spans::call(span, remove), attend(inner)).await.0
+            join(spans::call(span, remove), attend(node)).await.0
         })
     }
 }

@@ -232,20 +232,20 @@ where
 
     /// Returns a fresh value from L1, if the options of this call allow it.
     pub(crate) fn hit(&self) -> Option<Cached<T>> {
-        let inner = self.cache.inner();
-        let pass_l1 = self.options.pass_l1(inner, self.key);
-        (!pass_l1).then(|| read::hit(inner, KeyHash::of(self.key), self.key))?
+        let node = self.cache.node();
+        let pass_l1 = self.options.pass_l1(node, self.key);
+        (!pass_l1).then(|| read::hit(node, KeyHash::of(self.key), self.key))?
     }
 
     async fn run(self) -> Result<Option<Cached<T>>, Error> {
-        let inner = Arc::clone(self.cache.inner());
-        inner.check_key(self.key)?;
-        inner.check_runtime(Some(self.key))?;
+        let node = Arc::clone(self.cache.node());
+        node.check_key(self.key)?;
+        node.check_runtime(Some(self.key))?;
         let hash = KeyHash::of(self.key);
-        let options = self.options.over(inner.options_for(self.key));
+        let options = self.options.over(node.options_for(self.key));
         let call = Call::new(self.key, hash, options, Vec::new());
         let coded = self.cache.coded();
-        spans::call(spans::get(&inner.telemetry, self.key), read::get(&coded, &call)).await
+        spans::call(spans::get(&node.telemetry, self.key), read::get(&coded, &call)).await
     }
 }
 
@@ -303,10 +303,9 @@ where
     fn into_future(self) -> Self::IntoFuture {
         let Self { get, default } = self;
         Box::pin(async move {
-            let (inner, key) = (Arc::clone(get.cache.inner()), get.key);
+            let (node, key) = (Arc::clone(get.cache.node()), get.key);
             let found = get.await?;
-            Ok(found
-                .unwrap_or_else(|| Cached::detached(key, default, inner.now(), Source::Default)))
+            Ok(found.unwrap_or_else(|| Cached::detached(key, default, node.now(), Source::Default)))
         })
     }
 }

@@ -47,8 +47,8 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// # }
     /// ```
     pub fn wait_for(&self, token: Token) -> WaitFor<'_, C> {
-        let inner = self.inner();
-        WaitFor { cache: self, token, within: inner.settings.poll * 2 + inner.l2_limit() }
+        let node = self.node();
+        WaitFor { cache: self, token, within: node.settings.poll * 2 + node.l2_limit() }
     }
 
     /// Reserves a key before its value is read from the source. The `set` that follows is superseded
@@ -86,11 +86,11 @@ impl<C: Send + Sync + 'static> Cache<C> {
         &self,
         key: &(impl AsRef<str> + ?Sized + Sync),
     ) -> Result<Reservation, Error> {
-        let (inner, key) = (self.inner(), key.as_ref());
-        inner.check_key(key)?;
-        inner.check_runtime(Some(key))?;
-        attend(inner).await;
-        write::reserve(inner, key).await
+        let (node, key) = (self.node(), key.as_ref());
+        node.check_key(key)?;
+        node.check_runtime(Some(key))?;
+        attend(node).await;
+        write::reserve(node, key).await
     }
 }
 
@@ -108,10 +108,10 @@ impl<'a, C: Send + Sync + 'static> IntoFuture for WaitFor<'a, C> {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let inner = self.cache.inner();
-            inner.check_open(None)?;
-            inner.check_runtime(None)?;
-            let reached = inner.node.reach(self.token.epoch, self.token.seq);
+            let node = self.cache.node();
+            node.check_open(None)?;
+            node.check_runtime(None)?;
+            let reached = node.coherence.reach(self.token.epoch, self.token.seq);
             let mut reached = pin!(timeout(self.within, reached));
             // A removal that the node already knows costs no probe of the runtime, like a hit.
             let reached = match (&mut reached).now_or_never() {
@@ -120,12 +120,12 @@ impl<'a, C: Send + Sync + 'static> IntoFuture for WaitFor<'a, C> {
                 None => tokio::select! {
                     biased;
                     reached = &mut reached => reached,
-                    () = attend(inner) => reached.await,
+                    () = attend(node) => reached.await,
                 },
             };
             reached.map_err(|_| {
                 let what = format!("the removal was not received within {:?}", self.within);
-                Error::new(ErrorKind::NotCaughtUp, inner.place(None), what)
+                Error::new(ErrorKind::NotCaughtUp, node.place(None), what)
             })
         })
     }

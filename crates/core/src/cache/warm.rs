@@ -79,9 +79,9 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// sampled, so the order is approximate. Costs a walk over L1.
     #[must_use]
     pub fn export_hot_keys(&self, n: usize) -> Vec<String> {
-        let inner = self.inner();
-        let now = inner.now();
-        let mut hot: Vec<_> = inner.l1.all().filter(|e| now < e.meta().physical).collect();
+        let node = self.node();
+        let now = node.now();
+        let mut hot: Vec<_> = node.l1.all().filter(|e| now < e.meta().physical).collect();
         hot.sort_by_key(|e| std::cmp::Reverse((e.meta().heat(), e.meta().created)));
         hot.iter().take(n).map(|e| e.meta().key.to_string()).collect()
     }
@@ -99,12 +99,12 @@ impl<C: Send + Sync + 'static> Cache<C> {
     ///
     /// Nothing is lost.
     pub async fn contains(&self, key: &(impl AsRef<str> + ?Sized + Sync)) -> Result<bool, Error> {
-        let (inner, key) = (self.inner(), key.as_ref());
-        inner.check_key(key)?;
-        inner.check_runtime(Some(key))?;
-        let options = inner.options_for(key);
+        let (node, key) = (self.node(), key.as_ref());
+        node.check_key(key)?;
+        node.check_runtime(Some(key))?;
+        let options = node.options_for(key);
         let call = Call::new(key, KeyHash::of(key), options, Vec::new());
-        spans::call(spans::contains(&inner.telemetry, key), read::contains(inner, call)).await
+        spans::call(spans::contains(&node.telemetry, key), read::contains(node, call)).await
     }
 }
 

@@ -72,23 +72,23 @@ where
     fn into_future(self) -> WriteFuture<'a> {
         let Self { cache, key, value, tags, options, reservation } = self;
         Box::pin(async move {
-            let inner = cache.inner();
-            inner.check_key(key)?;
-            inner.check_runtime(Some(key))?;
-            if !inner.enabled {
+            let node = cache.node();
+            node.check_key(key)?;
+            node.check_runtime(Some(key))?;
+            if !node.enabled {
                 return Ok(Receipt::local());
             }
-            let options = options.over(inner.options_for(key));
+            let options = options.over(node.options_for(key));
             if let Some(reservation) = reservation {
                 let coded = cache.coded();
                 let set = write::set_reserved(&coded, reservation, key, value, options, tags);
-                let set = spans::call(spans::set(&inner.telemetry, key), set);
-                return join(set, attend(inner)).await.0;
+                let set = spans::call(spans::set(&node.telemetry, key), set);
+                return join(set, attend(node)).await.0;
             }
             let coded = cache.coded();
             let set = write::set(&coded, key, value, options, tags);
-            let set = spans::call(spans::set(&inner.telemetry, key), set);
-            join(set, attend(inner)).await.0
+            let set = spans::call(spans::set(&node.telemetry, key), set);
+            join(set, attend(node)).await.0
         })
     }
 }
@@ -139,14 +139,14 @@ macro_rules! key_write {
             fn into_future(self) -> WriteFuture<'a> {
                 let Self { cache, key, options } = self;
                 Box::pin(async move {
-                    let inner = cache.inner();
-                    inner.check_key(key)?;
-                    inner.check_runtime(Some(key))?;
-                    let options = options.over(inner.options_for(key));
-                    options.validate(&inner.place(Some(key)))?;
-                    let write = $write(inner, key, &options);
-                    let write = spans::call($span(&inner.telemetry, key), write);
-                    join(write, attend(inner)).await.0
+                    let node = cache.node();
+                    node.check_key(key)?;
+                    node.check_runtime(Some(key))?;
+                    let options = options.over(node.options_for(key));
+                    options.validate(&node.place(Some(key)))?;
+                    let write = $write(node, key, &options);
+                    let write = spans::call($span(&node.telemetry, key), write);
+                    join(write, attend(node)).await.0
                 })
             }
         }
@@ -203,20 +203,20 @@ impl<'a, C: Send + Sync + 'static> IntoFuture for RemoveByTag<'a, C> {
     fn into_future(self) -> WriteFuture<'a> {
         let Self { cache, strength, tags, options } = self;
         Box::pin(async move {
-            let inner = cache.inner();
-            inner.check_runtime(None)?;
-            let options = options.over(inner.defaults.clone());
-            options.validate(&inner.place(None))?;
+            let node = cache.node();
+            node.check_runtime(None)?;
+            let options = options.over(node.defaults.clone());
+            options.validate(&node.place(None))?;
             match tags {
                 Some(tags) => {
-                    let span = spans::remove_by_tag(&inner.telemetry, tags.len());
-                    let removal = removal::by_tags(inner, strength, &tags, &options);
-                    join(spans::call(span, removal), attend(inner)).await.0
+                    let span = spans::remove_by_tag(&node.telemetry, tags.len());
+                    let removal = removal::by_tags(node, strength, &tags, &options);
+                    join(spans::call(span, removal), attend(node)).await.0
                 }
                 None => {
-                    let span = spans::clear(&inner.telemetry, 1);
-                    let removal = removal::clear(inner, strength, &options);
-                    join(spans::call(span, removal), attend(inner)).await.0
+                    let span = spans::clear(&node.telemetry, 1);
+                    let removal = removal::clear(node, strength, &options);
+                    join(spans::call(span, removal), attend(node)).await.0
                 }
             }
         })

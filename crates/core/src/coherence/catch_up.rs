@@ -20,9 +20,9 @@ use std::time::Duration;
 use futures_util::future::join;
 use tokio::time::timeout;
 
-use super::{Node, poll};
-use crate::cache::Inner;
+use super::{Coherence, poll};
 use crate::l2::access::Access;
+use crate::node::Node;
 use crate::protocol::Epoch;
 
 /// What the ledger answered beside a call.
@@ -43,7 +43,7 @@ pub(crate) enum Mark {
 
 /// Makes a call, and asks the ledger for its newest number at the same time.
 pub(crate) async fn beside<R>(
-    inner: &Inner,
+    node: &Node,
     l2: &Access,
     asks: bool,
     limit: Duration,
@@ -52,17 +52,17 @@ pub(crate) async fn beside<R>(
     if !asks {
         return (call.await, Mark::Unasked);
     }
-    join(call, ask(inner, l2, limit)).await
+    join(call, ask(node, l2, limit)).await
 }
 
-async fn ask(inner: &Inner, l2: &Access, limit: Duration) -> Mark {
-    let epoch = inner.node.epoch();
+async fn ask(node: &Node, l2: &Access, limit: Duration) -> Mark {
+    let epoch = node.coherence.epoch();
     let number = match epoch {
         None => Ok(None),
         Some(epoch) => l2.frontier(epoch, limit).await,
     };
     match number {
-        Ok(number) => Mark::Said { epoch, number, asked: inner.node.rounds.asked() },
+        Ok(number) => Mark::Said { epoch, number, asked: node.coherence.rounds.asked() },
         Err(error) => {
             tracing::debug!(%error, "the ledger did not report its newest number");
             Mark::Failed
@@ -71,34 +71,34 @@ async fn ask(inner: &Inner, l2: &Access, limit: Duration) -> Mark {
 }
 
 /// Waits until this node knows every removal up to the mark. False if the ledger does not answer.
-pub(crate) async fn catch_up(inner: &Inner, mark: Mark, limit: Duration) -> bool {
-    match (mark, &inner.l2) {
+pub(crate) async fn catch_up(node: &Node, mark: Mark, limit: Duration) -> bool {
+    match (mark, &node.l2) {
         (Mark::Unasked, _) => true,
-        (Mark::Said { .. }, _) if knows(inner, mark) => true,
+        (Mark::Said { .. }, _) if knows(node, mark) => true,
         (Mark::Said { .. }, Some(l2)) => {
-            timeout(limit, compare(inner, l2, mark)).await.unwrap_or(false)
+            timeout(limit, compare(node, l2, mark)).await.unwrap_or(false)
         }
         (Mark::Failed, _) | (Mark::Said { .. }, None) => false,
     }
 }
 
-async fn compare(inner: &Inner, l2: &Access, mark: Mark) -> bool {
-    let _guard = inner.node.turn().await;
+async fn compare(node: &Node, l2: &Access, mark: Mark) -> bool {
+    let _guard = node.coherence.turn().await;
     // Another call may have compared while this one waited (K4).
-    if !knows(inner, mark) && poll::compare(inner, l2, inner.now()).await.is_err() {
+    if !knows(node, mark) && poll::compare(node, l2, node.now()).await.is_err() {
         return false;
     }
-    inner.node.is_synced()
+    node.coherence.is_synced()
 }
 
-fn knows(inner: &Inner, mark: Mark) -> bool {
+fn knows(node: &Node, mark: Mark) -> bool {
     let Mark::Said { epoch, number, asked } = mark else { return true };
-    let known = inner.node.known();
+    let known = node.coherence.known();
     let reached = number.is_some_and(|number| known.frontier >= number) && known.epoch == epoch;
-    !known.suspect && (reached || inner.node.rounds.answered() > asked)
+    !known.suspect && (reached || node.coherence.rounds.answered() > asked)
 }
 
-impl Node {
+impl Coherence {
     /// Waits until the replica holds everything up to this number. It asks the ledger once: after
     /// that, even an invalid number costs no more than the regular polls.
     pub(crate) async fn reach(&self, epoch: Epoch, seq: u64) {

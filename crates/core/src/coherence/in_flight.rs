@@ -4,8 +4,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::cache::Inner;
 use crate::clock::Moment;
+use crate::node::Node;
 use crate::protocol::Nonce;
 use crate::protocol::ledger::MAX_PENDING;
 use crate::sync::Mutex;
@@ -58,17 +58,17 @@ impl InFlight {
 
 /// A call that sends removals. Dropping it ends the call.
 pub(crate) struct Sending<'a> {
-    inner: &'a Inner,
+    node: &'a Node,
     nonces: Vec<Nonce>,
 }
 
 impl<'a> Sending<'a> {
     /// Begins a call that sends these removals, `AT_ONCE` at a time, each for `limit` at most. The
     /// bus has as long for each.
-    pub(crate) fn begin(inner: &'a Inner, nonces: Vec<Nonce>, limit: Duration) -> Self {
-        let now = inner.now();
-        inner.node.in_flight.begin(&nonces, now, now + longest(nonces.len(), limit));
-        Self { inner, nonces }
+    pub(crate) fn begin(node: &'a Node, nonces: Vec<Nonce>, limit: Duration) -> Self {
+        let now = node.now();
+        node.coherence.in_flight.begin(&nonces, now, now + longest(nonces.len(), limit));
+        Self { node, nonces }
     }
 }
 
@@ -81,7 +81,7 @@ fn longest(parts: usize, limit: Duration) -> Duration {
 
 impl Drop for Sending<'_> {
     fn drop(&mut self) {
-        self.inner.node.in_flight.end(&self.nonces, self.inner.now());
+        self.node.coherence.in_flight.end(&self.nonces, self.node.now());
     }
 }
 

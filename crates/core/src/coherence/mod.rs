@@ -27,19 +27,19 @@
 mod catch_up;
 mod heartbeat;
 mod in_flight;
-mod node;
 mod owed;
 mod own;
 pub(crate) mod poll;
 pub(crate) mod retry;
 mod rounds;
 mod shadow;
+mod state;
 mod sync_mutex;
 mod ttl;
 
 pub(crate) use catch_up::{Mark, beside, catch_up};
 pub(crate) use in_flight::{AT_ONCE, Sending};
-pub(crate) use node::Node;
 pub(crate) use owed::{Owed, Unannounced};
 pub(crate) use shadow::Shadow;
+pub(crate) use state::Coherence;
 pub(crate) use ttl::CoherenceTtl;

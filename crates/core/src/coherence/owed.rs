@@ -25,10 +25,10 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use crate::cache::Inner;
 use crate::clock::Moment;
 use crate::l2::access::Access;
 use crate::l2::{L2Error, L2ErrorKind};
+use crate::node::Node;
 use crate::protocol::ledger::{Advanced, Mark, Strength, Target, owed, paid, short};
 use crate::protocol::session::ResyncReason;
 use crate::protocol::{Epoch, PublisherId};
@@ -107,7 +107,7 @@ impl Owed {
     }
 }
 
-impl Inner {
+impl Node {
     /// Notes a failed announcement, and leaves a mark if there is none (A1).
     pub(crate) async fn owe(&self, limit: Duration) -> Result<(), L2Error> {
         let Some(l2) = &self.l2 else { return Ok(()) };
@@ -119,7 +119,7 @@ impl Inner {
     }
 
     async fn mark(&self, l2: &Access, limit: Duration) -> Result<(), L2Error> {
-        let is_marked = || self.owed.is_marked(self.node.known().epoch, self.now());
+        let is_marked = || self.owed.is_marked(self.coherence.known().epoch, self.now());
         let Some(me) = self.bus.as_ref().map(|bus| bus.me()).filter(|_| !is_marked()) else {
             return Ok(());
         };
@@ -130,7 +130,7 @@ impl Inner {
         if is_marked() {
             return Ok(());
         }
-        let (asked, epoch) = (self.now(), self.node.known().epoch);
+        let (asked, epoch) = (self.now(), self.coherence.known().epoch);
         let numbers = match self.number_mark(l2, owed(me), limit).await {
             Ok(numbers) => numbers,
             Err(error) if !error.is_unknown() => return Err(error),
@@ -159,7 +159,7 @@ impl Inner {
     ) -> Result<Advanced, L2Error> {
         let removal = removal::new(self, Strength::Soft, vec![what]);
         let numbers = l2.advance(&removal::advance(self, removal.clone()), None, limit).await?;
-        self.node.committed(removal, numbers);
+        self.coherence.committed(removal, numbers);
         Ok(numbers)
     }
 
@@ -175,7 +175,7 @@ impl Inner {
         let (now, poll, limit) = (self.now(), self.settings.poll, self.l2_limit());
         let (failed, lost, works_again) = {
             let mut own = self.owed.own.lock();
-            own.last_heartbeat = own.last_heartbeat.max(self.node.coherence.last_heartbeat_at());
+            own.last_heartbeat = own.last_heartbeat.max(self.coherence.ttl.last_heartbeat_at());
             // The bus accepts messages and does not bring them back: it may deliver them to no
             // node.
             let is_lost =
@@ -188,7 +188,11 @@ impl Inner {
             let works_again =
                 failed.is_some_and(|failed| own.last_heartbeat > failed) && own.under_way == 0;
             let epoch = own.marked.map(|(epoch, _)| epoch);
-            (failed, is_lost || epoch.is_none() || epoch != self.node.known().epoch, works_again)
+            (
+                failed,
+                is_lost || epoch.is_none() || epoch != self.coherence.known().epoch,
+                works_again,
+            )
         };
         let Some(failed) = failed else { return self.clear_again(l2, me, limit).await };
         if !works_again {
@@ -239,7 +243,7 @@ impl Inner {
     }
 
     fn has_to_clear(&self, me: PublisherId) -> bool {
-        let (known, (marks, ..)) = (self.node.known().epoch, self.node.marks());
+        let (known, (marks, ..)) = (self.coherence.known().epoch, self.coherence.marks());
         let stands = marks.iter().any(|mark| mark.publisher == short(me) && mark.stands());
         let own = self.owed.own.lock();
         let is_lost = own.cleared.is_some_and(|(epoch, at)| {
@@ -257,7 +261,7 @@ impl Inner {
     pub(crate) fn believe(&self) {
         let me = self.bus.as_ref().map(|bus| short(bus.me()));
         let believed = self.believed_for();
-        let (now, (marks, frontier, folded)) = (self.now(), self.node.marks());
+        let (now, (marks, frontier, folded)) = (self.now(), self.coherence.marks());
         let mut others = self.owed.others.lock();
         // A folded barrier is not visible any more, and may have been a mark.
         let mut moved = others.frontier != 0 && folded > others.frontier;

@@ -8,15 +8,15 @@ use futures_util::future::join;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::Instrument;
 
-use super::Node;
+use super::Coherence;
 use super::heartbeat::{HeartbeatMonitor, Liveness};
 use super::retry::retry_pending;
 use crate::backplane::publish::Bus;
-use crate::cache::Inner;
 use crate::clock::Moment;
 use crate::events::LedgerTrouble;
 use crate::l2::access::Access;
 use crate::l2::{L2Error, L2ErrorKind};
+use crate::node::Node;
 use crate::protocol::session::ResyncReason;
 use crate::telemetry::{Fault, TARGET, spans};
 
@@ -30,24 +30,22 @@ const LEAST_PAUSE: Duration = Duration::from_millis(5);
 const ROUNDS: usize = 256;
 
 /// Polls until the cache closes.
-pub(crate) async fn run(inner: Arc<Inner>) {
-    let Some(l2) = &inner.l2 else { return };
+pub(crate) async fn run(node: Arc<Node>) {
+    let Some(l2) = &node.l2 else { return };
     let (mut published, mut heartbeats) =
-        (Published::default(), HeartbeatMonitor::new(inner.settings.poll));
-    let mut closing = pin!(inner.closing.cancelled());
+        (Published::default(), HeartbeatMonitor::new(node.settings.poll));
+    let mut closing = pin!(node.closing.cancelled());
     loop {
         let started = Instant::now();
-        tick(&inner, l2, &mut published, &mut heartbeats)
-            .instrument(spans::poll(&inner.name))
-            .await;
-        inner.watch_coherence();
-        inner.telemetry.look_at_faults(inner.waiting());
-        let next = started + inner.settings.poll;
+        tick(&node, l2, &mut published, &mut heartbeats).instrument(spans::poll(&node.name)).await;
+        node.watch_coherence();
+        node.telemetry.look_at_faults(node.waiting());
+        let next = started + node.settings.poll;
         let next = heartbeats.due(started).map_or(next, |due| due.min(next));
         tokio::select! {
             biased;
             () = &mut closing => return,
-            () = wanted(&inner, started) => {}
+            () = wanted(&node, started) => {}
             () = sleep_until(next.max(started + LEAST_PAUSE)) => {}
         }
     }
@@ -55,64 +53,63 @@ pub(crate) async fn run(inner: Arc<Inner>) {
 
 /// Probes the servers of L2 whose circuit breaker is open, every P, until the cache closes. The
 /// poll asks the server that holds the ledger.
-pub(crate) async fn probe(inner: Arc<Inner>) {
-    let Some(l2) = &inner.l2 else { return };
+pub(crate) async fn probe(node: Arc<Node>) {
+    let Some(l2) = &node.l2 else { return };
     let probing = async {
         loop {
             l2.probe_wanted().await;
             let started = Instant::now();
-            if l2.probe(inner.l2_limit()).await {
-                inner.resync(ResyncReason::L2Back);
+            if l2.probe(node.l2_limit()).await {
+                node.resync(ResyncReason::L2Back);
             }
-            sleep_until((started + inner.settings.poll).max(Instant::now() + LEAST_PAUSE)).await;
+            sleep_until((started + node.settings.poll).max(Instant::now() + LEAST_PAUSE)).await;
         }
     };
     tokio::select! {
         biased;
-        () = inner.closing.cancelled() => {}
+        () = node.closing.cancelled() => {}
         () = probing => {}
     }
 }
 
 /// Waits for a request for a `SYNC`. However often messages of a peer request one, it is not sent
 /// more often than this.
-async fn wanted(inner: &Inner, started: Instant) {
-    inner.node.sync_wanted.notified().await;
+async fn wanted(node: &Node, started: Instant) {
+    node.coherence.sync_wanted.notified().await;
     sleep_until(started + LEAST_PAUSE).await;
 }
 
 async fn tick(
-    inner: &Inner,
+    node: &Node,
     l2: &Access,
     published: &mut Published,
     heartbeats: &mut HeartbeatMonitor,
 ) {
-    let (asked, now) = (inner.now(), Instant::now());
-    let bus = inner.bus.as_ref().inspect(|_| heartbeats.sent(asked, now));
+    let (asked, now) = (node.now(), Instant::now());
+    let bus = node.bus.as_ref().inspect(|_| heartbeats.sent(asked, now));
     let publishing = async {
         match bus {
-            Some(bus) => publish_heartbeat(inner, bus, asked, published).await,
+            Some(bus) => publish_heartbeat(node, bus, asked, published).await,
             None => false,
         }
     };
     let syncing = async {
-        match sync(inner, l2, asked).await {
+        match sync(node, l2, asked).await {
             Ok(()) => {
-                inner.believe();
-                check_heartbeats(inner, heartbeats, now);
-                inner.node.answered.notify_one();
+                node.believe();
+                check_heartbeats(node, heartbeats, now);
+                node.coherence.answered.notify_one();
             }
             Err(error) => {
                 let refused = error.kind() == L2ErrorKind::Denied;
-                inner
-                    .link
+                node.link
                     .modify(|link| (link.failures, link.l2_refused) = (link.failures + 1, refused));
-                tracing::debug!(cache = &*inner.name, %error, "the ledger did not answer");
+                tracing::debug!(cache = &*node.name, %error, "the ledger did not answer");
             }
         }
     };
-    if let Some(resync) = inner.notices.resync(inner.now()) {
-        inner.resync(resync);
+    if let Some(resync) = node.notices.resync(node.now()) {
+        node.resync(resync);
     }
     // At the same time: a bus that hangs must not delay the detection of a lost subscription.
     let (published, ()) = join(publishing, syncing).await;
@@ -133,14 +130,14 @@ struct Published {
 /// and its number. It takes a poll at most, so that the next one is not late. True if the bus has
 /// accepted the heartbeat.
 async fn publish_heartbeat(
-    inner: &Inner,
+    node: &Node,
     bus: &Bus,
     asked: Moment,
     published: &mut Published,
 ) -> bool {
-    let limit = inner.l2_limit().min(inner.settings.poll);
+    let limit = node.l2_limit().min(node.settings.poll);
     let next = bus.next();
-    let repeat = asked.since(published.at) >= inner.settings.poll * 10;
+    let repeat = asked.since(published.at) >= node.settings.poll * 10;
     let due = published.next != next || (repeat && !sabotaged!(SequencePublishedOnce));
     let emit = async {
         bus.void_again(limit).await;
@@ -150,45 +147,46 @@ async fn publish_heartbeat(
     };
     let (beat, ()) = join(bus.beat(asked.as_nanos(), limit), emit).await;
     let refused = beat.as_ref().is_err_and(crate::backplane::BackplaneError::is_refused);
-    let link = inner.link.read();
+    let link = node.link.read();
     if !link.spoken || link.publish_refused != refused {
-        inner.link.modify(|link| (link.spoken, link.publish_refused) = (true, refused));
+        node.link.modify(|link| (link.spoken, link.publish_refused) = (true, refused));
     }
     match &beat {
         Err(error) if refused => {
-            inner.telemetry.fault(Fault::PublishRefused, &error.to_string());
+            node.telemetry.fault(Fault::PublishRefused, &error.to_string());
         }
         Err(error) => {
-            tracing::debug!(cache = &*inner.name, %error, "the heartbeat could not be sent");
+            tracing::debug!(cache = &*node.name, %error, "the heartbeat could not be sent");
         }
-        Ok(()) => inner.telemetry.fault_over(Fault::PublishRefused),
+        Ok(()) => node.telemetry.fault_over(Fault::PublishRefused),
     }
     beat.is_ok()
 }
 
 /// Compares the replica with the ledger until nothing is left to ask.
-async fn sync(inner: &Inner, l2: &Access, asked: Moment) -> Result<(), L2Error> {
-    let _guard = inner.node.turn().await;
-    compare(inner, l2, asked).await
+async fn sync(node: &Node, l2: &Access, asked: Moment) -> Result<(), L2Error> {
+    let _guard = node.coherence.turn().await;
+    compare(node, l2, asked).await
 }
 
 /// The same, for a caller that holds the `SYNC` mutex.
-pub(super) async fn compare(inner: &Inner, l2: &Access, asked: Moment) -> Result<(), L2Error> {
-    let mut round = Round { node: &inner.node, at: inner.node.rounds.ask(), answered: false };
-    ask_all(inner, l2, asked).await?;
+pub(super) async fn compare(node: &Node, l2: &Access, asked: Moment) -> Result<(), L2Error> {
+    let mut round =
+        Round { coherence: &node.coherence, at: node.coherence.rounds.ask(), answered: false };
+    ask_all(node, l2, asked).await?;
     round.answered = true;
     // Dropped before the tasks that wait for it wake up.
     drop(round);
-    inner.counters.syncs.add();
-    inner.node.coherence.synced(asked);
-    inner.link.modify(|link| (link.syncs, link.l2_refused) = (link.syncs + 1, false));
+    node.counters.syncs.add();
+    node.coherence.ttl.synced(asked);
+    node.link.modify(|link| (link.syncs, link.l2_refused) = (link.syncs + 1, false));
     Ok(())
 }
 
 /// One comparison with the ledger. Without a reply, or if its caller is dropped, the next one
 /// starts over.
 struct Round<'a> {
-    node: &'a Node,
+    coherence: &'a Coherence,
     at: u64,
     answered: bool,
 }
@@ -196,41 +194,41 @@ struct Round<'a> {
 impl Drop for Round<'_> {
     fn drop(&mut self) {
         if self.answered {
-            self.node.rounds.answer(self.at);
+            self.coherence.rounds.answer(self.at);
         } else {
-            self.node.abandon();
+            self.coherence.abandon();
         }
     }
 }
 
-async fn ask_all(inner: &Inner, l2: &Access, asked: Moment) -> Result<(), L2Error> {
+async fn ask_all(node: &Node, l2: &Access, asked: Moment) -> Result<(), L2Error> {
     for _ in 0..ROUNDS {
-        let ask = inner.node.ask(inner.entropy.epoch(), PAGE, inner.retention_ms());
-        let (reply, was_open) = l2.sync(&ask, inner.l2_limit()).await?;
+        let ask = node.coherence.ask(node.entropy.epoch(), PAGE, node.retention_ms());
+        let (reply, was_open) = l2.sync(&ask, node.l2_limit()).await?;
         if was_open {
-            inner.resync(ResyncReason::L2Back);
+            node.resync(ResyncReason::L2Back);
         }
-        inner.node.dated(&reply, asked);
-        let synced = inner.node.synced(&reply, || inner.entropy.nonce());
+        node.coherence.dated(&reply, asked);
+        let synced = node.coherence.synced(&reply, || node.entropy.nonce());
         if synced.new_epoch && ask.epoch.is_some() {
-            inner.ledger_trouble(&inner.counters.epochs, LedgerTrouble::Replaced);
-            let cache = &*inner.name;
+            node.ledger_trouble(&node.counters.epochs, LedgerTrouble::Replaced);
+            let cache = &*node.name;
             tracing::warn!(
-                target: TARGET, cache, server = inner.telemetry.l2_server.as_deref(),
+                target: TARGET, cache, server = node.telemetry.l2_server.as_deref(),
                 "L2 has a new ledger of removals, as after a restart, a flush or an eviction; what was \
                  loaded before is loaded again. `crinkle doctor` names the causes"
             );
         }
         if synced.forked {
-            inner.ledger_trouble(&inner.counters.forks, LedgerTrouble::Forked);
-            let cache = &*inner.name;
+            node.ledger_trouble(&node.counters.forks, LedgerTrouble::Forked);
+            let cache = &*node.name;
             tracing::warn!(
-                target: TARGET, cache, server = inner.telemetry.l2_server.as_deref(),
+                target: TARGET, cache, server = node.telemetry.l2_server.as_deref(),
                 "a failover of L2 lost removals and issued their numbers again; this node clears what it holds"
             );
         }
         for _ in &synced.reissue {
-            inner.ledger_trouble(&inner.counters.reissues, LedgerTrouble::Reissued);
+            node.ledger_trouble(&node.counters.reissues, LedgerTrouble::Reissued);
         }
         if !synced.again {
             break;
@@ -241,19 +239,19 @@ async fn ask_all(inner: &Inner, l2: &Access, asked: Moment) -> Result<(), L2Erro
 
 /// Checks the heartbeats after L2 has answered. If they do not come back, the subscription is lost,
 /// and this node's entries must be verified.
-fn check_heartbeats(inner: &Inner, heartbeats: &mut HeartbeatMonitor, now: Instant) {
-    let liveness = heartbeats.listen(&inner.node.coherence, now);
-    let subscribed = inner.link.read().subscribed;
+fn check_heartbeats(node: &Node, heartbeats: &mut HeartbeatMonitor, now: Instant) {
+    let liveness = heartbeats.listen(&node.coherence.ttl, now);
+    let subscribed = node.link.read().subscribed;
     if sabotaged!(LostSubscriptionUnnoticed) {
         return;
     }
     match liveness {
         Liveness::Alive => {}
-        Liveness::Gap => inner.resync(ResyncReason::MessageLost),
+        Liveness::Gap => node.resync(ResyncReason::MessageLost),
         Liveness::Lost => {
-            inner.resync(ResyncReason::SubscriptionLost);
+            node.resync(ResyncReason::SubscriptionLost);
             if subscribed {
-                inner.notices.resubscribe.notify_one();
+                node.notices.resubscribe.notify_one();
             }
         }
     }
@@ -262,11 +260,11 @@ fn check_heartbeats(inner: &Inner, heartbeats: &mut HeartbeatMonitor, now: Insta
 /// Retries everything that waits, before the cache closes, for three timeouts of L2 and half a poll
 /// at most. One timeout is for the holder of the `SYNC` mutex, which may hang or never be polled
 /// again. One is for this call's own `SYNC`. Sends begin for half a poll, and each has one timeout.
-pub(crate) async fn drain(inner: &Inner) {
-    let (Some(l2), limit) = (&inner.l2, inner.l2_limit()) else { return };
-    let asked = sync(inner, l2, inner.now());
+pub(crate) async fn drain(node: &Node) {
+    let (Some(l2), limit) = (&node.l2, node.l2_limit()) else { return };
+    let asked = sync(node, l2, node.now());
     if let Ok(Ok(())) = timeout(limit.saturating_mul(2), asked).await {
         let _ =
-            timeout(limit.saturating_add(inner.settings.poll / 2), retry_pending(inner, l2)).await;
+            timeout(limit.saturating_add(node.settings.poll / 2), retry_pending(node, l2)).await;
     }
 }

@@ -10,10 +10,10 @@ use tracing::Instrument;
 use super::Sending;
 use crate::backplane::message::KeyOp;
 use crate::backplane::outgoing::Outgoing;
-use crate::cache::Inner;
 use crate::events::Event;
 use crate::l2::L2Error;
 use crate::l2::access::Access;
+use crate::node::Node;
 use crate::protocol::ledger::Strength;
 use crate::protocol::{KeyHash, Nonce};
 use crate::recovery::Queued;
@@ -26,40 +26,40 @@ use crate::write::removal;
 const CONCURRENCY: usize = 64;
 
 /// The recovery worker: retries after each poll that was answered, until the cache closes.
-pub(crate) async fn run(inner: Arc<Inner>) {
-    let Some(l2) = &inner.l2 else { return };
+pub(crate) async fn run(node: Arc<Node>) {
+    let Some(l2) = &node.l2 else { return };
     loop {
         tokio::select! {
             biased;
-            () = inner.closing.cancelled() => return,
-            () = inner.node.answered.notified() => {}
+            () = node.closing.cancelled() => return,
+            () = node.coherence.answered.notified() => {}
         }
-        retry(&inner, l2).instrument(spans::poll(&inner.name)).await;
+        retry(&node, l2).instrument(spans::poll(&node.name)).await;
     }
 }
 
-async fn retry(inner: &Inner, l2: &Access) {
-    let (asked, until) = (inner.node.coherence.synced_at(), half_a_poll(inner));
-    inner.settle_owed(l2).await;
+async fn retry(node: &Node, l2: &Access) {
+    let (asked, until) = (node.coherence.ttl.synced_at(), half_a_poll(node));
+    node.settle_owed(l2).await;
     loop {
-        let replication_ids = while_retrying(inner, l2, ask(inner, l2)).await;
+        let replication_ids = while_retrying(node, l2, ask(node, l2)).await;
         let Some(replication_ids) = replication_ids else { break };
-        let Some(more) = reassert(inner, l2, asked, replication_ids).await else { break };
+        let Some(more) = reassert(node, l2, asked, replication_ids).await else { break };
         if !more || Instant::now() >= until {
-            retry_pending(inner, l2).await;
+            retry_pending(node, l2).await;
             break;
         }
     }
-    if inner.node.known().pending == 0 {
-        inner.recovery.forget_tag_names();
+    if node.coherence.known().pending == 0 {
+        node.recovery.forget_tag_names();
     }
-    super::shadow::verify_samples(inner, l2).await;
+    super::shadow::verify_samples(node, l2).await;
 }
 
 /// Retries at once, and after each poll that is answered meanwhile. A server that takes its whole
 /// timeout does not hold up what another would take. What is sent before the replication ids are
 /// known is remembered as a recent write, so it is compared as well.
-async fn while_retrying<R>(inner: &Inner, l2: &Access, asking: impl Future<Output = R>) -> R {
+async fn while_retrying<R>(node: &Node, l2: &Access, asking: impl Future<Output = R>) -> R {
     let done = CancellationToken::new();
     let asking = async {
         let answer = asking.await;
@@ -68,38 +68,38 @@ async fn while_retrying<R>(inner: &Inner, l2: &Access, asking: impl Future<Outpu
     };
     let retrying = async {
         loop {
-            retry_pending(inner, l2).await;
+            retry_pending(node, l2).await;
             tokio::select! {
                 biased;
                 () = done.cancelled() => return,
-                () = inner.node.answered.notified() => {}
+                () = node.coherence.answered.notified() => {}
             }
         }
     };
     join(asking, retrying).await.0
 }
 
-fn half_a_poll(inner: &Inner) -> Instant {
-    Instant::now() + inner.settings.poll / 2
+fn half_a_poll(node: &Node) -> Instant {
+    Instant::now() + node.settings.poll / 2
 }
 
 /// Sends what waits for L2, many items at a time. It starts nothing after half a poll, so that
 /// newer items get their share. It never gives up a send half-way.
-pub(super) async fn retry_pending(inner: &Inner, l2: &Access) {
-    let until = half_a_poll(inner);
-    let removals = rotate_randomly(inner, inner.node.waiting(inner.node.coherence.synced_at()));
-    let keys = rotate_randomly(inner, inner.recovery.due(inner.now()));
+pub(super) async fn retry_pending(node: &Node, l2: &Access) {
+    let until = half_a_poll(node);
+    let removals = rotate_randomly(node, node.coherence.waiting(node.coherence.ttl.synced_at()));
+    let keys = rotate_randomly(node, node.recovery.due(node.now()));
     let workers = |waiting: usize| 0..waiting.min(CONCURRENCY);
     let (numbering, recovering) = (workers(removals.len()), workers(keys.len()));
     let (removals, keys) = (Mutex::new(removals), Mutex::new(keys));
-    let numbering: Vec<_> = numbering.map(|_| number(inner, l2, &removals, until)).collect();
-    let recovering: Vec<_> = recovering.map(|_| recover(inner, l2, &keys, until)).collect();
+    let numbering: Vec<_> = numbering.map(|_| number(node, l2, &removals, until)).collect();
+    let recovering: Vec<_> = recovering.map(|_| recover(node, l2, &keys, until)).collect();
     join(join_all(numbering), join_all(recovering)).await;
 }
 
 /// Starts at a random item, so that no item blocks the rest for ever.
-fn rotate_randomly<T>(inner: &Inner, mut waiting: Vec<T>) -> Vec<T> {
-    let first = inner.entropy.below(waiting.len() as u64);
+fn rotate_randomly<T>(node: &Node, mut waiting: Vec<T>) -> Vec<T> {
+    let first = node.entropy.below(waiting.len() as u64);
     let first = usize::try_from(first).unwrap_or(0).min(waiting.len());
     waiting.rotate_left(first);
     waiting
@@ -109,54 +109,53 @@ fn next<T>(waiting: &Mutex<Vec<T>>, until: Instant) -> Option<T> {
     if Instant::now() < until { waiting.lock().pop() } else { None }
 }
 
-async fn number(inner: &Inner, l2: &Access, waiting: &Mutex<Vec<Nonce>>, until: Instant) {
+async fn number(node: &Node, l2: &Access, waiting: &Mutex<Vec<Nonce>>, until: Instant) {
     while let Some(last) = next(waiting, until) {
-        let (nonce, limit, mut patience) =
-            (inner.entropy.nonce(), inner.l2_limit(), inner.l2_limit());
-        let Some(removal) = inner.node.resend(last, nonce) else { continue };
-        let _sending = Sending::begin(inner, vec![nonce], limit);
-        match removal::number(inner, l2, removal, limit, &mut patience).await {
-            Ok(_) => inner.telemetry.faults.sent_removals.add(),
+        let (nonce, limit, mut patience) = (node.entropy.nonce(), node.l2_limit(), node.l2_limit());
+        let Some(removal) = node.coherence.resend(last, nonce) else { continue };
+        let _sending = Sending::begin(node, vec![nonce], limit);
+        match removal::number(node, l2, removal, limit, &mut patience).await {
+            Ok(_) => node.telemetry.faults.sent_removals.add(),
             Err(error) => tracing::debug!(%error, "a removal still waits for its number"),
         }
     }
 }
 
 async fn recover(
-    inner: &Inner,
+    node: &Node,
     l2: &Access,
     waiting: &Mutex<Vec<(Box<str>, Queued)>>,
     until: Instant,
 ) {
     while let Some((key, queued)) = next(waiting, until) {
-        let span = spans::recover(&inner.telemetry, &key);
-        match invalidate(inner, l2, &key, queued).instrument(span).await {
+        let span = spans::recover(&node.telemetry, &key);
+        match invalidate(node, l2, &key, queued).instrument(span).await {
             Ok(()) => {
-                inner.recovery.settle(&key, queued.version, inner.now());
-                inner.telemetry.faults.sent_keys.add();
-                inner.emit(&key, |key| Event::Recovered { key });
+                node.recovery.settle(&key, queued.version, node.now());
+                node.telemetry.faults.sent_keys.add();
+                node.emit(&key, |key| Event::Recovered { key });
             }
             Err(error) => tracing::debug!(%error, "an invalidation still waits for L2"),
         }
     }
 }
 
-async fn invalidate(inner: &Inner, l2: &Access, key: &str, queued: Queued) -> Result<(), L2Error> {
-    let (hash, limit) = (KeyHash::of(key), inner.l2_limit());
+async fn invalidate(node: &Node, l2: &Access, key: &str, queued: Queued) -> Result<(), L2Error> {
+    let (hash, limit) = (KeyHash::of(key), node.l2_limit());
     if l2.is_open(key) {
         // Nothing is sent, so no message may take a sequence number.
         return Err(L2Error::circuit_open());
     }
-    inner.notices.open_late_window(inner.now(), limit);
+    node.notices.open_late_window(node.now(), limit);
     // Not the version of the failed write: a copy that carries it must go as well.
-    let version = inner.entropy.version();
+    let version = node.entropy.version();
     let op = match queued.strength {
         Strength::Hard => KeyOp::Removed,
         Strength::Soft => KeyOp::Expired,
     };
-    let mut outgoing = Outgoing::new(inner, op, version, hash, limit);
+    let mut outgoing = Outgoing::new(node, op, version, hash, limit);
     if !l2.holds_records() {
-        inner.flights.receive(hash, version, || inner.l1.weaken(hash, queued.strength));
+        node.flights.receive(hash, version, || node.l1.weaken(hash, queued.strength));
         return match &mut outgoing {
             Some(outgoing) => {
                 outgoing.publish().await.then_some(()).ok_or_else(L2Error::unannounced)
@@ -178,8 +177,8 @@ async fn invalidate(inner: &Inner, l2: &Access, key: &str, queued: Queued) -> Re
         outgoing.answered(&written).await;
     }
     written?;
-    inner.recovery.recent_writes.note(key, version, queued.strength, inner.now());
-    inner.flights.receive(hash, version, || inner.l1.weaken(hash, queued.strength));
+    node.recovery.recent_writes.note(key, version, queued.strength, node.now());
+    node.flights.receive(hash, version, || node.l1.weaken(hash, queued.strength));
     if let Some(outgoing) = &mut outgoing {
         outgoing.confirm().await;
     }

@@ -6,10 +6,10 @@
 
 use parking_lot::Mutex;
 
-use crate::cache::Inner;
 use crate::clock::Moment;
 use crate::entry::{ErasedEntry, Meta};
 use crate::l2::access::Access;
+use crate::node::Node;
 use crate::protocol::KeyHash;
 use crate::protocol::record::Head;
 use crate::protocol::validity::Verdict;
@@ -54,64 +54,60 @@ enum Found {
 }
 
 /// Compares what was sampled, and again what has differed for too long. Called after each poll.
-pub(super) async fn verify_samples(inner: &Inner, l2: &Access) {
-    if inner.settings.shadow_verify == 0 || !l2.holds_records() {
+pub(super) async fn verify_samples(node: &Node, l2: &Access) {
+    if node.settings.shadow_verify == 0 || !l2.holds_records() {
         return;
     }
-    let now = inner.now();
+    let now = node.now();
     // A message may be in transit for two polls, and the answers to them.
-    let legal = inner.settings.poll * 2 + inner.l2_limit() * 2;
-    let drawn = std::mem::take(&mut *inner.shadow.sampled.lock());
-    let (due, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut *inner.shadow.suspects.lock())
+    let legal = node.settings.poll * 2 + node.l2_limit() * 2;
+    let drawn = std::mem::take(&mut *node.shadow.sampled.lock());
+    let (due, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut *node.shadow.suspects.lock())
         .into_iter()
         .partition(|(_, since)| now.since(*since) >= legal);
     let mut suspects = waiting;
-    for (copy, found) in compare(inner, l2, drawn).await {
-        inner.counters.shadow_checked.add();
+    for (copy, found) in compare(node, l2, drawn).await {
+        node.counters.shadow_checked.add();
         if found != Found::Same {
             suspects.push((copy, now));
         }
     }
     suspects.truncate(MOST);
-    *inner.shadow.suspects.lock() = suspects;
+    *node.shadow.suspects.lock() = suspects;
     let due = due.into_iter().map(|(copy, _)| copy).collect();
-    for (copy, found) in compare(inner, l2, due).await {
-        judge(inner, copy.meta(), found);
+    for (copy, found) in compare(node, l2, due).await {
+        judge(node, copy.meta(), found);
     }
 }
 
-fn judge(inner: &Inner, meta: &Meta, found: Found) {
-    let now = inner.now();
+fn judge(node: &Node, meta: &Meta, found: Found) {
+    let now = node.now();
     let key = KeyHash::of(&meta.key);
-    let copy = inner.l1.get(key, &meta.key);
+    let copy = node.l1.get(key, &meta.key);
     let same = copy.is_some_and(|copy| copy.meta().version == meta.version);
-    let coherent = now.as_nanos() <= inner.node.coherence.until();
-    let waits = inner.recovery.strength(&meta.key).is_some();
-    if !same || waits || !coherent || inner.node.judge(meta, now) != Verdict::Fresh {
+    let coherent = now.as_nanos() <= node.coherence.ttl.until();
+    let waits = node.recovery.strength(&meta.key).is_some();
+    if !same || waits || !coherent || node.coherence.judge(meta, now) != Verdict::Fresh {
         return;
     }
     match found {
         Found::Same => {}
         // A server that evicts a key, or lacks memory, notifies no node.
-        Found::Nothing => inner.counters.shadow_absent.add(),
+        Found::Nothing => node.counters.shadow_absent.add(),
         Found::Other => {
-            inner.counters.shadow_illegal.add();
-            let place = inner.place(Some(&meta.key));
+            node.counters.shadow_illegal.add();
+            let place = node.place(Some(&meta.key));
             tracing::error!(%place, "L1 holds what L2 has replaced, for longer than it may");
         }
     }
 }
 
-async fn compare(
-    inner: &Inner,
-    l2: &Access,
-    copies: Vec<ErasedEntry>,
-) -> Vec<(ErasedEntry, Found)> {
+async fn compare(node: &Node, l2: &Access, copies: Vec<ErasedEntry>) -> Vec<(ErasedEntry, Found)> {
     if copies.is_empty() {
         return Vec::new();
     }
     let keys = copies.iter().map(|copy| &*copy.meta().key);
-    let heads = l2.read_heads(keys, inner.l2_limit()).await;
+    let heads = l2.read_heads(keys, node.l2_limit()).await;
     let found = |copy: &ErasedEntry, head: Option<Head>| match head {
         Some(head) if head.version() == copy.meta().version => Found::Same,
         Some(Head::Value { .. }) => Found::Other,

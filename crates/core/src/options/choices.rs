@@ -2,7 +2,7 @@ use smallvec::SmallVec;
 
 use super::EntryOptions;
 use super::entry::Choice;
-use crate::cache::Inner;
+use crate::node::Node;
 
 /// The options that one call chooses, in order. They are applied to the key's options only when L1
 /// cannot answer alone, so that a hit neither copies nor allocates options.
@@ -21,13 +21,13 @@ impl Choices {
     }
 
     /// Whether a fresh value of L1 does not suffice as an answer.
-    pub(crate) fn pass_l1(&self, inner: &Inner, key: &str) -> bool {
+    pub(crate) fn pass_l1(&self, node: &Node, key: &str) -> bool {
         let may_pass_l1 = |choice: &Choice| {
             matches!(choice, Choice::all(_) | Choice::skip_l1_read(_) | Choice::strict(_))
         };
         match self.0.iter().any(may_pass_l1) {
-            false => inner.skips_l1(key),
-            true => self.over(inner.options_for(key)).passes_l1(),
+            false => node.skips_l1(key),
+            true => self.over(node.options_for(key)).passes_l1(),
         }
     }
 }

@@ -12,12 +12,12 @@ use super::probe::judge_record;
 use super::verify::may_serve_unverified;
 use super::wait::Over;
 use super::{Call, Local, lookup};
-use crate::cache::Inner;
 use crate::entry::{Cached, Entry, ErasedEntry, Source, Value, typed};
 use crate::error::{Error, ErrorKind};
 use crate::events::Event;
 use crate::fail_safe::may_serve_stale;
 use crate::flight::{Cause, Completed, Failure, Flight, Outcome, Pause, Standing};
+use crate::node::Node;
 use crate::protocol::flight::FlightId;
 
 /// The result of waiting for a flight.
@@ -46,8 +46,8 @@ pub(crate) struct Ticket {
 }
 
 impl Ticket {
-    pub(crate) fn now(inner: &Inner) -> Self {
-        Self { generation: inner.node.generation(), horizon: inner.flights.horizon() }
+    pub(crate) fn now(node: &Node) -> Self {
+        Self { generation: node.coherence.generation(), horizon: node.flights.horizon() }
     }
 
     /// Whether the flight began after the caller registered.
@@ -69,7 +69,7 @@ impl Ticket {
 
 /// One caller that waits for a flight.
 pub(super) struct Caller<'a> {
-    pub(super) inner: &'a Inner,
+    pub(super) node: &'a Node,
     pub(super) flight: &'a Flight,
     pub(super) call: &'a Call,
     /// When it registered, if it joined another caller's flight; `None` for the leader.
@@ -112,9 +112,9 @@ impl Caller<'_> {
         let Some(entry) = typed(completed.erased) else { return Answer::Again };
         let stale = completed.standing != Standing::Fresh;
         if stale {
-            self.inner.stale_hit(&entry.meta.key, completed.source);
+            self.node.stale_hit(&entry.meta.key, completed.source);
         }
-        Answer::Take(Ok(Cached::new(entry, self.inner.now(), completed.source, stale)))
+        Answer::Take(Ok(Cached::new(entry, self.node.now(), completed.source, stale)))
     }
 
     /// The leader accepted a stale value; a joined caller may require a load.
@@ -126,10 +126,10 @@ impl Caller<'_> {
             (Some(_), Pause::Throttled) => self.may_have(&erased),
             (Some(_), Pause::Busy) => waited() && self.may_have(&erased),
             // The check was for the leader, and the entry may have been removed since.
-            (Some(_), Pause::Unreachable) => may_serve_unverified(self.inner, self.call, &entry),
+            (Some(_), Pause::Unreachable) => may_serve_unverified(self.node, self.call, &entry),
         };
         let source = if pause == Pause::Unreachable { Source::L1 } else { Source::FailSafe };
-        if content { stale(self.inner, self.call, entry, None, source) } else { Answer::Again }
+        if content { stale(self.node, self.call, entry, None, source) } else { Answer::Again }
     }
 
     fn failed<T: Value>(&self, failure: Failure) -> Answer<T> {
@@ -156,33 +156,33 @@ impl Caller<'_> {
         // The leader's throttle is set by the load, because its factory may have changed it.
         let throttle = options.fail_safe.filter(|_| self.joined.is_some()).map(|f| f.throttle);
         match instead.filter(|erased| self.may_have(erased)).and_then(typed::<T>) {
-            Some(entry) => stale(self.inner, self.call, entry, throttle, Source::FailSafe),
+            Some(entry) => stale(self.node, self.call, entry, throttle, Source::FailSafe),
             None => Answer::Take(Err(error)),
         }
     }
 
     /// Whether this caller may get this stale value.
     pub(super) fn may_have(&self, erased: &ErasedEntry) -> bool {
-        let Self { inner, flight, call, .. } = *self;
+        let Self { node, flight, call, .. } = *self;
         // If L2 was not asked, the stale value comes from L1.
-        let is_from_l1 = inner.records().is_none() || flight.without_l2().is_some();
+        let is_from_l1 = node.records().is_none() || flight.without_l2().is_some();
         let may_not_use_l1 = call.options.skip_l1_read || self.has_to_do_without_l2();
         if flight.removed.load(Ordering::Acquire) || (is_from_l1 && may_not_use_l1) {
             return false;
         }
-        let verdict = judge_record(inner, &call.key, erased.meta());
+        let verdict = judge_record(node, &call.key, erased.meta());
         if sabotaged!(LeaderDecides) && self.joined.is_some() && call.options.fail_safe.is_none() {
             let options = call.options.clone().fail_safe(crate::FailSafe::default());
-            return may_serve_stale(erased.meta(), verdict, &options, inner.now());
+            return may_serve_stale(erased.meta(), verdict, &options, node.now());
         }
-        may_serve_stale(erased.meta(), verdict, &call.options, inner.now())
+        may_serve_stale(erased.meta(), verdict, &call.options, node.now())
     }
 
     /// Answers before the flight ends: with the fallback if this caller may have it, else an error.
     pub(super) fn give_up<T: Value>(&self, over: Over, fallback: Option<ErasedEntry>) -> Answer<T> {
         // Checked again: a removal may have hidden it while this caller waited.
         let fallback = fallback.filter(|erased| self.may_have(erased));
-        give_up(self.inner, self.call, over, fallback)
+        give_up(self.node, self.call, over, fallback)
     }
 
     /// Whether the load continues without L2 although this caller requires it.
@@ -191,7 +191,7 @@ impl Caller<'_> {
     }
 
     pub(super) fn l2_required<T>(&self) -> Answer<T> {
-        Answer::Take(Err(self.inner.l2_required(&self.call.key)))
+        Answer::Take(Err(self.node.l2_required(&self.call.key)))
     }
 
     /// Whether another caller gave up on L2 after a shorter limit than this caller's.
@@ -227,17 +227,17 @@ impl Caller<'_> {
 
     /// The copy in L1, if this caller may get it unverified.
     fn unverified_copy<T: Value>(&self) -> Option<Answer<T>> {
-        let Self { inner, flight, call, .. } = *self;
-        let Local::Candidate(entry, _) = lookup::<T>(inner, call) else { return None };
+        let Self { node, flight, call, .. } = *self;
+        let Local::Candidate(entry, _) = lookup::<T>(node, call) else { return None };
         let may =
-            !flight.removed.load(Ordering::Acquire) && may_serve_unverified(inner, call, &entry);
-        may.then(|| stale(inner, call, entry, None, Source::L1))
+            !flight.removed.load(Ordering::Acquire) && may_serve_unverified(node, call, &entry);
+        may.then(|| stale(node, call, entry, None, Source::L1))
     }
 }
 
 /// Answers a caller whose limit has passed: with the fallback if there is one, else an error.
 pub(super) fn give_up<T: Value>(
-    inner: &Inner,
+    node: &Node,
     call: &Call,
     over: Over,
     fallback: Option<ErasedEntry>,
@@ -250,28 +250,28 @@ pub(super) fn give_up<T: Value>(
     if kind == ErrorKind::FactoryTimeout {
         let stale = fallback.is_some();
         let event = |key| Event::FactoryTimeout { key, stale };
-        inner.note(&inner.counters.factory_timeouts, &call.key, event);
+        node.note(&node.counters.factory_timeouts, &call.key, event);
     }
     let throttle =
         call.options.fail_safe.filter(|_| over != Over::LoadLockWait).map(|f| f.throttle);
     match fallback {
-        Some(entry) => stale(inner, call, entry, throttle, Source::FailSafe),
-        None => Answer::Take(Err(inner.error(kind, &call.key, "no stale value may be served"))),
+        Some(entry) => stale(node, call, entry, throttle, Source::FailSafe),
+        None => Answer::Take(Err(node.error(kind, &call.key, "no stale value may be served"))),
     }
 }
 
 fn stale<T: Value>(
-    inner: &Inner,
+    node: &Node,
     call: &Call,
     entry: Arc<Entry<T>>,
     throttle: Option<Duration>,
     source: Source,
 ) -> Answer<T> {
-    let now = inner.now();
+    let now = node.now();
     if let Some(throttle) = throttle {
         entry.meta.throttle(now + throttle);
     }
-    inner.stale_hit(&call.key, source);
+    node.stale_hit(&call.key, source);
     Answer::Take(Ok(Cached::new(entry, now, source, true)))
 }
 

@@ -8,44 +8,45 @@ use tokio::time::Instant;
 use super::Call;
 use super::probe::{Asked, REREADS, synced};
 use super::verify::{Checked, check_one, is_caught_up};
-use crate::cache::{Inner, attend};
+use crate::cache::attend;
 use crate::coherence::beside;
 use crate::error::Error;
 use crate::l2::record::{Envelope, is_stale};
+use crate::node::Node;
 use crate::protocol::validity::Verdict;
 use crate::sweep::drop_dead;
 
 /// Whether a fresh value of any type is in L1 or L2.
-pub(crate) async fn contains(inner: &Arc<Inner>, call: Call) -> Result<bool, Error> {
-    inner.check_open(Some(&call.key))?;
-    call.options.validate(&inner.place(Some(&call.key)))?;
+pub(crate) async fn contains(node: &Arc<Node>, call: Call) -> Result<bool, Error> {
+    node.check_open(Some(&call.key))?;
+    call.options.validate(&node.place(Some(&call.key)))?;
     let judged = || {
-        let erased = inner.l1.get(call.hash, &call.key)?;
-        Some((inner.node.judge(erased.meta(), inner.now()), erased))
+        let erased = node.l1.get(call.hash, &call.key)?;
+        Some((node.coherence.judge(erased.meta(), node.now()), erased))
     };
     // Without L2, L1 is the only source: there is nothing to verify it against.
-    let strict = call.options.strict && inner.l2.is_some();
+    let strict = call.options.strict && node.l2.is_some();
     if !strict && matches!(judged(), Some((Verdict::Fresh, _))) {
         return Ok(true);
     }
-    attend(inner).await;
+    attend(node).await;
     // One limit covers all requests to L2.
     let (limit, asked) = (call.options.l2_hard_timeout, Instant::now());
     let left = || limit.saturating_sub(asked.elapsed());
     match judged() {
         Some((Verdict::Fresh, _)) if !strict => return Ok(true),
         Some((Verdict::Fresh | Verdict::Unverified, erased)) => {
-            match check_one(inner, erased, left(), strict).await {
+            match check_one(node, erased, left(), strict).await {
                 Checked::Same => return Ok(true),
                 Checked::Failed => return Ok(false),
                 Checked::Other => {}
             }
         }
-        Some((Verdict::Hidden(_), _)) => drop_dead(inner, call.hash),
+        Some((Verdict::Hidden(_), _)) => drop_dead(node, call.hash),
         _ => {}
     }
     for _ in 0..=REREADS {
-        match in_l2(inner, &call, left).await {
+        match in_l2(node, &call, left).await {
             // A resync started during the read: read again.
             Some(Verdict::Unverified) => {}
             verdict => return Ok(verdict == Some(Verdict::Fresh)),
@@ -56,27 +57,27 @@ pub(crate) async fn contains(inner: &Arc<Inner>, call: Call) -> Result<bool, Err
 
 /// The verdict on the record in L2; `None` if no usable record could be read.
 async fn in_l2(
-    inner: &Inner,
+    node: &Node,
     call: &Call,
     left: impl Fn() -> Duration + Send + Sync,
 ) -> Option<Verdict> {
-    let l2 = inner.records().filter(|l2| inner.enabled && !l2.is_open(&call.key))?;
-    let is_synced = synced(inner, left()).await;
+    let l2 = node.records().filter(|l2| node.enabled && !l2.is_open(&call.key))?;
+    let is_synced = synced(node, left()).await;
     let limit = left();
     if !is_synced || limit.is_zero() {
         return None;
     }
-    let asked = Asked::now(inner, &call.key);
+    let asked = Asked::now(node, &call.key);
     let read = l2.on(&call.key, limit, |store, key| store.read(key, None));
-    let (read, mark) = beside(inner, l2, call.options.strict, limit, read).await;
+    let (read, mark) = beside(node, l2, call.options.strict, limit, read).await;
     let found = read.ok()?.found?;
-    if !is_caught_up(inner, mark, left()).await {
+    if !is_caught_up(node, mark, left()).await {
         return None;
     }
     let envelope = Envelope::decode(&found.bytes).filter(|e| e.key == &*call.key)?;
     if envelope.expired || is_stale(&found.bytes, found.ttl_ms) {
         return None;
     }
-    let meta = super::decode::meta(inner, &envelope, found.ttl_ms, asked.stamp, &call.options);
-    Some(asked.judge(inner, &call.key, &meta))
+    let meta = super::decode::meta(node, &envelope, found.ttl_ms, asked.stamp, &call.options);
+    Some(asked.judge(node, &call.key, &meta))
 }

@@ -7,12 +7,13 @@ use std::time::Duration;
 use super::Call;
 use super::probe::judge_record;
 use super::unread::Reason;
-use crate::cache::{Coded, Inner};
+use crate::cache::Coded;
 use crate::clock::Moment;
 use crate::entry::{Deadlines, Entry, EntryFlags, Meta, Shared, Stamp, Validators, Value};
 use crate::l2::Found;
 use crate::l2::compression::expand;
 use crate::l2::record::{self, Envelope};
+use crate::node::Node;
 use crate::options::EntryOptions;
 use crate::protocol::Version;
 use crate::protocol::record::Head;
@@ -46,7 +47,7 @@ pub(crate) struct Foreign {
 ///
 /// If L1 already holds a copy of this version, it verifies and reuses that copy.
 pub(crate) fn decode<T: Value>(
-    inner: &Coded<T>,
+    node: &Coded<T>,
     call: &Call,
     found: &Found,
     stamp: Stamp,
@@ -56,51 +57,52 @@ pub(crate) fn decode<T: Value>(
     // A fresh record beats a copy that a late message expired or that got a short TTL.
     let stale = record::is_stale(&found.bytes, found.ttl_ms);
     let head = record::head(&found.bytes).map(Head::version);
-    if found.bytes.len() > inner.settings.max_value_bytes.saturating_add(1 << 20) {
+    if found.bytes.len() > node.settings.max_value_bytes.saturating_add(1 << 20) {
         let beside = local.filter(|e| e.meta.beside && head == Some(e.meta.version));
-        if let Some(entry) = beside.filter(|e| !stale && is_alive(inner, e)) {
-            return verified(inner, entry, stamp);
+        if let Some(entry) = beside.filter(|e| !stale && is_alive(node, e)) {
+            return verified(node, entry, stamp);
         }
-        inner.unread(key, Reason::TooLarge);
+        node.unread(key, Reason::TooLarge);
         let foreign = |version| Foreign { version, other_type: false, leave: true };
         return head
             .map_or(ReadInto::Unusable(None), |version| ReadInto::Foreign(foreign(version)));
     }
     let Some(envelope) = Envelope::decode(&found.bytes) else {
-        inner.unread(key, Reason::Damaged);
+        node.unread(key, Reason::Damaged);
         return ReadInto::Unusable(head);
     };
     // Its stamp is above every future barrier: it would survive all removals.
-    if envelope.epoch == stamp.epoch && inner.node.is_unacknowledged(envelope.stamp, inner.now()) {
-        inner.unread(key, Reason::Unissued);
+    if envelope.epoch == stamp.epoch && node.coherence.is_unacknowledged(envelope.stamp, node.now())
+    {
+        node.unread(key, Reason::Unissued);
         return ReadInto::Unusable(Some(envelope.version));
     }
     let same = |e: &Entry<T>| e.meta.version == envelope.version;
     // An expired copy is reused too: it holds the throttle of its factory.
-    let expired = envelope.expired || inner.recovery.own.is_of(call.hash, envelope.version);
+    let expired = envelope.expired || node.recovery.own.is_of(call.hash, envelope.version);
     let replaceable = stale || expired;
     let is_reusable = |e: &Entry<T>| {
         if e.meta.beside {
-            !replaceable && is_alive(inner, e)
+            !replaceable && is_alive(node, e)
         } else {
-            replaceable || is_alive(inner, e)
+            replaceable || is_alive(node, e)
         }
     };
     if let Some(entry) = local.filter(|e| same(e) && is_reusable(e)) {
         if envelope.expired {
             entry.meta.expire();
         }
-        return verified(inner, entry, stamp);
+        return verified(node, entry, stamp);
     }
-    let (value, len) = match value(inner, key, &envelope, found) {
+    let (value, len) = match value(node, key, &envelope, found) {
         Ok(value) => value,
         Err(reason) => {
-            let meta = meta(inner, &envelope, found.ttl_ms, stamp, &call.options);
-            return unread(inner, key, &envelope, &meta, reason);
+            let meta = meta(node, &envelope, found.ttl_ms, stamp, &call.options);
+            return unread(node, key, &envelope, &meta, reason);
         }
     };
     let expired = envelope.expired;
-    let meta = meta(inner, &envelope, found.ttl_ms, stamp, &call.options);
+    let meta = meta(node, &envelope, found.ttl_ms, stamp, &call.options);
     meta.grow(len);
     if expired {
         meta.expire();
@@ -108,31 +110,31 @@ pub(crate) fn decode<T: Value>(
     ReadInto::Entry(Arc::new(Entry { meta, value: Shared::Own(value) }))
 }
 
-fn is_alive<T>(inner: &Inner, entry: &Entry<T>) -> bool {
-    !entry.meta.is_expired() && inner.now() < entry.meta.logical()
+fn is_alive<T>(node: &Node, entry: &Entry<T>) -> bool {
+    !entry.meta.is_expired() && node.now() < entry.meta.logical()
 }
 
 /// Marks a copy as verified: L2 still holds its version.
-fn verified<T>(inner: &Inner, entry: &Arc<Entry<T>>, stamp: Stamp) -> ReadInto<T> {
+fn verified<T>(node: &Node, entry: &Arc<Entry<T>>, stamp: Stamp) -> ReadInto<T> {
     entry.meta.verify(stamp);
-    inner.counters.l1_verified.add();
+    node.counters.l1_verified.add();
     ReadInto::Entry(Arc::clone(entry))
 }
 
 /// Counts a sound record that this node cannot use, and classifies it.
 fn unread<T>(
-    inner: &Inner,
+    node: &Node,
     key: &str,
     envelope: &Envelope<'_>,
     meta: &Meta,
     reason: Reason,
 ) -> ReadInto<T> {
     let version = envelope.version;
-    let verdict = judge_record(inner, key, meta);
+    let verdict = judge_record(node, key, meta);
     let hidden = matches!(verdict, Verdict::Hidden(_));
     // A hidden record says nothing about a running deployment with another type.
     if !(hidden && reason == Reason::OtherType) {
-        inner.unread(key, reason);
+        node.unread(key, reason);
     }
     if hidden || reason == Reason::OtherKey {
         return ReadInto::Unusable(Some(version));
@@ -143,24 +145,24 @@ fn unread<T>(
 
 /// Decodes the value; also returns its encoded size in bytes.
 fn value<T: Value>(
-    inner: &Coded<T>,
+    node: &Coded<T>,
     key: &str,
     envelope: &Envelope<'_>,
     found: &Found,
 ) -> Result<(T, usize), Reason> {
     match envelope {
         Envelope { key: of, .. } if *of != key => return Err(Reason::OtherKey),
-        Envelope { schema, .. } if *schema != inner.codec.schema() => {
+        Envelope { schema, .. } if *schema != node.codec.schema() => {
             return Err(Reason::OtherType);
         }
-        Envelope { codec, .. } if *codec != inner.codec_id => return Err(Reason::OtherCodec),
+        Envelope { codec, .. } if *codec != node.codec_id => return Err(Reason::OtherCodec),
         _ => {}
     }
     let stored = found.bytes.slice_ref(envelope.payload);
     catch_unwind(AssertUnwindSafe(|| {
-        let plain = expand(envelope.compression, stored, inner.settings.max_value_bytes)
+        let plain = expand(envelope.compression, stored, node.settings.max_value_bytes)
             .ok_or(Reason::Compression)?;
-        let value = inner.codec.decode(&plain).map_err(|_| Reason::Undecodable)?;
+        let value = node.codec.decode(&plain).map_err(|_| Reason::Undecodable)?;
         Ok((value, plain.len()))
     }))
     .unwrap_or(Err(Reason::Undecodable))
@@ -168,7 +170,7 @@ fn value<T: Value>(
 
 /// Builds the metadata of an L1 copy of a record, for a call with these options.
 pub(super) fn meta(
-    inner: &Inner,
+    node: &Node,
     envelope: &Envelope<'_>,
     ttl_ms: u64,
     stamp: Stamp,
@@ -180,7 +182,7 @@ pub(super) fn meta(
     let known_age = record::age_ms(envelope.physical_ms, ttl_ms);
     let age_ms = known_age.unwrap_or(envelope.physical_ms);
     let left = Duration::from_millis(known_age.map_or(0, |_| ttl_ms.min(envelope.physical_ms)));
-    let longest = inner.settings.max_lifetime;
+    let longest = node.settings.max_lifetime;
     let left = if options.sliding && !left.is_zero() { longest } else { left.min(longest) };
     let now = stamp.at;
     let created = now.as_nanos().saturating_sub(age_ms.saturating_mul(1_000_000));
@@ -198,7 +200,7 @@ pub(super) fn meta(
         flags.keep_to_the_end();
     }
     let stamp = Stamp { epoch: envelope.epoch, frontier: envelope.stamp, generation: 0, ..stamp };
-    let tags = inner.node.intern(envelope.tags.iter().copied());
+    let tags = node.coherence.intern(envelope.tags.iter().copied());
     let (key, version) = (envelope.key, envelope.version);
     let mut meta = Meta::new(key, version, tags, stamp, deadlines, flags, envelope.weight);
     meta.validators = Validators {

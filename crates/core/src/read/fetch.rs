@@ -64,7 +64,7 @@ impl<T: Value> Prober<'_, T> {
         patient: bool,
     ) -> Option<Probe<T>> {
         let wants_lock = self.first_ask(id).is_some();
-        let ttl_ms = crate::clock::millis(self.inner.settings.load_lock_ttl);
+        let ttl_ms = crate::clock::millis(self.node.settings.load_lock_ttl);
         let mut ask = LoadLockRequest { id, ttl_ms, replace: None, hidden: self.hidden() };
         let patience = self.call.came + self.call.load_lock_wait().min(LONGEST_WAIT);
         let (mut pause, mut hidden, mut rest) = (Duration::from_millis(40), 0, Some(left));
@@ -129,7 +129,7 @@ impl<T: Value> Prober<'_, T> {
                 }
                 if let LoadLock::HeldBy(_) = load_lock {
                     // Another node refreshes it and announces the new version.
-                    entry.meta.rearm(self.inner.now() + self.inner.settings.load_lock_ttl);
+                    entry.meta.rearm(self.node.now() + self.node.settings.load_lock_ttl);
                     return Err(self.hit(entry));
                 }
                 Ok(Some(entry))
@@ -164,7 +164,7 @@ impl<T: Value> Prober<'_, T> {
     /// Either the entry was never in L2, or it matches the record that the call ignores. (An
     /// `expire` keeps the copy and gives the record another version.)
     fn local_fallback(&self, version: Option<Version>) -> Option<Arc<Entry<T>>> {
-        let session = self.inner.node.session();
+        let session = self.node.coherence.session();
         let same = |meta: &Meta| {
             let marked = meta.is_expired() && meta.state().session == session;
             version.is_some_and(|version| version == meta.version || marked)
@@ -180,13 +180,13 @@ impl<T: Value> Prober<'_, T> {
     /// A removal that returned before the READ must not hide the loaded value. If the ledger does
     /// not answer, the load gets an older stamp.
     async fn load(&self, mark: Mark, mode: FillMode, known: Option<Arc<Entry<T>>>) -> Probe<T> {
-        let inner = self.inner;
+        let node = self.node;
         if !sabotaged!(LoadStaysBehind) {
             self.flight.asks_l2(self.limit);
-            catch_up(inner, mark, self.limit).await;
+            catch_up(node, mark, self.limit).await;
         }
         let hidden = |e: &Arc<Entry<T>>| {
-            matches!(inner.node.judge(&e.meta, inner.now()), Verdict::Hidden(_))
+            matches!(node.coherence.judge(&e.meta, node.now()), Verdict::Hidden(_))
         };
         Probe::Load(mode, known.filter(|e| !hidden(e) || sabotaged!(FailSafeIgnoresHard)))
     }
@@ -199,19 +199,19 @@ impl<T: Value> Prober<'_, T> {
         mut sent: Option<Sent>,
         mut rest: Option<Duration>,
     ) -> Option<Seen<T>> {
-        let inner = self.inner;
+        let node = self.node;
         for attempt in 0.. {
             let (asked, read, mark) = match sent.take() {
                 Some(sent) => sent,
                 None => self.read_once(l2, ask, rest).await?,
             };
             rest = None;
-            if self.call.options.strict && !is_caught_up(inner, mark, self.limit).await {
+            if self.call.options.strict && !is_caught_up(node, mark, self.limit).await {
                 return None;
             }
             let (judged, version, fit) = self.interpret(&read, asked);
             let unverified = matches!(judged, Some((_, Verdict::Unverified)));
-            if !unverified || attempt == REREADS || !synced(inner, self.limit).await {
+            if !unverified || attempt == REREADS || !synced(node, self.limit).await {
                 return Some(Seen { judged, version, fit, load_lock: read.load_lock, mark });
             }
         }
@@ -229,10 +229,10 @@ impl<T: Value> Prober<'_, T> {
         if left.is_zero() {
             return None;
         }
-        let (inner, key) = (self.inner, &self.call.key);
-        let asked = Asked::now(inner, key);
+        let (node, key) = (self.node, &self.call.key);
+        let asked = Asked::now(node, key);
         let read = l2.on(key, left, |store, key| store.read(key, ask));
-        let (read, mark) = beside(inner, l2, self.asks_ledger(l2), left, read).await;
+        let (read, mark) = beside(node, l2, self.asks_ledger(l2), left, read).await;
         match read {
             Ok(read) => Some((asked, read, mark)),
             Err(error) => {
@@ -245,11 +245,11 @@ impl<T: Value> Prober<'_, T> {
     /// Decodes and judges what a READ found; also returns the version that a fill would replace.
     fn interpret(&self, read: &Read, asked: Asked) -> (Option<Judged<T>>, Option<Version>, Fit) {
         let Some(found) = &read.found else { return (None, None, Fit::Ours) };
-        let (inner, key) = (self.inner, &*self.call.key);
+        let (node, key) = (self.node, &*self.call.key);
         if self.ignore {
             return (None, head(&found.bytes).map(Head::version), Fit::Ours);
         }
-        match decode(inner, self.call, found, asked.stamp, self.local.as_ref()) {
+        match decode(node, self.call, found, asked.stamp, self.local.as_ref()) {
             ReadInto::Unusable(version) => {
                 self.flight.because(MissReason::Unusable);
                 (None, version, Fit::Ours)
@@ -260,9 +260,9 @@ impl<T: Value> Prober<'_, T> {
                 (None, Some(foreign.version), fit)
             }
             ReadInto::Entry(entry) => {
-                let verdict = asked.judge(inner, key, &entry.meta);
+                let verdict = asked.judge(node, key, &entry.meta);
                 self.flight.because(MissReason::of(verdict));
-                inner.found(verdict);
+                node.found(verdict);
                 let version = entry.meta.version;
                 let fit = if entry.meta.beside { Fit::Left } else { Fit::Ours };
                 (Some((entry, verdict)), Some(version), fit)
@@ -272,10 +272,10 @@ impl<T: Value> Prober<'_, T> {
 
     /// The stale value that this caller may get instead of waiting for another node's load.
     fn usable(&self, known: Option<Arc<Entry<T>>>) -> Option<Arc<Entry<T>>> {
-        let (inner, options) = (self.inner, &self.call.options);
+        let (node, options) = (self.node, &self.call.options);
         known.filter(|entry| {
-            let verdict = judge_record(inner, &self.call.key, &entry.meta);
-            may_serve_stale(&entry.meta, verdict, options, inner.now())
+            let verdict = judge_record(node, &self.call.key, &entry.meta);
+            may_serve_stale(&entry.meta, verdict, options, node.now())
         })
     }
 
@@ -286,11 +286,11 @@ impl<T: Value> Prober<'_, T> {
         patience: Instant,
         pause: &mut Duration,
     ) {
-        self.inner.counters.load_lock_waits.add();
+        self.node.counters.load_lock_waits.add();
         self.flight.skips_l2();
         self.flight.waits(stale.map(|entry| entry as ErasedEntry));
         // The release of a load lock is not announced, so a waiting node checks again after this.
-        let jitter = self.inner.entropy.below(crate::clock::nanos(*pause / 2));
+        let jitter = self.node.entropy.below(crate::clock::nanos(*pause / 2));
         let wait = (*pause / 2 + Duration::from_nanos(jitter))
             .min(patience.saturating_duration_since(Instant::now()));
         *pause = (*pause * 2).min(LONGEST_PAUSE);

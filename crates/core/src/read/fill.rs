@@ -7,10 +7,10 @@ use super::Call;
 use super::lead::CompletionGuard;
 use crate::backplane::message::KeyOp;
 use crate::backplane::outgoing::Outgoing;
-use crate::cache::Inner;
 use crate::entry::{Entry, EntryFlags, Meta, RecordTtls, Source, Stamp, Value, deadlines};
 use crate::factory::Choices;
 use crate::l2::{L2Error, Record};
+use crate::node::Node;
 use crate::options::EntryOptions;
 use crate::protocol::Version;
 use crate::protocol::record::Put;
@@ -30,23 +30,23 @@ pub(crate) struct NewEntry {
 
 impl NewEntry {
     /// Builds the entry's metadata and its record's TTLs. Both count from now; the stamp is older.
-    pub(crate) fn meta(self, inner: &Inner, key: &str, choices: &Choices) -> (Meta, RecordTtls) {
-        let (now, options) = (inner.now(), &choices.options);
+    pub(crate) fn meta(self, node: &Node, key: &str, choices: &Choices) -> (Meta, RecordTtls) {
+        let (now, options) = (node.now(), &choices.options);
         let shared = self.shared && !options.skip_l2_write;
         let jitter = match crate::clock::nanos(options.jitter) {
             0 => Duration::ZERO,
-            most => Duration::from_nanos(inner.entropy.below(most.saturating_add(1))),
+            most => Duration::from_nanos(node.entropy.below(most.saturating_add(1))),
         };
         let (mut entry_deadlines, record_ttls) =
-            deadlines(options, inner.settings.max_lifetime, jitter, now, shared);
-        let until = self.stamp.at + inner.settings.coherence_ttl;
+            deadlines(options, node.settings.max_lifetime, jitter, now, shared);
+        let until = self.stamp.at + node.settings.coherence_ttl;
         if self.degraded {
             entry_deadlines.logical = entry_deadlines.logical.min(until);
         }
-        let own = inner.records().is_some() && options.skip_l2_write;
+        let own = node.records().is_some() && options.skip_l2_write;
         let flags = EntryFlags::new(options, entry_deadlines, self.took, own);
-        let tags = inner.node.intern(choices.tags.iter().map(String::as_str));
-        let version = inner.entropy.version();
+        let tags = node.coherence.intern(choices.tags.iter().map(String::as_str));
+        let version = node.entropy.version();
         let (stamp, weight) = (self.stamp, options.weight);
         let mut meta = Meta::new(key, version, tags, stamp, entry_deadlines, flags, weight);
         meta.validators = choices.validators.clone().boxed();
@@ -59,7 +59,7 @@ impl NewEntry {
 
 /// One store of a loaded entry in L2, and its completion.
 pub(super) struct Fill<'a, T> {
-    pub(super) inner: &'a Inner,
+    pub(super) node: &'a Node,
     pub(super) call: &'a Call,
     pub(super) options: &'a EntryOptions,
     pub(super) entry: Arc<Entry<T>>,
@@ -73,10 +73,10 @@ impl<T: Value> Fill<'_, T> {
         expected: Version,
         record: Record,
     ) -> bool {
-        let inner = self.inner;
+        let node = self.node;
         let (hash, version) = (self.call.hash, self.entry.meta.version);
-        inner.flights.own(&guard.flight, version);
-        let waiting = inner.recovery.get(&self.call.key);
+        node.flights.own(&guard.flight, version);
+        let waiting = node.recovery.get(&self.call.key);
         let entry = Arc::clone(&self.entry);
         let (mut guard, mut kept) = (Some(guard), false);
         if self.options.background_l2 {
@@ -87,12 +87,12 @@ impl<T: Value> Fill<'_, T> {
             Ok(Put::Stored) => {
                 // L2 holds this version now: L1 must not keep a copy of any other, even if it
                 // rejects this one.
-                inner.recovery.own.replaced(hash);
-                inner.flights.receive(hash, version, || inner.l1.keep_only(hash, version));
+                node.recovery.own.replaced(hash);
+                node.flights.receive(hash, version, || node.l1.keep_only(hash, version));
                 kept |= guard.is_some_and(|l| l.complete(entry, Source::Factory));
                 if let Some(waiting) = waiting.filter(|_| kept) {
                     // L1 kept the value, so the load began after the pending invalidation.
-                    inner.recovery.settle(&self.call.key, waiting.version, inner.now());
+                    node.recovery.settle(&self.call.key, waiting.version, node.now());
                 }
                 if let Some(outgoing) = &mut outgoing {
                     outgoing.confirm().await;
@@ -108,7 +108,7 @@ impl<T: Value> Fill<'_, T> {
             }
             Err(error) => {
                 tracing::debug!(%error, "fill failed; L1 keeps the value for the coherence TTL");
-                entry.meta.shorten_to_coherence_ttl(inner.settings.coherence_ttl);
+                entry.meta.shorten_to_coherence_ttl(node.settings.coherence_ttl);
                 if let Some(guard) = guard {
                     guard.complete(entry, Source::Factory);
                 }
@@ -123,7 +123,7 @@ impl<T: Value> Fill<'_, T> {
         expected: Version,
         record: Record,
     ) -> Result<Put, L2Error> {
-        let Some(l2) = &self.inner.l2 else { return Ok(Put::Refused) };
+        let Some(l2) = &self.node.l2 else { return Ok(Put::Refused) };
         if l2.is_open(&self.call.key) {
             // Nothing is sent, so no announcement may use a sequence number.
             return Err(L2Error::circuit_open());
@@ -143,15 +143,15 @@ impl<T: Value> Fill<'_, T> {
     /// The announcement to the other nodes, if L2 does not publish it.
     fn outgoing(&self) -> Option<Outgoing<'_>> {
         let (version, limit) = (self.entry.meta.version, self.options.l2_hard_timeout);
-        Outgoing::new(self.inner, KeyOp::Written, version, self.call.hash, limit)
+        Outgoing::new(self.node, KeyOp::Written, version, self.call.hash, limit)
             .filter(|_| !self.options.skip_backplane)
     }
 
     /// Removes the copy from L1: the callers have their answer, but L2 refused the fill.
     fn withdraw(&self) {
-        let (inner, hash) = (self.inner, self.call.hash);
-        inner.counters.fill_refused.add();
-        let other = inner.entropy.version();
-        inner.flights.receive(hash, other, || inner.l1.keep_only(hash, other));
+        let (node, hash) = (self.node, self.call.hash);
+        node.counters.fill_refused.add();
+        let other = node.entropy.version();
+        node.flights.receive(hash, other, || node.l1.keep_only(hash, other));
     }
 }

@@ -14,7 +14,7 @@ use super::many::PAGE;
 use super::probe::{Asked, REREADS, synced};
 use super::replica;
 use super::verify::{Checked, check, check_many, is_caught_up, may_serve_unverified, unverified};
-use crate::cache::{Coded, Inner, attend};
+use crate::cache::{Coded, attend};
 use crate::coherence::beside;
 use crate::entry::{Cached, Entry, ErasedEntry, Source, Value, typed};
 use crate::error::{Error, ErrorKind};
@@ -22,49 +22,50 @@ use crate::events::MissReason;
 use crate::flight::Fence;
 use crate::l2::Found;
 use crate::l2::access::Access;
+use crate::node::Node;
 use crate::protocol::validity::Verdict;
 use crate::sweep::{self, drop_dead};
 
 /// Reads a key from L1 or L2. Returns a stale value only if the call allows it.
 pub(crate) async fn get<T: Value>(
-    inner: &Coded<T>,
+    node: &Coded<T>,
     call: &Call,
 ) -> Result<Option<Cached<T>>, Error> {
-    attend(inner).await;
-    sweep::ensure(inner);
-    get_since(inner, call, Instant::now()).await
+    attend(node).await;
+    sweep::ensure(node);
+    get_since(node, call, Instant::now()).await
 }
 
 /// Like [`get`], but the limit for L2 counts from `asked`.
 pub(super) async fn get_since<T: Value>(
-    inner: &Coded<T>,
+    node: &Coded<T>,
     call: &Call,
     asked: Instant,
 ) -> Result<Option<Cached<T>>, Error> {
-    let begun = match begin(inner, call, asked)? {
+    let begun = match begin(node, call, asked)? {
         Start::Answer(cached) => return Ok(Some(cached)),
         Start::Ask(begun) => begun,
     };
-    if let Some(erased) = begun.unverified(inner, call)
-        && let Some(shown) = begun.shown(check(inner, call, erased, begun.left(call)).await)
+    if let Some(erased) = begun.unverified(node, call)
+        && let Some(shown) = begun.shown(check(node, call, erased, begun.left(call)).await)
     {
-        return begun.end(inner, call, shown);
+        return begun.end(node, call, shown);
     }
     if begun.asks
-        && let Some(entry) = replica::get(inner, call, begun.local.as_ref(), begun.left(call)).await
+        && let Some(entry) = replica::get(node, call, begun.local.as_ref(), begun.left(call)).await
     {
-        return begun.end(inner, call, Shown::Entry(entry, Verdict::Fresh, Source::L2));
+        return begun.end(node, call, Shown::Entry(entry, Verdict::Fresh, Source::L2));
     }
     let mut found = Shown::NoAnswer;
     for _ in 0..=REREADS {
-        let Some(l2) = inner.records().filter(|_| begun.asks) else { break };
-        found = ask(inner, l2, call, &begun).await?;
+        let Some(l2) = node.records().filter(|_| begun.asks) else { break };
+        found = ask(node, l2, call, &begun).await?;
         // A resync or an invalidation overtook the read: ask L2 again.
         if !matches!(found, Shown::Entry(_, Verdict::Unverified, _)) {
             break;
         }
     }
-    begun.end(inner, call, found)
+    begun.end(node, call, found)
 }
 
 /// Like [`get`] for many keys.
@@ -72,22 +73,22 @@ pub(super) async fn get_since<T: Value>(
 /// It verifies all unverified copies in one request and reads the missing keys in pages, both at
 /// the same time. A page has the same limit as one call.
 pub(crate) async fn get_many<T: Value>(
-    inner: &Coded<T>,
+    node: &Coded<T>,
     calls: &[Call],
 ) -> Result<Vec<Option<Cached<T>>>, Error> {
-    attend(inner).await;
-    sweep::ensure(inner);
+    attend(node).await;
+    sweep::ensure(node);
     let came = Instant::now();
     let mut answers: Vec<Option<Cached<T>>> = Vec::with_capacity(calls.len());
     let mut asking = Vec::new();
     for (at, call) in calls.iter().enumerate() {
-        answers.push(match begin(inner, call, came)? {
+        answers.push(match begin(node, call, came)? {
             Start::Answer(cached) => Some(cached),
-            Start::Ask(begun) if begun.asks && inner.records().is_some() => {
+            Start::Ask(begun) if begun.asks && node.records().is_some() => {
                 asking.push((at, begun));
                 None
             }
-            Start::Ask(begun) => begun.end(inner, call, Shown::NoAnswer)?,
+            Start::Ask(begun) => begun.end(node, call, Shown::NoAnswer)?,
         });
     }
     let mut is_first = true;
@@ -96,7 +97,7 @@ pub(crate) async fn get_many<T: Value>(
         if !std::mem::take(&mut is_first) {
             asking.iter_mut().for_each(|(_, begun)| begun.asked = Instant::now());
         }
-        let pages = alike(inner, calls, asking).map(|group| get_alike(inner, calls, group));
+        let pages = alike(node, calls, asking).map(|group| get_alike(node, calls, group));
         let pages = try_join_all(pages).await?.into_iter().flatten();
         pages.for_each(|(at, answer)| answers[at] = answer);
         asking = rest;
@@ -108,14 +109,14 @@ pub(crate) async fn get_many<T: Value>(
 ///
 /// So no key gets less time than its own call allows, or waits for a ledger that only others need.
 fn alike<T: Value>(
-    inner: &Inner,
+    node: &Node,
     calls: &[Call],
     asking: Vec<(usize, Begun<T>)>,
 ) -> impl Iterator<Item = Vec<(usize, Begun<T>)>> {
     let mut alike = BTreeMap::<_, Vec<_>>::new();
     for (at, begun) in asking {
         let call = &calls[at];
-        let unverified = begun.unverified(inner, call).is_some();
+        let unverified = begun.unverified(node, call).is_some();
         let kind = (unverified, call.options.strict, begun.limit(call));
         alike.entry(kind).or_default().push((at, begun));
     }
@@ -124,25 +125,25 @@ fn alike<T: Value>(
 
 /// Verifies the unverified copies of a group in one request, then reads the other keys in another.
 async fn get_alike<T: Value>(
-    inner: &Coded<T>,
+    node: &Coded<T>,
     calls: &[Call],
     asking: Vec<(usize, Begun<T>)>,
 ) -> Result<Page<T>, Error> {
     let (mut page, mut other) = (Vec::new(), Vec::new());
-    let of = |(at, begun): &(usize, Begun<T>)| begun.unverified(inner, &calls[*at]);
+    let of = |(at, begun): &(usize, Begun<T>)| begun.unverified(node, &calls[*at]);
     let erased: Vec<_> = asking.iter().map(of).collect();
     let to_verify: Vec<_> = erased.iter().flatten().cloned().collect();
     let (left, strict) = shared(calls, &asking);
-    let mut checked = check_many(inner, &to_verify, left, strict).await.into_iter();
+    let mut checked = check_many(node, &to_verify, left, strict).await.into_iter();
     for ((at, begun), erased) in asking.into_iter().zip(erased) {
         // A copy that another call verified meanwhile is read once more.
         let checked = erased.and_then(|_| checked.next()).unwrap_or(Checked::Other);
         match begun.shown(checked) {
-            Some(shown) => page.push((at, begun.end(inner, &calls[at], shown)?)),
+            Some(shown) => page.push((at, begun.end(node, &calls[at], shown)?)),
             None => other.push((at, begun)),
         }
     }
-    page.extend(get_page(inner, calls, other).await?);
+    page.extend(get_page(node, calls, other).await?);
     Ok(page)
 }
 
@@ -157,7 +158,7 @@ fn shared<T: Value>(calls: &[Call], alike: &[(usize, Begun<T>)]) -> (Duration, b
 type Page<T> = Vec<(usize, Option<Cached<T>>)>;
 
 async fn get_page<T: Value>(
-    inner: &Coded<T>,
+    node: &Coded<T>,
     calls: &[Call],
     asking: Vec<(usize, Begun<T>)>,
 ) -> Result<Page<T>, Error> {
@@ -166,26 +167,26 @@ async fn get_page<T: Value>(
     }
     let (left, strict) = shared(calls, &asking);
     let mut reads = None;
-    let fences = asking.iter().map(|(at, _)| Fence::begin(inner, calls[*at].hash, None, || ()));
+    let fences = asking.iter().map(|(at, _)| Fence::begin(node, calls[*at].hash, None, || ()));
     let fences: Vec<_> = fences.collect();
-    let asked: Vec<_> = asking.iter().map(|(at, _)| Asked::now(inner, &calls[*at].key)).collect();
+    let asked: Vec<_> = asking.iter().map(|(at, _)| Asked::now(node, &calls[*at].key)).collect();
     if let Some(l2) =
-        inner.records().filter(|l2| asking.iter().any(|(at, _)| !l2.is_open(&calls[*at].key)))
-        && synced(inner, left).await
+        node.records().filter(|l2| asking.iter().any(|(at, _)| !l2.is_open(&calls[*at].key)))
+        && synced(node, left).await
         && let left = shared(calls, &asking).0
         && !left.is_zero()
     {
         let asks = asking.iter().map(|(at, _)| (&*calls[*at].key, None));
         let read = l2.read_many(asks, left);
-        let (read, mark) = beside(inner, l2, strict, left, read).await;
+        let (read, mark) = beside(node, l2, strict, left, read).await;
         let answered = read.iter().any(Result::is_ok);
         let left = shared(calls, &asking).0;
-        reads = (answered && is_caught_up(inner, mark, left).await).then_some(read);
+        reads = (answered && is_caught_up(node, mark, left).await).then_some(read);
     }
     let Some(reads) = reads else {
         drop(fences);
         // One key alone may have caused the failure: read each key on its own.
-        return get_each(inner, calls, asking).await;
+        return get_each(node, calls, asking).await;
     };
     let (mut page, mut again) = (Vec::with_capacity(asking.len()), Vec::new());
     for ((((at, begun), fence), asked), read) in
@@ -199,26 +200,26 @@ async fn get_page<T: Value>(
             continue;
         };
         let found = match read.found {
-            Some(found) => settle(inner, call, fence, &found, asked, local)?,
+            Some(found) => settle(node, call, fence, &found, asked, local)?,
             None => Shown::Nothing(None),
         };
         match found {
             Shown::Entry(_, Verdict::Unverified, _) => again.push((at, begun)),
-            found => page.push((at, begun.end(inner, call, found)?)),
+            found => page.push((at, begun.end(node, call, found)?)),
         }
     }
-    page.extend(get_each(inner, calls, again).await?);
+    page.extend(get_each(node, calls, again).await?);
     Ok(page)
 }
 
 /// Reads each key on its own, all concurrently, with the rest of each call's limit.
 async fn get_each<T: Value>(
-    inner: &Coded<T>,
+    node: &Coded<T>,
     calls: &[Call],
     asking: Vec<(usize, Begun<T>)>,
 ) -> Result<Page<T>, Error> {
     let each = asking.into_iter().map(|(at, begun)| async move {
-        Ok((at, get_since(inner, &calls[at], begun.asked).await?))
+        Ok((at, get_since(node, &calls[at], begun.asked).await?))
     });
     join_all(each).await.into_iter().collect()
 }
@@ -242,29 +243,29 @@ struct Begun<T> {
     reason: MissReason,
 }
 
-fn begin<T: Value>(inner: &Coded<T>, call: &Call, asked: Instant) -> Result<Start<T>, Error> {
-    inner.check_open(Some(&call.key))?;
+fn begin<T: Value>(node: &Coded<T>, call: &Call, asked: Instant) -> Result<Start<T>, Error> {
+    node.check_open(Some(&call.key))?;
     let options = &call.options;
-    options.validate(&inner.place(Some(&call.key)))?;
+    options.validate(&node.place(Some(&call.key)))?;
     let mut reason = MissReason::Absent;
-    let (local, verdict) = match lookup::<T>(inner, call) {
-        Local::Fresh(entry, now) => return Ok(Start::Answer(answer(inner, entry, now))),
+    let (local, verdict) = match lookup::<T>(node, call) {
+        Local::Fresh(entry, now) => return Ok(Start::Answer(answer(node, entry, now))),
         Local::Throttled(entry, _) => (Some(entry), Verdict::Unverified),
         Local::Candidate(entry, verdict) => {
             reason = MissReason::of(verdict);
             (Some(entry), verdict)
         }
-        Local::Nothing(_) if holds_other_type::<T>(inner, call) => {
-            return Err(inner.error(ErrorKind::TypeMismatch, &call.key, ""));
+        Local::Nothing(_) if holds_other_type::<T>(node, call) => {
+            return Err(node.error(ErrorKind::TypeMismatch, &call.key, ""));
         }
         Local::Nothing(why) => {
             reason = why;
-            drop_dead(inner, call.hash);
+            drop_dead(node, call.hash);
             (None, Verdict::Fresh)
         }
     };
     let when_stale = options.skip_l2_read_when_stale && matches!(verdict, Verdict::Stale(_));
-    let asks = inner.enabled && !options.skip_l2_read && !when_stale;
+    let asks = node.enabled && !options.skip_l2_read && !when_stale;
     Ok(Start::Ask(Begun { asked, local, verdict, asks, reason }))
 }
 
@@ -281,8 +282,8 @@ impl<T: Value> Begun<T> {
     }
 
     /// The L1 copy, if a check of its record's head is enough to verify it.
-    fn unverified(&self, inner: &Inner, call: &Call) -> Option<ErasedEntry> {
-        unverified(inner, call, self.local.as_ref().filter(|_| self.asks))
+    fn unverified(&self, node: &Node, call: &Call) -> Option<ErasedEntry> {
+        unverified(node, call, self.local.as_ref().filter(|_| self.asks))
     }
 
     /// Converts the result of that check; `None` if the record must be read.
@@ -298,37 +299,37 @@ impl<T: Value> Begun<T> {
     }
 
     /// Builds the answer from what L2 returned.
-    fn end(self, inner: &Inner, call: &Call, found: Shown<T>) -> Result<Option<Cached<T>>, Error> {
-        let unreachable = self.asks && inner.records().is_some();
+    fn end(self, node: &Node, call: &Call, found: Shown<T>) -> Result<Option<Cached<T>>, Error> {
+        let unreachable = self.asks && node.records().is_some();
         let mut reason = self.reason;
         let cached = match found {
             Shown::Entry(entry, Verdict::Fresh, source) => {
-                let now = inner.now();
-                inner.fresh_hit(&entry.meta, source, now);
+                let now = node.now();
+                node.fresh_hit(&entry.meta, source, now);
                 return Ok(Some(Cached::new(entry, now, source, false)));
             }
             Shown::Entry(entry, verdict, source) => {
                 reason = MissReason::of(verdict);
-                stale(inner, call, entry, verdict, source)
+                stale(node, call, entry, verdict, source)
             }
             Shown::Nothing(why) => {
                 reason = why.unwrap_or(reason);
                 None
             }
             Shown::NoAnswer if unreachable && call.options.require_l2 => {
-                return Err(inner.l2_required(&call.key));
+                return Err(node.l2_required(&call.key));
             }
             Shown::NoAnswer => {
                 reason = if unreachable { MissReason::Unreachable } else { reason };
-                let on = |e: &Arc<Entry<T>>| self.asks && may_serve_unverified(inner, call, e);
+                let on = |e: &Arc<Entry<T>>| self.asks && may_serve_unverified(node, call, e);
                 match self.local {
-                    Some(entry) if on(&entry) => Some(serve_unverified(inner, call, entry)),
-                    local => local.and_then(|e| stale(inner, call, e, self.verdict, Source::L1)),
+                    Some(entry) if on(&entry) => Some(serve_unverified(node, call, entry)),
+                    local => local.and_then(|e| stale(node, call, e, self.verdict, Source::L1)),
                 }
             }
         };
         if cached.is_none() {
-            inner.miss(&call.key, reason);
+            node.miss(&call.key, reason);
         }
         Ok(cached)
     }
@@ -345,22 +346,22 @@ enum Shown<T> {
 }
 
 async fn ask<T: Value>(
-    inner: &Coded<T>,
+    node: &Coded<T>,
     l2: &Access,
     call: &Call,
     begun: &Begun<T>,
 ) -> Result<Shown<T>, Error> {
-    let in_time = !l2.is_open(&call.key) && synced(inner, begun.left(call)).await;
+    let in_time = !l2.is_open(&call.key) && synced(node, begun.left(call)).await;
     let limit = begun.left(call);
     if !in_time || limit.is_zero() {
         return Ok(Shown::NoAnswer);
     }
-    let fence = Fence::begin(inner, call.hash, None, || ());
-    let asked = Asked::now(inner, &call.key);
+    let fence = Fence::begin(node, call.hash, None, || ());
+    let asked = Asked::now(node, &call.key);
     let read = l2.on(&call.key, limit, |store, key| store.read(key, None));
-    let (read, mark) = beside(inner, l2, call.options.strict, limit, read).await;
+    let (read, mark) = beside(node, l2, call.options.strict, limit, read).await;
     let found = match read {
-        Ok(read) if read.found.is_some() && !is_caught_up(inner, mark, begun.left(call)).await => {
+        Ok(read) if read.found.is_some() && !is_caught_up(node, mark, begun.left(call)).await => {
             return Ok(Shown::NoAnswer);
         }
         Ok(read) => read.found,
@@ -370,22 +371,22 @@ async fn ask<T: Value>(
         }
     };
     let Some(found) = found else { return Ok(Shown::Nothing(None)) };
-    settle(inner, call, fence, &found, asked, begun.local.as_ref())
+    settle(node, call, fence, &found, asked, begun.local.as_ref())
 }
 
 /// Decodes and judges a record, and keeps it in L1 if no conflicting message was received.
 fn settle<T: Value>(
-    inner: &Coded<T>,
+    node: &Coded<T>,
     call: &Call,
     fence: Fence<'_>,
     found: &Found,
     asked: Asked,
     local: Option<&Arc<Entry<T>>>,
 ) -> Result<Shown<T>, Error> {
-    let entry = match decode(inner, call, found, asked.stamp, local) {
+    let entry = match decode(node, call, found, asked.stamp, local) {
         ReadInto::Entry(entry) => entry,
         ReadInto::Foreign(Foreign { other_type: true, .. }) => {
-            return Err(inner.error(ErrorKind::TypeMismatch, &call.key, ""));
+            return Err(node.error(ErrorKind::TypeMismatch, &call.key, ""));
         }
         ReadInto::Foreign(_) | ReadInto::Unusable(_) => {
             return Ok(Shown::Nothing(Some(MissReason::Unusable)));
@@ -393,10 +394,10 @@ fn settle<T: Value>(
     };
     let same = local.is_some_and(|local| Arc::ptr_eq(local, &entry));
     let verdict = fence.end(|received| {
-        let verdict = asked.judge(inner, &call.key, &entry.meta);
+        let verdict = asked.judge(node, &call.key, &entry.meta);
         let allowed = received.allows(entry.meta.version);
         if allowed && !same && !matches!(verdict, Verdict::Hidden(_)) {
-            inner.l1.insert(call.hash, Arc::clone(&entry) as ErasedEntry);
+            node.l1.insert(call.hash, Arc::clone(&entry) as ErasedEntry);
         }
         if allowed || verdict != Verdict::Fresh { verdict } else { Verdict::Unverified }
     });
@@ -407,7 +408,7 @@ fn settle<T: Value>(
 ///
 /// A fresh value that an invalidation overtook is allowed: the call began before the invalidation.
 fn stale<T>(
-    inner: &Inner,
+    node: &Node,
     call: &Call,
     entry: Arc<Entry<T>>,
     verdict: Verdict,
@@ -419,20 +420,21 @@ fn stale<T>(
         Verdict::Fresh => true,
     };
     allowed.then(|| {
-        inner.stale_hit(&call.key, source);
-        Cached::new(entry, inner.now(), source, true)
+        node.stale_hit(&call.key, source);
+        Cached::new(entry, node.now(), source, true)
     })
 }
 
 /// An unverified copy, because L2 does not answer and the coherence TTL still covers the copy.
-fn serve_unverified<T>(inner: &Inner, call: &Call, entry: Arc<Entry<T>>) -> Cached<T> {
-    inner.stale_hit(&call.key, Source::L1);
-    Cached::new(entry, inner.now(), Source::L1, !sabotaged!(UnverifiedIsFresh))
+fn serve_unverified<T>(node: &Node, call: &Call, entry: Arc<Entry<T>>) -> Cached<T> {
+    node.stale_hit(&call.key, Source::L1);
+    Cached::new(entry, node.now(), Source::L1, !sabotaged!(UnverifiedIsFresh))
 }
 
-fn holds_other_type<T: Value>(inner: &Inner, call: &Call) -> bool {
-    inner.l1.get(call.hash, &call.key).is_some_and(|erased| {
-        let visible = !matches!(inner.node.judge(erased.meta(), inner.now()), Verdict::Hidden(_));
+fn holds_other_type<T: Value>(node: &Node, call: &Call) -> bool {
+    node.l1.get(call.hash, &call.key).is_some_and(|erased| {
+        let visible =
+            !matches!(node.coherence.judge(erased.meta(), node.now()), Verdict::Hidden(_));
         visible && typed::<T>(erased).is_none()
     })
 }

@@ -11,7 +11,7 @@ use super::load::Load;
 use super::probe::{FillMode, Probe, probe};
 use super::wait::{for_own, too_late};
 use super::{Call, Job};
-use crate::cache::{Coded, Inner, attend};
+use crate::cache::{Coded, attend};
 use crate::entry::{Cached, Entry, ErasedEntry, Source, Value};
 use crate::error::{Error, ErrorKind};
 use crate::events::{Event, MissReason};
@@ -20,6 +20,7 @@ use crate::flight::nesting::Run;
 use crate::flight::{
     Cause, Completed, Drive, Failure, Flight, Leader, Outcome, Pause, Progress, Standing, Waiting,
 };
+use crate::node::Node;
 use crate::protocol::flight::Received;
 use crate::protocol::validity::Verdict;
 use crate::sweep;
@@ -27,16 +28,16 @@ use crate::sweep;
 /// Polls the flight's leader while it asks L2, or until a task takes over, and waits for the
 /// outcome.
 pub(super) async fn lead<T: Value>(
-    inner: &Coded<T>,
+    node: &Coded<T>,
     flight: &Arc<Flight>,
     call: &Arc<Call>,
     job: Job<T>,
 ) -> Result<Answer<T>, Error> {
     let waiting = Waiting::leading(flight, &call.options);
-    let leader = leader(inner, flight, call, job)?;
-    let running = inner.tasks.token(&leader.runtime);
+    let leader = leader(node, flight, call, job)?;
+    let running = node.tasks.token(&leader.runtime);
     let drive = Drive::new(&flight.driver, leader);
-    let answer = own(inner, flight, call, waiting);
+    let answer = own(node, flight, call, waiting);
     let options = &call.options;
     if options.factory_hard_timeout.is_none() && options.factory_soft_timeout.is_none() {
         drive.await;
@@ -58,38 +59,38 @@ pub(super) async fn lead<T: Value>(
 
 /// Starts the flight's leader in a task.
 pub(super) fn start<T: Value>(
-    inner: &Coded<T>,
+    node: &Coded<T>,
     flight: &Arc<Flight>,
     call: &Arc<Call>,
     job: Job<T>,
 ) -> Result<(), Error> {
-    leader(inner, flight, call, job)?.spawn();
+    leader(node, flight, call, job)?.spawn();
     Ok(())
 }
 
 /// Builds the flight's leader: it asks L2 and spawns a task for a load, within the caller's span.
 fn leader<T: Value>(
-    inner: &Coded<T>,
+    node: &Coded<T>,
     flight: &Arc<Flight>,
     call: &Arc<Call>,
     job: Job<T>,
 ) -> Result<Leader, Error> {
-    let (coded, call) = (inner.clone(), call.leading(flight));
-    let guard = CompletionGuard::new(Arc::clone(inner), Arc::clone(flight));
-    let runtime = inner.runtime()?;
+    let (coded, call) = (node.clone(), call.leading(flight));
+    let guard = CompletionGuard::new(Arc::clone(node), Arc::clone(flight));
+    let runtime = node.runtime()?;
     drop(flight.place.set(runtime.clone()));
     let own = runtime.clone();
     let work = Box::pin(async move {
         let probe = probe(&coded, &call, &guard.flight).await;
         if let Some(load) = settle(coded, guard, call, probe) {
             let load = Load { default: job.default, ..load };
-            load.guard.inner.counters.factory_calls.add();
-            let tasks = load.guard.inner.tasks.clone();
+            load.guard.node.counters.factory_calls.add();
+            let tasks = load.guard.node.tasks.clone();
             let run = Run::of([&load.guard.flight]);
             tasks.spawn_on(run.scope(load.run(job.factory)).in_current_span(), &own);
         }
     });
-    Ok(Leader { work, tasks: inner.tasks.clone(), runtime, span: Span::current() })
+    Ok(Leader { work, tasks: node.tasks.clone(), runtime, span: Span::current() })
 }
 
 /// Completes the flight with what the probe found, or returns the load to run.
@@ -117,7 +118,7 @@ pub(super) fn settle<T: Value>(
             if call.options.require_l2 && guard.flight.given_up().is_none() =>
         {
             guard.flight.continues_without_l2();
-            let error = guard.inner.l2_required(&call.key);
+            let error = guard.node.l2_required(&call.key);
             guard.fail(Failure { error, stale: None, cause: Cause::NoL2 }, None);
             None
         }
@@ -128,9 +129,7 @@ pub(super) fn settle<T: Value>(
             if call.refresh.is_none() {
                 let reason = guard.flight.reason();
                 let degraded = mode == FillMode::Degraded;
-                guard
-                    .inner
-                    .miss(&call.key, if degraded { MissReason::Unreachable } else { reason });
+                guard.node.miss(&call.key, if degraded { MissReason::Unreachable } else { reason });
             }
             Some(Load { coded, guard, call, mode, known, default: None })
         }
@@ -143,13 +142,13 @@ pub(super) fn settle<T: Value>(
 ///
 /// It counts as a waiting caller all the time: the load may still be its answer.
 pub(super) async fn own<T: Value>(
-    inner: &Coded<T>,
+    node: &Coded<T>,
     flight: &Arc<Flight>,
     call: &Call,
     mut waiting: Waiting,
 ) -> Answer<T> {
-    match for_own(inner, flight, call, &mut waiting).await {
-        Answer::AskL2 => ask_l2(inner, flight, call, waiting).await,
+    match for_own(node, flight, call, &mut waiting).await {
+        Answer::AskL2 => ask_l2(node, flight, call, waiting).await,
         answer => answer,
     }
 }
@@ -158,23 +157,23 @@ pub(super) async fn own<T: Value>(
 ///
 /// If L2 has no value, the leader takes the load's outcome.
 async fn ask_l2<T: Value>(
-    inner: &Coded<T>,
+    node: &Coded<T>,
     flight: &Arc<Flight>,
     call: &Call,
     mut waiting: Waiting,
 ) -> Answer<T> {
-    attend(inner).await;
-    sweep::ensure(inner);
+    attend(node).await;
+    sweep::ensure(node);
     let mut asking = Call::clone(&call.past_l1());
     let limits = &mut asking.options;
     (limits.allow_stale, limits.skip_l2_read) = (false, false);
     if let Some(hard) = limits.factory_hard_timeout {
         limits.l2_hard_timeout = limits.l2_hard_timeout.min(hard);
     }
-    match get_since(inner, &asking, call.came).await {
+    match get_since(node, &asking, call.came).await {
         Ok(Some(read)) if !call.options.skip_l2_read => return Answer::Take(Ok(read)),
         Err(error) if error.kind() != ErrorKind::TypeMismatch => {
-            let answer = too_late(inner, call);
+            let answer = too_late(node, call);
             if matches!(answer, Answer::Take(_)) {
                 // The caller's own limit passed before the limit for L2.
                 waiting.give_up(call.options.background_completion);
@@ -187,43 +186,43 @@ async fn ask_l2<T: Value>(
     // L2 has no usable value. A copy in L1 must not replace that answer.
     let mut content = Call::clone(&call.past_l1());
     content.options.require_l2 = false;
-    for_own(inner, flight, &content, &mut waiting).await
+    for_own(node, flight, &content, &mut waiting).await
 }
 
 /// Fails a flight that could not be started.
-pub(super) fn abandon(inner: &Arc<Inner>, flight: &Arc<Flight>, error: Error) {
+pub(super) fn abandon(node: &Arc<Node>, flight: &Arc<Flight>, error: Error) {
     let failure = Failure { error, stale: None, cause: Cause::Load };
-    CompletionGuard::new(Arc::clone(inner), Arc::clone(flight)).fail(failure, None);
+    CompletionGuard::new(Arc::clone(node), Arc::clone(flight)).fail(failure, None);
 }
 
 /// Runs the factory of one call in a disabled cache, and keeps nothing.
 pub(super) async fn uncached<T: Value>(
-    inner: &Inner,
+    node: &Node,
     call: &Call,
     job: Job<T>,
 ) -> Result<Cached<T>, Error> {
     let adaptive = Adaptive::new(call.options.clone(), call.tags.clone());
     let context = FactoryContext::new(&call.key, None, adaptive);
-    inner.counters.factory_calls.add();
-    let (place, began) = (inner.place(Some(&call.key)), inner.now());
+    node.counters.factory_calls.add();
+    let (place, began) = (node.place(Some(&call.key)), node.now());
     let made = crate::factory::run(job.factory, context, &place).await;
-    inner.factory_ended(&call.key, inner.now().since(began), made.as_ref().err());
+    node.factory_ended(&call.key, node.now().since(began), made.as_ref().err());
     match made? {
-        Made::Value(value) => Ok(Cached::detached(&call.key, value, inner.now(), Source::Factory)),
+        Made::Value(value) => Ok(Cached::detached(&call.key, value, node.now(), Source::Factory)),
         Made::Confirmed => Err(Error::with_source(ErrorKind::Factory, place, "", NotModified)),
     }
 }
 
 /// Completes its flight exactly once (R3). If dropped first, it completes the flight with an error.
 pub(super) struct CompletionGuard {
-    pub(super) inner: Arc<Inner>,
+    pub(super) node: Arc<Node>,
     pub(super) flight: Arc<Flight>,
     completed: bool,
 }
 
 impl CompletionGuard {
-    pub(super) fn new(inner: Arc<Inner>, flight: Arc<Flight>) -> Self {
-        Self { inner, flight, completed: false }
+    pub(super) fn new(node: Arc<Node>, flight: Arc<Flight>) -> Self {
+        Self { node, flight, completed: false }
     }
 
     /// Completes with a value: inserts it into L1 if the fence allows and it is visible (R2), then
@@ -231,13 +230,13 @@ impl CompletionGuard {
     ///
     /// True if L1 kept the value.
     pub(super) fn complete<T: Value>(self, entry: Arc<Entry<T>>, source: Source) -> bool {
-        self.inner.fresh_hit(&entry.meta, source, self.inner.now());
+        self.node.fresh_hit(&entry.meta, source, self.node.now());
         let erased: ErasedEntry = entry;
         let mut kept = false;
-        let settle = |inner: &Inner, flight: &Flight, erased: &ErasedEntry, allowed: bool| {
+        let settle = |node: &Node, flight: &Flight, erased: &ErasedEntry, allowed: bool| {
             let allowed = allowed || sabotaged!(OvertakenIsKept);
-            let now = inner.now();
-            let verdict = inner.node.judge(erased.meta(), now);
+            let now = node.now();
+            let verdict = node.coherence.judge(erased.meta(), now);
             let standing = if allowed && verdict == Verdict::Fresh {
                 Standing::Fresh
             } else {
@@ -245,16 +244,16 @@ impl CompletionGuard {
             };
             kept = allowed && !matches!(verdict, Verdict::Hidden(_));
             if kept {
-                inner.l1.insert(flight.hash, ErasedEntry::clone(erased));
+                node.l1.insert(flight.hash, ErasedEntry::clone(erased));
             } else {
-                inner.counters.fence_hits.add();
+                node.counters.fence_hits.add();
             }
             standing
         };
-        let (inner, flight) = (Arc::clone(&self.inner), Arc::clone(&self.flight));
+        let (node, flight) = (Arc::clone(&self.node), Arc::clone(&self.flight));
         self.settle(erased, source, settle);
         if kept && source == Source::Factory {
-            inner.emit(&flight.key, |key| Event::Set { key, filled: true });
+            node.emit(&flight.key, |key| Event::Set { key, filled: true });
         }
         kept
     }
@@ -262,14 +261,15 @@ impl CompletionGuard {
     /// Completes with a value that L2 refused: only the leader, and callers that came before the
     /// load began, may use it.
     pub(super) fn complete_refused<T: Value>(self, entry: Arc<Entry<T>>) {
-        self.inner.counters.fill_refused.add();
+        self.node.counters.fill_refused.add();
         self.settle(entry, Source::Factory, |_, _, _, _| Standing::Refused);
     }
 
     /// Completes with a valid value that the factory asked not to store.
     pub(super) fn complete_unstored<T: Value>(self, entry: Arc<Entry<T>>) {
-        let settle = |inner: &Inner, _: &Flight, erased: &ErasedEntry, allowed| {
-            let fresh = allowed && inner.node.judge(erased.meta(), inner.now()) == Verdict::Fresh;
+        let settle = |node: &Node, _: &Flight, erased: &ErasedEntry, allowed| {
+            let fresh =
+                allowed && node.coherence.judge(erased.meta(), node.now()) == Verdict::Fresh;
             if fresh { Standing::Fresh } else { Standing::Overtaken }
         };
         self.settle(entry, Source::Factory, settle);
@@ -278,9 +278,9 @@ impl CompletionGuard {
     /// Completes with a stale value that the leader accepts.
     pub(super) fn complete_stale<T: Value>(mut self, entry: Arc<Entry<T>>, pause: Pause) {
         let erased: ErasedEntry = entry;
-        self.end(|inner, flight, received| {
+        self.end(|node, flight, received| {
             if received.allows(erased.meta().version) {
-                keep_stale(inner, flight, &erased);
+                keep_stale(node, flight, &erased);
             }
             Outcome::Stale(erased, pause)
         });
@@ -288,13 +288,13 @@ impl CompletionGuard {
 
     /// Completes with a failure. `kept` goes into L1, where it holds the throttle of the factory.
     pub(super) fn fail(mut self, failure: Failure, kept: Option<ErasedEntry>) {
-        self.end(|inner, flight, received| {
+        self.end(|node, flight, received| {
             let removed = flight.removed.load(Ordering::Acquire);
-            let visible = |erased: &ErasedEntry| !removed && is_visible(inner, erased);
+            let visible = |erased: &ErasedEntry| !removed && is_visible(node, erased);
             if let Some(kept) = kept.filter(visible)
                 && received.allows(kept.meta().version)
             {
-                keep_stale(inner, flight, &kept);
+                keep_stale(node, flight, &kept);
             }
             let stale = failure.stale.filter(visible);
             Outcome::Failed(Failure { stale, ..failure })
@@ -306,19 +306,19 @@ impl CompletionGuard {
         mut self,
         erased: ErasedEntry,
         source: Source,
-        standing: impl FnOnce(&Inner, &Flight, &ErasedEntry, bool) -> Standing,
+        standing: impl FnOnce(&Node, &Flight, &ErasedEntry, bool) -> Standing,
     ) {
         let version = erased.meta().version;
-        self.end(move |inner, flight, received| {
-            let standing = standing(inner, flight, &erased, received.allows(version));
+        self.end(move |node, flight, received| {
+            let standing = standing(node, flight, &erased, received.allows(version));
             Outcome::Value(Completed { erased, source, standing })
         });
     }
 
-    fn end(&mut self, outcome: impl FnOnce(&Inner, &Flight, Received) -> Outcome) {
-        let (inner, flight) = (&self.inner, &self.flight);
+    fn end(&mut self, outcome: impl FnOnce(&Node, &Flight, Received) -> Outcome) {
+        let (node, flight) = (&self.node, &self.flight);
         let outcome =
-            inner.flights.end(flight.hash, flight.id, |received| outcome(inner, flight, received));
+            node.flights.end(flight.hash, flight.id, |received| outcome(node, flight, received));
         flight.progress.write(Progress::Done(outcome));
         // Set last: if dropping a value panics before this, the guard still completes the flight.
         self.completed = true;
@@ -328,46 +328,46 @@ impl CompletionGuard {
 impl Drop for CompletionGuard {
     fn drop(&mut self) {
         if !self.completed {
-            let failure = lost(&self.inner, &self.flight);
+            let failure = lost(&self.node, &self.flight);
             self.end(|_, _, _| Outcome::Failed(failure));
         }
     }
 }
 
 /// Fails a flight whose task no longer runs.
-pub(crate) fn lose(inner: &Inner, flight: &Flight) {
+pub(crate) fn lose(node: &Node, flight: &Flight) {
     if !matches!(flight.progress.read(), Progress::Done(_)) {
-        let failure = lost(inner, flight);
-        inner.flights.end(flight.hash, flight.id, |_| ());
+        let failure = lost(node, flight);
+        node.flights.end(flight.hash, flight.id, |_| ());
         flight.progress.write(Progress::Done(Outcome::Failed(failure)));
     }
 }
 
 /// The failure of a load that did not finish: its task panicked, or its runtime has ended.
-fn lost(inner: &Inner, flight: &Flight) -> Failure {
+fn lost(node: &Node, flight: &Flight) -> Failure {
     let (kind, what, cause) = if std::thread::panicking() {
         (ErrorKind::Closed, "its load panicked", Cause::Load)
-    } else if inner.closing.is_cancelled() {
+    } else if node.closing.is_cancelled() {
         (ErrorKind::Closed, "its load was abandoned because the cache closes", Cause::Load)
     } else {
-        inner.home.check();
+        node.home.check();
         let what = "the runtime of its load has ended or is no longer driven; call again";
         (ErrorKind::NoRuntime, what, Cause::Lost)
     };
-    Failure { error: inner.error(kind, &flight.key, what), stale: None, cause }
+    Failure { error: node.error(kind, &flight.key, what), stale: None, cause }
 }
 
 /// Keeps a stale value in L1, unless L1 holds a fresh one that the call skipped.
-fn keep_stale(inner: &Inner, flight: &Flight, erased: &ErasedEntry) {
-    let fresh = |h: ErasedEntry| inner.node.judge(h.meta(), inner.now()) == Verdict::Fresh;
-    let better = inner.l1.get(flight.hash, &flight.key).is_some_and(fresh);
-    if !better && is_visible(inner, erased) {
-        inner.l1.insert(flight.hash, ErasedEntry::clone(erased));
+fn keep_stale(node: &Node, flight: &Flight, erased: &ErasedEntry) {
+    let fresh = |h: ErasedEntry| node.coherence.judge(h.meta(), node.now()) == Verdict::Fresh;
+    let better = node.l1.get(flight.hash, &flight.key).is_some_and(fresh);
+    if !better && is_visible(node, erased) {
+        node.l1.insert(flight.hash, ErasedEntry::clone(erased));
     }
 }
 
 /// Whether no removal hides the entry.
-fn is_visible(inner: &Inner, erased: &ErasedEntry) -> bool {
-    let verdict = inner.node.judge(erased.meta(), inner.now());
+fn is_visible(node: &Node, erased: &ErasedEntry) -> bool {
+    let verdict = node.coherence.judge(erased.meta(), node.now());
     !matches!(verdict, Verdict::Hidden(_)) || sabotaged!(FailSafeIgnoresHard)
 }

@@ -36,21 +36,21 @@ pub(super) struct Load<T> {
 impl<T: Value> Load<T> {
     /// Runs the factory and completes the flight. Releases the load lock unless a fill consumed it.
     pub(super) async fn run(self, factory: Factory<T>) {
-        let inner = Arc::clone(&self.guard.inner);
+        let node = Arc::clone(&self.guard.node);
         let (mode, call, known) = (self.mode, Arc::clone(&self.call), self.known.clone());
         let adaptive = Adaptive::new(call.options.clone(), call.tags.clone());
-        let began = inner.now();
+        let began = node.now();
         // A new stamp, since the node may have synced the ledger while it asked L2 (R1).
-        let stamp = inner.node.stamp(began);
+        let stamp = node.coherence.stamp(began);
         let stale = known.clone().map(|e| Cached::new(e, began, Source::FailSafe, true));
         let context = FactoryContext::new(&call.key, stale, adaptive.clone());
         self.guard.flight.progress.write(Progress::Loading(self.candidate()));
         let made = self.make(factory, context).await;
         let stamp =
-            if sabotaged!(StampAtCompletion) { inner.node.stamp(inner.now()) } else { stamp };
-        let took = inner.now().since(began);
+            if sabotaged!(StampAtCompletion) { node.coherence.stamp(node.now()) } else { stamp };
+        let took = node.now().since(began);
         if !matches!(made, Err((_, Cause::Abandoned))) {
-            inner.factory_ended(&call.key, took, made.as_ref().err().map(|(error, _)| error));
+            node.factory_ended(&call.key, took, made.as_ref().err().map(|(error, _)| error));
         }
         let choices = adaptive.choices();
         let filled = match made {
@@ -69,10 +69,10 @@ impl<T: Value> Load<T> {
         if let (Some(_), Some(entry)) = (call.refresh, known) {
             // If this entry is still in L1, the refresh did not replace it: wait for the throttle.
             let fail_safe = call.options.fail_safe.unwrap_or_default();
-            entry.meta.rearm(inner.now() + fail_safe.throttle);
+            entry.meta.rearm(node.now() + fail_safe.throttle);
         }
         if let (false, FillMode::Replace { load_lock: Some(load_lock), .. }, Some(l2)) =
-            (filled, mode, &inner.l2)
+            (filled, mode, &node.l2)
             && !sabotaged!(LoadLockNotReleased)
         {
             // Best effort: the load lock expires on its own.
@@ -83,22 +83,22 @@ impl<T: Value> Load<T> {
 
     /// The stale value that callers may get if their own options allow it.
     fn candidate(&self) -> Option<ErasedEntry> {
-        let (inner, call) = (&self.guard.inner, &self.call);
+        let (node, call) = (&self.guard.node, &self.call);
         // If L2 was not asked, the L1 copy may be served even if the leader skipped L1.
-        let l2_not_asked = inner.records().is_none() || self.mode == FillMode::Degraded;
-        let local = || inner.l1.get(call.hash, &call.key).filter(|_| l2_not_asked);
+        let l2_not_asked = node.records().is_none() || self.mode == FillMode::Degraded;
+        let local = || node.l1.get(call.hash, &call.key).filter(|_| l2_not_asked);
         let entry = self.known.clone().map_or_else(local, |entry| Some(entry as ErasedEntry))?;
-        let verdict = judge_record(inner, &call.key, entry.meta());
+        let verdict = judge_record(node, &call.key, entry.meta());
         let removed = matches!(verdict, Verdict::Hidden(_)) && !sabotaged!(FailSafeIgnoresHard);
         (!removed).then_some(entry)
     }
 
     /// The stale value that the leader's options allow now.
     fn fallback(&self) -> Option<Arc<Entry<T>>> {
-        let (inner, call) = (&self.guard.inner, &self.call);
+        let (node, call) = (&self.guard.node, &self.call);
         let entry = self.known.as_ref()?;
-        let verdict = judge_record(inner, &call.key, &entry.meta);
-        let may = may_serve_stale(&entry.meta, verdict, &call.options, inner.now());
+        let verdict = judge_record(node, &call.key, &entry.meta);
+        let may = may_serve_stale(&entry.meta, verdict, &call.options, node.now());
         may.then(|| Arc::clone(entry))
     }
 
@@ -108,8 +108,8 @@ impl<T: Value> Load<T> {
         factory: Factory<T>,
         context: FactoryContext<T>,
     ) -> Result<Made<T>, (Error, Cause)> {
-        let inner = &*self.guard.inner;
-        let place = inner.place(Some(&self.call.key));
+        let node = &*self.guard.node;
+        let place = node.place(Some(&self.call.key));
         let deadline = self.call.options.factory_deadline;
         let too_long = |what: String| Error::new(ErrorKind::FactoryTimeout, place.clone(), what);
         tokio::select! {
@@ -135,11 +135,11 @@ impl<T: Value> Load<T> {
 
     /// Renews the load lock after every third of its TTL, until the future is dropped.
     async fn renew_load_lock(&self) -> Infallible {
-        let inner = &*self.guard.inner;
+        let node = &*self.guard.node;
         if let (FillMode::Replace { load_lock: Some(load_lock), .. }, Some(l2)) =
-            (self.mode, &inner.l2)
+            (self.mode, &node.l2)
         {
-            let ttl = inner.settings.load_lock_ttl;
+            let ttl = node.settings.load_lock_ttl;
             loop {
                 sleep(ttl / 3).await;
                 let limit = self.call.options.l2_hard_timeout;
@@ -156,15 +156,15 @@ impl<T: Value> Load<T> {
     /// The stale value that the leader gets holds the throttle of the factory; joined callers that
     /// get it may extend the throttle.
     fn fail(self, error: Error, cause: Cause, choices: &Choices) {
-        let inner = Arc::clone(&self.guard.inner);
-        let retry_at = choices.options.fail_safe.map(|f| inner.now() + f.throttle);
+        let node = Arc::clone(&self.guard.node);
+        let retry_at = choices.options.fail_safe.map(|f| node.now() + f.throttle);
         let (stale, fallback) = (self.candidate(), self.fallback());
         // Joined callers that get this value store their throttle in it as well.
         let mut kept = stale.clone().filter(|_| self.guard.flight.callers.are_many());
         if let (Some(entry), Some(retry_at)) = (fallback.or(self.default), retry_at) {
             tracing::warn!(target: TARGET, %error, "factory failed; serving a stale value");
-            let fail_safe = &inner.counters.fail_safe;
-            inner.note(fail_safe, &self.call.key, |key| Event::FailSafe { key });
+            let fail_safe = &node.counters.fail_safe;
+            node.note(fail_safe, &self.call.key, |key| Event::FailSafe { key });
             entry.meta.throttle(retry_at);
             kept = Some(entry);
         }
@@ -180,25 +180,25 @@ impl<T: Value> Load<T> {
         took: Duration,
     ) -> bool {
         let Self { coded, guard, call, mode, known, .. } = self;
-        let inner = Arc::clone(&guard.inner);
+        let node = Arc::clone(&guard.node);
         let (value, removed) = match (made, known) {
             (Made::Value(value), _) => (Shared::Own(value), false),
             (Made::Confirmed, Some(known)) => {
                 choices.confirm(&known.meta);
-                let verdict = judge_record(&inner, &call.key, &known.meta);
+                let verdict = judge_record(&node, &call.key, &known.meta);
                 (Shared::of(&known), matches!(verdict, Verdict::Hidden(_)))
             }
             (Made::Confirmed, None) => return false,
         };
-        let place = inner.place(Some(&call.key));
+        let place = node.place(Some(&call.key));
         let wrong = choices.options.validate(&place).err();
-        if let Some(error) = wrong.or_else(|| inner.check_tags(&call.key, &choices.tags).err()) {
+        if let Some(error) = wrong.or_else(|| node.check_tags(&call.key, &choices.tags).err()) {
             guard.fail(Failure { error, stale: None, cause: Cause::Load }, None);
             return false;
         }
         let (degraded, shared) = (mode == FillMode::Degraded, mode.writes_l2());
         let new_entry = NewEntry { stamp, took, degraded, shared };
-        let (mut meta, deadlines) = new_entry.meta(&inner, &call.key, &choices);
+        let (mut meta, deadlines) = new_entry.meta(&node, &call.key, &choices);
         if let FillMode::Beside(version) = mode {
             meta.put_beside(version);
         }
@@ -216,17 +216,17 @@ impl<T: Value> Load<T> {
             guard.complete(entry, Source::Factory);
             return false;
         };
-        if options.skip_l2_write || inner.flights.is_fenced(&guard.flight) {
+        if options.skip_l2_write || node.flights.is_fenced(&guard.flight) {
             guard.complete(entry, Source::Factory);
             return false;
         }
         match encode(&coded, &entry, deadlines, took, displaces) {
             Ok(record) => {
-                let fill = Fill { inner: &inner, call: &call, options, entry };
+                let fill = Fill { node: &node, call: &call, options, entry };
                 fill.put(guard, expected, record).await
             }
             Err(error) => {
-                inner.unstored(&error);
+                node.unstored(&error);
                 guard.complete(entry, Source::Factory);
                 false
             }

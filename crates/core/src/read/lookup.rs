@@ -3,42 +3,42 @@
 use std::sync::Arc;
 
 use super::Call;
-use crate::cache::Inner;
 use crate::clock::Moment;
 use crate::entry::{Cached, Entry, ErasedEntry, Source, Value, typed};
 use crate::events::MissReason;
 use crate::fail_safe::may_serve_stale;
+use crate::node::Node;
 use crate::protocol::KeyHash;
 use crate::protocol::validity::Verdict;
 
 /// Returns a fresh value of L1. The whole hit path: hash, look up, one compare, two time checks.
-pub(crate) fn hit<T: Value>(inner: &Inner, hash: KeyHash, key: &str) -> Option<Cached<T>> {
-    hit_at(inner, hash, key, || inner.recent())
+pub(crate) fn hit<T: Value>(node: &Node, hash: KeyHash, key: &str) -> Option<Cached<T>> {
+    hit_at(node, hash, key, || node.recent())
 }
 
 /// Like [`hit`], but calls `now` only if there is an entry.
 #[inline]
 pub(crate) fn hit_at<T: Value>(
-    inner: &Inner,
+    node: &Node,
     hash: KeyHash,
     key: &str,
     now: impl FnOnce() -> Moment,
 ) -> Option<Cached<T>> {
-    let entry: Arc<Entry<T>> = typed(inner.l1.find(hash)?)?;
+    let entry: Arc<Entry<T>> = typed(node.l1.find(hash)?)?;
     let now = now();
-    if &*entry.meta.key != key || inner.node.judge(&entry.meta, now) != Verdict::Fresh {
+    if &*entry.meta.key != key || node.coherence.judge(&entry.meta, now) != Verdict::Fresh {
         return None;
     }
-    Some(answer(inner, entry, now))
+    Some(answer(node, entry, now))
 }
 
 /// Answers from L1 with a fresh entry and counts the hit.
-pub(super) fn answer<T: Value>(inner: &Inner, entry: Arc<Entry<T>>, now: Moment) -> Cached<T> {
+pub(super) fn answer<T: Value>(node: &Node, entry: Arc<Entry<T>>, now: Moment) -> Cached<T> {
     entry.meta.slide(now);
-    let nth = inner.l1_hit(&entry.meta, now);
-    let shadow = inner.settings.shadow_verify;
+    let nth = node.l1_hit(&entry.meta, now);
+    let shadow = node.settings.shadow_verify;
     if shadow != 0 && nth.is_one_in(shadow) {
-        inner.shadow.draw(Arc::clone(&entry) as ErasedEntry);
+        node.shadow.draw(Arc::clone(&entry) as ErasedEntry);
     }
     Cached::new(entry, now, Source::L1, false)
 }
@@ -58,11 +58,11 @@ pub(crate) enum Local<T> {
 
 impl<T: Value> Local<T> {
     /// Converts a fresh or throttled value into an answer.
-    pub(crate) fn answer(self, inner: &Inner) -> Option<Cached<T>> {
+    pub(crate) fn answer(self, node: &Node) -> Option<Cached<T>> {
         match self {
-            Self::Fresh(entry, now) => Some(answer(inner, entry, now)),
+            Self::Fresh(entry, now) => Some(answer(node, entry, now)),
             Self::Throttled(entry, now) => {
-                inner.stale_hit(&entry.meta.key, Source::FailSafe);
+                node.stale_hit(&entry.meta.key, Source::FailSafe);
                 Some(Cached::new(entry, now, Source::FailSafe, true))
             }
             Self::Nothing(_) | Self::Candidate(..) => None,
@@ -71,41 +71,41 @@ impl<T: Value> Local<T> {
 }
 
 /// Looks a call up in L1.
-pub(crate) fn lookup<T: Value>(inner: &Inner, call: &Call) -> Local<T> {
+pub(crate) fn lookup<T: Value>(node: &Node, call: &Call) -> Local<T> {
     if call.options.skip_l1_read {
         return Local::Nothing(MissReason::Absent);
     }
-    let Some(erased) = inner.l1.get(call.hash, &call.key) else {
+    let Some(erased) = node.l1.get(call.hash, &call.key) else {
         return Local::Nothing(MissReason::Absent);
     };
-    let now = inner.now();
-    let verdict = inner.node.judge(erased.meta(), now);
+    let now = node.now();
+    let verdict = node.coherence.judge(erased.meta(), now);
     let Some(entry) = typed::<T>(erased) else { return Local::Nothing(MissReason::Unusable) };
     match verdict {
-        Verdict::Fresh if call.options.strict && inner.l2.is_some() => {
+        Verdict::Fresh if call.options.strict && node.l2.is_some() => {
             Local::Candidate(entry, Verdict::Unverified)
         }
         Verdict::Fresh => Local::Fresh(entry, now),
         Verdict::Hidden(_) if !sabotaged!(FailSafeIgnoresHard) => {
-            inner.found(verdict);
+            node.found(verdict);
             Local::Nothing(MissReason::of(verdict))
         }
         Verdict::Hidden(_) | Verdict::Stale(_) | Verdict::Unverified => {
             let throttled = entry.meta.is_throttled(now)
                 && may_serve_stale(&entry.meta, verdict, &call.options, now)
-                && is_known(inner, &entry);
+                && is_known(node, &entry);
             if throttled { Local::Throttled(entry, now) } else { Local::Candidate(entry, verdict) }
         }
     }
 }
 
 /// The stale value in L1 that the call may get if its load takes too long.
-pub(crate) fn serve_stale<T: Value>(inner: &Inner, call: &Call) -> Option<ErasedEntry> {
-    match lookup::<T>(inner, call) {
+pub(crate) fn serve_stale<T: Value>(node: &Node, call: &Call) -> Option<ErasedEntry> {
+    match lookup::<T>(node, call) {
         Local::Throttled(entry, _) => Some(entry),
         Local::Candidate(entry, verdict) => {
-            let may = may_serve_stale(&entry.meta, verdict, &call.options, inner.now());
-            (may && is_known(inner, &entry)).then_some(entry as ErasedEntry)
+            let may = may_serve_stale(&entry.meta, verdict, &call.options, node.now());
+            (may && is_known(node, &entry)).then_some(entry as ErasedEntry)
         }
         Local::Fresh(..) | Local::Nothing(_) => None,
     }
@@ -115,7 +115,7 @@ pub(crate) fn serve_stale<T: Value>(inner: &Inner, call: &Call) -> Option<Erased
 ///
 /// It was verified in the current session, it was never in L2, or L2 does not answer. Fail-safe
 /// must not bring back a value whose `remove` this node missed.
-pub(super) fn is_known<T>(inner: &Inner, entry: &Entry<T>) -> bool {
-    let current = entry.meta.state().session == inner.node.session();
-    current || entry.meta.own || inner.records().is_none_or(|l2| l2.is_open(&entry.meta.key))
+pub(super) fn is_known<T>(node: &Node, entry: &Entry<T>) -> bool {
+    let current = entry.meta.state().session == node.coherence.session();
+    current || entry.meta.own || node.records().is_none_or(|l2| l2.is_open(&entry.meta.key))
 }

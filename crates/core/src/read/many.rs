@@ -22,13 +22,14 @@ use super::probe::{Asked, Prepared, Probe, Prober, Sent, given_up, prepare};
 use super::verify::check_many;
 use super::wait::{for_end, for_other, too_late};
 use super::{Call, lookup};
-use crate::cache::{Coded, Inner, attend};
+use crate::cache::{Coded, attend};
 use crate::coherence::{Mark, beside};
 use crate::entry::{Cached, Value};
 use crate::error::Error;
 use crate::factory::{Loader, split};
 use crate::flight::nesting::{self, Run};
 use crate::flight::{Flight, Role, StrictTurn, Waiting};
+use crate::node::Node;
 use crate::protocol::Version;
 use crate::sweep;
 
@@ -48,41 +49,41 @@ pub(super) type Led = (Arc<Flight>, Arc<Call>);
 
 /// Answers many calls in their order. It loads a repeated key once.
 pub(crate) async fn run_many<T: Value>(
-    inner: &Coded<T>,
+    node: &Coded<T>,
     calls: Vec<Call>,
     load: Loader<T>,
 ) -> Result<Vec<Cached<T>>, Error> {
-    inner.check_open(None)?;
+    node.check_open(None)?;
     for call in &calls {
-        call.options.validate(&inner.place(Some(&call.key)))?;
-        inner.check_tags(&call.key, &call.tags)?;
+        call.options.validate(&node.place(Some(&call.key)))?;
+        node.check_tags(&call.key, &call.tags)?;
     }
-    attend(inner).await;
+    attend(node).await;
     let calls: Vec<_> = calls.into_iter().map(Arc::new).collect();
-    let ticket = Ticket::now(inner);
+    let ticket = Ticket::now(node);
     // Keyed by the keys themselves, because hashes may collide.
     let mut answers: HashMap<&str, Cached<T>> = HashMap::with_capacity(calls.len());
     let mut open: Open<'_> = calls.iter().map(|c| (&*c.key, Arc::clone(c))).collect();
-    if !inner.enabled {
-        return Ok(in_order(&calls, &uncached(inner, &open, load).await?));
+    if !node.enabled {
+        return Ok(in_order(&calls, &uncached(node, &open, load).await?));
     }
-    sweep::ensure(inner);
+    sweep::ensure(node);
     let mut turns = BTreeMap::new();
     loop {
-        open.retain(|key, call| match lookup(inner, call).answer(inner) {
+        open.retain(|key, call| match lookup(node, call).answer(node) {
             Some(cached) => answers.insert(key, cached).is_some(),
             None => true,
         });
         if open.is_empty() {
             break;
         }
-        for (call, answer) in round(inner, &open, &load, ticket, &mut turns).await? {
+        for (call, answer) in round(node, &open, &load, ticket, &mut turns).await? {
             if let (Answer::AskL2, Some(open)) = (&answer, open.get_mut(&*call.key)) {
                 *open = call.past_l1();
             }
             let answer = match answer {
                 Answer::Take(result) => Answer::Take(result),
-                Answer::Again | Answer::AskAgain(_) | Answer::AskL2 => too_late(inner, &call),
+                Answer::Again | Answer::AskAgain(_) | Answer::AskL2 => too_late(node, &call),
             };
             let Answer::Take(result) = answer else { continue };
             if let Some((key, _)) = open.remove_entry(&*call.key) {
@@ -99,7 +100,7 @@ fn in_order<T>(calls: &[Arc<Call>], answers: &HashMap<&str, Cached<T>>) -> Vec<C
 
 /// Registers every open key, loads the led ones together, and waits for all.
 async fn round<'a, T: Value>(
-    inner: &'a Coded<T>,
+    node: &'a Coded<T>,
     open: &Open<'a>,
     load: &Loader<T>,
     ticket: Ticket,
@@ -107,10 +108,10 @@ async fn round<'a, T: Value>(
 ) -> Result<Vec<(Arc<Call>, Answer<T>)>, Error> {
     let (mut roles, mut led, mut nested) = (Vec::new(), Vec::new(), Ok(Vec::new()));
     for (key, call) in open {
-        let role = call.register(inner, ticket);
+        let role = call.register(node, ticket);
         let mut waiting = None;
         if let Ok(all) = &mut nested {
-            match nesting::wait_for(inner, role.flight()) {
+            match nesting::wait_for(node, role.flight()) {
                 Ok(one) => all.extend(one),
                 Err(error) => nested = Err(error),
             }
@@ -120,21 +121,21 @@ async fn round<'a, T: Value>(
             led.push((Arc::clone(flight), call.leading(flight)));
         }
         if let (Role::Wait(_), true) = (&role, call.options.strict) {
-            turns.entry(key).or_insert_with(|| inner.flights.strict_turn(call.hash));
+            turns.entry(key).or_insert_with(|| node.flights.strict_turn(call.hash));
         }
         roles.push((role, Arc::clone(call), waiting));
     }
-    start(inner, led, Arc::clone(load))?;
+    start(node, led, Arc::clone(load))?;
     // The flights that this batch leads are started before this error: others may have joined them.
     let nested = nested?;
     let answers = roles.into_iter().map(|(role, call, waiting)| async move {
         let answer = match role {
             Role::Lead(flight) => {
                 let waiting = waiting.unwrap_or_else(|| Waiting::leading(&flight, &call.options));
-                own(inner, &flight, &call, waiting).await
+                own(node, &flight, &call, waiting).await
             }
-            Role::Join(flight) => for_other(inner, &flight, &call, ticket).await,
-            Role::Wait(flight) => for_end(inner, &flight, &call).await,
+            Role::Join(flight) => for_other(node, &flight, &call, ticket).await,
+            Role::Wait(flight) => for_end(node, &flight, &call).await,
         };
         (call, answer)
     });
@@ -144,20 +145,20 @@ async fn round<'a, T: Value>(
 }
 
 /// Starts one task for all flights that a batch leads.
-fn start<T: Value>(inner: &Coded<T>, led: Vec<Led>, load: Loader<T>) -> Result<(), Error> {
+fn start<T: Value>(node: &Coded<T>, led: Vec<Led>, load: Loader<T>) -> Result<(), Error> {
     if led.is_empty() {
         return Ok(());
     }
     // The guards complete every flight, even if the task never runs.
     let guards =
-        led.iter().map(|(flight, _)| CompletionGuard::new(Arc::clone(inner), Arc::clone(flight)));
+        led.iter().map(|(flight, _)| CompletionGuard::new(Arc::clone(node), Arc::clone(flight)));
     let guards: Vec<_> = guards.collect();
-    let (owner, runtime) = (inner.clone(), inner.runtime()?);
+    let (owner, runtime) = (node.clone(), node.runtime()?);
     for (flight, _) in &led {
         drop(flight.place.set(runtime.clone()));
     }
     let task = async move { fly(&owner, led, guards, &load).await };
-    inner.tasks.spawn_on(task.in_current_span(), &runtime);
+    node.tasks.spawn_on(task.in_current_span(), &runtime);
     Ok(())
 }
 
@@ -178,7 +179,7 @@ struct Asking<'a, T> {
 impl<T: Value> Asking<'_, T> {
     /// Completes the flight with what the probe found, or returns the load to run.
     fn settle(self, probe: Probe<T>) -> Option<Load<T>> {
-        settle(self.prober.inner.clone(), self.guard, Arc::clone(self.call), probe)
+        settle(self.prober.node.clone(), self.guard, Arc::clone(self.call), probe)
     }
 
     /// Continues from the multi-read's reply, or asks again within the rest of the limit.
@@ -219,32 +220,32 @@ impl<T: Value> Asking<'_, T> {
 /// a later factory call. Each key completes as soon as its own answer is known: callers that joined
 /// one key do not wait for others.
 async fn fly<T: Value>(
-    inner: &Coded<T>,
+    node: &Coded<T>,
     led: Vec<Led>,
     guards: Vec<CompletionGuard>,
     load: &Loader<T>,
 ) {
     let (mut loads, mut asking) = (Vec::new(), Vec::new());
-    let patience = Patience::of(inner, &led);
+    let patience = Patience::of(node, &led);
     // Concurrent, because all keys wait for the same thing, if for anything.
-    let preparing = join_all(led.iter().map(|(flight, call)| prepare(inner, call, flight)));
+    let preparing = join_all(led.iter().map(|(flight, call)| prepare(node, call, flight)));
     let prepared = patience.lasts(preparing).await.unwrap_or_else(|| {
-        led.iter().map(|(_, call)| Prepared::Settled(given_up(inner, call))).collect()
+        led.iter().map(|(_, call)| Prepared::Settled(given_up(node, call))).collect()
     });
     for ((prepared, guard), (_, call)) in prepared.into_iter().zip(guards).zip(&led) {
         match prepared {
             Prepared::Settled(probe) => {
-                loads.extend(settle(inner.clone(), guard, Arc::clone(call), probe));
+                loads.extend(settle(node.clone(), guard, Arc::clone(call), probe));
             }
             Prepared::Ask(prober) => asking.push(Asking { call, guard, prober }),
         }
     }
     let (locked, waiting) = unbounded_channel();
-    let asked = alike(asking).map(|keys| ask_alike(inner, &patience, keys, locked.clone()));
+    let asked = alike(asking).map(|keys| ask_alike(node, &patience, keys, locked.clone()));
     let asked = select_all(asked.map(|asked| stream::once(asked).flatten().boxed()));
     drop(locked);
     let waited = wait_all(waiting);
-    join(load_found(inner, loads, asked, load), load_found(inner, Vec::new(), waited, load)).await;
+    join(load_found(node, loads, asked, load), load_found(node, Vec::new(), waited, load)).await;
 }
 
 /// Groups the keys that one request may serve: same verification state, strictness and limit.
@@ -262,13 +263,13 @@ fn alike<'a, T: Value>(asking: Vec<Asking<'a, T>>) -> impl Iterator<Item = Vec<A
 
 /// Asks L2 for a group: verifies its unverified copies in one request, then reads the other keys.
 async fn ask_alike<'a, T: Value>(
-    inner: &Coded<T>,
+    node: &Coded<T>,
     patience: &Patience<'_>,
     keys: Vec<Asking<'a, T>>,
     locked: UnboundedSender<Asking<'a, T>>,
 ) -> impl Stream<Item = Option<Load<T>>> + use<'a, T> {
     let looked = patience
-        .lasts(check_all(inner, &keys))
+        .lasts(check_all(node, &keys))
         .await
         .unwrap_or_else(|| keys.iter().map(|key| Some(key.prober.given_up())).collect());
     let (mut settled, mut unanswered) = (Vec::new(), Vec::with_capacity(keys.len()));
@@ -278,7 +279,7 @@ async fn ask_alike<'a, T: Value>(
             None => unanswered.push(key),
         }
     }
-    let firsts = patience.lasts(read_all(inner, &unanswered)).await.unwrap_or_else(|| {
+    let firsts = patience.lasts(read_all(node, &unanswered)).await.unwrap_or_else(|| {
         settled.extend(unanswered.drain(..).map(Asking::give_up));
         Vec::new()
     });
@@ -306,22 +307,22 @@ fn wait_all<'a, T: Value>(
 }
 
 /// Verifies the unverified copies of a group in one request.
-async fn check_all<T: Value>(inner: &Coded<T>, asking: &[Asking<'_, T>]) -> Vec<Option<Probe<T>>> {
+async fn check_all<T: Value>(node: &Coded<T>, asking: &[Asking<'_, T>]) -> Vec<Option<Probe<T>>> {
     let erased: Vec<_> = asking.iter().map(|key| key.prober.unverified()).collect();
     let to_verify: Vec<_> = erased.iter().flatten().cloned().collect();
     let first = asking.first().map(|key| (key.prober.limit(), key.prober.is_strict()));
     let (limit, strict) = first.unwrap_or_default();
-    let mut checked = check_many(inner, &to_verify, limit, strict).await.into_iter();
+    let mut checked = check_many(node, &to_verify, limit, strict).await.into_iter();
     let each = asking.iter().zip(erased);
     each.map(|(key, erased)| key.prober.confirmed(erased.and_then(|_| checked.next())?)).collect()
 }
 
 /// Reads a group in one multi-read per page.
-async fn read_all<T: Value>(inner: &Coded<T>, asking: &[Asking<'_, T>]) -> Vec<First> {
+async fn read_all<T: Value>(node: &Coded<T>, asking: &[Asking<'_, T>]) -> Vec<First> {
     let mut firsts = Vec::with_capacity(asking.len());
     for page in asking.chunks(PAGE) {
-        let asked: Vec<_> = page.iter().map(|key| Asked::now(inner, key.prober.key())).collect();
-        let ids: Vec<_> = page.iter().map(|_| inner.entropy.version()).collect();
+        let asked: Vec<_> = page.iter().map(|key| Asked::now(node, key.prober.key())).collect();
+        let ids: Vec<_> = page.iter().map(|_| node.entropy.version()).collect();
         let asks = page.iter().zip(&ids);
         let asks = asks.map(|(key, id)| (key.prober.key(), key.prober.first_ask(*id)));
         let (limit, began) = (page[0].prober.limit(), Instant::now());
@@ -329,11 +330,11 @@ async fn read_all<T: Value>(inner: &Coded<T>, asking: &[Asking<'_, T>]) -> Vec<F
         for key in asking {
             key.prober.asks_again_for();
         }
-        let (reads, mark) = match &inner.l2 {
+        let (reads, mark) = match &node.l2 {
             Some(l2) => {
                 let asks_ledger = page.iter().any(|key| key.prober.asks_ledger(l2));
                 let read = l2.read_many(asks, limit);
-                let (read, mark) = beside(inner, l2, asks_ledger, limit, read).await;
+                let (read, mark) = beside(node, l2, asks_ledger, limit, read).await;
                 (read, mark)
             }
             None => (Vec::new(), Mark::Unasked),
@@ -352,7 +353,7 @@ async fn read_all<T: Value>(inner: &Coded<T>, asking: &[Asking<'_, T>]) -> Vec<F
 ///
 /// It waits for undecided keys at most [`GATHERED_FOR`].
 async fn load_found<T: Value>(
-    inner: &Coded<T>,
+    node: &Coded<T>,
     mut loads: Vec<Load<T>>,
     found: impl Stream<Item = Option<Load<T>>>,
     load: &Loader<T>,
@@ -361,7 +362,7 @@ async fn load_found<T: Value>(
     let (mut running, mut is_open, mut due) = (FuturesUnordered::new(), true, None);
     loop {
         if !loads.is_empty() && (!is_open || due.is_some_and(|due| due <= Instant::now())) {
-            running.push(load_all(inner, std::mem::take(&mut loads), load));
+            running.push(load_all(node, std::mem::take(&mut loads), load));
         }
         if !is_open && running.is_empty() {
             return;
@@ -380,15 +381,15 @@ async fn load_found<T: Value>(
 }
 
 /// Runs one factory call for these loads; each completes like a single load.
-async fn load_all<T: Value>(inner: &Coded<T>, loads: Vec<Load<T>>, load: &Loader<T>) {
+async fn load_all<T: Value>(node: &Coded<T>, loads: Vec<Load<T>>, load: &Loader<T>) {
     if loads.is_empty() {
         return;
     }
     let keys = loads.iter().map(|load| load.call.key.to_string()).collect();
-    let redact = inner.settings.redact_keys;
-    let (factories, run) = split(Arc::clone(load), keys, inner.place(None), redact);
+    let redact = node.settings.redact_keys;
+    let (factories, run) = split(Arc::clone(load), keys, node.place(None), redact);
     let run = Run::of(loads.iter().map(|load| &load.guard.flight)).scope(run);
-    inner.counters.factory_calls.add();
+    node.counters.factory_calls.add();
     let loads = join_all(loads.into_iter().zip(factories).map(|(load, f)| load.run(f)));
     tokio::pin!(loads);
     tokio::select! {
@@ -401,15 +402,15 @@ async fn load_all<T: Value>(inner: &Coded<T>, loads: Vec<Load<T>>, load: &Loader
 
 /// Runs one factory call in a disabled cache, and keeps nothing.
 async fn uncached<'a, T: Value>(
-    inner: &Inner,
+    node: &Node,
     calls: &Open<'a>,
     load: Loader<T>,
 ) -> Result<HashMap<&'a str, Cached<T>>, Error> {
     let keys = calls.values().map(|call| call.key.to_string()).collect();
-    let (factories, run) = split(load, keys, inner.place(None), inner.settings.redact_keys);
+    let (factories, run) = split(load, keys, node.place(None), node.settings.redact_keys);
     let each = calls.iter().zip(factories).map(|((key, call), factory)| async move {
         let job = super::Job { factory, default: None };
-        Ok((*key, super::lead::uncached(inner, call, job).await?))
+        Ok((*key, super::lead::uncached(node, call, job).await?))
     });
     let ((), cached) = join(run, join_all(each)).await;
     cached.into_iter().collect()

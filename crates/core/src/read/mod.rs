@@ -69,12 +69,13 @@ pub(crate) use probe::ledger_known;
 pub(crate) use unread::Unread;
 pub(crate) use verify::Checks;
 
-use crate::cache::{Coded, Inner, attend};
+use crate::cache::{Coded, attend};
 use crate::entry::{Cached, Deadlines, Entry, EntryFlags, Meta, Shared, Source, Value};
 use crate::error::{Error, ErrorKind};
 use crate::events::Event;
 use crate::factory::{Factory, failed};
 use crate::flight::{Flight, Role, nesting};
+use crate::node::Node;
 use crate::options::EntryOptions;
 use crate::protocol::{KeyHash, Version};
 use crate::sweep;
@@ -103,10 +104,10 @@ impl Call {
     /// Registers the call with the key's flight: lead, join, or wait and retry.
     ///
     /// A strict caller joins only a strict flight that began after it registered.
-    fn register(&self, inner: &Inner, ticket: Ticket) -> Role {
-        let stamp = || inner.node.stamp(inner.now());
+    fn register(&self, node: &Node, ticket: Ticket) -> Role {
+        let stamp = || node.coherence.stamp(node.now());
         let strict = self.options.strict;
-        let role = match inner.flights.register(self.hash, &self.key, strict, stamp) {
+        let role = match node.flights.register(self.hash, &self.key, strict, stamp) {
             Role::Join(flight) if strict && !(flight.strict && ticket.is_before(&flight)) => {
                 Role::Wait(flight)
             }
@@ -153,56 +154,56 @@ pub(crate) struct Job<T> {
 
 /// Answers a call from L1, from another caller's flight, or by leading a flight.
 pub(crate) async fn run<T: Value>(
-    inner: Coded<T>,
+    node: Coded<T>,
     call: Call,
     factory: Factory<T>,
     default: Option<T>,
 ) -> Result<Cached<T>, Error> {
-    inner.check_open(Some(&call.key))?;
-    call.options.validate(&inner.place(Some(&call.key)))?;
-    inner.check_tags(&call.key, &call.tags)?;
-    let default = default.map(|value| default_value(&inner, &call, value));
+    node.check_open(Some(&call.key))?;
+    call.options.validate(&node.place(Some(&call.key)))?;
+    node.check_tags(&call.key, &call.tags)?;
+    let default = default.map(|value| default_value(&node, &call, value));
     let job = Job { factory, default: default.clone() };
-    let result = answer(&inner, call, job).await;
+    let result = answer(&node, call, job).await;
     match (result, default) {
         (Err(error), Some(default)) if error.is_of_a_load() => {
-            inner.stale_hit(&default.meta.key, Source::Default);
-            Ok(Cached::new(default, inner.now(), Source::Default, true))
+            node.stale_hit(&default.meta.key, Source::Default);
+            Ok(Cached::new(default, node.now(), Source::Default, true))
         }
         (result, _) => result,
     }
 }
 
-async fn answer<T: Value>(inner: &Coded<T>, call: Call, job: Job<T>) -> Result<Cached<T>, Error> {
-    if !inner.enabled {
-        return lead::uncached(inner, &call, job).await;
+async fn answer<T: Value>(node: &Coded<T>, call: Call, job: Job<T>) -> Result<Cached<T>, Error> {
+    if !node.enabled {
+        return lead::uncached(node, &call, job).await;
     }
-    attend(inner).await;
-    sweep::ensure(inner);
+    attend(node).await;
+    sweep::ensure(node);
     let mut call = Arc::new(call);
-    let ticket = Ticket::now(inner);
+    let ticket = Ticket::now(node);
     let (default, mut job, mut turn) = (job.default.clone(), Some(job), None);
     loop {
-        if let Some(cached) = lookup(inner, &call).answer(inner) {
+        if let Some(cached) = lookup(node, &call).answer(node) {
             return Ok(cached);
         }
-        let role = call.register(inner, ticket);
-        let nested = nesting::wait_for(inner, role.flight())?;
+        let role = call.register(node, ticket);
+        let nested = nesting::wait_for(node, role.flight())?;
         let answer = match role {
             Role::Lead(flight) => {
                 let Some(job) = job.take() else {
                     // A leader takes the outcome of its flight, so it never leads twice.
-                    lead::abandon(inner, &flight, inner.error(ErrorKind::Closed, &call.key, ""));
-                    return Err(inner.error(ErrorKind::Closed, &call.key, "its factory was used"));
+                    lead::abandon(node, &flight, node.error(ErrorKind::Closed, &call.key, ""));
+                    return Err(node.error(ErrorKind::Closed, &call.key, "its factory was used"));
                 };
-                lead::lead(inner, &flight, &call, job).await?
+                lead::lead(node, &flight, &call, job).await?
             }
-            Role::Join(flight) => wait::for_other(inner, &flight, &call, ticket).await,
+            Role::Join(flight) => wait::for_other(node, &flight, &call, ticket).await,
             Role::Wait(flight) => {
                 if call.options.strict {
-                    turn.get_or_insert_with(|| inner.flights.strict_turn(call.hash));
+                    turn.get_or_insert_with(|| node.flights.strict_turn(call.hash));
                 }
-                wait::for_end(inner, &flight, &call).await
+                wait::for_end(node, &flight, &call).await
             }
         };
         drop(nested);
@@ -216,7 +217,7 @@ async fn answer<T: Value>(inner: &Coded<T>, call: Call, job: Job<T>) -> Result<C
                     }
                     Answer::Take(_) | Answer::Again => {}
                 }
-                if let Answer::Take(result) = wait::too_late(inner, &call) {
+                if let Answer::Take(result) = wait::too_late(node, &call) {
                     return result;
                 }
             }
@@ -225,31 +226,31 @@ async fn answer<T: Value>(inner: &Coded<T>, call: Call, job: Job<T>) -> Result<C
 }
 
 /// Refreshes a fresh entry in the background, unless a load of the key is running.
-pub(crate) fn refresh<T: Value>(inner: &Coded<T>, call: Call, factory: Factory<T>) {
+pub(crate) fn refresh<T: Value>(node: &Coded<T>, call: Call, factory: Factory<T>) {
     let call = Arc::new(call);
-    if let Role::Lead(flight) = call.register(inner, Ticket::now(inner)) {
-        let count = &inner.counters.eager_refreshes;
-        inner.note(count, &call.key, |key| Event::EagerRefresh { key });
+    if let Role::Lead(flight) = call.register(node, Ticket::now(node)) {
+        let count = &node.counters.eager_refreshes;
+        node.note(count, &call.key, |key| Event::EagerRefresh { key });
         let job = Job { factory, default: None };
         flight.callers.let_finish();
-        let span = spans::refresh(&inner.telemetry, &call.key);
-        if span.in_scope(|| lead::start(inner, &flight, &call, job)).is_ok() {
+        let span = spans::refresh(&node.telemetry, &call.key);
+        if span.in_scope(|| lead::start(node, &flight, &call, job)).is_ok() {
             return;
         }
     }
     // No refresh started: if the entry is still in L1, another caller may try after one poll.
-    if let Some(erased) = inner.l1.get(call.hash, &call.key) {
-        erased.meta().rearm(inner.now() + inner.settings.poll);
+    if let Some(erased) = node.l1.get(call.hash, &call.key) {
+        erased.meta().rearm(node.now() + node.settings.poll);
     }
 }
 
 /// Wraps a default value as an entry: stale from the start, expired after deadline and throttle.
-fn default_value<T>(inner: &Inner, call: &Call, value: T) -> Arc<Entry<T>> {
-    let (now, options) = (inner.now(), &call.options);
+fn default_value<T>(node: &Node, call: &Call, value: T) -> Arc<Entry<T>> {
+    let (now, options) = (node.now(), &call.options);
     let throttle = options.fail_safe.unwrap_or_default().throttle;
     let physical = now + options.factory_deadline + throttle;
     let deadlines = Deadlines { created: now, logical: now, physical };
-    let (version, stamp) = (inner.entropy.version(), inner.node.stamp(now));
+    let (version, stamp) = (node.entropy.version(), node.coherence.stamp(now));
     let meta = Meta::new(
         &call.key,
         version,

@@ -7,23 +7,23 @@ use tokio::sync::Notify;
 
 use super::many::Led;
 use super::probe::note_given_up;
-use crate::cache::Inner;
+use crate::node::Node;
 
 /// Ends a batch's shared requests as soon as one caller of one of its flights gives up on L2.
 ///
 /// All its keys then continue without L2, because they wait for the same requests.
 pub(super) struct Patience<'a> {
-    inner: &'a Inner,
+    node: &'a Node,
     led: &'a [Led],
     over: Arc<Notify>,
     noted: AtomicBool,
 }
 
 impl<'a> Patience<'a> {
-    pub(super) fn of(inner: &'a Inner, led: &'a [Led]) -> Self {
+    pub(super) fn of(node: &'a Node, led: &'a [Led]) -> Self {
         let over = Arc::default();
         led.iter().for_each(|(flight, _)| flight.led_by(&over));
-        Self { inner, led, over, noted: AtomicBool::new(false) }
+        Self { node, led, over, noted: AtomicBool::new(false) }
     }
 
     /// Awaits a request to L2; `None` if a caller gives up on L2 first.
@@ -45,7 +45,7 @@ impl<'a> Patience<'a> {
         };
         self.led.iter().for_each(|(flight, _)| flight.give_up_l2(limit));
         if !self.noted.swap(true, Ordering::Relaxed) {
-            note_given_up(self.inner, self.led.iter().map(|(_, call)| &*call.key), limit);
+            note_given_up(self.node, self.led.iter().map(|(_, call)| &*call.key), limit);
         }
     }
 }

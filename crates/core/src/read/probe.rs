@@ -9,7 +9,7 @@ use super::lookup::is_known;
 use super::replica;
 use super::verify::{Checked, check_one, may_serve_unverified, unverified};
 use super::{Call, Local, lookup};
-use crate::cache::{Coded, Inner};
+use crate::cache::Coded;
 use crate::coherence::Mark;
 use crate::entry::{Entry, ErasedEntry, Meta, Source, Stamp, Value};
 use crate::events::MissReason;
@@ -17,6 +17,7 @@ use crate::fail_safe::may_serve_stale;
 use crate::flight::{Flight, Pause};
 use crate::l2::Read;
 use crate::l2::access::Access;
+use crate::node::Node;
 use crate::protocol::Version;
 use crate::protocol::ledger::Strength;
 use crate::protocol::record::LoadLockRequest;
@@ -69,7 +70,7 @@ pub(super) const REREADS: u32 = 3;
 
 /// One probe: the call, its flight, and the L1 copy.
 pub(super) struct Prober<'a, T> {
-    pub(super) inner: &'a Coded<T>,
+    pub(super) node: &'a Coded<T>,
     pub(super) call: &'a Call,
     pub(super) flight: &'a Flight,
     pub(super) local: Option<Arc<Entry<T>>>,
@@ -99,42 +100,42 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    pub(super) fn now(inner: &Inner, key: &str) -> Self {
-        let mut stamp = inner.node.stamp(inner.now());
+    pub(super) fn now(node: &Node, key: &str) -> Self {
+        let mut stamp = node.coherence.stamp(node.now());
         // Until L2 has answered as a primary, its replies verify nothing in the current session.
-        stamp.session -= u64::from(!inner.node.is_confirmed());
+        stamp.session -= u64::from(!node.coherence.is_confirmed());
         if !sabotaged!(LedgerNeverOld) {
-            stamp.known = stamp.at.min(inner.node.coherence.synced_at());
+            stamp.known = stamp.at.min(node.coherence.ttl.synced_at());
         }
-        Self { waiting: inner.recovery.strength(key), stamp }
+        Self { waiting: node.recovery.strength(key), stamp }
     }
 
     /// Judges the record that L2 returned.
-    pub(super) fn judge(self, inner: &Inner, key: &str, meta: &Meta) -> Verdict {
+    pub(super) fn judge(self, node: &Node, key: &str, meta: &Meta) -> Verdict {
         let waited = self.waiting.filter(|_| !sabotaged!(ReadForgetsWaiting));
-        judge_waiting(inner, waited.max(inner.recovery.strength(key)), meta)
+        judge_waiting(node, waited.max(node.recovery.strength(key)), meta)
     }
 }
 
 /// Checks L1 again (another flight may have completed), then asks L2 until it answers or a caller
 /// gives up on it.
-pub(crate) async fn probe<T: Value>(inner: &Coded<T>, call: &Call, flight: &Flight) -> Probe<T> {
+pub(crate) async fn probe<T: Value>(node: &Coded<T>, call: &Call, flight: &Flight) -> Probe<T> {
     tokio::select! {
         biased;
-        probe = ask(inner, call, flight) => probe,
+        probe = ask(node, call, flight) => probe,
         limit = flight.l2_given_up() => {
-            note_given_up(inner, [&*call.key], limit);
-            given_up(inner, call)
+            note_given_up(node, [&*call.key], limit);
+            given_up(node, call)
         }
     }
 }
 
-async fn ask<T: Value>(inner: &Coded<T>, call: &Call, flight: &Flight) -> Probe<T> {
-    match prepare(inner, call, flight).await {
+async fn ask<T: Value>(node: &Coded<T>, call: &Call, flight: &Flight) -> Probe<T> {
+    match prepare(node, call, flight).await {
         Prepared::Settled(probe) => probe,
         Prepared::Ask(prober) => match prober.unverified() {
             Some(erased) => {
-                let checked = check_one(inner, erased, prober.limit, call.options.strict).await;
+                let checked = check_one(node, erased, prober.limit, call.options.strict).await;
                 match prober.confirmed(checked) {
                     Some(probe) => probe,
                     None => prober.ask(None, None, None, true).await,
@@ -146,13 +147,13 @@ async fn ask<T: Value>(inner: &Coded<T>, call: &Call, flight: &Flight) -> Probe<
 }
 
 pub(super) async fn prepare<'a, T: Value>(
-    inner: &'a Coded<T>,
+    node: &'a Coded<T>,
     call: &'a Call,
     flight: &'a Flight,
 ) -> Prepared<'a, T> {
     let options = &call.options;
     let settled = Prepared::Settled;
-    let (local, verdict) = match lookup::<T>(inner, call) {
+    let (local, verdict) = match lookup::<T>(node, call) {
         Local::Fresh(entry, _) if call.refresh != Some(entry.meta.version) => {
             return settled(Probe::Hit(entry, Source::L1));
         }
@@ -160,7 +161,7 @@ pub(super) async fn prepare<'a, T: Value>(
         Local::Throttled(entry, _) => return settled(Probe::ServeStale(entry, Pause::Throttled)),
         Local::Nothing(why) => {
             flight.because(why);
-            drop_dead(inner, call.hash);
+            drop_dead(node, call.hash);
             (None, Verdict::Fresh)
         }
         Local::Candidate(entry, verdict) => {
@@ -168,57 +169,57 @@ pub(super) async fn prepare<'a, T: Value>(
             (Some(entry), verdict)
         }
     };
-    let Some(l2) = &inner.l2 else { return settled(Probe::Load(FillMode::LocalOnly, local)) };
-    let usable = |e: &Arc<Entry<T>>| may_serve_stale(&e.meta, verdict, options, inner.now());
+    let Some(l2) = &node.l2 else { return settled(Probe::Load(FillMode::LocalOnly, local)) };
+    let usable = |e: &Arc<Entry<T>>| may_serve_stale(&e.meta, verdict, options, node.now());
     let has_fallback = local.as_ref().is_some_and(usable);
     let limit = if has_fallback { options.l2_soft_timeout } else { options.l2_hard_timeout };
     flight.asks_l2(limit);
-    if l2.is_open(&call.key) || !synced(inner, limit).await {
-        return settled(without_l2(inner, call, local));
+    if l2.is_open(&call.key) || !synced(node, limit).await {
+        return settled(without_l2(node, call, local));
     }
     let when_stale = options.skip_l2_read_when_stale && matches!(verdict, Verdict::Stale(_));
     let ignore = options.skip_l2_read || when_stale;
     if !l2.holds_records() || (ignore && options.skip_l2_write) {
         return settled(Probe::Load(
             FillMode::LocalOnly,
-            local.filter(|entry| is_known(inner, entry)),
+            local.filter(|entry| is_known(node, entry)),
         ));
     }
-    Prepared::Ask(Prober { inner, call, flight, local, limit, ignore })
+    Prepared::Ask(Prober { node, call, flight, local, limit, ignore })
 }
 
 /// Waits until this node can read and judge records.
-pub(crate) async fn synced(inner: &Inner, limit: Duration) -> bool {
-    settled(inner, limit, || can_judge(inner)).await
+pub(crate) async fn synced(node: &Node, limit: Duration) -> bool {
+    settled(node, limit, || can_judge(node)).await
 }
 
 /// Whether this node can judge records: its ledger state is synced and current, and L2 has answered
 /// since the node subscribed.
-pub(super) fn can_judge(inner: &Inner) -> bool {
-    let node = &inner.node;
-    node.is_synced() && node.is_confirmed() && node.is_current(inner.now())
+pub(super) fn can_judge(node: &Node) -> bool {
+    let known = &node.coherence;
+    known.is_synced() && known.is_confirmed() && known.is_current(node.now())
 }
 
 /// Waits until the ledger is synced: by the first `SYNC`, or at the end of a resync.
-pub(crate) async fn ledger_known(inner: &Inner, limit: Duration) -> bool {
-    settled(inner, limit, || inner.node.is_synced()).await
+pub(crate) async fn ledger_known(node: &Node, limit: Duration) -> bool {
+    settled(node, limit, || node.coherence.is_synced()).await
 }
 
 async fn settled(
-    inner: &Inner,
+    node: &Node,
     limit: Duration,
     is_settled: impl Fn() -> bool + Send + Sync,
 ) -> bool {
     if is_settled() {
         return true;
     }
-    if inner.l2.as_ref().is_some_and(Access::is_ledger_open) {
+    if node.l2.as_ref().is_some_and(Access::is_ledger_open) {
         // The next poll finds out whether the server is back; a read does not wait for it.
         return false;
     }
-    let mut link = inner.link.reader();
+    let mut link = node.link.reader();
     let failures = link.read().failures;
-    inner.node.sync_wanted.notify_one();
+    node.coherence.sync_wanted.notify_one();
     // A failed poll is an answer too: a read does not wait for the next one.
     let answered = link.wait_for(|l| is_settled() || l.failures != failures);
     let _ = timeout(limit, answered).await;
@@ -228,7 +229,7 @@ async fn settled(
 impl<T: Value> Prober<'_, T> {
     /// The load lock to request; `None` for a call that does not write to L2.
     pub(super) fn first_ask(&self, id: Version) -> Option<LoadLockRequest> {
-        let ttl_ms = crate::clock::millis(self.inner.settings.load_lock_ttl);
+        let ttl_ms = crate::clock::millis(self.node.settings.load_lock_ttl);
         let ask = LoadLockRequest { id, ttl_ms, replace: None, hidden: self.hidden() };
         (!self.call.options.skip_l2_write).then_some(ask)
     }
@@ -243,14 +244,14 @@ impl<T: Value> Prober<'_, T> {
     /// The L1 copy, if a check of its record's head is enough to verify it.
     pub(super) fn unverified(&self) -> Option<ErasedEntry> {
         let asks = !self.ignore && self.call.refresh.is_none();
-        unverified(self.inner, self.call, self.local.as_ref().filter(|_| asks))
+        unverified(self.node, self.call, self.local.as_ref().filter(|_| asks))
     }
 
     /// Converts the result of that check; `None` if the record must be read.
     pub(super) fn confirmed(&self, checked: Checked) -> Option<Probe<T>> {
         match (checked, &self.local) {
             (Checked::Same, Some(entry)) => Some(Probe::Hit(Arc::clone(entry), Source::L1)),
-            (Checked::Failed, local) => Some(without_l2(self.inner, self.call, local.clone())),
+            (Checked::Failed, local) => Some(without_l2(self.node, self.call, local.clone())),
             (Checked::Same | Checked::Other, _) => None,
         }
     }
@@ -291,15 +292,15 @@ impl<T: Value> Prober<'_, T> {
         if sent.is_none()
             && !self.ignore
             && let Some((entry, _)) =
-                replica::read(self.inner, self.call, self.local.as_ref(), left).await
+                replica::read(self.node, self.call, self.local.as_ref(), left).await
         {
             return self.hit(entry);
         }
         let left = left.saturating_sub(came.elapsed());
         // An unanswered READ may run late: it must not restore a load lock that was voided.
         let answered = sent.is_some() || sabotaged!(LoadLockRequestedTwice);
-        let id = asked.filter(|_| answered).unwrap_or_else(|| self.inner.entropy.version());
-        match &self.inner.l2 {
+        let id = asked.filter(|_| answered).unwrap_or_else(|| self.node.entropy.version());
+        match &self.node.l2 {
             Some(l2) => self.ask_on(l2, id, (sent, left), patient).await,
             None => None,
         }
@@ -315,14 +316,14 @@ impl<T: Value> Prober<'_, T> {
             biased;
             probe = asking => probe,
             limit = self.flight.l2_given_up() => {
-                note_given_up(self.inner, [self.key()], limit);
+                note_given_up(self.node, [self.key()], limit);
                 self.given_up()
             }
         }
     }
 
     pub(super) fn given_up(&self) -> Probe<T> {
-        given_up(self.inner, self.call)
+        given_up(self.node, self.call)
     }
 
     /// Records a new request to L2 and returns its limit. Waiting callers count their own limits
@@ -340,11 +341,11 @@ impl<T: Value> Prober<'_, T> {
 
 /// Reports that callers gave up an L2 operation on these keys after this limit.
 pub(super) fn note_given_up<'k>(
-    inner: &Inner,
+    node: &Node,
     keys: impl IntoIterator<Item = &'k str>,
     limit: Duration,
 ) {
-    if let Some(l2) = &inner.l2 {
+    if let Some(l2) = &node.l2 {
         l2.given_up(keys, limit);
     }
 }
@@ -352,8 +353,8 @@ pub(super) fn note_given_up<'k>(
 /// Decides without L2, because a caller gave up on it: what is not fresh is loaded.
 ///
 /// The leader may allow L2 more time, so the probe serves nothing stale.
-pub(super) fn given_up<T: Value>(inner: &Inner, call: &Call) -> Probe<T> {
-    match lookup::<T>(inner, call) {
+pub(super) fn given_up<T: Value>(node: &Node, call: &Call) -> Probe<T> {
+    match lookup::<T>(node, call) {
         Local::Fresh(entry, _) if call.refresh != Some(entry.meta.version) => {
             Probe::Hit(entry, Source::L1)
         }
@@ -366,23 +367,23 @@ pub(super) fn given_up<T: Value>(inner: &Inner, call: &Call) -> Probe<T> {
 
 /// Decides without L2, because it does not answer: serves the unverified copy if allowed, else
 /// loads.
-fn without_l2<T>(inner: &Inner, call: &Call, local: Option<Arc<Entry<T>>>) -> Probe<T> {
+fn without_l2<T>(node: &Node, call: &Call, local: Option<Arc<Entry<T>>>) -> Probe<T> {
     match local {
-        Some(entry) if may_serve_unverified(inner, call, &entry) => Probe::ServeUnverified(entry),
+        Some(entry) if may_serve_unverified(node, call, &entry) => Probe::ServeUnverified(entry),
         local => Probe::Load(FillMode::Degraded, local),
     }
 }
 
 /// Judges a record of L2; invalidations that are pending or in flight apply as well.
-pub(crate) fn judge_record(inner: &Inner, key: &str, meta: &Meta) -> Verdict {
-    judge_waiting(inner, inner.recovery.strength(key), meta)
+pub(crate) fn judge_record(node: &Node, key: &str, meta: &Meta) -> Verdict {
+    judge_waiting(node, node.recovery.strength(key), meta)
 }
 
-fn judge_waiting(inner: &Inner, waiting: Option<Strength>, meta: &Meta) -> Verdict {
-    match waiting.max(inner.recovery.own.strength(meta)) {
+fn judge_waiting(node: &Node, waiting: Option<Strength>, meta: &Meta) -> Verdict {
+    match waiting.max(node.recovery.own.strength(meta)) {
         Some(Strength::Hard) => return Verdict::Hidden(Why::Expired),
         Some(Strength::Soft) => meta.expire(),
         None => {}
     }
-    inner.node.judge(meta, inner.now())
+    node.coherence.judge(meta, node.now())
 }

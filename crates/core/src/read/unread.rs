@@ -3,10 +3,10 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::cache::Inner;
 use crate::clock::Moment;
 use crate::error::Error;
 use crate::events::Event;
+use crate::node::Node;
 use crate::telemetry::TARGET;
 
 /// A case that follows the last one within this time is not logged as a warning again.
@@ -82,7 +82,7 @@ impl Unread {
     }
 }
 
-impl Inner {
+impl Node {
     /// Counts a record that this node cannot use; logs a warning if it is the first for a while.
     pub(super) fn unread(&self, key: &str, reason: Reason) {
         let event = |key| Event::Undecodable { key };

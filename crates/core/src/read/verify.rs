@@ -11,10 +11,10 @@ use tokio::time::{Instant, timeout};
 
 use super::Call;
 use super::probe::{Asked, judge_record, synced};
-use crate::cache::Inner;
 use crate::coherence::{Mark, beside, catch_up};
 use crate::entry::{Entry, ErasedEntry, Value};
 use crate::flight::Fence;
+use crate::node::Node;
 use crate::options::EntryOptions;
 use crate::protocol::record::Head;
 use crate::protocol::validity::Verdict;
@@ -40,12 +40,12 @@ pub(crate) struct Checks(DashMap<(KeyHash, Version), Option<Running>, RandomStat
 
 /// The unverified copy, if a check could make it the answer.
 pub(super) fn unverified<T: Value>(
-    inner: &Inner,
+    node: &Node,
     call: &Call,
     local: Option<&Arc<Entry<T>>>,
 ) -> Option<ErasedEntry> {
-    let entry = local.filter(|e| inner.records().is_some() && !e.meta.own)?;
-    let unverified = match inner.node.judge(&entry.meta, inner.now()) {
+    let entry = local.filter(|e| node.records().is_some() && !e.meta.own)?;
+    let unverified = match node.coherence.judge(&entry.meta, node.now()) {
         Verdict::Unverified => true,
         Verdict::Fresh => call.options.strict,
         Verdict::Stale(_) | Verdict::Hidden(_) => false,
@@ -56,12 +56,12 @@ pub(super) fn unverified<T: Value>(
 /// Whether the call may get an unverified copy, marked stale, while L2 does not answer.
 ///
 /// The coherence TTL must still cover the copy, and the call must not require more.
-pub(super) fn may_serve_unverified<T>(inner: &Inner, call: &Call, entry: &Entry<T>) -> bool {
-    let unverified = inner.records().is_some() && !entry.meta.own && call.refresh.is_none();
+pub(super) fn may_serve_unverified<T>(node: &Node, call: &Call, entry: &Entry<T>) -> bool {
+    let unverified = node.records().is_some() && !entry.meta.own && call.refresh.is_none();
     unverified
         && takes_unverified(&call.options)
-        && inner.recovery.strength(&call.key).is_none()
-        && inner.node.is_covered(&entry.meta, inner.now())
+        && node.recovery.strength(&call.key).is_none()
+        && node.coherence.is_covered(&entry.meta, node.now())
 }
 
 /// Whether the call's options accept a copy that L2 could not verify, marked stale.
@@ -71,26 +71,26 @@ pub(super) fn takes_unverified(options: &EntryOptions) -> bool {
 
 /// Checks a copy, once for all concurrent callers. A strict caller runs its own check.
 pub(super) async fn check(
-    inner: &Arc<Inner>,
+    node: &Arc<Node>,
     call: &Call,
     erased: ErasedEntry,
     limit: Duration,
 ) -> Checked {
     if call.options.strict {
-        return check_one(inner, erased, limit, true).await;
+        return check_one(node, erased, limit, true).await;
     }
     let id = (call.hash, erased.meta().version);
     let (shared, given) = {
-        let (erased, mut running) = (Arc::clone(&erased), inner.checks.0.entry(id).or_default());
+        let (erased, mut running) = (Arc::clone(&erased), node.checks.0.entry(id).or_default());
         let joined = running.as_ref().and_then(|(weak, given)| Some((weak.upgrade()?, *given)));
         joined.unwrap_or_else(|| {
-            let under_way = UnderWay { inner: Arc::clone(inner), id };
+            let under_way = UnderWay { node: Arc::clone(node), id };
             // A later caller may have more time than the first; each waits within its own limit.
-            let longest = limit.max(inner.l2_limit());
+            let longest = limit.max(node.l2_limit());
             let check = async move {
                 // Another caller may continue to poll it, from another runtime.
-                let Ok(runtime) = under_way.inner.runtime() else { return Checked::Failed };
-                let checked = check_one(&under_way.inner, erased, longest, false);
+                let Ok(runtime) = under_way.node.runtime() else { return Checked::Failed };
+                let checked = check_one(&under_way.node, erased, longest, false);
                 runtime.keep(checked).await.unwrap_or(Checked::Failed)
             };
             let shared = check.boxed().shared();
@@ -103,38 +103,38 @@ pub(super) async fn check(
     let left = limit.saturating_sub(came.elapsed());
     if checked == Checked::Failed && given < limit && !left.is_zero() {
         // The check ended at the shorter limit of another caller.
-        checked = check_one(inner, Arc::clone(&erased), left, false).await;
+        checked = check_one(node, Arc::clone(&erased), left, false).await;
     }
     // A caller that joins after the verdict may start in a later session than the verdict's (S4).
-    let is_fresh = || judge_record(inner, &erased.meta().key, erased.meta()) == Verdict::Fresh;
+    let is_fresh = || judge_record(node, &erased.meta().key, erased.meta()) == Verdict::Fresh;
     if checked == Checked::Same && !is_fresh() { Checked::Other } else { checked }
 }
 
 /// Removes the check from the table when it ends, or when its last caller leaves.
 struct UnderWay {
-    inner: Arc<Inner>,
+    node: Arc<Node>,
     id: (KeyHash, Version),
 }
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.inner.checks.0.remove(&self.id);
+        self.node.checks.0.remove(&self.id);
     }
 }
 
 /// Checks one copy.
 pub(super) async fn check_one(
-    inner: &Inner,
+    node: &Node,
     erased: ErasedEntry,
     limit: Duration,
     strict: bool,
 ) -> Checked {
-    check_many(inner, &[erased], limit, strict).await.pop().unwrap_or(Checked::Failed)
+    check_many(node, &[erased], limit, strict).await.pop().unwrap_or(Checked::Failed)
 }
 
 /// Checks many copies in one round trip, within one limit; if `strict`, against the current ledger.
 pub(super) async fn check_many(
-    inner: &Inner,
+    node: &Node,
     erased: &[ErasedEntry],
     limit: Duration,
     strict: bool,
@@ -144,26 +144,26 @@ pub(super) async fn check_many(
     }
     let (came, failed) = (Instant::now(), || vec![Checked::Failed; erased.len()]);
     let left = || limit.saturating_sub(came.elapsed());
-    let Some(l2) = inner.records() else { return failed() };
+    let Some(l2) = node.records() else { return failed() };
     let circuit_open = |erased: &ErasedEntry| l2.is_open(&erased.meta().key);
-    if erased.iter().all(circuit_open) || !synced(inner, limit).await || left().is_zero() {
+    if erased.iter().all(circuit_open) || !synced(node, limit).await || left().is_zero() {
         return failed();
     }
     let keys = || erased.iter().map(|erased| &*erased.meta().key);
     let fences: Vec<_> =
-        keys().map(|key| Fence::begin(inner, KeyHash::of(key), None, || ())).collect();
-    let asked: Vec<_> = keys().map(|key| Asked::now(inner, key)).collect();
+        keys().map(|key| Fence::begin(node, KeyHash::of(key), None, || ())).collect();
+    let asked: Vec<_> = keys().map(|key| Asked::now(node, key)).collect();
     let heads = l2.read_heads(keys(), left());
-    let (heads, mark) = beside(inner, l2, strict, left(), heads).await;
+    let (heads, mark) = beside(node, l2, strict, left(), heads).await;
     if let Some(error) = heads.iter().find_map(|head| head.as_ref().err()) {
         tracing::debug!(%error, "L2 could not verify the copies in L1");
     }
-    if heads.iter().all(Result::is_err) || !is_caught_up(inner, mark, left()).await {
+    if heads.iter().all(Result::is_err) || !is_caught_up(node, mark, left()).await {
         return failed();
     }
     let each = erased.iter().zip(fences).zip(asked).zip(heads);
     let checked = each.map(|(((erased, fence), asked), head)| match head {
-        Ok(head) => settle(inner, erased, fence, asked, head),
+        Ok(head) => settle(node, erased, fence, asked, head),
         Err(_) => Checked::Failed,
     });
     checked.collect()
@@ -172,13 +172,13 @@ pub(super) async fn check_many(
 /// Whether this node has caught up with the ledger's position at the READ; it syncs if needed.
 ///
 /// Without that, a strict read has no answer (S16).
-pub(super) async fn is_caught_up(inner: &Inner, mark: Mark, limit: Duration) -> bool {
-    sabotaged!(StrictIgnoresLedger) || catch_up(inner, mark, limit).await
+pub(super) async fn is_caught_up(node: &Node, mark: Mark, limit: Duration) -> bool {
+    sabotaged!(StrictIgnoresLedger) || catch_up(node, mark, limit).await
 }
 
 /// Marks a copy as verified if L2 still holds it and no conflicting message was received.
 fn settle(
-    inner: &Inner,
+    node: &Node,
     erased: &ErasedEntry,
     fence: Fence<'_>,
     asked: Asked,
@@ -191,9 +191,9 @@ fn settle(
             return Checked::Other;
         }
         meta.verify(asked.stamp);
-        match asked.judge(inner, &meta.key, meta) {
+        match asked.judge(node, &meta.key, meta) {
             Verdict::Fresh => {
-                inner.counters.l1_verified.add();
+                node.counters.l1_verified.add();
                 Checked::Same
             }
             _ => Checked::Other,

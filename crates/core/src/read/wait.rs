@@ -11,9 +11,10 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::Call;
 use super::caller::{Answer, Caller, Ticket, give_up};
 use super::lookup::serve_stale;
-use crate::cache::{Inner, attend_on};
+use crate::cache::attend_on;
 use crate::entry::Value;
 use crate::flight::{Flight, Progress, Waiting};
+use crate::node::Node;
 
 /// Which limit ended the wait before the flight ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,48 +37,44 @@ enum Stage {
 
 /// Waits as the leader, which takes any outcome of its flight.
 pub(crate) async fn for_own<T: Value>(
-    inner: &Arc<Inner>,
+    node: &Arc<Node>,
     flight: &Arc<Flight>,
     call: &Call,
     waiting: &mut Waiting,
 ) -> Answer<T> {
-    let caller = Caller { inner, flight, call, joined: None, since: Instant::now() };
-    attended(inner, wait(&caller, waiting)).await
+    let caller = Caller { node, flight, call, joined: None, since: Instant::now() };
+    attended(node, wait(&caller, waiting)).await
 }
 
 /// Waits as a joined caller, which takes an outcome only if the rules of joining allow it.
 pub(crate) async fn for_other<T: Value>(
-    inner: &Arc<Inner>,
+    node: &Arc<Node>,
     flight: &Arc<Flight>,
     call: &Call,
     ticket: Ticket,
 ) -> Answer<T> {
-    inner.counters.joined.add();
+    node.counters.joined.add();
     let since = Instant::now();
-    let caller = Caller { inner, flight, call, joined: Some(ticket), since };
-    let answer = attended(inner, wait(&caller, &mut Waiting::joined(flight))).await;
+    let caller = Caller { node, flight, call, joined: Some(ticket), since };
+    let answer = attended(node, wait(&caller, &mut Waiting::joined(flight))).await;
     if matches!(answer, Answer::Again) {
-        inner.counters.join_refused.add();
+        node.counters.join_refused.add();
     }
     answer
 }
 
 /// Waits for the end of a flight that the caller may not join; the caller then registers again.
-pub(crate) async fn for_end<T: Value>(
-    inner: &Arc<Inner>,
-    flight: &Flight,
-    call: &Call,
-) -> Answer<T> {
-    attended(inner, wait_for_end(inner, flight, call)).await
+pub(crate) async fn for_end<T: Value>(node: &Arc<Node>, flight: &Flight, call: &Call) -> Answer<T> {
+    attended(node, wait_for_end(node, flight, call)).await
 }
 
-async fn wait_for_end<T: Value>(inner: &Inner, flight: &Flight, call: &Call) -> Answer<T> {
+async fn wait_for_end<T: Value>(node: &Node, flight: &Flight, call: &Call) -> Answer<T> {
     let mut progress = flight.progress.reader();
     let mut asking = flight.progress.reader();
     let mut end = pin!(progress.wait_for(|progress| matches!(progress, Progress::Done(_))));
     let patience = Patience { flight, call, since: Instant::now() };
     loop {
-        let has_fallback = serve_stale::<T>(inner, call).is_some();
+        let has_fallback = serve_stale::<T>(node, call).is_some();
         let soft = call.options.factory_soft_timeout.filter(|_| has_fallback);
         let limits = [
             (soft, Over::Soft),
@@ -100,39 +97,39 @@ async fn wait_for_end<T: Value>(inner: &Inner, flight: &Flight, call: &Call) -> 
             }
             continue;
         }
-        let fallback = serve_stale::<T>(inner, call);
+        let fallback = serve_stale::<T>(node, call);
         if fallback.is_some() || over != Over::Soft {
-            return give_up(inner, call, over, fallback);
+            return give_up(node, call, over, fallback);
         }
     }
 }
 
 /// Waits for a load; the load ends even if its runtime has ended.
-async fn attended<R>(inner: &Arc<Inner>, wait: impl Future<Output = R>) -> R {
+async fn attended<R>(node: &Arc<Node>, wait: impl Future<Output = R>) -> R {
     tokio::select! {
         biased;
         answer = wait => answer,
-        () = attend_on(inner) => unreachable!("it is attended until the wait ends"),
+        () = attend_on(node) => unreachable!("it is attended until the wait ends"),
     }
 }
 
 /// The answer of a caller that would register again but has no time left.
-pub(crate) fn too_late<T: Value>(inner: &Inner, call: &Call) -> Answer<T> {
+pub(crate) fn too_late<T: Value>(node: &Node, call: &Call) -> Answer<T> {
     let limits = [(call.options.factory_hard_timeout, Over::Hard)];
     match earliest(call, limits).filter(|(at, _)| *at <= Instant::now()) {
-        Some((_, over)) => give_up(inner, call, over, serve_stale::<T>(inner, call)),
+        Some((_, over)) => give_up(node, call, over, serve_stale::<T>(node, call)),
         None => Answer::Again,
     }
 }
 
 async fn wait<T: Value>(caller: &Caller<'_>, waiting: &mut Waiting) -> Answer<T> {
-    let Caller { inner, flight, call, .. } = *caller;
+    let Caller { node, flight, call, .. } = *caller;
     let mut progress = flight.progress.reader();
     let mut hurried = false;
     loop {
         let (fallback, stage) = match progress.read() {
             Progress::Done(outcome) => return caller.answer(outcome),
-            Progress::Probing => (serve_stale::<T>(inner, call), Stage::Probing),
+            Progress::Probing => (serve_stale::<T>(node, call), Stage::Probing),
             Progress::Waiting(stale) => (stale, Stage::Waiting { hurried }),
             Progress::Loading(_)
                 if caller.has_to_do_without_l2() && !caller.is_more_patient_with_l2() =>

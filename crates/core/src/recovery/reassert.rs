@@ -4,10 +4,10 @@ use tokio::time::Instant;
 
 use super::Queued;
 use super::recent_writes::KeyWrites;
-use crate::cache::Inner;
 use crate::clock::Moment;
 use crate::l2::access::{Access, ReplicationId};
 use crate::l2::{L2Error, L2ErrorKind};
+use crate::node::Node;
 use crate::protocol::commits;
 use crate::protocol::record::Head;
 use crate::telemetry::TARGET;
@@ -16,11 +16,11 @@ use crate::telemetry::TARGET;
 const PAGE: usize = 256;
 
 /// Asks the servers for their replication ids; `None` if these do not matter now.
-pub(crate) async fn ask(inner: &Inner, l2: &Access) -> Option<Vec<ReplicationId>> {
-    if !l2.holds_records() || !inner.recovery.recent_writes.wants_replication_ids() {
+pub(crate) async fn ask(node: &Node, l2: &Access) -> Option<Vec<ReplicationId>> {
+    if !l2.holds_records() || !node.recovery.recent_writes.wants_replication_ids() {
         return None;
     }
-    Some(l2.replication_ids(inner.l2_limit()).await)
+    Some(l2.replication_ids(node.l2_limit()).await)
 }
 
 /// Compares this node's recent writes with L2 if a failover may have lost them, and queues an
@@ -30,34 +30,34 @@ pub(crate) async fn ask(inner: &Inner, l2: &Access) -> Option<Vec<ReplicationId>
 /// and takes no more than the queue has room for: the next call compares the rest. `None` if
 /// nothing was compared, else whether something is left for which there will be room.
 pub(crate) async fn reassert(
-    inner: &Inner,
+    node: &Node,
     l2: &Access,
     asked: Moment,
     replication_ids: Vec<ReplicationId>,
 ) -> Option<bool> {
-    let recent_writes = &inner.recovery.recent_writes;
+    let recent_writes = &node.recovery.recent_writes;
     let observed = recent_writes.observe(replication_ids, asked)?;
     if recent_writes.any_is_silent() {
         let forgotten = observed.forgotten.into_iter().map(|(key, commit)| (key, vec![commit]));
-        drop(leave_silent(inner, l2, forgotten.collect()));
+        drop(leave_silent(node, l2, forgotten.collect()));
     }
-    forgot(inner, observed.missed);
+    forgot(node, observed.missed);
     // The time counts from here: a server that did not answer has taken its whole timeout.
-    let (until, mut any) = (Instant::now() + inner.settings.poll / 2, false);
+    let (until, mut any) = (Instant::now() + node.settings.poll / 2, false);
     while Instant::now() < until {
-        let page = recent_writes.take(PAGE.min(inner.recovery.room()));
+        let page = recent_writes.take(PAGE.min(node.recovery.room()));
         if page.is_empty() {
             break;
         }
         any = true;
-        compare(inner, l2, asked, leave_silent(inner, l2, page)).await;
+        compare(node, l2, asked, leave_silent(node, l2, page)).await;
     }
     any.then(|| !recent_writes.is_done())
 }
 
 /// Sets aside the writes of servers that do not answer; returns the rest.
-fn leave_silent(inner: &Inner, l2: &Access, page: Vec<KeyWrites>) -> Vec<KeyWrites> {
-    let recent_writes = &inner.recovery.recent_writes;
+fn leave_silent(node: &Node, l2: &Access, page: Vec<KeyWrites>) -> Vec<KeyWrites> {
+    let recent_writes = &node.recovery.recent_writes;
     if !recent_writes.any_is_silent() {
         return page;
     }
@@ -65,7 +65,7 @@ fn leave_silent(inner: &Inner, l2: &Access, page: Vec<KeyWrites>) -> Vec<KeyWrit
         let server = l2.server_of(&key_writes.0);
         let silent = recent_writes.is_silent(&server);
         if silent {
-            forgot(inner, recent_writes.set_aside(server, key_writes));
+            forgot(node, recent_writes.set_aside(server, key_writes));
         }
         !silent
     };
@@ -73,49 +73,45 @@ fn leave_silent(inner: &Inner, l2: &Access, page: Vec<KeyWrites>) -> Vec<KeyWrit
 }
 
 /// Counts and reports writes that should be compared and are not remembered (R3).
-fn forgot(inner: &Inner, count: u64) {
+fn forgot(node: &Node, count: u64) {
     if count == 0 {
         return;
     }
-    inner.counters.reassert_forgotten.add_many(count);
-    let cache = &*inner.name;
+    node.counters.reassert_forgotten.add_many(count);
+    let cache = &*node.name;
     tracing::warn!(
-        target: TARGET, cache, server = inner.telemetry.l2_server.as_deref(), count,
+        target: TARGET, cache, server = node.telemetry.l2_server.as_deref(), count,
         "another primary of L2 may have lost writes of the last seconds, and this node has written more than it \
          remembers; keys that it has forgotten may serve their old values until they are written again or expire. \
          `clear` the cache if that is not acceptable"
     );
 }
 
-async fn compare(inner: &Inner, l2: &Access, asked: Moment, page: Vec<KeyWrites>) {
-    let recent_writes = &inner.recovery.recent_writes;
-    let heads = heads(inner, l2, &page).await;
+async fn compare(node: &Node, l2: &Access, asked: Moment, page: Vec<KeyWrites>) {
+    let recent_writes = &node.recovery.recent_writes;
+    let heads = heads(node, l2, &page).await;
     for (key_writes, head) in page.into_iter().zip(heads) {
         let (key, commits) = &key_writes;
         let head = match head {
             Ok(head) => head,
             Err(error) => {
                 tracing::debug!(%error, "cannot compare recent writes with L2");
-                forgot(inner, recent_writes.set_aside(l2.server_of(key), &key_writes));
+                forgot(node, recent_writes.set_aside(l2.server_of(key), &key_writes));
                 continue;
             }
         };
         let Some(strength) = commits::reassert(commits, head) else { continue };
         if recent_writes.is_newest(&key_writes) {
-            inner.counters.reasserted.add();
-            let version = inner.entropy.version();
-            inner.queue(key, Queued { strength, version, not_before: asked });
+            node.counters.reasserted.add();
+            let version = node.entropy.version();
+            node.queue(key, Queued { strength, version, not_before: asked });
         }
     }
 }
 
 /// The heads of these keys. A key that holds foreign data has no head.
-async fn heads(
-    inner: &Inner,
-    l2: &Access,
-    page: &[KeyWrites],
-) -> Vec<Result<Option<Head>, L2Error>> {
-    let limit = inner.l2_limit();
+async fn heads(node: &Node, l2: &Access, page: &[KeyWrites]) -> Vec<Result<Option<Head>, L2Error>> {
+    let limit = node.l2_limit();
     let heads = l2.read_heads(page.iter().map(|(key, _)| &**key), limit).await.into_iter();
     let foreign = |error: L2Error| match error.kind() {
         L2ErrorKind::Foreign => Ok(None),

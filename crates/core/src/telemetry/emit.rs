@@ -3,20 +3,20 @@
 use std::time::Duration;
 
 use super::{Counter, FailureKind, Fault, Nth, Stats, spans};
-use crate::cache::Inner;
 use crate::clock::Moment;
 use crate::entry::{Meta, Source};
 use crate::error::Error;
 use crate::events::{Event, EventKey, LedgerTrouble, MissReason};
+use crate::node::Node;
 use crate::protocol::session::ResyncReason;
 use crate::protocol::validity::{Verdict, Why};
 
 /// One hit of L1 in this many is sampled.
 const SAMPLE: u64 = 64;
 
-impl Inner {
+impl Node {
     pub(crate) fn stats(&self) -> Stats {
-        let (l1_hits, checks_judged) = (self.telemetry.l1_hits.get(), self.node.judged.get());
+        let (l1_hits, checks_judged) = (self.telemetry.l1_hits.get(), self.coherence.judged.get());
         let failed = |kind: FailureKind| self.telemetry.l2_errors[kind as usize].get();
         Stats {
             l1_hits,
@@ -149,7 +149,7 @@ impl Inner {
             // A lost subscription resyncs when it is back.
             ResyncReason::Disconnected => {}
         }
-        self.node.resync(why);
+        self.coherence.resync(why);
         self.telemetry.emit(|| Event::Session { cause: why });
     }
 
@@ -162,9 +162,9 @@ impl Inner {
 
     /// Why the coherence TTL has expired.
     fn why_incoherent(&self, now: Moment) -> &'static str {
-        let coherence = &self.node.coherence;
+        let coherence = &self.coherence.ttl;
         let is_old = |at: Moment| now.since(at) > self.settings.coherence_ttl;
-        if self.node.known().suspect {
+        if self.coherence.known().suspect {
             "the ledger is unverified until L2 answers a poll"
         } else if is_old(coherence.synced_at()) {
             "L2 has answered no poll within the coherence TTL"
@@ -178,7 +178,7 @@ impl Inner {
     /// Checks whether this node is coherent, and reports a change.
     pub(crate) fn watch_coherence(&self) {
         let now = self.now();
-        let coherent = self.node.is_coherent(now);
+        let coherent = self.coherence.is_coherent(now);
         let mut trouble = self.telemetry.trouble.lock();
         if trouble.coherent.0 == coherent {
             return;

@@ -3,21 +3,21 @@
 
 use std::sync::Arc;
 
-use crate::cache::Inner;
 use crate::error::Error;
+use crate::node::Node;
 
 /// Exports a new cache's counters and gauges until it closes.
 #[cfg_attr(not(feature = "metrics"), expect(clippy::unnecessary_wraps, reason = "see `metrics`"))]
-pub(crate) fn begin(inner: &Arc<Inner>) -> Result<(), Error> {
-    let _ = inner;
+pub(crate) fn begin(node: &Arc<Node>) -> Result<(), Error> {
+    let _ = node;
     #[cfg(feature = "otel")]
-    super::otel::observe(inner);
+    super::otel::observe(node);
     #[cfg(feature = "metrics")]
     {
-        let exported = super::facade::Exported::new(&inner.name, &inner.health());
-        let _ = inner.telemetry.facade.set(exported);
+        let exported = super::facade::Exported::new(&node.name, &node.health());
+        let _ = node.telemetry.facade.set(exported);
         if tokio::runtime::Handle::try_current().is_ok() {
-            inner.spawn(run(Arc::clone(inner)))?;
+            node.spawn(run(Arc::clone(node)))?;
         }
     }
     Ok(())
@@ -25,19 +25,19 @@ pub(crate) fn begin(inner: &Arc<Inner>) -> Result<(), Error> {
 
 /// Exports once a second, and once more when the cache closes.
 #[cfg(feature = "metrics")]
-async fn run(inner: Arc<Inner>) {
+async fn run(node: Arc<Node>) {
     loop {
-        inner.record_metrics();
+        node.record_metrics();
         tokio::select! {
             biased;
-            () = inner.closing.cancelled() => return inner.record_metrics(),
+            () = node.closing.cancelled() => return node.record_metrics(),
             () = tokio::time::sleep(std::time::Duration::from_secs(1)) => {}
         }
     }
 }
 
 #[cfg(feature = "metrics")]
-impl Inner {
+impl Node {
     pub(crate) fn record_metrics(&self) {
         if let Some(exported) = self.telemetry.facade.get() {
             exported.export(&self.stats(), &self.health());

@@ -11,7 +11,7 @@ use opentelemetry::{KeyValue, global};
 use super::series::{BUCKETS, GAUGES, Label};
 use super::stats::COUNTERS;
 use super::{Series, TARGET};
-use crate::cache::Inner;
+use crate::node::Node;
 
 /// A histogram of the global meter provider.
 #[derive(Debug)]
@@ -36,27 +36,27 @@ impl Histogram {
 }
 
 /// Lets the global meter provider observe a cache while it exists.
-pub(super) fn observe(inner: &Arc<Inner>) {
+pub(super) fn observe(node: &Arc<Node>) {
     let meter = global::meter(TARGET);
     for series in COUNTERS {
-        let observe = callback(inner, series, Inner::stats);
+        let observe = callback(node, series, Node::stats);
         meter.u64_observable_counter(series.metric).with_callback(observe).build();
     }
     for series in GAUGES {
-        let observe = callback(inner, series, Inner::health);
+        let observe = callback(node, series, Node::health);
         meter.f64_observable_gauge(series.metric).with_callback(observe).build();
     }
 }
 
 /// Reads one series if the cache still exists and the series applies to it.
 fn callback<S: 'static, N: 'static>(
-    inner: &Arc<Inner>,
+    node: &Arc<Node>,
     series: &'static Series<S, N>,
-    snapshot: fn(&Inner) -> S,
+    snapshot: fn(&Node) -> S,
 ) -> impl Fn(&dyn AsyncInstrument<N>) + Send + Sync + 'static {
-    let (cache, attributes) = (Arc::downgrade(inner), attributes(&inner.name, series.label));
+    let (cache, attributes) = (Arc::downgrade(node), attributes(&node.name, series.label));
     move |instrument| {
-        let read = cache.upgrade().and_then(|inner| (series.read)(&snapshot(&inner)));
+        let read = cache.upgrade().and_then(|node| (series.read)(&snapshot(&node)));
         if let Some(value) = read {
             instrument.observe(value, &attributes);
         }

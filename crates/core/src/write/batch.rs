@@ -5,8 +5,9 @@ use parking_lot::Mutex;
 
 use super::key::{Propagation, hide_here};
 use super::pending::Attended;
-use crate::cache::{Inner, Relayed};
+use crate::cache::Relayed;
 use crate::flight::Fence;
+use crate::node::Node;
 use crate::protocol::ledger::Strength;
 use crate::read::Call;
 use crate::recovery::Queued;
@@ -14,29 +15,29 @@ use crate::recovery::Queued;
 /// Removals of a batch that are applied locally and not sent yet. Dropping the batch queues the
 /// rest: a removal takes effect even if its caller stops waiting (W2).
 pub(crate) struct BatchRemoval<'a> {
-    inner: &'a Arc<Inner>,
+    node: &'a Arc<Node>,
     /// Keys that are not sent yet. Until a key is sent, this node ignores its record in L2 (W1).
     keys: Mutex<BTreeSet<Box<str>>>,
 }
 
 impl<'a> BatchRemoval<'a> {
     /// Applies the local part of a removal of each key.
-    pub(crate) fn hide(inner: &'a Arc<Inner>, calls: &[Call]) -> Self {
+    pub(crate) fn hide(node: &'a Arc<Node>, calls: &[Call]) -> Self {
         // Created first: its `Drop` queues the keys, even if dropping a cached value panics.
-        let batch = Self { inner, keys: Mutex::default() };
+        let batch = Self { node, keys: Mutex::default() };
         for Call { key, hash, options, .. } in calls {
-            let propagation = Propagation::of(inner, options);
+            let propagation = Propagation::of(node, options);
             if propagation != Propagation::Nothing && batch.keys.lock().insert(key.clone()) {
-                inner.recovery.attend(key, Strength::Hard);
+                node.recovery.attend(key, Strength::Hard);
             }
             let mut known = None;
-            inner.flights.receive(*hash, inner.entropy.version(), || {
-                known = inner.l1.version(*hash);
-                inner.l1.invalidate(*hash);
+            node.flights.receive(*hash, node.entropy.version(), || {
+                known = node.l1.version(*hash);
+                node.l1.invalidate(*hash);
             });
-            inner.flights.removed(*hash);
+            node.flights.removed(*hash);
             if propagation == Propagation::Nothing {
-                hide_here(inner, *hash, Strength::Hard, known);
+                hide_here(node, *hash, Strength::Hard, known);
             }
         }
         batch
@@ -50,19 +51,19 @@ impl<'a> BatchRemoval<'a> {
         'a: 'k,
     {
         let is_first = self.keys.lock().remove(key);
-        is_first.then(|| Attended::begun(self.inner, key, Strength::Hard))
+        is_first.then(|| Attended::begun(self.node, key, Strength::Hard))
     }
 }
 
 impl Drop for BatchRemoval<'_> {
     fn drop(&mut self) {
-        let now = self.inner.now();
+        let now = self.node.now();
         for key in std::mem::take(self.keys.get_mut()) {
-            self.inner.relay(|| Relayed::Key(key.clone(), Strength::Hard));
-            let version = self.inner.entropy.version();
+            self.node.relay(|| Relayed::Key(key.clone(), Strength::Hard));
+            let version = self.node.entropy.version();
             let queued = Queued { strength: Strength::Hard, version, not_before: now };
-            self.inner.queue(&key, queued);
-            self.inner.recovery.leave(&key, Strength::Hard);
+            self.node.queue(&key, queued);
+            self.node.recovery.leave(&key, Strength::Hard);
         }
     }
 }
@@ -79,15 +80,15 @@ pub(crate) struct BatchSet<'a> {
 
 impl<'a> BatchSet<'a> {
     /// Fences all calls but the `first` ones, which begin at once.
-    pub(crate) fn begin(inner: &'a Inner, calls: &[Call], first: usize) -> Self {
+    pub(crate) fn begin(node: &'a Node, calls: &[Call], first: usize) -> Self {
         let fence = |call: &Call| {
-            let strength = match Propagation::of(inner, &call.options) {
+            let strength = match Propagation::of(node, &call.options) {
                 Propagation::Records => Strength::Hard,
                 Propagation::Notices => Strength::Soft,
                 Propagation::Nothing => return None,
             };
-            let weaken = || inner.l1.weaken(call.hash, strength);
-            Some(Fence::begin(inner, call.hash, Some(inner.entropy.version()), weaken))
+            let weaken = || node.l1.weaken(call.hash, strength);
+            Some(Fence::begin(node, call.hash, Some(node.entropy.version()), weaken))
         };
         let fences = calls.iter().skip(first).map(fence).collect();
         Self { first, fences: Mutex::new(fences) }

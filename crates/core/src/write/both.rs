@@ -9,8 +9,8 @@ use std::sync::Arc;
 use futures_util::future::join;
 
 use super::{Receipt, removal};
-use crate::cache::Inner;
 use crate::error::Error;
+use crate::node::Node;
 use crate::options::EntryOptions;
 use crate::protocol::ledger::Strength;
 use crate::telemetry::spans;
@@ -19,7 +19,7 @@ use crate::telemetry::spans;
 ///
 /// The caller has checked the tags: no part may begin unless the whole call is valid.
 pub(crate) async fn remove_and_tags(
-    inner: &Arc<Inner>,
+    node: &Arc<Node>,
     removing: impl Future<Output = Result<Receipt, Error>> + Send,
     tags: &[String],
     options: &EntryOptions,
@@ -27,8 +27,8 @@ pub(crate) async fn remove_and_tags(
     if tags.is_empty() {
         return removing.await;
     }
-    let span = spans::remove_by_tag(&inner.telemetry, tags.len());
-    let numbering = spans::call(span, removal::by_tags(inner, Strength::Hard, tags, options));
+    let span = spans::remove_by_tag(&node.telemetry, tags.len());
+    let numbering = spans::call(span, removal::by_tags(node, Strength::Hard, tags, options));
     let (keys, tags) = join(removing, numbering).await;
     Ok(Receipt::both(keys?, tags?))
 }

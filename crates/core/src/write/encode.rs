@@ -16,38 +16,38 @@ use crate::l2::record::Envelope;
 /// Encodes an entry, or returns why L2 cannot hold it. `displaces`: it replaces a record that this
 /// node cannot use.
 pub(crate) fn encode<T: Value>(
-    inner: &Coded<T>,
+    node: &Coded<T>,
     entry: &Entry<T>,
     deadlines: RecordTtls,
     took: Duration,
     displaces: bool,
 ) -> Result<Record, Error> {
-    try_encode(inner, entry, deadlines, took, displaces).inspect_err(|error| {
+    try_encode(node, entry, deadlines, took, displaces).inspect_err(|error| {
         let event = |key| Event::Unencodable { key, error: error.clone() };
-        inner.note(&inner.counters.l2_unencodable, &entry.meta.key, event);
+        node.note(&node.counters.l2_unencodable, &entry.meta.key, event);
     })
 }
 
 fn try_encode<T: Value>(
-    inner: &Coded<T>,
+    node: &Coded<T>,
     entry: &Entry<T>,
     deadlines: RecordTtls,
     took: Duration,
     displaces: bool,
 ) -> Result<Record, Error> {
     let meta = &entry.meta;
-    let place = || inner.place(Some(&meta.key));
-    let encoded = catch_unwind(AssertUnwindSafe(|| inner.codec.encode(&entry.value)))
+    let place = || node.place(Some(&meta.key));
+    let encoded = catch_unwind(AssertUnwindSafe(|| node.codec.encode(&entry.value)))
         .unwrap_or_else(|_| Err("the codec panicked".into()));
     let payload: Bytes =
         encoded.map_err(|error| Error::with_source(ErrorKind::Codec, place(), "", error))?;
-    let (len, most) = (payload.len(), inner.settings.max_value_bytes);
+    let (len, most) = (payload.len(), node.settings.max_value_bytes);
     if len > most {
         let what = format!("it has {len} bytes encoded, and max_value_bytes is {most}");
         return Err(Error::new(ErrorKind::TooLarge, place(), what));
     }
     meta.grow(len);
-    let (compression, payload) = inner.settings.compression.apply(payload);
+    let (compression, payload) = node.settings.compression.apply(payload);
     let physical_ms = millis(deadlines.physical).max(1);
     let validators = meta.validators.as_deref();
     let envelope = Envelope {
@@ -57,8 +57,8 @@ fn try_encode<T: Value>(
         stamp: meta.frontier(),
         logical_ms: millis(deadlines.logical).max(1),
         physical_ms,
-        schema: inner.codec.schema(),
-        codec: inner.codec_id,
+        schema: node.codec.schema(),
+        codec: node.codec_id,
         compression,
         key: &meta.key,
         weight: meta.weight,

@@ -14,7 +14,7 @@ use super::key::conclude;
 use super::send::{Sent, Write};
 use super::{Receipt, WriteStatus};
 use crate::backplane::message::KeyOp;
-use crate::cache::{Coded, Inner};
+use crate::cache::Coded;
 use crate::clock::Moment;
 use crate::coherence::{Mark, beside, catch_up};
 use crate::entry::{Entry, Meta, Shared, Value};
@@ -22,6 +22,7 @@ use crate::error::Error;
 use crate::factory::Choices;
 use crate::flight::Fence;
 use crate::l2::access::Access;
+use crate::node::Node;
 use crate::options::EntryOptions;
 use crate::protocol::KeyHash;
 use crate::protocol::record::Put;
@@ -33,17 +34,17 @@ const TIMES: usize = 3;
 
 /// Whether a stored value is hidden from the start. The node judges after it has caught up with the
 /// ledger. If it cannot catch up, the value counts as hidden.
-pub(super) async fn is_hidden(inner: &Inner, meta: &Meta, mark: Mark, limit: Duration) -> bool {
+pub(super) async fn is_hidden(node: &Node, meta: &Meta, mark: Mark, limit: Duration) -> bool {
     if sabotaged!(HiddenSetIsDone) {
         return false;
     }
-    !catch_up(inner, mark, limit).await || is_behind(inner, meta)
+    !catch_up(node, mark, limit).await || is_behind(node, meta)
 }
 
 /// Whether a removal hides the entry or makes it stale. The TTL does not count: a value that has
 /// expired meanwhile was hidden as well, and its receipt says so.
-fn is_behind(inner: &Inner, meta: &Meta) -> bool {
-    match inner.node.judge(meta, Moment::from_nanos(0)) {
+fn is_behind(node: &Node, meta: &Meta) -> bool {
+    match node.coherence.judge(meta, Moment::from_nanos(0)) {
         Verdict::Hidden(why) | Verdict::Stale(why) => {
             matches!(why, Why::Tag | Why::Clear | Why::Epoch)
         }
@@ -53,7 +54,7 @@ fn is_behind(inner: &Inner, meta: &Meta) -> bool {
 
 /// Stores a hidden value again, unless a removal of this node hides it.
 pub(super) async fn set_again<T: Value>(
-    inner: &Coded<T>,
+    node: &Coded<T>,
     l2: &Access,
     first: &Arc<Entry<T>>,
     options: &EntryOptions,
@@ -66,28 +67,28 @@ pub(super) async fn set_again<T: Value>(
     for _ in 0..TIMES {
         // Stamp before the check of this node's own removals: a removal that begins after the stamp
         // hides this value by itself.
-        let stamp = inner.node.stamp(inner.now());
-        if inner.node.has_removed_since(called, &first.meta.tags) {
+        let stamp = node.coherence.stamp(node.now());
+        if node.coherence.has_removed_since(called, &first.meta.tags) {
             break;
         }
         let tags = first.meta.tags.iter().map(|tag| tag.name().to_owned()).collect();
         let new_entry = NewEntry { stamp, took: Duration::ZERO, degraded: false, shared: true };
-        let (meta, deadlines) = new_entry.meta(inner, key, &Choices::new(options.clone(), tags));
+        let (meta, deadlines) = new_entry.meta(node, key, &Choices::new(options.clone(), tags));
         let entry = Arc::new(Entry { meta, value: Shared::of(first) });
-        let record = encode(inner, &entry, deadlines, new_entry.took, false)?;
+        let record = encode(node, &entry, deadlines, new_entry.took, false)?;
         let version = entry.meta.version;
-        let fence = Fence::begin(inner, hash, Some(version), || inner.l1.keep_only(hash, version));
-        let write = Write::new(inner, key, version, KeyOp::Written, limit, options);
+        let fence = Fence::begin(node, hash, Some(version), || node.l1.keep_only(hash, version));
+        let write = Write::new(node, key, version, KeyOp::Written, limit, options);
         let put = write.send(l2, |store, key, ann| store.put(key, before, record, ann));
-        let (mut sent, mark) = beside(inner, l2, l2.is_ledger_near(key), limit, put).await;
+        let (mut sent, mark) = beside(node, l2, l2.is_ledger_near(key), limit, put).await;
         let stored = matches!(sent.l2, Ok(Put::Stored));
-        let hidden = stored && is_hidden(inner, &entry.meta, mark, limit).await;
+        let hidden = stored && is_hidden(node, &entry.meta, mark, limit).await;
         let kept = fence.end(|received| {
             let keep = stored && !hidden && received.allows(version);
             if keep {
-                inner.l1.insert(hash, entry);
+                node.l1.insert(hash, entry);
             } else {
-                inner.l1.keep_only(hash, version);
+                node.l1.keep_only(hash, version);
             }
             keep
         });
@@ -96,7 +97,7 @@ pub(super) async fn set_again<T: Value>(
             sent.status = WriteStatus::Unknown;
         }
         if kept || !stored {
-            return conclude(inner, key, sent, stored && !kept, options);
+            return conclude(node, key, sent, stored && !kept, options);
         }
         (before, superseded) = (version, Some(sent));
         if !hidden {
@@ -104,5 +105,5 @@ pub(super) async fn set_again<T: Value>(
         }
     }
     let backplane = superseded.map_or(WriteStatus::Skipped, |sent| sent.backplane);
-    conclude(inner, key, Sent { backplane, ..Sent::nowhere() }, true, options)
+    conclude(node, key, Sent { backplane, ..Sent::nowhere() }, true, options)
 }

@@ -13,7 +13,7 @@ use super::pending::{Attended, PendingWrite};
 use super::send::{Sent, Write};
 use super::{Receipt, WriteStatus};
 use crate::backplane::message::KeyOp;
-use crate::cache::{Coded, Inner, Relayed};
+use crate::cache::{Coded, Relayed};
 use crate::coherence::{Mark, beside};
 use crate::entry::{Entry, Shared, Value};
 use crate::error::{Error, ErrorKind};
@@ -21,6 +21,7 @@ use crate::events::Event;
 use crate::factory::Choices;
 use crate::flight::Fence;
 use crate::l2::{L2Error, L2ErrorKind, Record};
+use crate::node::Node;
 use crate::options::EntryOptions;
 use crate::protocol::ledger::Strength;
 use crate::protocol::{KeyHash, Version};
@@ -31,23 +32,23 @@ use crate::telemetry::spans;
 
 /// Stores a value, whatever the key holds.
 pub(crate) async fn set<T: Value>(
-    inner: &Coded<T>,
+    node: &Coded<T>,
     key: &str,
     value: T,
     options: EntryOptions,
     tags: Vec<String>,
 ) -> Result<Receipt, Error> {
-    options.validate(&inner.place(Some(key)))?;
-    inner.check_tags(key, &tags)?;
-    sweep::ensure(inner);
+    options.validate(&node.place(Some(key)))?;
+    node.check_tags(key, &tags)?;
+    sweep::ensure(node);
     let started = Instant::now();
-    if inner.l2.as_ref().is_some_and(|l2| !l2.is_open(key)) {
+    if node.l2.as_ref().is_some_and(|l2| !l2.is_open(key)) {
         // Wait for the ledger first: no node accepts a record that was stamped without it.
-        ledger_known(inner, options.l2_hard_timeout).await;
+        ledger_known(node, options.l2_hard_timeout).await;
     }
-    let propagation = Propagation::of(inner, &options);
-    let degraded = propagation != Propagation::Nothing && !inner.node.is_synced();
-    let stamp = inner.node.stamp(inner.now());
+    let propagation = Propagation::of(node, &options);
+    let degraded = propagation != Propagation::Nothing && !node.coherence.is_synced();
+    let stamp = node.coherence.stamp(node.now());
     // One hard timeout covers the whole call, so subtract the wait for the ledger.
     let limit = options.l2_hard_timeout.saturating_sub(started.elapsed());
     let new_entry = NewEntry {
@@ -57,45 +58,45 @@ pub(crate) async fn set<T: Value>(
         shared: propagation == Propagation::Records,
     };
     let choices = Choices::new(options, tags);
-    let (meta, deadlines) = new_entry.meta(inner, key, &choices);
+    let (meta, deadlines) = new_entry.meta(node, key, &choices);
     let entry = Arc::new(Entry { meta, value: Shared::Own(value) });
     let options = choices.options;
     let record = match propagation {
-        Propagation::Records => Some(encode(inner, &entry, deadlines, new_entry.took, false)?),
+        Propagation::Records => Some(encode(node, &entry, deadlines, new_entry.took, false)?),
         Propagation::Notices | Propagation::Nothing => None,
     };
-    inner.note(&inner.counters.sets, key, |key| Event::Set { key, filled: false });
+    node.note(&node.counters.sets, key, |key| Event::Set { key, filled: false });
     if propagation != Propagation::Records {
-        inner.check_kept(key)?;
+        node.check_kept(key)?;
     }
     if propagation == Propagation::Nothing {
-        store_here(inner, entry);
+        store_here(node, entry);
         return Ok(Receipt::local());
     }
-    inner.relay(|| Relayed::Key(key.into(), Strength::Hard));
-    if is_write_behind(inner, &options) {
-        let (pending, queue_slot) = PendingWrite::new(inner, key, Strength::Hard, &options);
-        store_here(inner, Arc::clone(&entry));
-        let coded = inner.clone();
-        return in_background(inner, async move {
+    node.relay(|| Relayed::Key(key.into(), Strength::Hard));
+    if is_write_behind(node, &options) {
+        let (pending, queue_slot) = PendingWrite::new(node, key, Strength::Hard, &options);
+        store_here(node, Arc::clone(&entry));
+        let coded = node.clone();
+        return in_background(node, async move {
             drop(
                 store(&coded, &pending.key, entry, record, &options, limit, Some(queue_slot)).await,
             );
         });
     }
-    let queue_slot = inner.recovery.queue_slot(key, Strength::Hard, options.skip_backplane);
-    store(inner, key, entry, record, &options, limit, queue_slot).await
+    let queue_slot = node.recovery.queue_slot(key, Strength::Hard, options.skip_backplane);
+    store(node, key, entry, record, &options, limit, queue_slot).await
 }
 
 /// Stores an entry in L1 only.
-fn store_here<T: Value>(inner: &Inner, entry: Arc<Entry<T>>) {
+fn store_here<T: Value>(node: &Node, entry: Arc<Entry<T>>) {
     let (hash, version) = (KeyHash::of(&entry.meta.key), entry.meta.version);
-    inner.flights.receive(hash, version, || inner.l1.insert(hash, entry));
+    node.flights.receive(hash, version, || node.l1.insert(hash, entry));
 }
 
 /// Stores an entry in L1 and in L2.
 async fn store<T: Value>(
-    inner: &Coded<T>,
+    node: &Coded<T>,
     key: &str,
     entry: Arc<Entry<T>>,
     record: Option<Record>,
@@ -105,72 +106,72 @@ async fn store<T: Value>(
 ) -> Result<Receipt, Error> {
     let (hash, version) = (KeyHash::of(key), entry.meta.version);
     let fence = match sabotaged!(NoFenceOnSet) {
-        false => Fence::begin(inner, hash, Some(version), || inner.l1.keep_only(hash, version)),
-        true => Fence::begin(inner, hash, None, || ()),
+        false => Fence::begin(node, hash, Some(version), || node.l1.keep_only(hash, version)),
+        true => Fence::begin(node, hash, None, || ()),
     };
-    let write = Write::new(inner, key, version, KeyOp::Written, limit, options);
-    let waiting = inner.recovery.get(key);
+    let write = Write::new(node, key, version, KeyOp::Written, limit, options);
+    let waiting = node.recovery.get(key);
     #[cfg(feature = "sabotage")]
     let replayed = record.clone();
     let (result, mark) = match write.queue_slot(queue_slot).await {
         Err(sent) => (sent, Mark::Unasked),
-        Ok((write, _permit)) => match (record, inner.records()) {
+        Ok((write, _permit)) => match (record, node.records()) {
             (Some(record), Some(l2)) => match write.deadline(l2) {
                 // Without a deadline it could run at any time, and the node could not vouch for it.
-                None => (write.refuse(unmet(inner)), Mark::Unasked),
+                None => (write.refuse(unmet(node)), Mark::Unasked),
                 at => {
                     let set = write.send(l2, |store, key, ann| store.set(key, record, at, ann));
-                    beside(inner, l2, l2.is_ledger_near(key), limit, set).await
+                    beside(node, l2, l2.is_ledger_near(key), limit, set).await
                 }
             },
             _ => (write.notify().await, Mark::Unasked),
         },
     };
-    let hidden = result.l2.is_ok() && is_hidden(inner, &entry.meta, mark, limit).await;
+    let hidden = result.l2.is_ok() && is_hidden(node, &entry.meta, mark, limit).await;
     #[cfg(feature = "sabotage")]
     if sabotaged!(RecoveryReplaysValue) && result.l2.is_err() {
-        replay(inner, key, replayed);
+        replay(node, key, replayed);
     }
     // L2 ordered it among the writes received meanwhile: only L2 knows which was last.
     let kept = fence.end(|received| {
         if result.l2.is_err() {
-            entry.meta.shorten_to_coherence_ttl(inner.settings.coherence_ttl);
+            entry.meta.shorten_to_coherence_ttl(node.settings.coherence_ttl);
         }
         let keep = received.allows(version);
         if keep && !hidden {
-            inner.l1.insert(hash, Arc::<Entry<T>>::clone(&entry));
+            node.l1.insert(hash, Arc::<Entry<T>>::clone(&entry));
         } else {
-            inner.l1.keep_only(hash, version);
+            node.l1.keep_only(hash, version);
         }
         keep
     });
     if result.l2.is_ok() {
-        inner.recovery.own.replaced(hash);
+        node.recovery.own.replaced(hash);
     }
     let late = |error: &L2Error| error.kind() == L2ErrorKind::Late;
     if let (true, Some(waiting)) = (result.l2.as_ref().map_or_else(late, |()| true), waiting) {
-        inner.recovery.settle(key, waiting.version, inner.now());
+        node.recovery.settle(key, waiting.version, node.now());
     }
-    match inner.records().filter(|_| hidden && kept) {
-        Some(l2) => set_again(inner, l2, &entry, options, limit).await,
-        None => conclude(inner, key, result, hidden, options),
+    match node.records().filter(|_| hidden && kept) {
+        Some(l2) => set_again(node, l2, &entry, options, limit).await,
+        None => conclude(node, key, result, hidden, options),
     }
 }
 
 /// The error for an L2 that has never answered, with the cause as far as it is known.
-fn unmet(inner: &Inner) -> L2Error {
-    let trouble = inner.telemetry.trouble.lock();
-    L2Error::unmet(inner.link.read().l2_refused, trouble.l2.as_ref().map(|(last, _)| &**last))
+fn unmet(node: &Node) -> L2Error {
+    let trouble = node.telemetry.trouble.lock();
+    L2Error::unmet(node.link.read().l2_refused, trouble.l2.as_ref().map(|(last, _)| &**last))
 }
 
 /// Planted bug: sends a value again, which recovery must never do.
 #[cfg(feature = "sabotage")]
-fn replay(inner: &Arc<Inner>, key: &str, record: Option<Record>) {
-    let (inner, key) = (Arc::clone(inner), key.to_owned());
-    let owner = Arc::clone(&inner);
+fn replay(node: &Arc<Node>, key: &str, record: Option<Record>) {
+    let (node, key) = (Arc::clone(node), key.to_owned());
+    let owner = Arc::clone(&node);
     let _ = owner.spawn(async move {
         tokio::time::sleep(Duration::from_secs(3)).await;
-        if let (Some(l2), Some(record)) = (&inner.l2, record) {
+        if let (Some(l2), Some(record)) = (&node.l2, record) {
             let set = l2
                 .on(&key, Duration::from_secs(1), |store, key| store.set(key, record, None, None));
             let _ = set.await;
@@ -180,94 +181,89 @@ fn replay(inner: &Arc<Inner>, key: &str, record: Option<Record>) {
 
 /// Removes a key. Its value does not remain as a fallback.
 pub(crate) async fn remove(
-    inner: &Arc<Inner>,
+    node: &Arc<Node>,
     key: &str,
     options: &EntryOptions,
 ) -> Result<Receipt, Error> {
-    inner.note(&inner.counters.removes, key, |key| Event::Remove { key });
-    invalidate(inner, key, Strength::Hard, options).await
+    node.note(&node.counters.removes, key, |key| Event::Remove { key });
+    invalidate(node, key, Strength::Hard, options).await
 }
 
 /// Makes a key stale. Its value may still be served as a fallback.
 pub(crate) async fn expire(
-    inner: &Arc<Inner>,
+    node: &Arc<Node>,
     key: &str,
     options: &EntryOptions,
 ) -> Result<Receipt, Error> {
-    inner.note(&inner.counters.expires, key, |key| Event::Expire { key });
-    invalidate(inner, key, Strength::Soft, options).await
+    node.note(&node.counters.expires, key, |key| Event::Expire { key });
+    invalidate(node, key, Strength::Soft, options).await
 }
 
 async fn invalidate(
-    inner: &Arc<Inner>,
+    node: &Arc<Node>,
     key: &str,
     strength: Strength,
     options: &EntryOptions,
 ) -> Result<Receipt, Error> {
-    let propagation = Propagation::of(inner, options);
+    let propagation = Propagation::of(node, options);
     if propagation != Propagation::Nothing {
-        inner.relay(|| Relayed::Key(key.into(), strength));
+        node.relay(|| Relayed::Key(key.into(), strength));
     }
-    if propagation != Propagation::Nothing && !is_write_behind(inner, options) {
+    if propagation != Propagation::Nothing && !is_write_behind(node, options) {
         // Registered before the fence: a read that misses L1 and reads L2 must find the
         // invalidation.
-        let (_attended, queue_slot) = Attended::begin(inner, key, strength, options);
-        return invalidate_everywhere(inner, key, strength, options, queue_slot).await;
+        let (_attended, queue_slot) = Attended::begin(node, key, strength, options);
+        return invalidate_everywhere(node, key, strength, options, queue_slot).await;
     }
     let pending = (propagation != Propagation::Nothing)
-        .then(|| PendingWrite::new(inner, key, strength, options));
+        .then(|| PendingWrite::new(node, key, strength, options));
     let (hash, mut known) = (KeyHash::of(key), None);
-    inner.flights.receive(hash, inner.entropy.version(), || {
-        known = inner.l1.version(hash);
-        inner.l1.weaken(hash, strength);
+    node.flights.receive(hash, node.entropy.version(), || {
+        known = node.l1.version(hash);
+        node.l1.weaken(hash, strength);
     });
     if strength == Strength::Hard {
-        inner.flights.removed(hash);
+        node.flights.removed(hash);
     }
     let Some((pending, queue_slot)) = pending else {
-        hide_here(inner, hash, strength, known);
+        hide_here(node, hash, strength, known);
         return Ok(Receipt::local());
     };
     let options = options.clone();
-    in_background(inner, async move {
-        let PendingWrite { inner, key, .. } = &pending;
-        drop(invalidate_everywhere(inner, key, strength, &options, Some(queue_slot)).await);
+    in_background(node, async move {
+        let PendingWrite { node, key, .. } = &pending;
+        drop(invalidate_everywhere(node, key, strength, &options, Some(queue_slot)).await);
     })
 }
 
 /// Hides the record in L2 on this node only, until a write replaces it. L2 does not change.
-pub(super) fn hide_here(
-    inner: &Inner,
-    hash: KeyHash,
-    strength: Strength,
-    version: Option<Version>,
-) {
-    if inner.records().is_some() {
-        let bounds = (inner.settings.max_lifetime, inner.settings.recovery_keys);
-        inner.recovery.own.hide(hash, strength, version, inner.now(), bounds);
+pub(super) fn hide_here(node: &Node, hash: KeyHash, strength: Strength, version: Option<Version>) {
+    if node.records().is_some() {
+        let bounds = (node.settings.max_lifetime, node.settings.recovery_keys);
+        node.recovery.own.hide(hash, strength, version, node.now(), bounds);
     }
 }
 
 async fn invalidate_everywhere(
-    inner: &Arc<Inner>,
+    node: &Arc<Node>,
     key: &str,
     strength: Strength,
     options: &EntryOptions,
     queue_slot: Option<QueueSlot>,
 ) -> Result<Receipt, Error> {
-    let (hash, version) = (KeyHash::of(key), inner.entropy.version());
+    let (hash, version) = (KeyHash::of(key), node.entropy.version());
     let weaken = || {
-        inner.l1.weaken(hash, strength);
+        node.l1.weaken(hash, strength);
     };
-    let fence = Fence::begin(inner, hash, Some(version), weaken);
+    let fence = Fence::begin(node, hash, Some(version), weaken);
     let op = if strength == Strength::Hard { KeyOp::Removed } else { KeyOp::Expired };
-    let write = Write::new(inner, key, version, op, options.l2_hard_timeout, options);
+    let write = Write::new(node, key, version, op, options.l2_hard_timeout, options);
     if strength == Strength::Hard {
-        inner.flights.removed(hash);
+        node.flights.removed(hash);
     }
     let result = match write.queue_slot(queue_slot).await {
         Err(sent) => sent,
-        Ok((write, _permit)) => match (inner.records(), strength) {
+        Ok((write, _permit)) => match (node.records(), strength) {
             (None, _) => write.notify().await,
             (Some(l2), Strength::Hard) => {
                 write.send(l2, |store, key, ann| store.remove(key, ann)).await
@@ -279,9 +275,9 @@ async fn invalidate_everywhere(
     };
     fence.end(|_| weaken());
     if strength == Strength::Hard {
-        inner.flights.removed(hash);
+        node.flights.removed(hash);
     }
-    conclude(inner, key, result, false, options)
+    conclude(node, key, result, false, options)
 }
 
 /// What other nodes receive of a write.
@@ -296,8 +292,8 @@ pub(super) enum Propagation {
 }
 
 impl Propagation {
-    pub(super) fn of(inner: &Inner, options: &EntryOptions) -> Self {
-        match (inner.records(), &inner.bus) {
+    pub(super) fn of(node: &Node, options: &EntryOptions) -> Self {
+        match (node.records(), &node.bus) {
             _ if options.skip_l2_write => Self::Nothing,
             (Some(_), _) => Self::Records,
             (None, Some(_)) if !options.skip_backplane => Self::Notices,
@@ -308,28 +304,28 @@ impl Propagation {
 
 /// Whether the caller does not wait for L2. While the cache closes every caller waits, because no
 /// background task remains to do so.
-pub(super) fn is_write_behind(inner: &Inner, options: &EntryOptions) -> bool {
-    options.background_l2 && !options.require_propagation && !inner.closing.is_cancelled()
+pub(super) fn is_write_behind(node: &Node, options: &EntryOptions) -> bool {
+    options.background_l2 && !options.require_propagation && !node.closing.is_cancelled()
 }
 
 /// Continues a write in the background that is already applied locally. The first poll happens
 /// before the call returns, so the write has its queue slot, and its fence receives later calls.
 pub(super) fn in_background(
-    inner: &Inner,
+    node: &Node,
     write: impl Future<Output = ()> + Send + 'static,
 ) -> Result<Receipt, Error> {
-    let runtime = inner.runtime()?;
-    let mut write = Box::pin(write.instrument(spans::write_behind(&inner.name)));
+    let runtime = node.runtime()?;
+    let mut write = Box::pin(write.instrument(spans::write_behind(&node.name)));
     if runtime.within(|| (&mut write).now_or_never()).is_none() {
-        inner.tasks.spawn_behind(write, &runtime);
+        node.tasks.spawn_behind(write, &runtime);
     }
-    let backplane = if inner.bus.is_some() { WriteStatus::Queued } else { WriteStatus::Skipped };
+    let backplane = if node.bus.is_some() { WriteStatus::Queued } else { WriteStatus::Skipped };
     Ok(Receipt::new(WriteStatus::Queued, backplane))
 }
 
 /// Returns how far a write got, or an error if that is not far enough for its caller.
 pub(super) fn conclude<R>(
-    inner: &Inner,
+    node: &Node,
     key: &str,
     sent: Sent<R>,
     superseded: bool,
@@ -338,16 +334,16 @@ pub(super) fn conclude<R>(
     let status = if superseded && sent.l2.is_ok() { WriteStatus::Superseded } else { sent.status };
     let receipt = Receipt::new(status, sent.backplane);
     if status == WriteStatus::Superseded {
-        return overtaken(inner, key, receipt, options);
+        return overtaken(node, key, receipt, options);
     }
-    if !receipt.is_propagated() && inner.closing.is_cancelled() {
+    if !receipt.is_propagated() && node.closing.is_cancelled() {
         let what = "the write was applied locally but could not be sent to L2";
-        return Err(inner.error(ErrorKind::Closed, key, what));
+        return Err(node.error(ErrorKind::Closed, key, what));
     }
     if !options.require_propagation || receipt.is_propagated() {
         return Ok(receipt);
     }
-    let place = inner.place(Some(key));
+    let place = node.place(Some(key));
     let Err(error) = sent.l2 else {
         let what = "it holds on this node and L2 has it, but its notification may be lost";
         return Err(Error::new(ErrorKind::NotPropagated, place, what));
@@ -361,7 +357,7 @@ pub(super) fn conclude<R>(
 
 /// Reports an overtaken write: an error if its caller requires propagation.
 pub(super) fn overtaken(
-    inner: &Inner,
+    node: &Node,
     key: &str,
     receipt: Receipt,
     options: &EntryOptions,
@@ -371,5 +367,5 @@ pub(super) fn overtaken(
     }
     let what = "the write was overtaken: the key, one of its tags or the whole cache was changed since, \
                 and no node serves the value; read the source again, and set it if it is still right";
-    Err(inner.error(ErrorKind::NotPropagated, key, what))
+    Err(node.error(ErrorKind::NotPropagated, key, what))
 }

@@ -3,33 +3,33 @@
 
 use std::sync::Arc;
 
-use crate::cache::Inner;
+use crate::node::Node;
 use crate::options::EntryOptions;
 use crate::protocol::ledger::Strength;
 use crate::recovery::QueueSlot;
 
 /// A write-behind write, whose caller has its receipt already.
 pub(super) struct PendingWrite {
-    pub(super) inner: Arc<Inner>,
+    pub(super) node: Arc<Node>,
     pub(super) key: String,
     strength: Strength,
 }
 
 impl PendingWrite {
     pub(super) fn new(
-        inner: &Arc<Inner>,
+        node: &Arc<Node>,
         key: &str,
         strength: Strength,
         options: &EntryOptions,
     ) -> (Self, QueueSlot) {
-        let queue_slot = inner.recovery.begin(key, strength, options.skip_backplane);
-        (Self { inner: Arc::clone(inner), key: key.to_owned(), strength }, queue_slot)
+        let queue_slot = node.recovery.begin(key, strength, options.skip_backplane);
+        (Self { node: Arc::clone(node), key: key.to_owned(), strength }, queue_slot)
     }
 }
 
 impl Drop for PendingWrite {
     fn drop(&mut self) {
-        self.inner.recovery.end(&self.key, self.strength);
+        self.node.recovery.end(&self.key, self.strength);
     }
 }
 
@@ -38,30 +38,30 @@ impl Drop for PendingWrite {
 /// A `set` needs none: its fence keeps the old value from being fresh. The old value is stale only
 /// while the new one is pending, which is no reason to load another.
 pub(crate) struct Attended<'a> {
-    inner: &'a Inner,
+    node: &'a Node,
     key: &'a str,
     strength: Strength,
 }
 
 impl<'a> Attended<'a> {
     pub(super) fn begin(
-        inner: &'a Inner,
+        node: &'a Node,
         key: &'a str,
         strength: Strength,
         options: &EntryOptions,
     ) -> (Self, Option<QueueSlot>) {
-        let queue_slot = inner.recovery.attend_in_queue(key, strength, options.skip_backplane);
-        (Self::begun(inner, key, strength), queue_slot)
+        let queue_slot = node.recovery.attend_in_queue(key, strength, options.skip_backplane);
+        (Self::begun(node, key, strength), queue_slot)
     }
 
     /// The guard for an invalidation that is already registered.
-    pub(super) fn begun(inner: &'a Inner, key: &'a str, strength: Strength) -> Self {
-        Self { inner, key, strength }
+    pub(super) fn begun(node: &'a Node, key: &'a str, strength: Strength) -> Self {
+        Self { node, key, strength }
     }
 }
 
 impl Drop for Attended<'_> {
     fn drop(&mut self) {
-        self.inner.recovery.leave(self.key, self.strength);
+        self.node.recovery.leave(self.key, self.strength);
     }
 }

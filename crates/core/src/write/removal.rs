@@ -9,12 +9,13 @@ use tokio::time::Instant;
 
 use super::key::in_background;
 use super::{Receipt, Token, WriteStatus};
-use crate::cache::{Inner, Relayed};
+use crate::cache::Relayed;
 use crate::coherence::{AT_ONCE, Sending};
 use crate::error::{Error, ErrorKind};
 use crate::events::Event;
 use crate::l2::L2Error;
 use crate::l2::access::Access;
+use crate::node::Node;
 use crate::options::EntryOptions;
 use crate::protocol::TagHash;
 use crate::protocol::ledger::{
@@ -26,64 +27,64 @@ const SLACK: usize = 4096;
 
 /// Hides every entry that carries one of the tags.
 pub(crate) async fn by_tags(
-    inner: &Arc<Inner>,
+    node: &Arc<Node>,
     strength: Strength,
     tags: &[String],
     options: &EntryOptions,
 ) -> Result<Receipt, Error> {
-    tags.iter().try_for_each(|tag| inner.check_tag(tag))?;
-    inner.counters.tag_removals.add();
+    tags.iter().try_for_each(|tag| node.check_tag(tag))?;
+    node.counters.tag_removals.add();
     let hard = strength == Strength::Hard;
-    inner.telemetry.emit(|| Event::RemoveByTag { tags: inner.telemetry.tags(tags), hard });
-    inner.relay(|| Relayed::Tags(tags.to_vec(), strength));
+    node.telemetry.emit(|| Event::RemoveByTag { tags: node.telemetry.tags(tags), hard });
+    node.relay(|| Relayed::Tags(tags.to_vec(), strength));
     let all = targets(tags);
-    if !is_write_behind(inner, options) {
-        return named(inner, tags, targets_of(inner, strength, &all, options)).await;
+    if !is_write_behind(node, options) {
+        return named(node, tags, targets_of(node, strength, &all, options)).await;
     }
-    let (inner, tags, options) = (Arc::clone(inner), tags.to_vec(), options.clone());
-    in_background(&Arc::clone(&inner), async move {
-        drop(named(&inner, &tags, targets_of(&inner, strength, &all, &options)).await);
+    let (node, tags, options) = (Arc::clone(node), tags.to_vec(), options.clone());
+    in_background(&Arc::clone(&node), async move {
+        drop(named(&node, &tags, targets_of(&node, strength, &all, &options)).await);
     })
 }
 
 /// Remembers the names of the tags, for messages, if their removal waits.
 async fn named(
-    inner: &Inner,
+    node: &Node,
     tags: &[String],
     removal: impl Future<Output = Result<Receipt, Error>> + Send,
 ) -> Result<Receipt, Error> {
     let receipt = removal.await;
     if !matches!(&receipt, Ok(receipt) if receipt.token().is_some()) {
-        tags.iter().for_each(|tag| inner.recovery.name_tag(TagHash::of(tag), tag));
+        tags.iter().for_each(|tag| node.recovery.name_tag(TagHash::of(tag), tag));
     }
     receipt
 }
 
 /// Whether the caller does not wait for the number.
-fn is_write_behind(inner: &Inner, options: &EntryOptions) -> bool {
-    super::key::is_write_behind(inner, options) && inner.l2.is_some()
+fn is_write_behind(node: &Node, options: &EntryOptions) -> bool {
+    super::key::is_write_behind(node, options) && node.l2.is_some()
 }
 
 /// Hides every entry of the cache.
 pub(crate) async fn clear(
-    inner: &Arc<Inner>,
+    node: &Arc<Node>,
     strength: Strength,
     options: &EntryOptions,
 ) -> Result<Receipt, Error> {
-    inner.counters.clears.add();
-    inner.telemetry.emit(|| Event::Clear { hard: strength == Strength::Hard });
-    inner.relay(|| Relayed::Everything(strength));
-    let receipt = if is_write_behind(inner, options) {
-        let (owner, options) = (Arc::clone(inner), options.clone());
-        in_background(inner, async move {
+    node.counters.clears.add();
+    node.telemetry.emit(|| Event::Clear { hard: strength == Strength::Hard });
+    node.relay(|| Relayed::Everything(strength));
+    let receipt = if is_write_behind(node, options) {
+        let (owner, options) = (Arc::clone(node), options.clone());
+        in_background(node, async move {
             drop(targets_of(&owner, strength, &[Target::Everything], &options).await);
         })
     } else {
-        targets_of(inner, strength, &[Target::Everything], options).await
+        targets_of(node, strength, &[Target::Everything], options).await
     };
     if strength == Strength::Hard {
         // No entry in L1 is valid any more: free the memory.
-        inner.l1.clear();
+        node.l1.clear();
     }
     receipt
 }
@@ -94,44 +95,44 @@ pub(crate) fn targets(tags: &[String]) -> Vec<Target> {
 }
 
 /// A removal of this node that has not begun.
-pub(crate) fn new(inner: &Inner, strength: Strength, targets: Vec<Target>) -> Removal {
-    Removal { nonce: inner.entropy.nonce(), strength, targets }
+pub(crate) fn new(node: &Node, strength: Strength, targets: Vec<Target>) -> Removal {
+    Removal { nonce: node.entropy.nonce(), strength, targets }
 }
 
 /// Begins removals: they apply on this node from now on. A poll numbers those that no call numbers
 /// first.
-pub(crate) fn begin(inner: &Inner, strength: Strength, targets: &[Target]) -> Vec<Removal> {
-    begin_all(inner, parts(inner, strength, targets))
+pub(crate) fn begin(node: &Node, strength: Strength, targets: &[Target]) -> Vec<Removal> {
+    begin_all(node, parts(node, strength, targets))
 }
 
-fn parts(inner: &Inner, strength: Strength, targets: &[Target]) -> Vec<Removal> {
-    let part = |part: &[Target]| new(inner, strength, part.to_vec());
+fn parts(node: &Node, strength: Strength, targets: &[Target]) -> Vec<Removal> {
+    let part = |part: &[Target]| new(node, strength, part.to_vec());
     targets.chunks(MAX_TARGETS).map(part).collect()
 }
 
-fn begin_all(inner: &Inner, parts: Vec<Removal>) -> Vec<Removal> {
-    parts.into_iter().map(|part| inner.node.begin(part)).collect()
+fn begin_all(node: &Node, parts: Vec<Removal>) -> Vec<Removal> {
+    parts.into_iter().map(|part| node.coherence.begin(part)).collect()
 }
 
 async fn targets_of(
-    inner: &Inner,
+    node: &Node,
     strength: Strength,
     targets: &[Target],
     options: &EntryOptions,
 ) -> Result<Receipt, Error> {
-    if !inner.enabled {
+    if !node.enabled {
         return Ok(Receipt::local());
     }
     // Every part applies locally before the first is sent.
-    let parts = parts(inner, strength, targets);
+    let parts = parts(node, strength, targets);
     let nonces = parts.iter().map(|part| part.nonce).collect();
     let limit = options.l2_hard_timeout;
-    let _sending = inner.l2.as_ref().map(|_| Sending::begin(inner, nonces, limit));
+    let _sending = node.l2.as_ref().map(|_| Sending::begin(node, nonces, limit));
     // Concurrent sends: a server that does not answer costs one timeout, however many parts there
     // are.
     let bus_timed_out = AtomicBool::new(false);
-    let removals = begin_all(inner, parts).into_iter();
-    let commits = removals.map(|removal| commit(inner, removal, options, &bus_timed_out));
+    let removals = begin_all(node, parts).into_iter();
+    let commits = removals.map(|removal| commit(node, removal, options, &bus_timed_out));
     let mut results = stream::iter(commits).buffered(AT_ONCE);
     let (mut all, mut covered, mut epoch) = (Ok(Receipt::local()), true, None);
     while let Some(one) = results.next().await {
@@ -146,41 +147,38 @@ async fn targets_of(
 
 /// Commits one part. `bus_timed_out`: another part has used up the time for the backplane.
 async fn commit(
-    inner: &Inner,
+    node: &Node,
     removal: Removal,
     options: &EntryOptions,
     bus_timed_out: &AtomicBool,
 ) -> Result<Receipt, Error> {
-    let Some(l2) = &inner.l2 else { return Ok(commit_locally(inner, removal)) };
+    let Some(l2) = &node.l2 else { return Ok(commit_locally(node, removal)) };
     let (circuit_open, limit) = (l2.is_ledger_open(), options.l2_hard_timeout);
     let mut patience = if bus_timed_out.load(Ordering::Relaxed) { Duration::ZERO } else { limit };
-    let numbered = number(inner, l2, removal, limit, &mut patience).await;
+    let numbered = number(node, l2, removal, limit, &mut patience).await;
     if patience.is_zero() {
         bus_timed_out.store(true, Ordering::Relaxed);
     }
     match numbered {
         Ok(receipt) if options.require_propagation && !receipt.is_propagated() => {
             let what = "it holds on this node and L2 has it, but its notification may be lost";
-            Err(Error::new(ErrorKind::NotPropagated, inner.place(None), what))
+            Err(Error::new(ErrorKind::NotPropagated, node.place(None), what))
         }
         Ok(receipt) => Ok(receipt),
         Err(error) => {
-            inner.counters.queued.add();
-            if inner.closing.is_cancelled() {
+            node.counters.queued.add();
+            if node.closing.is_cancelled() {
                 let what = "the removal was applied locally but could not be sent to L2";
-                return Err(Error::with_source(ErrorKind::Closed, inner.place(None), what, error));
+                return Err(Error::with_source(ErrorKind::Closed, node.place(None), what, error));
             }
             if options.require_propagation {
                 let what = "the removal is queued and holds on this node";
-                let place = inner.place(None);
+                let place = node.place(None);
                 return Err(Error::with_source(ErrorKind::NotPropagated, place, what, error));
             }
             let unknown = error.is_unknown() && !circuit_open;
             let status = if unknown { WriteStatus::Unknown } else { WriteStatus::Queued };
-            Ok(Receipt::new(
-                status,
-                if inner.bus.is_some() { status } else { WriteStatus::Skipped },
-            ))
+            Ok(Receipt::new(status, if node.bus.is_some() { status } else { WriteStatus::Skipped }))
         }
     }
 }
@@ -189,15 +187,15 @@ async fn commit(
 /// number all the same, so another attempt needs another nonce. `patience` is how long the bus may
 /// take; the call subtracts the time that it waits.
 pub(crate) async fn number(
-    inner: &Inner,
+    node: &Node,
     l2: &Access,
     removal: Removal,
     limit: Duration,
     patience: &mut Duration,
 ) -> Result<Receipt, L2Error> {
-    let ask = advance(inner, removal.clone());
+    let ask = advance(node, removal.clone());
     // While the circuit breaker is open nothing is sent, so no message may take a sequence number.
-    let bus = inner.bus.as_ref().filter(|_| !l2.is_ledger_open());
+    let bus = node.bus.as_ref().filter(|_| !l2.is_ledger_open());
     let (seq, announce) = bus.and_then(|bus| bus.announce_removal(&removal)).unzip();
     let numbers = l2.advance(&ask, announce, limit).await;
     if let (Err(error), Some(bus), Some(seq)) = (&numbers, bus, seq)
@@ -206,8 +204,8 @@ pub(crate) async fn number(
         spend(patience, |left| bus.void(seq, left)).await;
     }
     let numbers = numbers?;
-    inner.node.committed(removal.clone(), numbers);
-    let backplane = match &inner.bus {
+    node.coherence.committed(removal.clone(), numbers);
+    let backplane = match &node.bus {
         None => WriteStatus::Skipped,
         Some(bus) => {
             let publish = |left| bus.publish_removal(&removal, seq, numbers, left);
@@ -233,15 +231,15 @@ async fn spend<R, F: Future<Output = R>>(
     result
 }
 
-fn commit_locally(inner: &Inner, removal: Removal) -> Receipt {
-    let ask = advance(inner, removal.clone());
+fn commit_locally(node: &Node, removal: Removal) -> Receipt {
+    let ask = advance(node, removal.clone());
     let numbers = {
-        let mut ledger = inner.own_ledger.lock();
-        let numbers = ledger.advance(own_clock(inner), &ask);
+        let mut ledger = node.own_ledger.lock();
+        let numbers = ledger.advance(own_clock(node), &ask);
         // Under the same lock, so that the replica receives the numbers in order.
-        inner.node.committed(removal, numbers);
-        if inner.node.known().barriers > ledger.len() + SLACK {
-            compare_locally(inner, &mut ledger);
+        node.coherence.committed(removal, numbers);
+        if node.coherence.known().barriers > ledger.len() + SLACK {
+            compare_locally(node, &mut ledger);
         }
         numbers
     };
@@ -249,29 +247,29 @@ fn commit_locally(inner: &Inner, removal: Removal) -> Receipt {
 }
 
 /// Starts the ledger of a cache without L2.
-pub(crate) fn begin_locally(inner: &Inner) {
-    compare_locally(inner, &mut inner.own_ledger.lock());
+pub(crate) fn begin_locally(node: &Node) {
+    compare_locally(node, &mut node.own_ledger.lock());
 }
 
 /// Compares the replica with the local ledger. The node then folds and forgets what the ledger has
 /// folded and forgotten.
-fn compare_locally(inner: &Inner, ledger: &mut Authority) {
-    let ask: SyncAsk = inner.node.ask(inner.entropy.epoch(), usize::MAX, inner.retention_ms());
-    let reply = ledger.sync(own_clock(inner), &ask);
-    let _ = inner.node.synced(&reply, || inner.entropy.nonce());
+fn compare_locally(node: &Node, ledger: &mut Authority) {
+    let ask: SyncAsk = node.coherence.ask(node.entropy.epoch(), usize::MAX, node.retention_ms());
+    let reply = ledger.sync(own_clock(node), &ask);
+    let _ = node.coherence.synced(&reply, || node.entropy.nonce());
 }
 
-pub(crate) fn advance(inner: &Inner, removal: Removal) -> Advance {
-    let known = inner.node.known();
+pub(crate) fn advance(node: &Node, removal: Removal) -> Advance {
+    let known = node.coherence.known();
     Advance {
         removal,
         epoch: known.epoch,
         frontier: known.highest,
-        new_epoch: inner.entropy.epoch(),
-        retention_ms: inner.retention_ms(),
+        new_epoch: node.entropy.epoch(),
+        retention_ms: node.retention_ms(),
     }
 }
 
-fn own_clock(inner: &Inner) -> u64 {
-    inner.now().as_nanos() / 1000
+fn own_clock(node: &Node) -> u64 {
+    node.now().as_nanos() / 1000
 }

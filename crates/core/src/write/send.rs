@@ -9,12 +9,12 @@ use tokio::time::{Instant, timeout};
 use super::WriteStatus;
 use crate::backplane::message::KeyOp;
 use crate::backplane::outgoing::{Answered, Outgoing};
-use crate::cache::Inner;
 use crate::clock::Moment;
 use crate::events::Event;
 use crate::l2::access::{Access, Call};
 use crate::l2::deadline::settles_after;
 use crate::l2::{Announce, Deadline, L2, L2Error, L2ErrorKind};
+use crate::node::Node;
 use crate::options::EntryOptions;
 use crate::protocol::ledger::{Strength, Target};
 use crate::protocol::{KeyHash, Version};
@@ -24,7 +24,7 @@ use crate::telemetry::TARGET;
 /// One write of one key. If dropped before L2 has answered, it queues an invalidation: a write that
 /// began takes effect even if its caller stops waiting (W2).
 pub(super) struct Write<'a> {
-    inner: &'a Arc<Inner>,
+    node: &'a Arc<Node>,
     key: &'a str,
     version: Version,
     op: KeyOp,
@@ -57,14 +57,14 @@ impl Sent {
 
 impl<'a> Write<'a> {
     pub(super) fn new(
-        inner: &'a Arc<Inner>,
+        node: &'a Arc<Node>,
         key: &'a str,
         version: Version,
         op: KeyOp,
         limit: Duration,
         options: &'a EntryOptions,
     ) -> Self {
-        Self { inner, key, version, op, limit, options, settled: None, answered: false }
+        Self { node, key, version, op, limit, options, settled: None, answered: false }
     }
 
     /// Waits for the earlier writes of the key that are pending. A write whose wait times out is
@@ -91,7 +91,7 @@ impl<'a> Write<'a> {
         mut self,
         queue_slot: &QueueSlot,
     ) -> Result<(Self, Option<SendPermit>), Sent> {
-        let overtaken = || self.inner.recovery.is_overtaken(self.key, queue_slot);
+        let overtaken = || self.node.recovery.is_overtaken(self.key, queue_slot);
         // The queue comes first: a write with a pace permit never waits for one without.
         let _queue = queue_slot.come().await;
         let mut _pace = None;
@@ -101,7 +101,7 @@ impl<'a> Write<'a> {
             tokio::select! {
                 biased;
                 () = queue_slot.is_awaited() => {}
-                place = self.inner.paced() => _pace = place,
+                place = self.node.paced() => _pace = place,
             }
         }
         if !overtaken() {
@@ -120,7 +120,7 @@ impl<'a> Write<'a> {
     /// The announcement to other nodes, if there is a backplane and the call does not skip it.
     fn outgoing(&self) -> Option<Outgoing<'a>> {
         let hash = KeyHash::of(self.key);
-        Outgoing::new(self.inner, self.op, self.version, hash, self.limit)
+        Outgoing::new(self.node, self.op, self.version, hash, self.limit)
             .filter(|_| !self.options.skip_backplane)
     }
 
@@ -132,7 +132,7 @@ impl<'a> Write<'a> {
         write: impl for<'x> FnOnce(&'x dyn L2, &'x str, Option<Announce>) -> Call<'x, R> + Send,
     ) -> Sent<R> {
         let (limit, circuit_open) = (self.limit, l2.is_open(self.key));
-        self.settled = Some(self.inner.now() + settles_after(limit));
+        self.settled = Some(self.node.now() + settles_after(limit));
         let Some(mut outgoing) = self.outgoing() else {
             let l2 = l2.on(self.key, limit, |store, key| write(store, key, None)).await;
             let status = self.answer(&l2, circuit_open);
@@ -164,14 +164,14 @@ impl<'a> Write<'a> {
     async fn confirm(&self, mut outgoing: Outgoing<'a>) -> WriteStatus {
         let waits = self.options.require_propagation || !self.options.background_backplane;
         if !outgoing.is_by_l2() && outgoing.is_announced() && !waits {
-            let (inner, op, version) = (Arc::clone(self.inner), self.op, self.version);
+            let (node, op, version) = (Arc::clone(self.node), self.op, self.version);
             let (hash, limit) = (KeyHash::of(self.key), self.limit);
             let confirm = async move {
-                if let Some(mut outgoing) = Outgoing::new(&inner, op, version, hash, limit) {
+                if let Some(mut outgoing) = Outgoing::new(&node, op, version, hash, limit) {
                     outgoing.confirm().await;
                 }
             };
-            if self.inner.spawn(confirm).is_ok() {
+            if self.node.spawn(confirm).is_ok() {
                 return WriteStatus::Queued;
             }
         }
@@ -204,7 +204,7 @@ impl<'a> Write<'a> {
         Sent {
             l2,
             status,
-            backplane: self.inner.bus.as_ref().map_or(WriteStatus::Skipped, |_| status),
+            backplane: self.node.bus.as_ref().map_or(WriteStatus::Skipped, |_| status),
         }
     }
 
@@ -213,13 +213,8 @@ impl<'a> Write<'a> {
         self.answered = true;
         let error = match l2 {
             Ok(answer) if answer.is_taken() => {
-                let now = self.inner.now();
-                self.inner.recovery.recent_writes.note(
-                    self.key,
-                    self.version,
-                    self.strength(),
-                    now,
-                );
+                let now = self.node.now();
+                self.node.recovery.recent_writes.note(self.key, self.version, self.strength(), now);
                 return WriteStatus::Done;
             }
             Ok(_) => return WriteStatus::Superseded,
@@ -245,15 +240,15 @@ impl Write<'_> {
     }
 
     fn queue(&self, unknown: bool) {
-        let (now, strength) = (self.inner.now(), self.strength());
+        let (now, strength) = (self.node.now(), self.strength());
         let mut not_before = now;
         if unknown {
-            self.inner.notices.open_late_window(now, self.limit);
+            self.node.notices.open_late_window(now, self.limit);
             if self.op == KeyOp::Written && !sabotaged!(SetSettledAtOnce) {
                 not_before = self.settled.unwrap_or(now).max(now);
             }
         }
-        self.inner.queue(self.key, Queued { strength, version: self.version, not_before });
+        self.node.queue(self.key, Queued { strength, version: self.version, not_before });
     }
 }
 
@@ -265,7 +260,7 @@ impl Drop for Write<'_> {
     }
 }
 
-impl Inner {
+impl Node {
     /// Queues an invalidation that L2 has not received; a full queue becomes a clear.
     pub(crate) fn queue(&self, key: &str, queued: Queued) {
         self.note(&self.counters.queued, key, |key| Event::Queued { key });
@@ -280,7 +275,7 @@ impl Inner {
                 "more invalidations wait for L2 than `recovery_keys` allows; they become a clear of the cache"
             );
             if !sabotaged!(OverflowDropsSilently) {
-                self.node.begin(super::removal::new(self, strength, vec![Target::Everything]));
+                self.coherence.begin(super::removal::new(self, strength, vec![Target::Everything]));
             }
         }
     }

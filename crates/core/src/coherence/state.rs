@@ -34,7 +34,7 @@ use crate::telemetry::Counter;
 ///   and a verdict during which it moved is made again under the lock. (A pending mark must not be
 ///   gone before its number is seen, nor a barrier before its epoch.)
 #[derive(Debug)]
-pub(crate) struct Node {
+pub(crate) struct Coherence {
     pub(super) ledger: Mutex<Replica>,
     tags: Tags,
     seqlock: AtomicU64,
@@ -45,7 +45,7 @@ pub(crate) struct Node {
     floor: Cells,
     /// How far the ledger's numbers are ahead of this node's clock, in microseconds; it wraps.
     ahead_us: AtomicU64,
-    pub(crate) coherence: CoherenceTtl,
+    pub(crate) ttl: CoherenceTtl,
     /// How long the coherence TTL would have covered the sessions that have ended.
     ended: Mutex<Ended>,
     /// Checks that the memo did not answer.
@@ -86,8 +86,8 @@ pub(crate) struct Known {
     pub(crate) suspect: bool,
 }
 
-impl Node {
-    pub(crate) fn new(coherence: CoherenceTtl) -> Self {
+impl Coherence {
+    pub(crate) fn new(ttl: CoherenceTtl) -> Self {
         Self {
             ledger: Mutex::default(),
             tags: Tags::new(),
@@ -98,7 +98,7 @@ impl Node {
             suspect: AtomicBool::new(false),
             floor: Cells::default(),
             ahead_us: AtomicU64::new(0),
-            coherence,
+            ttl,
             ended: Mutex::default(),
             judged: Counter::default(),
             sync_mutex: SyncMutex::default(),
@@ -127,8 +127,8 @@ impl Node {
         let generation = self.generation.load(Ordering::Acquire);
         if meta.is_checked(generation) && now < meta.logical() && !meta.is_expired() {
             let at = now.as_nanos();
-            let own = meta.verified_at().saturating_add(self.coherence.length());
-            if at <= self.coherence.until() || at <= own {
+            let own = meta.verified_at().saturating_add(self.ttl.length());
+            if at <= self.ttl.until() || at <= own {
                 return Verdict::Fresh;
             }
         }
@@ -209,13 +209,13 @@ impl Node {
     /// Whether the ledger was compared within the coherence TTL. Older knowledge cannot judge what
     /// L2 holds (S3).
     pub(crate) fn is_current(&self, now: Moment) -> bool {
-        let until = self.coherence.synced_at().as_nanos().saturating_add(self.coherence.length());
+        let until = self.ttl.synced_at().as_nanos().saturating_add(self.ttl.length());
         now.as_nanos() <= until || sabotaged!(LedgerNeverOld)
     }
 
     /// Whether this node's entries are known to be up to date.
     pub(crate) fn is_coherent(&self, now: Moment) -> bool {
-        now.as_nanos() <= self.coherence.until() && !self.suspect.load(Ordering::Acquire)
+        now.as_nanos() <= self.ttl.until() && !self.suspect.load(Ordering::Acquire)
     }
 
     pub(crate) fn known(&self) -> Known {
@@ -367,8 +367,7 @@ impl Node {
         if why == ResyncReason::Connected {
             self.rounds.subscribed();
         }
-        let (session, until) =
-            (self.session.fetch_add(1, Ordering::AcqRel), self.coherence.until());
+        let (session, until) = (self.session.fetch_add(1, Ordering::AcqRel), self.ttl.until());
         let mut ended = self.ended.lock();
         if ended.until != until {
             *ended = Ended { from: session, until };
@@ -387,7 +386,7 @@ impl Node {
         let ended = self.ended.lock();
         let of_its_session = if meta.state().session >= ended.from { ended.until } else { 0 };
         drop(ended);
-        let own = meta.verified_at().saturating_add(self.coherence.length());
+        let own = meta.verified_at().saturating_add(self.ttl.length());
         now.as_nanos() <= own.max(of_its_session)
     }
 
@@ -435,8 +434,8 @@ impl Node {
             floor,
             pending,
             session: self.session(),
-            coherent_until: self.coherence.until(),
-            coherence_ttl: self.coherence.length(),
+            coherent_until: self.ttl.until(),
+            coherence_ttl: self.ttl.length(),
             suspect: self.suspect.load(Ordering::Acquire),
         }
     }

@@ -6,12 +6,12 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use super::background::Background;
 use crate::backplane::publish::Bus;
 use crate::backplane::receive::PendingNotices;
+use crate::cache::background::Background;
 use crate::cache::{Regions, Tasks};
 use crate::clock::{Clock, Moment};
-use crate::coherence::{Node, Owed, Shadow};
+use crate::coherence::{Coherence, Owed, Shadow};
 use crate::entropy::Entropy;
 use crate::error::{Error, ErrorKind, Place};
 use crate::flight::Flights;
@@ -27,7 +27,7 @@ use crate::telemetry::{Counters, Telemetry};
 use crate::watch::Watch;
 
 #[derive(Debug)]
-pub(crate) struct Inner {
+pub(crate) struct Node {
     pub(crate) name: Arc<str>,
     /// The publisher id of this node, as text.
     pub(crate) id: Arc<str>,
@@ -41,7 +41,7 @@ pub(crate) struct Inner {
     pub(crate) entropy: Entropy,
     pub(crate) l1: L1,
     pub(crate) sweeper: Sweeper,
-    pub(crate) node: Node,
+    pub(crate) coherence: Coherence,
     pub(crate) flights: Flights,
     /// The store of the ledger and, unless it is for the ledger only, of the records.
     pub(crate) l2: Option<Access>,
@@ -55,7 +55,7 @@ pub(crate) struct Inner {
     /// The runtime of the tasks.
     pub(crate) home: Home,
     /// The tasks that run as long as the cache is open.
-    pub(super) background: Background,
+    pub(crate) background: Background,
     pub(crate) closing: CancellationToken,
     pub(crate) link: Watch<Link>,
     pub(crate) notices: PendingNotices,
@@ -89,7 +89,7 @@ pub(crate) struct Link {
     pub(crate) l2_refused: bool,
 }
 
-impl Inner {
+impl Node {
     pub(crate) fn now(&self) -> Moment {
         self.clock.now()
     }
