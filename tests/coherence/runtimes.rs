@@ -75,7 +75,7 @@ pub(super) async fn within<R>(call: impl IntoFuture<Output = R>) -> R {
 }
 
 #[test]
-fn a_node_receives_of_changes_after_the_runtime_of_its_build_has_ended() {
+fn a_node_receives_changes_after_the_runtime_of_its_build_has_ended() {
     for runtime in KINDS {
         let (shared, first, second) = (Shared::new(), runtime(), runtime());
         let (cache, _) = first.block_on(shared.ready());

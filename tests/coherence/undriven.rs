@@ -202,7 +202,7 @@ fn reads_from_elsewhere_ask_l2() {
 }
 
 #[test]
-fn after_from_elsewhere_receives_of_the_removal() {
+fn waiting_for_a_token_from_elsewhere_sees_the_removal() {
     let (shared, first, second) = (Shared::new(), current_thread(), multi_thread());
     let token = second.block_on(token(&shared));
     let (cache, _) = first.block_on(async { not_ready(&shared) });

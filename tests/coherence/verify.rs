@@ -30,7 +30,7 @@ fn values(node: &Node) -> usize {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_thousand_readers_of_a_unverified_copy_share_one_look_at_its_head() {
+async fn a_thousand_readers_of_an_unverified_copy_share_one_look_at_its_head() {
     let (_world, node) = doubting(&["key"]).await;
     node.l2.always(L2Op::Heads, Fate::Delay(Duration::from_millis(10)));
     let calls: Vec<_> = (0..1000)

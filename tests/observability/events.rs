@@ -63,7 +63,7 @@ async fn a_script_of_calls_is_told_step_by_step() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_who_asked_receives_of_plain_hits() {
+async fn only_subscribers_that_ask_receive_plain_hits() {
     let cache = World::new().await.alone();
     let _ = cache.set("key", 1_u32).await.unwrap();
     let (mut plain, mut all) = (cache.events(), cache.events_with_l1_hits());

@@ -188,7 +188,7 @@ async fn a_bus_that_refuses_to_publish_is_told_and_ready_is_an_error() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn ready_receives_l2_before_it_blames_the_backplane() {
+async fn ready_waits_for_l2_before_it_blames_the_backplane() {
     let world = World::apart().await;
     let node = world.cold(
         |builder| builder,

@@ -112,7 +112,7 @@ async fn the_deadline_falls_back_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_waiter_gives_up_after_flight_timeout_and_starts_nothing() {
+async fn a_waiter_gives_up_after_wait_timeout_and_starts_nothing() {
     let world = World::new().await;
     for cache in [world.alone(), world.node().await.cache] {
         let (gate, loads) = (Gate::new(), Loads::new());
@@ -128,7 +128,7 @@ async fn a_waiter_gives_up_after_flight_timeout_and_starts_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_waiter_with_a_fallback_answers_it_after_flight_timeout() {
+async fn a_waiter_with_a_fallback_answers_it_after_wait_timeout() {
     let world = World::new().await;
     for cache in stale(&world).await {
         let gate = Gate::new();

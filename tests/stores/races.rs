@@ -213,7 +213,7 @@ async fn a_key_that_others_change_all_the_time_is_an_error_that_says_so() {
     let l2 = CasL2::new(shelf.clone());
     shelf.contend("key");
     let error = l2.set("key", value(1), None, None).await.unwrap_err();
-    assert!(error.to_string().contains("others changed it 16 times"), "{error}");
+    assert!(error.to_string().contains("other callers changed the value 16 times"), "{error}");
     assert!(!error.is_outage(), "the store is there");
     l2.set("another", value(1), None, None).await.unwrap();
 }

@@ -116,7 +116,7 @@ pub fn judge(
         return Verdict::Stale(Why::Lifetime);
     }
     let other_session = entry.session != node.session && !sabotaged!(VerifySkipped);
-    if node.suspect || other_session || !is_leased(entry.verified_at, node, now) {
+    if node.suspect || other_session || !is_within_coherence_ttl(entry.verified_at, node, now) {
         return Verdict::Unverified;
     }
     Verdict::Fresh
@@ -126,7 +126,7 @@ pub fn judge(
 /// Applies with and without the memo.
 #[must_use]
 #[inline]
-pub fn is_leased(verified_at: u64, node: &Knowledge, now: u64) -> bool {
+pub fn is_within_coherence_ttl(verified_at: u64, node: &Knowledge, now: u64) -> bool {
     now <= node.coherent_until
         || now <= verified_at.saturating_add(node.coherence_ttl)
         || sabotaged!(CoherenceForEver)
