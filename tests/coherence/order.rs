@@ -276,6 +276,9 @@ async fn a_reservation_is_of_its_key_and_needs_l2_to_compare_with() {
     let error = node.cache.set("other", 1).reserved(reservation).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidOptions);
     assert!(error.to_string().contains("\"key\""), "{error}");
+    let (other, reservation) = (world.node().await, node.cache.reserve("key").await.unwrap());
+    let error = other.cache.set("key", 1).reserved(reservation).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidOptions, "it is of another cache");
     node.l2.down();
     let error = node.cache.reserve("key").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::L2);
