@@ -43,8 +43,8 @@ pub(crate) use background::{attend, attend_on};
 pub use batch::{GetMany, GetOrSetMany, RemoveMany, SetMany};
 pub use builder::CacheBuilder;
 pub use close::PendingWrites;
-#[cfg(feature = "blocking")]
 pub(crate) use coded::Coded;
+#[cfg(feature = "blocking")]
 pub(crate) use get_or_set::refresh;
 pub use get_or_set::{GetOrSet, GetOrSetFuture, NoTags};
 pub use guarantees::{Guarantee, Guarantees};
