@@ -36,13 +36,18 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// Nothing is lost.
     ///
     /// ```
-    /// # use crinkle_core::{Token, Cache, l2::MemoryL2};
+    /// # use crinkle_core::{Cache, Token, l2::MemoryL2};
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), crinkle_core::Error> {
     /// # let shared = MemoryL2::new();
     /// # let one = Cache::builder("shop").l2(shared.clone()).build()?;
     /// # let two = Cache::builder("shop").l2(shared).build()?;
-    /// The client's next request reaches another node.
+    /// // On one node; the token goes to the client.
+    /// let token = one.remove_by_tag("cart:7").await?.token().map(|token| token.to_bytes());
+    /// // The client's next request reaches another node.
+    /// if let Some(token) = token {
+    ///     two.wait_for(Token::from_bytes(token)).await?;
+    /// }
     /// # Ok(())
     /// # }
     /// ```
