@@ -10,6 +10,7 @@
 mod changes;
 mod excuse;
 mod liveness;
+mod numbers;
 mod operations;
 mod staleness;
 mod strict;
@@ -18,9 +19,7 @@ mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::history::{
-    Answer, Applied, At, Call, Log, Operation, Outcome, Pace, Scope, Synced, What,
-};
+use crate::history::{Answer, Applied, At, Call, Log, Operation, Outcome, Pace, Scope, What};
 pub(crate) use excuse::Excuse;
 use excuse::Excuses;
 
@@ -404,22 +403,6 @@ impl Judge<'_> {
                 return self.report(rule, reading, &why);
             }
         }
-    }
-
-    /// Returns whether a promoted server with a slow clock numbered a barrier below the stamp of an
-    /// older value. The node that loaded the value notices when it next syncs with the ledger.
-    fn is_numbered_again(&self, load: usize, barrier: &Applied, until: At) -> bool {
-        let (log, load) = (self.log, &self.log.loads[load]);
-        let Operation::Advance { epoch, number, .. } = barrier.operation else { return false };
-        let stamps = load.stored.iter().filter_map(|at| log.applied[*at].stamp);
-        if !stamps.into_iter().any(|stamp| stamp.epoch == epoch && stamp.number >= number) {
-            return false;
-        }
-        let failover =
-            |a: &&Applied| matches!(a.operation, Operation::Failover(_)) && a.at < barrier.at;
-        let Some(failover) = log.applied.iter().rfind(failover) else { return false };
-        let asked = |s: &Synced| s.node == load.node && s.applied > failover.at && s.at < until;
-        !log.synced.iter().any(asked) && self.excuses.holds(Excuse::NumberedAgain)
     }
 
     /// The settings of a node.

@@ -12,7 +12,7 @@ use crinkle_core::l2::Codec;
 /// use crinkle_testkit::contract;
 ///
 /// contract::codec(&MessagePack, &[Some(1), None]);
-/// Refused, since it would decode as `None`; the contract allows that.
+/// // Refused, since it would decode as `None`; the contract allows that.
 /// contract::codec(&MessagePack, &[Some(()), None]);
 /// ```
 ///

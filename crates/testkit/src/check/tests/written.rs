@@ -2,7 +2,7 @@
 
 use super::{Story, terms};
 use crate::check::{Excuse, Terms};
-use crate::history::{Fault, Operation, Pace, Said, Scope, Stamped, Synced, What};
+use crate::history::{Fault, Operation, Pace, Received, Said, Scope, Stamped, Synced, What};
 
 const TAG: u8 = 1;
 
@@ -248,4 +248,31 @@ fn a_removal_numbered_again_hides_once_who_knows_better_has_asked() {
     assert_eq!(far.excused(Excuse::NumberedAgain), 1);
     assert_eq!(story(true, true, true).rules(), ["S1"], "it has cleared");
     assert_eq!(story(false, false, true).rules(), ["S1"], "no number is issued again");
+}
+
+/// A value that L2 never stored has no record that shows its stamp.
+#[test]
+fn a_removal_numbered_again_does_not_hide_what_a_node_that_knew_more_keeps_in_l1() {
+    let story = |knew: bool| {
+        let mut story = Story::new();
+        let since = story.0.at(700).order;
+        if knew {
+            let (removal, _) = story.removal(0, 9, 800);
+            story.end(removal);
+        }
+        story.operation(Operation::Failover(since), None, None, 1000);
+        let call = story.call(0, What::Set(0), (1010, 1100), Said::Queued);
+        story.tagged(0, call, 1020, true);
+        story.end(call);
+        let (removal, applied) = story.removal(1, 5, 1150);
+        story.end(removal);
+        let at = story.0.at(1160);
+        story.0.received.push(Received { node: 0, applied, at });
+        let read = story.call(0, What::Get, (1200, 1210), Said::Nothing);
+        story.answer(read, 0);
+        story
+    };
+    assert_eq!(story(true).rules_by(&terms()).iter().filter(|rule| **rule == "S2").count(), 0);
+    assert_eq!(story(true).excused(Excuse::NumberedAgain), 1);
+    assert!(story(false).rules().contains(&"S2"), "{:?}", story(false).rules());
 }
