@@ -123,7 +123,9 @@ impl State {
         let (before, after) = (of(&known), of(&self.replication_ids));
         let is_gone =
             |(server, replication_id)| !names.contains(server) && !after.contains(replication_id);
-        !known.is_empty() && (!after.is_subset(&before) || known.iter().any(is_gone))
+        // A failover between these writes and the first answer would show no other id.
+        let is_first = known.is_empty() && !after.is_empty() && !self.commits.is_empty();
+        is_first || !known.is_empty() && (!after.is_subset(&before) || known.iter().any(is_gone))
     }
 
     fn begin_round(&mut self) -> u64 {
@@ -292,6 +294,24 @@ mod tests {
     }
 
     /// A node that always writes more than it remembers has not lost a day's writes.
+    #[test]
+    fn what_was_written_before_the_servers_were_known_is_compared_once() {
+        let recent_writes = RecentWrites::new();
+        let answers = |id| vec![(None, Ok(id))];
+        recent_writes.note("key", Version(1), Strength::Hard, at(0));
+        recent_writes.observe(answers(None), at(1)).expect("an answer");
+        assert!(
+            recent_writes.take(9).is_empty(),
+            "this store has no ids, so nothing shows a failover"
+        );
+        for _ in 0..ROUNDS {
+            recent_writes.observe(answers(Some(1)), at(2)).expect("an answer");
+            assert_eq!(recent_writes.take(9).len(), 1);
+        }
+        recent_writes.observe(answers(Some(1)), at(3)).expect("an answer");
+        assert!(recent_writes.take(9).is_empty());
+    }
+
     #[test]
     fn of_what_fell_out_only_the_last_seconds_count() {
         let mut evicted = Evicted::default();
