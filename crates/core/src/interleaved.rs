@@ -51,15 +51,15 @@ fn holds_but_for(step: Step, test: fn()) {
 }
 
 /// A node that has met its ledger.
-fn node() -> Node {
-    let node = Node::new(CoherenceTtl::forever());
+fn node() -> Coherence {
+    let node = Coherence::new(CoherenceTtl::forever());
     let ask = node.ask(EPOCH, 16, 1000);
     let reply = Authority::default().sync(1, &ask);
     node.synced(&reply, || Nonce(1));
     node
 }
 
-fn entry(node: &Node, version: Version) -> Meta {
+fn entry(node: &Coherence, version: Version) -> Meta {
     let until = NOW + Duration::from_secs(60);
     let deadlines = Deadlines { created: NOW, logical: until, physical: until };
     let tags = node.intern(["t"].into_iter());
@@ -206,13 +206,13 @@ fn each_caller_leads_or_joins_and_no_key_stays_behind() {
 /// A task polls a leader that a caller depends on, as soon as its own caller does not.
 fn joining() {
     let driver = Arc::new(Driver::<&str>::default());
-    let driver = Arc::clone(&driver);
+    let caller_driver = Arc::clone(&driver);
     let caller = thread::spawn(move || {
         let mut leader = Some("leader");
         for _ in 0..2 {
-            let Some(polled) = leader.or_else(|| driver.take()) else { break };
+            let Some(polled) = leader.or_else(|| caller_driver.take()) else { break };
             leader = None;
-            if driver.put_back(polled, Waker::noop()).is_some() {
+            if caller_driver.put_back(polled, Waker::noop()).is_some() {
                 return 1;
             }
         }
