@@ -5,6 +5,7 @@
 //! |---|---|
 //! | here | `Cache`: the handle, and its methods that read or report |
 //! | `builder` | builds a cache |
+//! | `coded` | the node with the codec of one type |
 //! | `change`, `many` | the methods of `Cache` that write, and those for many keys |
 //! | `get_or_set`, `requests` | the requests of reads: options, then one call of a pipeline |
 //! | `writes`, `remove_and_tags` | the requests of writes |

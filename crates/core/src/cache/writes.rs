@@ -44,7 +44,8 @@ where
 
     /// Stores the value only if nothing changed the key, its tags or the cache since the
     /// reservation. Otherwise nothing is stored: the receipt says `Superseded` and is not
-    /// [propagated](Receipt::is_propagated). With `require_propagation` it is an error.
+    /// [propagated](Receipt::is_propagated). With `require_propagation` it is an error, as is a
+    /// reservation of another cache or key (`ErrorKind::InvalidOptions`).
     pub fn reserved(mut self, reservation: Reservation) -> Self {
         self.reservation = Some(reservation);
         self
