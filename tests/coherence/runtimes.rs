@@ -1,7 +1,8 @@
 //! Several runtimes: each test has one, a thread brings its own, and they end before the cache does. In real time.
 
 use std::future::IntoFuture;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
@@ -224,6 +225,45 @@ fn a_load_survives_the_runtime_of_the_caller_that_leads_it() {
         home.block_on(async {
             let read = within(cache.get_or_set("key", Loads::new().value(2))).await.unwrap();
             assert_eq!(*read, 1, "the load went on");
+        });
+    }
+}
+
+/// Ends a runtime within a poll, when what wakes it happens there.
+struct EndsRuntime(Mutex<Option<Runtime>>);
+
+impl Wake for EndsRuntime {
+    fn wake(self: Arc<Self>) {
+        let runtime = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        thread::spawn(move || drop(runtime)).join().unwrap_or_else(|_| panic!("it ends"));
+    }
+}
+
+/// Its timers panic in the caller that polls them, which must see an error and no panic.
+#[test]
+fn a_runtime_that_ends_while_a_caller_polls_its_timers_is_an_error() {
+    for op in [L2Op::Read, L2Op::Set] {
+        let (shared, first, second) = (Shared::new(), multi_thread(), multi_thread());
+        let (cache, l2) = first.block_on(shared.ready());
+        let gate = Gate::new();
+        l2.next(op, Fate::Hold(gate.clone()));
+        let waker = Waker::from(Arc::new(EndsRuntime(Mutex::new(Some(first)))));
+        let mut reached = Box::pin(gate.reached());
+        assert!(reached.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        second.block_on(async {
+            if op == L2Op::Read {
+                let read = within(cache.get_or_set("key", Loads::new().value(1))).await;
+                assert_eq!(read.expect_err("its load ended").kind(), ErrorKind::NoRuntime);
+            } else {
+                let _ = within(cache.set("key", 1).background_l2(true)).await.unwrap();
+            }
+            gate.open();
+            let _ = within(cache.set("key", 2)).await.unwrap();
+            let (peer, _) = shared.ready().await;
+            assert_eq!(within(peer.get::<i32>("key")).await.unwrap().as_deref(), Some(&2));
+            let next = within(cache.get_or_set("next", Loads::new().value(3))).await;
+            assert_eq!(*next.unwrap(), 3);
+            comes_true("it is in step", async || cache.health().coherent).await;
         });
     }
 }

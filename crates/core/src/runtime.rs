@@ -7,8 +7,11 @@
 
 use std::fmt;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
+use std::task::{Context, Poll};
 
 use futures_util::FutureExt;
 use parking_lot::Mutex;
@@ -259,14 +262,28 @@ impl Place {
     pub async fn keep<F: Future>(self, future: F) -> Option<F::Output> {
         let mut future = std::pin::pin!(future);
         std::future::poll_fn(|cx| match self.is_left() {
-            true => std::task::Poll::Ready(None),
-            false => self.within(|| future.as_mut().poll(cx)).map(Some),
+            true => Poll::Ready(None),
+            false => self.poll(future.as_mut(), cx),
         })
         .await
     }
 
+    /// Polls a future within this runtime. It is ready with `None` if the runtime ends meanwhile:
+    /// its timers panic then, which is no fault of the future or its caller.
+    pub(crate) fn poll<F: Future + ?Sized>(
+        &self,
+        future: Pin<&mut F>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<F::Output>> {
+        match catch_unwind(AssertUnwindSafe(|| self.within(|| future.poll(cx)))) {
+            Ok(polled) => polled.map(Some),
+            Err(_) if self.has_ended() => Poll::Ready(None),
+            Err(panic) => resume_unwind(panic),
+        }
+    }
+
     /// Runs code within this runtime, so that its timers and tasks belong to this runtime.
-    pub(crate) fn within<R>(&self, code: impl FnOnce() -> R) -> R {
+    fn within<R>(&self, code: impl FnOnce() -> R) -> R {
         let _context = (!self.is_here()).then(|| self.handle.enter());
         code()
     }

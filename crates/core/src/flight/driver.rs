@@ -132,10 +132,9 @@ impl Future for Drive<'_> {
         }
         // Polled within the leader's runtime, because a task there may continue it.
         let Leader { work, runtime, .. } = &mut leader;
-        let poll = || runtime.within(|| work.as_mut().poll(cx));
         // A panic ends the leader and not its caller, as it would in a task.
-        let polled = catch_unwind(AssertUnwindSafe(poll));
-        if polled.unwrap_or(Poll::Ready(())).is_ready() {
+        let polled = catch_unwind(AssertUnwindSafe(|| runtime.poll(work.as_mut(), cx)));
+        if !polled.is_ok_and(|polled| polled.is_pending()) {
             self.driver.end();
             return Poll::Ready(());
         }

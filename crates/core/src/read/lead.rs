@@ -23,6 +23,7 @@ use crate::flight::{
 use crate::node::Node;
 use crate::protocol::flight::Received;
 use crate::protocol::validity::Verdict;
+use crate::runtime::Place;
 use crate::sweep;
 
 /// Polls the flight's leader while it asks L2, or until a task takes over, and waits for the
@@ -343,9 +344,11 @@ pub(crate) fn lose(node: &Node, flight: &Flight) {
     }
 }
 
-/// The failure of a load that did not finish: its task panicked, or its runtime has ended.
+/// The failure of a load that did not finish: its task panicked, or its runtime has ended, which
+/// makes timers panic.
 fn lost(node: &Node, flight: &Flight) -> Failure {
-    let (kind, what, cause) = if std::thread::panicking() {
+    let ended = || flight.place.get().is_some_and(Place::has_ended);
+    let (kind, what, cause) = if std::thread::panicking() && !ended() {
         (ErrorKind::Closed, "its load panicked", Cause::Load)
     } else if node.closing.is_cancelled() {
         (ErrorKind::Closed, "its load was abandoned because the cache closes", Cause::Load)

@@ -1,9 +1,9 @@
 //! Writes of one key.
 
 use std::sync::Arc;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use tokio::time::Instant;
 use tracing::Instrument;
 
@@ -316,7 +316,8 @@ pub(super) fn in_background(
 ) -> Result<Receipt, Error> {
     let runtime = node.runtime()?;
     let mut write = Box::pin(write.instrument(spans::write_behind(&node.name)));
-    if runtime.within(|| (&mut write).now_or_never()).is_none() {
+    let mut cx = Context::from_waker(Waker::noop());
+    if runtime.poll(write.as_mut(), &mut cx).is_pending() {
         node.tasks.spawn_behind(write, &runtime);
     }
     let backplane = if node.bus.is_some() { WriteStatus::Queued } else { WriteStatus::Skipped };
