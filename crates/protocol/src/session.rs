@@ -14,8 +14,6 @@ use super::PublisherId;
 pub enum ResyncReason {
     /// The subscription came up (again): this node may have missed earlier messages.
     Connected,
-    /// The subscription was lost.
-    Disconnected,
     /// A publisher's sequence has a gap, or a message could not be decoded.
     MessageLost,
     /// A publisher announced a write and never confirmed it.
@@ -24,6 +22,9 @@ pub enum ResyncReason {
     Owed,
     /// The node did not receive its own heartbeat for too long.
     SubscriptionLost,
+    /// A removal arrived under a number that another one has here: the ledger has forked, or this
+    /// node missed more messages than it can track.
+    NumberConflict,
     /// L2 answers again after an outage.
     L2Back,
 }

@@ -235,7 +235,7 @@ fn apply(node: &Node, bus: &Bus, message: Message) {
     }
     match message.body {
         Body::Removal { epoch, item } => {
-            node.coherence.received(epoch, item);
+            node.check_number(node.coherence.received(epoch, item));
         }
         Body::Key { op, version, key } => {
             // An own write fences when it begins and when it ends. Its echo must not fence what

@@ -159,7 +159,7 @@ impl Node {
     ) -> Result<Advanced, L2Error> {
         let removal = removal::new(self, Strength::Soft, vec![what]);
         let numbers = l2.advance(&removal::advance(self, removal.clone()), None, limit).await?;
-        self.coherence.committed(removal, numbers);
+        self.check_number(self.coherence.committed(removal, numbers));
         Ok(numbers)
     }
 

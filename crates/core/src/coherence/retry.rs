@@ -14,6 +14,7 @@ use crate::events::Event;
 use crate::l2::L2Error;
 use crate::l2::access::Access;
 use crate::node::Node;
+use crate::protocol::commits::Commit;
 use crate::protocol::ledger::Strength;
 use crate::protocol::{KeyHash, Nonce};
 use crate::recovery::Queued;
@@ -167,6 +168,7 @@ async fn invalidate(node: &Node, l2: &Access, key: &str, queued: Queued) -> Resu
     if let Some(outgoing) = &mut outgoing {
         outgoing.before(false).await?;
     }
+    let sent = node.now();
     let written = match queued.strength {
         Strength::Hard => l2.on(key, limit, |store, key| store.remove(key, announce)).await,
         Strength::Soft => {
@@ -177,7 +179,8 @@ async fn invalidate(node: &Node, l2: &Access, key: &str, queued: Queued) -> Resu
         outgoing.answered(&written).await;
     }
     written?;
-    node.recovery.recent_writes.note(key, version, queued.strength, node.now());
+    let commit = Commit { version, strength: queued.strength };
+    node.recovery.recent_writes.note(key, commit, sent, node.now());
     node.flights.receive(hash, version, || node.l1.weaken(hash, queued.strength));
     if let Some(outgoing) = &mut outgoing {
         outgoing.confirm().await;

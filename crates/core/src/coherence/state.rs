@@ -299,11 +299,12 @@ impl Coherence {
     }
 
     /// Applies the number of a removal of this node.
-    pub(crate) fn committed(&self, removal: Removal, advanced: Advanced) {
+    pub(crate) fn committed(&self, removal: Removal, advanced: Advanced) -> ReceiveResult {
         let mut ledger = self.ledger.lock();
         let result = ledger.committed(removal, advanced);
         self.publish(ledger);
         self.sync_if_behind(result);
+        result
     }
 
     /// Applies a removal that was announced.

@@ -36,7 +36,7 @@ pub(crate) async fn reassert(
     replication_ids: Vec<ReplicationId>,
 ) -> Option<bool> {
     let recent_writes = &node.recovery.recent_writes;
-    let observed = recent_writes.observe(replication_ids, asked)?;
+    let observed = recent_writes.observe(replication_ids, asked, node.now())?;
     if recent_writes.any_is_silent() {
         let forgotten = observed.forgotten.into_iter().map(|(key, commit)| (key, vec![commit]));
         drop(leave_silent(node, l2, forgotten.collect()));
@@ -72,7 +72,7 @@ fn leave_silent(node: &Node, l2: &Access, page: Vec<KeyWrites>) -> Vec<KeyWrites
     page.into_iter().filter(answers).collect()
 }
 
-/// Counts and reports writes that should be compared and are not remembered (R3).
+/// Counts and reports writes that should be compared and are not remembered (R4).
 fn forgot(node: &Node, count: u64) {
     if count == 0 {
         return;

@@ -3,7 +3,8 @@
 //! - **R1** All writes are compared once a server reports another replication id, or is gone.
 //! - **R2** The writes of a server that does not answer are set aside, whatever their age. They are
 //!   compared once it answers, or another server has its keys. The others are compared meanwhile.
-//! - **R3** Writes that there is no room for are counted, and never compared.
+//! - **R3** A write that was sent before that, and whose reply comes after it, is compared as well.
+//! - **R4** Writes that there is no room for are counted, and never compared.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
@@ -14,7 +15,6 @@ use crate::l2::access::ReplicationId;
 use crate::l2::breaker::Server;
 use crate::protocol::Version;
 use crate::protocol::commits::{Commit, Commits};
-use crate::protocol::ledger::Strength;
 use crate::sync::Mutex;
 
 /// How far back a failover may reach, from the last question to the old primary.
@@ -39,6 +39,8 @@ pub(crate) struct RecentWrites(Mutex<State>);
 struct State {
     commits: Commits,
     evicted: Evicted,
+    /// When an answer showed, for the first time or again, which servers there are.
+    changed: Option<Moment>,
     /// The replication id of each server that reports one.
     replication_ids: BTreeMap<Server, u64>,
     /// Servers that did not answer the last question for their replication id.
@@ -105,7 +107,8 @@ pub(super) struct Observed {
 }
 
 impl State {
-    /// Stores the answers. True if one of the servers may lack acknowledged writes (R1).
+    /// Stores the answers. True if one of the servers may lack acknowledged writes (R1): also for
+    /// the first answers, because a failover before them shows no other id.
     fn learn(&mut self, answers: Vec<ReplicationId>) -> bool {
         let known = std::mem::take(&mut self.replication_ids);
         let names: BTreeSet<_> = answers.iter().map(|(server, _)| server.clone()).collect();
@@ -123,8 +126,7 @@ impl State {
         let (before, after) = (of(&known), of(&self.replication_ids));
         let is_gone =
             |(server, replication_id)| !names.contains(server) && !after.contains(replication_id);
-        // A failover between these writes and the first answer would show no other id.
-        let is_first = known.is_empty() && !after.is_empty() && !self.commits.is_empty();
+        let is_first = known.is_empty() && !after.is_empty();
         is_first || !known.is_empty() && (!after.is_subset(&before) || known.iter().any(is_gone))
     }
 
@@ -153,6 +155,7 @@ impl RecentWrites {
         Self(Mutex::new(State {
             commits: Commits::new(MOST, MOST_BYTES),
             evicted: Evicted::default(),
+            changed: None,
             replication_ids: BTreeMap::new(),
             silent: BTreeSet::new(),
             rounds: 0,
@@ -162,9 +165,12 @@ impl RecentWrites {
     }
 
     /// Remembers a write that L2 has acknowledged.
-    pub(crate) fn note(&self, key: &str, version: Version, strength: Strength, now: Moment) {
+    pub(crate) fn note(&self, key: &str, commit: Commit, sent: Moment, now: Moment) {
         let mut state = self.0.lock();
-        let evicted = state.commits.note(key, Commit { version, strength }, now.as_nanos());
+        if state.changed.is_some_and(|changed| sent < changed) {
+            state.rounds = state.rounds.max(1);
+        }
+        let evicted = state.commits.note(key, commit, now.as_nanos());
         if evicted > 0 {
             state.evicted.note(evicted, now);
         }
@@ -186,14 +192,25 @@ impl RecentWrites {
     /// Takes the replication ids of the servers. If one has changed, everything is to be compared.
     /// If nothing is to be compared, this forgets the writes out of reach. Without any answer
     /// nothing changes, and the next poll asks again.
-    pub(super) fn observe(&self, answers: Vec<ReplicationId>, now: Moment) -> Option<Observed> {
+    ///
+    /// `asked` is when the question was sent, and `now` when its answers are here.
+    pub(super) fn observe(
+        &self,
+        answers: Vec<ReplicationId>,
+        asked: Moment,
+        now: Moment,
+    ) -> Option<Observed> {
         if answers.iter().all(|(_, replication_id)| replication_id.is_err()) {
             return None;
         }
         let mut state = self.0.lock();
         let state = &mut *state;
+        let is_first = state.replication_ids.is_empty();
         if state.learn(answers) {
-            state.rounds = ROUNDS;
+            state.changed = Some(now);
+            if !is_first || !state.commits.is_empty() {
+                state.rounds = ROUNDS;
+            }
         }
         let mut observed = Observed::default();
         if state.backlog.is_empty() && state.rounds > 0 {
@@ -203,8 +220,9 @@ impl RecentWrites {
         let is_comparing = !state.backlog.is_empty();
         state.take_back();
         if !is_comparing {
-            observed.forgotten = state.commits.forget(now.as_nanos().saturating_sub(nanos(WINDOW)));
-            state.evicted.forget(now);
+            observed.forgotten =
+                state.commits.forget(asked.as_nanos().saturating_sub(nanos(WINDOW)));
+            state.evicted.forget(asked);
         }
         Some(observed)
     }
@@ -267,6 +285,7 @@ impl RecentWrites {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::ledger::Strength;
 
     #[test]
     fn a_server_that_is_new_or_gone_or_another_is_noticed_and_a_silent_one_is_not_taken_for_that() {
@@ -274,7 +293,7 @@ mod tests {
         let silent = || Err(crate::l2::L2Error::circuit_open());
         let recent_writes = RecentWrites::new();
         let learn = |answers: Vec<ReplicationId>| recent_writes.0.lock().learn(answers);
-        assert!(!learn(vec![(server("a"), Ok(Some(1))), (server("b"), Ok(Some(2)))]), "the first");
+        assert!(learn(vec![(server("a"), Ok(Some(1))), (server("b"), Ok(Some(2)))]), "the first");
         assert!(!learn(vec![(server("a"), Ok(Some(1))), (server("b"), silent())]));
         assert!(recent_writes.is_silent(&server("b")) && !recent_writes.is_silent(&server("a")));
         assert!(learn(vec![(server("a"), Ok(Some(3))), (server("b"), silent())]), "another");
@@ -298,18 +317,38 @@ mod tests {
     fn what_was_written_before_the_servers_were_known_is_compared_once() {
         let recent_writes = RecentWrites::new();
         let answers = |id| vec![(None, Ok(id))];
-        recent_writes.note("key", Version(1), Strength::Hard, at(0));
-        recent_writes.observe(answers(None), at(1)).expect("an answer");
+        recent_writes.note("key", commit(1), at(0), at(0));
+        recent_writes.observe(answers(None), at(1), at(1)).expect("an answer");
         assert!(
             recent_writes.take(9).is_empty(),
             "this store has no ids, so nothing shows a failover"
         );
         for _ in 0..ROUNDS {
-            recent_writes.observe(answers(Some(1)), at(2)).expect("an answer");
+            recent_writes.observe(answers(Some(1)), at(2), at(2)).expect("an answer");
             assert_eq!(recent_writes.take(9).len(), 1);
         }
-        recent_writes.observe(answers(Some(1)), at(3)).expect("an answer");
+        recent_writes.observe(answers(Some(1)), at(3), at(3)).expect("an answer");
         assert!(recent_writes.take(9).is_empty());
+    }
+
+    #[test]
+    fn what_was_sent_before_the_servers_changed_and_answered_after_is_compared() {
+        let recent_writes = RecentWrites::new();
+        let answers = |id| vec![(None, Ok(Some(id)))];
+        recent_writes.observe(answers(1), at(2), at(2)).expect("an answer");
+        let compared = |id, second| {
+            recent_writes.observe(answers(id), at(second), at(second)).expect("an answer");
+            recent_writes.take(9).len()
+        };
+        recent_writes.note("sent to the first primary", commit(1), at(2), at(3));
+        assert_eq!(compared(1, 4), 0);
+        recent_writes.note("perhaps sent to another", commit(2), at(1), at(5));
+        assert_eq!([6, 7].map(|second| compared(1, second)), [2, 0]);
+        recent_writes.observe(answers(2), at(8), at(9)).expect("an answer");
+        assert_eq!(recent_writes.take(9).len(), 2);
+        assert_eq!([10, 11].map(|second| compared(2, second)), [2, 0], "two rounds");
+        recent_writes.note("perhaps sent to another", commit(3), at(8), at(12));
+        assert_eq!([13, 14].map(|second| compared(2, second)), [2, 0]);
     }
 
     #[test]
@@ -344,10 +383,10 @@ mod tests {
     fn what_was_set_aside_keeps_nothing_from_being_forgotten() {
         let recent_writes = RecentWrites::new();
         let answers = || vec![(None, Ok(Some(1)))];
-        recent_writes.observe(answers(), at(0)).expect("an answer");
-        recent_writes.note("key", Version(1), Strength::Hard, at(0));
+        recent_writes.observe(answers(), at(0), at(0)).expect("an answer");
+        recent_writes.note("key", commit(1), at(0), at(0));
         let _ = recent_writes.set_aside(None, &("other".into(), vec![commit(2)]));
-        let observed = recent_writes.observe(answers(), at(20)).expect("an answer");
+        let observed = recent_writes.observe(answers(), at(20), at(20)).expect("an answer");
         assert_eq!(observed.forgotten, [("key".into(), commit(1))]);
         assert!(!recent_writes.is_done(), "the other is compared");
     }

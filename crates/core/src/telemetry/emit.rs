@@ -8,6 +8,7 @@ use crate::entry::{Meta, Source};
 use crate::error::Error;
 use crate::events::{Event, EventKey, LedgerTrouble, MissReason};
 use crate::node::Node;
+use crate::protocol::ledger::ReceiveResult;
 use crate::protocol::session::ResyncReason;
 use crate::protocol::validity::{Verdict, Why};
 
@@ -146,11 +147,18 @@ impl Node {
             ResyncReason::SubscriptionLost => counters.resyncs_subscription_lost.add(),
             ResyncReason::Owed => counters.resyncs_owed.add(),
             ResyncReason::L2Back => counters.resyncs_l2_back.add(),
-            // A lost subscription resyncs when it is back.
-            ResyncReason::Disconnected => {}
+            ResyncReason::NumberConflict => counters.resyncs_number_conflict.add(),
         }
         self.coherence.resync(why);
         self.telemetry.emit(|| Event::Session { cause: why });
+    }
+
+    /// Resyncs if a removal's number conflicts with what this node knows: its copies may have been
+    /// verified with another history of the ledger.
+    pub(crate) fn check_number(&self, result: ReceiveResult) {
+        if result == ReceiveResult::Anomaly {
+            self.resync(ResyncReason::NumberConflict);
+        }
     }
 
     /// Counts and emits a ledger that differs from what this node knew.

@@ -204,7 +204,7 @@ pub(crate) async fn number(
         spend(patience, |left| bus.void(seq, left)).await;
     }
     let numbers = numbers?;
-    node.coherence.committed(removal.clone(), numbers);
+    node.check_number(node.coherence.committed(removal.clone(), numbers));
     let backplane = match &node.bus {
         None => WriteStatus::Skipped,
         Some(bus) => {

@@ -16,6 +16,7 @@ use crate::l2::deadline::settles_after;
 use crate::l2::{Announce, Deadline, L2, L2Error, L2ErrorKind};
 use crate::node::Node;
 use crate::options::EntryOptions;
+use crate::protocol::commits::Commit;
 use crate::protocol::ledger::{Strength, Target};
 use crate::protocol::{KeyHash, Version};
 use crate::recovery::{QueueSlot, Queued};
@@ -30,8 +31,8 @@ pub(super) struct Write<'a> {
     op: KeyOp,
     limit: Duration,
     options: &'a EntryOptions,
-    /// Until then, what was sent may still run on the server.
-    settled: Option<Moment>,
+    /// When it was sent to L2.
+    sent: Option<Moment>,
     answered: bool,
 }
 
@@ -64,7 +65,7 @@ impl<'a> Write<'a> {
         limit: Duration,
         options: &'a EntryOptions,
     ) -> Self {
-        Self { node, key, version, op, limit, options, settled: None, answered: false }
+        Self { node, key, version, op, limit, options, sent: None, answered: false }
     }
 
     /// Waits for the earlier writes of the key that are pending. A write whose wait times out is
@@ -132,7 +133,7 @@ impl<'a> Write<'a> {
         write: impl for<'x> FnOnce(&'x dyn L2, &'x str, Option<Announce>) -> Call<'x, R> + Send,
     ) -> Sent<R> {
         let (limit, circuit_open) = (self.limit, l2.is_open(self.key));
-        self.settled = Some(self.node.now() + settles_after(limit));
+        self.sent = Some(self.node.now());
         let Some(mut outgoing) = self.outgoing() else {
             let l2 = l2.on(self.key, limit, |store, key| write(store, key, None)).await;
             let status = self.answer(&l2, circuit_open);
@@ -214,7 +215,9 @@ impl<'a> Write<'a> {
         let error = match l2 {
             Ok(answer) if answer.is_taken() => {
                 let now = self.node.now();
-                self.node.recovery.recent_writes.note(self.key, self.version, self.strength(), now);
+                let commit = Commit { version: self.version, strength: self.strength() };
+                let sent = self.sent.unwrap_or(now);
+                self.node.recovery.recent_writes.note(self.key, commit, sent, now);
                 return WriteStatus::Done;
             }
             Ok(_) => return WriteStatus::Superseded,
@@ -245,7 +248,9 @@ impl Write<'_> {
         if unknown {
             self.node.notices.open_late_window(now, self.limit);
             if self.op == KeyOp::Written && !sabotaged!(SetSettledAtOnce) {
-                not_before = self.settled.unwrap_or(now).max(now);
+                // What was sent may still run on the server.
+                not_before =
+                    self.sent.map_or(now, |sent| sent + settles_after(self.limit)).max(now);
             }
         }
         self.node.queue(self.key, Queued { strength, version: self.version, not_before });

@@ -111,7 +111,10 @@ pub(crate) fn check(log: &Log, terms: &Terms) -> Verdict {
     let excused = |rule: &str| {
         let owing = rule == "L8" && died_owing(log) && excuses.holds(Excuse::DiedOwing);
         let mixed = terms.mixed && matches!(rule, "L4" | "L8");
-        owing || mixed && excuses.holds(Excuse::OtherVersion)
+        let impatient = rule == "L4" && is_cut_short(log, terms);
+        owing
+            || mixed && excuses.holds(Excuse::OtherVersion)
+            || impatient && excuses.holds(Excuse::Impatient)
     };
     let seen = log.seen.iter().filter(|(rule, ..)| !excused(rule));
     let seen = seen.map(|(rule, what, key, at)| Violation {
@@ -138,6 +141,13 @@ pub(crate) fn check(log: &Log, terms: &Terms) -> Verdict {
     judge.latency();
     judge.found.sort_by_key(|violation| violation.at);
     Verdict { violations: judge.found, excuses: judge.excuses.into_counts() }
+}
+
+/// Returns whether a node gives L2 less time than a read of a replica takes that the primary must
+/// complete. Its circuit breaker may be open.
+fn is_cut_short(log: &Log, terms: &Terms) -> bool {
+    let least = 3 * terms.trip_ms.unwrap_or(0);
+    log.node_runs.iter().filter_map(|run| run.pace.as_ref()).any(|pace| pace.hard_ms <= least)
 }
 
 /// Returns whether a dead node owed announcements, or cleared its mark only in a lost ledger.

@@ -158,6 +158,7 @@ impl Coverage {
             ("hole", stats.resyncs_message_lost),
             ("unconfirmed", stats.resyncs_unconfirmed),
             ("subscription lost", stats.resyncs_subscription_lost),
+            ("number conflict", stats.resyncs_number_conflict),
             ("l2 back", stats.resyncs_l2_back),
             ("undecodable", stats.messages_undecodable + stats.l2_undecodable),
         ] {

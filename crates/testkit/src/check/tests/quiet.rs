@@ -50,6 +50,19 @@ fn a_node_that_is_impatient_with_l2_may_keep_others_waiting() {
     assert_eq!(story.excused_by(&healthy(), Excuse::Impatient), 1);
 }
 
+/// A read that a replica begins and the primary completes takes three trips, and opens the circuit
+/// breaker of a node with less time.
+#[test]
+fn a_node_that_is_impatient_with_l2_may_not_write_to_it() {
+    for (hard_ms, rules) in [(91, &["L4"][..]), (90, &[])] {
+        let mut story = Story::new();
+        let at = story.0.at(20_000);
+        story.0.seen.push(("L4", "answered from the factory".to_owned(), None, at));
+        story.0.node_runs.iter_mut().for_each(|run| run.pace = Some(Pace { hard_ms, ..pace(31) }));
+        assert_eq!(story.rules_by(&healthy()), rules);
+    }
+}
+
 /// Two nodes that run, and one that dies at 5000 ms.
 fn with_dead_node() -> Story {
     let mut story = Story::new();
