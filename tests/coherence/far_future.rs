@@ -132,3 +132,29 @@ async fn messages_with_the_last_number_there_is_cost_a_check() {
     assert_eq!(two.cache.stats().resyncs, doubts + 1, "one, for all that it has not heard");
     works(&one, &two).await;
 }
+
+/// A node on a forked ledger holds copies that were verified with another history.
+#[tokio::test(start_paused = true)]
+async fn a_removal_under_a_number_that_is_taken_ends_the_session() {
+    let world = World::new().await;
+    let (one, two) = (world.node().await, world.node().await);
+    set(&one, "other", "tag").await;
+    let record = World::record("key");
+    let found = world.store.read(&World::record("other"), None).await.unwrap().found.unwrap();
+    let planted = Envelope { key: "key", ..Envelope::decode(&found.bytes).unwrap() };
+    world.store.plant(&record, planted.encode(), Duration::from_secs(600));
+    assert!(has(&two, "key").await);
+    let (epoch, last) = overheard(&world, &one).await;
+    pass(2 * POLL).await;
+    world.store.remove(&record, None).await.expect("nobody is told");
+    assert!(has(&two, "key").await, "the copy of this session");
+    let targets = vec![Target::Tag(TagHash::of("another tag"))];
+    let removal = Removal { nonce: Nonce(1000), strength: Strength::Hard, targets };
+    let announced = message::removal(STRANGER, 0, CHANNEL, &removal);
+    let numbers = Advanced { epoch, prev: None, seq: last.seq, announced: false };
+    world.bus.publish(CHANNEL, message::numbered(&announced, numbers)).await.unwrap();
+    pass(2 * POLL).await;
+    assert!(!two.cache.health().ledger_suspect, "it has synced since");
+    assert!(!has(&two, "key").await, "it is verified");
+    assert_eq!(two.cache.stats().resyncs_number_conflict, 1);
+}
