@@ -74,17 +74,21 @@ pub extern crate crinkle_protocol as protocol;
 #[macro_use]
 mod sync;
 
-// From the caller down:
+// Six floors, from the caller down. Imports only go down:
 //
 // - handles: `cache`, `blocking`;
-// - pipelines: `read` (begin there), `write`;
-// - background: `coherence` (poll, retry), `backplane::receive`, `sweep`;
-// - parts: `l1`, `l2`, `flight`, `tags`, `factory`, `recovery`, `backplane`, `fail_safe`;
-// - values: `entry`, `options`, `events`, `telemetry`, `error`, `clock`, `entropy`;
-// - tools: `runtime`, `sync`, `watch`.
+// - pipelines: `read` (begin there), `write`; and `background`, the loops over a node;
+// - the node: `node`;
+// - parts: `l1`, `l2`, `flight`, `factory`, `coherence`, `recovery`, `backplane`, `tasks`,
+//   `fail_safe`;
+// - values: `entry`, `tags`, `options`, `events`, `telemetry`, `error`, `receipt`, `announce`,
+//   `server`;
+// - tools: `clock`, `entropy`, `runtime`, `sync`, `watch`.
 //
 // The rules are in the crate `protocol`.
 
+mod announce;
+mod background;
 pub mod backplane;
 #[cfg(feature = "blocking")]
 pub mod blocking;
@@ -105,10 +109,12 @@ pub mod l2;
 mod node;
 mod options;
 mod read;
+mod receipt;
 mod recovery;
 pub mod runtime;
-mod sweep;
+mod server;
 mod tags;
+mod tasks;
 pub mod telemetry;
 mod watch;
 mod write;
@@ -118,9 +124,8 @@ pub use protocol::sabotage;
 
 pub use cache::{
     Cache, CacheBuilder, Expire, Get, GetFuture, GetMany, GetOr, GetOrSet, GetOrSetFuture,
-    GetOrSetMany, Guarantee, Guarantees, Health, LastError, NoTags, PendingWrites, RegionHealth,
-    Remove, RemoveAndTags, RemoveByTag, RemoveMany, ServerHealth, Set, SetMany, WaitFor, Warm,
-    Warmed,
+    GetOrSetMany, Guarantee, Guarantees, NoTags, PendingWrites, Remove, RemoveAndTags, RemoveByTag,
+    RemoveMany, Set, SetMany, WaitFor, Warm, Warmed,
 };
 pub use clock::{Clock, ManualClock, Moment, SystemClock};
 pub use entry::{Cached, Source};
@@ -128,5 +133,7 @@ pub use error::{BoxError, Error, ErrorKind};
 pub use events::{Event, EventKey, Events, LedgerTrouble, MissReason, Notice};
 pub use factory::{FactoryContext, NotModified, ok};
 pub use options::{EagerRefresh, EntryOptions, Eviction, FailSafe, Settings};
-pub use telemetry::Stats;
-pub use write::{Receipt, Reservation, Token, WriteStatus};
+pub use receipt::{Receipt, Token, WriteStatus};
+pub use server::ServerHealth;
+pub use telemetry::{Health, LastError, RegionHealth, Stats};
+pub use write::Reservation;

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tokio::sync::broadcast::{self, Receiver, Sender, error::RecvError};
 
 use super::{Backplane, BackplaneError, Incoming, Subscription};
-use crate::l2::BusId;
+use crate::server::BusId;
 
 /// How many messages a slow subscriber may fall behind before it loses some.
 const BACKLOG: usize = 65_536;

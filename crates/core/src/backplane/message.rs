@@ -19,7 +19,8 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::l2::AnnounceRemoval;
+use crate::announce::AnnounceRemoval;
+use crate::events::Notice;
 use crate::protocol::ledger::{Advanced, Item, MAX_TARGETS, Removal, Strength, Target};
 use crate::protocol::{Epoch, KeyHash, Nonce, PublisherId, TagHash, Version};
 
@@ -64,6 +65,28 @@ pub enum Body {
         /// The sequence number its next message will have.
         next: u64,
     },
+}
+
+impl Body {
+    /// The kind of the message for events; `None` for a heartbeat.
+    pub(crate) fn notice(&self) -> Option<Notice> {
+        match self {
+            Self::Removal { .. } => Some(Notice::Removal),
+            Self::Key { op, .. } => Some((*op).into()),
+            Self::Heartbeat { .. } => None,
+        }
+    }
+}
+
+impl From<KeyOp> for Notice {
+    fn from(op: KeyOp) -> Self {
+        match op {
+            KeyOp::Before => Self::Before,
+            KeyOp::Written => Self::Written,
+            KeyOp::Removed => Self::Removed,
+            KeyOp::Expired => Self::Expired,
+        }
+    }
 }
 
 /// What happened to a key.

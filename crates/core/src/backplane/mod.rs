@@ -1,26 +1,24 @@
 //! The backplane: change notifications between nodes.
 
-// The traits are here, and `memory` implements them. For this node, `publish` sends messages, and
-// `receive` applies those of all nodes and notices lost ones. `outgoing` announces one write of one
-// key. `message` holds the wire format.
+// The traits are here, and `memory` implements them. `publish` sends this node's messages, and
+// `notices` holds what it has received and not settled. `message` holds the wire format.
 
-mod error;
 mod forward;
 mod memory;
 pub mod message;
-pub(crate) mod outgoing;
+mod notices;
 pub(crate) mod publish;
-pub(crate) mod receive;
 
 use std::fmt::Debug;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
-pub use error::BackplaneError;
 pub use memory::MemoryBackplane;
+pub(crate) use notices::PendingNotices;
 
-use crate::l2::BusId;
+pub use crate::error::BackplaneError;
+use crate::server::BusId;
 
 /// Carries notifications between nodes.
 ///

@@ -13,8 +13,8 @@ use tracing::Instrument;
 
 use super::message::{self, KeyOp};
 use super::{Backplane, BackplaneError};
+use crate::announce::{Announce, AnnounceRemoval};
 use crate::events::Notice;
-use crate::l2::{Announce, AnnounceRemoval};
 use crate::protocol::ledger::{Advanced, Removal};
 use crate::protocol::{KeyHash, PublisherId, Version};
 use crate::telemetry::{Telemetry, spans};

@@ -9,8 +9,8 @@ use crate::error::{BoxError, Error, ErrorKind};
 use crate::factory::FactoryContext;
 use crate::l2::Codec;
 use crate::protocol::KeyHash;
+use crate::receipt::Receipt;
 use crate::runtime::Home;
-use crate::write::Receipt;
 
 /// A handle of a [`crate::Cache`] whose calls block the thread. Cheap to clone; see [the
 /// module](super) for the threads on which they may block.

@@ -8,10 +8,11 @@ use std::time::Duration;
 use futures_util::future::join;
 use futures_util::stream::{self, StreamExt};
 
+use super::Cache;
 use super::requests::{
     entry_options, load_options, read_options, setters, store_options, write_options,
 };
-use super::{Cache, attend};
+use crate::background::attend;
 use crate::entry::Cached;
 use crate::error::{BoxError, Error};
 use crate::factory::loader;
@@ -20,8 +21,9 @@ use crate::node::Node;
 use crate::options::Choices;
 use crate::protocol::KeyHash;
 use crate::read::{self, Call};
+use crate::receipt::Receipt;
 use crate::telemetry::spans;
-use crate::write::{self, Receipt};
+use crate::write;
 
 /// The number of concurrent writes of one batch.
 const CONCURRENCY: usize = 256;
@@ -180,7 +182,7 @@ where
     T: Send + Sync + 'static,
 {
     let now = node.recent();
-    keys.iter().map(move |key| match options.pass_l1(node, key) {
+    keys.iter().map(move |key| match node.passes_l1(options, key) {
         false => read::hit_at(node, KeyHash::of(key), key, || now),
         true => None,
     })

@@ -1,31 +1,30 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::background::Background;
-use super::regions::{self, Parts, Region};
-use super::{Cache, DefaultCodec, Regions, background};
-use crate::backplane::Backplane;
+use super::regions::{self, Parts};
+use super::{Cache, DefaultCodec};
+use crate::background::{self, sweep};
 use crate::backplane::publish::{Bus, Fused};
-use crate::backplane::receive::PendingNotices;
+use crate::backplane::{Backplane, PendingNotices};
 use crate::clock::{Clock, SystemClock};
 use crate::coherence::{Coherence, CoherenceTtl, Owed, Shadow};
 use crate::entropy::Entropy;
 use crate::error::{Error, ErrorKind, Place};
 use crate::flight::Flights;
+use crate::flight::checks::Checks;
 use crate::l1::L1;
 use crate::l2::access::Access;
-use crate::l2::{L2, NoCodec, Wire};
-use crate::node::OUTSIDE;
-use crate::node::{Link, Node};
+use crate::l2::unread::Unread;
+use crate::l2::{L2, NoCodec, Observed, Wire};
+use crate::node::{Link, Node, OUTSIDE, Region, Regions, begin_export};
 use crate::options::{EntryOptions, Eviction, PerKey, Settings};
 use crate::protocol::ledger::Authority;
-use crate::read::Checks;
 use crate::recovery::Recovery;
 use crate::runtime::{Home, Owner};
-use crate::sweep::{self, Sweeper};
-use crate::telemetry::{self, Counters, Observed, Telemetry};
+use crate::tasks::{Background, Sweeper, Tasks};
+use crate::telemetry::{Counters, Telemetry};
 use crate::watch::Watch;
 use crate::write::removal::begin_locally;
 
@@ -268,27 +267,31 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
     /// [`ErrorKind::InvalidOptions`] names a setting that is out of range or contradicts another.
     /// Examples: a backplane without an L2 or a ledger; a region whose L2 names no bus.
     /// [`ErrorKind::NoRuntime`] for an L2 outside a tokio runtime.
-    pub fn build(mut self) -> Result<Cache<C>, Error> {
+    pub fn build(self) -> Result<Cache<C>, Error> {
+        let (node, closing, codec) = self.open()?;
+        Ok(Cache::new(node, closing, codec))
+    }
+
+    /// Builds the node and starts its tasks, which end when the guard is dropped.
+    fn open(mut self) -> Result<(Arc<Node>, DropGuard, C), Error> {
         let place = Place { cache: self.name.as_str().into(), key: None };
         let prefix = self.check(&place)?;
         let distributed = self.l2.is_some();
         let regions = self.open_regions(&prefix, &place)?;
-        let cache = {
-            let (node, codec) = self.assemble(&prefix, true);
-            Cache::new(Node { regions, ..node }, codec)
-        };
-        let node = cache.node();
+        let (node, codec) = self.assemble(&prefix, true);
+        let node = Arc::new(Node { regions, ..node });
+        let closing = node.closing.clone().drop_guard();
         if distributed {
-            background::start(node)?;
+            background::start(&node)?;
         } else {
-            begin_locally(node);
+            begin_locally(&node);
         }
-        telemetry::begin(node)?;
-        sweep::ensure(node);
-        Ok(cache)
+        begin_export(&node)?;
+        sweep::ensure(&node);
+        Ok((node, closing, codec))
     }
 
-    /// Builds a cache without entries for each other region.
+    /// Builds a node without entries for each other region.
     fn open_regions(&mut self, prefix: &str, place: &Place) -> Result<Regions, Error> {
         let Some(home) = self.l2.clone() else { return Ok(Regions::default()) };
         let mut regions = Vec::new();
@@ -306,14 +309,16 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
             there.clock = Arc::clone(&self.clock);
             there.seed = self.seed.map(|seed| seed.rotate_left(32) ^ at);
             (there.l2, there.backplane) = (Some(parts.l2), Some(parts.backplane));
-            regions.push(Region { name: parts.name.into(), cache: there.build()? });
+            let (node, closing, _) = there.open()?;
+            regions.push(Region { name: parts.name.into(), node, _closing: closing });
         }
         Ok(Regions(regions))
     }
 
     pub(super) fn build_disabled(self) -> Cache<C> {
         let (node, codec) = self.assemble("disabled:", false);
-        Cache::new(node, codec)
+        let closing = node.closing.clone().drop_guard();
+        Cache::new(Arc::new(node), closing, codec)
     }
 
     /// Validates the configuration; returns the key prefix.
@@ -421,13 +426,13 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
             bus,
             counters: Counters::default(),
             telemetry,
-            tasks: super::Tasks::default(),
+            tasks: Tasks::default(),
             background: Background::default(),
             closing: CancellationToken::new(),
             link: Watch::new(Link::default()),
             notices: PendingNotices::default(),
             owed: Owed::default(),
-            unread: crate::read::Unread::default(),
+            unread: Unread::default(),
             shadow: Shadow::default(),
             checks: Checks::default(),
             regions: Regions::default(),

@@ -6,8 +6,9 @@ use std::time::Duration;
 use futures_util::future::join;
 use tokio::time::timeout;
 
-use super::{Cache, attend};
-use crate::coherence::poll::drain;
+use super::Cache;
+use crate::background::attend;
+use crate::background::recovery::drain;
 use crate::error::{Error, ErrorKind};
 use crate::node::Node;
 use crate::protocol::ledger::Target;
@@ -93,7 +94,7 @@ impl<C: Send + Sync + 'static> Cache<C> {
         drop(closing);
         let ended = join(node.ended(), node.regions.end()).await.0;
         join(node.drain_rest(), node.regions.drain_rest()).await;
-        if let Some(lost) = node.lost(node.regions.lost()) {
+        if let Some(lost) = node.not_sent(node.regions.not_sent()) {
             return Err(lost);
         }
         if ended {
@@ -137,7 +138,7 @@ impl Node {
     }
 
     /// Returns the error of a cache that could not send something, here or to these regions.
-    pub(super) fn lost(&self, regions: Vec<String>) -> Option<Error> {
+    pub(super) fn not_sent(&self, regions: Vec<String>) -> Option<Error> {
         if self.waiting() == 0 && regions.is_empty() {
             return None;
         }

@@ -72,7 +72,7 @@ where
     /// Returns a fresh value from L1, if the options of this call allow it.
     pub(crate) fn hit(&self, hash: KeyHash) -> Option<Cached<T>> {
         let node = self.cache.node();
-        let pass_l1 = self.options.pass_l1(node, self.key);
+        let pass_l1 = node.passes_l1(&self.options, self.key);
         (!pass_l1).then(|| read::hit(node, hash, self.key))?
     }
 }

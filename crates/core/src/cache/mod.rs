@@ -5,33 +5,25 @@
 //! |---|---|
 //! | here | `Cache`: the handle, and its methods that read or report |
 //! | `builder` | builds a cache |
-//! | `coded` | the node with the codec of one type |
 //! | `change`, `many` | the methods of `Cache` that write, and those for many keys |
 //! | `get_or_set`, `requests` | the requests of reads: options, then one call of a pipeline |
 //! | `writes`, `remove_and_tags` | the requests of writes |
 //! | `batch`, `warm`, `wait_for` | the requests for many keys, for a warm start, for a token |
-//! | `background`, `tasks` | starts the background tasks; counts all tasks |
-//! | `behind` | write-behind work on a current-thread runtime |
 //! | `ready`, `close` | waits for the first answers; ends the cache |
-//! | `health`, `guarantees` | reports |
-//! | `regions` | relays removals to other regions |
+//! | `guarantees` | reports which guarantees hold |
+//! | `regions` | builds and closes the nodes of other regions |
 
-pub(crate) mod background;
 mod batch;
-mod behind;
 mod builder;
 mod change;
 mod close;
-mod coded;
 mod get_or_set;
 mod guarantees;
-mod health;
 mod many;
 mod ready;
 mod regions;
 mod remove_and_tags;
 mod requests;
-mod tasks;
 mod wait_for;
 mod warm;
 mod writes;
@@ -40,21 +32,15 @@ use std::sync::Arc;
 
 use tokio_util::sync::DropGuard;
 
-pub(crate) use background::{attend, attend_on};
 pub use batch::{GetMany, GetOrSetMany, RemoveMany, SetMany};
 pub use builder::CacheBuilder;
 pub use close::PendingWrites;
-pub(crate) use coded::Coded;
 #[cfg(feature = "blocking")]
 pub(crate) use get_or_set::refresh;
 pub use get_or_set::{GetOrSet, GetOrSetFuture, NoTags};
 pub use guarantees::{Guarantee, Guarantees};
-pub use health::{Health, LastError, ServerHealth};
-pub use regions::RegionHealth;
-pub(crate) use regions::{Regions, Relayed};
 pub use remove_and_tags::RemoveAndTags;
 pub use requests::{Get, GetFuture, GetOr};
-pub(crate) use tasks::Tasks;
 pub use wait_for::WaitFor;
 pub use warm::{Warm, Warmed};
 pub use writes::{Expire, Remove, RemoveByTag, Set};
@@ -66,9 +52,9 @@ use crate::error::ErrorKind;
 use crate::events::Events;
 use crate::factory::FactoryContext;
 use crate::l2::Codec;
-use crate::node::Node;
+use crate::node::{Coded, Node};
 use crate::protocol::KeyHash;
-use crate::telemetry::Stats;
+use crate::telemetry::{Health, Stats};
 
 #[cfg(feature = "messagepack")]
 pub(crate) type DefaultCodec = crate::l2::MessagePack;
@@ -135,10 +121,8 @@ impl Cache {
 }
 
 impl<C: Send + Sync + 'static> Cache<C> {
-    pub(crate) fn new(node: Node, codec: C) -> Self {
-        let closing = node.closing.clone().drop_guard();
-        let (node, codec) = (Arc::new(node), Arc::new(codec));
-        Self { handle: Arc::new(Handle { node, codec, _closing: closing }) }
+    pub(crate) fn new(node: Arc<Node>, closing: DropGuard, codec: C) -> Self {
+        Self { handle: Arc::new(Handle { node, codec: Arc::new(codec), _closing: closing }) }
     }
 
     pub(crate) fn node(&self) -> &Arc<Node> {

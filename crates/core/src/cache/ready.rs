@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{Cache, attend, attend_on};
+use super::Cache;
+use crate::background::{attend, attend_on};
 use crate::error::{Error, ErrorKind};
 use crate::node::{Link, Node};
 

@@ -6,11 +6,13 @@ use futures_util::future::join;
 
 use super::batch::{Keys, calls, remove_all};
 use super::requests::{entry_options, setters, write_options};
-use super::{Cache, Remove, RemoveMany, attend};
+use super::{Cache, Remove, RemoveMany};
+use crate::background::attend;
 use crate::error::Error;
 use crate::options::Choices;
+use crate::receipt::Receipt;
 use crate::telemetry::spans;
-use crate::write::{self, Receipt};
+use crate::write;
 
 /// The request of [`Remove::and_tags`] and [`RemoveMany::and_tags`], which runs when awaited.
 ///

@@ -6,9 +6,11 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio::time::timeout;
 
-use super::{Cache, attend};
+use super::Cache;
+use crate::background::attend;
 use crate::error::{Error, ErrorKind};
-use crate::write::{self, Reservation, Token};
+use crate::receipt::Token;
+use crate::write::{self, Reservation};
 
 /// The request of [`Cache::wait_for`], which runs when awaited.
 #[must_use = "a request does nothing until awaited"]

@@ -5,14 +5,16 @@ use std::time::Duration;
 
 use futures_util::future::join;
 
+use super::Cache;
 use super::requests::{entry_options, setters, store_options, write_options};
-use super::{Cache, attend};
+use crate::background::attend;
 use crate::error::Error;
 use crate::l2::Codec;
 use crate::options::Choices;
 use crate::protocol::ledger::Strength;
+use crate::receipt::Receipt;
 use crate::telemetry::spans;
-use crate::write::{self, Receipt, Reservation, removal};
+use crate::write::{self, Reservation, removal};
 
 type WriteFuture<'a> = Pin<Box<dyn Future<Output = Result<Receipt, Error>> + Send + 'a>>;
 

@@ -13,7 +13,7 @@ const MOST: usize = 64;
 
 /// The heartbeats that may still come back, in the order of sending.
 #[derive(Debug)]
-pub(super) struct HeartbeatMonitor {
+pub(crate) struct HeartbeatMonitor {
     poll: Duration,
     owed: VecDeque<Beat>,
 }
@@ -28,7 +28,7 @@ struct Beat {
 
 /// What the heartbeats show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Liveness {
+pub(crate) enum Liveness {
     /// No loss is known.
     Alive,
     /// One was lost, and a later one has come back: other messages may be lost as well.
@@ -38,12 +38,12 @@ pub(super) enum Liveness {
 }
 
 impl HeartbeatMonitor {
-    pub(super) fn new(poll: Duration) -> Self {
+    pub(crate) fn new(poll: Duration) -> Self {
         Self { poll, owed: VecDeque::new() }
     }
 
     /// Tracks a heartbeat that is about to be sent.
-    pub(super) fn sent(&mut self, at: Moment, sent: Instant) {
+    pub(crate) fn sent(&mut self, at: Moment, sent: Instant) {
         if self.owed.len() < MOST {
             self.owed.push_back(Beat { at, sent, published: false });
         }
@@ -51,7 +51,7 @@ impl HeartbeatMonitor {
 
     /// Notes that the bus has accepted the heartbeat sent at `at`, which may have come back
     /// already.
-    pub(super) fn published(&mut self, at: Moment) {
+    pub(crate) fn published(&mut self, at: Moment) {
         if let Some(beat) = self.owed.iter_mut().rfind(|beat| beat.at == at) {
             beat.published = true;
         }
@@ -62,7 +62,7 @@ impl HeartbeatMonitor {
     /// The subscription is lost if one heartbeat is two polls late, and the next half a poll. (A
     /// process that was stopped finds only one that is as late as it slept.) There is a gap if a
     /// later one has come back without an earlier one: a subscription keeps their order.
-    pub(super) fn listen(&mut self, coherence: &CoherenceTtl, now: Instant) -> Liveness {
+    pub(crate) fn listen(&mut self, coherence: &CoherenceTtl, now: Instant) -> Liveness {
         let (answered, since) = (coherence.answered(), coherence.listening_since());
         let came_back = coherence.take_heartbeats(answered);
         let mut gap = false;
@@ -82,7 +82,7 @@ impl HeartbeatMonitor {
     }
 
     /// When the oldest one will be two polls late, if that is in the future.
-    pub(super) fn due(&self, now: Instant) -> Option<Instant> {
+    pub(crate) fn due(&self, now: Instant) -> Option<Instant> {
         self.owed.front().map(|beat| beat.sent + self.poll * 2).filter(|due| *due > now)
     }
 }

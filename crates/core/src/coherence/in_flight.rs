@@ -4,8 +4,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::clock::Moment;
-use crate::node::Node;
+use crate::clock::{Clock, Moment};
 use crate::protocol::Nonce;
 use crate::protocol::ledger::MAX_PENDING;
 use crate::sync::Mutex;
@@ -58,17 +57,23 @@ impl InFlight {
 
 /// A call that sends removals. Dropping it ends the call.
 pub(crate) struct Sending<'a> {
-    node: &'a Node,
+    in_flight: &'a InFlight,
+    clock: &'a dyn Clock,
     nonces: Vec<Nonce>,
 }
 
 impl<'a> Sending<'a> {
     /// Begins a call that sends these removals, `AT_ONCE` at a time, each for `limit` at most. The
     /// bus has as long for each.
-    pub(crate) fn begin(node: &'a Node, nonces: Vec<Nonce>, limit: Duration) -> Self {
-        let now = node.now();
-        node.coherence.in_flight.begin(&nonces, now, now + longest(nonces.len(), limit));
-        Self { node, nonces }
+    pub(crate) fn begin(
+        in_flight: &'a InFlight,
+        clock: &'a dyn Clock,
+        nonces: Vec<Nonce>,
+        limit: Duration,
+    ) -> Self {
+        let now = clock.now();
+        in_flight.begin(&nonces, now, now + longest(nonces.len(), limit));
+        Self { in_flight, clock, nonces }
     }
 }
 
@@ -81,7 +86,7 @@ fn longest(parts: usize, limit: Duration) -> Duration {
 
 impl Drop for Sending<'_> {
     fn drop(&mut self) {
-        self.node.coherence.in_flight.end(&self.nonces, self.node.now());
+        self.in_flight.end(&self.nonces, self.clock.now());
     }
 }
 

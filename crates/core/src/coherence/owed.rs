@@ -23,17 +23,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use tokio::time::timeout;
-
 use crate::clock::Moment;
-use crate::l2::access::Access;
-use crate::l2::{L2Error, L2ErrorKind};
-use crate::node::Node;
-use crate::protocol::ledger::{Advanced, Mark, Strength, Target, owed, paid, short};
-use crate::protocol::session::ResyncReason;
-use crate::protocol::{Epoch, PublisherId};
+use crate::protocol::Epoch;
+use crate::protocol::ledger::Mark;
 use crate::sync::Mutex;
-use crate::write::removal;
 
 /// After this time, the next write that cannot be announced leaves its mark again.
 const RENEWED_AFTER: Duration = Duration::from_secs(20);
@@ -46,7 +39,7 @@ const BELIEVED_FOR: Duration = Duration::from_secs(60);
 pub(crate) struct Owed {
     own: Mutex<Own>,
     /// Serializes setting and clearing the mark.
-    mark_lock: tokio::sync::Mutex<()>,
+    pub(crate) mark_lock: tokio::sync::Mutex<()>,
     others: Mutex<Others>,
 }
 
@@ -96,178 +89,118 @@ impl Owed {
         self.own.lock().announced = now;
     }
 
-    fn failed(&self, now: Moment) {
+    pub(crate) fn failed(&self, now: Moment) {
         let mut own = self.own.lock();
         own.failed = own.failed.max(Some(now));
     }
 
-    fn is_marked(&self, epoch: Option<Epoch>, now: Moment) -> bool {
+    pub(crate) fn is_marked(&self, epoch: Option<Epoch>, now: Moment) -> bool {
         let marked = self.own.lock().marked;
         marked.is_some_and(|(of, at)| Some(of) == epoch && now < at + RENEWED_AFTER)
     }
-}
 
-impl Node {
-    /// Notes a failed announcement, and leaves a mark if there is none (A1).
-    pub(crate) async fn owe(&self, limit: Duration) -> Result<(), L2Error> {
-        let Some(l2) = &self.l2 else { return Ok(()) };
-        if sabotaged!(UnannouncedUnmarked) {
-            return Ok(());
-        }
-        self.owed.failed(self.now());
-        self.mark(l2, limit).await
+    /// Notes the mark that the ledger has numbered.
+    pub(crate) fn marked(&self, epoch: Epoch, asked: Moment) {
+        self.own.lock().marked = Some((epoch, asked));
     }
 
-    async fn mark(&self, l2: &Access, limit: Duration) -> Result<(), L2Error> {
-        let is_marked = || self.owed.is_marked(self.coherence.known().epoch, self.now());
-        let Some(me) = self.bus.as_ref().map(|bus| bus.me()).filter(|_| !is_marked()) else {
-            return Ok(());
-        };
-        let Ok(_guard) = timeout(limit, self.owed.mark_lock.lock()).await else {
-            let what = "the mark for owed announcements is still being sent to the ledger";
-            return Err(L2Error::new(L2ErrorKind::Timeout, what));
-        };
-        if is_marked() {
-            return Ok(());
-        }
-        let (asked, epoch) = (self.now(), self.coherence.known().epoch);
-        let numbers = match self.number_mark(l2, owed(me), limit).await {
-            Ok(numbers) => numbers,
-            Err(error) if !error.is_unknown() => return Err(error),
-            Err(error) => {
-                // The ledger may have the mark, and be lost before the mark is cleared (A5).
-                let mut own = self.owed.own.lock();
-                let first = own.cleared.map(|(epoch, _)| epoch).or(epoch);
-                own.cleared = first.map(|epoch| (epoch, asked));
-                return Err(error);
-            }
-        };
-        self.owed.own.lock().marked = Some((numbers.epoch, asked));
-        tracing::warn!(
-            cache = &*self.name,
-            "the backplane did not confirm an announcement; a mark in the ledger makes other nodes verify"
-        );
-        Ok(())
+    /// Notes a mark without a reply: the ledger may have it, and be lost before it is cleared (A5).
+    pub(crate) fn may_be_marked(&self, epoch: Option<Epoch>, asked: Moment) {
+        let mut own = self.own.lock();
+        let first = own.cleared.map(|(epoch, _)| epoch).or(epoch);
+        own.cleared = first.map(|epoch| (epoch, asked));
     }
 
-    /// Numbers one of the two barriers of a mark, without an announcement: the polls find it.
-    async fn number_mark(
+    /// Notes that the ledger has cleared the mark, asked at `now`.
+    pub(crate) fn cleared(&self, epoch: Epoch, now: Moment) {
+        self.own.lock().cleared = Some((epoch, now));
+    }
+
+    /// Notes that the ledger has cleared a mark again: other nodes believe it since the first time.
+    pub(crate) fn cleared_again(&self, epoch: Epoch, now: Moment) {
+        let mut own = self.own.lock();
+        let first = own.cleared.map(|(_, at)| at);
+        own.cleared = Some((epoch, first.unwrap_or(now)));
+    }
+
+    /// What the mark needs at a poll, from the newest heartbeat that came back.
+    pub(crate) fn due(
         &self,
-        l2: &Access,
-        what: Target,
-        limit: Duration,
-    ) -> Result<Advanced, L2Error> {
-        let removal = removal::new(self, Strength::Soft, vec![what]);
-        let numbers = l2.advance(&removal::advance(self, removal.clone()), None, limit).await?;
-        self.check_number(self.coherence.committed(removal, numbers));
-        Ok(numbers)
+        heartbeat: Moment,
+        poll: Duration,
+        epoch: Option<Epoch>,
+        now: Moment,
+    ) -> Due {
+        let mut own = self.own.lock();
+        own.last_heartbeat = own.last_heartbeat.max(heartbeat);
+        // The bus accepts messages and does not bring them back: it may deliver them to no node.
+        let is_lost =
+            own.announced > own.last_heartbeat && now.since(own.last_heartbeat) >= poll * 3 / 2;
+        if is_lost {
+            own.failed = Some(now);
+            own.announced = Moment::default();
+        }
+        let Some(failed) = own.failed.filter(|_| !sabotaged!(UnannouncedUnmarked)) else {
+            return Due::Nothing;
+        };
+        if own.last_heartbeat > failed && own.under_way == 0 {
+            return Due::Clear(failed);
+        }
+        let marked = own.marked.map(|(epoch, _)| epoch);
+        let is_missing = is_lost || marked.is_none() || marked != epoch;
+        if is_missing { Due::Mark } else { Due::Wait }
     }
 
-    /// Maintains the mark: leaves it where it is missing, clears it when the bus works.
-    pub(crate) async fn settle_owed(&self, l2: &Access) {
-        let Some(bus) = self.bus.as_ref().filter(|bus| !bus.is_fused()) else { return };
-        if let Err(error) = self.maintain_mark(l2, bus.me()).await {
-            tracing::debug!(%error, "cannot leave or clear the mark for owed announcements");
-        }
+    /// Takes the mark to clear; `None` if another announcement has failed since, or is pending.
+    pub(crate) fn take_mark(&self, failed: Moment) -> Option<Option<(Epoch, Moment)>> {
+        let mut own = self.own.lock();
+        (own.failed == Some(failed) && own.under_way == 0).then(|| own.marked.take())
     }
 
-    async fn maintain_mark(&self, l2: &Access, me: PublisherId) -> Result<(), L2Error> {
-        let (now, poll, limit) = (self.now(), self.settings.poll, self.l2_limit());
-        let (failed, lost, works_again) = {
-            let mut own = self.owed.own.lock();
-            own.last_heartbeat = own.last_heartbeat.max(self.coherence.ttl.last_heartbeat_at());
-            // The bus accepts messages and does not bring them back: it may deliver them to no
-            // node.
-            let is_lost =
-                own.announced > own.last_heartbeat && now.since(own.last_heartbeat) >= poll * 3 / 2;
-            if is_lost {
-                own.failed = Some(now);
-                own.announced = Moment::default();
-            }
-            let failed = own.failed.filter(|_| !sabotaged!(UnannouncedUnmarked));
-            let works_again =
-                failed.is_some_and(|failed| own.last_heartbeat > failed) && own.under_way == 0;
-            let epoch = own.marked.map(|(epoch, _)| epoch);
-            (
-                failed,
-                is_lost || epoch.is_none() || epoch != self.coherence.known().epoch,
-                works_again,
-            )
-        };
-        let Some(failed) = failed else { return self.clear_again(l2, me, limit).await };
-        if !works_again {
-            return if lost { self.mark(l2, limit).await } else { Ok(()) };
-        }
-        // A call that wants a mark from here on leaves another, after this one is cleared.
-        let _guard = self.owed.mark_lock.lock().await;
-        let had = {
-            let mut own = self.owed.own.lock();
-            if own.failed != Some(failed) || own.under_way > 0 {
-                return Ok(());
-            }
-            own.marked.take()
-        };
-        if had.is_some() {
-            match self.number_mark(l2, paid(me), limit).await {
-                Ok(numbers) => self.owed.own.lock().cleared = Some((numbers.epoch, now)),
-                Err(error) => {
-                    self.owed.own.lock().marked = had;
-                    return Err(error);
-                }
-            }
-        }
-        let mut own = self.owed.own.lock();
+    /// Restores a mark that could not be cleared.
+    pub(crate) fn restore_mark(&self, mark: Option<(Epoch, Moment)>) {
+        self.own.lock().marked = mark;
+    }
+
+    /// Notes that nothing is owed any more, if no announcement has failed since.
+    pub(crate) fn settled(&self, failed: Moment) {
+        let mut own = self.own.lock();
         own.failed = own.failed.filter(|last| *last != failed);
-        Ok(())
     }
 
-    /// Clears a mark that other nodes see or believe, though nothing is owed (A5, A6).
-    async fn clear_again(
+    /// Whether other nodes see or believe a mark though nothing is owed (A5, A6).
+    pub(crate) fn has_to_clear(
         &self,
-        l2: &Access,
-        me: PublisherId,
-        limit: Duration,
-    ) -> Result<(), L2Error> {
-        if !self.has_to_clear(me) {
-            return Ok(());
-        }
-        let _guard = self.owed.mark_lock.lock().await;
-        // A call that wants a mark notes its failure before it waits for the lock.
-        if !self.has_to_clear(me) {
-            return Ok(());
-        }
-        let first = self.owed.own.lock().cleared.map(|(_, at)| at);
-        let numbers = self.number_mark(l2, paid(me), limit).await?;
-        self.owed.own.lock().cleared = Some((numbers.epoch, first.unwrap_or_else(|| self.now())));
-        Ok(())
-    }
-
-    fn has_to_clear(&self, me: PublisherId) -> bool {
-        let (known, (marks, ..)) = (self.coherence.known().epoch, self.coherence.marks());
-        let stands = marks.iter().any(|mark| mark.publisher == short(me) && mark.stands());
-        let own = self.owed.own.lock();
-        let is_lost = own.cleared.is_some_and(|(epoch, at)| {
-            let is_other = known.is_some_and(|known| known != epoch);
-            is_other && self.now().since(at) <= self.believed_for()
+        is_seen: bool,
+        epoch: Option<Epoch>,
+        poll: Duration,
+        now: Moment,
+    ) -> bool {
+        let own = self.own.lock();
+        let is_lost = own.cleared.is_some_and(|(of, at)| {
+            let is_other = epoch.is_some_and(|epoch| epoch != of);
+            is_other && now.since(at) <= believed_for(poll)
         });
-        own.failed.is_none() && own.under_way == 0 && (stands || is_lost)
+        own.failed.is_none() && own.under_way == 0 && (is_seen || is_lost)
     }
 
-    fn believed_for(&self) -> Duration {
-        BELIEVED_FOR.max(self.settings.poll * 2)
-    }
-
-    /// Starts a new session if another node owes announcements, or did since the last check (A3).
-    pub(crate) fn believe(&self) {
-        let me = self.bus.as_ref().map(|bus| short(bus.me()));
-        let believed = self.believed_for();
-        let (now, (marks, frontier, folded)) = (self.now(), self.coherence.marks());
-        let mut others = self.owed.others.lock();
+    /// Notes the marks of the ledger. True if another node owes announcements, or did since the last
+    /// call (A3).
+    pub(crate) fn sees(
+        &self,
+        marks: impl Iterator<Item = Mark>,
+        (frontier, folded): (u64, u64),
+        poll: Duration,
+        now: Moment,
+    ) -> bool {
+        let believed = believed_for(poll);
+        let mut others = self.others.lock();
         // A folded barrier is not visible any more, and may have been a mark.
         let mut moved = others.frontier != 0 && folded > others.frontier;
         others.frontier = frontier;
-        let present: BTreeSet<_> = marks.iter().map(|mark| mark.publisher).collect();
-        for mark in marks.into_iter().filter(|mark| Some(mark.publisher) != me) {
+        let mut present = BTreeSet::new();
+        for mark in marks {
+            present.insert(mark.publisher);
             let seen = others.seen.get(&mark.publisher).map(|(seen, _)| *seen);
             if seen != Some(mark) {
                 others.seen.insert(mark.publisher, (mark, now));
@@ -279,10 +212,23 @@ impl Node {
         });
         let stands =
             |(mark, since): &(Mark, Moment)| mark.stands() && now.since(*since) <= believed;
-        let stands = others.seen.values().any(stands);
-        drop(others);
-        if (moved || stands) && !sabotaged!(MarkIgnored) {
-            self.resync(ResyncReason::Owed);
-        }
+        moved || others.seen.values().any(stands)
     }
+}
+
+fn believed_for(poll: Duration) -> Duration {
+    BELIEVED_FOR.max(poll * 2)
+}
+
+/// What the mark of this node needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Due {
+    /// Nothing is owed.
+    Nothing,
+    /// The ledger has the mark, and announcements still fail.
+    Wait,
+    /// The ledger lacks the mark.
+    Mark,
+    /// The bus works again since the failure of this moment.
+    Clear(Moment),
 }

@@ -1,18 +1,9 @@
-//! Shadow verification: compares a few hits of L1 with L2, to count what should never happen.
-//!
-//! A copy may differ from L2 while a message may be in transit. So each difference is checked again
-//! once that time is over. It is a violation if the same copy is still fresh, the node considers
-//! itself coherent, and L2 still holds something else.
+//! Copies of L1 that shadow verification compares with L2.
 
 use parking_lot::Mutex;
 
 use crate::clock::Moment;
-use crate::entry::{ErasedEntry, Meta};
-use crate::l2::access::Access;
-use crate::node::Node;
-use crate::protocol::KeyHash;
-use crate::protocol::record::Head;
-use crate::protocol::validity::Verdict;
+use crate::entry::ErasedEntry;
 
 /// How many copies one poll compares.
 const MOST: usize = 64;
@@ -43,82 +34,27 @@ impl Shadow {
             sampled.push(copy);
         }
     }
-}
 
-/// What L2 holds for a copy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Found {
-    Same,
-    Other,
-    Nothing,
-}
-
-/// Compares what was sampled, and again what has differed for too long. Called after each poll.
-pub(super) async fn verify_samples(node: &Node, l2: &Access) {
-    if node.settings.shadow_verify == 0 || !l2.holds_records() {
-        return;
+    /// Takes the samples since the last call.
+    pub(crate) fn drawn(&self) -> Vec<ErasedEntry> {
+        std::mem::take(&mut *self.sampled.lock())
     }
-    let now = node.now();
-    // A message may be in transit for two polls, and the answers to them.
-    let legal = node.settings.poll * 2 + node.l2_limit() * 2;
-    let drawn = std::mem::take(&mut *node.shadow.sampled.lock());
-    let (due, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut *node.shadow.suspects.lock())
-        .into_iter()
-        .partition(|(_, since)| now.since(*since) >= legal);
-    let mut suspects = waiting;
-    for (copy, found) in compare(node, l2, drawn).await {
-        node.counters.shadow_checked.add();
-        if found != Found::Same {
+
+    /// Takes the copies that have differed since `until`.
+    pub(crate) fn due(&self, until: Moment) -> Vec<ErasedEntry> {
+        let mut suspects = self.suspects.lock();
+        let (due, waiting) =
+            std::mem::take(&mut *suspects).into_iter().partition(|(_, since)| *since <= until);
+        *suspects = waiting;
+        let due: Vec<(ErasedEntry, Moment)> = due;
+        due.into_iter().map(|(copy, _)| copy).collect()
+    }
+
+    /// Keeps a copy that differs, to compare it again later. Drops it if there are enough.
+    pub(crate) fn suspect(&self, copy: ErasedEntry, now: Moment) {
+        let mut suspects = self.suspects.lock();
+        if suspects.len() < MOST {
             suspects.push((copy, now));
         }
     }
-    suspects.truncate(MOST);
-    *node.shadow.suspects.lock() = suspects;
-    let due = due.into_iter().map(|(copy, _)| copy).collect();
-    for (copy, found) in compare(node, l2, due).await {
-        judge(node, copy.meta(), found);
-    }
-}
-
-fn judge(node: &Node, meta: &Meta, found: Found) {
-    let now = node.now();
-    let key = KeyHash::of(&meta.key);
-    let copy = node.l1.get(key, &meta.key);
-    let same = copy.is_some_and(|copy| copy.meta().version == meta.version);
-    let coherent = now.as_nanos() <= node.coherence.ttl.until();
-    let waits = node.recovery.strength(&meta.key).is_some();
-    if !same || waits || !coherent || node.coherence.judge(meta, now) != Verdict::Fresh {
-        return;
-    }
-    match found {
-        Found::Same => {}
-        // A server that evicts a key, or lacks memory, notifies no node.
-        Found::Nothing => node.counters.shadow_absent.add(),
-        Found::Other => {
-            node.counters.shadow_illegal.add();
-            let place = node.place(Some(&meta.key));
-            tracing::error!(%place, "L1 holds what L2 has replaced, for longer than it may");
-        }
-    }
-}
-
-async fn compare(node: &Node, l2: &Access, copies: Vec<ErasedEntry>) -> Vec<(ErasedEntry, Found)> {
-    if copies.is_empty() {
-        return Vec::new();
-    }
-    let keys = copies.iter().map(|copy| &*copy.meta().key);
-    let heads = l2.read_heads(keys, node.l2_limit()).await;
-    let found = |copy: &ErasedEntry, head: Option<Head>| match head {
-        Some(head) if head.version() == copy.meta().version => Found::Same,
-        Some(Head::Value { .. }) => Found::Other,
-        Some(Head::LoadLock(_)) | None => Found::Nothing,
-    };
-    copies
-        .into_iter()
-        .zip(heads)
-        .filter_map(|(copy, head)| {
-            let found = found(&copy, head.ok()?);
-            Some((copy, found))
-        })
-        .collect()
 }

@@ -51,9 +51,9 @@ pub(crate) struct Coherence {
     /// Checks that the memo did not answer.
     pub(crate) judged: Counter,
     sync_mutex: SyncMutex,
-    pub(super) rounds: Rounds,
+    pub(crate) rounds: Rounds,
     /// Removals that calls are sending.
-    pub(super) in_flight: InFlight,
+    pub(crate) in_flight: InFlight,
     /// The newest removals of this node.
     own: Mutex<Own>,
     /// Requests a `SYNC` now.
@@ -112,7 +112,7 @@ impl Coherence {
     }
 
     /// Waits for the right to `SYNC`.
-    pub(super) async fn turn(&self) -> tokio::sync::OwnedMutexGuard<()> {
+    pub(crate) async fn turn(&self) -> tokio::sync::OwnedMutexGuard<()> {
         self.sync_mutex.wait().await
     }
 
@@ -182,7 +182,7 @@ impl Coherence {
         judge()
     }
 
-    pub(super) fn epoch(&self) -> Option<Epoch> {
+    pub(crate) fn epoch(&self) -> Option<Epoch> {
         let epoch = self.epoch.load(Ordering::Acquire);
         (epoch != 0).then_some(Epoch(epoch))
     }
@@ -286,7 +286,7 @@ impl Coherence {
     }
 
     /// Removals that had no number when the ledger was asked, and that no call has sent since.
-    pub(super) fn waiting(&self, asked: Moment) -> Vec<Nonce> {
+    pub(crate) fn waiting(&self, asked: Moment) -> Vec<Nonce> {
         let nonces = |ledger: &Replica| ledger.pending().map(|p| p.removal.nonce).collect();
         let mut waiting = nonces(&self.ledger.lock());
         self.in_flight.keep_ended(&mut waiting, asked);
@@ -294,7 +294,7 @@ impl Coherence {
     }
 
     /// What to send for another attempt at a removal; `None` if it has its number.
-    pub(super) fn resend(&self, nonce: Nonce, new_nonce: Nonce) -> Option<Removal> {
+    pub(crate) fn resend(&self, nonce: Nonce, new_nonce: Nonce) -> Option<Removal> {
         self.ledger.lock().resend(nonce, new_nonce)
     }
 

@@ -14,10 +14,8 @@ use std::time::Duration;
 pub(crate) use stream::EventBus;
 pub use stream::Events;
 
-use crate::backplane::message::{Body, KeyOp};
 use crate::entry::Source;
-use crate::error::Error;
-use crate::l2::L2Error;
+use crate::error::{Error, L2Error};
 use crate::protocol::session::ResyncReason;
 use crate::protocol::validity::{Verdict, Why};
 
@@ -232,27 +230,6 @@ pub enum Notice {
     Expired,
     /// A node removed or expired entries by tag, or cleared the cache.
     Removal,
-}
-
-impl Notice {
-    pub(crate) fn of(body: &Body) -> Option<Self> {
-        match body {
-            Body::Removal { .. } => Some(Self::Removal),
-            Body::Key { op, .. } => Some((*op).into()),
-            Body::Heartbeat { .. } => None,
-        }
-    }
-}
-
-impl From<KeyOp> for Notice {
-    fn from(op: KeyOp) -> Self {
-        match op {
-            KeyOp::Before => Self::Before,
-            KeyOp::Written => Self::Written,
-            KeyOp::Removed => Self::Removed,
-            KeyOp::Expired => Self::Expired,
-        }
-    }
 }
 
 /// How the barrier ledger differed from what this node knew.

@@ -87,7 +87,7 @@ impl<L> Driver<L> {
 /// The work of a leader, and the runtime for its task if the caller stops polling.
 pub(crate) struct Leader {
     pub(crate) work: BoxFuture<'static, ()>,
-    pub(crate) tasks: crate::cache::Tasks,
+    pub(crate) tasks: crate::tasks::Tasks,
     pub(crate) runtime: Runtime,
     pub(crate) span: Span,
 }

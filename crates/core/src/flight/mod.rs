@@ -8,14 +8,14 @@
 //! | file | holds |
 //! |---|---|
 //! | here | one flight, and the table of all flights |
-//! | `fence` | the guard of a write or a plain read that overlaps flights of its key |
+//! | `checks` | the running checks of copies that L1 has and must verify |
 //! | `driver` | who polls the leader: its caller or a task |
 //! | `waiting` | counts the callers that wait |
 //! | `outcome` | what a flight ends with |
 //! | `nesting` | refuses loads that would wait for each other in a circle |
 
+pub(crate) mod checks;
 mod driver;
-mod fence;
 pub(crate) mod nesting;
 mod outcome;
 mod waiting;
@@ -30,7 +30,6 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 pub(crate) use driver::{Drive, Driver, Leader};
-pub(crate) use fence::Fence;
 pub(crate) use outcome::{Cause, Completed, Failure, Outcome, Pause, Progress, Standing};
 pub(crate) use waiting::{Callers, Waiting};
 

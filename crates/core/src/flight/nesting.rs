@@ -24,7 +24,6 @@ use parking_lot::Mutex;
 
 use super::Flight;
 use crate::error::{Error, ErrorKind, Place};
-use crate::node::Node;
 
 tokio::task_local! {
     /// The factory run that this code is part of. Tasks that the factory spawns are not part of it.
@@ -103,9 +102,12 @@ impl Drop for Nested {
 /// # Errors
 ///
 /// [`ErrorKind::Reentrant`] if the load waits for the factory that the call is part of.
-pub(crate) fn wait_for(node: &Node, flight: &Arc<Flight>) -> Result<Option<Nested>, Error> {
+pub(crate) fn wait_for(
+    flight: &Arc<Flight>,
+    place: impl FnOnce() -> Place,
+) -> Result<Option<Nested>, Error> {
     let Ok(run) = RUN.try_with(|run| *run) else { return Ok(None) };
-    let place = node.place(Some(&flight.key));
+    let place = place();
     let mut waits = WAITS.lock();
     if let Some(chain) = chain(&waits, flight, &place, run) {
         drop(waits);

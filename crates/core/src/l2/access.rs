@@ -11,15 +11,15 @@ use futures_util::stream::{self, StreamExt};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
-use super::breaker::{Breakers, Server};
+use super::breaker::Breakers;
 use super::recent::Recent;
 use super::{AnnounceRemoval, Atomicity, Deadline, Found, L2, L2Error, L2ErrorKind, Read};
-use crate::cache::ServerHealth;
 use crate::clock::nanos;
 use crate::events::Event;
 use crate::protocol::ledger::{Advance, Advanced, SyncAsk, SyncReply};
 use crate::protocol::record::{Head, LoadLockRequest};
 use crate::protocol::{Epoch, KeyHash};
+use crate::server::{ReplicationId, Server, ServerHealth};
 use crate::telemetry::{Fault, Telemetry};
 
 /// Longer keys are stored under their hash; the record holds the full key.
@@ -27,9 +27,6 @@ const LONGEST_PLAIN_KEY: usize = 512;
 
 /// A batch split by server: the positions of its keys in the batch, and their requests.
 type Parts<A> = BTreeMap<Server, (Vec<usize>, Vec<A>)>;
-
-/// A server and its replication id.
-pub(crate) type ReplicationId = (Server, Result<Option<u64>, L2Error>);
 
 /// One call of a store, as the trait returns it.
 pub(crate) type Call<'a, R> = BoxFuture<'a, Result<R, L2Error>>;

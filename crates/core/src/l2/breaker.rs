@@ -15,10 +15,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
+use crate::server::Server;
 use crate::sync::Mutex;
-
-/// The name of a server of L2; `None` if the store is one server, or does not know.
-pub(crate) type Server = Option<Arc<str>>;
 
 /// The breakers of all servers of L2.
 #[derive(Debug)]

@@ -10,16 +10,16 @@
 pub(crate) mod access;
 pub(crate) mod breaker;
 mod codec;
-pub(crate) mod compression;
 pub(crate) mod deadline;
-mod error;
 mod forward;
 mod memory;
+mod observed;
 pub(crate) mod recent;
 pub mod record;
 mod slot;
+pub(crate) mod unread;
 
-use std::fmt::{self, Debug};
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,16 +37,19 @@ pub use codec::Prost;
 #[cfg(any(feature = "json", feature = "messagepack", feature = "postcard"))]
 pub use codec::check_round_trip;
 pub use codec::{Codec, NoCodec, Raw, Wire};
-pub use compression::Compression;
 pub use deadline::{Deadline, ServerTime};
-pub use error::{L2Error, L2ErrorKind};
 pub use memory::{MemoryL2, MemorySnapshot};
+pub(crate) use observed::Observed;
 pub use slot::Slot;
 
-use crate::cache::ServerHealth;
+pub use crate::announce::{Announce, AnnounceRemoval};
+pub use crate::error::{L2Error, L2ErrorKind};
+pub use crate::options::Compression;
 use crate::protocol::ledger::{Advance, Advanced, SyncAsk, SyncReply};
 use crate::protocol::record::{Head, LoadLock, LoadLockRequest, Put};
 use crate::protocol::{Epoch, Version};
+pub use crate::server::BusId;
+use crate::server::ServerHealth;
 
 /// A shared store of records and of the barrier ledger.
 ///
@@ -277,24 +280,6 @@ pub enum Atomicity {
     Plain,
 }
 
-/// The name of a message bus: a store and a backplane with equal names reach the same subscribers.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct BusId(String);
-
-impl BusId {
-    /// Names a bus by its address.
-    #[must_use]
-    pub fn new(address: impl Into<String>) -> Self {
-        Self(address.into())
-    }
-}
-
-impl fmt::Display for BusId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
 /// The result of a READ.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "built by every store")]
@@ -323,27 +308,4 @@ pub struct Record {
     pub bytes: Bytes,
     /// The physical TTL, in milliseconds; never zero.
     pub ttl_ms: u64,
-}
-
-/// A message to publish in the same step as a record is written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::exhaustive_structs, reason = "read by every store")]
-pub struct Announce {
-    /// The channel.
-    pub channel: String,
-    /// The message.
-    pub message: Bytes,
-}
-
-/// A message to publish in the same step as a removal is numbered. The store composes it: `head`,
-/// then epoch, previous id (0 for none) and number as big-endian `u64`s, then `tail`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::exhaustive_structs, reason = "read by every store")]
-pub struct AnnounceRemoval {
-    /// The channel.
-    pub channel: String,
-    /// The bytes before the numbers.
-    pub head: Bytes,
-    /// The bytes after the numbers.
-    pub tail: Bytes,
 }

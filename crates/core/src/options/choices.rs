@@ -1,8 +1,9 @@
+//! The options that one call sets.
+
 use smallvec::SmallVec;
 
 use super::EntryOptions;
 use super::entry::Choice;
-use crate::node::Node;
 
 /// The options that one call chooses, in order. They are applied to the key's options only when L1
 /// cannot answer alone, so that a hit neither copies nor allocates options.
@@ -20,14 +21,11 @@ impl Choices {
         options
     }
 
-    /// Whether a fresh value of L1 does not suffice as an answer.
-    pub(crate) fn pass_l1(&self, node: &Node, key: &str) -> bool {
-        let may_pass_l1 = |choice: &Choice| {
+    /// Whether one of them decides if a fresh value of L1 suffices as an answer.
+    pub(crate) fn decide_about_l1(&self) -> bool {
+        let decides = |choice: &Choice| {
             matches!(choice, Choice::all(_) | Choice::skip_l1_read(_) | Choice::strict(_))
         };
-        match self.0.iter().any(may_pass_l1) {
-            false => node.skips_l1(key),
-            true => self.over(node.options_for(key)).passes_l1(),
-        }
+        self.0.iter().any(decides)
     }
 }

@@ -8,12 +8,14 @@
 //! the options that one call sets, and `per_key` those of `default_options_for`.
 
 mod choices;
+pub(crate) mod compression;
 mod entry;
 mod per_key;
 mod policies;
 mod settings;
 
 pub(crate) use choices::Choices;
+pub use compression::Compression;
 pub(crate) use entry::Choice;
 pub use entry::EntryOptions;
 #[cfg(test)]

@@ -1,8 +1,7 @@
 use std::time::Duration;
 
+use super::{Compression, Eviction};
 use crate::error::{Error, ErrorKind, Place};
-use crate::l2::Compression;
-use crate::options::Eviction;
 
 /// Configures a cache, as data: everything but its components (L2, backplane, codec, clock).
 ///

@@ -8,9 +8,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::probe::judge_record;
+use super::judge::judge_record;
 use super::verify::may_serve_unverified;
-use super::wait::Over;
 use super::{Call, Local, lookup};
 use crate::entry::{Cached, Entry, ErasedEntry, Source, Value, typed};
 use crate::error::{Error, ErrorKind};
@@ -19,6 +18,17 @@ use crate::fail_safe::may_serve_stale;
 use crate::flight::{Cause, Completed, Failure, Flight, Outcome, Pause, Standing};
 use crate::node::Node;
 use crate::protocol::flight::FlightId;
+
+/// Which limit ended the wait before the flight ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Over {
+    Soft,
+    Hard,
+    Flight,
+    LoadLockWait,
+    /// The caller's limit for L2.
+    L2(Duration),
+}
 
 /// The result of waiting for a flight.
 #[derive(Debug)]

@@ -6,15 +6,17 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Call;
-use super::probe::{Asked, REREADS, synced};
-use super::verify::{Checked, check_one, is_caught_up};
-use crate::cache::attend;
-use crate::coherence::beside;
+use super::judge::{Asked, synced};
+use super::probe::REREADS;
+use super::verify::{check_one, is_caught_up};
+use crate::background::attend;
+use crate::background::catch_up::beside;
+use crate::background::sweep::drop_dead;
 use crate::error::Error;
+use crate::flight::checks::Checked;
 use crate::l2::record::{Envelope, is_stale};
 use crate::node::Node;
 use crate::protocol::validity::Verdict;
-use crate::sweep::drop_dead;
 
 /// Whether a fresh value of any type is in L1 or L2.
 pub(crate) async fn contains(node: &Arc<Node>, call: Call) -> Result<bool, Error> {

@@ -6,9 +6,10 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::decode::{ReadInto, decode};
-use super::probe::{Asked, FillMode, Probe, Prober, REREADS, Sent, judge_record, synced};
+use super::judge::{Asked, judge_record, synced};
+use super::probe::{FillMode, Probe, Prober, REREADS, Sent};
 use super::verify::is_caught_up;
-use crate::coherence::{Mark, beside, catch_up};
+use crate::background::catch_up::{Mark, beside, catch_up};
 use crate::entry::{Entry, ErasedEntry, Meta, Value};
 use crate::events::MissReason;
 use crate::fail_safe::may_serve_stale;

@@ -4,9 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Call;
-use super::lead::CompletionGuard;
+use super::completion::CompletionGuard;
 use crate::backplane::message::KeyOp;
-use crate::backplane::outgoing::Outgoing;
 use crate::entry::{Entry, EntryFlags, Meta, RecordTtls, Source, Stamp, Value, deadlines};
 use crate::factory::Choices;
 use crate::l2::{L2Error, Record};
@@ -14,6 +13,7 @@ use crate::node::Node;
 use crate::options::EntryOptions;
 use crate::protocol::Version;
 use crate::protocol::record::Put;
+use crate::write::Outgoing;
 
 /// The inputs for a new entry's metadata.
 #[derive(Clone, Copy, Debug)]

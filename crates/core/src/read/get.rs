@@ -9,22 +9,27 @@ use tokio::time::Instant;
 
 use super::Call;
 use super::decode::{Foreign, ReadInto, decode};
+use super::judge::{Asked, synced};
 use super::lookup::{Local, answer, lookup};
-use super::many::PAGE;
-use super::probe::{Asked, REREADS, synced};
+use super::probe::REREADS;
 use super::replica;
-use super::verify::{Checked, check, check_many, is_caught_up, may_serve_unverified, unverified};
-use crate::cache::{Coded, attend};
-use crate::coherence::beside;
+use super::verify::{check, check_many, is_caught_up, may_serve_unverified, unverified};
+use crate::background::attend;
+use crate::background::catch_up::beside;
+use crate::background::sweep::{self, drop_dead};
 use crate::entry::{Cached, Entry, ErasedEntry, Source, Value, typed};
 use crate::error::{Error, ErrorKind};
 use crate::events::MissReason;
-use crate::flight::Fence;
+use crate::flight::checks::Checked;
 use crate::l2::Found;
 use crate::l2::access::Access;
+use crate::node::Coded;
+use crate::node::Fence;
 use crate::node::Node;
 use crate::protocol::validity::Verdict;
-use crate::sweep::{self, drop_dead};
+
+/// How many records one multi-read asks for.
+pub(super) const PAGE: usize = 1000;
 
 /// Reads a key from L1 or L2. Returns a stale value only if the call allows it.
 pub(crate) async fn get<T: Value>(

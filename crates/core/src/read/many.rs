@@ -14,27 +14,28 @@ use tokio::time::{Instant, sleep_until};
 use tracing::Instrument;
 
 use super::caller::{Answer, Ticket};
+use super::completion::CompletionGuard;
 use super::fetch::LONGEST_PAUSE;
-use super::lead::{CompletionGuard, own, settle};
+use super::get::PAGE;
+use super::judge::Asked;
+use super::lead::{own, settle};
 use super::load::Load;
-use super::patience::Patience;
-use super::probe::{Asked, Prepared, Probe, Prober, Sent, given_up, prepare};
+use super::patience::{Led, Patience};
+use super::probe::{Prepared, Probe, Prober, Sent, given_up, prepare};
 use super::verify::check_many;
 use super::wait::{for_end, for_other, too_late};
 use super::{Call, lookup};
-use crate::cache::{Coded, attend};
-use crate::coherence::{Mark, beside};
+use crate::background::attend;
+use crate::background::catch_up::{Mark, beside};
+use crate::background::sweep;
 use crate::entry::{Cached, Value};
 use crate::error::Error;
 use crate::factory::{Loader, split};
 use crate::flight::nesting::{self, Run};
-use crate::flight::{Flight, Role, StrictTurn, Waiting};
+use crate::flight::{Role, StrictTurn, Waiting};
+use crate::node::Coded;
 use crate::node::Node;
 use crate::protocol::Version;
-use crate::sweep;
-
-/// How many records one multi-read asks for.
-pub(super) const PAGE: usize = 1000;
 
 /// How long a key waits at most for other keys of its batch, so that they share one factory call.
 ///
@@ -43,9 +44,6 @@ const GATHERED_FOR: Duration = LONGEST_PAUSE;
 
 /// The unanswered calls of a batch, by key.
 type Open<'a> = BTreeMap<&'a str, Arc<Call>>;
-
-/// A flight that this batch leads.
-pub(super) type Led = (Arc<Flight>, Arc<Call>);
 
 /// Answers many calls in their order. It loads a repeated key once.
 pub(crate) async fn run_many<T: Value>(
@@ -111,7 +109,7 @@ async fn round<'a, T: Value>(
         let role = call.register(node, ticket);
         let mut waiting = None;
         if let Ok(all) = &mut nested {
-            match nesting::wait_for(node, role.flight()) {
+            match nesting::wait_for(role.flight(), || node.place(Some(&role.flight().key))) {
                 Ok(one) => all.extend(one),
                 Err(error) => nested = Err(error),
             }

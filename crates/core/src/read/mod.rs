@@ -9,6 +9,8 @@
 //! | `probe`, `fetch`, `replica` | asks L2: how; READ and load lock; a replica first |
 //! | `verify` | compares an L1 copy with the head of its record |
 //! | `decode`, `unread` | record to entry; reports records that this node cannot use |
+//! | `judge` | whether this node can judge records of L2, and how it does |
+//! | `completion` | the guard that completes a flight exactly once |
 //! | `load`, `fill` | runs the factory; stores its result in L2 |
 //! | `patience` | limits how long a batch waits for L2 |
 //!
@@ -39,11 +41,13 @@
 //! - **R6** A load yields an outcome; each caller applies its own options to it (`caller`).
 
 mod caller;
+mod completion;
 mod contains;
 mod decode;
 mod fetch;
 mod fill;
 mod get;
+mod judge;
 mod lead;
 mod load;
 mod lookup;
@@ -62,23 +66,21 @@ use tokio::time::Instant;
 pub(crate) use contains::contains;
 pub(crate) use fill::NewEntry;
 pub(crate) use get::{get, get_many};
-pub(crate) use lead::lose;
+pub(crate) use judge::ledger_known;
 pub(crate) use lookup::{Local, hit, hit_at, lookup};
 pub(crate) use many::run_many;
-pub(crate) use probe::ledger_known;
-pub(crate) use unread::Unread;
-pub(crate) use verify::Checks;
 
-use crate::cache::{Coded, attend};
+use crate::background::attend;
+use crate::background::sweep;
 use crate::entry::{Cached, Deadlines, Entry, EntryFlags, Meta, Shared, Source, Value};
 use crate::error::{Error, ErrorKind};
 use crate::events::Event;
 use crate::factory::{Factory, failed};
 use crate::flight::{Flight, Role, nesting};
+use crate::node::Coded;
 use crate::node::Node;
 use crate::options::EntryOptions;
 use crate::protocol::{KeyHash, Version};
-use crate::sweep;
 use crate::telemetry::spans;
 use caller::{Answer, Ticket};
 
@@ -188,7 +190,7 @@ async fn answer<T: Value>(node: &Coded<T>, call: Call, job: Job<T>) -> Result<Ca
             return Ok(cached);
         }
         let role = call.register(node, ticket);
-        let nested = nesting::wait_for(node, role.flight())?;
+        let nested = nesting::wait_for(role.flight(), || node.place(Some(&role.flight().key)))?;
         let answer = match role {
             Role::Lead(flight) => {
                 let Some(job) = job.take() else {

@@ -5,9 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::Notify;
 
-use super::many::Led;
+use super::Call;
 use super::probe::note_given_up;
+use crate::flight::Flight;
 use crate::node::Node;
+
+/// A flight that this batch leads.
+pub(super) type Led = (Arc<Flight>, Arc<Call>);
 
 /// Ends a batch's shared requests as soon as one caller of one of its flights gives up on L2.
 ///

@@ -3,26 +3,27 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
+use super::judge::{Asked, synced};
 use super::lookup::is_known;
 use super::replica;
-use super::verify::{Checked, check_one, may_serve_unverified, unverified};
+use super::verify::{check_one, may_serve_unverified, unverified};
 use super::{Call, Local, lookup};
-use crate::cache::Coded;
-use crate::coherence::Mark;
-use crate::entry::{Entry, ErasedEntry, Meta, Source, Stamp, Value};
+use crate::background::catch_up::Mark;
+use crate::background::sweep::drop_dead;
+use crate::entry::{Entry, ErasedEntry, Source, Value};
 use crate::events::MissReason;
 use crate::fail_safe::may_serve_stale;
+use crate::flight::checks::Checked;
 use crate::flight::{Flight, Pause};
 use crate::l2::Read;
 use crate::l2::access::Access;
+use crate::node::Coded;
 use crate::node::Node;
 use crate::protocol::Version;
-use crate::protocol::ledger::Strength;
 use crate::protocol::record::LoadLockRequest;
-use crate::protocol::validity::{Verdict, Why};
-use crate::sweep::drop_dead;
+use crate::protocol::validity::Verdict;
 
 /// How to handle a miss.
 #[derive(Debug)]
@@ -89,33 +90,6 @@ pub(super) enum Prepared<'a, T> {
 
 /// A READ's reply, with the node's knowledge before it and the ledger's position at it.
 pub(super) type Sent = (Asked, Read, Mark);
-
-/// What this node knew of a key when it asked L2 for the record.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Asked {
-    pub(super) stamp: Stamp,
-    /// The invalidation pending for L2 then. It still applies to the reply, even if L2 received it
-    /// since.
-    waiting: Option<Strength>,
-}
-
-impl Asked {
-    pub(super) fn now(node: &Node, key: &str) -> Self {
-        let mut stamp = node.coherence.stamp(node.now());
-        // Until L2 has answered as a primary, its replies verify nothing in the current session.
-        stamp.session -= u64::from(!node.coherence.is_confirmed());
-        if !sabotaged!(LedgerNeverOld) {
-            stamp.known = stamp.at.min(node.coherence.ttl.synced_at());
-        }
-        Self { waiting: node.recovery.strength(key), stamp }
-    }
-
-    /// Judges the record that L2 returned.
-    pub(super) fn judge(self, node: &Node, key: &str, meta: &Meta) -> Verdict {
-        let waited = self.waiting.filter(|_| !sabotaged!(ReadForgetsWaiting));
-        judge_waiting(node, waited.max(node.recovery.strength(key)), meta)
-    }
-}
 
 /// Checks L1 again (another flight may have completed), then asks L2 until it answers or a caller
 /// gives up on it.
@@ -186,44 +160,6 @@ pub(super) async fn prepare<'a, T: Value>(
         ));
     }
     Prepared::Ask(Prober { node, call, flight, local, limit, ignore })
-}
-
-/// Waits until this node can read and judge records.
-pub(crate) async fn synced(node: &Node, limit: Duration) -> bool {
-    settled(node, limit, || can_judge(node)).await
-}
-
-/// Whether this node can judge records: its ledger state is synced and current, and L2 has answered
-/// since the node subscribed.
-pub(super) fn can_judge(node: &Node) -> bool {
-    let known = &node.coherence;
-    known.is_synced() && known.is_confirmed() && known.is_current(node.now())
-}
-
-/// Waits until the ledger is synced: by the first `SYNC`, or at the end of a resync.
-pub(crate) async fn ledger_known(node: &Node, limit: Duration) -> bool {
-    settled(node, limit, || node.coherence.is_synced()).await
-}
-
-async fn settled(
-    node: &Node,
-    limit: Duration,
-    is_settled: impl Fn() -> bool + Send + Sync,
-) -> bool {
-    if is_settled() {
-        return true;
-    }
-    if node.l2.as_ref().is_some_and(Access::is_ledger_open) {
-        // The next poll finds out whether the server is back; a read does not wait for it.
-        return false;
-    }
-    let mut link = node.link.reader();
-    let failures = link.read().failures;
-    node.coherence.sync_wanted.notify_one();
-    // A failed poll is an answer too: a read does not wait for the next one.
-    let answered = link.wait_for(|l| is_settled() || l.failures != failures);
-    let _ = timeout(limit, answered).await;
-    is_settled()
 }
 
 impl<T: Value> Prober<'_, T> {
@@ -372,18 +308,4 @@ fn without_l2<T>(node: &Node, call: &Call, local: Option<Arc<Entry<T>>>) -> Prob
         Some(entry) if may_serve_unverified(node, call, &entry) => Probe::ServeUnverified(entry),
         local => Probe::Load(FillMode::Degraded, local),
     }
-}
-
-/// Judges a record of L2; invalidations that are pending or in flight apply as well.
-pub(crate) fn judge_record(node: &Node, key: &str, meta: &Meta) -> Verdict {
-    judge_waiting(node, node.recovery.strength(key), meta)
-}
-
-fn judge_waiting(node: &Node, waiting: Option<Strength>, meta: &Meta) -> Verdict {
-    match waiting.max(node.recovery.own.strength(meta)) {
-        Some(Strength::Hard) => return Verdict::Hidden(Why::Expired),
-        Some(Strength::Soft) => meta.expire(),
-        None => {}
-    }
-    node.coherence.judge(meta, node.now())
 }

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use super::Call;
 use super::decode::{ReadInto, decode};
-use super::probe::{Asked, can_judge};
-use crate::cache::Coded;
+use super::judge::{Asked, can_judge};
 use crate::clock::{Moment, nanos};
 use crate::entry::{Entry, ErasedEntry, Value};
-use crate::flight::Fence;
+use crate::node::Coded;
+use crate::node::Fence;
 use crate::protocol::validity::Verdict;
 
 /// The record of a replica, if it is fresh. The caller's fence or flight began before this read.

@@ -3,40 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dashmap::DashMap;
-use foldhash::fast::RandomState;
 use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, WeakShared};
 use tokio::time::{Instant, timeout};
 
 use super::Call;
-use super::probe::{Asked, judge_record, synced};
-use crate::coherence::{Mark, beside, catch_up};
+use super::judge::{Asked, judge_record, synced};
+use crate::background::catch_up::{Mark, beside, catch_up};
 use crate::entry::{Entry, ErasedEntry, Value};
-use crate::flight::Fence;
-use crate::node::Node;
+use crate::flight::checks::Checked;
+use crate::node::{Fence, Node};
 use crate::options::EntryOptions;
 use crate::protocol::record::Head;
 use crate::protocol::validity::Verdict;
 use crate::protocol::{KeyHash, Version};
-
-/// The result of checking a copy against L2.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Checked {
-    /// L2 holds this version and no conflicting message was received: the copy is fresh.
-    Same,
-    /// L2 holds another version, or an invalidation overtook the copy: read the record.
-    Other,
-    /// L2 does not answer.
-    Failed,
-}
-
-/// A running check that all concurrent callers share, and its limit.
-type Running = (WeakShared<BoxFuture<'static, Checked>>, Duration);
-
-/// The running checks, by the copy's key and version.
-#[derive(Debug, Default)]
-pub(crate) struct Checks(DashMap<(KeyHash, Version), Option<Running>, RandomState>);
 
 /// The unverified copy, if a check could make it the answer.
 pub(super) fn unverified<T: Value>(

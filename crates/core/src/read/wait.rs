@@ -9,23 +9,12 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::Call;
-use super::caller::{Answer, Caller, Ticket, give_up};
+use super::caller::{Answer, Caller, Over, Ticket, give_up};
 use super::lookup::serve_stale;
-use crate::cache::attend_on;
+use crate::background::attend_on;
 use crate::entry::Value;
 use crate::flight::{Flight, Progress, Waiting};
 use crate::node::Node;
-
-/// Which limit ended the wait before the flight ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Over {
-    Soft,
-    Hard,
-    Flight,
-    LoadLockWait,
-    /// The caller's limit for L2.
-    L2(Duration),
-}
 
 /// The flight's stage, as far as limits depend on it.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -4,10 +4,10 @@
 //! |---|---|
 //! | here | the queue of invalidations that L2 has not received |
 //! | `write_queue` | the order in which the background writes of one key are sent |
-//! | `recent_writes`, `reassert` | the last writes; compares them with L2 after a failover |
+//! | `recent_writes` | the last writes, which a failover may have lost |
 //! | `own` | invalidations that skip L2 and apply on this node only |
 //!
-//! `coherence::retry` sends the queue after each poll that was answered.
+//! `background::recovery` sends the queue after each poll that was answered.
 //!
 //! The queue holds only *invalidations*, never values: a failed `set` becomes one, so recovery can
 //! make nothing older visible (S10). Each key keeps its latest invalidation, and hard wins over
@@ -15,7 +15,6 @@
 //! clear, which is hard if the queue held a hard invalidation.
 
 mod own;
-pub(crate) mod reassert;
 mod recent_writes;
 mod write_queue;
 
@@ -27,6 +26,7 @@ use crate::protocol::ledger::Strength;
 use crate::protocol::{TagHash, Version};
 use crate::sync::{AtomicUsize, DashMap, Mutex};
 use own::Own;
+pub(crate) use recent_writes::KeyWrites;
 use recent_writes::RecentWrites;
 use write_queue::PendingWrites;
 pub(crate) use write_queue::QueueSlot;
@@ -211,7 +211,7 @@ impl Recovery {
 
     /// How many more keys may be queued that can also be queued later. The last quarter is for
     /// writes that fail, since a full queue clears the cache.
-    fn room(&self) -> usize {
+    pub(crate) fn room(&self) -> usize {
         (self.cap - self.cap / 4).max(1).saturating_sub(self.len())
     }
 

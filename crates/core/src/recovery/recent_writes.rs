@@ -11,10 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::{Moment, nanos};
-use crate::l2::access::ReplicationId;
-use crate::l2::breaker::Server;
 use crate::protocol::Version;
 use crate::protocol::commits::{Commit, Commits};
+use crate::server::{ReplicationId, Server};
 use crate::sync::Mutex;
 
 /// How far back a failover may reach, from the last question to the old primary.
@@ -25,7 +24,7 @@ const MOST: usize = 65_536;
 
 /// How many bytes they may take: enough for that many writes of keys of 150 bytes. A key may have
 /// 32 KiB, and 65,536 of those would take 2 GiB.
-pub(super) const MOST_BYTES: usize = 16 << 20;
+pub(crate) const MOST_BYTES: usize = 16 << 20;
 
 /// How often everything is compared: a reply of the old primary may be read after the new one has
 /// answered.
@@ -95,15 +94,15 @@ impl Default for Aside {
 }
 
 /// A key and this node's recent writes to it.
-pub(super) type KeyWrites = (Arc<str>, Vec<Commit>);
+pub(crate) type KeyWrites = (Arc<str>, Vec<Commit>);
 
 /// What the answers of the servers change.
 #[derive(Debug, Default)]
-pub(super) struct Observed {
+pub(crate) struct Observed {
     /// Writes that no failover can reach, but for those of a silent server.
-    pub(super) forgotten: Vec<(Arc<str>, Commit)>,
+    pub(crate) forgotten: Vec<(Arc<str>, Commit)>,
     /// How many writes should be compared and are not remembered.
-    pub(super) missed: u64,
+    pub(crate) missed: u64,
 }
 
 impl State {
@@ -151,7 +150,7 @@ impl State {
 }
 
 impl RecentWrites {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Mutex::new(State {
             commits: Commits::new(MOST, MOST_BYTES),
             evicted: Evicted::default(),
@@ -182,7 +181,7 @@ impl RecentWrites {
     }
 
     /// Whether the replication ids matter now.
-    pub(super) fn wants_replication_ids(&self) -> bool {
+    pub(crate) fn wants_replication_ids(&self) -> bool {
         let state = self.0.lock();
         let nothing =
             state.commits.is_empty() && state.backlog.is_empty() && state.aside.is_empty();
@@ -194,7 +193,7 @@ impl RecentWrites {
     /// nothing changes, and the next poll asks again.
     ///
     /// `asked` is when the question was sent, and `now` when its answers are here.
-    pub(super) fn observe(
+    pub(crate) fn observe(
         &self,
         answers: Vec<ReplicationId>,
         asked: Moment,
@@ -228,18 +227,18 @@ impl RecentWrites {
     }
 
     /// Whether this server did not answer the last question.
-    pub(super) fn is_silent(&self, server: &Server) -> bool {
+    pub(crate) fn is_silent(&self, server: &Server) -> bool {
         self.0.lock().silent.contains(server)
     }
 
     /// Whether any server did not answer the last question.
-    pub(super) fn any_is_silent(&self) -> bool {
+    pub(crate) fn any_is_silent(&self) -> bool {
         !self.0.lock().silent.is_empty()
     }
 
     /// Keeps writes to compare with a server once it answers (R2): each once, however often it
     /// comes back. Returns how many writes there was no room for.
-    pub(super) fn set_aside(&self, server: Server, (key, commits): &KeyWrites) -> u64 {
+    pub(crate) fn set_aside(&self, server: Server, (key, commits): &KeyWrites) -> u64 {
         let mut state = self.0.lock();
         let all = state.aside.values();
         let (mut count, mut bytes) =
@@ -264,19 +263,19 @@ impl RecentWrites {
     }
 
     /// Takes up to `most` keys from the backlog.
-    pub(super) fn take(&self, most: usize) -> Vec<KeyWrites> {
+    pub(crate) fn take(&self, most: usize) -> Vec<KeyWrites> {
         let mut state = self.0.lock();
         let rest = state.backlog.len().saturating_sub(most);
         state.backlog.split_off(rest)
     }
 
     /// Whether the backlog is empty.
-    pub(super) fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         self.0.lock().backlog.is_empty()
     }
 
     /// Whether this node has not written the key since, as far as it remembers.
-    pub(super) fn is_newest(&self, (key, commits): &KeyWrites) -> bool {
+    pub(crate) fn is_newest(&self, (key, commits): &KeyWrites) -> bool {
         let newest = self.0.lock().commits.newest(key);
         newest.is_none() || newest == commits.last().copied()
     }

@@ -2,10 +2,11 @@
 
 use metrics::{Counter, Gauge};
 
-use super::series::{GAUGES, Label};
+use super::Health;
+use super::meters::Label;
+use super::series::GAUGES;
 use super::stats::COUNTERS;
 use super::{Series, Stats};
-use crate::cache::Health;
 
 /// A histogram of the recorder that is installed when the cache is built.
 pub(super) struct Histogram(metrics::Histogram);
@@ -27,7 +28,7 @@ pub(crate) struct Exported {
 }
 
 impl Exported {
-    pub(super) fn new(cache: &str, health: &Health) -> Self {
+    pub(crate) fn new(cache: &str, health: &Health) -> Self {
         let counter = |series: &'static Series<Stats, u64>| {
             (metrics::counter!(series.metric, labels(cache, series.label)), series)
         };
@@ -41,7 +42,7 @@ impl Exported {
         }
     }
 
-    pub(super) fn export(&self, stats: &Stats, health: &Health) {
+    pub(crate) fn export(&self, stats: &Stats, health: &Health) {
         for (counter, series) in &self.counters {
             counter.absolute((series.read)(stats).unwrap_or_default());
         }

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use super::meters::Op;
 use super::{Counter, TARGET, Telemetry};
 use crate::clock::Moment;
-use crate::l2::{L2Error, L2ErrorKind};
+use crate::error::{L2Error, L2ErrorKind};
 
 /// How long L2 must refuse no write before memory counts as free again. At its limit a server
 /// accepts one write and refuses the next.

@@ -3,8 +3,10 @@
 
 use std::time::Duration;
 
-use super::series::Label;
 use crate::clock::{Clock, Moment};
+
+/// A label's name and value.
+pub(crate) type Label = (&'static str, &'static str);
 
 /// The names of the histograms.
 pub(super) const HISTOGRAMS: [&str; 4] = [FACTORY, L2, PUBLISH, AGE];

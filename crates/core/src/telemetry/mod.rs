@@ -9,17 +9,14 @@
 //!
 //! `docs/observability.md` has the tables.
 
-// `emit` holds what the pipelines call. `stats`, `striped` and `meters` count; `series`, `export`,
-// `facade` and `otel` export metrics. `spans` and `observed` (around L2) hold the spans. `faults`
-// logs lasting faults once.
+// `stats`, `striped` and `meters` count; `series`, `facade` and `otel` export metrics. `spans` holds
+// the spans, `health` the report. `faults` logs lasting faults once.
 
-mod emit;
-mod export;
 #[cfg(feature = "metrics")]
 mod facade;
 mod faults;
+mod health;
 mod meters;
-mod observed;
 #[cfg(feature = "otel")]
 mod otel;
 mod series;
@@ -32,10 +29,13 @@ use std::sync::atomic::AtomicBool;
 
 use parking_lot::Mutex;
 
-pub(crate) use export::begin;
+#[cfg(feature = "metrics")]
+pub(crate) use facade::Exported;
 pub(crate) use faults::{Fault, Faults};
-pub(crate) use meters::Meters;
-pub(crate) use observed::Observed;
+pub use health::{Health, LastError, RegionHealth};
+pub(crate) use meters::{Meters, Op};
+#[cfg(feature = "otel")]
+pub(crate) use otel::observe;
 use series::Series;
 pub use series::{BUCKETS, metric_names};
 pub use spans::TARGET;
@@ -44,11 +44,11 @@ pub(crate) use stats::{Counter, Counters};
 pub(crate) use striped::Nth;
 use striped::Striped;
 
-use crate::backplane::BackplaneError;
 use crate::clock::{Clock, Moment};
 use crate::entry::Meta;
+use crate::error::{BackplaneError, L2Error, L2ErrorKind};
 use crate::events::{Event, EventBus, EventKey, Notice};
-use crate::l2::{BusId, L2Error, L2ErrorKind};
+use crate::server::BusId;
 
 /// Receives the telemetry of all parts of a cache.
 #[derive(Debug)]
@@ -71,7 +71,7 @@ pub(crate) struct Telemetry {
     met: AtomicBool,
     redact: bool,
     #[cfg(feature = "metrics")]
-    facade: std::sync::OnceLock<facade::Exported>,
+    pub(crate) facade: std::sync::OnceLock<Exported>,
 }
 
 /// The last errors of L2 and the backplane, and the coherence state.

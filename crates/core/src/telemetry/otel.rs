@@ -8,10 +8,10 @@ use std::sync::Arc;
 use opentelemetry::metrics::AsyncInstrument;
 use opentelemetry::{KeyValue, global};
 
-use super::series::{BUCKETS, GAUGES, Label};
+use super::meters::Label;
+use super::series::{BUCKETS, GAUGES};
 use super::stats::COUNTERS;
-use super::{Series, TARGET};
-use crate::node::Node;
+use super::{Health, Series, Stats, TARGET};
 
 /// A histogram of the global meter provider.
 #[derive(Debug)]
@@ -36,27 +36,33 @@ impl Histogram {
 }
 
 /// Lets the global meter provider observe a cache while it exists.
-pub(super) fn observe(node: &Arc<Node>) {
+pub(crate) fn observe<C: Send + Sync + 'static>(
+    cache: &Arc<C>,
+    name: &str,
+    stats: fn(&C) -> Stats,
+    health: fn(&C) -> Health,
+) {
     let meter = global::meter(TARGET);
     for series in COUNTERS {
-        let observe = callback(node, series, Node::stats);
+        let observe = callback(cache, name, series, stats);
         meter.u64_observable_counter(series.metric).with_callback(observe).build();
     }
     for series in GAUGES {
-        let observe = callback(node, series, Node::health);
+        let observe = callback(cache, name, series, health);
         meter.f64_observable_gauge(series.metric).with_callback(observe).build();
     }
 }
 
 /// Reads one series if the cache still exists and the series applies to it.
-fn callback<S: 'static, N: 'static>(
-    node: &Arc<Node>,
+fn callback<C: Send + Sync + 'static, S: 'static, N: 'static>(
+    cache: &Arc<C>,
+    name: &str,
     series: &'static Series<S, N>,
-    snapshot: fn(&Node) -> S,
+    snapshot: fn(&C) -> S,
 ) -> impl Fn(&dyn AsyncInstrument<N>) + Send + Sync + 'static {
-    let (cache, attributes) = (Arc::downgrade(node), attributes(&node.name, series.label));
+    let (cache, attributes) = (Arc::downgrade(cache), attributes(name, series.label));
     move |instrument| {
-        let read = cache.upgrade().and_then(|node| (series.read)(&snapshot(&node)));
+        let read = cache.upgrade().and_then(|cache| (series.read)(&snapshot(&cache)));
         if let Some(value) = read {
             instrument.observe(value, &attributes);
         }

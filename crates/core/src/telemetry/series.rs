@@ -1,11 +1,8 @@
 //! The table of metrics. Names follow Prometheus: `_total` counts, `_seconds` measures.
 
-use super::meters::HISTOGRAMS;
+use super::health::Health;
+use super::meters::{HISTOGRAMS, Label};
 use super::stats::COUNTERS;
-use crate::cache::Health;
-
-/// A label's name and value.
-pub(crate) type Label = (&'static str, &'static str);
 
 /// One time series: a metric, at most one label besides the cache's name, and how to read it.
 /// `read` returns `None` if the series does not apply to the cache.

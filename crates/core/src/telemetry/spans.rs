@@ -12,7 +12,7 @@ use super::meters::Op;
 use crate::entry::Cached;
 use crate::error::Error;
 use crate::events::Notice;
-use crate::write::Receipt;
+use crate::receipt::Receipt;
 
 /// The target of every span. The filter `crinkle=debug` shows the spans and the log lines.
 pub const TARGET: &str = "crinkle";

@@ -5,9 +5,8 @@ use parking_lot::Mutex;
 
 use super::key::{Propagation, hide_here};
 use super::pending::Attended;
-use crate::cache::Relayed;
-use crate::flight::Fence;
-use crate::node::Node;
+use crate::node::Fence;
+use crate::node::{Node, Relayed};
 use crate::protocol::ledger::Strength;
 use crate::read::Call;
 use crate::recovery::Queued;

@@ -8,11 +8,12 @@ use std::sync::Arc;
 
 use futures_util::future::join;
 
-use super::{Receipt, removal};
+use super::removal;
 use crate::error::Error;
 use crate::node::Node;
 use crate::options::EntryOptions;
 use crate::protocol::ledger::Strength;
+use crate::receipt::Receipt;
 use crate::telemetry::spans;
 
 /// Removes keys, with the future `removing`, and tags.

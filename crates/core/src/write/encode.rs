@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::cache::Coded;
 use crate::clock::millis;
 use crate::entry::{Entry, RecordTtls, Value};
 use crate::error::{Error, ErrorKind};
 use crate::events::Event;
 use crate::l2::Record;
 use crate::l2::record::Envelope;
+use crate::node::Coded;
 
 /// Encodes an entry, or returns why L2 cannot hold it. `displaces`: it replaces a record that this
 /// node cannot use.

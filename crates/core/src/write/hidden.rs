@@ -9,25 +9,25 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::conclude::conclude;
 use super::encode::encode;
-use super::key::conclude;
 use super::send::{Sent, Write};
-use super::{Receipt, WriteStatus};
+use crate::background::catch_up::{Mark, beside, catch_up};
 use crate::backplane::message::KeyOp;
-use crate::cache::Coded;
 use crate::clock::Moment;
-use crate::coherence::{Mark, beside, catch_up};
 use crate::entry::{Entry, Meta, Shared, Value};
 use crate::error::Error;
 use crate::factory::Choices;
-use crate::flight::Fence;
 use crate::l2::access::Access;
+use crate::node::Coded;
+use crate::node::Fence;
 use crate::node::Node;
 use crate::options::EntryOptions;
 use crate::protocol::KeyHash;
 use crate::protocol::record::Put;
 use crate::protocol::validity::{Verdict, Why};
 use crate::read::NewEntry;
+use crate::receipt::{Receipt, WriteStatus};
 
 /// How often a hidden value is stored again.
 const TIMES: usize = 3;

@@ -7,8 +7,9 @@
 //! | `reserve` | a `set` that loses to every invalidation since its value was read |
 //! | `send`, `pending` | sends one write of one key; guards it until L2 has answered |
 //! | `hidden` | stores a `set` again if an earlier removal hides it |
-//! | `encode` | entry to record |
-//! | `receipt` | what a caller gets: `Receipt`, `Token` |
+//! | `encode`, `conclude` | entry to record; what the caller gets |
+//! | `outgoing` | announces one write of one key |
+//! | `relay` | relays removals to other regions |
 //!
 //! The operations table of the consistency statement:
 //!
@@ -31,11 +32,13 @@
 
 mod batch;
 mod both;
+mod conclude;
 pub(crate) mod encode;
 mod hidden;
 mod key;
+mod outgoing;
 mod pending;
-mod receipt;
+mod relay;
 pub(crate) mod removal;
 mod reserve;
 mod send;
@@ -43,6 +46,6 @@ mod send;
 pub(crate) use batch::{BatchRemoval, BatchSet};
 pub(crate) use both::remove_and_tags;
 pub(crate) use key::{expire, remove, set};
-pub use receipt::{Receipt, Token, WriteStatus};
+pub(crate) use outgoing::Outgoing;
 pub use reserve::Reservation;
 pub(crate) use reserve::{reserve, set_reserved};

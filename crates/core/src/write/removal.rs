@@ -8,19 +8,19 @@ use futures_util::stream::{self, StreamExt};
 use tokio::time::Instant;
 
 use super::key::in_background;
-use super::{Receipt, Token, WriteStatus};
-use crate::cache::Relayed;
 use crate::coherence::{AT_ONCE, Sending};
 use crate::error::{Error, ErrorKind};
 use crate::events::Event;
 use crate::l2::L2Error;
 use crate::l2::access::Access;
-use crate::node::Node;
+use crate::node::{Node, Relayed};
 use crate::options::EntryOptions;
+use crate::protocol::Nonce;
 use crate::protocol::TagHash;
 use crate::protocol::ledger::{
     Advance, Authority, MAX_TARGETS, Removal, Strength, SyncAsk, Target,
 };
+use crate::receipt::{Receipt, Token, WriteStatus};
 
 /// How many more barriers than its own ledger a node without L2 may keep.
 const SLACK: usize = 4096;
@@ -127,7 +127,7 @@ async fn targets_of(
     let parts = parts(node, strength, targets);
     let nonces = parts.iter().map(|part| part.nonce).collect();
     let limit = options.l2_hard_timeout;
-    let _sending = node.l2.as_ref().map(|_| Sending::begin(node, nonces, limit));
+    let _sending = node.l2.as_ref().map(|_| sending(node, nonces, limit));
     // Concurrent sends: a server that does not answer costs one timeout, however many parts there
     // are.
     let bus_timed_out = AtomicBool::new(false);
@@ -272,4 +272,9 @@ pub(crate) fn advance(node: &Node, removal: Removal) -> Advance {
 
 fn own_clock(node: &Node) -> u64 {
     node.now().as_nanos() / 1000
+}
+
+/// Begins a call that sends these removals, so that no poll sends them as well.
+pub(crate) fn sending(node: &Node, nonces: Vec<Nonce>, limit: Duration) -> Sending<'_> {
+    Sending::begin(&node.coherence.in_flight, &*node.clock, nonces, limit)
 }

@@ -3,18 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::conclude::{conclude, overtaken};
 use super::encode::encode;
 use super::hidden::is_hidden;
-use super::key::{Propagation, conclude, overtaken};
+use super::key::Propagation;
 use super::send::Write;
-use super::{Receipt, WriteStatus};
+use crate::background::catch_up::{beside, catch_up};
 use crate::backplane::message::KeyOp;
-use crate::cache::{Coded, Relayed};
-use crate::coherence::{beside, catch_up};
 use crate::entry::{Entry, Shared, Stamp, Value};
 use crate::error::{Error, ErrorKind};
 use crate::factory::Choices;
 use crate::node::Node;
+use crate::node::{Coded, Relayed};
 use crate::options::EntryOptions;
 use crate::protocol::flight::{FlightId, Received};
 use crate::protocol::ledger::Strength;
@@ -22,6 +22,7 @@ use crate::protocol::record::{LoadLock, LoadLockRequest, Put};
 use crate::protocol::validity::Verdict;
 use crate::protocol::{KeyHash, Version};
 use crate::read::{NewEntry, ledger_known};
+use crate::receipt::{Receipt, WriteStatus};
 
 /// Lets a `set` replace only what the key held when [`Cache::reserve`](crate::Cache::reserve) read
 /// it.

@@ -6,9 +6,8 @@ use std::time::Duration;
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit};
 use tokio::time::{Instant, timeout};
 
-use super::WriteStatus;
+use super::outgoing::{Answered, Outgoing};
 use crate::backplane::message::KeyOp;
-use crate::backplane::outgoing::{Answered, Outgoing};
 use crate::clock::Moment;
 use crate::events::Event;
 use crate::l2::access::{Access, Call};
@@ -19,6 +18,7 @@ use crate::options::EntryOptions;
 use crate::protocol::commits::Commit;
 use crate::protocol::ledger::{Strength, Target};
 use crate::protocol::{KeyHash, Version};
+use crate::receipt::WriteStatus;
 use crate::recovery::{QueueSlot, Queued};
 use crate::telemetry::TARGET;
 
@@ -102,7 +102,7 @@ impl<'a> Write<'a> {
             tokio::select! {
                 biased;
                 () = queue_slot.is_awaited() => {}
-                place = self.node.paced() => _pace = place,
+                place = self.node.background.paced() => _pace = place,
             }
         }
         if !overtaken() {
@@ -246,7 +246,7 @@ impl Write<'_> {
         let (now, strength) = (self.node.now(), self.strength());
         let mut not_before = now;
         if unknown {
-            self.node.notices.open_late_window(now, self.limit);
+            self.node.notices.open_late_window(now + settles_after(self.limit));
             if self.op == KeyOp::Written && !sabotaged!(SetSettledAtOnce) {
                 // What was sent may still run on the server.
                 not_before =

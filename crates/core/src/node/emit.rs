@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use super::{Counter, FailureKind, Fault, Nth, Stats, spans};
+use super::Node;
 use crate::clock::Moment;
 use crate::entry::{Meta, Source};
 use crate::error::Error;
 use crate::events::{Event, EventKey, LedgerTrouble, MissReason};
-use crate::node::Node;
 use crate::protocol::ledger::ReceiveResult;
 use crate::protocol::session::ResyncReason;
 use crate::protocol::validity::{Verdict, Why};
+use crate::telemetry::{Counter, FailureKind, Fault, Nth, Stats, spans};
 
 /// One hit of L1 in this many is sampled.
 const SAMPLE: u64 = 64;

@@ -4,26 +4,22 @@
 //! over with back-off and full jitter. The back-off resets only after a subscription has lasted for
 //! a while. A new subscription is a resync (earlier messages are unknown), not a flush.
 
-use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use parking_lot::Mutex;
-use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::message::{self, Body, KeyOp, Message};
-use super::publish::Bus;
-use super::{BackplaneError, Incoming, Subscription};
+use crate::backplane::message::{self, Body, KeyOp, Message};
+use crate::backplane::publish::Bus;
+use crate::backplane::{Incoming, Subscription};
 use crate::clock::Moment;
-use crate::events::{Event, Notice};
-use crate::l2::deadline::settles_after;
+use crate::error::BackplaneError;
+use crate::events::Event;
 use crate::node::Node;
-use crate::protocol::session::{Peers, ResyncReason};
-use crate::protocol::{KeyHash, PublisherId, Version};
+use crate::protocol::session::ResyncReason;
+use crate::protocol::{KeyHash, Version};
 use crate::telemetry::{Fault, spans};
 
 /// How long a gap in a publisher's sequence may take to fill before it is a loss.
@@ -33,13 +29,6 @@ const GRACE: Duration = Duration::from_secs(1);
 /// at most: its publisher may be gone, and other nodes must see what it wrote within three.
 const CONFIRMATION: Duration = Duration::from_secs(3);
 
-/// How long this node still applies echoes of its own writes once a write of unknown outcome can no
-/// longer run.
-const LATE_WINDOW: Duration = Duration::from_secs(60);
-
-/// How many announced writes are remembered; more cause one resync.
-const MAX_UNCONFIRMED: usize = 10_000;
-
 /// The longest pause between two attempts to subscribe.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
@@ -47,55 +36,6 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// accepted and then killed (an output buffer limit, an ACL, a proxy) is retried as seldom as one
 /// that is refused.
 const STEADY: Duration = LONGEST_PAUSE;
-
-/// Notices that are received and not settled.
-#[derive(Debug, Default)]
-pub(crate) struct PendingNotices {
-    peers: Mutex<Peers>,
-    unconfirmed: Mutex<HashMap<(PublisherId, KeyHash, Version), Moment>>,
-    /// Until when an own write may still run late on the server.
-    late_until: AtomicU64,
-    /// Requests another subscription: the present one is lost.
-    pub(crate) resubscribe: Notify,
-}
-
-impl PendingNotices {
-    /// The reason for a resync that is due by `now`.
-    pub(crate) fn resync(&self, now: Moment) -> Option<ResyncReason> {
-        if self.peers.lock().take_loss(now.as_nanos()) {
-            return Some(ResyncReason::MessageLost);
-        }
-        let mut unconfirmed = self.unconfirmed.lock();
-        let before = unconfirmed.len();
-        unconfirmed.retain(|_, due| *due > now);
-        (unconfirmed.len() < before).then_some(ResyncReason::Unconfirmed)
-    }
-
-    /// Notes an own write of unknown outcome: its echo must be applied.
-    pub(crate) fn open_late_window(&self, now: Moment, limit: Duration) {
-        let until = now + settles_after(limit) + LATE_WINDOW;
-        self.late_until.fetch_max(until.as_nanos(), Ordering::Relaxed);
-    }
-
-    pub(crate) fn peers(&self) -> usize {
-        self.peers.lock().len()
-    }
-
-    /// Remembers an announced write until it is confirmed. True if there are too many to remember.
-    fn expect(&self, from: PublisherId, key: KeyHash, version: Version, due: Moment) -> bool {
-        let mut unconfirmed = self.unconfirmed.lock();
-        if unconfirmed.len() >= MAX_UNCONFIRMED {
-            unconfirmed.clear();
-            return true;
-        }
-        unconfirmed.insert((from, key, version), due);
-        false
-    }
-
-    fn confirm(&self, from: PublisherId, key: KeyHash, version: Version) {
-        self.unconfirmed.lock().remove(&(from, key, version));
-    }
-}
 
 /// Receives messages until the cache closes.
 pub(crate) async fn run(node: Arc<Node>) {
@@ -207,7 +147,7 @@ async fn listen(node: &Node, bus: &Bus, subscription: &mut dyn Subscription) {
                         node.telemetry.emit(|| Event::Undecodable { key: None });
                         // Resync at the next poll only: invalid messages must not keep every node
                         // verifying.
-                        node.notices.peers.lock().lose();
+                        node.notices.lose();
                     }
                 }
             }
@@ -224,11 +164,11 @@ fn apply(node: &Node, bus: &Bus, message: Message) {
     if node.settings.ignore_incoming && !own {
         return;
     }
-    let notice = Notice::of(&message.body);
+    let notice = message.body.notice();
     let _span = spans::receive(&node.name, notice, own).entered();
-    let grace = (now + GRACE.min(node.settings.poll)).as_nanos();
+    let grace = now + GRACE.min(node.settings.poll);
     if !own && message.seq != 0 {
-        node.notices.peers.lock().received(message.publisher, message.seq, grace);
+        node.notices.received(message.publisher, message.seq, grace);
     }
     if let Some(notice) = notice {
         node.telemetry.emit(|| Event::Received { notice, own });
@@ -240,7 +180,7 @@ fn apply(node: &Node, bus: &Bus, message: Message) {
         Body::Key { op, version, key } => {
             // An own write fences when it begins and when it ends. Its echo must not fence what
             // began later, unless the write itself may have run after its call had ended.
-            if own && now.as_nanos() > node.notices.late_until.load(Ordering::Relaxed) {
+            if own && !node.notices.is_late_window_open(now) {
                 return;
             }
             apply_key(node, op, version, key);
@@ -263,7 +203,7 @@ fn apply(node: &Node, bus: &Bus, message: Message) {
             }
         }
         Body::Heartbeat { next, .. } => {
-            node.notices.peers.lock().sent(message.publisher, next, grace);
+            node.notices.sent(message.publisher, next, grace);
         }
     }
 }

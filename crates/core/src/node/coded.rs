@@ -3,8 +3,8 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
+use super::Node;
 use crate::l2::Codec;
-use crate::node::Node;
 
 /// A node and the codec of the values of one call. Only what encodes or decodes needs the codec;
 /// everything else works with the node.

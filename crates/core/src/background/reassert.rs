@@ -2,14 +2,14 @@
 
 use tokio::time::Instant;
 
-use super::Queued;
-use super::recent_writes::KeyWrites;
 use crate::clock::Moment;
-use crate::l2::access::{Access, ReplicationId};
+use crate::l2::access::Access;
 use crate::l2::{L2Error, L2ErrorKind};
 use crate::node::Node;
 use crate::protocol::commits;
 use crate::protocol::record::Head;
+use crate::recovery::{KeyWrites, Queued};
+use crate::server::ReplicationId;
 use crate::telemetry::TARGET;
 
 /// How many records one round trip compares.

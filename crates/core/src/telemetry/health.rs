@@ -1,9 +1,9 @@
+//! The report of [`Cache::health`](crate::Cache::health).
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::RegionHealth;
-use crate::l2::access::Access;
-use crate::node::Node;
+use crate::server::ServerHealth;
 
 /// A snapshot of the state of a cache: L2, the backplane, the ledger and the other nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,25 +64,6 @@ pub struct Health {
     pub regions: Vec<RegionHealth>,
 }
 
-/// The state of one server of L2, as a cache sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ServerHealth {
-    /// The name of the server in the store: host and port.
-    pub name: Arc<str>,
-    /// Whether the cache uses the server. False while its circuit breaker is open, and for a
-    /// replica while the cache does not know it to be in sync.
-    pub up: bool,
-}
-
-impl ServerHealth {
-    /// Creates the state that a store reports for one of its servers.
-    #[must_use]
-    pub const fn new(name: Arc<str>, up: bool) -> Self {
-        Self { name, up }
-    }
-}
-
 /// The last failure of L2 or of the backplane.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -93,61 +74,13 @@ pub struct LastError {
     pub ago: Duration,
 }
 
-impl Node {
-    pub(crate) fn health(&self) -> Health {
-        Health::of(self)
-    }
-}
-
-impl Health {
-    pub(super) fn of(node: &Node) -> Self {
-        let (known, now) = (node.coherence.known(), node.now());
-        let heartbeat = node.coherence.ttl.last_heartbeat_at();
-        let (l2, backplane, (coherent, since)) = {
-            let trouble = node.telemetry.trouble.lock();
-            (trouble.l2.clone(), trouble.backplane.clone(), trouble.coherent)
-        };
-        let is_coherent = node.coherence.is_coherent(now);
-        let since = match node.l2 {
-            Some(_) if coherent == is_coherent => now.since(since),
-            // The state changed since the last poll, which recorded it.
-            Some(_) => Duration::ZERO,
-            None => now.since(node.built),
-        };
-        let link = node.link.read();
-        let answers = |l2: &Access| link.syncs > 0 && !link.l2_refused && !l2.any_is_open();
-        let last = |(what, at)| LastError { what, ago: now.since(at) };
-        Self {
-            node: Arc::clone(&node.id),
-            has_l2: node.l2.is_some(),
-            l2_up: node.l2.as_ref().is_some_and(answers),
-            l2_servers: node.l2.as_ref().map_or_else(Vec::new, servers),
-            l2_replicas: node.l2.as_ref().map_or_else(Vec::new, Access::replicas),
-            has_backplane: node.bus.is_some(),
-            subscribed: link.subscribed,
-            coherent: is_coherent,
-            last_heartbeat: (heartbeat.as_nanos() != 0).then(|| now.since(heartbeat)),
-            ledger_frontier: known.frontier,
-            ledger_size: known.barriers,
-            ledger_suspect: known.suspect,
-            pending_removals: known.pending,
-            recovery_backlog: node.recovery.len(),
-            peers: node.notices.peers(),
-            in_flight: node.flights.len(),
-            entries: node.l1.about_len(),
-            coherent_since: is_coherent.then_some(since),
-            incoherent_since: (!is_coherent).then_some(since),
-            ledger_lag: node
-                .l2
-                .as_ref()
-                .map(|_| now.since(node.coherence.ttl.synced_at().max(node.built))),
-            last_l2_error: l2.map(last),
-            last_backplane_error: backplane.map(last),
-            regions: node.regions.health(),
-        }
-    }
-}
-
-fn servers(l2: &Access) -> Vec<ServerHealth> {
-    l2.servers().into_iter().map(|(name, up)| ServerHealth { name, up }).collect()
+/// The state of another region, as a cache sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RegionHealth {
+    /// The name of the region.
+    pub name: Arc<str>,
+    /// The state of its L2 and backplane for this node. `recovery_backlog` and `pending_removals`
+    /// count what is not relayed yet.
+    pub health: Health,
 }

@@ -1,12 +1,20 @@
 //! The tasks that a cache runs besides its calls, and that `close` waits for.
+//!
+//! `behind` holds write-behind work on a current-thread runtime; `background` the state of the
+//! background tasks.
+
+mod background;
+mod behind;
 
 use tokio::runtime::RuntimeFlavor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::behind::{Work, WriteBehind};
 use crate::runtime::{Home, Place};
+use behind::{Work, WriteBehind};
+
+pub(crate) use background::{Background, Sweeper};
 
 /// The tasks of a cache, grouped by their runtime.
 #[derive(Clone, Debug, Default)]
@@ -52,7 +60,7 @@ impl Tasks {
     }
 
     /// Drops the background work of the first runtime, which the cache has left.
-    pub(super) fn leave(&self) {
+    pub(crate) fn leave(&self) {
         self.behind.leave();
     }
 
@@ -73,14 +81,14 @@ impl Tasks {
     }
 
     /// Drops the background work, and waits until it is dropped.
-    pub(super) async fn give_up(&self) {
+    pub(crate) async fn give_up(&self) {
         self.given_up.cancel();
         self.works.close();
         self.works.wait().await;
     }
 
     /// Whether no task is left.
-    pub(super) fn have_ended(&self, home: &Home) -> bool {
+    pub(crate) fn have_ended(&self, home: &Home) -> bool {
         (home.has_left() || self.first.is_empty()) && self.permanent.is_empty()
     }
 

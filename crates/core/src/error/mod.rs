@@ -1,7 +1,13 @@
 //! The error type of the crate: what failed, for which key, what to do. It never contains a value.
 
+mod backplane;
+mod l2;
+
 use std::fmt;
 use std::sync::Arc;
+
+pub use backplane::BackplaneError;
+pub use l2::{L2Error, L2ErrorKind};
 
 /// The error type that factories and codecs return: any error, boxed.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

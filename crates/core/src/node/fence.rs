@@ -1,4 +1,7 @@
-use crate::node::Node;
+//! Guards a write or a plain read that overlaps loads of its key.
+
+use super::Node;
+use crate::l2::deadline::settles_after;
 use crate::protocol::flight::{FlightId, Received};
 use crate::protocol::{KeyHash, Version};
 
@@ -36,7 +39,8 @@ impl Drop for Fence<'_> {
             self.node.flights.end(self.hash, self.id, |_| ());
             if self.is_write {
                 // The write may still reach L2: its echo then counts as a new message.
-                self.node.notices.open_late_window(self.node.now(), self.node.l2_limit());
+                let limit = self.node.l2_limit();
+                self.node.notices.open_late_window(self.node.now() + settles_after(limit));
             }
         }
     }

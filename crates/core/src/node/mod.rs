@@ -1,4 +1,21 @@
 //! The state that the clones of a cache share.
+//!
+//! | file | holds |
+//! |---|---|
+//! | here | the parts of one node in one struct, and the checks of arguments |
+//! | `coded` | a node together with the codec of one type |
+//! | `emit`, `health`, `export` | counts and emits what happens; reports it; exports metrics |
+//! | `fence` | guards a write that overlaps loads of its key |
+//! | `lost` | fails the flights whose task no longer runs |
+//! | `regions` | the nodes that stand for other regions |
+
+mod coded;
+mod emit;
+mod export;
+mod fence;
+mod health;
+mod lost;
+mod regions;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,26 +23,31 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
+use crate::backplane::PendingNotices;
 use crate::backplane::publish::Bus;
-use crate::backplane::receive::PendingNotices;
-use crate::cache::background::Background;
-use crate::cache::{Regions, Tasks};
 use crate::clock::{Clock, Moment};
 use crate::coherence::{Coherence, Owed, Shadow};
 use crate::entropy::Entropy;
 use crate::error::{Error, ErrorKind, Place};
 use crate::flight::Flights;
+use crate::flight::checks::Checks;
 use crate::l1::L1;
 use crate::l2::access::Access;
-use crate::options::{EntryOptions, PerKey, Settings};
+use crate::l2::unread::Unread;
+use crate::options::{Choices, EntryOptions, PerKey, Settings};
 use crate::protocol::ledger::Authority;
-use crate::read::{Checks, Unread};
 use crate::recovery::Recovery;
 use crate::runtime::{Home, Place as Runtime};
-use crate::sweep::Sweeper;
+use crate::tasks::{Background, Sweeper, Tasks};
 use crate::telemetry::{Counters, Telemetry};
 use crate::watch::Watch;
 
+pub(crate) use coded::Coded;
+pub(crate) use export::begin_export;
+pub(crate) use fence::Fence;
+pub(crate) use regions::{Region, Regions, Relayed};
+
+/// The parts of one node.
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) name: Arc<str>,
@@ -187,6 +209,14 @@ impl Node {
         match &self.per_key {
             None => self.defaults.passes_l1(),
             Some(per_key) => per_key.options(key).as_ref().unwrap_or(&self.defaults).passes_l1(),
+        }
+    }
+
+    /// Whether a fresh value of L1 does not suffice for a call with these choices.
+    pub(crate) fn passes_l1(&self, choices: &Choices, key: &str) -> bool {
+        match choices.decide_about_l1() {
+            false => self.skips_l1(key),
+            true => choices.over(self.options_for(key)).passes_l1(),
         }
     }
 

@@ -1,7 +1,9 @@
+//! Errors of a backplane.
+
 use std::fmt;
 use std::sync::Arc;
 
-use crate::error::{BoxError, unsaid};
+use super::{BoxError, unsaid};
 
 /// An error of a backplane.
 #[derive(Clone, Debug)]

@@ -6,17 +6,16 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tracing::Instrument;
 
-use super::meters::Op;
-use super::{Telemetry, spans};
-use crate::cache::ServerHealth;
-use crate::events::Notice;
-use crate::l2::{
+use super::{
     Announce, AnnounceRemoval, Atomicity, BusId, Deadline, Found, L2, L2Error, L2ErrorKind, Read,
     Record,
 };
+use crate::events::Notice;
 use crate::protocol::ledger::{Advance, Advanced, SyncAsk, SyncReply};
 use crate::protocol::record::{Head, LoadLock, LoadLockRequest, Put};
 use crate::protocol::{Epoch, Version};
+use crate::server::ServerHealth;
+use crate::telemetry::{Op, Telemetry, spans};
 
 /// An L2 store that records telemetry.
 #[derive(Debug)]

@@ -1,7 +1,9 @@
+//! Errors of L2.
+
 use std::fmt;
 use std::sync::Arc;
 
-use crate::error::{BoxError, unsaid};
+use super::{BoxError, unsaid};
 
 /// The kind of an L2 error. It decides what the cache does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

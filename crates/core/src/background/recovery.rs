@@ -3,25 +3,25 @@
 use std::sync::Arc;
 
 use futures_util::future::{join, join_all};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use super::Sending;
+use super::poll::sync;
+use super::reassert::{ask, reassert};
 use crate::backplane::message::KeyOp;
-use crate::backplane::outgoing::Outgoing;
 use crate::events::Event;
 use crate::l2::L2Error;
 use crate::l2::access::Access;
+use crate::l2::deadline::settles_after;
 use crate::node::Node;
 use crate::protocol::commits::Commit;
 use crate::protocol::ledger::Strength;
 use crate::protocol::{KeyHash, Nonce};
 use crate::recovery::Queued;
-use crate::recovery::reassert::{ask, reassert};
 use crate::sync::Mutex;
 use crate::telemetry::spans;
-use crate::write::removal;
+use crate::write::{Outgoing, removal};
 
 /// How many keys, and how many removals, are sent at the same time.
 const CONCURRENCY: usize = 64;
@@ -86,7 +86,7 @@ fn half_a_poll(node: &Node) -> Instant {
 
 /// Sends what waits for L2, many items at a time. It starts nothing after half a poll, so that
 /// newer items get their share. It never gives up a send half-way.
-pub(super) async fn retry_pending(node: &Node, l2: &Access) {
+async fn retry_pending(node: &Node, l2: &Access) {
     let until = half_a_poll(node);
     let removals = rotate_randomly(node, node.coherence.waiting(node.coherence.ttl.synced_at()));
     let keys = rotate_randomly(node, node.recovery.due(node.now()));
@@ -114,7 +114,7 @@ async fn number(node: &Node, l2: &Access, waiting: &Mutex<Vec<Nonce>>, until: In
     while let Some(last) = next(waiting, until) {
         let (nonce, limit, mut patience) = (node.entropy.nonce(), node.l2_limit(), node.l2_limit());
         let Some(removal) = node.coherence.resend(last, nonce) else { continue };
-        let _sending = Sending::begin(node, vec![nonce], limit);
+        let _sending = removal::sending(node, vec![nonce], limit);
         match removal::number(node, l2, removal, limit, &mut patience).await {
             Ok(_) => node.telemetry.faults.sent_removals.add(),
             Err(error) => tracing::debug!(%error, "a removal still waits for its number"),
@@ -147,7 +147,7 @@ async fn invalidate(node: &Node, l2: &Access, key: &str, queued: Queued) -> Resu
         // Nothing is sent, so no message may take a sequence number.
         return Err(L2Error::circuit_open());
     }
-    node.notices.open_late_window(node.now(), limit);
+    node.notices.open_late_window(node.now() + settles_after(limit));
     // Not the version of the failed write: a copy that carries it must go as well.
     let version = node.entropy.version();
     let op = match queued.strength {
@@ -186,4 +186,16 @@ async fn invalidate(node: &Node, l2: &Access, key: &str, queued: Queued) -> Resu
         outgoing.confirm().await;
     }
     Ok(())
+}
+
+/// Retries everything that waits, before the cache closes, for three timeouts of L2 and half a poll
+/// at most. One timeout is for the holder of the `SYNC` mutex, which may hang or never be polled
+/// again. One is for this call's own `SYNC`. Sends begin for half a poll, and each has one timeout.
+pub(crate) async fn drain(node: &Node) {
+    let (Some(l2), limit) = (&node.l2, node.l2_limit()) else { return };
+    let asked = sync(node, l2, node.now());
+    if let Ok(Ok(())) = timeout(limit.saturating_mul(2), asked).await {
+        let _ =
+            timeout(limit.saturating_add(node.settings.poll / 2), retry_pending(node, l2)).await;
+    }
 }

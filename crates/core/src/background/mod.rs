@@ -1,67 +1,48 @@
-//! The background tasks of a cache with an L2.
+//! The background tasks of a cache with an L2: each is a loop over a node.
+//!
+//! | file | holds |
+//! |---|---|
+//! | here | starts the tasks, and restarts them on another runtime |
+//! | `poll` | every second: sends the heartbeat, and compares with the ledger (`SYNC`) |
+//! | `catch_up` | asks the ledger beside a call, and compares at once if this node is behind |
+//! | `receive` | applies what other nodes announce; resyncs if a message was lost |
+//! | `recovery` | the recovery worker: sends what waits for L2, once the ledger has answered |
+//! | `reassert` | compares recent writes with L2 after a failover |
+//! | `owed` | leaves a mark in the ledger while this node cannot announce its writes |
+//! | `shadow` | compares a few hits with L2, to count violations |
+//! | `sweep` | drops L1 entries that can never be served again |
 //!
 //! They restart on another runtime if their runtime ends, or if nothing drives it any more. The
 //! loads of that runtime fail, so that their callers load again.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+pub(crate) mod catch_up;
+mod owed;
+pub(crate) mod poll;
+mod reassert;
+pub(crate) mod receive;
+pub(crate) mod recovery;
+mod shadow;
+pub(crate) mod sweep;
+
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::backplane::receive;
-use crate::coherence::{poll, retry};
 use crate::error::Error;
 use crate::node::Node;
-use crate::read::lose;
 use crate::runtime::Place;
 
 /// The longest time that a current-thread runtime may take to run a task before it counts as not
 /// driven.
 const MAX_TASK_DELAY: Duration = Duration::from_secs(1);
 
-/// The number of concurrent background writes. With more, the last ones would time out before the
-/// server answers them.
-const CONCURRENCY: usize = 256;
-
-/// The state of the background tasks.
-#[derive(Debug)]
-pub(crate) struct Background {
-    /// Cancelled when the tasks restart on another runtime.
-    left: Mutex<CancellationToken>,
-    /// Whether the tasks have restarted on another runtime.
-    moved: AtomicBool,
-    /// The permits that a background write needs to be sent.
-    pace: Mutex<Arc<Semaphore>>,
-}
-
-impl Default for Background {
-    fn default() -> Self {
-        let (left, moved) = (Mutex::default(), AtomicBool::default());
-        Self { left, moved, pace: Mutex::new(pace()) }
-    }
-}
-
-fn pace() -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(CONCURRENCY))
-}
-
-impl Node {
-    /// Waits for the permit of a background write, which the write holds until it ends.
-    pub(crate) async fn paced(&self) -> Option<OwnedSemaphorePermit> {
-        let pace = Arc::clone(&self.background.pace.lock());
-        pace.acquire_owned().await.ok()
-    }
-}
-
 /// Starts the background tasks: on the runtime where the cache is built, and once more if the cache
 /// leaves that runtime.
-pub(super) fn start(node: &Arc<Node>) -> Result<(), Error> {
+pub(crate) fn start(node: &Arc<Node>) -> Result<(), Error> {
     let place = node.runtime()?;
-    let left = node.background.left.lock().clone();
+    let left = node.background.left();
     let guard = RestartGuard { node: Arc::downgrade(node), place: place.clone() };
     let poll = poll::run(Arc::clone(node));
     let poll = async move {
@@ -69,7 +50,7 @@ pub(super) fn start(node: &Arc<Node>) -> Result<(), Error> {
         poll.await;
     };
     node.tasks.spawn_on(until(left.clone(), poll), &place);
-    node.tasks.spawn_on(until(left.clone(), retry::run(Arc::clone(node))), &place);
+    node.tasks.spawn_on(until(left.clone(), recovery::run(Arc::clone(node))), &place);
     node.tasks.spawn_on(until(left.clone(), poll::probe(Arc::clone(node))), &place);
     node.tasks.spawn_on(until(left, receive::run(Arc::clone(node))), &place);
     Ok(())
@@ -102,20 +83,18 @@ impl Drop for RestartGuard {
 /// to find missed removals. Callers that wait for a load of the old runtime load again themselves.
 fn restart_elsewhere(node: &Arc<Node>, from: &Place) {
     from.leave();
-    if node.background.moved.swap(true, Ordering::AcqRel) {
+    if !node.background.moves() {
         return;
     }
     // The caches of the regions were built on that runtime too, and no call detects it for them.
-    for region in node.regions.caches() {
+    for region in node.regions.nodes() {
         if let Some(place) = region.home.elsewhere() {
             restart_elsewhere(region, &place);
         }
     }
-    std::mem::take(&mut *node.background.left.lock()).cancel();
-    // Writes on a runtime that is not driven never release their permits.
-    *node.background.pace.lock() = pace();
+    node.background.leave();
     let orphans = node.flights.all().into_iter().filter(|flight| flight.is_left());
-    orphans.for_each(|flight| lose(node, &flight));
+    orphans.for_each(|flight| node.lose(&flight));
     node.coherence.abandon_turn();
     // Queues unfinished writes of that runtime, before the tasks that send the queue start.
     node.tasks.leave();

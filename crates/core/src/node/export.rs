@@ -3,18 +3,18 @@
 
 use std::sync::Arc;
 
+use super::Node;
 use crate::error::Error;
-use crate::node::Node;
 
 /// Exports a new cache's counters and gauges until it closes.
 #[cfg_attr(not(feature = "metrics"), expect(clippy::unnecessary_wraps, reason = "see `metrics`"))]
-pub(crate) fn begin(node: &Arc<Node>) -> Result<(), Error> {
+pub(crate) fn begin_export(node: &Arc<Node>) -> Result<(), Error> {
     let _ = node;
     #[cfg(feature = "otel")]
-    super::otel::observe(node);
+    crate::telemetry::observe(node, &node.name, Node::stats, Node::health);
     #[cfg(feature = "metrics")]
     {
-        let exported = super::facade::Exported::new(&node.name, &node.health());
+        let exported = crate::telemetry::Exported::new(&node.name, &node.health());
         let _ = node.telemetry.facade.set(exported);
         if tokio::runtime::Handle::try_current().is_ok() {
             node.spawn(run(Arc::clone(node)))?;

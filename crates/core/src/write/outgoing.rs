@@ -10,14 +10,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::message::KeyOp;
-use super::publish::Bus;
+use crate::backplane::message::KeyOp;
+use crate::backplane::publish::Bus;
 use crate::coherence::Unannounced;
 use crate::l2::{Announce, L2Error, L2ErrorKind};
 use crate::node::Node;
 use crate::protocol::record::Put;
 use crate::protocol::{KeyHash, Version};
-use crate::write::WriteStatus;
+use crate::receipt::WriteStatus;
 
 /// A reply of L2 to a write.
 pub(crate) trait Answered: Send + Sync {

@@ -9,7 +9,7 @@
 //! is dropped afterwards, on the task, under no lock.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::entry::ErasedEntry;
 use crate::node::Node;
 use crate::protocol::KeyHash;
+use crate::tasks::Sweeper;
 
 /// The time between two passes.
 const PERIOD: Duration = Duration::from_secs(40);
@@ -33,10 +34,6 @@ const CHUNKS: usize = 1000;
 
 /// The pause after a chunk.
 const PAUSE: Duration = Duration::from_millis(5);
-
-/// Whether the sweep task of a cache runs.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Sweeper(Arc<AtomicBool>);
 
 /// Marks the task as running until it is dropped, even by a runtime that shuts down.
 struct Running(Sweeper);

@@ -5,14 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 use tracing::Instrument;
 
-use super::Coherence;
-use super::heartbeat::{HeartbeatMonitor, Liveness};
-use super::retry::retry_pending;
 use crate::backplane::publish::Bus;
 use crate::clock::Moment;
+use crate::coherence::{Coherence, HeartbeatMonitor, Liveness};
 use crate::events::LedgerTrouble;
 use crate::l2::access::Access;
 use crate::l2::{L2Error, L2ErrorKind};
@@ -164,7 +162,7 @@ async fn publish_heartbeat(
 }
 
 /// Compares the replica with the ledger until nothing is left to ask.
-async fn sync(node: &Node, l2: &Access, asked: Moment) -> Result<(), L2Error> {
+pub(super) async fn sync(node: &Node, l2: &Access, asked: Moment) -> Result<(), L2Error> {
     let _guard = node.coherence.turn().await;
     compare(node, l2, asked).await
 }
@@ -254,17 +252,5 @@ fn check_heartbeats(node: &Node, heartbeats: &mut HeartbeatMonitor, now: Instant
                 node.notices.resubscribe.notify_one();
             }
         }
-    }
-}
-
-/// Retries everything that waits, before the cache closes, for three timeouts of L2 and half a poll
-/// at most. One timeout is for the holder of the `SYNC` mutex, which may hang or never be polled
-/// again. One is for this call's own `SYNC`. Sends begin for half a poll, and each has one timeout.
-pub(crate) async fn drain(node: &Node) {
-    let (Some(l2), limit) = (&node.l2, node.l2_limit()) else { return };
-    let asked = sync(node, l2, node.now());
-    if let Ok(Ok(())) = timeout(limit.saturating_mul(2), asked).await {
-        let _ =
-            timeout(limit.saturating_add(node.settings.poll / 2), retry_pending(node, l2)).await;
     }
 }
