@@ -239,8 +239,8 @@ fn queueing() {
     recovery.queue("other", queued(1));
     let others = Arc::clone(&recovery);
     let settle = thread::spawn(move || {
-        others.settle("other", Version(1), NOW);
-        others.settle("key", Version(1), NOW);
+        others.acknowledge("other", Version(1), NOW);
+        others.acknowledge("key", Version(1), NOW);
     });
     recovery.queue("key", queued(2));
     assert!(recovery.strength("key").is_some(), "it is queued");

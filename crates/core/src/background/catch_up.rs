@@ -27,7 +27,7 @@ use crate::protocol::Epoch;
 
 /// What the ledger answered beside a call.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Mark {
+pub(crate) enum LedgerPosition {
     /// The call did not ask.
     Unasked,
     /// The ledger did not answer.
@@ -48,41 +48,41 @@ pub(crate) async fn beside<R>(
     asks: bool,
     limit: Duration,
     call: impl Future<Output = R> + Send,
-) -> (R, Mark) {
+) -> (R, LedgerPosition) {
     if !asks {
-        return (call.await, Mark::Unasked);
+        return (call.await, LedgerPosition::Unasked);
     }
     join(call, ask(node, l2, limit)).await
 }
 
-async fn ask(node: &Node, l2: &Access, limit: Duration) -> Mark {
+async fn ask(node: &Node, l2: &Access, limit: Duration) -> LedgerPosition {
     let epoch = node.coherence.epoch();
     let number = match epoch {
         None => Ok(None),
         Some(epoch) => l2.frontier(epoch, limit).await,
     };
     match number {
-        Ok(number) => Mark::Said { epoch, number, asked: node.coherence.rounds.asked() },
+        Ok(number) => LedgerPosition::Said { epoch, number, asked: node.coherence.rounds.asked() },
         Err(error) => {
             tracing::debug!(%error, "the ledger did not report its newest number");
-            Mark::Failed
+            LedgerPosition::Failed
         }
     }
 }
 
 /// Waits until this node knows every removal up to the mark. False if the ledger does not answer.
-pub(crate) async fn catch_up(node: &Node, mark: Mark, limit: Duration) -> bool {
+pub(crate) async fn catch_up(node: &Node, mark: LedgerPosition, limit: Duration) -> bool {
     match (mark, &node.l2) {
-        (Mark::Unasked, _) => true,
-        (Mark::Said { .. }, _) if knows(node, mark) => true,
-        (Mark::Said { .. }, Some(l2)) => {
+        (LedgerPosition::Unasked, _) => true,
+        (LedgerPosition::Said { .. }, _) if knows(node, mark) => true,
+        (LedgerPosition::Said { .. }, Some(l2)) => {
             timeout(limit, compare(node, l2, mark)).await.unwrap_or(false)
         }
-        (Mark::Failed, _) | (Mark::Said { .. }, None) => false,
+        (LedgerPosition::Failed, _) | (LedgerPosition::Said { .. }, None) => false,
     }
 }
 
-async fn compare(node: &Node, l2: &Access, mark: Mark) -> bool {
+async fn compare(node: &Node, l2: &Access, mark: LedgerPosition) -> bool {
     let _guard = node.coherence.turn().await;
     // Another call may have compared while this one waited (K4).
     if !knows(node, mark) && poll::compare(node, l2, node.now()).await.is_err() {
@@ -91,8 +91,8 @@ async fn compare(node: &Node, l2: &Access, mark: Mark) -> bool {
     node.coherence.is_synced()
 }
 
-fn knows(node: &Node, mark: Mark) -> bool {
-    let Mark::Said { epoch, number, asked } = mark else { return true };
+fn knows(node: &Node, mark: LedgerPosition) -> bool {
+    let LedgerPosition::Said { epoch, number, asked } = mark else { return true };
     let known = node.coherence.known();
     let reached = number.is_some_and(|number| known.frontier >= number) && known.epoch == epoch;
     !known.suspect && (reached || node.coherence.rounds.answered() > asked)

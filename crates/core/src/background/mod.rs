@@ -51,7 +51,7 @@ pub(crate) fn start(node: &Arc<Node>) -> Result<(), Error> {
     };
     node.tasks.spawn_on(until(left.clone(), poll), &place);
     node.tasks.spawn_on(until(left.clone(), recovery::run(Arc::clone(node))), &place);
-    node.tasks.spawn_on(until(left.clone(), poll::probe(Arc::clone(node))), &place);
+    node.tasks.spawn_on(until(left.clone(), poll::probe_servers(Arc::clone(node))), &place);
     node.tasks.spawn_on(until(left, receive::run(Arc::clone(node))), &place);
     Ok(())
 }
@@ -117,7 +117,7 @@ fn restart_elsewhere(node: &Arc<Node>, from: &Place) {
 
 /// Checks, for a caller outside the runtime of the cache, that the runtime still runs tasks. If it
 /// does not, the cache leaves it within two polls.
-pub(crate) async fn attend(node: &Arc<Node>) {
+pub(crate) async fn ensure_runtime_runs(node: &Arc<Node>) {
     let Some(place) = node.home.elsewhere() else { return };
     let limit = node.settings.poll.min(MAX_TASK_DELAY) * 2;
     let ran = timeout(limit, place.handle().spawn(async {})).await;
@@ -126,11 +126,11 @@ pub(crate) async fn attend(node: &Arc<Node>) {
     }
 }
 
-/// Repeats [`attend`] for a caller that waits for a load; never returns.
-pub(crate) async fn attend_on(node: &Arc<Node>) {
+/// Repeats [`ensure_runtime_runs`] for a caller that waits for a load; never returns.
+pub(crate) async fn watch_runtime(node: &Arc<Node>) {
     while node.home.elsewhere().is_some() {
         sleep(node.settings.poll.min(MAX_TASK_DELAY)).await;
-        attend(node).await;
+        ensure_runtime_runs(node).await;
     }
     std::future::pending().await
 }

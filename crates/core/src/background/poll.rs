@@ -37,7 +37,7 @@ pub(crate) async fn run(node: Arc<Node>) {
         let started = Instant::now();
         tick(&node, l2, &mut published, &mut heartbeats).instrument(spans::poll(&node.name)).await;
         node.watch_coherence();
-        node.telemetry.look_at_faults(node.waiting());
+        node.telemetry.report_lasting_faults(node.waiting());
         let next = started + node.settings.poll;
         let next = heartbeats.due(started).map_or(next, |due| due.min(next));
         tokio::select! {
@@ -51,7 +51,7 @@ pub(crate) async fn run(node: Arc<Node>) {
 
 /// Probes the servers of L2 whose circuit breaker is open, every P, until the cache closes. The
 /// poll asks the server that holds the ledger.
-pub(crate) async fn probe(node: Arc<Node>) {
+pub(crate) async fn probe_servers(node: Arc<Node>) {
     let Some(l2) = &node.l2 else { return };
     let probing = async {
         loop {

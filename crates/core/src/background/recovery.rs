@@ -132,7 +132,7 @@ async fn recover(
         let span = spans::recover(&node.telemetry, &key);
         match invalidate(node, l2, &key, queued).instrument(span).await {
             Ok(()) => {
-                node.recovery.settle(&key, queued.version, node.now());
+                node.recovery.acknowledge(&key, queued.version, node.now());
                 node.telemetry.faults.sent_keys.add();
                 node.emit(&key, |key| Event::Recovered { key });
             }

@@ -89,7 +89,7 @@ async fn pass(node: &Node) {
         }
         sleep(PAUSE).await;
     }
-    while node.l1.settle() && !node.closing.is_cancelled() {
+    while node.l1.run_pending() && !node.closing.is_cancelled() {
         sleep(PAUSE).await;
     }
 }

@@ -12,7 +12,7 @@ use super::Cache;
 use super::requests::{
     entry_options, load_options, read_options, setters, store_options, write_options,
 };
-use crate::background::attend;
+use crate::background::ensure_runtime_runs;
 use crate::entry::Cached;
 use crate::error::{BoxError, Error};
 use crate::factory::loader;
@@ -304,7 +304,7 @@ where
                     write::set(coded, &call.key, value, call.options, call.tags).await
                 }
             }));
-            join(spans::call(span, set), attend(node)).await.0
+            join(spans::call(span, set), ensure_runtime_runs(node)).await.0
         })
     }
 }
@@ -345,7 +345,7 @@ impl<'a, C: Send + Sync + 'static> IntoFuture for RemoveMany<'a, C> {
                 call.options.validate(&node.place(Some(&call.key)))?;
             }
             let span = spans::remove_many(&node.telemetry, calls.len());
-            join(spans::call(span, remove_all(node, calls)), attend(node)).await.0
+            join(spans::call(span, remove_all(node, calls)), ensure_runtime_runs(node)).await.0
         })
     }
 }

@@ -11,7 +11,7 @@ use crate::backplane::{Backplane, PendingNotices};
 use crate::clock::{Clock, SystemClock};
 use crate::coherence::{Coherence, CoherenceTtl, Owed, Shadow};
 use crate::entropy::Entropy;
-use crate::error::{Error, ErrorKind, Place};
+use crate::error::{Error, ErrorKind, Subject};
 use crate::flight::Flights;
 use crate::flight::checks::Checks;
 use crate::l1::L1;
@@ -274,7 +274,7 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
 
     /// Builds the node and starts its tasks, which end when the guard is dropped.
     fn open(mut self) -> Result<(Arc<Node>, DropGuard, C), Error> {
-        let place = Place { cache: self.name.as_str().into(), key: None };
+        let place = Subject { cache: self.name.as_str().into(), key: None };
         let prefix = self.check(&place)?;
         let distributed = self.l2.is_some();
         let regions = self.open_regions(&prefix, &place)?;
@@ -292,7 +292,7 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
     }
 
     /// Builds a node without entries for each other region.
-    fn open_regions(&mut self, prefix: &str, place: &Place) -> Result<Regions, Error> {
+    fn open_regions(&mut self, prefix: &str, place: &Subject) -> Result<Regions, Error> {
         let Some(home) = self.l2.clone() else { return Ok(Regions::default()) };
         let mut regions = Vec::new();
         for (at, parts) in (1..).zip(std::mem::take(&mut self.regions)) {
@@ -322,7 +322,7 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
     }
 
     /// Validates the configuration; returns the key prefix.
-    fn check(&self, place: &Place) -> Result<String, Error> {
+    fn check(&self, place: &Subject) -> Result<String, Error> {
         let refuse = |what: String| Error::new(ErrorKind::InvalidOptions, place.clone(), what);
         self.settings.validate(place)?;
         self.defaults.validate(place)?;

@@ -7,7 +7,7 @@ use futures_util::future::join;
 use tokio::time::timeout;
 
 use super::Cache;
-use crate::background::attend;
+use crate::background::ensure_runtime_runs;
 use crate::background::recovery::drain;
 use crate::error::{Error, ErrorKind};
 use crate::node::Node;
@@ -87,7 +87,7 @@ impl<C: Send + Sync + 'static> Cache<C> {
         let closing = Closing(node);
         node.check_runtime(None)?;
         // Work on a runtime that nothing drives would block every step below.
-        attend(node).await;
+        ensure_runtime_runs(node).await;
         // At each step, other regions run concurrently with home: they add no time, and they get
         // what home relays meanwhile.
         join(drain(node), node.regions.drain()).await;

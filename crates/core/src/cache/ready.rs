@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Cache;
-use crate::background::{attend, attend_on};
+use crate::background::{ensure_runtime_runs, watch_runtime};
 use crate::error::{Error, ErrorKind};
 use crate::node::{Link, Node};
 
@@ -35,8 +35,8 @@ impl<C: Send + Sync + 'static> Cache<C> {
         let is_up = |l: &Link| (!l2 || l.syncs > 0) && (!bus || is_subscribed(l));
         let outcome = link.wait_for(|l| l.is_refused(l2) || is_up(l));
         let attending = async {
-            attend(node).await;
-            attend_on(node).await;
+            ensure_runtime_runs(node).await;
+            watch_runtime(node).await;
         };
         tokio::select! {
             biased;
@@ -44,7 +44,7 @@ impl<C: Send + Sync + 'static> Cache<C> {
             () = node.closing.cancelled() => {
                 return Err(Error::new(ErrorKind::Closed, node.place(None), ""));
             }
-            () = attending => unreachable!("`attend_on` never returns"),
+            () = attending => unreachable!("`watch_runtime` never returns"),
         }
         refusal(node, node.link.read()).map_or(Ok(()), Err)
     }

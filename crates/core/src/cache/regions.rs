@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 
 use crate::background::recovery::drain;
 use crate::backplane::Backplane;
-use crate::error::{Error, ErrorKind, Place};
+use crate::error::{Error, ErrorKind, Subject};
 use crate::l2::L2;
 use crate::node::Regions;
 use crate::options::{EntryOptions, Settings};
@@ -26,7 +26,7 @@ pub(super) struct Parts {
 impl Parts {
     /// Checks that the region is distinguishable from home. If a region were mistaken for another
     /// one, it would remove the values that the cache sets.
-    pub(super) fn check(&self, place: &Place) -> Result<(), Error> {
+    pub(super) fn check(&self, place: &Subject) -> Result<(), Error> {
         if self.l2.bus().is_some() {
             return Ok(());
         }

@@ -7,7 +7,7 @@ use futures_util::future::join;
 use super::batch::{Keys, calls, remove_all};
 use super::requests::{entry_options, setters, write_options};
 use super::{Cache, Remove, RemoveMany};
-use crate::background::attend;
+use crate::background::ensure_runtime_runs;
 use crate::error::Error;
 use crate::options::Choices;
 use crate::receipt::Receipt;
@@ -135,7 +135,7 @@ impl<'a, C: Send + Sync + 'static> IntoFuture for RemoveAndTags<'a, C> {
             let remove = Box::pin(remove_all(node, calls));
             let remove = write::remove_and_tags(node, remove, &tags, &options);
             let remove = Box::pin(remove);
-            join(spans::call(span, remove), attend(node)).await.0
+            join(spans::call(span, remove), ensure_runtime_runs(node)).await.0
         })
     }
 }

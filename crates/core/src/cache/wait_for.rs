@@ -7,7 +7,7 @@ use futures_util::FutureExt;
 use tokio::time::timeout;
 
 use super::Cache;
-use crate::background::attend;
+use crate::background::ensure_runtime_runs;
 use crate::error::{Error, ErrorKind};
 use crate::receipt::Token;
 use crate::write::{self, Reservation};
@@ -96,7 +96,7 @@ impl<C: Send + Sync + 'static> Cache<C> {
         let (node, key) = (self.node(), key.as_ref());
         node.check_key(key)?;
         node.check_runtime(Some(key))?;
-        attend(node).await;
+        ensure_runtime_runs(node).await;
         write::reserve(node, key).await
     }
 }
@@ -127,7 +127,7 @@ impl<'a, C: Send + Sync + 'static> IntoFuture for WaitFor<'a, C> {
                 None => tokio::select! {
                     biased;
                     reached = &mut reached => reached,
-                    () = attend(node) => reached.await,
+                    () = ensure_runtime_runs(node) => reached.await,
                 },
             };
             reached.map_err(|_| {

@@ -7,7 +7,7 @@ use futures_util::future::join;
 
 use super::Cache;
 use super::requests::{entry_options, setters, store_options, write_options};
-use crate::background::attend;
+use crate::background::ensure_runtime_runs;
 use crate::error::Error;
 use crate::l2::Codec;
 use crate::options::Choices;
@@ -86,12 +86,12 @@ where
                 let coded = cache.coded();
                 let set = write::set_reserved(&coded, reservation, key, value, options, tags);
                 let set = spans::call(spans::set(&node.telemetry, key), set);
-                return join(set, attend(node)).await.0;
+                return join(set, ensure_runtime_runs(node)).await.0;
             }
             let coded = cache.coded();
             let set = write::set(&coded, key, value, options, tags);
             let set = spans::call(spans::set(&node.telemetry, key), set);
-            join(set, attend(node)).await.0
+            join(set, ensure_runtime_runs(node)).await.0
         })
     }
 }
@@ -149,7 +149,7 @@ macro_rules! key_write {
                     options.validate(&node.place(Some(key)))?;
                     let write = $write(node, key, &options);
                     let write = spans::call($span(&node.telemetry, key), write);
-                    join(write, attend(node)).await.0
+                    join(write, ensure_runtime_runs(node)).await.0
                 })
             }
         }
@@ -214,12 +214,12 @@ impl<'a, C: Send + Sync + 'static> IntoFuture for RemoveByTag<'a, C> {
                 Some(tags) => {
                     let span = spans::remove_by_tag(&node.telemetry, tags.len());
                     let removal = removal::by_tags(node, strength, &tags, &options);
-                    join(spans::call(span, removal), attend(node)).await.0
+                    join(spans::call(span, removal), ensure_runtime_runs(node)).await.0
                 }
                 None => {
                     let span = spans::clear(&node.telemetry, 1);
                     let removal = removal::clear(node, strength, &options);
-                    join(spans::call(span, removal), attend(node)).await.0
+                    join(spans::call(span, removal), ensure_runtime_runs(node)).await.0
                 }
             }
         })

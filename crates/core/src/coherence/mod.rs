@@ -6,7 +6,7 @@
 //! | `ttl` | [`CoherenceTtl`]: until when the node trusts its entries without a check |
 //! | `heartbeat` | [`HeartbeatMonitor`]: notices heartbeats that do not come back |
 //! | `owed` | [`Owed`]: the mark of this node's missing announcements, and those of other nodes |
-//! | `in_flight`, `own` | this node's removals: those that calls are sending, and recent ones |
+//! | `sending`, `recent_removals` | this node's removals: those that calls are sending, and recent ones |
 //! | `reach` | waits until this node knows a number of the ledger |
 //! | `rounds`, `sync_mutex` | counts comparisons with the ledger; allows one at a time |
 //! | `shadow` | the copies that shadow verification compares |
@@ -22,19 +22,19 @@
 //! wakes.
 
 mod heartbeat;
-mod in_flight;
 mod owed;
-mod own;
 mod reach;
+mod recent_removals;
 mod rounds;
+mod sending;
 mod shadow;
 mod state;
 mod sync_mutex;
 mod ttl;
 
 pub(crate) use heartbeat::{HeartbeatMonitor, Liveness};
-pub(crate) use in_flight::{AT_ONCE, Sending};
 pub(crate) use owed::{Due, Owed, Unannounced};
+pub(crate) use sending::{AT_ONCE, Sending};
 pub(crate) use shadow::Shadow;
 pub(crate) use state::Coherence;
 pub(crate) use ttl::CoherenceTtl;

@@ -37,14 +37,14 @@ const BELIEVED_FOR: Duration = Duration::from_secs(60);
 /// The announcements that this node owes, and those that other nodes owe.
 #[derive(Debug, Default)]
 pub(crate) struct Owed {
-    own: Mutex<Own>,
+    own: Mutex<OwnMark>,
     /// Serializes setting and clearing the mark.
     pub(crate) mark_lock: tokio::sync::Mutex<()>,
     others: Mutex<Others>,
 }
 
 #[derive(Debug, Default)]
-struct Own {
+struct OwnMark {
     /// When an announcement last failed; `None` if nothing is owed.
     failed: Option<Moment>,
     /// The epoch of the mark, and when it was sent.

@@ -30,7 +30,7 @@ impl Shadow {
     pub(crate) fn draw(&self, copy: ErasedEntry) {
         let mut sampled = self.sampled.lock();
         let same = |other: &ErasedEntry| other.meta().version == copy.meta().version;
-        if sampled.len() < MOST && !copy.meta().own && !sampled.iter().any(same) {
+        if sampled.len() < MOST && !copy.meta().local_only && !sampled.iter().any(same) {
             sampled.push(copy);
         }
     }

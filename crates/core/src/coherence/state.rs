@@ -4,9 +4,9 @@ use std::sync::atomic::Ordering;
 use tokio::sync::Notify;
 
 use super::CoherenceTtl;
-use super::in_flight::InFlight;
-use super::own::Own;
+use super::recent_removals::RecentRemovals;
 use super::rounds::Rounds;
+use super::sending::SendingRemovals;
 use super::sync_mutex::SyncMutex;
 use crate::clock::Moment;
 use crate::entry::{Meta, Stamp};
@@ -53,9 +53,9 @@ pub(crate) struct Coherence {
     sync_mutex: SyncMutex,
     pub(crate) rounds: Rounds,
     /// Removals that calls are sending.
-    pub(crate) in_flight: InFlight,
+    pub(crate) sending: SendingRemovals,
     /// The newest removals of this node.
-    own: Mutex<Own>,
+    recent_removals: Mutex<RecentRemovals>,
     /// Requests a `SYNC` now.
     pub(crate) sync_wanted: Notify,
     /// A `SYNC` was answered: what waits for L2 can be sent.
@@ -103,8 +103,8 @@ impl Coherence {
             judged: Counter::default(),
             sync_mutex: SyncMutex::default(),
             rounds: Rounds::default(),
-            in_flight: InFlight::default(),
-            own: Mutex::default(),
+            sending: SendingRemovals::default(),
+            recent_removals: Mutex::default(),
             sync_wanted: Notify::new(),
             answered: Notify::new(),
             moved: Notify::new(),
@@ -167,7 +167,7 @@ impl Coherence {
             let knowledge = self.knowledge();
             match judge(&meta.state(), &knowledge, tags, now.as_nanos()) {
                 // It was never in L2, so nothing can verify it.
-                Verdict::Unverified if meta.own && !knowledge.suspect => Verdict::Fresh,
+                Verdict::Unverified if meta.local_only && !knowledge.suspect => Verdict::Fresh,
                 verdict => verdict,
             }
         };
@@ -261,14 +261,14 @@ impl Coherence {
         let mut ledger = self.ledger.lock();
         let born = self.generation.load(Ordering::Acquire) + 1;
         let removal = ledger.begin(removal, born);
-        self.own.lock().begin(born, &removal.targets);
+        self.recent_removals.lock().begin(born, &removal.targets);
         self.publish(ledger);
         removal
     }
 
     /// Whether a removal that began here after this generation covers an entry with these tags.
     pub(crate) fn has_removed_since(&self, generation: u64, tags: &[Arc<TagState>]) -> bool {
-        self.own.lock().covers(generation, tags)
+        self.recent_removals.lock().covers(generation, tags)
     }
 
     /// The name of a tag that a cached entry carries.
@@ -289,7 +289,7 @@ impl Coherence {
     pub(crate) fn waiting(&self, asked: Moment) -> Vec<Nonce> {
         let nonces = |ledger: &Replica| ledger.pending().map(|p| p.removal.nonce).collect();
         let mut waiting = nonces(&self.ledger.lock());
-        self.in_flight.keep_ended(&mut waiting, asked);
+        self.sending.keep_ended(&mut waiting, asked);
         waiting
     }
 

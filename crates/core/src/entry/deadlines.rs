@@ -71,7 +71,7 @@ pub(crate) struct EntryFlags {
     /// Kept out of L1.
     pub(crate) skip_l1: bool,
     /// Local only: it is not in L2 and not verified against it.
-    pub(crate) own: bool,
+    pub(crate) local_only: bool,
     /// L1 does not evict it.
     pub(crate) pinned: bool,
 }
@@ -84,7 +84,7 @@ impl EntryFlags {
         early: 0,
         kept_secs: TO_THE_END,
         skip_l1: false,
-        own: false,
+        local_only: false,
         pinned: false,
     };
 
@@ -93,7 +93,7 @@ impl EntryFlags {
         options: &EntryOptions,
         deadlines: Deadlines,
         took: Duration,
-        own: bool,
+        local_only: bool,
     ) -> Self {
         let (due, early) = due(options, deadlines, took);
         Self {
@@ -102,7 +102,7 @@ impl EntryFlags {
             early,
             kept_secs: options.fail_safe.map_or(0, |f| whole_secs(f.max_duration)),
             skip_l1: options.skip_l1_write,
-            own,
+            local_only,
             pinned: options.pinned,
         }
     }

@@ -99,7 +99,7 @@ pub(crate) struct Meta {
     /// Kept out of L1.
     pub(crate) skip_l1: bool,
     /// Local only: it is not in L2 and not verified against it.
-    pub(crate) own: bool,
+    pub(crate) local_only: bool,
     /// It exists beside a record that this node cannot use, and has that record's version.
     pub(crate) beside: bool,
     /// L1 does not evict it.
@@ -170,7 +170,7 @@ impl Meta {
             weight,
             kept_secs: flags.kept_secs,
             skip_l1: flags.skip_l1,
-            own: flags.own,
+            local_only: flags.local_only,
             beside: false,
             pinned: flags.pinned,
             expired: AtomicBool::new(false),

@@ -84,26 +84,26 @@ pub struct Error(Arc<Inner>);
 
 struct Inner {
     kind: ErrorKind,
-    place: Place,
+    place: Subject,
     detail: String,
     source: Option<BoxError>,
 }
 
 /// The cache and key that an error names.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Place {
+pub(crate) struct Subject {
     pub(crate) cache: Arc<str>,
     pub(crate) key: Option<Box<str>>,
 }
 
 impl Error {
-    pub(crate) fn new(kind: ErrorKind, place: Place, detail: impl Into<String>) -> Self {
+    pub(crate) fn new(kind: ErrorKind, place: Subject, detail: impl Into<String>) -> Self {
         Self(Arc::new(Inner { kind, place, detail: detail.into(), source: None }))
     }
 
     pub(crate) fn with_source(
         kind: ErrorKind,
-        place: Place,
+        place: Subject,
         detail: impl Into<String>,
         source: impl Into<BoxError>,
     ) -> Self {
@@ -192,7 +192,7 @@ impl fmt::Display for Error {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.key {
             Some(key) => write!(f, "key {key:?} in cache {:?}", self.cache),

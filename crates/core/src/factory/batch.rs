@@ -12,7 +12,7 @@ use tracing::Instrument;
 
 use super::{Factory, panicked};
 use crate::entry::Value;
-use crate::error::{BoxError, Error, ErrorKind, Place};
+use crate::error::{BoxError, Error, ErrorKind, Subject};
 use crate::telemetry::spans;
 
 /// A boxed batch factory. The cache may call it again, for keys that L2 did not decide in time.
@@ -62,7 +62,7 @@ pub(crate) fn failed<T: Value>(error: Error) -> Factory<T> {
 pub(crate) fn split<T: Value>(
     load: Loader<T>,
     keys: Vec<String>,
-    place: Place,
+    place: Subject,
     redact: bool,
 ) -> (Vec<Factory<T>>, impl Future<Output = ()> + Send) {
     let (mut factories, mut waiting) = (Vec::new(), BTreeMap::new());
@@ -119,5 +119,5 @@ fn describe(keys: &[String], redact: bool) -> String {
 }
 
 fn abandoned() -> Error {
-    Error::new(ErrorKind::Closed, Place::default(), "its batch was abandoned")
+    Error::new(ErrorKind::Closed, Subject::default(), "its batch was abandoned")
 }

@@ -18,7 +18,7 @@ use futures_util::future::BoxFuture;
 use tracing::Instrument;
 
 use crate::entry::Value;
-use crate::error::{BoxError, Error, ErrorKind, Place};
+use crate::error::{BoxError, Error, ErrorKind, Subject};
 use crate::telemetry::spans;
 
 /// A factory after the hit path: boxed once, so that the pipeline compiles once per value type.
@@ -51,7 +51,7 @@ pub(crate) enum Made<T> {
 pub(crate) async fn run<T: Value>(
     factory: Factory<T>,
     context: FactoryContext<T>,
-    place: &Place,
+    place: &Subject,
 ) -> Result<Made<T>, Error> {
     match AssertUnwindSafe(factory(context.clone())).catch_unwind().await {
         Ok(Ok(value)) => Ok(Made::Value(value)),
@@ -64,7 +64,7 @@ pub(crate) async fn run<T: Value>(
     }
 }
 
-fn panicked(panic: &(dyn Any + Send), place: &Place) -> Error {
+fn panicked(panic: &(dyn Any + Send), place: &Subject) -> Error {
     let said = panic
         .downcast_ref::<&str>()
         .map(|said| (*said).to_owned())

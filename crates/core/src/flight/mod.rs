@@ -30,7 +30,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 pub(crate) use driver::{Drive, Driver, Leader};
-pub(crate) use outcome::{Cause, Completed, Failure, Outcome, Pause, Progress, Standing};
+pub(crate) use outcome::{Cause, Completed, Failure, Outcome, Progress, StaleReason, Usability};
 pub(crate) use waiting::{Callers, Waiting};
 
 use crate::entry::{ErasedEntry, Stamp};

@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use super::Flight;
-use crate::error::{Error, ErrorKind, Place};
+use crate::error::{Error, ErrorKind, Subject};
 
 tokio::task_local! {
     /// The factory run that this code is part of. Tasks that the factory spawns are not part of it.
@@ -39,7 +39,7 @@ pub(crate) struct Run(u64);
 struct Awaited {
     wait: u64,
     flight: Arc<Flight>,
-    place: Place,
+    place: Subject,
 }
 
 /// The loads that the calls of each running factory wait for.
@@ -104,7 +104,7 @@ impl Drop for Nested {
 /// [`ErrorKind::Reentrant`] if the load waits for the factory that the call is part of.
 pub(crate) fn wait_for(
     flight: &Arc<Flight>,
-    place: impl FnOnce() -> Place,
+    place: impl FnOnce() -> Subject,
 ) -> Result<Option<Nested>, Error> {
     let Ok(run) = RUN.try_with(|run| *run) else { return Ok(None) };
     let place = place();
@@ -126,9 +126,9 @@ pub(crate) fn wait_for(
 fn chain(
     waits: &BTreeMap<Run, Vec<Awaited>>,
     flight: &Flight,
-    place: &Place,
+    place: &Subject,
     to: Run,
-) -> Option<Vec<Place>> {
+) -> Option<Vec<Subject>> {
     let (mut seen, mut open) = (HashSet::new(), vec![(flight, vec![place])]);
     while let Some((flight, path)) = open.pop() {
         let Some(run) = Run::completing(flight) else { continue };
@@ -147,14 +147,14 @@ fn chain(
 }
 
 /// Formats a chain as `"a" -> "b" -> "a"`.
-fn describe(chain: &[Place]) -> String {
+fn describe(chain: &[Subject]) -> String {
     let home = chain.first().map(|place| &place.cache);
     let named: Vec<_> =
         chain.last().into_iter().chain(chain).map(|place| name(place, home)).collect();
     named.join(" -> ")
 }
 
-fn name(place: &Place, home: Option<&Arc<str>>) -> String {
+fn name(place: &Subject, home: Option<&Arc<str>>) -> String {
     let key = place.key.as_ref().map_or_else(|| "a key".to_owned(), |key| format!("{key:?}"));
     if home == Some(&place.cache) { key } else { format!("{key} of cache {:?}", place.cache) }
 }

@@ -35,7 +35,7 @@ pub(crate) enum Outcome {
     /// A value.
     Value(Completed),
     /// No load: the leader accepted this stale value.
-    Stale(ErasedEntry, Pause),
+    Stale(ErasedEntry, StaleReason),
     /// The load failed.
     Failed(Failure),
 }
@@ -45,12 +45,12 @@ pub(crate) enum Outcome {
 pub(crate) struct Completed {
     pub(crate) erased: ErasedEntry,
     pub(crate) source: Source,
-    pub(crate) standing: Standing,
+    pub(crate) usability: Usability,
 }
 
 /// The value's validity at the moment of completion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub(crate) enum Usability {
     /// Valid for every caller.
     Fresh,
     /// An invalidation overtook it: only for callers that registered before it.
@@ -62,7 +62,7 @@ pub(crate) enum Standing {
 
 /// Why the leader accepted a stale value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Pause {
+pub(crate) enum StaleReason {
     /// Another node is loading, and the leader's limit for waiting has passed.
     Busy,
     /// The factory failed a moment ago and its throttle still holds.

@@ -104,7 +104,9 @@ impl L1 {
 
     /// The version of the key's copy of a record, if there is one. The caller holds the key's lock.
     pub(crate) fn version(&self, hash: KeyHash) -> Option<Version> {
-        self.find(hash).filter(|erased| !erased.meta().own).map(|erased| erased.meta().version)
+        self.find(hash)
+            .filter(|erased| !erased.meta().local_only)
+            .map(|erased| erased.meta().version)
     }
 
     /// Drops the entry, or marks it as expired. The caller holds the key's lock.
@@ -158,8 +160,8 @@ impl L1 {
     }
 
     /// Frees removed entries, if the engine has deferred that. True if there may be more to do.
-    pub(crate) fn settle(&self) -> bool {
-        self.entries.settle()
+    pub(crate) fn run_pending(&self) -> bool {
+        self.entries.run_pending()
     }
 
     /// The number of entries, less exact than [`L1::len`] but at no cost.

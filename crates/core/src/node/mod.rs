@@ -28,7 +28,7 @@ use crate::backplane::publish::Bus;
 use crate::clock::{Clock, Moment};
 use crate::coherence::{Coherence, Owed, Shadow};
 use crate::entropy::Entropy;
-use crate::error::{Error, ErrorKind, Place};
+use crate::error::{Error, ErrorKind, Subject};
 use crate::flight::Flights;
 use crate::flight::checks::Checks;
 use crate::l1::L1;
@@ -124,9 +124,9 @@ impl Node {
     }
 
     /// Returns the cache and key for an error; no key with `redact_keys`.
-    pub(crate) fn place(&self, key: Option<&str>) -> Place {
+    pub(crate) fn place(&self, key: Option<&str>) -> Subject {
         let key = key.filter(|_| !self.settings.redact_keys).map(Into::into);
-        Place { cache: Arc::clone(&self.name), key }
+        Subject { cache: Arc::clone(&self.name), key }
     }
 
     pub(crate) fn error(&self, kind: ErrorKind, key: &str, detail: impl Into<String>) -> Error {

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::{EagerRefresh, FailSafe};
-use crate::error::{Error, ErrorKind, Place};
+use crate::error::{Error, ErrorKind, Subject};
 
 /// The upper limit of `l2_hard_timeout`. A delayed `set` is stamped when it is called, but its TTL
 /// starts when it runs, up to [`settles_after`](crate::l2::deadline::settles_after) later. This
@@ -244,7 +244,7 @@ impl EntryOptions {
     }
 
     /// Checks every field against its range.
-    pub(crate) fn validate(&self, place: &Place) -> Result<(), Error> {
+    pub(crate) fn validate(&self, place: &Subject) -> Result<(), Error> {
         let refuse = |detail| Err(Error::new(ErrorKind::InvalidOptions, place.clone(), detail));
         let least = Duration::from_millis(1);
         let times = [

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::{Compression, Eviction};
-use crate::error::{Error, ErrorKind, Place};
+use crate::error::{Error, ErrorKind, Subject};
 
 /// Configures a cache, as data: everything but its components (L2, backplane, codec, clock).
 ///
@@ -207,7 +207,7 @@ impl Settings {
         self.max_lifetime + factory + self.poll + Duration::from_secs(3600)
     }
 
-    pub(crate) fn validate(&self, place: &Place) -> Result<(), Error> {
+    pub(crate) fn validate(&self, place: &Subject) -> Result<(), Error> {
         let (least, day) = (Duration::from_millis(10), Duration::from_secs(86_400));
         let problems = [
             (self.capacity == 0, "capacity is 0; it must be at least 1".to_owned()),

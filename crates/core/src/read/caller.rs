@@ -15,7 +15,7 @@ use crate::entry::{Cached, Entry, ErasedEntry, Source, Value, typed};
 use crate::error::{Error, ErrorKind};
 use crate::events::Event;
 use crate::fail_safe::may_serve_stale;
-use crate::flight::{Cause, Completed, Failure, Flight, Outcome, Pause, Standing};
+use crate::flight::{Cause, Completed, Failure, Flight, Outcome, StaleReason, Usability};
 use crate::node::Node;
 use crate::protocol::flight::FlightId;
 
@@ -66,13 +66,13 @@ impl Ticket {
     }
 
     /// Whether this caller may use a result that an invalidation overtook (R4).
-    fn may_take(self, flight: &Flight, standing: Standing) -> bool {
+    fn may_take(self, flight: &Flight, usability: Usability) -> bool {
         let before_it_began = self.is_before(flight);
-        match standing {
+        match usability {
             _ if sabotaged!(UncheckedJoin) => true,
-            Standing::Fresh => true,
-            Standing::Refused => before_it_began,
-            Standing::Overtaken => before_it_began || flight.stamp.generation == self.generation,
+            Usability::Fresh => true,
+            Usability::Refused => before_it_began,
+            Usability::Overtaken => before_it_began || flight.stamp.generation == self.generation,
         }
     }
 }
@@ -114,13 +114,13 @@ impl Caller<'_> {
             Source::L2 => options.skip_l2_read,
             _ => false,
         };
-        let may = |ticket: Ticket| !skipped && ticket.may_take(self.flight, completed.standing);
+        let may = |ticket: Ticket| !skipped && ticket.may_take(self.flight, completed.usability);
         if !self.joined.is_none_or(may) {
             return Answer::Again;
         }
         // A value of another type counts as no value.
         let Some(entry) = typed(completed.erased) else { return Answer::Again };
-        let stale = completed.standing != Standing::Fresh;
+        let stale = completed.usability != Usability::Fresh;
         if stale {
             self.node.stale_hit(&entry.meta.key, completed.source);
         }
@@ -128,17 +128,19 @@ impl Caller<'_> {
     }
 
     /// The leader accepted a stale value; a joined caller may require a load.
-    fn paused<T: Value>(&self, erased: ErasedEntry, pause: Pause) -> Answer<T> {
+    fn paused<T: Value>(&self, erased: ErasedEntry, pause: StaleReason) -> Answer<T> {
         let Some(entry) = typed::<T>(Arc::clone(&erased)) else { return Answer::Again };
         let waited = || self.call.options.load_lock && self.call.has_waited_for_load_lock();
         let content = match (self.joined, pause) {
             (None, _) => true,
-            (Some(_), Pause::Throttled) => self.may_have(&erased),
-            (Some(_), Pause::Busy) => waited() && self.may_have(&erased),
+            (Some(_), StaleReason::Throttled) => self.may_have(&erased),
+            (Some(_), StaleReason::Busy) => waited() && self.may_have(&erased),
             // The check was for the leader, and the entry may have been removed since.
-            (Some(_), Pause::Unreachable) => may_serve_unverified(self.node, self.call, &entry),
+            (Some(_), StaleReason::Unreachable) => {
+                may_serve_unverified(self.node, self.call, &entry)
+            }
         };
-        let source = if pause == Pause::Unreachable { Source::L1 } else { Source::FailSafe };
+        let source = if pause == StaleReason::Unreachable { Source::L1 } else { Source::FailSafe };
         if content { stale(self.node, self.call, entry, None, source) } else { Answer::Again }
     }
 

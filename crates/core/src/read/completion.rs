@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use crate::entry::{Entry, ErasedEntry, Source, Value};
 use crate::events::Event;
-use crate::flight::{Completed, Failure, Flight, Outcome, Pause, Progress, Standing};
+use crate::flight::{Completed, Failure, Flight, Outcome, Progress, StaleReason, Usability};
 use crate::node::Node;
 use crate::protocol::flight::Received;
 use crate::protocol::validity::Verdict;
@@ -34,10 +34,10 @@ impl CompletionGuard {
             let allowed = allowed || sabotaged!(OvertakenIsKept);
             let now = node.now();
             let verdict = node.coherence.judge(erased.meta(), now);
-            let standing = if allowed && verdict == Verdict::Fresh {
-                Standing::Fresh
+            let usability = if allowed && verdict == Verdict::Fresh {
+                Usability::Fresh
             } else {
-                Standing::Overtaken
+                Usability::Overtaken
             };
             kept = allowed && !matches!(verdict, Verdict::Hidden(_));
             if kept {
@@ -45,10 +45,10 @@ impl CompletionGuard {
             } else {
                 node.counters.fence_hits.add();
             }
-            standing
+            usability
         };
         let (node, flight) = (Arc::clone(&self.node), Arc::clone(&self.flight));
-        self.settle(erased, source, settle);
+        self.complete_with(erased, source, settle);
         if kept && source == Source::Factory {
             node.emit(&flight.key, |key| Event::Set { key, filled: true });
         }
@@ -59,7 +59,7 @@ impl CompletionGuard {
     /// load began, may use it.
     pub(super) fn complete_refused<T: Value>(self, entry: Arc<Entry<T>>) {
         self.node.counters.fill_refused.add();
-        self.settle(entry, Source::Factory, |_, _, _, _| Standing::Refused);
+        self.complete_with(entry, Source::Factory, |_, _, _, _| Usability::Refused);
     }
 
     /// Completes with a valid value that the factory asked not to store.
@@ -67,13 +67,13 @@ impl CompletionGuard {
         let settle = |node: &Node, _: &Flight, erased: &ErasedEntry, allowed| {
             let fresh =
                 allowed && node.coherence.judge(erased.meta(), node.now()) == Verdict::Fresh;
-            if fresh { Standing::Fresh } else { Standing::Overtaken }
+            if fresh { Usability::Fresh } else { Usability::Overtaken }
         };
-        self.settle(entry, Source::Factory, settle);
+        self.complete_with(entry, Source::Factory, settle);
     }
 
     /// Completes with a stale value that the leader accepts.
-    pub(super) fn complete_stale<T: Value>(mut self, entry: Arc<Entry<T>>, pause: Pause) {
+    pub(super) fn complete_stale<T: Value>(mut self, entry: Arc<Entry<T>>, pause: StaleReason) {
         let erased: ErasedEntry = entry;
         self.end(|node, flight, received| {
             if received.allows(erased.meta().version) {
@@ -98,17 +98,17 @@ impl CompletionGuard {
         });
     }
 
-    /// Completes with a value of the given standing.
-    fn settle(
+    /// Completes with a value of the given usability.
+    fn complete_with(
         mut self,
         erased: ErasedEntry,
         source: Source,
-        standing: impl FnOnce(&Node, &Flight, &ErasedEntry, bool) -> Standing,
+        usability: impl FnOnce(&Node, &Flight, &ErasedEntry, bool) -> Usability,
     ) {
         let version = erased.meta().version;
         self.end(move |node, flight, received| {
-            let standing = standing(node, flight, &erased, received.allows(version));
-            Outcome::Value(Completed { erased, source, standing })
+            let usability = usability(node, flight, &erased, received.allows(version));
+            Outcome::Value(Completed { erased, source, usability })
         });
     }
 

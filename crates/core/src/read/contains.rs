@@ -9,8 +9,8 @@ use super::Call;
 use super::judge::{Asked, synced};
 use super::probe::REREADS;
 use super::verify::{check_one, is_caught_up};
-use crate::background::attend;
 use crate::background::catch_up::beside;
+use crate::background::ensure_runtime_runs;
 use crate::background::sweep::drop_dead;
 use crate::error::Error;
 use crate::flight::checks::Checked;
@@ -31,7 +31,7 @@ pub(crate) async fn contains(node: &Arc<Node>, call: Call) -> Result<bool, Error
     if !strict && matches!(judged(), Some((Verdict::Fresh, _))) {
         return Ok(true);
     }
-    attend(node).await;
+    ensure_runtime_runs(node).await;
     // One limit covers all requests to L2.
     let (limit, asked) = (call.options.l2_hard_timeout, Instant::now());
     let left = || limit.saturating_sub(asked.elapsed());

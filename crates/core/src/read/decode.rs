@@ -79,7 +79,7 @@ pub(crate) fn decode<T: Value>(
     }
     let same = |e: &Entry<T>| e.meta.version == envelope.version;
     // An expired copy is reused too: it holds the throttle of its factory.
-    let expired = envelope.expired || node.recovery.own.is_of(call.hash, envelope.version);
+    let expired = envelope.expired || node.recovery.local_only.is_of(call.hash, envelope.version);
     let replaceable = stale || expired;
     let is_reusable = |e: &Entry<T>| {
         if e.meta.beside {

@@ -9,11 +9,11 @@ use super::decode::{ReadInto, decode};
 use super::judge::{Asked, judge_record, synced};
 use super::probe::{FillMode, Probe, Prober, REREADS, Sent};
 use super::verify::is_caught_up;
-use crate::background::catch_up::{Mark, beside, catch_up};
+use crate::background::catch_up::{LedgerPosition, beside, catch_up};
 use crate::entry::{Entry, ErasedEntry, Meta, Value};
 use crate::events::MissReason;
 use crate::fail_safe::may_serve_stale;
-use crate::flight::Pause;
+use crate::flight::StaleReason;
 use crate::l2::Read;
 use crate::l2::access::Access;
 use crate::l2::record::head;
@@ -41,7 +41,7 @@ struct Seen<T> {
     fit: Fit,
     load_lock: LoadLock,
     /// The ledger's position at the READ.
-    mark: Mark,
+    mark: LedgerPosition,
 }
 
 /// Whether this node can use, or may replace, the record in L2.
@@ -105,7 +105,7 @@ impl<T: Value> Prober<'_, T> {
                 (LoadLock::HeldBy(_), _) if !patient => return Some(Probe::Locked),
                 (LoadLock::HeldBy(by), _) if Instant::now() >= patience => match self.usable(known)
                 {
-                    Some(entry) => return Some(Probe::ServeStale(entry, Pause::Busy)),
+                    Some(entry) => return Some(Probe::ServeStale(entry, StaleReason::Busy)),
                     None => ask.replace = Some(by),
                 },
                 (LoadLock::HeldBy(_), _) => self.wait_for_fill(known, patience, &mut pause).await,
@@ -172,7 +172,7 @@ impl<T: Value> Prober<'_, T> {
         };
         let local = self.local.clone()?;
         let beside = local.meta.beside && version == Some(local.meta.version);
-        let agrees = local.meta.own || beside || (self.ignore && same(&local.meta));
+        let agrees = local.meta.local_only || beside || (self.ignore && same(&local.meta));
         agrees.then_some(local)
     }
 
@@ -180,7 +180,12 @@ impl<T: Value> Prober<'_, T> {
     ///
     /// A removal that returned before the READ must not hide the loaded value. If the ledger does
     /// not answer, the load gets an older stamp.
-    async fn load(&self, mark: Mark, mode: FillMode, known: Option<Arc<Entry<T>>>) -> Probe<T> {
+    async fn load(
+        &self,
+        mark: LedgerPosition,
+        mode: FillMode,
+        known: Option<Arc<Entry<T>>>,
+    ) -> Probe<T> {
         let node = self.node;
         if !sabotaged!(LoadStaysBehind) {
             self.flight.asks_l2(self.limit);

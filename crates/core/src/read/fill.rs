@@ -87,12 +87,12 @@ impl<T: Value> Fill<'_, T> {
             Ok(Put::Stored) => {
                 // L2 holds this version now: L1 must not keep a copy of any other, even if it
                 // rejects this one.
-                node.recovery.own.replaced(hash);
+                node.recovery.local_only.replaced(hash);
                 node.flights.receive(hash, version, || node.l1.keep_only(hash, version));
                 kept |= guard.is_some_and(|l| l.complete(entry, Source::Factory));
                 if let Some(waiting) = waiting.filter(|_| kept) {
                     // L1 kept the value, so the load began after the pending invalidation.
-                    node.recovery.settle(&self.call.key, waiting.version, node.now());
+                    node.recovery.acknowledge(&self.call.key, waiting.version, node.now());
                 }
                 if let Some(outgoing) = &mut outgoing {
                     outgoing.confirm().await;

@@ -14,8 +14,8 @@ use super::lookup::{Local, answer, lookup};
 use super::probe::REREADS;
 use super::replica;
 use super::verify::{check, check_many, is_caught_up, may_serve_unverified, unverified};
-use crate::background::attend;
 use crate::background::catch_up::beside;
+use crate::background::ensure_runtime_runs;
 use crate::background::sweep::{self, drop_dead};
 use crate::entry::{Cached, Entry, ErasedEntry, Source, Value, typed};
 use crate::error::{Error, ErrorKind};
@@ -36,7 +36,7 @@ pub(crate) async fn get<T: Value>(
     node: &Coded<T>,
     call: &Call,
 ) -> Result<Option<Cached<T>>, Error> {
-    attend(node).await;
+    ensure_runtime_runs(node).await;
     sweep::ensure(node);
     get_since(node, call, Instant::now()).await
 }
@@ -81,7 +81,7 @@ pub(crate) async fn get_many<T: Value>(
     node: &Coded<T>,
     calls: &[Call],
 ) -> Result<Vec<Option<Cached<T>>>, Error> {
-    attend(node).await;
+    ensure_runtime_runs(node).await;
     sweep::ensure(node);
     let came = Instant::now();
     let mut answers: Vec<Option<Cached<T>>> = Vec::with_capacity(calls.len());

@@ -81,7 +81,7 @@ pub(crate) fn judge_record(node: &Node, key: &str, meta: &Meta) -> Verdict {
 }
 
 fn judge_waiting(node: &Node, waiting: Option<Strength>, meta: &Meta) -> Verdict {
-    match waiting.max(node.recovery.own.strength(meta)) {
+    match waiting.max(node.recovery.local_only.strength(meta)) {
         Some(Strength::Hard) => return Verdict::Hidden(Why::Expired),
         Some(Strength::Soft) => meta.expire(),
         None => {}

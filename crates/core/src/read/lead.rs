@@ -11,14 +11,14 @@ use super::load::Load;
 use super::probe::{FillMode, Probe, probe};
 use super::wait::{for_own, too_late};
 use super::{Call, Job};
-use crate::background::attend;
+use crate::background::ensure_runtime_runs;
 use crate::background::sweep;
 use crate::entry::{Cached, Source, Value};
 use crate::error::{Error, ErrorKind};
 use crate::events::MissReason;
 use crate::factory::{Adaptive, FactoryContext, Made, NotModified};
 use crate::flight::nesting::Run;
-use crate::flight::{Cause, Drive, Failure, Flight, Leader, Pause, Waiting};
+use crate::flight::{Cause, Drive, Failure, Flight, Leader, StaleReason, Waiting};
 use crate::node::Coded;
 use crate::node::Node;
 
@@ -79,7 +79,7 @@ fn leader<T: Value>(
     let own = runtime.clone();
     let work = Box::pin(async move {
         let probe = probe(&coded, &call, &guard.flight).await;
-        if let Some(load) = settle(coded, guard, call, probe) {
+        if let Some(load) = conclude_probe(coded, guard, call, probe) {
             let load = Load { default: job.default, ..load };
             load.guard.node.counters.factory_calls.add();
             let tasks = load.guard.node.tasks.clone();
@@ -91,7 +91,7 @@ fn leader<T: Value>(
 }
 
 /// Completes the flight with what the probe found, or returns the load to run.
-pub(super) fn settle<T: Value>(
+pub(super) fn conclude_probe<T: Value>(
     coded: Coded<T>,
     guard: CompletionGuard,
     call: Arc<Call>,
@@ -107,7 +107,7 @@ pub(super) fn settle<T: Value>(
             None
         }
         Probe::ServeUnverified(entry) => {
-            guard.complete_stale(entry, Pause::Unreachable);
+            guard.complete_stale(entry, StaleReason::Unreachable);
             None
         }
         // If a caller gave up on L2, the load runs for that caller.
@@ -159,7 +159,7 @@ async fn ask_l2<T: Value>(
     call: &Call,
     mut waiting: Waiting,
 ) -> Answer<T> {
-    attend(node).await;
+    ensure_runtime_runs(node).await;
     sweep::ensure(node);
     let mut asking = Call::clone(&call.past_l1());
     let limits = &mut asking.options;

@@ -117,5 +117,5 @@ pub(crate) fn serve_stale<T: Value>(node: &Node, call: &Call) -> Option<ErasedEn
 /// must not bring back a value whose `remove` this node missed.
 pub(super) fn is_known<T>(node: &Node, entry: &Entry<T>) -> bool {
     let current = entry.meta.state().session == node.coherence.session();
-    current || entry.meta.own || node.records().is_none_or(|l2| l2.is_open(&entry.meta.key))
+    current || entry.meta.local_only || node.records().is_none_or(|l2| l2.is_open(&entry.meta.key))
 }

@@ -18,15 +18,15 @@ use super::completion::CompletionGuard;
 use super::fetch::LONGEST_PAUSE;
 use super::get::PAGE;
 use super::judge::Asked;
-use super::lead::{own, settle};
+use super::lead::{conclude_probe, own};
 use super::load::Load;
 use super::patience::{Led, Patience};
 use super::probe::{Prepared, Probe, Prober, Sent, given_up, prepare};
 use super::verify::check_many;
 use super::wait::{for_end, for_other, too_late};
 use super::{Call, lookup};
-use crate::background::attend;
-use crate::background::catch_up::{Mark, beside};
+use crate::background::catch_up::{LedgerPosition, beside};
+use crate::background::ensure_runtime_runs;
 use crate::background::sweep;
 use crate::entry::{Cached, Value};
 use crate::error::Error;
@@ -56,7 +56,7 @@ pub(crate) async fn run_many<T: Value>(
         call.options.validate(&node.place(Some(&call.key)))?;
         node.check_tags(&call.key, &call.tags)?;
     }
-    attend(node).await;
+    ensure_runtime_runs(node).await;
     let calls: Vec<_> = calls.into_iter().map(Arc::new).collect();
     let ticket = Ticket::now(node);
     // Keyed by the keys themselves, because hashes may collide.
@@ -176,8 +176,8 @@ struct Asking<'a, T> {
 
 impl<T: Value> Asking<'_, T> {
     /// Completes the flight with what the probe found, or returns the load to run.
-    fn settle(self, probe: Probe<T>) -> Option<Load<T>> {
-        settle(self.prober.node.clone(), self.guard, Arc::clone(self.call), probe)
+    fn conclude_probe(self, probe: Probe<T>) -> Option<Load<T>> {
+        conclude_probe(self.prober.node.clone(), self.guard, Arc::clone(self.call), probe)
     }
 
     /// Continues from the multi-read's reply, or asks again within the rest of the limit.
@@ -194,7 +194,7 @@ impl<T: Value> Asking<'_, T> {
                 drop(locked.send(self));
                 None
             }
-            probe => self.settle(probe),
+            probe => self.conclude_probe(probe),
         }
     }
 
@@ -202,13 +202,13 @@ impl<T: Value> Asking<'_, T> {
     async fn wait(self) -> Option<Load<T>> {
         let asking = self.prober.ask(None, None, None, true);
         let probe = self.prober.until_given_up(asking).await;
-        self.settle(probe)
+        self.conclude_probe(probe)
     }
 
     /// Continues without L2, because a caller gave up on it.
     fn give_up(self) -> Option<Load<T>> {
         let probe = self.prober.given_up();
-        self.settle(probe)
+        self.conclude_probe(probe)
     }
 }
 
@@ -233,7 +233,7 @@ async fn fly<T: Value>(
     for ((prepared, guard), (_, call)) in prepared.into_iter().zip(guards).zip(&led) {
         match prepared {
             Prepared::Settled(probe) => {
-                loads.extend(settle(node.clone(), guard, Arc::clone(call), probe));
+                loads.extend(conclude_probe(node.clone(), guard, Arc::clone(call), probe));
             }
             Prepared::Ask(prober) => asking.push(Asking { call, guard, prober }),
         }
@@ -273,7 +273,7 @@ async fn ask_alike<'a, T: Value>(
     let (mut settled, mut unanswered) = (Vec::new(), Vec::with_capacity(keys.len()));
     for (key, probe) in keys.into_iter().zip(looked) {
         match probe {
-            Some(probe) => settled.push(key.settle(probe)),
+            Some(probe) => settled.push(key.conclude_probe(probe)),
             None => unanswered.push(key),
         }
     }
@@ -335,7 +335,7 @@ async fn read_all<T: Value>(node: &Coded<T>, asking: &[Asking<'_, T>]) -> Vec<Fi
                 let (read, mark) = beside(node, l2, asks_ledger, limit, read).await;
                 (read, mark)
             }
-            None => (Vec::new(), Mark::Unasked),
+            None => (Vec::new(), LedgerPosition::Unasked),
         };
         // A key without a reply asks again on its own, with a new load lock id. One key alone may
         // have caused the failure.

@@ -70,7 +70,7 @@ pub(crate) use judge::ledger_known;
 pub(crate) use lookup::{Local, hit, hit_at, lookup};
 pub(crate) use many::run_many;
 
-use crate::background::attend;
+use crate::background::ensure_runtime_runs;
 use crate::background::sweep;
 use crate::entry::{Cached, Deadlines, Entry, EntryFlags, Meta, Shared, Source, Value};
 use crate::error::{Error, ErrorKind};
@@ -180,7 +180,7 @@ async fn answer<T: Value>(node: &Coded<T>, call: Call, job: Job<T>) -> Result<Ca
     if !node.enabled {
         return lead::uncached(node, &call, job).await;
     }
-    attend(node).await;
+    ensure_runtime_runs(node).await;
     sweep::ensure(node);
     let mut call = Arc::new(call);
     let ticket = Ticket::now(node);

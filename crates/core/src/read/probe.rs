@@ -10,13 +10,13 @@ use super::lookup::is_known;
 use super::replica;
 use super::verify::{check_one, may_serve_unverified, unverified};
 use super::{Call, Local, lookup};
-use crate::background::catch_up::Mark;
+use crate::background::catch_up::LedgerPosition;
 use crate::background::sweep::drop_dead;
 use crate::entry::{Entry, ErasedEntry, Source, Value};
 use crate::events::MissReason;
 use crate::fail_safe::may_serve_stale;
 use crate::flight::checks::Checked;
-use crate::flight::{Flight, Pause};
+use crate::flight::{Flight, StaleReason};
 use crate::l2::Read;
 use crate::l2::access::Access;
 use crate::node::Coded;
@@ -31,7 +31,7 @@ pub(crate) enum Probe<T> {
     /// Answer with this fresh entry.
     Hit(Arc<Entry<T>>, Source),
     /// Answer with this stale value instead of loading.
-    ServeStale(Arc<Entry<T>>, Pause),
+    ServeStale(Arc<Entry<T>>, StaleReason),
     /// Answer with this unverified copy, because L2 does not answer.
     ServeUnverified(Arc<Entry<T>>),
     /// Run the factory; the entry is the one that the result replaces.
@@ -89,7 +89,7 @@ pub(super) enum Prepared<'a, T> {
 }
 
 /// A READ's reply, with the node's knowledge before it and the ledger's position at it.
-pub(super) type Sent = (Asked, Read, Mark);
+pub(super) type Sent = (Asked, Read, LedgerPosition);
 
 /// Checks L1 again (another flight may have completed), then asks L2 until it answers or a caller
 /// gives up on it.
@@ -132,7 +132,9 @@ pub(super) async fn prepare<'a, T: Value>(
             return settled(Probe::Hit(entry, Source::L1));
         }
         Local::Fresh(entry, _) => (Some(entry), Verdict::Fresh),
-        Local::Throttled(entry, _) => return settled(Probe::ServeStale(entry, Pause::Throttled)),
+        Local::Throttled(entry, _) => {
+            return settled(Probe::ServeStale(entry, StaleReason::Throttled));
+        }
         Local::Nothing(why) => {
             flight.because(why);
             drop_dead(node, call.hash);

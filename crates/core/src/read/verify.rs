@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout};
 
 use super::Call;
 use super::judge::{Asked, judge_record, synced};
-use crate::background::catch_up::{Mark, beside, catch_up};
+use crate::background::catch_up::{LedgerPosition, beside, catch_up};
 use crate::entry::{Entry, ErasedEntry, Value};
 use crate::flight::checks::Checked;
 use crate::node::{Fence, Node};
@@ -23,7 +23,7 @@ pub(super) fn unverified<T: Value>(
     call: &Call,
     local: Option<&Arc<Entry<T>>>,
 ) -> Option<ErasedEntry> {
-    let entry = local.filter(|e| node.records().is_some() && !e.meta.own)?;
+    let entry = local.filter(|e| node.records().is_some() && !e.meta.local_only)?;
     let unverified = match node.coherence.judge(&entry.meta, node.now()) {
         Verdict::Unverified => true,
         Verdict::Fresh => call.options.strict,
@@ -36,7 +36,7 @@ pub(super) fn unverified<T: Value>(
 ///
 /// The coherence TTL must still cover the copy, and the call must not require more.
 pub(super) fn may_serve_unverified<T>(node: &Node, call: &Call, entry: &Entry<T>) -> bool {
-    let unverified = node.records().is_some() && !entry.meta.own && call.refresh.is_none();
+    let unverified = node.records().is_some() && !entry.meta.local_only && call.refresh.is_none();
     unverified
         && takes_unverified(&call.options)
         && node.recovery.strength(&call.key).is_none()
@@ -151,7 +151,7 @@ pub(super) async fn check_many(
 /// Whether this node has caught up with the ledger's position at the READ; it syncs if needed.
 ///
 /// Without that, a strict read has no answer (S16).
-pub(super) async fn is_caught_up(node: &Node, mark: Mark, limit: Duration) -> bool {
+pub(super) async fn is_caught_up(node: &Node, mark: LedgerPosition, limit: Duration) -> bool {
     sabotaged!(StrictIgnoresLedger) || catch_up(node, mark, limit).await
 }
 

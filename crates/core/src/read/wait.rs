@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::Call;
 use super::caller::{Answer, Caller, Over, Ticket, give_up};
 use super::lookup::serve_stale;
-use crate::background::attend_on;
+use crate::background::watch_runtime;
 use crate::entry::Value;
 use crate::flight::{Flight, Progress, Waiting};
 use crate::node::Node;
@@ -98,7 +98,7 @@ async fn attended<R>(node: &Arc<Node>, wait: impl Future<Output = R>) -> R {
     tokio::select! {
         biased;
         answer = wait => answer,
-        () = attend_on(node) => unreachable!("it is attended until the wait ends"),
+        () = watch_runtime(node) => unreachable!("it is attended until the wait ends"),
     }
 }
 

@@ -5,7 +5,7 @@
 //! | here | the queue of invalidations that L2 has not received |
 //! | `write_queue` | the order in which the background writes of one key are sent |
 //! | `recent_writes` | the last writes, which a failover may have lost |
-//! | `own` | invalidations that skip L2 and apply on this node only |
+//! | `local_only` | invalidations that skip L2 and apply on this node only |
 //!
 //! `background::recovery` sends the queue after each poll that was answered.
 //!
@@ -14,7 +14,7 @@
 //! soft. While a key is queued, this node treats its record in L2 as hidden. A full queue becomes a
 //! clear, which is hard if the queue held a hard invalidation.
 
-mod own;
+mod local_only;
 mod recent_writes;
 mod write_queue;
 
@@ -25,7 +25,7 @@ use crate::clock::Moment;
 use crate::protocol::ledger::Strength;
 use crate::protocol::{TagHash, Version};
 use crate::sync::{AtomicUsize, DashMap, Mutex};
-use own::Own;
+use local_only::LocalInvalidations;
 pub(crate) use recent_writes::KeyWrites;
 use recent_writes::RecentWrites;
 use write_queue::PendingWrites;
@@ -48,7 +48,7 @@ pub(crate) struct Recovery {
     /// The names of tags whose removals wait, for messages.
     tag_names: Mutex<BTreeMap<TagHash, Box<str>>>,
     /// Invalidations that calls did not send to L2.
-    pub(crate) own: Own,
+    pub(crate) local_only: LocalInvalidations,
 }
 
 /// A queued invalidation of one key.
@@ -64,9 +64,9 @@ impl Recovery {
     pub(crate) fn new(cap: usize) -> Self {
         let (keys, len) = (Mutex::default(), AtomicUsize::new(0));
         let pending_count = AtomicUsize::new(0);
-        let (recent_writes, own) = (RecentWrites::new(), Own::default());
+        let (recent_writes, local_only) = (RecentWrites::new(), LocalInvalidations::default());
         let (pending, tag_names) = (DashMap::new(), Mutex::default());
-        Self { keys, len, cap, pending, pending_count, recent_writes, tag_names, own }
+        Self { keys, len, cap, pending, pending_count, recent_writes, tag_names, local_only }
     }
 
     /// Queues an invalidation. `Some` if the queue was full and is now empty: the strength of the
@@ -186,7 +186,7 @@ impl Recovery {
     }
 
     /// Removes exactly this invalidation: L2 has it, or the record has been replaced since.
-    pub(crate) fn settle(&self, key: &str, version: Version, now: Moment) {
+    pub(crate) fn acknowledge(&self, key: &str, version: Version, now: Moment) {
         let mut keys = self.keys.lock();
         let settled = |q: &Queued| q.version == version && q.not_before <= now;
         if keys.get(key).is_some_and(settled) || sabotaged!(SettleWithoutCompare) {

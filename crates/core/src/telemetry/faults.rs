@@ -317,7 +317,7 @@ impl Telemetry {
 
     /// Reports, once a poll, new faults of the backplane and faults that have ended. `waiting`: how
     /// many invalidations wait for L2.
-    pub(crate) fn look_at_faults(&self, waiting: usize) {
+    pub(crate) fn report_lasting_faults(&self, waiting: usize) {
         if !self.faults.any.load(Ordering::Acquire) {
             return;
         }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::conclude::conclude;
 use super::encode::encode;
 use super::send::{Sent, Write};
-use crate::background::catch_up::{Mark, beside, catch_up};
+use crate::background::catch_up::{LedgerPosition, beside, catch_up};
 use crate::backplane::message::KeyOp;
 use crate::clock::Moment;
 use crate::entry::{Entry, Meta, Shared, Value};
@@ -34,7 +34,12 @@ const TIMES: usize = 3;
 
 /// Whether a stored value is hidden from the start. The node judges after it has caught up with the
 /// ledger. If it cannot catch up, the value counts as hidden.
-pub(super) async fn is_hidden(node: &Node, meta: &Meta, mark: Mark, limit: Duration) -> bool {
+pub(super) async fn is_hidden(
+    node: &Node,
+    meta: &Meta,
+    mark: LedgerPosition,
+    limit: Duration,
+) -> bool {
     if sabotaged!(HiddenSetIsDone) {
         return false;
     }

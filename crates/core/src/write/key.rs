@@ -12,7 +12,7 @@ use super::encode::encode;
 use super::hidden::{is_hidden, set_again};
 use super::pending::{Attended, PendingWrite};
 use super::send::Write;
-use crate::background::catch_up::{Mark, beside};
+use crate::background::catch_up::{LedgerPosition, beside};
 use crate::background::sweep;
 use crate::backplane::message::KeyOp;
 use crate::entry::{Entry, Shared, Value};
@@ -115,17 +115,17 @@ async fn store<T: Value>(
     #[cfg(feature = "sabotage")]
     let replayed = record.clone();
     let (result, mark) = match write.queue_slot(queue_slot).await {
-        Err(sent) => (sent, Mark::Unasked),
+        Err(sent) => (sent, LedgerPosition::Unasked),
         Ok((write, _permit)) => match (record, node.records()) {
             (Some(record), Some(l2)) => match write.deadline(l2) {
                 // Without a deadline it could run at any time, and the node could not vouch for it.
-                None => (write.refuse(unmet(node)), Mark::Unasked),
+                None => (write.refuse(unmet(node)), LedgerPosition::Unasked),
                 at => {
                     let set = write.send(l2, |store, key, ann| store.set(key, record, at, ann));
                     beside(node, l2, l2.is_ledger_near(key), limit, set).await
                 }
             },
-            _ => (write.notify().await, Mark::Unasked),
+            _ => (write.notify().await, LedgerPosition::Unasked),
         },
     };
     let hidden = result.l2.is_ok() && is_hidden(node, &entry.meta, mark, limit).await;
@@ -147,11 +147,11 @@ async fn store<T: Value>(
         keep
     });
     if result.l2.is_ok() {
-        node.recovery.own.replaced(hash);
+        node.recovery.local_only.replaced(hash);
     }
     let late = |error: &L2Error| error.kind() == L2ErrorKind::Late;
     if let (true, Some(waiting)) = (result.l2.as_ref().map_or_else(late, |()| true), waiting) {
-        node.recovery.settle(key, waiting.version, node.now());
+        node.recovery.acknowledge(key, waiting.version, node.now());
     }
     match node.records().filter(|_| hidden && kept) {
         Some(l2) => set_again(node, l2, &entry, options, limit).await,
@@ -241,7 +241,7 @@ async fn invalidate(
 pub(super) fn hide_here(node: &Node, hash: KeyHash, strength: Strength, version: Option<Version>) {
     if node.records().is_some() {
         let bounds = (node.settings.max_lifetime, node.settings.recovery_keys);
-        node.recovery.own.hide(hash, strength, version, node.now(), bounds);
+        node.recovery.local_only.hide(hash, strength, version, node.now(), bounds);
     }
 }
 

@@ -276,5 +276,5 @@ fn own_clock(node: &Node) -> u64 {
 
 /// Begins a call that sends these removals, so that no poll sends them as well.
 pub(crate) fn sending(node: &Node, nonces: Vec<Nonce>, limit: Duration) -> Sending<'_> {
-    Sending::begin(&node.coherence.in_flight, &*node.clock, nonces, limit)
+    Sending::begin(&node.coherence.sending, &*node.clock, nonces, limit)
 }

@@ -181,12 +181,12 @@ pub(crate) async fn set_reserved<T: Value>(
         reservation.load_lock = None;
         // L2 holds this version now: drop every other copy, whether this one is kept or not.
         let hash = reservation.hash;
-        node.recovery.own.replaced(hash);
+        node.recovery.local_only.replaced(hash);
         node.flights.receive(hash, version, || node.l1.keep_only(hash, version));
         let hidden = is_hidden(&node, &entry.meta, mark, limit).await;
         superseded = !keep(&mut reservation, entry) || hidden;
         if let Some(waiting) = waiting.filter(|_| !superseded) {
-            node.recovery.settle(key, waiting.version, node.now());
+            node.recovery.acknowledge(key, waiting.version, node.now());
         }
     }
     conclude(&node, key, sent, superseded, &choices.options)

@@ -63,10 +63,10 @@ impl Engine {
     }
 
     /// Frees removed entries, if the engine has deferred that. True if there may be more to do.
-    pub(super) fn settle(&self) -> bool {
+    pub(super) fn run_pending(&self) -> bool {
         match self {
             Self::Quick(_) => false,
-            Self::Moka(engine) => engine.settle(),
+            Self::Moka(engine) => engine.run_pending(),
         }
     }
 

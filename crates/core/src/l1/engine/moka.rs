@@ -52,7 +52,7 @@ impl Moka {
 
     pub(super) fn clear(&self) {
         self.0.invalidate_all();
-        self.settle();
+        self.run_pending();
     }
 
     pub(super) fn all(&self) -> Vec<ErasedEntry> {
@@ -67,7 +67,7 @@ impl Moka {
     ///
     /// moka only marks a removed entry and drops it during later work. The epoch collector then
     /// frees it, once no thread in the map can see it.
-    pub(super) fn settle(&self) -> bool {
+    pub(super) fn run_pending(&self) -> bool {
         let before = self.0.entry_count();
         self.0.run_pending_tasks();
         for _ in 0..FLUSHES {

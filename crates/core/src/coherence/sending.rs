@@ -14,7 +14,7 @@ pub(crate) const AT_ONCE: usize = 256;
 
 /// When the call of each removal ended, or the latest moment at which it can end.
 #[derive(Debug, Default)]
-pub(crate) struct InFlight(Mutex<Calls>);
+pub(crate) struct SendingRemovals(Mutex<Calls>);
 
 #[derive(Debug, Default)]
 struct Calls {
@@ -24,7 +24,7 @@ struct Calls {
     sweep_at: usize,
 }
 
-impl InFlight {
+impl SendingRemovals {
     /// Registers a call that sends these removals and ends at `latest`, or before.
     pub(super) fn begin(&self, nonces: &[Nonce], now: Moment, latest: Moment) {
         let mut calls = self.0.lock();
@@ -57,7 +57,7 @@ impl InFlight {
 
 /// A call that sends removals. Dropping it ends the call.
 pub(crate) struct Sending<'a> {
-    in_flight: &'a InFlight,
+    in_flight: &'a SendingRemovals,
     clock: &'a dyn Clock,
     nonces: Vec<Nonce>,
 }
@@ -66,7 +66,7 @@ impl<'a> Sending<'a> {
     /// Begins a call that sends these removals, `AT_ONCE` at a time, each for `limit` at most. The
     /// bus has as long for each.
     pub(crate) fn begin(
-        in_flight: &'a InFlight,
+        in_flight: &'a SendingRemovals,
         clock: &'a dyn Clock,
         nonces: Vec<Nonce>,
         limit: Duration,
@@ -97,7 +97,7 @@ mod tests {
     /// In an outage with more callers than that, no call scans the calls of all the others.
     #[test]
     fn calls_that_have_ended_are_looked_for_once_in_as_many_calls() {
-        let (calls, most) = (InFlight::default(), MAX_PENDING as u64);
+        let (calls, most) = (SendingRemovals::default(), MAX_PENDING as u64);
         let at = Moment::from_nanos;
         let begin = |from: u64, to: u64, now| {
             (from..to).for_each(|n| calls.begin(&[Nonce(n)], at(now), at(now + 10)));

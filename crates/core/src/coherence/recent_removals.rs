@@ -12,13 +12,13 @@ const MOST: usize = 1024;
 
 /// The newest removals of this node, with the generation that each began.
 #[derive(Debug, Default)]
-pub(super) struct Own {
+pub(super) struct RecentRemovals {
     begun: VecDeque<(u64, Vec<Target>)>,
     /// The newest generation that is forgotten.
     forgotten: u64,
 }
 
-impl Own {
+impl RecentRemovals {
     pub(super) fn begin(&mut self, born: u64, targets: &[Target]) {
         self.begun.push_back((born, targets.to_vec()));
         if self.begun.len() > MOST {
@@ -45,7 +45,7 @@ mod tests {
 
     #[test]
     fn what_is_forgotten_covers_everything_older() {
-        let mut own = Own::default();
+        let mut own = RecentRemovals::default();
         own.begin(5, &[Target::Tag(TagHash::of("a"))]);
         assert!(!own.covers(4, &[]) && !own.covers(5, &[]));
         (0..MOST as u64).for_each(|born| own.begin(10 + born, &[]));

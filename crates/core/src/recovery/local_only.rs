@@ -19,7 +19,7 @@ use crate::sync::{AtomicBool, Mutex};
 
 /// The records of L2 that only this node treats as invalid.
 #[derive(Debug, Default)]
-pub(crate) struct Own {
+pub(crate) struct LocalInvalidations {
     marks: Mutex<Marks>,
     /// Mostly false, which saves the lookup.
     any: AtomicBool,
@@ -43,7 +43,7 @@ struct Mark {
     version: Option<Version>,
 }
 
-impl Own {
+impl LocalInvalidations {
     /// Makes L2's record of a key invalid on this node. It remembers at most `most` keys, each for
     /// `longest`: no older record lasts longer. On overflow it covers everything that exists now.
     pub(crate) fn hide(
@@ -89,7 +89,7 @@ impl Own {
 
     /// How this node weakens a record of L2.
     pub(crate) fn strength(&self, meta: &Meta) -> Option<Strength> {
-        if !self.any.load(Ordering::Acquire) || meta.own {
+        if !self.any.load(Ordering::Acquire) || meta.local_only {
             return None;
         }
         let mut marks = self.marks.lock();
