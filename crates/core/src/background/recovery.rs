@@ -13,6 +13,7 @@ use crate::backplane::message::KeyOp;
 use crate::events::Event;
 use crate::l2::L2Error;
 use crate::l2::access::Access;
+use crate::l2::change::Change;
 use crate::l2::deadline::settles_after;
 use crate::node::Node;
 use crate::protocol::commits::Commit;
@@ -21,7 +22,8 @@ use crate::protocol::{KeyHash, Nonce};
 use crate::recovery::Queued;
 use crate::sync::Mutex;
 use crate::telemetry::spans;
-use crate::write::{Outgoing, removal};
+use crate::write::outgoing::{self, Outgoing};
+use crate::write::removal;
 
 /// How many keys, and how many removals, are sent at the same time.
 const CONCURRENCY: usize = 64;
@@ -164,17 +166,12 @@ async fn invalidate(node: &Node, l2: &Access, key: &str, queued: Queued) -> Resu
             None => Ok(()),
         };
     }
-    let announce = outgoing.as_mut().and_then(Outgoing::announce);
-    if let Some(outgoing) = &mut outgoing {
-        outgoing.before(false).await?;
-    }
-    let sent = node.now();
-    let written = match queued.strength {
-        Strength::Hard => l2.on(key, limit, |store, key| store.remove(key, announce)).await,
-        Strength::Soft => {
-            l2.on(key, limit, |store, key| store.expire(key, version, announce)).await
-        }
+    let change = match queued.strength {
+        Strength::Hard => Change::Remove,
+        Strength::Soft => Change::Expire(version),
     };
+    let sent = node.now();
+    let written = outgoing::send(&mut outgoing, l2, key, change, limit, false).await;
     if let Some(outgoing) = &mut outgoing {
         outgoing.answered(&written).await;
     }

@@ -17,7 +17,7 @@ use crate::flight::checks::Checks;
 use crate::l1::L1;
 use crate::l2::access::Access;
 use crate::l2::unread::Unread;
-use crate::l2::{L2, NoCodec, Observed, Wire};
+use crate::l2::{L2, NoCodec, Wire};
 use crate::node::{Link, Node, OUTSIDE, Region, Regions, begin_export};
 use crate::options::{EntryOptions, Eviction, PerKey, Settings};
 use crate::protocol::ledger::Authority;
@@ -397,10 +397,9 @@ impl<C: Send + Sync + 'static> CacheBuilder<C> {
         let ttl = ttl.map_or_else(CoherenceTtl::forever, CoherenceTtl::new);
         let failures = self.settings.breaker_failures;
         let holds_records = !self.ledger_only;
-        let l2 = self.l2.map(|l2| {
-            let store = Arc::new(Observed::new(l2, Arc::clone(&telemetry)));
-            Access::new(store, prefix, failures, Arc::clone(&telemetry), holds_records)
-        });
+        let l2 = self
+            .l2
+            .map(|l2| Access::new(l2, prefix, failures, Arc::clone(&telemetry), holds_records));
         if self.settings.trace_hits {
             telemetry.l1_hits.watch();
         }

@@ -4,16 +4,17 @@
 // (the record operations over bytes). `memory` is such a store; `forward` implements `L2` for
 // pointers to one.
 //
-// For the pipelines: `access` wraps every call with prefix, timeout and `breaker`. `recent` names
+// For the pipelines: `access` wraps every call with prefix, telemetry, timeout and `breaker`; `change`
+// names the ways in which they change a record. `recent` names
 // the keys that a replica may lack. `codec` and `compression` make payloads.
 
 pub(crate) mod access;
 pub(crate) mod breaker;
+pub(crate) mod change;
 mod codec;
 pub(crate) mod deadline;
 mod forward;
 mod memory;
-mod observed;
 pub(crate) mod recent;
 pub mod record;
 mod slot;
@@ -39,7 +40,6 @@ pub use codec::check_round_trip;
 pub use codec::{Codec, NoCodec, Raw, Wire};
 pub use deadline::{Deadline, ServerTime};
 pub use memory::{MemoryL2, MemorySnapshot};
-pub(crate) use observed::Observed;
 pub use slot::Slot;
 
 pub use crate::announce::{Announce, AnnounceRemoval};

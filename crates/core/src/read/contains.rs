@@ -70,7 +70,7 @@ async fn in_l2(
         return None;
     }
     let asked = Asked::now(node, &call.key);
-    let read = l2.on(&call.key, limit, |store, key| store.read(key, None));
+    let read = l2.read(&call.key, None, limit);
     let (read, mark) = beside(node, l2, call.options.strict, limit, read).await;
     let found = read.ok()?.found?;
     if !is_caught_up(node, mark, left()).await {

@@ -156,7 +156,7 @@ impl<T: Value> Prober<'_, T> {
     async fn release_lock(&self, l2: &Access, id: Version, load_lock: LoadLock) {
         if load_lock == LoadLock::Granted && !sabotaged!(LoadLockKeptByHit) {
             let limit = self.limit;
-            let _ = l2.on(&self.call.key, limit, |store, key| store.release(key, id)).await;
+            let _ = l2.release(&self.call.key, id, limit).await;
         }
     }
 
@@ -237,7 +237,7 @@ impl<T: Value> Prober<'_, T> {
         }
         let (node, key) = (self.node, &self.call.key);
         let asked = Asked::now(node, key);
-        let read = l2.on(key, left, |store, key| store.read(key, ask));
+        let read = l2.read(key, ask, left);
         let (read, mark) = beside(node, l2, self.asks_ledger(l2), left, read).await;
         match read {
             Ok(read) => Some((asked, read, mark)),

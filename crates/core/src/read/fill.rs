@@ -8,12 +8,13 @@ use super::completion::CompletionGuard;
 use crate::backplane::message::KeyOp;
 use crate::entry::{Entry, EntryFlags, Meta, RecordTtls, Source, Stamp, Value, deadlines};
 use crate::factory::Choices;
+use crate::l2::change::Change;
 use crate::l2::{L2Error, Record};
 use crate::node::Node;
 use crate::options::EntryOptions;
 use crate::protocol::Version;
 use crate::protocol::record::Put;
-use crate::write::Outgoing;
+use crate::write::outgoing::{self, Outgoing};
 
 /// The inputs for a new entry's metadata.
 #[derive(Clone, Copy, Debug)]
@@ -128,12 +129,9 @@ impl<T: Value> Fill<'_, T> {
             // Nothing is sent, so no announcement may use a sequence number.
             return Err(L2Error::circuit_open());
         }
-        let announce = outgoing.as_mut().and_then(Outgoing::announce);
-        if let Some(outgoing) = outgoing {
-            outgoing.before(false).await?;
-        }
         let (key, limit) = (&self.call.key, self.options.l2_hard_timeout);
-        let put = l2.on(key, limit, |store, key| store.put(key, expected, record, announce)).await;
+        let change = Change::Put(expected, record);
+        let put = outgoing::send(outgoing, l2, key, change, limit, false).await;
         if let Some(outgoing) = outgoing {
             outgoing.answered(&put).await;
         }

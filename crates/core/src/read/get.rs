@@ -363,7 +363,7 @@ async fn ask<T: Value>(
     }
     let fence = Fence::begin(node, call.hash, None, || ());
     let asked = Asked::now(node, &call.key);
-    let read = l2.on(&call.key, limit, |store, key| store.read(key, None));
+    let read = l2.read(&call.key, None, limit);
     let (read, mark) = beside(node, l2, call.options.strict, limit, read).await;
     let found = match read {
         Ok(read) if read.found.is_some() && !is_caught_up(node, mark, begun.left(call)).await => {

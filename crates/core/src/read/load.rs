@@ -78,7 +78,7 @@ impl<T: Value> Load<T> {
         {
             // Best effort: the load lock expires on its own.
             let limit = call.options.l2_hard_timeout;
-            let _ = l2.on(&call.key, limit, |store, key| store.release(key, load_lock)).await;
+            let _ = l2.release(&call.key, load_lock, limit).await;
         }
     }
 
@@ -146,7 +146,7 @@ impl<T: Value> Load<T> {
                 let limit = self.call.options.l2_hard_timeout;
                 let ttl_ms = crate::clock::millis(ttl);
                 let key = &self.call.key;
-                let _ = l2.on(key, limit, |store, key| store.renew(key, load_lock, ttl_ms)).await;
+                let _ = l2.renew(key, load_lock, ttl_ms, limit).await;
             }
         }
         std::future::pending().await

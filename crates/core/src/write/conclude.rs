@@ -7,10 +7,10 @@ use crate::options::EntryOptions;
 use crate::receipt::{Receipt, WriteStatus};
 
 /// Returns how far a write got, or an error if that is not far enough for its caller.
-pub(super) fn conclude<R>(
+pub(super) fn conclude(
     node: &Node,
     key: &str,
-    sent: Sent<R>,
+    sent: Sent,
     superseded: bool,
     options: &EntryOptions,
 ) -> Result<Receipt, Error> {

@@ -19,6 +19,7 @@ use crate::entry::{Entry, Meta, Shared, Value};
 use crate::error::Error;
 use crate::factory::Choices;
 use crate::l2::access::Access;
+use crate::l2::change::Change;
 use crate::node::Coded;
 use crate::node::Fence;
 use crate::node::Node;
@@ -84,7 +85,7 @@ pub(super) async fn set_again<T: Value>(
         let version = entry.meta.version;
         let fence = Fence::begin(node, hash, Some(version), || node.l1.keep_only(hash, version));
         let write = Write::new(node, key, version, KeyOp::Written, limit, options);
-        let put = write.send(l2, |store, key, ann| store.put(key, before, record, ann));
+        let put = write.send(l2, Change::Put(before, record));
         let (mut sent, mark) = beside(node, l2, l2.is_ledger_near(key), limit, put).await;
         let stored = matches!(sent.l2, Ok(Put::Stored));
         let hidden = stored && is_hidden(node, &entry.meta, mark, limit).await;

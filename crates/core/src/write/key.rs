@@ -19,6 +19,7 @@ use crate::entry::{Entry, Shared, Value};
 use crate::error::Error;
 use crate::events::Event;
 use crate::factory::Choices;
+use crate::l2::change::Change;
 use crate::l2::{L2Error, L2ErrorKind, Record};
 use crate::node::Fence;
 use crate::node::Node;
@@ -121,7 +122,7 @@ async fn store<T: Value>(
                 // Without a deadline it could run at any time, and the node could not vouch for it.
                 None => (write.refuse(unmet(node)), LedgerPosition::Unasked),
                 at => {
-                    let set = write.send(l2, |store, key, ann| store.set(key, record, at, ann));
+                    let set = write.send(l2, Change::Set(record, at));
                     beside(node, l2, l2.is_ledger_near(key), limit, set).await
                 }
             },
@@ -150,7 +151,7 @@ async fn store<T: Value>(
         node.recovery.local_only.replaced(hash);
     }
     let late = |error: &L2Error| error.kind() == L2ErrorKind::Late;
-    if let (true, Some(waiting)) = (result.l2.as_ref().map_or_else(late, |()| true), waiting) {
+    if let (true, Some(waiting)) = (result.l2.as_ref().map_or_else(late, |_| true), waiting) {
         node.recovery.acknowledge(key, waiting.version, node.now());
     }
     match node.records().filter(|_| hidden && kept) {
@@ -173,9 +174,8 @@ fn replay(node: &Arc<Node>, key: &str, record: Option<Record>) {
     let _ = owner.spawn(async move {
         tokio::time::sleep(Duration::from_secs(3)).await;
         if let (Some(l2), Some(record)) = (&node.l2, record) {
-            let set = l2
-                .on(&key, Duration::from_secs(1), |store, key| store.set(key, record, None, None));
-            let _ = set.await;
+            let change = Change::Set(record, None);
+            let _ = l2.change(&key, change, None, Duration::from_secs(1)).await;
         }
     });
 }
@@ -266,12 +266,8 @@ async fn invalidate_everywhere(
         Err(sent) => sent,
         Ok((write, _permit)) => match (node.records(), strength) {
             (None, _) => write.notify().await,
-            (Some(l2), Strength::Hard) => {
-                write.send(l2, |store, key, ann| store.remove(key, ann)).await
-            }
-            (Some(l2), Strength::Soft) => {
-                write.send(l2, |store, key, ann| store.expire(key, version, ann)).await
-            }
+            (Some(l2), Strength::Hard) => write.send(l2, Change::Remove).await,
+            (Some(l2), Strength::Soft) => write.send(l2, Change::Expire(version)).await,
         },
     };
     fence.end(|_| weaken());

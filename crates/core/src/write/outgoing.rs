@@ -13,29 +13,13 @@ use tokio::time::Instant;
 use crate::backplane::message::KeyOp;
 use crate::backplane::publish::Bus;
 use crate::coherence::Unannounced;
+use crate::l2::access::Access;
+use crate::l2::change::Change;
 use crate::l2::{Announce, L2Error, L2ErrorKind};
 use crate::node::Node;
 use crate::protocol::record::Put;
 use crate::protocol::{KeyHash, Version};
 use crate::receipt::WriteStatus;
-
-/// A reply of L2 to a write.
-pub(crate) trait Answered: Send + Sync {
-    /// Whether L2 has applied the write.
-    fn is_taken(&self) -> bool;
-}
-
-impl Answered for () {
-    fn is_taken(&self) -> bool {
-        true
-    }
-}
-
-impl Answered for Put {
-    fn is_taken(&self) -> bool {
-        *self == Self::Stored
-    }
-}
 
 /// Announces a write. Every path that writes a key uses it, so that no path takes a sequence number
 /// that is never sent, or leaves a write unannounced.
@@ -107,9 +91,9 @@ impl<'a> Outgoing<'a> {
 
     /// Completes the announcement after L2 has answered, or was not asked. It voids a message that
     /// was certainly not published, and ends the announcement of a write that was not applied.
-    pub(crate) async fn answered<R: Answered>(&mut self, l2: &Result<R, L2Error>) {
+    pub(crate) async fn answered(&mut self, l2: &Result<Put, L2Error>) {
         match l2 {
-            Ok(answer) if answer.is_taken() => {}
+            Ok(Put::Stored) => {}
             // It has changed the record. A store that announces has published that.
             Err(error) if error.kind() == L2ErrorKind::Late => {
                 if self.seq.is_none() {
@@ -160,4 +144,28 @@ impl<'a> Outgoing<'a> {
     fn left(&self) -> Duration {
         self.limit.saturating_sub(self.spent)
     }
+}
+
+/// Announces a change, and sends it to L2. After that, [`answered`](Outgoing::answered) completes
+/// the announcement.
+///
+/// While the circuit breaker is open nothing is sent, so no message takes a sequence number. A
+/// change that is not announced is not sent either, even if the breaker closes meanwhile.
+pub(crate) async fn send(
+    outgoing: &mut Option<Outgoing<'_>>,
+    l2: &Access,
+    key: &str,
+    change: Change,
+    limit: Duration,
+    is_open: bool,
+) -> Result<Put, L2Error> {
+    let mut announce = None;
+    if let Some(outgoing) = outgoing {
+        announce = if is_open { None } else { outgoing.announce() };
+        outgoing.before(is_open).await?;
+        if is_open && !sabotaged!(OpenCircuitIsSent) {
+            return Err(L2Error::circuit_open());
+        }
+    }
+    l2.change(key, change, announce, limit).await
 }

@@ -13,6 +13,7 @@ use crate::backplane::message::KeyOp;
 use crate::entry::{Entry, Shared, Stamp, Value};
 use crate::error::{Error, ErrorKind};
 use crate::factory::Choices;
+use crate::l2::change::Change;
 use crate::node::Node;
 use crate::node::{Coded, Relayed};
 use crate::options::EntryOptions;
@@ -62,7 +63,7 @@ impl Drop for Reservation {
             if let Some(l2) = node.records() {
                 // Best effort: the load lock expires by itself.
                 let limit = node.l2_limit();
-                let _ = l2.on(&key, limit, |store, key| store.release(key, load_lock)).await;
+                let _ = l2.release(&key, load_lock, limit).await;
             }
         };
         let _ = self.node.spawn(release);
@@ -100,7 +101,7 @@ pub(crate) async fn reserve(node: &Arc<Node>, key: &str) -> Result<Reservation, 
     let id = node.entropy.version();
     let ttl_ms = crate::clock::millis(node.settings.load_lock_ttl);
     let ask = LoadLockRequest { id, ttl_ms, replace: None, hidden: None };
-    let read = l2.on(key, limit, |store, key| store.read(key, Some(ask)));
+    let read = l2.read(key, Some(ask), limit);
     let (read, mark) = beside(node, l2, true, limit, read).await;
     let read = match read {
         Ok(read) => read,
@@ -173,7 +174,7 @@ pub(crate) async fn set_reserved<T: Value>(
     node.relay(|| Relayed::Key(key.into(), Strength::Hard));
     let write = Write::new(&node, key, version, KeyOp::Written, limit, &choices.options);
     let waiting = node.recovery.get(key);
-    let put = write.send(l2, |store, key, ann| store.put(key, expected, record, ann));
+    let put = write.send(l2, Change::Put(expected, record));
     let (sent, mark) = beside(&node, l2, true, limit, put).await;
     let stored = matches!(sent.l2, Ok(Put::Stored));
     let mut superseded = false;

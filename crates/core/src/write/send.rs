@@ -6,17 +6,19 @@ use std::time::Duration;
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit};
 use tokio::time::{Instant, timeout};
 
-use super::outgoing::{Answered, Outgoing};
+use super::outgoing::{self, Outgoing};
 use crate::backplane::message::KeyOp;
 use crate::clock::Moment;
 use crate::events::Event;
-use crate::l2::access::{Access, Call};
+use crate::l2::access::Access;
+use crate::l2::change::Change;
 use crate::l2::deadline::settles_after;
-use crate::l2::{Announce, Deadline, L2, L2Error, L2ErrorKind};
+use crate::l2::{Deadline, L2Error, L2ErrorKind};
 use crate::node::Node;
 use crate::options::EntryOptions;
 use crate::protocol::commits::Commit;
 use crate::protocol::ledger::{Strength, Target};
+use crate::protocol::record::Put;
 use crate::protocol::{KeyHash, Version};
 use crate::receipt::WriteStatus;
 use crate::recovery::{QueueSlot, Queued};
@@ -43,8 +45,8 @@ pub(super) struct SendPermit {
 }
 
 /// The outcome of a write.
-pub(super) struct Sent<R = ()> {
-    pub(super) l2: Result<R, L2Error>,
+pub(super) struct Sent {
+    pub(super) l2: Result<Put, L2Error>,
     pub(super) status: WriteStatus,
     pub(super) backplane: WriteStatus,
 }
@@ -52,7 +54,7 @@ pub(super) struct Sent<R = ()> {
 impl Sent {
     /// The outcome of a write that was not sent.
     pub(super) fn nowhere() -> Self {
-        Self { l2: Ok(()), status: WriteStatus::Skipped, backplane: WriteStatus::Skipped }
+        Self { l2: Ok(Put::Stored), status: WriteStatus::Skipped, backplane: WriteStatus::Skipped }
     }
 }
 
@@ -127,36 +129,20 @@ impl<'a> Write<'a> {
 
     /// Writes and announces: in one step if L2 can announce, otherwise with a message before and
     /// after. It queues what L2 has not confirmed before it returns, so before any fence ends.
-    pub(super) async fn send<R: Answered>(
-        mut self,
-        l2: &Access,
-        write: impl for<'x> FnOnce(&'x dyn L2, &'x str, Option<Announce>) -> Call<'x, R> + Send,
-    ) -> Sent<R> {
+    pub(super) async fn send(mut self, l2: &Access, change: Change) -> Sent {
         let (limit, circuit_open) = (self.limit, l2.is_open(self.key));
         self.sent = Some(self.node.now());
-        let Some(mut outgoing) = self.outgoing() else {
-            let l2 = l2.on(self.key, limit, |store, key| write(store, key, None)).await;
-            let status = self.answer(&l2, circuit_open);
+        let mut outgoing = self.outgoing();
+        let l2 = outgoing::send(&mut outgoing, l2, self.key, change, limit, circuit_open).await;
+        let status = self.answer(&l2, circuit_open);
+        let Some(mut outgoing) = outgoing else {
             return Sent { l2, status, backplane: WriteStatus::Skipped };
         };
-        // While the circuit breaker is open nothing is sent, so no message may take a sequence
-        // number. A write that is not announced is not sent either, even if the breaker closes
-        // meanwhile.
-        let announce = if circuit_open { None } else { outgoing.announce() };
-        let before = outgoing.before(circuit_open).await;
-        let l2 = match (circuit_open && !sabotaged!(OpenCircuitIsSent), before) {
-            (true, _) => Err(L2Error::circuit_open()),
-            (false, Err(error)) => Err(error),
-            (false, Ok(())) => {
-                l2.on(self.key, limit, |store, key| write(store, key, announce)).await
-            }
-        };
-        let status = self.answer(&l2, circuit_open);
         outgoing.answered(&l2).await;
         let backplane = match &l2 {
             Err(_) => status,
-            Ok(answer) if !answer.is_taken() => WriteStatus::Superseded,
-            Ok(_) => self.confirm(outgoing).await,
+            Ok(Put::Stored) => self.confirm(outgoing).await,
+            Ok(Put::Refused) => WriteStatus::Superseded,
         };
         Sent { l2, status, backplane }
     }
@@ -184,23 +170,27 @@ impl<'a> Write<'a> {
         let Some(mut outgoing) = self.outgoing() else {
             self.answered = true;
             return Sent {
-                l2: Ok(()),
+                l2: Ok(Put::Stored),
                 status: WriteStatus::Skipped,
                 backplane: WriteStatus::Skipped,
             };
         };
         if outgoing.confirm().await == WriteStatus::Done {
             self.answered = true;
-            return Sent { l2: Ok(()), status: WriteStatus::Skipped, backplane: WriteStatus::Done };
+            return Sent {
+                l2: Ok(Put::Stored),
+                status: WriteStatus::Skipped,
+                backplane: WriteStatus::Done,
+            };
         }
-        let l2: Result<(), _> = Err(L2Error::unannounced());
+        let l2 = Err(L2Error::unannounced());
         let backplane = self.answer(&l2, false);
         Sent { l2, status: WriteStatus::Skipped, backplane }
     }
 
     /// Ends the write without sending it, so the circuit breaker does not count it.
     pub(super) fn refuse(mut self, error: L2Error) -> Sent {
-        let l2: Result<(), _> = Err(error);
+        let l2 = Err(error);
         let status = self.answer(&l2, true);
         Sent {
             l2,
@@ -210,17 +200,17 @@ impl<'a> Write<'a> {
     }
 
     /// Handles the reply of L2, or its absence, and returns how far the write got (W3).
-    fn answer<R: Answered>(&mut self, l2: &Result<R, L2Error>, circuit_open: bool) -> WriteStatus {
+    fn answer(&mut self, l2: &Result<Put, L2Error>, circuit_open: bool) -> WriteStatus {
         self.answered = true;
         let error = match l2 {
-            Ok(answer) if answer.is_taken() => {
+            Ok(Put::Stored) => {
                 let now = self.node.now();
                 let commit = Commit { version: self.version, strength: self.strength() };
                 let sent = self.sent.unwrap_or(now);
                 self.node.recovery.recent_writes.note(self.key, commit, sent, now);
                 return WriteStatus::Done;
             }
-            Ok(_) => return WriteStatus::Superseded,
+            Ok(Put::Refused) => return WriteStatus::Superseded,
             Err(error) => error,
         };
         if error.kind() == L2ErrorKind::Late {

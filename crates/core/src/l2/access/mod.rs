@@ -1,4 +1,10 @@
 //! L2 for the pipeline: prefixed keys, a timeout on every call, a circuit breaker for each server.
+//!
+//! `calls` holds the calls about one record, and the telemetry of every call; `probes` those that
+//! find out whether a server is back.
+
+mod calls;
+mod probes;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -15,12 +21,12 @@ use super::breaker::Breakers;
 use super::recent::Recent;
 use super::{AnnounceRemoval, Atomicity, Deadline, Found, L2, L2Error, L2ErrorKind, Read};
 use crate::clock::nanos;
-use crate::events::Event;
+use crate::events::{Event, Notice};
 use crate::protocol::ledger::{Advance, Advanced, SyncAsk, SyncReply};
 use crate::protocol::record::{Head, LoadLockRequest};
 use crate::protocol::{Epoch, KeyHash};
 use crate::server::{ReplicationId, Server, ServerHealth};
-use crate::telemetry::{Fault, Telemetry};
+use crate::telemetry::{Fault, Op, Telemetry};
 
 /// Longer keys are stored under their hash; the record holds the full key.
 const LONGEST_PLAIN_KEY: usize = 512;
@@ -74,6 +80,11 @@ impl Access {
         }
     }
 
+    /// The store itself. `Arc<dyn L2>` implements `L2` too, but costs a box per call.
+    fn store(&self) -> &dyn L2 {
+        &*self.store
+    }
+
     pub(crate) fn holds_records(&self) -> bool {
         self.holds_records
     }
@@ -108,19 +119,6 @@ impl Access {
         known.chain(self.breakers.open().into_iter().map(|name| (name, false))).collect()
     }
 
-    /// Runs one operation on a key's record.
-    pub(crate) async fn on<R>(
-        &self,
-        key: &str,
-        limit: Duration,
-        operation: impl for<'x> FnOnce(&'x dyn L2, &'x str) -> Call<'x, R> + Send,
-    ) -> Result<R, L2Error> {
-        let of_record = self.record_key(key);
-        let result = self.bounded(&of_record, limit, operation(&*self.store, &of_record)).await;
-        self.news(|| [KeyHash::of(key)]);
-        result
-    }
-
     /// The maximum lag of the replicas, if any are read.
     pub(crate) fn replica_lag(&self) -> Option<Duration> {
         self.recent.as_ref().map(Recent::lag)
@@ -148,7 +146,8 @@ impl Access {
             return None;
         }
         let key = self.record_key(key);
-        timeout(limit / 4, self.store.read_replica(&key)).await.ok().flatten()
+        let read = async { Ok(self.store().read_replica(&key).await) };
+        self.timed(Op::ReadReplica, limit / 4, read).await.ok().flatten()
     }
 
     /// Reads several records, in one round trip to each server that holds some of them. If one
@@ -205,7 +204,10 @@ impl Access {
         asks: &[(String, Option<LoadLockRequest>)],
         limit: Duration,
     ) -> Result<Vec<Read>, L2Error> {
-        let reads = self.bounded(&asks[0].0, limit, self.store.read_many(asks)).await?;
+        let call = self.store().read_many(asks);
+        let reads = self.bounded(Op::ReadMany, &asks[0].0, limit, call).await?;
+        let requests = asks.iter().map(|(_, ask)| *ask);
+        self.count_load_locks(Op::ReadMany, requests.zip(reads.iter().map(Some)));
         if reads.len() == asks.len() {
             return Ok(reads);
         }
@@ -221,7 +223,8 @@ impl Access {
         limit: Duration,
     ) -> Vec<Result<Option<Head>, L2Error>> {
         let start = Instant::now();
-        let mut all = self.bounded(&keys[0], limit, self.store.read_heads(keys)).await;
+        let mut all =
+            self.bounded(Op::ReadHeads, &keys[0], limit, self.store().read_heads(keys)).await;
         if let (Err(error), true) = (&all, keys.len() > 1)
             && matches!(error.kind(), L2ErrorKind::Foreign | L2ErrorKind::Other)
         {
@@ -230,8 +233,8 @@ impl Access {
                 if left.is_zero() {
                     return Err(timed_out(limit));
                 }
-                let call = self.store.read_heads(std::slice::from_ref(key));
-                Ok(self.bounded(key, left, call).await?.first().copied().flatten())
+                let call = self.store().read_heads(std::slice::from_ref(key));
+                Ok(self.bounded(Op::ReadHeads, key, left, call).await?.first().copied().flatten())
             };
             let each: Vec<_> = keys.iter().map(head).collect();
             // At most this many at the same time.
@@ -251,7 +254,12 @@ impl Access {
         announce: Option<AnnounceRemoval>,
         limit: Duration,
     ) -> Result<Advanced, L2Error> {
-        self.bounded(&self.ledger, limit, self.store.advance(&self.ledger, ask, announce)).await
+        let call = self.store().advance(&self.ledger, ask, announce);
+        let advanced = self.bounded(Op::Advance, &self.ledger, limit, call).await;
+        if matches!(&advanced, Ok(numbers) if numbers.announced) {
+            self.telemetry.published(Notice::Removal);
+        }
+        advanced
     }
 
     /// Syncs with the ledger. Ignores the breaker, as this call is its probe. The flag says whether
@@ -262,8 +270,7 @@ impl Access {
         limit: Duration,
     ) -> Result<(SyncReply, bool), L2Error> {
         let server = self.store.server_of(&self.ledger);
-        let answer = timeout(limit, self.store.sync(&self.ledger, ask)).await;
-        let result = answer.unwrap_or_else(|_| Err(timed_out(limit)));
+        let result = self.timed(Op::Sync, limit, self.store().sync(&self.ledger, ask)).await;
         let mut closed = self.count(&server, &self.ledger, &result);
         if server.is_some() && result.is_ok() {
             // Calls that failed before the servers were known counted for the unnamed breaker.
@@ -286,7 +293,7 @@ impl Access {
         if self.is_ledger_open() {
             return Err(L2Error::circuit_open());
         }
-        let answer = timeout(limit, self.store.frontier(&self.ledger, epoch)).await;
+        let answer = timeout(limit, self.store().frontier(&self.ledger, epoch)).await;
         let answer = answer.unwrap_or_else(|_| Err(timed_out(limit)));
         answer.inspect_err(|error| self.telemetry.l2_failed(error))
     }
@@ -308,7 +315,7 @@ impl Access {
         if self.breakers.is_open(|| server.clone()) {
             return (server, Err(L2Error::circuit_open()));
         }
-        let answer = timeout(limit, self.store.replication_id(server.as_deref())).await;
+        let answer = timeout(limit, self.store().replication_id(server.as_deref())).await;
         let answer = answer.unwrap_or_else(|_| Err(timed_out(limit)));
         (server, answer.inspect_err(|error| self.telemetry.l2_failed(error)))
     }
@@ -316,34 +323,6 @@ impl Access {
     /// The server that holds a key's record.
     pub(crate) fn server_of(&self, key: &str) -> Server {
         self.store.server_of(&self.record_key(key))
-    }
-
-    /// Waits until a server must be probed.
-    pub(crate) async fn probe_wanted(&self) {
-        while self.breakers.probes().is_empty() {
-            self.probe_wanted.notified().await;
-        }
-    }
-
-    /// Probes each server with an open breaker, or under suspicion, with a key that failed there.
-    /// True if this closed a breaker.
-    pub(crate) async fn probe(&self, limit: Duration) -> bool {
-        let ledger = self.store.server_of(&self.ledger);
-        let probes = self.breakers.probes().into_iter();
-        // The poll probes the ledger's server.
-        let probes = probes.filter(|(name, _)| Some(name) != ledger.as_ref());
-        let probes: Vec<_> = probes.map(|(name, key)| self.probe_one(name, key, limit)).collect();
-        join_all(probes).await.contains(&true)
-    }
-
-    async fn probe_one(&self, name: Arc<str>, key: String, limit: Duration) -> bool {
-        let server = Some(name);
-        if self.store.server_of(&key) != server {
-            // Its keys have moved to other servers, so no call goes there.
-            return self.close(&server);
-        }
-        let answer = timeout(limit, self.store.read_heads(std::slice::from_ref(&key))).await;
-        self.count(&server, &key, &answer.unwrap_or_else(|_| Err(timed_out(limit))))
     }
 
     /// The L2 key of a key's record.
@@ -368,6 +347,7 @@ impl Access {
     /// Makes a call on this record key, or on the ledger, within the limit.
     async fn bounded<R>(
         &self,
+        op: Op,
         key: &str,
         limit: Duration,
         call: Call<'_, R>,
@@ -376,7 +356,7 @@ impl Access {
         if self.breakers.is_open(|| server.clone()) {
             return Err(L2Error::circuit_open());
         }
-        let result = timeout(limit, call).await.unwrap_or_else(|_| Err(timed_out(limit)));
+        let result = self.timed(op, limit, call).await;
         if self.count(&server, key, &result) {
             self.came_back.store(true, Ordering::Release);
         }
