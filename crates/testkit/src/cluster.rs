@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use redis::{Cmd, FromRedisValue};
 
+use crate::ability::Ability;
 use crate::redis::RedisServer;
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
@@ -327,7 +328,7 @@ impl ClusterServers {
 fn start(ahead: Option<i64>, args: &[String]) -> RedisServer {
     let fast = ["--cluster-node-timeout", NODE_TIMEOUT_MS, "--repl-diskless-sync-delay", "0"];
     let args: Vec<_> = fast.into_iter().chain(args.iter().map(String::as_str)).collect();
-    RedisServer::start_member(ahead, &args)
+    RedisServer::start_member(Ability::ClusterPort.is_there(), ahead, &args)
 }
 
 fn settled(what: &str, is: impl Fn() -> bool) -> Outcome<()> {

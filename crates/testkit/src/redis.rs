@@ -9,7 +9,6 @@ use std::time::SystemTime;
 use crinkle_l2_redis::acl_rule;
 use tempfile::TempDir;
 
-use crate::ability::Ability;
 use crate::process::{self, Process, free_port_below, happens};
 use crate::skew;
 
@@ -64,10 +63,11 @@ impl RedisServer {
     }
 
     /// Starts one server of a cluster with more arguments; `ahead` is as for
-    /// [`start_ahead`](Self::start_ahead).
-    pub(crate) fn start_member(ahead: Option<i64>, args: &[&str]) -> Self {
+    /// [`start_ahead`](Self::start_ahead). `has_bus_port` says whether the port of the cluster bus
+    /// can be chosen.
+    pub(crate) fn start_member(has_bus_port: bool, ahead: Option<i64>, args: &[&str]) -> Self {
         let (port, bus);
-        if Ability::ClusterPort.is_there() {
+        if has_bus_port {
             (port, bus) = (free_port(), vec!["--cluster-port".to_owned(), free_port().to_string()]);
         } else {
             (port, bus) = (free_port_below(10_000), Vec::new());

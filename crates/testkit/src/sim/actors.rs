@@ -10,11 +10,12 @@ use rand::rngs::StdRng;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
+use super::names::{name, read_value, tags, write_value};
 use super::plan::{Chosen, chosen};
-use super::source::{Run, batch, factory, tags};
-pub(super) use super::wish::Wish;
-use super::wish::wish;
-use super::world::{CALL, Node, World, name, read_value, write_value};
+use super::run::{Run, draw};
+use super::source::{batch, factory};
+use super::wish::{Wish, wish};
+use super::world::{CALL, Node, World};
 use crate::history::{Answer, Outcome, Received, Said, Scope, What};
 
 /// Runs a call in a task of its own.
@@ -38,6 +39,22 @@ pub(super) fn nested(
     options: Chosen,
 ) -> BoxFuture<'static, usize> {
     Box::pin(grant(world, node, wish, options, None))
+}
+
+/// Some factories load another key through the cache. Only higher keys, so that two factories never
+/// wait for each other.
+async fn ask_for_another(world: Arc<World>, node: Arc<Node>, key: u8, call: usize, run: Run) {
+    // Factories of episodes and final checks are quick; they do not nest.
+    if !world.plan.switches.nested || run.before < 2 || key + 1 >= world.plan.keys {
+        return;
+    }
+    let mut rng = super::plan::rng(world.plan.seed, 1000 + call as u64);
+    if rng.random_bool(0.2) {
+        let key = rng.random_range(key + 1..world.plan.keys);
+        world.log.lock().count("nested");
+        let wish = Wish::Load { key, run: draw(&mut rng) };
+        nested(world, node, wish, chosen(&mut rng)).await;
+    }
 }
 
 /// Marks the call as cancelled if its future is dropped before it ends.
@@ -123,13 +140,14 @@ async fn perform(
     let cache = &node.cache;
     match wish {
         Wish::Load { key, run } => {
-            let factory = factory(world, node, key, call, run);
+            let another = ask_for_another(Arc::clone(world), Arc::clone(node), key, call, run);
+            let factory = factory(world, node.id, key, call, run, Box::pin(another));
             let tags = tags(world.plan.tags.get(usize::from(key)).copied().unwrap_or(0));
             let cached = cache.get_or_set(name(key), factory).tags(tags).options(options).await?;
             answered(world, call, key, &cached);
         }
         Wish::LoadMany { keys, run } => {
-            let factory = batch(world, node, call, run);
+            let factory = batch(world, node.id, call, run);
             let names = keys.iter().map(|key| name(*key));
             let tagged = tags(0);
             let all = cache.get_or_set_many(names, factory).tags(tagged).options(options).await?;

@@ -15,9 +15,10 @@ use rand::Rng;
 use tokio::sync::futures::OwnedNotified;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::link::Link;
 use super::plan::{KEYS, LATE_MESSAGE_MS, PROBES};
 use super::wire::Wire;
-use super::world::{Link, World};
+use super::world::World;
 use crate::history::{Log, Operation, Received};
 
 /// The bus as one node reaches it.

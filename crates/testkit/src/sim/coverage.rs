@@ -1,8 +1,9 @@
 //! Counts how often each fault, each race and each code path occurred.
 
+use std::collections::BTreeMap;
+
 use crinkle_core::Stats;
 
-use super::Counts;
 use super::plan::Plan;
 use crate::history::{Applied, Fault, Load, Log, Operation, Outcome, Received, Scope, What};
 
@@ -94,7 +95,7 @@ const EXPECTED: &[&str] = &[
 
 /// Counters by name.
 #[derive(Clone, Debug)]
-pub struct Coverage(Counts);
+pub struct Coverage(BTreeMap<&'static str, u64>);
 
 impl Default for Coverage {
     fn default() -> Self {

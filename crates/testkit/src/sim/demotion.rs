@@ -13,23 +13,10 @@ use rand::Rng;
 use rand::rngs::StdRng;
 use tokio::time::sleep;
 
-use super::scribe::Copies;
-use super::trouble::{note, slot_of};
-use super::world::{Link, Node, World};
+use super::copies::{Copies, Demoted};
+use super::link::Link;
+use super::world::{Node, World};
 use crate::history::Operation;
-
-/// A node's connection to the old primary.
-#[derive(Clone, Debug)]
-pub(super) struct Demoted {
-    /// The data of that server when it was demoted.
-    had: Arc<Copies>,
-    replication_id: u64,
-    /// From this time on the server has the data of the new primary.
-    follows_ms: u64,
-    until_ms: u64,
-    /// Whether the node reconnects as soon as the server refuses a write.
-    leaves: bool,
-}
 
 /// Whether a command reads or writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,9 +95,9 @@ pub(super) async fn demote(world: &Arc<World>, rng: &mut StdRng) {
     let everyone = rng.random_bool(0.2);
     let now = world.ms();
     world.restore(snapshots);
-    note(world, "failover", None, Operation::Failover(order));
+    world.changed_by_fault("failover", None, Operation::Failover(order));
     for node in world.living() {
-        let stays = everyone || slot_of(world, &node) == first;
+        let stays = everyone || world.slot_of(&node) == first;
         if !stays {
             node.link.reconnect();
             continue;
@@ -128,7 +115,7 @@ pub(super) fn leave_behind(world: &Arc<World>, node: &Node, for_ms: u64) {
     let (had, replication_id) = (Arc::new(world.copies(world.snapshot())), world.replication_id());
     let (now, order) = (world.ms(), world.at().order);
     world.restore(world.snapshot());
-    note(world, "failover", None, Operation::Failover(order));
+    world.changed_by_fault("failover", None, Operation::Failover(order));
     for other in world.living().iter().filter(|other| other.id != node.id) {
         other.link.reconnect();
     }

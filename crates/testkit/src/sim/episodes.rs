@@ -8,12 +8,14 @@ use rand::Rng;
 use rand::rngs::StdRng;
 use tokio::time::sleep;
 
-use super::actors::{Wish, grant, spawn};
+use super::actors::{grant, spawn};
 use super::demotion::leave_behind;
+use super::link::Sick;
 use super::plan::Plan;
-use super::source::{Ends, Run};
+use super::run::{Ends, Run};
 use super::trouble;
-use super::world::{Node, Sick, World};
+use super::wish::Wish;
+use super::world::{Node, World};
 
 /// Older writes are not asserted again after a failover, in milliseconds.
 const REASSERTED_MS: u64 = 10_000;

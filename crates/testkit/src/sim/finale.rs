@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 
-use super::actors::{Wish, grant};
+use super::actors::grant;
 use super::plan::Plan;
-use super::source::{Ends, Run};
+use super::run::{Ends, Run};
+use super::wish::Wish;
 use super::world::{Node, World};
 use crate::check::{is_level, is_overtaken, is_unverified};
 use crate::history::Outcome;

@@ -15,15 +15,22 @@
 
 mod actors;
 mod bus;
+mod clock;
+mod copies;
 mod coverage;
 mod demotion;
 mod episodes;
 mod finale;
+mod link;
+mod names;
+mod notes;
 mod pace;
 mod plan;
 mod replica;
+mod run;
 mod scribe;
 mod source;
+mod start;
 mod store;
 mod switches;
 mod timeline;
@@ -46,8 +53,11 @@ use crate::history::{At, Log};
 use plan::Plan;
 use world::World;
 
-pub(crate) use plan::{HARD_MS, KEYS as ODD_KEYS, Plan as SimPlan, TAGS, options, rng};
-pub(crate) use source::{Ends, PLANNED, Run, run as draw_run, tags};
+pub(crate) use names::tags;
+pub(crate) use pace::HARD_MS;
+pub(crate) use plan::{KEYS as ODD_KEYS, Plan as SimPlan, TAGS, options, rng};
+pub(crate) use run::{Ends, Run, draw as draw_run};
+pub(crate) use source::PLANNED;
 
 pub use coverage::Coverage;
 pub use switches::Switches;
@@ -203,6 +213,9 @@ fn simulate(run: SimulatedCluster) -> Ended {
         .expect("a runtime without input and output");
     let ended = runtime.block_on(async {
         let world = World::new(Plan::new(seed, skew_s, switches), detailed);
+        for slot in 0..world.plan.nodes {
+            start::start_node(&world, slot);
+        }
         tokio::time::sleep(Duration::from_millis(40)).await;
         let trouble = tokio::spawn(trouble::make(Arc::clone(&world)));
         let more = tokio::spawn(trouble::make_more(Arc::clone(&world)));
@@ -238,6 +251,3 @@ pub fn hush() {
         }
     }));
 }
-
-/// Counts by name.
-type Counts = BTreeMap<&'static str, u64>;

@@ -6,8 +6,13 @@ use crinkle_core::{EntryOptions, Settings};
 use rand::Rng;
 use rand::rngs::StdRng;
 
-use super::Switches;
-use super::plan::{HARD_MS, TRIP_MS};
+use super::switches::Switches;
+
+/// The limit of every L2 call, in milliseconds.
+pub(crate) const HARD_MS: u64 = 400;
+
+/// The longest round trip of a healthy L2, in milliseconds.
+pub(super) const TRIP_MS: u64 = 30;
 
 /// Times in milliseconds.
 #[derive(Clone, Copy, Debug)]

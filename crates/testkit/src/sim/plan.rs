@@ -6,8 +6,8 @@ use crinkle_core::{EagerRefresh, EntryOptions, FailSafe};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::Switches;
-use super::pace::Pace;
+use super::pace::{HARD_MS, Pace, TRIP_MS};
+use super::switches::Switches;
 use crate::check::Terms;
 use crate::history::Allows;
 
@@ -19,12 +19,6 @@ pub(super) const PROBES: [&str; 2] = ["probe", "probe that fails"];
 
 /// Tags that the actors use.
 pub(crate) const TAGS: [&str; 3] = ["t", "v1:L", "*"];
-
-/// The limit of every L2 call, in milliseconds.
-pub(crate) const HARD_MS: u64 = 400;
-
-/// The longest round trip of a healthy L2, in milliseconds.
-pub(super) const TRIP_MS: u64 = 30;
 
 /// The longest delay of a message, in milliseconds.
 pub(super) const LATE_MESSAGE_MS: u64 = 800;

@@ -6,23 +6,8 @@ use std::time::Duration;
 use rand::Rng;
 use tokio::time::sleep;
 
-use super::scribe::Copies;
+use super::copies::Replica;
 use super::world::World;
-
-/// The data of the replicas.
-#[derive(Debug, Default)]
-pub(super) struct Replica {
-    has: Option<Arc<Copies>>,
-    /// Until this time the data is within the lag.
-    until_ms: u64,
-}
-
-impl Replica {
-    /// Returns the data, unless the replicas are too far behind.
-    pub(super) fn in_step(&self, now_ms: u64) -> Option<Arc<Copies>> {
-        self.has.clone().filter(|_| now_ms <= self.until_ms)
-    }
-}
 
 /// Copies the primaries as rarely as the lag allows, and sometimes too late.
 pub(super) async fn follow(world: Arc<World>) {

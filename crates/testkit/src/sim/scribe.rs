@@ -9,12 +9,11 @@ use crinkle_core::l2::{AnnounceRemoval, L2Error, MemoryL2, Read, Record};
 use crinkle_core::protocol::TagHash;
 use crinkle_core::protocol::ledger::{Advance, Advanced, Strength, Target};
 
+use super::copies::Copies;
+use super::names::{key_of, read_value};
 use super::plan::TAGS;
-use super::world::{World, key_of, read_value};
+use super::world::World;
 use crate::history::{Applied, Operation, Scope, Stamped};
-
-/// Copies of all servers, for nodes that reach another server than the primary.
-pub(super) type Copies = Vec<MemoryL2>;
 
 /// Runs commands on the store and records them.
 pub(super) struct Scribe {

@@ -16,9 +16,11 @@ use futures_util::FutureExt;
 use rand::Rng;
 use tokio::time::sleep;
 
+use super::copies::Copies;
 use super::demotion::Kind;
-use super::scribe::{Copies, Scribe, Written, load_of, shown};
-use super::world::{CALL, Link, Sick, World};
+use super::link::{Link, Sick};
+use super::scribe::{Scribe, Written, load_of, shown};
+use super::world::{CALL, World};
 use crate::history::{At, Operation, Synced};
 
 /// What happens to a call.

@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use crinkle_core::sabotage::Sabotage;
 
-use super::{SimulatedCluster, Switches};
+use super::SimulatedCluster;
+use super::switches::Switches;
 use crate::check;
 use crate::history::{At, Call, Log, Scope, What};
 

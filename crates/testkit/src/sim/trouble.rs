@@ -9,9 +9,11 @@ use rand::rngs::StdRng;
 use tokio::time::sleep;
 
 use super::demotion::demote;
+use super::link::{Sick, Trouble};
 use super::plan::KEYS;
-use super::world::{Node, Sick, World};
-use crate::history::{Applied, Operation};
+use super::start::start_node;
+use super::world::{Node, World};
+use crate::history::Operation;
 
 /// Injects faults until the plan's number of faults is reached.
 pub(super) async fn make(world: Arc<World>) {
@@ -93,17 +95,13 @@ fn disturb_l2(world: &World, node: &Node, rng: &mut StdRng) {
     let for_ms = if sick == Sick::RunsLate { for_ms.min(2000) } else { for_ms };
     world.fault(name, Some(node.id), for_ms);
     let everyone = rng.random_bool(0.2);
-    let nodes = if everyone { world.living() } else { vec![world.node(slot_of(world, node))] };
+    let nodes = if everyone { world.living() } else { vec![world.node(world.slot_of(node))] };
     for node in nodes {
         node.link.trouble.lock().sick = Some((sick, world.ms() + for_ms));
         if everyone {
             world.fault("L2 trouble for all", Some(node.id), for_ms);
         }
     }
-}
-
-pub(super) fn slot_of(world: &World, node: &Node) -> usize {
-    world.log.lock().node_runs[node.id].slot
 }
 
 /// Injects a fault into a node's connection to the bus.
@@ -168,7 +166,7 @@ fn disturb_bus(world: &World, node: &Node, rng: &mut StdRng) {
 
 /// Stops a node, with or without closing its cache, and starts another one in its slot.
 async fn restart(world: &Arc<World>, node: &Arc<Node>, rng: &mut StdRng) {
-    let slot = slot_of(world, node);
+    let slot = world.slot_of(node);
     let at = world.at();
     {
         let mut log = world.log.lock();
@@ -182,7 +180,7 @@ async fn restart(world: &Arc<World>, node: &Arc<Node>, rng: &mut StdRng) {
     }
     node.link.down.send_replace(true);
     node.link.moved.notify_one();
-    world.start(slot);
+    start_node(world, slot);
 }
 
 /// Makes the store lose data.
@@ -192,10 +190,10 @@ async fn lose(world: &Arc<World>, rng: &mut StdRng) {
         let name = format!("sim:v1:e:{}", KEYS[usize::from(key)]);
         if rng.random_bool(0.3) {
             world.store(&name).plant(&name, &b"junk"[..], Duration::from_secs(60));
-            note(world, "junk record", Some(key), Operation::Evict);
+            world.changed_by_fault("junk record", Some(key), Operation::Evict);
         } else {
             world.store(&name).evict(&name);
-            note(world, "record evicted", Some(key), Operation::Evict);
+            world.changed_by_fault("record evicted", Some(key), Operation::Evict);
         }
     } else if world.plan.fails_over {
         let (snapshot, order) = (world.snapshot(), world.at().order);
@@ -203,17 +201,17 @@ async fn lose(world: &Arc<World>, rng: &mut StdRng) {
         fail_over(world, snapshot, order);
     } else if rng.random_bool(0.5) {
         world.servers().for_each(MemoryL2::wipe);
-        note(world, "wipe", None, Operation::Wipe);
+        world.changed_by_fault("wipe", None, Operation::Wipe);
     } else {
         world.first().evict_ledgers();
-        note(world, "ledger lost", None, Operation::LedgerLost);
+        world.changed_by_fault("ledger lost", None, Operation::LedgerLost);
     }
 }
 
 /// Restores a snapshot of the store and disconnects all nodes.
 pub(super) fn fail_over(world: &World, snapshots: Vec<MemorySnapshot>, order: u32) {
     world.restore(snapshots);
-    note(world, "failover", None, Operation::Failover(order));
+    world.changed_by_fault("failover", None, Operation::Failover(order));
     world.bus.disconnect_all();
 }
 
@@ -225,31 +223,12 @@ pub(super) fn cut_off(world: &World, node: &Node, for_ms: u64) {
     (trouble.mute, trouble.publish_hangs) = (until, until);
 }
 
-pub(super) fn note(world: &World, name: &'static str, key: Option<u8>, operation: Operation) {
-    world.fault(name, None, 0);
-    let at = world.at();
-    world.log.lock().apply(Applied {
-        at,
-        sent: at.order,
-        not_before: at.order,
-        sure: true,
-        node: None,
-        key,
-        operation,
-        call: None,
-        version: None,
-        stamp: None,
-        announced: false,
-        lost: None,
-    });
-}
-
 /// Ends all faults.
 pub(super) fn heal(world: &World) {
     for node in world.living() {
         let mut trouble = node.link.trouble.lock();
         let generation = trouble.generation + u64::from(trouble.demoted.is_some());
-        *trouble = super::world::Trouble { generation, ..Default::default() };
+        *trouble = Trouble { generation, ..Default::default() };
         drop(trouble);
         node.link.moved.notify_one();
     }

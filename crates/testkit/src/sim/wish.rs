@@ -3,7 +3,7 @@
 use rand::Rng;
 use rand::rngs::StdRng;
 
-use super::source::{Run, run};
+use super::run::{Run, draw};
 use crate::history::{Scope, What};
 
 /// One call that a caller wants to make.
@@ -71,11 +71,11 @@ pub(super) fn wish(rng: &mut StdRng, keys: u8) -> Wish {
         (from..keys).collect::<Vec<_>>()
     };
     match rng.random_range(0..100) {
-        0..40 => Wish::Load { key, run: run(rng) },
-        40..43 => Wish::Strict { key, run: rng.random_bool(0.5).then(|| run(rng)) },
+        0..40 => Wish::Load { key, run: draw(rng) },
+        40..43 => Wish::Strict { key, run: rng.random_bool(0.5).then(|| draw(rng)) },
         43..46 => Wish::After,
         46..56 => Wish::Get { key, stale: rng.random_bool(0.5) },
-        56..60 => Wish::LoadMany { keys: several(rng), run: run(rng) },
+        56..60 => Wish::LoadMany { keys: several(rng), run: draw(rng) },
         60..62 => Wish::GetMany { keys: several(rng) },
         62..63 => Wish::GetOther { key },
         63..71 => Wish::Remove { keys: vec![key] },

@@ -2,31 +2,23 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::AtomicI64;
 
 use bytes::Bytes;
 use crinkle_core::backplane::MemoryBackplane;
 use crinkle_core::l2::{L2, MemoryL2, MemorySnapshot};
-use crinkle_core::{Cache, Clock, Moment, Token};
+use crinkle_core::{Cache, Token};
 use futures_util::FutureExt;
 use parking_lot::Mutex;
 use rand::Rng;
-use rand::rngs::StdRng;
-use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use super::bus::SimBus;
-use super::demotion::Demoted;
+use super::clock::SimClock;
+use super::copies::{Copies, Replica};
+use super::link::Link;
 use super::pace::Pace;
-use super::plan::{DRIFT_PPM, KEYS, PROBES, Plan, rng};
-use super::replica::Replica;
-use super::scribe::Copies;
-use super::store::SimL2;
-use super::wire::Wire;
-use crate::history::{
-    self, Allows, Answer, At, Call, Fault, Load, Log, NodeRun, Outcome, Said, Scope, What,
-};
+use super::plan::{Plan, rng};
+use crate::history::{At, Log};
 
 tokio::task_local! {
     /// The call for which the store is used.
@@ -39,14 +31,14 @@ pub(super) struct World {
     pub(super) plan: Plan,
     /// Whether the log records details for the timeline.
     pub(super) detailed: bool,
-    origin: Instant,
+    pub(super) origin: Instant,
     pub(super) log: Mutex<Log>,
     source: Mutex<[u32; 8]>,
     /// The servers; the first holds the ledger.
     stores: Vec<(MemoryL2, Arc<SimClock>)>,
     pub(super) bus: MemoryBackplane,
-    nodes: Mutex<Vec<Arc<Node>>>,
-    slots: Mutex<Vec<usize>>,
+    pub(super) nodes: Mutex<Vec<Arc<Node>>>,
+    pub(super) slots: Mutex<Vec<usize>>,
     /// The token of the newest removal.
     pub(super) token: Mutex<Option<Token>>,
     /// Messages that were published on a server that is not the primary.
@@ -62,95 +54,6 @@ pub(super) struct Node {
     pub(super) link: Arc<Link>,
     pub(super) clock: Arc<SimClock>,
     pub(super) pace: Pace,
-}
-
-/// A node's connections to the store and the bus, with the faults in force.
-#[derive(Debug)]
-pub(super) struct Link {
-    pub(super) node: usize,
-    pub(super) wire: Wire,
-    pub(super) rng: Mutex<StdRng>,
-    pub(super) trouble: Mutex<Trouble>,
-    /// Notified when a subscription must check its state again.
-    pub(super) moved: Arc<Notify>,
-    /// True once the node is down.
-    pub(super) down: watch::Sender<bool>,
-}
-
-/// How the store answers a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sick {
-    Down,
-    LosesReplies,
-    Hangs,
-    Slow,
-    RunsLate,
-    RunsLateBy(u64),
-    AnswersLate(u64),
-    Full,
-    /// Any of the others, drawn for each call.
-    Flaky,
-}
-
-/// Until when each fault lasts, in virtual milliseconds.
-#[derive(Debug, Default)]
-pub(super) struct Trouble {
-    pub(super) sick: Option<(Sick, u64)>,
-    pub(super) drops: u64,
-    pub(super) repeats: u64,
-    pub(super) reorders: u64,
-    pub(super) mute: u64,
-    /// The node receives only its own heartbeats.
-    pub(super) own_heartbeats_only: u64,
-    pub(super) refuses: u64,
-    pub(super) publish_fails: u64,
-    pub(super) publish_hangs: u64,
-    /// Only the ledger does not answer.
-    pub(super) ledger_silent: u64,
-    /// Connections accept bytes and never answer.
-    pub(super) swallows: u64,
-    /// Whether the accepted bytes reach the server.
-    pub(super) arrives: bool,
-    pub(super) demoted: Option<Demoted>,
-    /// The generation of the subscription; a change ends it.
-    pub(super) generation: u64,
-    pub(super) junk: u32,
-    pub(super) lags: u32,
-}
-
-/// A clock with an offset, a drift and jumps.
-#[derive(Debug)]
-pub(super) struct SimClock {
-    origin: Instant,
-    offset: u64,
-    ppm: i64,
-    jumped: AtomicI64,
-}
-
-impl Clock for SimClock {
-    fn now(&self) -> Moment {
-        let elapsed = u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        let drift = i64::try_from(elapsed / 1_000_000).unwrap_or(0) * self.ppm;
-        let jumped = self.jumped.load(Ordering::Relaxed);
-        Moment::from_nanos((self.offset + elapsed).saturating_add_signed(drift + jumped))
-    }
-}
-
-impl SimClock {
-    /// Returns another clock that shows the same time.
-    fn fork(&self) -> Self {
-        let (Self { origin, offset, ppm, .. }, now) = (self, self.jumped.load(Ordering::Relaxed));
-        Self { origin: *origin, offset: *offset, ppm: *ppm, jumped: AtomicI64::new(now) }
-    }
-
-    pub(super) fn jump(&self, by: Duration) {
-        self.step(i64::try_from(by.as_nanos()).unwrap_or(0));
-    }
-
-    /// Steps forward or back.
-    pub(super) fn step(&self, by_ns: i64) {
-        self.jumped.fetch_add(by_ns, Ordering::Relaxed);
-    }
 }
 
 impl World {
@@ -191,9 +94,6 @@ impl World {
         });
         if servers > 1 {
             world.log.lock().count("several servers");
-        }
-        for slot in 0..world.plan.nodes {
-            world.start(slot);
         }
         world
     }
@@ -262,49 +162,6 @@ impl World {
         self.log.lock().at(ms)
     }
 
-    /// Starts a node in a slot.
-    pub(super) fn start(self: &Arc<Self>, slot: usize) {
-        let id = self.nodes.lock().len();
-        let mut rng = rng(self.plan.seed, 100 + id as u64);
-        let clock = Arc::new(SimClock {
-            origin: self.origin,
-            offset: (3600 + self.plan.skew_s * (id as u64 + 1) + rng.random_range(0..7200))
-                * 1_000_000_000,
-            ppm: rng.random_range(-DRIFT_PPM..=DRIFT_PPM),
-            jumped: AtomicI64::new(0),
-        });
-        let link = Arc::new(Link {
-            node: id,
-            wire: if self.plan.next & (1 << slot) != 0 { Wire::Next } else { Wire::This },
-            trouble: Mutex::default(),
-            moved: Arc::default(),
-            down: watch::Sender::new(false),
-            rng: Mutex::new(rng),
-        });
-        let pace = self.plan.paces[slot];
-        let cache = Cache::builder("sim")
-            .clock(Arc::clone(&clock))
-            .seed(self.plan.seed.wrapping_mul(64).wrapping_add(id as u64))
-            .settings(pace.settings())
-            .default_options(pace.limits(Plan::defaults()))
-            .l2(SimL2::new(Arc::clone(self), Arc::clone(&link)))
-            .backplane(SimBus::new(Arc::clone(self), Arc::clone(&link)))
-            .build()
-            .expect("sound settings");
-        let born = self.at();
-        let coherence_ms = pace.coherence_ms + pace.coherence_ms / 25 + 500;
-        let of = history::Pace {
-            poll_ms: pace.poll_ms,
-            coherence_ms,
-            hard_ms: pace.hard_ms,
-            soft_ms: pace.soft_ms,
-        };
-        let run = NodeRun { slot, born, died: None, jumped_ms: None, pace: Some(of) };
-        self.log.lock().node_runs.push(run);
-        self.nodes.lock().push(Arc::new(Node { id, cache, link, clock, pace }));
-        self.slots.lock()[slot] = id;
-    }
-
     /// The current node of a slot.
     pub(super) fn node(&self, slot: usize) -> Arc<Node> {
         let id = self.slots.lock()[slot];
@@ -314,6 +171,11 @@ impl World {
     /// All nodes that ever ran.
     pub(super) fn everyone(&self) -> Vec<Arc<Node>> {
         self.nodes.lock().clone()
+    }
+
+    /// The slot of a node.
+    pub(super) fn slot_of(&self, node: &Node) -> usize {
+        self.log.lock().node_runs[node.id].slot
     }
 
     /// Drops the nodes, which hold references to this cluster.
@@ -336,97 +198,4 @@ impl World {
     pub(super) fn read_source(&self, key: u8) -> u32 {
         self.source.lock()[usize::from(key)]
     }
-
-    pub(super) fn fault(&self, name: &'static str, node: Option<usize>, for_ms: u64) {
-        let from = self.at();
-        let mut log = self.log.lock();
-        log.count(name);
-        log.faults.push(Fault { name, node, from, until_ms: from.ms + for_ms });
-    }
-
-    pub(super) fn begin_call(&self, node: usize, what: What, scopes: Vec<Scope>) -> usize {
-        let start = self.at();
-        let mut log = self.log.lock();
-        log.calls.push(Call {
-            node,
-            what,
-            scopes,
-            start,
-            end: None,
-            outcome: Outcome::Open,
-            answers: Vec::new(),
-            said: Said::Nothing,
-            has_barrier: false,
-            error: String::new(),
-            asked: 0,
-            allows: Allows::default(),
-        });
-        log.calls.len() - 1
-    }
-
-    pub(super) fn end_call(&self, call: usize, outcome: Outcome) {
-        let end = self.at();
-        let mut log = self.log.lock();
-        let companion = log.companions.get(&call).copied();
-        for part in [Some(call), companion].into_iter().flatten() {
-            (log.calls[part].end, log.calls[part].outcome) = (Some(end), outcome);
-        }
-    }
-
-    /// Records the begin of a factory run or of a `set`; returns its load id.
-    pub(super) fn begin_load(
-        &self,
-        node: usize,
-        key: u8,
-        call: usize,
-        tags: u8,
-        is_set: bool,
-    ) -> usize {
-        let (began, version) = (self.at(), self.read_source(key));
-        let mut log = self.log.lock();
-        let (ended, confirmed, stored) = (None, Vec::new(), Vec::new());
-        log.loads.push(Load {
-            node,
-            key,
-            call,
-            began,
-            ended,
-            version,
-            tags,
-            is_set,
-            in_batch: false,
-            confirmed,
-            stored,
-        });
-        log.loads.len() - 1
-    }
-
-    pub(super) fn answer(&self, call: usize, answer: Answer) {
-        self.log.lock().calls[call].answers.push(answer);
-    }
-}
-
-/// The name of a key.
-pub(super) fn name(key: u8) -> &'static str {
-    let key = usize::from(key);
-    if key < KEYS.len() { KEYS[key] } else { PROBES[key - KEYS.len()] }
-}
-
-/// The key of a name.
-pub(super) fn key_of(name: &str) -> Option<u8> {
-    let at = KEYS.iter().chain(&PROBES).position(|key| *key == name)?;
-    u8::try_from(at).ok()
-}
-
-/// The value that the cache stores for a load.
-pub(super) fn write_value(key: u8, load: usize) -> String {
-    format!("~sim.{key}.{load};")
-}
-
-/// Finds a value in these bytes and returns its key and its load.
-pub(super) fn read_value(bytes: &[u8]) -> Option<(u8, usize)> {
-    let at = bytes.windows(5).position(|w| w == b"~sim.")? + 5;
-    let end = at + bytes[at..].iter().position(|b| *b == b';')?;
-    let (key, load) = std::str::from_utf8(&bytes[at..end]).ok()?.split_once('.')?;
-    Some((key.parse().ok()?, load.parse().ok()?))
 }
