@@ -1,3 +1,5 @@
+//! Hostile bytes: a false length in a record makes no decoder allocate much memory.
+
 use std::time::Duration;
 
 use bytes::Bytes;

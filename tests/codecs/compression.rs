@@ -1,3 +1,5 @@
+//! Compression: which payloads a node compresses, and which sizes a reader accepts.
+
 use bytes::Bytes;
 use crinkle_core::l2::Compression;
 use crinkle_core::l2::record::Envelope;

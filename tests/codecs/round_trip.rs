@@ -1,3 +1,5 @@
+//! Round trips: a value that one node writes is the value that another node reads.
+
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 

@@ -1,3 +1,5 @@
+//! Factories of the tests: they count their loads, fail, or wait at a gate.
+
 use std::fmt;
 use std::future::{Ready, ready};
 use std::pin::Pin;

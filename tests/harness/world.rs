@@ -1,3 +1,5 @@
+//! Nodes of one cache over a store and a bus in memory, on virtual time.
+
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,3 +1,5 @@
+//! Events about other nodes: messages, outages and lost subscriptions.
+
 use std::time::Duration;
 
 use bytes::Bytes;

@@ -1,3 +1,5 @@
+//! Metrics: what a node records, and that the table in the docs names all of it.
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 

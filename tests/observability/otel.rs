@@ -1,3 +1,5 @@
+//! OpenTelemetry reads the same metrics through its meter provider.
+
 use std::collections::BTreeSet;
 
 use crinkle_core::l2::MemoryL2;

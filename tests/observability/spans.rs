@@ -1,3 +1,5 @@
+//! Tracing spans of calls, of L2, of factories and of background work.
+
 use std::time::Duration;
 
 use crinkle_core::{BoxError, EntryOptions, FailSafe, Settings, ok};

@@ -1,3 +1,5 @@
+//! Contract suites over stores that offer less than an L2.
+
 use std::sync::Arc;
 
 use crinkle_core::l2::{Atomicity, L2};

@@ -1,3 +1,5 @@
+//! Guarantees that a cache reports for each kind of store.
+
 use crinkle_core::Cache;
 use crinkle_core::backplane::MemoryBackplane;
 use crinkle_core::l2::{Atomicity, MemoryL2};

@@ -1,3 +1,5 @@
+//! A store in memory with only get and compare-and-swap, and one without the comparison.
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,3 +1,5 @@
+//! Runs the library amalgam in the measurements: L1 only, over Redis, and between nodes.
+
 use std::convert::Infallible;
 use std::sync::Arc;
 

@@ -1,3 +1,5 @@
+//! Runs the library cachet in the measurements of hits in L1.
+
 use std::sync::Arc;
 
 use anyhow::{Result, anyhow};

@@ -1,3 +1,5 @@
+//! Runs the library fusioncache-rs in the measurements of hits in L1.
+
 use anyhow::{Result, anyhow};
 use async_trait::async_trait;
 use fusioncache_rs::{Factory, FusionCache, FusionCacheBuilder};

@@ -1,3 +1,5 @@
+//! Runs the library multi-tier-cache in the measurements: L1 only, and over Redis.
+
 use std::sync::Arc;
 
 use anyhow::{Result, anyhow};

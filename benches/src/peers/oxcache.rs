@@ -1,3 +1,5 @@
+//! Runs the library oxcache in the measurements of hits in L1.
+
 use anyhow::{Result, anyhow};
 use oxcache::Cache;
 use oxcache::error::OxCacheError;

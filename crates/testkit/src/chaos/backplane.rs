@@ -1,3 +1,5 @@
+//! Wraps a backplane; a test can lose, hold, repeat and refuse the messages of one node.
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 

@@ -1,3 +1,5 @@
+//! Stops calls at a point that the test chooses, until it opens the gate.
+
 use std::sync::Arc;
 
 use tokio::sync::watch;

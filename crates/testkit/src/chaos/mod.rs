@@ -29,9 +29,11 @@
 //! ```
 
 mod backplane;
+mod fate;
 mod gate;
 mod l2;
 
 pub use backplane::{BusHandle, ChaosBackplane, ChaosSubscription, backplane};
+pub use fate::{Call, Fate, L2Op};
 pub use gate::Gate;
-pub use l2::{Call, ChaosL2, Fate, L2Handle, L2Op, l2};
+pub use l2::{ChaosL2, L2Handle, l2};

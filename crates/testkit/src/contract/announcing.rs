@@ -1,3 +1,5 @@
+//! Checks that a store announces records and removals in the step that writes them.
+
 use std::sync::Arc;
 use std::time::Duration;
 

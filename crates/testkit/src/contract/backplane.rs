@@ -1,3 +1,5 @@
+//! Checks delivery, order and separation of channels of a backplane.
+
 use bytes::Bytes;
 use crinkle_core::backplane::Backplane;
 

@@ -1,3 +1,5 @@
+//! Checks a store with compare-and-swap: comparison, tokens and order of answers.
+
 use std::time::Duration;
 
 use bytes::Bytes;

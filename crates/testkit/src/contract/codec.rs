@@ -1,3 +1,5 @@
+//! Checks that a codec decodes what it encodes.
+
 use std::fmt::Debug;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

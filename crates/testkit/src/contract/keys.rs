@@ -1,3 +1,5 @@
+//! Checks that a store keeps unusual keys apart.
+
 use crinkle_core::l2::{L2, record};
 use crinkle_core::protocol::record::LoadLock;
 

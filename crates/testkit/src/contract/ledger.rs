@@ -1,3 +1,5 @@
+//! Checks the ledger of a store: numbers, frontier, pages, floors and lost history.
+
 use crinkle_core::l2::L2;
 use crinkle_core::protocol::ledger::{
     Advance, Advanced, Removal, Standing, Strength, SyncAsk, SyncReply, Target,

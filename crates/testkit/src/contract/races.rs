@@ -1,3 +1,5 @@
+//! Checks that concurrent calls to a store behave as if they ran one after the other.
+
 use crinkle_core::l2::L2;
 use crinkle_core::protocol::Version;
 use crinkle_core::protocol::record::{LoadLock, Put};

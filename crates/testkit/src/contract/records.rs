@@ -1,3 +1,5 @@
+//! Checks the records of a store: reads, load locks, fills, sets, removals and TTLs.
+
 use std::sync::Arc;
 use std::time::Duration;
 
