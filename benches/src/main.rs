@@ -58,7 +58,7 @@ fn run() -> Result<ExitCode> {
         }
     };
     if let Some((kind, rest)) = arguments.worker.split_first() {
-        worker::run(kind, rest)?;
+        rows::work(kind, rest)?;
         return Ok(ExitCode::SUCCESS);
     }
     let env = Env::new(arguments)?;
@@ -68,7 +68,7 @@ fn run() -> Result<ExitCode> {
     }
     let mut board = Board::new(&env);
     match env.arguments.trace {
-        Some(_) => trace::rows(&env, &mut board)?,
+        Some(_) => rows::trace_rows(&env, &mut board)?,
         None => rows::run(&env, &mut board),
     }
     board.print(&env)?;

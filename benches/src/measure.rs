@@ -142,6 +142,14 @@ fn time_of(clock: ClockId) -> Duration {
     Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
 }
 
+/// Bytes on the heap per entry that `fill` leaves behind.
+pub(crate) fn per_entry<T>(entries: usize, fill: impl FnOnce() -> T) -> f64 {
+    let mut kept = None;
+    let count = allocation_counter::measure(|| kept = Some(fill()));
+    drop(kept);
+    count.bytes_current as f64 / entries as f64
+}
+
 /// The wall time, to measure durations.
 pub(crate) fn wall() -> Instant {
     Instant::now()

@@ -4,11 +4,8 @@
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use tokio::io::{AsyncBufReadExt, stdin};
-use tokio::runtime::Builder;
-
-use crate::{instructions, rows};
 
 /// A process of a row; killed when dropped.
 pub(crate) struct Worker {
@@ -72,23 +69,4 @@ pub(crate) async fn next_line() -> Result<String> {
     let read = tokio::io::BufReader::new(stdin()).read_line(&mut line).await?;
     ensure!(read > 0, "the parent has gone");
     Ok(line.trim_end().to_owned())
-}
-
-/// Runs the work that the parent selected.
-pub(crate) fn run(kind: &str, rest: &[String]) -> Result<()> {
-    let words: Vec<&str> = rest.iter().map(String::as_str).collect();
-    if let ("read", [name]) = (kind, words.as_slice()) {
-        return instructions::read(name);
-    }
-    let runtime = Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        match (kind, words.as_slice()) {
-            ("crowd", [url, key, callers]) => rows::crowd(url, key, callers.parse()?).await,
-            ("load", [who, url, callers, keys]) => {
-                rows::load(who, url, callers.parse()?, keys.parse()?).await
-            }
-            ("receive", [who, url]) => rows::receive(who, url).await,
-            _ => bail!("unknown worker {kind:?}"),
-        }
-    })
 }

@@ -13,7 +13,7 @@ use futures_util::future::LocalBoxFuture;
 
 use crate::env::Env;
 use crate::hits::{TTL, hits, tags};
-use crate::measure::Side;
+use crate::measure::{Side, per_entry};
 use crate::remote::{Node, Remote};
 use crate::trace::{Cluster, Source};
 use crate::workload::{Draws, Product};
@@ -104,7 +104,7 @@ fn wrong(error: amalgam::Error) -> anyhow::Error {
 /// Bytes per entry of 100 bytes with this many tags.
 pub(super) fn bytes(env: &Env, entries: usize, tags_each: usize) -> Result<f64> {
     let mut result = Ok(());
-    let bytes = crate::rows::per_entry(entries, || {
+    let bytes = per_entry(entries, || {
         let options = EntryOptions::new(TTL);
         let cache = Cache::<Arc<Product>>::builder().default_options(options).try_build();
         let filled = cache.map_err(wrong).and_then(|cache| {

@@ -10,7 +10,8 @@ use tokio::time::sleep;
 use crate::board::Board;
 use crate::env::Env;
 use crate::hits::{TTL, tags};
-use crate::measure::thread_time;
+use crate::measure::{per_entry, thread_time};
+use crate::peers;
 use crate::row::Row;
 use crate::workload::{Product, key};
 
@@ -21,7 +22,7 @@ pub(super) fn rows(env: &Env, board: &mut Board) -> Result<()> {
     for (name, count) in NAMES {
         if board.wants(name) {
             let mut row = Row::new(name, "B", crinkle(env, count)?).floor("moka_arc", moka());
-            row.peers = crate::peers::memory(env, ENTRIES, count)?;
+            row.peers = peers::memory(env, ENTRIES, count)?;
             board.push(row.against(1.2, "moka_arc"));
         }
     }
@@ -57,14 +58,6 @@ const DEAD: &str = "memory/dead/after_60s";
 const MANY: usize = 1_000_000;
 const SHORT: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
-
-/// Bytes on the heap per entry that `fill` leaves behind.
-pub(crate) fn per_entry<T>(entries: usize, fill: impl FnOnce() -> T) -> f64 {
-    let mut kept = None;
-    let count = allocation_counter::measure(|| kept = Some(fill()));
-    drop(kept);
-    count.bytes_current as f64 / entries as f64
-}
 
 fn crinkle(env: &Env, tags_each: usize) -> Result<f64> {
     let mut result = Ok(());

@@ -8,18 +8,17 @@ mod propagation;
 mod removal;
 mod stampede;
 mod tagged;
+mod trace;
+mod work;
 
 use anyhow::Result;
 
 use crate::board::Board;
 use crate::env::Env;
-use crate::trace;
 
-#[cfg(feature = "peers")]
-pub(crate) use memory::per_entry;
-pub(crate) use over_redis::load;
-pub(crate) use propagation::{Listeners, Sender, receive};
-pub(crate) use stampede::crowd;
+pub(crate) use propagation::{Listeners, Sender};
+pub(crate) use trace::rows as trace_rows;
+pub(crate) use work::work;
 
 /// Rows that are measured together.
 type Group = fn(&Env, &mut Board) -> Result<()>;

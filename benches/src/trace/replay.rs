@@ -114,7 +114,7 @@ async fn request(
 }
 
 /// The hit ratio of a moka with the same capacity on each node, for the same requests.
-pub(super) fn bare_moka(input: &Input, capacity: usize) -> f64 {
+pub(crate) fn bare_moka(input: &Input, capacity: usize) -> f64 {
     let nodes: Vec<_> =
         (0..NODES).map(|_| moka::sync::Cache::<u32, ()>::new(capacity as u64)).collect();
     let (mut hits, mut reads) = (0_u64, 0_u64);
