@@ -1,5 +1,5 @@
-//! Whoever may publish, publishing as fast as it can: what is kept is bounded, reads are answered, and
-//! nothing removed is.
+//! A flood of messages by a client that may publish: what the node keeps is bounded, reads are answered,
+//! and no read returns a removed value.
 
 use std::time::Duration;
 
@@ -55,11 +55,12 @@ async fn has(node: &Node, key: &str) -> bool {
     node.cache.get::<u64>(key).await.expect("a flood is no error").is_some()
 }
 
-/// The epoch and a number of the ledger, as a listener hears them.
+/// The epoch and a number of the ledger, as a listener receives them.
 async fn overheard(world: &World, node: &Node) -> (Epoch, u64) {
-    let mut ears = world.bus.subscribe(&[CHANNEL.to_owned()]).await.expect("the bus is there");
+    let mut subscription =
+        world.bus.subscribe(&[CHANNEL.to_owned()]).await.expect("the bus is there");
     let _ = node.cache.remove_by_tag("overheard").await.expect("no trouble");
-    while let Some(Incoming::Message(bytes)) = ears.next().await {
+    while let Some(Incoming::Message(bytes)) = subscription.next().await {
         if let Some(Message { body: Body::Removal { epoch, item }, .. }) = message::decode(&bytes) {
             return (epoch, item.seq);
         }
@@ -177,7 +178,7 @@ async fn a_flood_of_publishers_with_holes_is_bounded() {
 }
 
 /// An honest node that was forgotten among them is one of which nothing is known: what it says next,
-/// or that it has said something, is a doubt.
+/// or that it has said something, costs a resync.
 #[tokio::test(start_paused = true)]
 async fn among_100_000_publishers_a_lost_message_is_still_noticed() {
     let _turn = TURN.lock().await;

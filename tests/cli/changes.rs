@@ -14,7 +14,7 @@ async fn gone(node: &crinkle_core::Cache, key: &str) {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
-    tokio::time::timeout(DEADLINE, hidden).await.expect("the node hears of it");
+    tokio::time::timeout(DEADLINE, hidden).await.expect("the node learns of it");
 }
 
 async fn run(server: &RedisServer, args: &'static [&'static str]) -> crate::Ran {
@@ -82,7 +82,7 @@ async fn a_clear_leaves_fallbacks_unless_it_is_hard() {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
-    tokio::time::timeout(DEADLINE, hidden).await.expect("the node hears of it");
+    tokio::time::timeout(DEADLINE, hidden).await.expect("the node learns of it");
 }
 
 #[test]

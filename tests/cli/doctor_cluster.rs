@@ -118,7 +118,7 @@ fn a_server_of_a_cluster_that_is_gone_is_named_and_who_lacks_it() {
 }
 
 #[test]
-fn what_a_cluster_holds_is_shown_and_changed_whoever_is_asked() {
+fn what_a_cluster_holds_is_shown_and_changed_whichever_server_is_asked() {
     let servers = well_kept();
     let urls = servers.urls();
     let runtime = tokio::runtime::Runtime::new().unwrap();

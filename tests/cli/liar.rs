@@ -43,7 +43,8 @@ pub(crate) fn before(port: u16, lie: Lie) -> u16 {
     own
 }
 
-/// Until one side ends, or `pass` says that nothing more is to pass; then the other side waits in vain.
+/// Until one side ends, or `pass` says that nothing more is to pass; then the other side waits
+/// for bytes that never come.
 fn copy(mut from: &TcpStream, mut to: &TcpStream, mut pass: impl FnMut(&mut [u8]) -> bool) {
     let mut buffer = vec![0; 1 << 16];
     while let Ok(len @ 1..) = from.read(&mut buffer) {

@@ -108,8 +108,8 @@ async fn long_keys_compressed_values_and_load_locks_are_found() {
     assert!(json["redis_key"].as_str().unwrap().starts_with("shop:v1:h:"), "{json:#}");
     let store = RedisL2::connect(&server.url()).await.unwrap();
     let ask = LoadLockRequest { id: Version(7), ttl_ms: 60_000, replace: None, hidden: None };
-    store.read("shop:v1:e:leased", Some(ask)).await.unwrap();
-    let (code, json) = inspected(&server, "leased").await;
+    store.read("shop:v1:e:locked", Some(ask)).await.unwrap();
+    let (code, json) = inspected(&server, "locked").await;
     assert_eq!((code, &json["kind"]), (0, &"load_lock".into()));
     assert_eq!(json["load_lock"], "0000000000000007");
 }

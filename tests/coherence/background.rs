@@ -76,7 +76,7 @@ async fn the_last_of_several_sets_in_the_background_remains() {
     }
 }
 
-/// A write that waits for an earlier one in vain becomes an invalidation, which comes after both.
+/// A write that waits without effect for an earlier one becomes an invalidation, which comes after both.
 #[tokio::test(start_paused = true)]
 async fn a_removal_that_waits_in_vain_for_a_set_in_the_background_is_repeated_after_it() {
     let world = World::new().await;

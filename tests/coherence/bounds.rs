@@ -17,7 +17,7 @@ fn long() -> EntryOptions {
     EntryOptions::new(Duration::from_secs(600))
 }
 
-/// L1: however the polls lie, a node that hears nothing has the ledger of the others after P and an RTT.
+/// L1: however the polls lie, a node that receives nothing has the ledger of the others after P and an RTT.
 #[tokio::test(start_paused = true)]
 async fn ledgers_are_equal_within_a_poll_and_a_round_trip() {
     let mut waited = 0;

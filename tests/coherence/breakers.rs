@@ -24,7 +24,7 @@ async fn node(world: &World) -> Node {
     node
 }
 
-/// The servers that are left alone.
+/// The servers whose circuit breaker is open.
 fn left_alone(cache: &Cache) -> Vec<String> {
     let servers = cache.health().l2_servers.into_iter();
     servers.filter(|server| !server.up).map(|server| server.name.to_string()).collect()
@@ -77,7 +77,7 @@ async fn records_are_read_and_written_while_the_server_of_the_ledger_is_left_alo
     let world = World::new().await;
     let node = node(&world).await;
     node.l2.server("a", Fate::Hang);
-    until("a is left alone", || left_alone(&node.cache) == ["a"]).await;
+    until("the circuit breaker of a is open", || left_alone(&node.cache) == ["a"]).await;
     node.l2.forget();
     for n in 0..10_u32 {
         let key = format!("on-b:{n}");
@@ -115,7 +115,7 @@ async fn a_batch_gets_what_the_servers_that_answer_hold() {
     for _ in 0..4 {
         let _ = node.cache.get_many::<u32>(&keys).await.unwrap();
     }
-    until("b is left alone", || left_alone(&node.cache) == ["b"]).await;
+    until("the circuit breaker of b is open", || left_alone(&node.cache) == ["b"]).await;
 
     node.cache.clear().await.unwrap();
     other.set_many(keys.iter().map(|key| (key, 2_u32))).await.unwrap();
@@ -172,5 +172,5 @@ async fn a_batch_that_is_given_up_has_the_servers_asked_which_of_them_it_was() {
         assert!(batch.await.unwrap().is_ok());
         assert!(!left_alone(&node.cache).contains(&"a".to_owned()));
     }
-    until("b is left alone", || left_alone(&node.cache) == ["b"]).await;
+    until("the circuit breaker of b is open", || left_alone(&node.cache) == ["b"]).await;
 }

@@ -95,7 +95,7 @@ async fn clocks_an_hour_off_that_jump_back_revive_nothing() {
         let (writer, loads) = (&nodes[round % 3], Loads::new());
         let first = nodes[(round + 1) % 3].cache.get_or_set("key", loads.value(round));
         assert_eq!(*first.tags(["t"]).options(long()).await.unwrap(), round);
-        // Whoever writes has another idea of the time than whoever has loaded, before and after.
+        // The node that writes has another idea of the time than the node that loaded, before and after.
         if round % 2 == 0 {
             clocks[round % 3].set_back(hour)
         } else {

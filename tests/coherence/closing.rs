@@ -61,11 +61,11 @@ async fn closing_counts_what_the_background_did_not_get_to() {
         let began = Instant::now();
         let error = one.cache.close().await.unwrap_err();
         assert!(began.elapsed() <= Duration::from_secs(11), "{:?}", began.elapsed());
-        let unsent = error.downcast_ref::<PendingWrites>().expect("what is lost");
+        let pending = error.downcast_ref::<PendingWrites>().expect("what is lost");
         let found = two.cache.get_many::<i32>(sent).skip_l1_read(true).await.unwrap();
         let left = found.iter().flatten().count();
-        assert!(left > 0 && left <= unsent.keys && unsent.keys < 2000, "{left}: {unsent}");
-        assert_eq!(unsent.removals, 0);
+        assert!(left > 0 && left <= pending.keys && pending.keys < 2000, "{left}: {pending}");
+        assert_eq!(pending.removals, 0);
     }
 }
 

@@ -91,7 +91,7 @@ async fn a_gap_between_removals_is_closed_at_once() {
     assert!(two.cache.get::<i32>("b").await.unwrap().is_none());
 }
 
-/// T9: a peer hears `set` first and the `expire` before it afterwards.
+/// T9: a peer receives `set` first and the `expire` before it afterwards.
 #[tokio::test(start_paused = true)]
 async fn an_expire_heard_after_the_newer_set_costs_no_value() {
     let world = World::new().await;
@@ -177,7 +177,7 @@ async fn a_node_without_subscription_serves_nothing_old_for_long() {
     assert_eq!(two.cache.get::<i32>("key").await.unwrap().as_deref(), Some(&2));
 }
 
-/// S3 on a node that is deaf and cannot speak, and whose repairs hang: no poll waits for them.
+/// S3 on a node that lost its subscription and cannot publish, and whose repairs hang: no poll waits for them.
 #[tokio::test(start_paused = true)]
 async fn a_node_without_subscription_whose_heartbeats_hang_serves_nothing_old_for_long() {
     for limit in [1, 2] {
@@ -198,7 +198,7 @@ async fn a_node_without_subscription_whose_heartbeats_hang_serves_nothing_old_fo
     }
 }
 
-/// One lost notification of a key: the hole in its publisher's sequence is a doubt.
+/// One lost notification of a key: the hole in its publisher's sequence causes a resync.
 #[tokio::test(start_paused = true)]
 async fn one_lost_notification_is_noticed_by_the_hole_it_leaves() {
     let world = World::new().await;
@@ -211,7 +211,7 @@ async fn one_lost_notification_is_noticed_by_the_hole_it_leaves() {
     assert_eq!(two.cache.get::<i32>("key").await.unwrap().as_deref(), Some(&2));
 }
 
-/// A publisher that loses nothing causes no doubt: also not by fills that L2 refused.
+/// A publisher that loses nothing causes no resync: also not by fills that L2 refused.
 #[tokio::test(start_paused = true)]
 async fn a_refused_fill_makes_nobody_resync() {
     let world = World::new().await;
@@ -229,11 +229,11 @@ async fn a_refused_fill_makes_nobody_resync() {
     gate.open();
     assert_eq!(*slow.await.unwrap().unwrap(), 1);
     assert_eq!(one.cache.stats().fill_refused, 1);
-    let doubts = two.cache.stats().resyncs;
+    let resyncs = two.cache.stats().resyncs;
     // Its place in the sequence is filled: the next message of its node leaves no hole.
     let _ = one.cache.set("another", 1).await.unwrap();
     pass(Duration::from_secs(15)).await;
-    assert_eq!(two.cache.stats().resyncs, doubts);
+    assert_eq!(two.cache.stats().resyncs, resyncs);
 }
 
 /// S3: the last message of a publisher is lost, and the news that there was one.
@@ -279,7 +279,7 @@ async fn after_a_lost_ledger_nothing_older_is_answered() {
     }
 }
 
-/// S13: whatever comes on the channel is ignored, counted and doubted.
+/// S13: whatever comes on the channel is ignored, is counted, and causes a resync.
 #[tokio::test(start_paused = true)]
 async fn junk_on_the_channel_is_counted_and_costs_one_resync_and_never_more() {
     let world = World::new().await;
@@ -308,7 +308,7 @@ async fn junk_on_the_channel_is_counted_and_costs_one_resync_and_never_more() {
     pass(POLL).await;
     let after = node.cache.stats();
     assert_eq!(after.messages_undecodable - before.messages_undecodable, junk.len() as u64);
-    assert_eq!(after.resyncs - before.resyncs, 1, "one doubt for all of it");
+    assert_eq!(after.resyncs - before.resyncs, 1, "one resync for all of it");
     let verified = after.l1_verified;
     assert!(node.cache.get::<i32>("key").await.unwrap().is_some());
     assert_eq!(node.cache.stats().l1_verified, verified + 1);

@@ -1,4 +1,4 @@
-//! Failovers that take back writes of keys: whoever wrote asserts them again.
+//! Failovers that take back writes of keys: the node that wrote asserts them again.
 
 use std::time::Duration;
 
@@ -170,7 +170,7 @@ async fn ids(world: &World, node: &Node) -> Vec<Nonce> {
 }
 
 /// A removal whose reply was lost is sent again under another nonce: under the same one, a server that has lost it
-/// could number it as before above another history, and whoever knew it would take the two for one.
+/// could number it as before above another history, and a node that knew it would take the two for one.
 #[tokio::test(start_paused = true)]
 async fn a_removal_that_is_sent_again_has_another_nonce() {
     let world = World::new().await;

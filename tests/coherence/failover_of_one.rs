@@ -68,7 +68,7 @@ async fn a_server_that_does_not_answer_keeps_no_write_on_another_from_being_asse
     }
 }
 
-/// An outage is no failover: what is still there is left alone.
+/// An outage is no failover: what is still there stays.
 #[tokio::test(start_paused = true)]
 async fn a_server_that_comes_back_as_it_was_loses_nothing() {
     let world = World::new().await;

@@ -256,7 +256,7 @@ async fn an_expired_entry_stands_in_for_a_call_that_uses_no_value_of_l2() {
     }
 }
 
-/// A default is the last resort: what L1 holds of the key is better.
+/// A default comes last: what L1 holds of the key is better.
 #[tokio::test(start_paused = true)]
 async fn a_default_does_not_take_the_place_of_a_fresh_entry() {
     let world = World::new().await;

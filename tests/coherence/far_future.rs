@@ -26,11 +26,12 @@ async fn has(node: &Node, key: &str) -> bool {
     node.cache.get::<u64>(key).await.expect("no trouble").is_some()
 }
 
-/// A removal as a listener hears it.
+/// A removal as a listener receives it.
 async fn overheard(world: &World, node: &Node) -> (Epoch, Item) {
-    let mut ears = world.bus.subscribe(&[CHANNEL.to_owned()]).await.expect("the bus is there");
+    let mut subscription =
+        world.bus.subscribe(&[CHANNEL.to_owned()]).await.expect("the bus is there");
     let _ = node.cache.remove_by_tag("overheard").await.expect("no trouble");
-    while let Some(Incoming::Message(bytes)) = ears.next().await {
+    while let Some(Incoming::Message(bytes)) = subscription.next().await {
         if let Some(Message { body: Body::Removal { epoch, item }, .. }) = message::decode(&bytes) {
             return (epoch, item);
         }
@@ -109,7 +110,7 @@ async fn a_removal_from_the_far_future_costs_hits_once() {
     }
 }
 
-/// Versions are equal or not, and a sequence that cannot go on is a doubt.
+/// Versions are equal or not, and a sequence that cannot go on costs a resync.
 #[tokio::test(start_paused = true)]
 async fn messages_with_the_last_number_there_is_cost_a_check() {
     let world = World::new().await;
@@ -117,7 +118,7 @@ async fn messages_with_the_last_number_there_is_cost_a_check() {
     set(&one, "key", "tag").await;
     assert!(has(&two, "key").await);
     pass(POLL).await;
-    let doubts = two.cache.stats().resyncs;
+    let resyncs = two.cache.stats().resyncs;
     let last = u64::MAX;
     let messages: [Bytes; 3] = [
         message::key(STRANGER, last, KeyOp::Written, Version(last), KeyHash::of("key")),
@@ -129,7 +130,7 @@ async fn messages_with_the_last_number_there_is_cost_a_check() {
         pass(POLL).await;
         assert!(has(&two, "key").await, "it is in L2 as it was");
     }
-    assert_eq!(two.cache.stats().resyncs, doubts + 1, "one, for all that it has not heard");
+    assert_eq!(two.cache.stats().resyncs, resyncs + 1, "one, for all that it has not heard");
     works(&one, &two).await;
 }
 

@@ -195,13 +195,13 @@ async fn closing_with_something_queued_says_so_and_without_it_does_not() {
     node.cache.close().await.unwrap();
 }
 
-/// What is not sent while L2 is left alone is not sent later in the same call, unannounced, either.
+/// What is not sent while the circuit breaker is open is not sent later in the same call, unannounced, either.
 #[tokio::test(start_paused = true)]
 async fn a_write_that_began_while_l2_was_left_alone_is_queued_even_if_l2_answers_by_then() {
     let world = World::apart().await;
     let node = world.node().await;
     node.l2.down();
-    until("L2 is left alone", || !node.cache.health().l2_up).await;
+    until("the circuit breaker is open", || !node.cache.health().l2_up).await;
     node.l2.heal();
     node.l2.always(L2Op::Remove, Fate::LoseReply);
     node.l2.forget();

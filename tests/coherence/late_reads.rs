@@ -84,9 +84,9 @@ async fn a_multi_read_that_runs_late_does_not_help_others_to_fill_over_a_voided_
     let _ = caller.await.unwrap();
 }
 
-/// A clear is on its way; another node has heard of it and has loaded anew, and here what was loaded counts
+/// A clear is on its way; another node has heard of it and has loaded again, and here what was loaded counts
 /// as hidden until the clear has its number. The read asks for the load lock, and is answered when there
-/// is nothing to load any more: the lock must go back, or whoever loads next waits for nobody.
+/// is nothing to load any more: the lock must go back, or the caller that loads next waits for nobody.
 #[tokio::test(start_paused = true)]
 async fn a_lock_that_turns_out_not_to_be_needed_is_given_back() {
     let world = World::new().await;

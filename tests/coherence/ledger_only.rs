@@ -100,7 +100,7 @@ async fn a_node_that_may_have_missed_something_loads_again() {
     assert_eq!(
         read(&one, 4).await.0,
         4,
-        "deaf for longer than the grace: nothing is taken on trust"
+        "no subscription for longer than the grace: nothing is taken on trust"
     );
 }
 

@@ -307,8 +307,8 @@ async fn a_barrier_that_overtakes_a_read_hides_what_it_brings() {
     assert!(two.cache.peek::<i32>("key").is_none());
 }
 
-/// Join: L2 refuses the fill because of a removal this node never heard of. Whoever came after the
-/// load began reads again.
+/// Join: L2 refuses the fill because of a removal this node never heard of. Callers that came after
+/// the load began read again.
 #[tokio::test(start_paused = true)]
 async fn a_refused_fill_is_for_the_caller_that_led_only() {
     let world = World::new().await;

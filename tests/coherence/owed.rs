@@ -38,9 +38,9 @@ async fn is_told(reader: &Node) {
 /// Nothing makes a reader verify any more.
 async fn is_taken_back(reader: &Node) {
     pass(POLL * 5).await;
-    let doubts = reader.cache.stats().resyncs_owed;
+    let resyncs = reader.cache.stats().resyncs_owed;
     pass(POLL * 10).await;
-    assert_eq!(reader.cache.stats().resyncs_owed, doubts, "the mark was taken back");
+    assert_eq!(reader.cache.stats().resyncs_owed, resyncs, "the mark was taken back");
 }
 
 /// A removal that L2 has got and not run yet, though nobody could be told before.

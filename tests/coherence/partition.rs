@@ -69,7 +69,7 @@ async fn a_bus_that_comes_back_while_l2_is_down_does_not_empty_l1() {
         assert!(many.iter().all(|read| read.is_stale()));
         assert_eq!(loads.count(), 0);
 
-        // Whoever asks for more than that gets no such answer.
+        // A caller that asks for more than that gets no such answer.
         let key = &keys[1];
         assert!(one.cache.get::<i32>(key).strict().await.unwrap().is_none());
         let error = one.cache.get::<i32>(key).require_l2(true).await.unwrap_err();
@@ -119,8 +119,8 @@ async fn what_a_reconnect_leaves_unverified_is_verified_if_l2_answers() {
     }
 }
 
-/// L2 is found to answer again by a call that was on its way before: what was verified before is in doubt all
-/// the same.
+/// L2 is found to answer again by a call that was on its way before: what was verified before is
+/// unverified all the same.
 #[tokio::test(start_paused = true)]
 async fn a_late_answer_of_l2_ends_no_outage_unnoticed() {
     let world = World::new().await;
@@ -143,7 +143,7 @@ async fn a_late_answer_of_l2_ends_no_outage_unnoticed() {
     assert_eq!(node.cache.stats().resyncs_l2_back, 1);
 }
 
-/// After a failover a node may subscribe anew, and still be connected to the server that was the primary: it
+/// After a failover a node may subscribe again, and still be connected to the server that was the primary: it
 /// answers reads with what it had. A `SYNC` writes, so it is refused there.
 #[tokio::test(start_paused = true)]
 async fn a_new_session_verifies_nothing_before_l2_has_answered_as_a_primary() {

@@ -59,9 +59,9 @@ async fn a_subscription_that_is_killed_at_once_is_not_made_again_in_a_loop() {
     // Between 0 and 5 s each, after the first few.
     let made = node.bus.subscriptions() - made;
     assert!((12..60).contains(&made), "{made} subscriptions in a minute");
-    assert!(since(&nodes, &before)[0] <= 70, "one resync a poll while it is deaf");
+    assert!(since(&nodes, &before)[0] <= 70, "one resync a poll while it has no subscription");
     listens(&node.cache).await;
-    // It has to live for five seconds before the pauses begin anew.
+    // It has to live for five seconds before the pauses begin again.
     pass(Duration::from_secs(6)).await;
     let made = node.bus.subscriptions();
     node.bus.disconnect();

@@ -11,7 +11,7 @@ const SHORT: Duration = Duration::from_millis(50);
 
 async fn open_breaker(node: &Node) {
     node.l2.down();
-    until("L2 is left alone", || !node.cache.health().l2_up).await;
+    until("the circuit breaker is open", || !node.cache.health().l2_up).await;
 }
 
 async fn back(node: &Node) {
@@ -382,7 +382,7 @@ async fn a_node_that_starts_without_l2_and_backplane_works_and_joins_later() {
     assert_eq!(node.cache.get::<i32>("shared").await.unwrap().as_deref(), Some(&2));
 }
 
-/// W2: whoever stops waiting for a write has still begun it.
+/// W2: a caller that stops waiting for a write has still begun it.
 #[tokio::test(start_paused = true)]
 async fn a_removal_whose_caller_went_away_is_repeated() {
     let world = World::new().await;

@@ -42,7 +42,7 @@ impl Replicated {
         let replica = Arc::new(self.replica.clone());
         let node = self.world.cold(|builder| builder, |l2, _| l2.replica(LAG, replica));
         node.cache.ready().await.expect("a healthy world");
-        // What a new node doubts is over by then. A first question, and then time without news.
+        // The copies of a new node are verified by then. A first question, and then time without news.
         pass(Duration::from_secs(3)).await;
         assert!(node.cache.get::<i32>("nothing").await.expect("no error").is_none());
         pass(LAG + Duration::from_millis(1)).await;

@@ -1,4 +1,4 @@
-//! T10: the retention belongs to the ledger, whoever calls.
+//! T10: the retention belongs to the ledger, not to the caller.
 
 use std::time::Duration;
 

@@ -41,7 +41,7 @@ impl Shared {
         Self { store: MemoryL2::announcing(Arc::new(SystemClock), bus.clone()), bus }
     }
 
-    /// A node that trusts what it holds for an hour, unless it hears of something.
+    /// A node that trusts what it holds for an hour, unless a message says otherwise.
     pub(super) fn node(&self, l2_timeout: Duration) -> (Cache, L2Handle) {
         self.polling(Duration::from_millis(50), l2_timeout)
     }

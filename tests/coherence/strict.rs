@@ -181,7 +181,7 @@ async fn strict_reads_that_are_behind_share_one_sync() {
     assert!(two.l2.count(L2Op::Sync) <= 2, "one for all, and the poll's");
 }
 
-/// A `SYNC` whose caller goes is begun anew by the next.
+/// A `SYNC` whose caller goes is begun again by the next.
 #[tokio::test(start_paused = true)]
 async fn a_caller_that_goes_in_the_middle_of_a_sync_leaves_nothing_behind() {
     let world = World::new().await;

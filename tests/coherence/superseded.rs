@@ -32,7 +32,7 @@ async fn write(node: &Node, how: &str) -> Option<Receipt> {
     let cache = &node.cache;
     let load =
         |keys: Vec<String>| async move { crinkle_core::ok(keys.into_iter().map(|key| (key, 7))) };
-    let anew = long().skip_l2_read(true);
+    let afresh = long().skip_l2_read(true);
     let receipt = match how {
         "set" => cache.set("key", 7).tags(["t"]).options(long()).await,
         "set_many" => cache.set_many([("key", 7), ("other", 7)]).tags(["t"]).options(long()).await,
@@ -43,12 +43,12 @@ async fn write(node: &Node, how: &str) -> Option<Receipt> {
         "get_or_set" => {
             let loads = Loads::new();
             // What is there is for a read, strict or not, to judge; here something is to be loaded.
-            let load = cache.get_or_set("key", loads.value(7)).tags(["t"]).options(anew);
+            let load = cache.get_or_set("key", loads.value(7)).tags(["t"]).options(afresh);
             assert_eq!(*load.await.expect("no trouble"), 7);
             return None;
         }
         _ => {
-            let load = cache.get_or_set_many(["key", "other"], load).tags(["t"]).options(anew);
+            let load = cache.get_or_set_many(["key", "other"], load).tags(["t"]).options(afresh);
             assert_eq!(*load.await.expect("no trouble")[0], 7);
             return None;
         }

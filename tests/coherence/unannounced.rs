@@ -42,7 +42,7 @@ enum Trouble {
     Frozen,
     /// It says no, and the subscription is gone as well.
     Cut,
-    /// It takes everything and hears everything, and says nothing.
+    /// It takes everything and receives everything, and says nothing.
     HalfOpen,
 }
 
@@ -87,7 +87,7 @@ async fn write(writer: &Node, write: Write) {
         Write::SetMany => drop(cache.set_many([("price", 2)]).await.expect("no trouble")),
         Write::Fill => {
             let (loads, before) = (Loads::new(), writer.l2.count(L2Op::Put));
-            // A copy in doubt is looked at first, and refreshed by the next caller.
+            // An unverified copy is looked at first, and refreshed by the next caller.
             while writer.l2.count(L2Op::Put) == before {
                 let _ = cache.get_or_set("price", loads.value(2)).await.expect("no trouble");
                 pass(POLL / 20).await;
@@ -131,9 +131,9 @@ async fn answers(how: Write, trouble: Trouble, dies: bool) -> Option<i32> {
     if !dies {
         trouble.begin(&writer.bus, false);
         pass(POLL * 10).await;
-        let doubts = reader.cache.stats().resyncs_owed;
+        let resyncs = reader.cache.stats().resyncs_owed;
         pass(POLL * 10).await;
-        assert_eq!(reader.cache.stats().resyncs_owed, doubts, "the mark was taken back");
+        assert_eq!(reader.cache.stats().resyncs_owed, resyncs, "the mark was taken back");
     }
     fresh
 }
@@ -272,9 +272,9 @@ async fn that_nothing_is_owed_any_more_is_said_again_in_a_new_ledger() {
     world.store.wipe();
     reader.l2.heal();
     pass(POLL * 3).await;
-    let doubts = reader.cache.stats().resyncs_owed;
+    let resyncs = reader.cache.stats().resyncs_owed;
     pass(POLL * 10).await;
-    assert_eq!(reader.cache.stats().resyncs_owed, doubts);
+    assert_eq!(reader.cache.stats().resyncs_owed, resyncs);
 }
 
 /// A mark that was left, as far as its owner knows, or not, is taken back all the same.
@@ -290,9 +290,9 @@ async fn a_mark_of_unknown_outcome_is_taken_back() {
     assert!(reader.cache.stats().resyncs_owed > 0, "it has seen the mark");
     writer.l2.heal();
     pass(POLL * 3).await;
-    let doubts = reader.cache.stats().resyncs_owed;
+    let resyncs = reader.cache.stats().resyncs_owed;
     pass(POLL * 10).await;
-    assert_eq!(reader.cache.stats().resyncs_owed, doubts);
+    assert_eq!(reader.cache.stats().resyncs_owed, resyncs);
 }
 
 /// A failover loses a mark; while it is issued again, its owner takes it back.
@@ -310,9 +310,9 @@ async fn a_mark_that_is_issued_again_is_taken_back_again() {
     writer.bus.fail_publish(false);
     world.store.restore(before);
     pass(POLL * 5).await;
-    let doubts = reader.cache.stats().resyncs_owed;
+    let resyncs = reader.cache.stats().resyncs_owed;
     pass(POLL * 10).await;
-    assert_eq!(reader.cache.stats().resyncs_owed, doubts);
+    assert_eq!(reader.cache.stats().resyncs_owed, resyncs);
 }
 
 /// Nobody takes back the mark of a node that is gone: it is believed for a minute.
@@ -324,10 +324,10 @@ async fn the_mark_of_a_dead_node_ends() {
     let _ = writer.cache.set("price", 1).await.unwrap();
     writer.l2.down();
     pass(Duration::from_secs(62)).await;
-    let doubts = reader.cache.stats().resyncs_owed;
-    assert!(doubts >= 59, "{doubts}");
+    let resyncs = reader.cache.stats().resyncs_owed;
+    assert!(resyncs >= 59, "{resyncs}");
     pass(Duration::from_secs(600)).await;
-    assert_eq!(reader.cache.stats().resyncs_owed, doubts);
+    assert_eq!(reader.cache.stats().resyncs_owed, resyncs);
 }
 
 /// Where L2 announces what it writes there is nothing to owe.
@@ -346,7 +346,7 @@ async fn a_store_that_announces_needs_no_mark() {
 /// Numbers of this node's sequence that were taken and not sent are declared void, on every path.
 #[tokio::test(start_paused = true)]
 async fn a_message_that_was_never_sent_is_missed_by_nobody() {
-    let paths = ["remove_by_tag", "left alone", "set", "remove", "expire", "fill", "recovery"];
+    let paths = ["remove_by_tag", "circuit breaker", "set", "remove", "expire", "fill", "recovery"];
     for path in paths {
         let world = World::new().await;
         let (one, two) = (node(&world).await, node(&world).await);
@@ -359,7 +359,7 @@ async fn a_message_that_was_never_sent_is_missed_by_nobody() {
                 refuses(L2Op::Advance);
                 one.cache.remove_by_tag("tag").await.unwrap()
             }
-            "left alone" => {
+            "circuit breaker" => {
                 one.l2.down();
                 for _ in 0..8 {
                     let _ = one.cache.remove("key").await.unwrap();
@@ -371,7 +371,7 @@ async fn a_message_that_was_never_sent_is_missed_by_nobody() {
                 assert_eq!(
                     two.cache.stats().messages,
                     before,
-                    "nothing is said while it is left alone"
+                    "nothing is said while the circuit breaker is open"
                 );
                 one.cache.remove_by_tag("tag").await.unwrap()
             }
@@ -402,7 +402,7 @@ async fn a_message_that_was_never_sent_is_missed_by_nobody() {
         pass(POLL * 15).await;
         let lost = two.cache.stats().resyncs_message_lost;
         // What the outage itself made unknown is not what this is about.
-        let unknown = u64::from(path == "left alone");
+        let unknown = u64::from(path == "circuit breaker");
         assert!(lost - missed <= unknown, "{path}: {} times", lost - missed);
     }
 }

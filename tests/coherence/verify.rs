@@ -1,4 +1,4 @@
-//! Copies in doubt: a look at the heads of their records, shared, and in one round trip for many.
+//! Unverified copies: a look at the heads of their records, shared, and in one round trip for many.
 
 use std::time::Duration;
 
@@ -6,8 +6,8 @@ use crinkle_core::Source;
 use crinkle_testkit::chaos::{Fate, L2Op};
 use crinkle_tests::{Loads, Node, World, go, pass};
 
-/// A node whose copies are all in doubt, and its store.
-async fn doubting(keys: &[&str]) -> (World, Node) {
+/// A node whose copies are all unverified, and its store.
+async fn with_unverified(keys: &[&str]) -> (World, Node) {
     let world = World::new().await;
     let node = world.node().await;
     for key in keys {
@@ -15,11 +15,11 @@ async fn doubting(keys: &[&str]) -> (World, Node) {
             node.cache.set(*key, 1).duration(Duration::from_secs(600)).await.expect("no trouble");
     }
     pass(Duration::from_millis(10)).await;
-    doubt(&node).await;
+    unverify(&node).await;
     (world, node)
 }
 
-async fn doubt(node: &Node) {
+async fn unverify(node: &Node) {
     node.bus.deliver("junk");
     pass(Duration::from_millis(1500)).await;
     node.l2.forget();
@@ -31,7 +31,7 @@ fn values(node: &Node) -> usize {
 
 #[tokio::test(start_paused = true)]
 async fn a_thousand_readers_of_an_unverified_copy_share_one_look_at_its_head() {
-    let (_world, node) = doubting(&["key"]).await;
+    let (_world, node) = with_unverified(&["key"]).await;
     node.l2.always(L2Op::Heads, Fate::Delay(Duration::from_millis(10)));
     let calls: Vec<_> = (0..1000)
         .map(|_| {
@@ -47,7 +47,7 @@ async fn a_thousand_readers_of_an_unverified_copy_share_one_look_at_its_head() {
 
 #[tokio::test(start_paused = true)]
 async fn a_reader_who_goes_away_leaves_the_look_to_the_others() {
-    let (_world, node) = doubting(&["key"]).await;
+    let (_world, node) = with_unverified(&["key"]).await;
     node.l2.always(L2Op::Heads, Fate::Delay(Duration::from_millis(10)));
     let cache = node.cache.clone();
     let first = go(async move { cache.get::<i32>("key").await.unwrap().is_some() });
@@ -63,14 +63,14 @@ async fn a_reader_who_goes_away_leaves_the_look_to_the_others() {
 #[tokio::test(start_paused = true)]
 async fn a_batch_of_unverified_copies_is_one_look() {
     let keys = ["a", "b", "c"];
-    let (_world, node) = doubting(&keys).await;
+    let (_world, node) = with_unverified(&keys).await;
     let found = node.cache.get_many::<i32>(keys).await.unwrap();
     assert!(found.iter().flatten().all(|read| read.source() == Source::L1));
     assert_eq!(
         (found.iter().flatten().count(), node.l2.count(L2Op::Heads), values(&node)),
         (3, 1, 0)
     );
-    doubt(&node).await;
+    unverify(&node).await;
     let none = |_: Vec<String>| async { crinkle_core::ok(Vec::<(String, i32)>::new()) };
     let read = node.cache.get_or_set_many(keys, none).await.unwrap();
     assert_eq!((read.len(), node.l2.count(L2Op::Heads), values(&node)), (3, 1, 0));
@@ -78,7 +78,7 @@ async fn a_batch_of_unverified_copies_is_one_look() {
 
 #[tokio::test(start_paused = true)]
 async fn a_copy_that_l2_has_replaced_or_lost_is_read_again() {
-    let (world, node) = doubting(&["old", "lost", "same"]).await;
+    let (world, node) = with_unverified(&["old", "lost", "same"]).await;
     let other = world.node().await;
     node.bus.mute(true);
     let _ = other.cache.set("old", 2).await.unwrap();
@@ -92,7 +92,7 @@ async fn a_copy_that_l2_has_replaced_or_lost_is_read_again() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_heard_during_a_look_counts() {
-    let (_world, node) = doubting(&["key"]).await;
+    let (_world, node) = with_unverified(&["key"]).await;
     node.l2.next(L2Op::Heads, Fate::Delay(Duration::from_millis(100)));
     let cache = node.cache.clone();
     let read = go(async move { cache.get::<i32>("key").await.unwrap().is_some() });
@@ -103,7 +103,7 @@ async fn what_is_heard_during_a_look_counts() {
 
 #[tokio::test(start_paused = true)]
 async fn a_reader_with_more_time_is_not_held_to_the_limit_of_the_one_it_joined() {
-    let (_world, node) = doubting(&["key"]).await;
+    let (_world, node) = with_unverified(&["key"]).await;
     node.l2.always(L2Op::Heads, Fate::Delay(Duration::from_millis(400)));
     let (one, two) = (node.cache.clone(), node.cache.clone());
     let hasty = go(async move { one.get::<i32>("key").allow_stale().await.unwrap() });
@@ -116,7 +116,7 @@ async fn a_reader_with_more_time_is_not_held_to_the_limit_of_the_one_it_joined()
 /// More than the cache's own limit, too.
 #[tokio::test(start_paused = true)]
 async fn a_reader_with_much_more_time_is_not_held_to_the_limit_of_the_cache() {
-    let (_world, node) = doubting(&["key"]).await;
+    let (_world, node) = with_unverified(&["key"]).await;
     node.l2.always(L2Op::Heads, Fate::Delay(Duration::from_millis(1500)));
     let (one, two) = (node.cache.clone(), node.cache.clone());
     let hasty = go(async move { one.get::<i32>("key").await.unwrap() });

@@ -18,7 +18,7 @@ struct Entry {
     /// Made stale before its time.
     expired: bool,
     /// Until when a node that fell back on it leaves its factory alone, and whether it surely does: its
-    /// copy in L1 remembers, which may have gone or been made anew.
+    /// copy in L1 remembers, which may have gone or been made again.
     throttled: [Option<(u64, bool)>; NODES],
     /// Its copy in L1 may end before it.
     short: bool,
@@ -29,7 +29,7 @@ struct Entry {
 pub(crate) struct Reference {
     pub(crate) now: u64,
     entries: BTreeMap<u8, Entry>,
-    /// Until when a node that has just begun may come to doubt what it holds: it takes what others have
+    /// Until when a node that has just begun may treat what it holds as unverified: it takes what others have
     /// said before for a loss, and looks at L2 instead of leaving a factory alone.
     restless_until: u64,
 }
@@ -139,7 +139,7 @@ impl Reference {
         }
     }
 
-    /// A node has begun anew.
+    /// A node has started again.
     pub(crate) fn restart(&mut self) {
         self.entries.values_mut().for_each(Entry::forget_throttle);
         self.restless_until = self.now + 15_000;

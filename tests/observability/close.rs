@@ -8,7 +8,7 @@ use crinkle_core::{Error, ErrorKind, PendingWrites, Settings};
 use crinkle_testkit::chaos::Gate;
 use crinkle_tests::{Loads, Node, TestError, World, gated, options, pass};
 
-fn unsent(error: &Error) -> PendingWrites {
+fn pending(error: &Error) -> PendingWrites {
     assert_eq!(error.kind(), ErrorKind::NotPropagated);
     error.downcast_ref::<PendingWrites>().expect("what was not sent").clone()
 }
@@ -29,7 +29,7 @@ async fn in_trouble(settings: Settings) -> Node {
 async fn close_says_how_many_invalidations_are_lost_and_names_the_first_ten() {
     let node = in_trouble(Settings::default()).await;
     let error = node.cache.close().await.unwrap_err();
-    let lost = unsent(&error);
+    let lost = pending(&error);
     assert_eq!((lost.keys, lost.removals, lost.first.len()), (12, 2, 10));
     assert_eq!(lost.first[0], "key \"price:00\"");
     let said = error.to_string();
@@ -48,7 +48,7 @@ async fn tags_are_named_although_no_entry_carries_them() {
     node.l2.down();
     let _ = node.cache.remove_by_tag("category:7").await.unwrap();
     let _ = node.cache.clear_hard().await.unwrap();
-    let lost = unsent(&node.cache.close().await.unwrap_err());
+    let lost = pending(&node.cache.close().await.unwrap_err());
     assert_eq!((lost.keys, lost.removals), (0, 2));
     assert_eq!(lost.first, ["tag \"category:7\"", "everything"]);
 }
@@ -57,7 +57,7 @@ async fn tags_are_named_although_no_entry_carries_them() {
 async fn close_names_nothing_where_keys_are_redacted() {
     let node = in_trouble(Settings::default().redact_keys(true)).await;
     let error = node.cache.close().await.unwrap_err();
-    let lost = unsent(&error);
+    let lost = pending(&error);
     assert_eq!((lost.keys, lost.removals, lost.first.len()), (12, 2, 0));
     assert!(!format!("{error} {error:?}").contains("price"), "{error}");
 }
@@ -87,9 +87,9 @@ async fn an_error_says_its_cause_once() {
     assert_eq!(denied.cause().to_string(), "no right");
     let lost = crinkle_core::backplane::BackplaneError::new(TestError::new());
     node.l2.down();
-    let unsent = node.cache.remove("key").require_propagation().await.unwrap_err();
+    let pending = node.cache.remove("key").require_propagation().await.unwrap_err();
     let causes = ["the source is down", "no right", "the source is down", "injected by the test"];
-    let errors: [anyhow::Error; 4] = [failed.into(), denied.into(), lost.into(), unsent.into()];
+    let errors: [anyhow::Error; 4] = [failed.into(), denied.into(), lost.into(), pending.into()];
     for (error, cause) in errors.into_iter().zip(causes) {
         let (whole, said) = (format!("{error:#}"), error.to_string());
         assert_eq!(whole.matches(cause).count(), 1, "{whole}");

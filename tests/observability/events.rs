@@ -1,3 +1,5 @@
+//! Events of one node: each call reports what happened, in order.
+
 use std::time::Duration;
 
 use crinkle_core::{
@@ -77,7 +79,7 @@ async fn only_subscribers_that_ask_receive_plain_hits() {
     let mut again = cache.events_with_l1_hits();
     cache.get::<u32>("key").await.unwrap();
     assert_eq!(told(&mut again), ["Hit"]);
-    assert_eq!(cache.stats().l1_hits, 5, "whoever listens, all are counted");
+    assert_eq!(cache.stats().l1_hits, 5, "all are counted, with or without listeners");
 }
 
 #[tokio::test(start_paused = true)]

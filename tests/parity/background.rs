@@ -178,8 +178,8 @@ async fn a_removal_by_tag_in_the_background_that_fails_is_queued_and_told() {
         assert_eq!(fresh::<i32>(&one.cache, "key").await, None, "{what}");
         let error = one.cache.close().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotPropagated, "{what}");
-        let unsent = error.downcast_ref::<PendingWrites>().expect("what is lost");
-        assert!(unsent.removals >= 1, "{what}: {unsent}");
+        let pending = error.downcast_ref::<PendingWrites>().expect("what is lost");
+        assert!(pending.removals >= 1, "{what}: {pending}");
 
         let three = world.node().await;
         three.l2.next(L2Op::Advance, Fate::Fail(L2ErrorKind::Full));

@@ -1,4 +1,4 @@
-//! Notifications: who hears what, what it costs, and who is not concerned.
+//! Notifications: which node receives what, what it costs, and who is not concerned.
 
 use crinkle_core::Cache;
 use crinkle_core::backplane::{Backplane, Incoming};
@@ -147,7 +147,7 @@ async fn a_message_heard_twice_counts_once() {
     let world = World::new().await;
     let (one, two) = (world.node().await, world.node().await);
     two.bus.duplicate(true);
-    let doubts = two.cache.stats().resyncs;
+    let resyncs = two.cache.stats().resyncs;
     for number in 0..20 {
         put(&one.cache, "key", number, &["tag"]).await;
         pass(SHORT).await;
@@ -156,7 +156,7 @@ async fn a_message_heard_twice_counts_once() {
         pass(SHORT).await;
         assert_eq!(any(&two.cache, "key").await, None);
     }
-    assert_eq!(two.cache.stats().resyncs, doubts);
+    assert_eq!(two.cache.stats().resyncs, resyncs);
 }
 
 /// A subscription that is lost and made again: what changed meanwhile is noticed without a write.
@@ -173,7 +173,7 @@ async fn after_a_reconnect_what_changed_meanwhile_is_noticed() {
     put(&one.cache, "changed", 2, &[]).await;
     pass(secs(10)).await;
     two.bus.reconnect();
-    until("it hears again", || two.cache.health().subscribed).await;
+    until("it receives again", || two.cache.health().subscribed).await;
     assert_eq!(fresh(&two.cache, "changed").await, Some(2));
     assert_eq!(fresh(&two.cache, "same").await, Some(1));
 }

@@ -124,7 +124,7 @@ async fn a_life_of_one_millisecond_is_a_life() {
     }
 }
 
-/// Without fail-safe nothing is kept past its life, whoever would take it.
+/// Without fail-safe nothing is kept past its life, even for callers that would take it.
 #[tokio::test(start_paused = true)]
 async fn what_is_over_and_has_no_fail_safe_is_not_even_stale() {
     let world = World::new().await;

@@ -1,4 +1,4 @@
-//! Eager refresh: values that are loaded anew before their life is over.
+//! Eager refresh: values that are loaded again before their TTL ends.
 
 use crinkle_core::{Cache, EagerRefresh, EntryOptions, ErrorKind, FailSafe};
 use crinkle_testkit::chaos::Gate;

@@ -19,7 +19,7 @@ async fn fail_safe_asked_for_too_late_has_nothing_to_answer() {
     }
 }
 
-/// With a throttle of its own: whatever made the value stale, the source is left alone for it.
+/// With a throttle of its own: whatever made the value stale, the source is not asked for it.
 /// (In FusionCache a removal by tag makes the throttle ineffective.)
 #[tokio::test(start_paused = true)]
 async fn the_throttle_holds_whatever_made_the_value_stale() {

@@ -142,7 +142,7 @@ async fn what_ends_after_the_close_is_for_those_who_waited() {
     assert_eq!(fresh(&two.cache, "key").await, Some(2), "L2 has it");
 }
 
-/// Whoever stops waiting for `close` has closed it.
+/// A caller that stops waiting for `close` has closed it.
 #[tokio::test(start_paused = true)]
 async fn a_close_that_nobody_waits_for_has_closed_the_cache() {
     let world = World::new().await;

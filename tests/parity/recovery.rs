@@ -35,7 +35,7 @@ async fn nodes_that_wrote_in_an_outage_agree_after_it() {
     }
     for node in &all {
         recovered(node).await;
-        until("it hears again", || node.cache.health().subscribed).await;
+        until("it receives again", || node.cache.health().subscribed).await;
     }
     pass(secs(2)).await;
     assert_eq!(load_or(&all[0].cache, "key", 9, &[]).await, (9, true), "nobody's stale value");

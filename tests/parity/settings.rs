@@ -20,7 +20,7 @@ async fn the_limits_on_tags_are_the_ones_that_were_set() {
     assert_eq!(fresh(&cache, "key").await, Some(1));
 }
 
-/// How soon a node that hears nothing knows of a removal.
+/// How soon a node that receives nothing knows of a removal.
 #[tokio::test(start_paused = true)]
 async fn the_poll_is_as_frequent_as_was_set() {
     let world = World::new().await;
@@ -81,7 +81,7 @@ async fn a_dead_nodes_load_lock_ends_when_it_was_set_to() {
     dead.abort();
 }
 
-/// Upstream's 4, 4, 3: the third node says what it does, and hears nothing.
+/// Upstream's 4, 4, 3: the third node says what it does, and receives nothing.
 #[tokio::test(start_paused = true)]
 async fn a_node_that_does_not_listen_keeps_what_it_has() {
     let world = World::new().await;

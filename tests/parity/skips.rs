@@ -1,4 +1,4 @@
-//! Levels left out of one call: what is read where, what is written where, and who hears of it.
+//! Levels left out of one call: what is read where, what is written where, and which node learns of it.
 
 use crinkle_core::{EntryOptions, FactoryContext, Settings, Source, WriteStatus, ok};
 use crinkle_testkit::chaos::L2Op;
@@ -234,7 +234,7 @@ async fn after_a_removal_that_skips_l2_a_load_runs_its_factory_and_replaces_the_
     }
 }
 
-/// It ends with what L2 holds next, whoever stored that.
+/// It ends with what L2 holds next, no matter which node stored that.
 #[tokio::test(start_paused = true)]
 async fn a_removal_that_skips_l2_holds_until_l2_holds_something_newer() {
     for [mute, copy, looks] in (0..8).map(|case| [1, 2, 4].map(|bit| case & bit == 0)) {
@@ -370,7 +370,7 @@ async fn a_get_with_a_stale_copy_may_spare_the_look_at_l2() {
     assert_eq!(fresh(&two.cache, "key").await, Some(2));
 }
 
-/// The others keep what they have; whoever looks into L2 finds the new value.
+/// The others keep what they have; a node that looks into L2 finds the new value.
 #[tokio::test(start_paused = true)]
 async fn a_write_that_skips_the_backplane_is_not_heard_of() {
     for world in [World::new().await, World::apart().await] {

@@ -103,7 +103,7 @@ async fn a_load_whose_caller_goes_early_calls_no_factory() {
     assert!(asked.elapsed() < ms(500));
 }
 
-/// A stale value is not kept from being loaded anew: nobody has failed.
+/// A stale value is not kept from being loaded again: nobody has failed.
 #[tokio::test(start_paused = true)]
 async fn an_abandoned_load_leaves_no_throttle() {
     let world = World::new().await;

@@ -215,7 +215,7 @@ fn judge(plan: Plan, me: usize, got: &Got, all: &[Got], runs: &[Ran]) -> Result<
             let ran = |run: &Ran| i32::try_from(run.caller) == Ok(value) && run.ended.is_some();
             check(!stale && runs.iter().any(ran), "a value that nobody made")?;
             let alone = |run: &&Ran| run.ended.is_some_and(|(end, _)| end == at);
-            // Whoever requires L2 is not answered by a load without it, but by what L1 holds.
+            // A caller that requires L2 is not answered by a load without it, but by what L1 holds.
             let loaded = runs.iter().filter(alone).any(ran) && took > 0;
             check(!(caller.require_l2 && plan.down && loaded), "loaded without L2")
         }

@@ -62,7 +62,7 @@ async fn a_plain_read_does_not_end_the_throttle_of_an_expired_value() {
     assert!(call().await.unwrap().is_stale());
     assert!(cache.get::<i32>("key").await.unwrap().is_none());
     assert!(call().await.unwrap().is_stale());
-    assert_eq!(loads.count(), 1, "the factory is left alone");
+    assert_eq!(loads.count(), 1, "the factory does not run");
 }
 
 #[tokio::test(start_paused = true)]

@@ -100,7 +100,7 @@ async fn a_joiner_with_fail_safe_gets_the_fallback_though_its_leader_gets_the_er
         let read = joiner.await.unwrap().unwrap();
         assert_eq!((*read, read.is_stale(), read.source()), (1, true, Source::FailSafe));
         assert!(batch.await.unwrap().unwrap()[0].is_stale());
-        // The throttle is that of whoever was answered with it.
+        // The throttle is that of the caller that was answered with it.
         let read = load(&cache, "key", &[], options(), loads.value(3)).await.unwrap().unwrap();
         assert_eq!((read.is_stale(), loads.count()), (true, 0));
         let read = load(&cache, "key", &[], plain(), loads.value(3)).await.unwrap().unwrap();
@@ -365,7 +365,7 @@ async fn a_joiner_that_leaves_l2_out_is_not_answered_from_it() {
     assert_eq!(*joiner.await.unwrap().unwrap(), 3);
 }
 
-/// What a caller with a copy in doubt gets, and when, while L2 fails, alone or in the load of a leader.
+/// What a caller with an unverified copy gets, and when, while L2 fails, alone or in the load of a leader.
 async fn unverified(
     leads: Option<EntryOptions>,
     batch: bool,
@@ -399,8 +399,8 @@ async fn unverified(
     (*read, read.is_stale(), took)
 }
 
-/// L2 does not answer. Who takes a copy in doubt is answered with it as early as if it had come alone: it neither
-/// waits for the factory of a caller that takes none, nor fails with it.
+/// L2 does not answer. A caller that takes an unverified copy is answered with it as early as if it had
+/// come alone: it neither waits for the factory of a caller that takes none, nor fails with it.
 #[tokio::test(start_paused = true)]
 async fn a_joiner_has_its_unverified_copy_though_its_leader_takes_none() {
     let (down, slow) = (Fate::Fail(L2ErrorKind::Disconnected), ms(5000));

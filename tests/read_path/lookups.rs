@@ -263,7 +263,7 @@ async fn a_life_beyond_the_longest_is_clamped_and_its_barrier_outlives_it() {
     assert!(node.cache.health().ledger_size > 0);
 }
 
-/// A doubt that comes up on the way is no answer.
+/// A resync on the way is no answer.
 #[tokio::test(start_paused = true)]
 async fn what_is_in_l2_is_contained_though_a_session_ends_meanwhile() {
     let world = World::new().await;

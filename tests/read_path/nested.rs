@@ -85,7 +85,7 @@ async fn redacted_keys_stay_out_of_the_message() {
     assert!(!said.contains("secret") && !said.contains("other"), "{said}");
 }
 
-/// Whoever shares a load that waits for itself is answered as fast.
+/// A caller that shares a load that waits for itself is answered as fast.
 #[tokio::test(start_paused = true)]
 async fn innocent_callers_do_not_wait_either() {
     let world = World::new().await;

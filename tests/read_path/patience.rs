@@ -25,7 +25,7 @@ fn hang(node: &Node) {
     }
 }
 
-/// Whoever leads: a joiner loads without L2 when its own limit is over, and that is one load for all.
+/// Whichever caller leads: a joiner loads without L2 when its own limit is over, and that is one load for all.
 #[tokio::test(start_paused = true)]
 async fn a_joiner_gives_l2_as_long_as_it_says_itself() {
     let world = World::new().await;
@@ -56,26 +56,27 @@ async fn a_joiner_gives_l2_as_long_as_it_says_itself() {
     }
 }
 
-/// The same while L2 is asked about a copy in doubt, and while another node loads.
+/// The same while L2 is asked about an unverified copy, and while another node loads.
 #[tokio::test(start_paused = true)]
 async fn a_joiner_gives_l2_as_long_as_it_says_whatever_it_is_asked() {
     let world = World::new().await;
     let (one, two) = (world.node().await, world.node().await);
-    let _ = two.cache.set("doubted", 1).options(plain()).await.unwrap();
+    let _ = two.cache.set("unverified", 1).options(plain()).await.unwrap();
     two.bus.disconnect();
     pass(ms(50)).await;
     hang(&two);
-    // What is in doubt is answered, as it would be alone.
-    let leader = load(&two.cache, "doubted", &[], patient(), Loads::new().value(2));
+    // The unverified copy is answered, as it would be alone.
+    let leader = load(&two.cache, "unverified", &[], patient(), Loads::new().value(2));
     pass(ms(50)).await;
     let asked = Instant::now();
-    let read = load(&two.cache, "doubted", &[], hasty(), Loads::new().value(3)).await.unwrap();
+    let read = load(&two.cache, "unverified", &[], hasty(), Loads::new().value(3)).await.unwrap();
     let read = read.unwrap();
     let answer = (*read, read.is_stale(), read.source(), asked.elapsed());
     assert_eq!(answer, (1, true, Source::L1, ms(100)));
     // Who takes nothing unverified loads.
     let takes_none = hasty().skip_l1_read(true);
-    let read = load(&two.cache, "doubted", &[], takes_none, Loads::new().value(3)).await.unwrap();
+    let read =
+        load(&two.cache, "unverified", &[], takes_none, Loads::new().value(3)).await.unwrap();
     let read = read.unwrap();
     assert_eq!((*read, read.is_stale(), asked.elapsed()), (2, false, ms(200)));
     assert_eq!(*leader.await.unwrap().unwrap(), 2);
@@ -98,7 +99,7 @@ async fn a_joiner_gives_l2_as_long_as_it_says_whatever_it_is_asked() {
     assert_eq!(*first.await.unwrap().unwrap(), 4);
 }
 
-/// A caller that requires L2 gets its error after its own limit; for whoever leads nothing has happened.
+/// A caller that requires L2 gets its error after its own limit; for the caller that leads nothing has happened.
 #[tokio::test(start_paused = true)]
 async fn a_joiner_that_requires_l2_fails_alone() {
     let world = World::new().await;

@@ -105,7 +105,7 @@ async fn the_limit_of_its_factory_gives_it_its_default() {
 }
 
 /// It has waited for the load all the while: who goes is the joiner alone, and whether the factory goes on is for
-/// whoever goes last to say.
+/// the caller that goes last to say.
 #[tokio::test(start_paused = true)]
 async fn it_waits_for_the_load_while_it_asks_l2() {
     for l2 in [Fate::Delay(ms(200)), Fate::Hang] {

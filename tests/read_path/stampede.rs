@@ -1,4 +1,4 @@
-//! One factory call, whoever asks and however many.
+//! Stampedes: however many callers ask, one factory call answers them.
 
 use std::time::Duration;
 

@@ -34,7 +34,7 @@ fn slow(node: &Node, by: Duration) {
     }
 }
 
-/// A node with these keys in L2: its copies of them are in doubt, or it has none.
+/// A node with these keys in L2: its copies of them are unverified, or it has none.
 async fn node(keys: &[&str], copies: bool) -> Node {
     let world = World::new().await;
     let node = world.node_with(|builder| builder.default_options_for(|key| Some(of(key)))).await;

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::joined::{many, ms, plain, slow};
 
-/// Two other nodes load one after the other: the wait for them does not begin anew.
+/// Two other nodes load one after the other: the wait for them does not begin again.
 #[tokio::test(start_paused = true)]
 async fn load_lock_wait_is_of_the_call_and_not_of_each_holder() {
     let world = World::new().await;
@@ -71,7 +71,7 @@ async fn a_joiner_waits_for_another_nodes_load_as_long_as_it_says_itself() {
     let hasty = options().load_lock_wait(ms(100));
     let read = load(&two.cache, "key", &[], hasty, Loads::new().value(4)).await.unwrap().unwrap();
     assert_eq!((*read, read.is_stale(), asked.elapsed()), (1, true, ms(100)));
-    // Without a fallback it would load too: so this node does, for whoever waits.
+    // Without a fallback it would load too: so this node does, for the caller that waits.
     let hasty = plain().load_lock_wait(ms(200));
     let read = load(&two.cache, "key", &[], hasty, Loads::new().value(4)).await.unwrap().unwrap();
     assert_eq!((*read, asked.elapsed()), (3, ms(300)));

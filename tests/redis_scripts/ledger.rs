@@ -142,7 +142,7 @@ async fn a_ledger_that_folds_again_and_again_is_bounded() {
     assert!(members <= 500 + 2 * 300 + 400 + 6, "{members} members for 25,600 tags");
 }
 
-/// B8: whoever asks for less drops nothing that another needs, and does not shorten the ledger's life.
+/// B8: a caller that asks for less drops nothing that another needs, and does not shorten the ledger's life.
 #[tokio::test]
 async fn the_longest_retention_that_was_asked_for_is_the_ledgers() {
     const HOUR_MS: u64 = 3_600_000;

@@ -46,9 +46,9 @@ async fn keeps_in_step(one: &Cache, two: &Cache) {
     let found = async || two.get::<u64>("shared").await.unwrap().is_some();
     until("the other node reads it", found).await;
     one.remove("shared").await.unwrap();
-    until("the other node hears of it", async || two.peek::<u64>("shared").is_none()).await;
+    until("the other node learns of it", async || two.peek::<u64>("shared").is_none()).await;
     one.set("shared", 2_u64).tags(["tag"]).await.unwrap();
     until("the other node reads it again", found).await;
     one.remove_by_tag("tag").await.unwrap();
-    until("the other node hears of the tag", async || two.peek::<u64>("shared").is_none()).await;
+    until("the other node learns of the tag", async || two.peek::<u64>("shared").is_none()).await;
 }

@@ -56,7 +56,7 @@ async fn databases_of_one_server_do_not_hear_each_other() {
     keeps_in_step(&one, &also_one).await;
     assert_eq!(one.peek::<u64>("key").as_deref(), Some(&1));
     assert!(zero.peek::<u64>("key").is_none());
-    until("it hears of its peer", async || one.health().peers > 0).await;
+    until("it learns of its peer", async || one.health().peers > 0).await;
     assert_eq!(one.health().peers, 1, "of the nodes of its database alone");
 }
 
@@ -72,7 +72,7 @@ async fn a_connection_has_the_name_and_the_protocol_that_were_chosen() {
     assert_eq!(connections(&server, &["name=crinkle"]).await, 0);
 }
 
-/// Whoever may not choose a name goes without one.
+/// A user that may not choose a name goes without one.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_without_the_right_to_a_name_connects_all_the_same() {
     let user = format!("user app on nopass {}", rule_without("shop:", "client|setname"));

@@ -46,7 +46,7 @@ async fn hasty(client: &RedisClient) -> Cache {
     ready(over(client).default_options(within(HASTE))).await
 }
 
-/// Each of `there` is asked for until its server is left alone; each of `elsewhere` is written meanwhile, and
+/// Each of `there` is asked for until its circuit breaker is open; each of `elsewhere` is written meanwhile, and
 /// read from L2.
 async fn works_elsewhere(cache: &Cache, there: &[String], elsewhere: &[String], name: &str) {
     for (n, (dead, key)) in (0_u32..).zip(there.iter().cycle().zip(elsewhere)) {
@@ -91,14 +91,14 @@ async fn a_frozen_primary_costs_keys_of_the_others_nothing() {
         assert_eq!(names.len(), 3, "{names:?}");
         let (there, elsewhere) = keys(&servers, victim);
         let name = format!("127.0.0.1:{}", servers.port(victim));
-        let doubts = cache.stats().resyncs_l2_back;
+        let resyncs = cache.stats().resyncs_l2_back;
         servers.server(victim).stop_process();
         works_elsewhere(&cache, &there, &elsewhere, &name).await;
-        assert_eq!(cache.stats().resyncs_l2_back, doubts, "nothing came back yet");
+        assert_eq!(cache.stats().resyncs_l2_back, resyncs, "nothing came back yet");
         servers.server(victim).cont_process();
         used_again(&cache, &there).await;
         // It may wait for the next subscription.
-        until("it came back", async || cache.stats().resyncs_l2_back > doubts).await;
+        until("it came back", async || cache.stats().resyncs_l2_back > resyncs).await;
         all_see_all(&servers).await;
         cache.close().await.expect("nothing waits");
     }

@@ -185,7 +185,7 @@ async fn slots_move_under_load_and_nobody_notices() {
     }
 }
 
-/// Every key is changed on one node, and soon read anew on the other.
+/// Every key is changed on one node, and soon read again on the other.
 async fn both_are_in_step(one: &Cache, two: &Cache, keys: &[String], version: u64) {
     for key in keys {
         // What was queued meanwhile, or is asserted again, may remove it once more.
@@ -198,7 +198,7 @@ async fn both_are_in_step(one: &Cache, two: &Cache, keys: &[String], version: u6
             one.remove(key).await.is_ok_and(|receipt| receipt.l2() == WriteStatus::Done)
         })
         .await;
-        until("the other node hears of it", async || two.peek::<u64>(key).is_none()).await;
+        until("the other node learns of it", async || two.peek::<u64>(key).is_none()).await;
     }
     until("both are in step", async || one.health().coherent && two.health().coherent).await;
 }
@@ -282,7 +282,7 @@ async fn writing_through(strike: impl FnOnce(&mut ClusterServers, usize) + Send 
     let version = writing.await.expect("nothing removed was answered");
     let (last, seen) = aside.await.expect("nothing older was answered");
     println!("writes on the other primaries: {seen:?}");
-    // The cluster refuses every slot until all are held again, and L2 as a whole is left alone meanwhile.
+    // The cluster refuses every slot until all are held again; the circuit breaker of L2 is open meanwhile.
     assert!(seen.done > 0 && seen.queued > 0 && seen.unknown < seen.queued, "{seen:?}");
     both_are_in_step(&one, &two, &keys, version + 1).await;
     // Their primaries lost nothing: what was acknowledged last is there, unless an invalidation that had waited

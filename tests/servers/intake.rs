@@ -9,7 +9,8 @@ use crinkle_testkit::redis::RedisServer;
 use crinkle_tests::redis::DEADLINE;
 use tokio::time::timeout;
 
-/// Publishes more than may wait, reads what does, and finds that it is told once of the loss and hears what comes next.
+/// Publishes more than may wait, reads what does, and finds that it is told once of the loss and
+/// receives what comes next.
 async fn overflows(bus: &dyn Backplane, holds: usize) {
     let channels = ["intake:ch".to_owned(), "intake:done".to_owned()];
     let mut slow = bus.subscribe(&channels).await.expect("subscribed");
@@ -22,7 +23,7 @@ async fn overflows(bus: &dyn Backplane, holds: usize) {
         assert_eq!(next, Some(Incoming::Message(message)), "a slow one keeps nobody waiting");
     }
     loop {
-        // What waits is read before the last is published, which is heard by whoever has room again.
+        // What waits is read before the last is published, which is received by the subscriber that has room again.
         let waits = timeout(std::time::Duration::ZERO, slow.next()).await;
         match waits {
             Ok(Some(Incoming::Lagged)) => lags += 1,

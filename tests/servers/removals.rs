@@ -19,8 +19,8 @@ async fn node(server: &RedisServer) -> Cache {
     ready(over(&client(&server.app_url()).await)).await
 }
 
-/// A node whose bus is another server: it hears nothing of the others.
-async fn deaf(server: &RedisServer, elsewhere: &RedisServer) -> Cache {
+/// A node whose bus is another server: it receives nothing from the others.
+async fn on_another_bus(server: &RedisServer, elsewhere: &RedisServer) -> Cache {
     let l2 = RedisL2::connect(&server.app_url()).await.expect("a sound URL");
     let bus = RedisBackplane::connect(&elsewhere.app_url()).await.expect("a sound URL");
     ready(Cache::builder("shop").l2(l2).backplane(bus)).await
@@ -36,8 +36,8 @@ async fn remove(cache: &Cache, round: usize) {
     assert_eq!(receipt.expect("no trouble").l2(), WriteStatus::Done);
 }
 
-/// The removed value was answered by no strict read, whether the reader hears, has just lost its
-/// subscription, or hears nothing.
+/// The removed value was answered by no strict read, whether the reader receives messages, has
+/// just lost its subscription, or receives nothing.
 async fn strict_reads(remover: &Cache, reader: &Cache, trouble: impl AsyncFn()) {
     for round in 0..ROUNDS {
         let key = format!("key:{round}");
@@ -65,7 +65,7 @@ async fn a_strict_read_sees_what_another_node_has_removed() {
         kill.query_async::<i64>(&mut admin.clone()).await.expect("a server");
     })
     .await;
-    strict_reads(&remover, &deaf(&server, &elsewhere).await, async || ()).await;
+    strict_reads(&remover, &on_another_bus(&server, &elsewhere).await, async || ()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -79,14 +79,15 @@ async fn a_strict_read_in_a_cluster_asks_the_server_of_the_ledger() {
     strict_reads(&remover, &reader, async || ()).await;
 }
 
-/// Whoever hears nothing writes as well as who hears: what it stores after a removal is readable.
+/// A node that receives nothing writes as well as one that receives everything: what it stores
+/// after a removal is readable.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_written_after_a_removal_is_readable() {
     let (server, elsewhere) = (RedisServer::start(), RedisServer::start());
-    let (remover, hearing) = (node(&server).await, node(&server).await);
-    let deaf = deaf(&server, &elsewhere).await;
+    let (remover, receiving) = (node(&server).await, node(&server).await);
+    let cut_off = on_another_bus(&server, &elsewhere).await;
     for (writer, round) in
-        [&hearing, &deaf].into_iter().flat_map(|w| (0..ROUNDS).map(move |r| (w, r)))
+        [&receiving, &cut_off].into_iter().flat_map(|w| (0..ROUNDS).map(move |r| (w, r)))
     {
         for how in ["set", "reserve", "load"] {
             let key = format!("{how}:{round}");

@@ -178,7 +178,7 @@ async fn a_replica_that_lags_never_undoes_what_its_reader_knows() {
         comes_true("it is copied", async || pair.has_copied(key).await).await;
     }
     sleep(SETTLED).await;
-    // Lags from now on: it answers, and hears of nothing.
+    // Lags from now on: it answers, and receives nothing.
     let () = ask(&pair.replica.url(), &["REPLICAOF", "127.0.0.1", "1"]).await.expect("cut off");
     reader.remove("written").await.expect("removed");
     assert_eq!(get(&reader, "written").await, None);

@@ -27,7 +27,7 @@ fn multi_thread() -> Runtime {
 
 const KINDS: [fn() -> Runtime; 2] = [current_thread, multi_thread];
 
-/// A node that trusts what it holds for an hour, unless it hears of something.
+/// A node that trusts what it holds for an hour, unless a message says otherwise.
 async fn trusting(client: &RedisClient) -> Cache {
     let settings = Settings::default().coherence_ttl(Duration::from_secs(3600));
     ready(over(client).settings(settings)).await
@@ -78,7 +78,7 @@ fn commands_to_a_primary_behind_sentinels_outlive_the_runtime_that_connected() {
     });
 }
 
-/// Whoever listens is told that it does not any more.
+/// A subscriber is told that its subscription has ended.
 #[test]
 fn a_subscription_ends_with_its_runtime() {
     let server = RedisServer::start();

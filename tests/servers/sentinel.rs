@@ -31,7 +31,7 @@ async fn both_use(port: u16, one: &Cache, two: &Cache) {
     .await;
     until("both are in step", async || one.health().coherent && two.health().coherent).await;
     one.remove("followed").await.expect("removed");
-    until("the other node hears of it", async || two.peek::<u64>("followed").is_none()).await;
+    until("the other node learns of it", async || two.peek::<u64>("followed").is_none()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

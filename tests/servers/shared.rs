@@ -33,7 +33,7 @@ async fn all_caches_of_a_client_subscribe_on_one_connection() {
     let server = RedisServer::start();
     let (here, there) = (caches(&server.url(), 40).await, caches(&server.url(), 40).await);
     assert_eq!(connections(&server).await, 4, "commands and subscriptions, of two clients");
-    // Each hears its own peer.
+    // Each receives from its own peer.
     for (number, (one, two)) in here.iter().zip(&there).enumerate() {
         let _ = one.set("key", number).await.unwrap();
         let read = two.get::<usize>("key").await.unwrap();
@@ -42,9 +42,9 @@ async fn all_caches_of_a_client_subscribe_on_one_connection() {
         let _ = one.remove("key").await.unwrap();
         until("the other has heard", async || two.peek::<usize>("key").is_none()).await;
     }
-    let doubts =
+    let resyncs =
         |caches: &[Cache]| caches.iter().map(|c| c.stats().resyncs_message_lost).sum::<u64>();
-    assert_eq!((doubts(&here), doubts(&there)), (0, 0));
+    assert_eq!((resyncs(&here), resyncs(&there)), (0, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -77,7 +77,7 @@ async fn a_lost_connection_is_made_again_once_for_all() {
     assert!((1..=3).contains(&made), "{made} new connections");
 }
 
-/// Who hears nothing on a connection, though it is there, is given another; the others stay.
+/// A node that receives nothing on a connection, though it is there, is given another; the others stay.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_subscribes_again_is_given_a_new_connection() {
     let server = RedisServer::start();

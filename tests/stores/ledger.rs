@@ -135,10 +135,10 @@ async fn a_lost_piece_hides_everything_stamped_before_its_end() {
     assert_eq!(reply.floor.hard, ends[1], "the floor is at the end of what is lost");
     assert_eq!(
         reply.trim, ends[1],
-        "and whoever still knows what is lost does not take it for a loss"
+        "and a node that still knows what is lost does not take it for a loss"
     );
     assert_eq!(reply.levels.len(), 3_000 - 2_050, "what is not lost is told");
-    assert_eq!(reply.epoch, Epoch(1), "whoever knows all has lost nothing");
+    assert_eq!(reply.epoch, Epoch(1), "a node that knows all has lost nothing");
     let current = sync(&l2, Some(Epoch(1)), numbers[2_999]).await;
     assert_eq!(current.floor.hard, 0, "and needs no floor");
 }
@@ -238,7 +238,7 @@ enum Longest {
     Second,
 }
 
-/// B8: whoever calls, and however short its own retention is, barriers and the ledger itself are kept for as
+/// B8: whichever node calls, and however short its own retention is, barriers and the ledger itself are kept for as
 /// long as anybody has asked for, in a removal or in a poll, before or after.
 async fn keeps_for_the_longest(l2: &impl L2, by_poll: bool, longest: Longest) {
     const BRIEF_MS: u64 = 1000;

@@ -89,15 +89,15 @@ impl Backplane for NextBus {
         &self,
         channels: &[String],
     ) -> Result<Box<dyn Subscription>, BackplaneError> {
-        Ok(Box::new(NextEars(self.0.subscribe(channels).await?)))
+        Ok(Box::new(NextSubscription(self.0.subscribe(channels).await?)))
     }
 }
 
 #[derive(Debug)]
-struct NextEars(Box<dyn Subscription>);
+struct NextSubscription(Box<dyn Subscription>);
 
 #[async_trait]
-impl Subscription for NextEars {
+impl Subscription for NextSubscription {
     async fn next(&mut self) -> Option<Incoming> {
         match self.0.next().await? {
             Incoming::Message(bytes) => Some(Incoming::Message(renumber(&bytes, 2, 1))),
