@@ -4,17 +4,14 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use crinkle_core::EntryOptions;
-use crinkle_core::backplane::message::{self, Body, KeyOp, Message};
-use crinkle_core::backplane::{Backplane, Incoming};
+use crinkle_core::backplane::Backplane;
+use crinkle_core::backplane::message::{self, KeyOp};
 use crinkle_core::protocol::ledger::{Advanced, MAX_BARRIERS, Removal, Strength, Target};
 use crinkle_core::protocol::{Epoch, KeyHash, Nonce, PublisherId, TagHash, Version};
-use crinkle_tests::{Node, World, pass, until};
+use crinkle_tests::{CHANNEL, Node, World, has, hold, overheard, pass, until};
 use stats_alloc::Region;
 
 use crate::{ALLOCATOR, TURN};
-
-const CHANNEL: &str = "shop:v1:ch";
 
 /// How many messages come at once, most of what waits for a subscriber without one being told; how
 /// many of 64 tags each, which cost as much; and how often.
@@ -44,28 +41,6 @@ fn removal(epoch: Epoch, seq: u64, removal: Removal) -> Bytes {
     let announced = message::removal(ATTACKER, 0, CHANNEL, &removal);
     let prev = Some(Nonce(u64::MAX));
     message::numbered(&announced, Advanced { epoch, prev, seq, announced: false })
-}
-
-async fn hold(node: &Node, key: &str, tag: &str) {
-    let options = EntryOptions::new(Duration::from_secs(6000));
-    let _ = node.cache.set(key, 1_u64).tags([tag]).options(options).await.expect("no trouble");
-}
-
-async fn has(node: &Node, key: &str) -> bool {
-    node.cache.get::<u64>(key).await.expect("a flood is no error").is_some()
-}
-
-/// The epoch and a number of the ledger, as a listener receives them.
-async fn overheard(world: &World, node: &Node) -> (Epoch, u64) {
-    let mut subscription =
-        world.bus.subscribe(&[CHANNEL.to_owned()]).await.expect("the bus is there");
-    let _ = node.cache.remove_by_tag("overheard").await.expect("no trouble");
-    while let Some(Incoming::Message(bytes)) = subscription.next().await {
-        if let Some(Message { body: Body::Removal { epoch, item }, .. }) = message::decode(&bytes) {
-            return (epoch, item.seq);
-        }
-    }
-    panic!("a removal is announced");
 }
 
 /// Publishes, looks at what is kept after each burst, and reads meanwhile.
@@ -120,8 +95,8 @@ async fn survives(name: &str, burst: u64, what: impl Fn(u64, Epoch, u64) -> Byte
     let _turn = TURN.lock().await;
     let world = World::new().await;
     let (one, two) = (world.node().await, world.node().await);
-    let (epoch, seq) = overheard(&world, &one).await;
-    let most = flood(&world, [&one, &two], burst, |number| what(number, epoch, seq)).await;
+    let (epoch, last) = overheard(&world, &one).await;
+    let most = flood(&world, [&one, &two], burst, |number| what(number, epoch, last.seq)).await;
     let barriers = two.cache.health().ledger_size;
     println!("{name}: {most} bytes at most, {barriers} barriers");
     let limit = if burst == TAGS_BURST { MOST_OF_REMOVALS } else { MOST };

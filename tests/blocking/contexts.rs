@@ -5,31 +5,22 @@ use std::sync::mpsc::channel;
 use crinkle_core::blocking::Cache;
 use crinkle_core::{ErrorKind, Source};
 use crinkle_testkit::chaos::Gate;
-use crinkle_tests::gated;
-use tokio::runtime::{Builder, Runtime};
+use crinkle_tests::{current_thread, gated, multi_thread};
 use tokio::task::{LocalSet, spawn_blocking};
 
-use crate::{alone, built_in, every_call, in_time, until, with_l2};
-
-fn one_worker() -> Runtime {
-    Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("threads")
-}
-
-fn current_thread() -> Runtime {
-    Builder::new_current_thread().enable_all().build().expect("no trouble")
-}
+use crate::{alone, built_in, every_call, on_a_thread, with_l2, yield_until};
 
 #[test]
 fn every_call_works_without_a_runtime() {
-    in_time(|| every_call(&alone())).unwrap();
-    in_time(|| every_call(&with_l2())).unwrap();
+    on_a_thread(|| every_call(&alone())).unwrap();
+    on_a_thread(|| every_call(&with_l2())).unwrap();
 }
 
 #[test]
 fn every_call_works_on_the_only_worker_of_a_runtime() {
     for cache in [alone(), with_l2()] {
-        in_time(move || {
-            let runtime = one_worker();
+        on_a_thread(move || {
+            let runtime = multi_thread();
             runtime.block_on(runtime.spawn(async move { every_call(&cache) })).unwrap().unwrap();
         });
     }
@@ -38,15 +29,15 @@ fn every_call_works_on_the_only_worker_of_a_runtime() {
 #[test]
 fn every_call_works_on_the_main_thread_of_a_multi_thread_runtime() {
     for cache in [alone(), with_l2()] {
-        in_time(move || one_worker().block_on(async { every_call(&cache) })).unwrap();
+        on_a_thread(move || multi_thread().block_on(async { every_call(&cache) })).unwrap();
     }
 }
 
 #[test]
 fn every_call_works_in_spawn_blocking_of_any_runtime() {
-    for runtime in [one_worker, current_thread] {
+    for runtime in [multi_thread, current_thread] {
         for cache in [alone(), with_l2()] {
-            in_time(move || {
+            on_a_thread(move || {
                 runtime().block_on(async { spawn_blocking(move || every_call(&cache)).await })
             })
             .unwrap()
@@ -57,7 +48,7 @@ fn every_call_works_in_spawn_blocking_of_any_runtime() {
 
 #[test]
 fn every_call_works_where_a_current_thread_runtime_is_entered_but_not_driven() {
-    in_time(|| {
+    on_a_thread(|| {
         let runtime = current_thread();
         let _context = runtime.enter();
         every_call(&with_l2())
@@ -67,8 +58,8 @@ fn every_call_works_where_a_current_thread_runtime_is_entered_but_not_driven() {
 
 #[test]
 fn every_call_works_on_a_runtime_that_was_given() {
-    in_time(|| {
-        let runtime = one_worker();
+    on_a_thread(|| {
+        let runtime = multi_thread();
         every_call(&Cache::on(built_in(runtime.handle()), runtime.handle().clone()))
     })
     .unwrap();
@@ -77,8 +68,8 @@ fn every_call_works_on_a_runtime_that_was_given() {
 /// The load it waits for is a task of the worker that it blocks.
 #[test]
 fn a_call_on_the_only_worker_waits_for_an_async_load_of_the_same_worker() {
-    let value = in_time(|| {
-        let (runtime, cache, gate) = (one_worker(), alone(), Gate::new());
+    let value = on_a_thread(|| {
+        let (runtime, cache, gate) = (multi_thread(), alone(), Gate::new());
         runtime.block_on(async {
             let leader = cache.inner().clone();
             let load = gated(&gate, 7);
@@ -89,7 +80,7 @@ fn a_call_on_the_only_worker_waits_for_an_async_load_of_the_same_worker() {
             let joined = cache.clone();
             let join =
                 tokio::spawn(async move { joined.get_or_set("key", |_| Err::<i32, _>("joins")) });
-            until(|| cache.inner().stats().joined == 1);
+            yield_until(|| cache.inner().stats().joined == 1);
             gate.open();
             let (led, joined) = (leader.await.unwrap().unwrap(), join.await.unwrap().unwrap());
             assert_eq!(*led, *joined);
@@ -110,7 +101,7 @@ fn refused(cache: &Cache) {
 #[test]
 fn a_thread_that_drives_a_current_thread_runtime_is_refused_before_anything_begins() {
     for cache in [alone(), with_l2()] {
-        in_time(move || {
+        on_a_thread(move || {
             let _ = cache.set("key", 1).unwrap();
             current_thread().block_on(async {
                 refused(&cache);
@@ -125,7 +116,7 @@ fn a_thread_that_drives_a_current_thread_runtime_is_refused_before_anything_begi
 
 #[test]
 fn a_fresh_value_of_l1_is_answered_on_any_thread() {
-    in_time(|| {
+    on_a_thread(|| {
         let cache = alone();
         let _ = cache.set("key", 1).unwrap();
         current_thread().block_on(async {
@@ -139,23 +130,23 @@ fn a_fresh_value_of_l1_is_answered_on_any_thread() {
 
 #[test]
 fn a_local_set_of_a_multi_thread_runtime_is_refused() {
-    in_time(|| {
+    on_a_thread(|| {
         let (cache, (go, wait)) = (alone(), channel());
-        LocalSet::new().block_on(&one_worker(), async {
+        LocalSet::new().block_on(&multi_thread(), async {
             let error = cache.get_or_set("key", move |_| wait.recv().map(|()| 1)).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::WouldBlock);
         });
         // It had begun, as if an async caller had given up.
         go.send(()).unwrap();
-        until(|| cache.peek::<i32>("key").is_some());
+        yield_until(|| cache.peek::<i32>("key").is_some());
     });
 }
 
 /// A runtime that is gone is not missed by a hit.
 #[test]
 fn a_hit_enters_no_runtime() {
-    in_time(|| {
-        let runtime = one_worker();
+    on_a_thread(|| {
+        let runtime = multi_thread();
         let cache = Cache::on(alone().inner().clone(), runtime.handle().clone());
         assert_eq!(*cache.get_or_set("key", |_| crinkle_core::ok(1)).unwrap(), 1);
         drop(runtime);

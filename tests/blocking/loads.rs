@@ -11,12 +11,12 @@ use crinkle_core::{BoxError, Cache, EagerRefresh, EntryOptions, ErrorKind, Manua
 use crinkle_tests::TestError;
 use tokio::runtime::{Builder, Handle};
 
-use crate::{alone, in_time, until, with_l2};
+use crate::{alone, on_a_thread, with_l2, yield_until};
 
 #[test]
 fn a_stampede_of_threads_loads_once() {
     for cache in [alone(), with_l2()] {
-        in_time(move || {
+        on_a_thread(move || {
             let (loads, together) = (Arc::new(AtomicUsize::new(0)), Barrier::new(100));
             thread::scope(|scope| {
                 for _ in 0..100 {
@@ -25,7 +25,7 @@ fn a_stampede_of_threads_loads_once() {
                         together.wait();
                         let load = move |_| {
                             loads.fetch_add(1, Ordering::SeqCst);
-                            until(|| stats.stats().joined == 99);
+                            yield_until(|| stats.stats().joined == 99);
                             crinkle_core::ok(7)
                         };
                         assert_eq!(*cache.get_or_set("key", load).unwrap(), 7);
@@ -40,7 +40,7 @@ fn a_stampede_of_threads_loads_once() {
 /// tokio panics where a worker would block.
 #[test]
 fn a_factory_runs_where_blocking_is_allowed() {
-    in_time(|| {
+    on_a_thread(|| {
         let load = |_| crinkle_core::ok(Handle::current().block_on(async { 7 }));
         assert_eq!(*alone().get_or_set("key", load).unwrap(), 7);
     });
@@ -48,7 +48,7 @@ fn a_factory_runs_where_blocking_is_allowed() {
 
 #[test]
 fn a_factory_sees_its_context() {
-    in_time(|| {
+    on_a_thread(|| {
         let cache = alone();
         let loaded = cache.get_or_set("key", |context| {
             context.add_tag(format!("of {}", context.key()));
@@ -71,12 +71,12 @@ fn loads_that_load_never_wait_for_a_thread() {
         let load = move |_| nested(&inner, depth - 1).map(|below| below + 1);
         Ok(*cache.get_or_set(&depth.to_string(), load)?)
     }
-    assert_eq!(in_time(|| nested(&alone(), 600)).unwrap(), 600);
+    assert_eq!(on_a_thread(|| nested(&alone(), 600)).unwrap(), 600);
 }
 
 #[test]
 fn an_error_and_a_panic_of_a_factory_are_told() {
-    in_time(|| {
+    on_a_thread(|| {
         let cache = alone();
         let error = cache.get_or_set::<i32, _>("key", |_| Err(TestError::new())).unwrap_err();
         assert!(error.factory_error::<TestError>().is_some(), "{error}");
@@ -89,20 +89,20 @@ fn an_error_and_a_panic_of_a_factory_are_told() {
 
 #[test]
 fn a_factory_that_takes_too_long_fills_the_cache_later() {
-    in_time(|| {
+    on_a_thread(|| {
         let (cache, (go, wait)) = (alone(), channel());
         let load = blocking::factory(move |_| wait.recv().map(|()| 7));
         let request = cache.inner().get_or_set("key", load);
         let error = cache.wait(request.factory_hard_timeout(Duration::from_millis(20)));
         assert_eq!(error.unwrap_err().kind(), ErrorKind::FactoryTimeout);
         go.send(()).unwrap();
-        until(|| cache.peek::<i32>("key").is_some());
+        yield_until(|| cache.peek::<i32>("key").is_some());
     });
 }
 
 #[test]
 fn async_factories_run_there_too_and_may_block() {
-    in_time(|| {
+    on_a_thread(|| {
         let cache = alone();
         let within = cache.clone();
         let request = cache.inner().get_or_set("outer", |_| async move {
@@ -116,7 +116,7 @@ fn async_factories_run_there_too_and_may_block() {
 /// On every thread, also where the call could not have waited.
 #[test]
 fn a_hit_that_is_due_is_answered_and_loaded_again_on_another_thread() {
-    in_time(|| {
+    on_a_thread(|| {
         let clock = Arc::new(ManualClock::new());
         let options =
             EntryOptions::new(Duration::from_secs(10)).eager_refresh(EagerRefresh::After(0.5));
@@ -132,14 +132,14 @@ fn a_hit_that_is_due_is_answered_and_loaded_again_on_another_thread() {
                 _ => here.block_on(async { cache.get_or_set("key", load) }),
             };
             assert_eq!(*hit.unwrap(), read);
-            until(|| cache.peek::<i32>("key").as_deref() == Some(&next));
+            yield_until(|| cache.peek::<i32>("key").as_deref() == Some(&next));
         }
     });
 }
 
 #[test]
 fn a_call_that_skips_l1_does_not_look_there() {
-    in_time(|| {
+    on_a_thread(|| {
         let options = EntryOptions::new(Duration::from_secs(10)).skip_l1_read(true);
         let cache = Cache::builder("shop").default_options(options).build().unwrap().blocking();
         for value in [1, 2] {

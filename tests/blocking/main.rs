@@ -17,7 +17,7 @@ use tokio::runtime::Handle;
 /// # Panics
 ///
 /// If it panics, or takes half a minute.
-fn in_time<R: Send + 'static>(run: impl FnOnce() -> R + Send + 'static) -> R {
+fn on_a_thread<R: Send + 'static>(run: impl FnOnce() -> R + Send + 'static) -> R {
     let (done, wait) = channel();
     let thread = thread::spawn(move || {
         let _ = done.send(run());
@@ -28,7 +28,7 @@ fn in_time<R: Send + 'static>(run: impl FnOnce() -> R + Send + 'static) -> R {
 }
 
 /// Yields to other threads until a condition holds; the watchdog limits the wait.
-fn until(holds: impl Fn() -> bool) {
+fn yield_until(holds: impl Fn() -> bool) {
     while !holds() {
         thread::yield_now();
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crinkle_core::l2::L2ErrorKind;
 use crinkle_core::{Cache, EntryOptions, ErrorKind, Receipt, WriteStatus};
 use crinkle_testkit::chaos::{Fate, L2Op};
-use crinkle_tests::{Node, World, options, pass, until};
+use crinkle_tests::{Node, World, long_fail_safe, ms, pass, until};
 use futures_util::FutureExt;
 use tokio::time::Instant;
 
@@ -15,17 +15,9 @@ const SOON: Duration = Duration::from_millis(50);
 /// What happens to a node before it makes the call.
 type Trouble = Box<dyn Fn(&Node)>;
 
-fn ms(millis: u64) -> Duration {
-    Duration::from_millis(millis)
-}
-
-fn long() -> EntryOptions {
-    options().duration(Duration::from_secs(600))
-}
-
 async fn fill(cache: &Cache) {
     for (key, tag) in [("key", "own"), ("tagged", "a"), ("second", "b"), ("other", "c")] {
-        let _ = cache.set(key, 1).tags([tag]).options(long()).await.expect("stored");
+        let _ = cache.set(key, 1).tags([tag]).options(long_fail_safe()).await.expect("stored");
     }
 }
 

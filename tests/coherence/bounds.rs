@@ -5,17 +5,13 @@ use std::time::Duration;
 use crinkle_core::backplane::{Backplane, message};
 use crinkle_core::l2::L2ErrorKind;
 use crinkle_core::protocol::{KeyHash, PublisherId, Version};
-use crinkle_core::{Cache, EntryOptions, Source};
+use crinkle_core::{Cache, Source};
 use crinkle_testkit::chaos::{Fate, Gate, L2Op};
-use crinkle_tests::{Loads, World, load, pass, until};
+use crinkle_tests::{Loads, World, load, long, pass, until};
 
 const P: Duration = Duration::from_secs(1);
 
 const RTT: Duration = Duration::from_millis(100);
-
-fn long() -> EntryOptions {
-    EntryOptions::new(Duration::from_secs(600))
-}
 
 /// L1: however the polls lie, a node that receives nothing has the ledger of the others after P and an RTT.
 #[tokio::test(start_paused = true)]

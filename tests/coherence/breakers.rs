@@ -2,14 +2,9 @@
 
 use std::time::Duration;
 
-use crinkle_core::{Cache, EntryOptions, Source, WriteStatus, ok};
+use crinkle_core::{EntryOptions, Source, WriteStatus, ok};
 use crinkle_testkit::chaos::{Fate, L2Handle, L2Op};
-use crinkle_tests::{Node, World, go, pass, until};
-
-/// The ledger is on `a`.
-fn server_of(key: &str) -> &'static str {
-    if key.contains("on-b") { "b" } else { "a" }
-}
+use crinkle_tests::{Node, World, go, pass, server_of, servers_down, until};
 
 async fn node(world: &World) -> Node {
     let node = world.cold(
@@ -24,12 +19,6 @@ async fn node(world: &World) -> Node {
     node
 }
 
-/// The servers whose circuit breaker is open.
-fn left_alone(cache: &Cache) -> Vec<String> {
-    let servers = cache.health().l2_servers.into_iter();
-    servers.filter(|server| !server.up).map(|server| server.name.to_string()).collect()
-}
-
 fn asked(l2: &L2Handle, op: L2Op, server: &str) -> usize {
     l2.calls().iter().filter(|call| call.op == op && server_of(&call.key) == server).count()
 }
@@ -39,7 +28,7 @@ async fn a_server_that_does_not_answer_is_left_alone_and_the_others_are_not() {
     for fate in [Fate::Hang, Fate::Fail(crinkle_core::l2::L2ErrorKind::Disconnected)] {
         let world = World::new().await;
         let node = node(&world).await;
-        assert!(left_alone(&node.cache).is_empty());
+        assert!(servers_down(&node.cache).is_empty());
         assert_eq!(node.cache.health().l2_servers.len(), 2);
         node.l2.server("b", fate);
         node.l2.forget();
@@ -51,19 +40,19 @@ async fn a_server_that_does_not_answer_is_left_alone_and_the_others_are_not() {
             assert_eq!(node.cache.get::<u32>(&key).await.unwrap().as_deref(), Some(&n));
         }
         assert_eq!(asked(&node.l2, L2Op::Look, "b"), 5, "answers of the others do not count");
-        assert_eq!(left_alone(&node.cache), ["b"]);
+        assert_eq!(servers_down(&node.cache), ["b"]);
         let health = node.cache.health();
         assert_eq!((health.l2_up, health.coherent), (false, true));
         let write = node.cache.set("on-b:0", 1_u32).await.unwrap();
         assert_eq!((write.l2(), asked(&node.l2, L2Op::Set, "b")), (WriteStatus::Queued, 0));
         // Nothing is found to be in order again, so nothing is verified again.
         pass(Duration::from_secs(5)).await;
-        assert_eq!(left_alone(&node.cache), ["b"], "only its own answer closes a breaker");
+        assert_eq!(servers_down(&node.cache), ["b"], "only its own answer closes a breaker");
         assert_eq!(node.cache.stats().resyncs_l2_back, 0);
         assert_eq!(asked(&node.l2, L2Op::Heads, "a"), 0);
 
         node.l2.heal();
-        until("b is used again", || left_alone(&node.cache).is_empty()).await;
+        until("b is used again", || servers_down(&node.cache).is_empty()).await;
         until("what waited is sent", || node.cache.health().recovery_backlog == 0).await;
         assert_eq!(node.cache.stats().resyncs_l2_back, 1, "an outage costs one resync");
         assert!(node.cache.health().l2_up);
@@ -77,7 +66,7 @@ async fn records_are_read_and_written_while_the_server_of_the_ledger_is_left_alo
     let world = World::new().await;
     let node = node(&world).await;
     node.l2.server("a", Fate::Hang);
-    until("the circuit breaker of a is open", || left_alone(&node.cache) == ["a"]).await;
+    until("the circuit breaker of a is open", || servers_down(&node.cache) == ["a"]).await;
     node.l2.forget();
     for n in 0..10_u32 {
         let key = format!("on-b:{n}");
@@ -90,7 +79,7 @@ async fn records_are_read_and_written_while_the_server_of_the_ledger_is_left_alo
     assert_eq!(node.cache.remove_by_tag("tag").await.unwrap().l2(), WriteStatus::Queued);
     assert_eq!(asked(&node.l2, L2Op::Look, "a") + asked(&node.l2, L2Op::Advance, "a"), 0);
     node.l2.heal();
-    until("a is used again", || left_alone(&node.cache).is_empty()).await;
+    until("a is used again", || servers_down(&node.cache).is_empty()).await;
     until("the removal is sent", || node.cache.health().pending_removals == 0).await;
     assert_eq!(node.cache.stats().resyncs_l2_back, 1);
 }
@@ -115,7 +104,7 @@ async fn a_batch_gets_what_the_servers_that_answer_hold() {
     for _ in 0..4 {
         let _ = node.cache.get_many::<u32>(&keys).await.unwrap();
     }
-    until("the circuit breaker of b is open", || left_alone(&node.cache) == ["b"]).await;
+    until("the circuit breaker of b is open", || servers_down(&node.cache) == ["b"]).await;
 
     node.cache.clear().await.unwrap();
     other.set_many(keys.iter().map(|key| (key, 2_u32))).await.unwrap();
@@ -140,10 +129,10 @@ async fn a_key_that_has_moved_is_not_left_alone() {
     for n in 0..5 {
         let _ = node.cache.get::<u32>(&format!("on-b:{n}")).await.unwrap();
     }
-    assert_eq!(left_alone(&node.cache), ["b"]);
+    assert_eq!(servers_down(&node.cache), ["b"]);
     node.l2.servers(&["a", "c"], |key| if key.contains("on-b") { "c" } else { "a" });
     assert_eq!(node.cache.set("on-b:0", 1_u32).await.unwrap().l2(), WriteStatus::Done);
-    until("b is forgotten", || left_alone(&node.cache).is_empty()).await;
+    until("b is forgotten", || servers_down(&node.cache).is_empty()).await;
     assert_eq!(node.cache.health().l2_servers.len(), 2);
     assert_eq!(node.cache.stats().resyncs_l2_back, 1);
 }
@@ -170,7 +159,7 @@ async fn a_batch_that_is_given_up_has_the_servers_asked_which_of_them_it_was() {
         let joined = node.cache.get_or_set(&keys[1], |_| async { ok(1_u32) });
         assert_eq!(*joined.options(impatient.clone()).await.unwrap(), 1);
         assert!(batch.await.unwrap().is_ok());
-        assert!(!left_alone(&node.cache).contains(&"a".to_owned()));
+        assert!(!servers_down(&node.cache).contains(&"a".to_owned()));
     }
-    until("the circuit breaker of b is open", || left_alone(&node.cache) == ["b"]).await;
+    until("the circuit breaker of b is open", || servers_down(&node.cache) == ["b"]).await;
 }

@@ -46,7 +46,7 @@ async fn node(world: &World, clock: &Own) -> Node {
     world.node_with(|builder| builder.clock(clock)).await
 }
 
-fn long() -> EntryOptions {
+fn a_day() -> EntryOptions {
     EntryOptions::new(Duration::from_secs(86_400))
 }
 
@@ -62,7 +62,8 @@ async fn nodes_an_hour_apart_agree_on_what_is_removed() {
     for round in 0..12 {
         let (writer, loads) = (&nodes[round % 3], Loads::new());
         for node in &nodes {
-            let read = node.cache.get_or_set("key", loads.value(round)).tags(["t"]).options(long());
+            let read =
+                node.cache.get_or_set("key", loads.value(round)).tags(["t"]).options(a_day());
             assert_eq!(*read.await.unwrap(), round, "what was loaded since is shared");
         }
         assert_eq!(loads.count(), 1, "one load for all nodes");
@@ -94,14 +95,14 @@ async fn clocks_an_hour_off_that_jump_back_revive_nothing() {
     for round in 0..24 {
         let (writer, loads) = (&nodes[round % 3], Loads::new());
         let first = nodes[(round + 1) % 3].cache.get_or_set("key", loads.value(round));
-        assert_eq!(*first.tags(["t"]).options(long()).await.unwrap(), round);
+        assert_eq!(*first.tags(["t"]).options(a_day()).await.unwrap(), round);
         // The node that writes has another idea of the time than the node that loaded, before and after.
         if round % 2 == 0 {
             clocks[round % 3].set_back(hour)
         } else {
             clocks[round % 3].jump(hour)
         }
-        let before = writer.cache.get_or_set("key", loads.value(99)).tags(["t"]).options(long());
+        let before = writer.cache.get_or_set("key", loads.value(99)).tags(["t"]).options(a_day());
         // A clock that went back may cost a load, and never an answer that was removed.
         assert!([round, 99].contains(&*before.await.unwrap()), "round {round}");
         let receipt = match round % 5 {
@@ -165,7 +166,7 @@ async fn a_process_that_wakes_up_serves_nothing_on_trust() {
     let clock = Own::of(&world, Duration::ZERO);
     let (sleeper, other) = (node(&world, &clock).await, world.node().await);
     for key in ["removed", "kept"] {
-        sleeper.cache.set(key, 1).options(long()).await.unwrap();
+        sleeper.cache.set(key, 1).options(a_day()).await.unwrap();
     }
     sleeper.bus.mute(true);
     other.cache.remove("removed").await.unwrap();

@@ -2,26 +2,16 @@
 
 use std::time::Duration;
 
+use crinkle_core::Settings;
 use crinkle_core::l2::{L2, L2ErrorKind};
 use crinkle_core::protocol::ledger::Replica;
 use crinkle_core::protocol::{Epoch, Nonce};
-use crinkle_core::{EntryOptions, Settings};
 use crinkle_testkit::chaos::{Fate, L2Op};
-use crinkle_tests::{Node, World, options, pass, until};
-
-fn long() -> EntryOptions {
-    options().duration(Duration::from_secs(600))
-}
-
-/// The store goes back to a replica that lacks what was written since, and everybody reconnects.
-fn fail_over(world: &World, snapshot: crinkle_core::l2::MemorySnapshot) {
-    world.store.restore(snapshot);
-    world.bus.disconnect_all();
-}
+use crinkle_tests::{Node, World, long_fail_safe, pass, until};
 
 async fn two_nodes(world: &World) -> (Node, Node) {
     let (one, two) = (world.node().await, world.node().await);
-    let _ = one.cache.set("key", 1).options(long()).await.expect("stored");
+    let _ = one.cache.set("key", 1).options(long_fail_safe()).await.expect("stored");
     two.cache.get::<i32>("key").await.expect("read").expect("there");
     pass(Duration::from_millis(1500)).await;
     (one, two)
@@ -40,7 +30,7 @@ async fn a_removal_that_a_failover_took_back_is_asserted_again() {
     let replica = world.store.snapshot();
     let _ = one.cache.remove("key").await.unwrap();
     pass(Duration::from_secs(8)).await;
-    fail_over(&world, replica);
+    world.fail_over(replica);
     reasserted(&one).await;
     for node in [&one, &two] {
         assert!(node.cache.get::<i32>("key").allow_stale().await.unwrap().is_none());
@@ -52,8 +42,8 @@ async fn what_a_lost_set_had_replaced_is_not_answered_for_long() {
     let world = World::new().await;
     let (one, two) = two_nodes(&world).await;
     let replica = world.store.snapshot();
-    let _ = one.cache.set("key", 2).options(long()).await.unwrap();
-    fail_over(&world, replica);
+    let _ = one.cache.set("key", 2).options(long_fail_safe()).await.unwrap();
+    world.fail_over(replica);
     reasserted(&one).await;
     for node in [&one, &two] {
         assert_ne!(node.cache.get::<i32>("key").await.unwrap().as_deref(), Some(&1));
@@ -71,7 +61,7 @@ async fn a_lost_expiry_is_soft_but_for_a_removal_before_it() {
             let _ = one.cache.remove("key").await.unwrap();
         }
         let _ = one.cache.expire("key").await.unwrap();
-        fail_over(&world, replica);
+        world.fail_over(replica);
         reasserted(&one).await;
         assert!(two.cache.get::<i32>("key").await.unwrap().is_none());
         let fallback = two.cache.get::<i32>("key").allow_stale().await.unwrap();
@@ -85,7 +75,7 @@ async fn a_failover_invalidates_nothing_that_is_there() {
     let world = World::new().await;
     let (one, two) = two_nodes(&world).await;
     let replica = world.store.snapshot();
-    fail_over(&world, replica);
+    world.fail_over(replica);
     pass(Duration::from_secs(5)).await;
     assert_eq!(one.cache.stats().reasserted, 0);
     for node in [&one, &two] {
@@ -100,7 +90,7 @@ async fn an_outage_is_no_failover() {
     let (one, two) = two_nodes(&world).await;
     one.l2.down();
     one.bus.cut();
-    let _ = two.cache.set("key", 2).options(long()).await.unwrap();
+    let _ = two.cache.set("key", 2).options(long_fail_safe()).await.unwrap();
     pass(Duration::from_secs(5)).await;
     one.l2.heal();
     one.bus.reconnect();
@@ -117,7 +107,7 @@ async fn what_was_written_long_ago_is_left_alone() {
     let replica = world.store.snapshot();
     let _ = one.cache.remove("key").await.unwrap();
     pass(Duration::from_secs(30)).await;
-    fail_over(&world, replica);
+    world.fail_over(replica);
     pass(Duration::from_secs(5)).await;
     assert_eq!(one.cache.stats().reasserted, 0);
 }
@@ -135,7 +125,7 @@ async fn more_removals_than_the_queue_holds_are_asserted_again_in_parts() {
         for key in 0..removals {
             let _ = many.cache.remove(&key.to_string()).await.unwrap();
         }
-        fail_over(&world, world.store.snapshot());
+        world.fail_over(world.store.snapshot());
         until("all are asserted", || many.cache.stats().reasserted >= removals * 2).await;
         until("L2 has them", || many.cache.health().recovery_backlog == 0).await;
         pass(Duration::from_secs(5)).await;
@@ -156,7 +146,7 @@ async fn a_look_that_fails_goes_on() {
     }
     node.l2.next(L2Op::Heads, Fate::Pass);
     node.l2.next(L2Op::Heads, Fate::Fail(L2ErrorKind::Other));
-    fail_over(&world, world.store.snapshot());
+    world.fail_over(world.store.snapshot());
     pass(Duration::from_secs(10)).await;
     assert_eq!(node.cache.stats().reasserted, 2000);
 }
@@ -184,7 +174,7 @@ async fn a_removal_that_is_sent_again_has_another_nonce() {
     assert_eq!(one.cache.health().pending_removals, 1);
     let lost = ids(&world, &one).await;
     assert_eq!(lost.len(), before.len() + 1, "it has run");
-    fail_over(&world, replica);
+    world.fail_over(replica);
     assert_eq!(ids(&world, &one).await, before, "and is lost");
     until("it is sent again", || one.cache.health().pending_removals == 0).await;
     let again = ids(&world, &one).await;
@@ -199,7 +189,7 @@ async fn a_removal_whose_call_is_under_way_is_sent_once() {
     let (one, _two) = two_nodes(&world).await;
     let before = ids(&world, &one).await;
     one.l2.next(L2Op::Advance, Fate::Delay(Duration::from_millis(2500)));
-    let options = long().l2_hard_timeout(Duration::from_secs(5));
+    let options = long_fail_safe().l2_hard_timeout(Duration::from_secs(5));
     let _ = one.cache.remove_by_tag("tag").options(options).await.unwrap();
     pass(Duration::from_secs(5)).await;
     assert_eq!(

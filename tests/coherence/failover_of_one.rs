@@ -6,28 +6,13 @@ use std::time::Duration;
 use crinkle_core::EntryOptions;
 use crinkle_core::l2::L2ErrorKind;
 use crinkle_testkit::chaos::{Fate, L2Op};
-use crinkle_tests::{Node, World, options, pass, until};
-
-fn long() -> EntryOptions {
-    options().duration(Duration::from_secs(600))
-}
-
-/// The ledger is on `a`.
-fn server_of(key: &str) -> &'static str {
-    if key.contains("on-b") { "b" } else { "a" }
-}
+use crinkle_tests::{Node, World, long_fail_safe, options, pass, server_of, until};
 
 async fn node(world: &World) -> Node {
     let node = world.cold(|builder| builder, |l2, _| l2.servers(&["a", "b"], server_of));
     node.cache.ready().await.expect("a healthy world");
     pass(Duration::from_millis(1500)).await;
     node
-}
-
-/// A server goes back to a replica that lacks what was written since, and says so.
-fn fail_over(world: &World, snapshot: crinkle_core::l2::MemorySnapshot) {
-    world.store.restore(snapshot);
-    world.bus.disconnect_all();
 }
 
 async fn holds(world: &World, key: &str) -> bool {
@@ -40,7 +25,7 @@ async fn a_server_that_does_not_answer_keeps_no_write_on_another_from_being_asse
         let world = World::new().await;
         let node = node(&world).await;
         for key in ["on-a", "on-b"] {
-            let _ = node.cache.set(key, 1).options(long()).await.expect("stored");
+            let _ = node.cache.set(key, 1).options(long_fail_safe()).await.expect("stored");
         }
         pass(Duration::from_millis(1500)).await;
         let replica = world.store.snapshot();
@@ -48,14 +33,19 @@ async fn a_server_that_does_not_answer_keeps_no_write_on_another_from_being_asse
             let _ = node.cache.remove(key).await.expect("removed");
         }
         node.l2.server("b", fate);
-        fail_over(&world, replica);
+        world.fail_over(replica);
         until("on-a is asserted again", || node.cache.stats().reasserted >= 2).await;
         until("L2 has it", || node.cache.health().recovery_backlog == 0).await;
         assert!(!holds(&world, "on-a").await);
         assert!(holds(&world, "on-b").await, "nobody can say so on b");
         // Longer than a failover reaches, while others are written.
         for n in 0..60 {
-            let _ = node.cache.set(&format!("on-a:{n}"), 1).options(long()).await.expect("stored");
+            let _ = node
+                .cache
+                .set(&format!("on-a:{n}"), 1)
+                .options(long_fail_safe())
+                .await
+                .expect("stored");
             pass(Duration::from_secs(1)).await;
         }
         assert_eq!(node.cache.stats().reasserted, 2, "nothing is done twice meanwhile");
@@ -74,7 +64,7 @@ async fn a_server_that_comes_back_as_it_was_loses_nothing() {
     let world = World::new().await;
     let node = node(&world).await;
     for key in ["on-a", "on-b"] {
-        let _ = node.cache.set(key, 1).options(long()).await.expect("stored");
+        let _ = node.cache.set(key, 1).options(long_fail_safe()).await.expect("stored");
     }
     node.l2.server("b", Fate::Hang);
     pass(Duration::from_secs(60)).await;
@@ -89,14 +79,14 @@ async fn a_server_that_comes_back_as_it_was_loses_nothing() {
 async fn what_a_server_held_that_is_gone_is_asserted_again_where_its_keys_are_now() {
     let world = World::new().await;
     let node = node(&world).await;
-    let _ = node.cache.set("on-b", 1).options(long()).await.expect("stored");
+    let _ = node.cache.set("on-b", 1).options(long_fail_safe()).await.expect("stored");
     pass(Duration::from_millis(1500)).await;
     let replica = world.store.snapshot();
     let _ = node.cache.remove("on-b").await.expect("removed");
     node.l2.server("b", Fate::Hang);
     pass(Duration::from_secs(30)).await;
     node.l2.servers(&["a", "c"], |key| if key.contains("on-b") { "c" } else { "a" });
-    fail_over(&world, replica);
+    world.fail_over(replica);
     until("it is asserted again", || node.cache.stats().reasserted > 0).await;
     until("L2 has it", || node.cache.health().recovery_backlog == 0).await;
     assert!(!holds(&world, "on-b").await);
@@ -112,7 +102,7 @@ async fn writes_that_there_is_no_room_for_are_counted_when_they_should_be_compar
         let _ = node.cache.remove(&key(n)).await.expect("removed");
     }
     assert_eq!(node.cache.stats().reassert_forgotten, 0, "no server may have lost any");
-    fail_over(&world, world.store.snapshot());
+    world.fail_over(world.store.snapshot());
     until("what is remembered is asserted", || node.cache.stats().reasserted > 900).await;
     pass(Duration::from_secs(5)).await;
     let stats = node.cache.stats();
@@ -126,13 +116,13 @@ async fn a_key_that_holds_something_else_keeps_no_other_from_being_compared() {
     let world = World::new().await;
     let node = world.node().await;
     for key in ["a", "b"] {
-        let _ = node.cache.set(key, 1).options(long()).await.expect("stored");
+        let _ = node.cache.set(key, 1).options(long_fail_safe()).await.expect("stored");
     }
     pass(Duration::from_millis(1500)).await;
     // Both are asked for, then each by itself: `a` holds something else.
     node.l2.next(L2Op::Heads, Fate::Fail(L2ErrorKind::Foreign));
     node.l2.next(L2Op::Heads, Fate::Fail(L2ErrorKind::Foreign));
-    fail_over(&world, world.store.snapshot());
+    world.fail_over(world.store.snapshot());
     until("a is asserted again", || node.cache.stats().reasserted > 0).await;
     pass(Duration::from_secs(5)).await;
     assert!(!holds(&world, "a").await && holds(&world, "b").await);
@@ -149,7 +139,7 @@ async fn what_waits_goes_out_while_a_server_without_calls_does_not_answer() {
         |l2, _| l2.servers(&["a", "b"], server_of),
     );
     node.cache.ready().await.expect("a healthy world");
-    let _ = node.cache.set("on-a", 1).options(long()).await.expect("stored");
+    let _ = node.cache.set("on-a", 1).options(long_fail_safe()).await.expect("stored");
     node.l2.server("b", Fate::Hang);
     // The question is under way.
     pass(Duration::from_secs(3)).await;

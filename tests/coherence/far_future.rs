@@ -3,41 +3,17 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use crinkle_core::EntryOptions;
-use crinkle_core::backplane::message::{self, Body, KeyOp, Message};
-use crinkle_core::backplane::{Backplane, Incoming};
+use crinkle_core::backplane::Backplane;
+use crinkle_core::backplane::message::{self, KeyOp};
 use crinkle_core::l2::L2;
 use crinkle_core::l2::record::Envelope;
-use crinkle_core::protocol::ledger::{Advanced, Item, Removal, Strength, Target};
-use crinkle_core::protocol::{Epoch, KeyHash, Nonce, PublisherId, TagHash, Version};
-use crinkle_tests::{Node, World, pass};
+use crinkle_core::protocol::ledger::{Advanced, Removal, Strength, Target};
+use crinkle_core::protocol::{KeyHash, Nonce, PublisherId, TagHash, Version};
+use crinkle_tests::{CHANNEL, Node, World, has, hold, overheard, pass};
 
 const POLL: Duration = Duration::from_millis(1100);
-const CHANNEL: &str = "shop:v1:ch";
 const STRANGER: PublisherId = PublisherId(666);
 const HOUR_US: u64 = 3_600_000_000;
-
-async fn set(node: &Node, key: &str, tag: &str) {
-    let options = EntryOptions::new(Duration::from_secs(6000));
-    let _ = node.cache.set(key, 1_u64).tags([tag]).options(options).await.expect("no trouble");
-}
-
-async fn has(node: &Node, key: &str) -> bool {
-    node.cache.get::<u64>(key).await.expect("no trouble").is_some()
-}
-
-/// A removal as a listener receives it.
-async fn overheard(world: &World, node: &Node) -> (Epoch, Item) {
-    let mut subscription =
-        world.bus.subscribe(&[CHANNEL.to_owned()]).await.expect("the bus is there");
-    let _ = node.cache.remove_by_tag("overheard").await.expect("no trouble");
-    while let Some(Incoming::Message(bytes)) = subscription.next().await {
-        if let Some(Message { body: Body::Removal { epoch, item }, .. }) = message::decode(&bytes) {
-            return (epoch, item);
-        }
-    }
-    panic!("a removal is announced");
-}
 
 /// Values are cached, and removals hold.
 async fn works(one: &Node, two: &Node) {
@@ -45,12 +21,12 @@ async fn works(one: &Node, two: &Node) {
         let health = node.cache.health();
         assert!(!health.ledger_suspect && health.pending_removals == 0, "{health:?}");
     }
-    set(one, "after", "after").await;
+    hold(one, "after", "after").await;
     assert!(has(two, "after").await && two.cache.peek::<u64>("after").is_some());
     let _ = two.cache.remove_by_tag("after").await.expect("no trouble");
     pass(Duration::from_millis(50)).await;
     assert!(!has(one, "after").await && !has(two, "after").await);
-    set(one, "after", "after").await;
+    hold(one, "after", "after").await;
     assert!(has(two, "after").await && two.cache.peek::<u64>("after").is_some());
 }
 
@@ -59,7 +35,7 @@ async fn works(one: &Node, two: &Node) {
 async fn a_record_from_the_far_future_is_a_counted_miss() {
     let world = World::new().await;
     let (one, two) = (world.node().await, world.node().await);
-    set(&one, "key", "tag").await;
+    hold(&one, "key", "tag").await;
     let found = world.store.read(&World::record("key"), None).await.unwrap().found.unwrap();
     let sound = Envelope::decode(&found.bytes).unwrap();
     for (at, stamp) in [u64::MAX, 1 << 53, sound.stamp + HOUR_US].into_iter().enumerate() {
@@ -70,7 +46,7 @@ async fn a_record_from_the_far_future_is_a_counted_miss() {
         assert!(!has(&two, &key).await, "{stamp}");
         assert_eq!(two.cache.stats().l2_undecodable, before + 1, "{stamp}");
         // What is loaded takes its place.
-        set(&one, &key, "tag").await;
+        hold(&one, &key, "tag").await;
         assert!(has(&two, &key).await);
     }
     // A node that has heard of a removal before this one is a minute ahead at most.
@@ -86,7 +62,7 @@ async fn a_removal_from_the_far_future_costs_hits_once() {
         for seq in [u64::MAX, u64::MAX - 1, 1 << 53, 0] {
             let world = World::new().await;
             let (one, two) = (world.node().await, world.node().await);
-            set(&one, "key", "tag").await;
+            hold(&one, "key", "tag").await;
             assert!(has(&two, "key").await);
             let (epoch, last) = overheard(&world, &one).await;
             let prev = in_order.then_some(last.removal.nonce).or(Some(Nonce(77)));
@@ -115,7 +91,7 @@ async fn a_removal_from_the_far_future_costs_hits_once() {
 async fn messages_with_the_last_number_there_is_cost_a_check() {
     let world = World::new().await;
     let (one, two) = (world.node().await, world.node().await);
-    set(&one, "key", "tag").await;
+    hold(&one, "key", "tag").await;
     assert!(has(&two, "key").await);
     pass(POLL).await;
     let resyncs = two.cache.stats().resyncs;
@@ -139,7 +115,7 @@ async fn messages_with_the_last_number_there_is_cost_a_check() {
 async fn a_removal_under_a_number_that_is_taken_ends_the_session() {
     let world = World::new().await;
     let (one, two) = (world.node().await, world.node().await);
-    set(&one, "other", "tag").await;
+    hold(&one, "other", "tag").await;
     let record = World::record("key");
     let found = world.store.read(&World::record("other"), None).await.unwrap().found.unwrap();
     let planted = Envelope { key: "key", ..Envelope::decode(&found.bytes).unwrap() };

@@ -4,12 +4,8 @@ use std::time::Duration;
 
 use crinkle_core::{Cache, EntryOptions, ErrorKind, FailSafe, Source};
 use crinkle_testkit::chaos::{Fate, Gate, L2Op};
-use crinkle_tests::{Loads, Node, World, go, pass, until};
+use crinkle_tests::{Loads, Node, World, go, long, pass, until};
 use tokio::task::JoinHandle;
-
-fn long() -> EntryOptions {
-    EntryOptions::new(Duration::from_secs(600))
-}
 
 fn kept() -> EntryOptions {
     long().fail_safe(FailSafe::for_up_to(Duration::from_secs(3600)))

@@ -2,13 +2,9 @@
 
 use std::time::Duration;
 
-use crinkle_core::{EntryOptions, WriteStatus};
+use crinkle_core::WriteStatus;
 use crinkle_testkit::chaos::{Fate, L2Op};
-use crinkle_tests::{World, options, pass};
-
-fn long() -> EntryOptions {
-    options().duration(Duration::from_secs(600))
-}
+use crinkle_tests::{World, long_fail_safe, pass};
 
 /// Trap 14: a `set` whose bytes were stuck arrives when its caller has given up, over a newer one. If it
 /// was in time it is in L2 until it is invalidated; if not, the store refuses it.
@@ -19,11 +15,11 @@ async fn a_set_that_reaches_the_store_late_makes_nothing_older_visible() {
     {
         let world = World::new().await;
         let (one, two) = (world.node().await, world.node().await);
-        let patient = long().l2_hard_timeout(Duration::from_secs(1));
+        let patient = long_fail_safe().l2_hard_timeout(Duration::from_secs(1));
         one.l2.next(L2Op::Set, Fate::Late(Duration::from_millis(late_ms)));
         let stuck = one.cache.set("key", 1).options(patient).await.unwrap();
         assert_eq!(stuck.l2(), WriteStatus::Unknown);
-        let _ = two.cache.set("key", 2).options(long()).await.unwrap();
+        let _ = two.cache.set("key", 2).options(long_fail_safe()).await.unwrap();
         pass(Duration::from_millis(late_ms) - Duration::from_millis(990)).await;
         // Now it has arrived: somebody reads what is in L2 before it is invalidated.
         let read = two.cache.get::<i32>("key").await.unwrap().map(|read| *read);
@@ -35,7 +31,7 @@ async fn a_set_that_reaches_the_store_late_makes_nothing_older_visible() {
             let read = node.cache.get::<i32>("key").allow_stale().await.unwrap();
             assert_ne!(read.map(|read| *read), Some(1), "after {late_ms} ms");
         }
-        let _ = two.cache.set("key", 3).options(long()).await.unwrap();
+        let _ = two.cache.set("key", 3).options(long_fail_safe()).await.unwrap();
         pass(Duration::from_secs(10)).await;
         for node in [&one, &two] {
             assert_eq!(node.cache.get::<i32>("key").await.unwrap().as_deref(), Some(&3));
@@ -50,10 +46,13 @@ async fn a_set_of_unknown_outcome_is_followed_up_however_many_come_after_it() {
     let world = World::new().await;
     let node = world.node().await;
     node.l2.always(L2Op::Set, Fate::Hang);
-    let receipt = node.cache.set("key", 1).options(long()).await.unwrap();
+    let receipt = node.cache.set("key", 1).options(long_fail_safe()).await.unwrap();
     assert_eq!(receipt.l2(), WriteStatus::Unknown);
     node.l2.heal();
-    assert_eq!(node.cache.set("key", 2).options(long()).await.unwrap().l2(), WriteStatus::Done);
+    assert_eq!(
+        node.cache.set("key", 2).options(long_fail_safe()).await.unwrap().l2(),
+        WriteStatus::Done
+    );
     assert_eq!(node.cache.health().recovery_backlog, 1, "the first may still run");
     pass(Duration::from_secs(7)).await;
     assert_eq!(node.cache.health().recovery_backlog, 0);

@@ -5,13 +5,9 @@ use std::time::Duration;
 
 use crinkle_core::{Cache, EntryOptions, ErrorKind};
 use crinkle_testkit::chaos::{Fate, Gate, L2Op};
-use crinkle_tests::{Loads, World, gated, kind_of, load, pass, until};
+use crinkle_tests::{Loads, World, both, current_thread, gated, kind_of, load, pass, until};
 use futures_util::FutureExt;
 use tokio::time::timeout;
-
-async fn both(world: &World) -> [Cache; 2] {
-    [world.alone(), world.node().await.cache]
-}
 
 #[tokio::test(start_paused = true)]
 async fn a_leader_dropped_mid_factory_leaves_its_value_to_the_others() {
@@ -223,9 +219,8 @@ async fn waiting_for_a_closed_cache_ends() {
 #[test]
 fn a_batch_whose_runtime_ends_before_it_begins_leaves_its_keys_free() {
     // In real time: the second load runs on another thread.
-    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let cache = Cache::builder("shop").build().unwrap();
-    let first = runtime();
+    let first = current_thread();
     first.block_on(async {
         let load = |keys: Vec<String>| async { crinkle_core::ok(keys.into_iter().map(|k| (k, 1))) };
         let many = cache.get_or_set_many(["key"], load).into_future();
@@ -233,7 +228,7 @@ fn a_batch_whose_runtime_ends_before_it_begins_leaves_its_keys_free() {
     });
     drop(first);
     assert_eq!(cache.health().in_flight, 0);
-    runtime().block_on(async {
+    current_thread().block_on(async {
         let read = cache.get_or_set("key", Loads::new().value(2));
         let read = timeout(Duration::from_secs(60), read.into_future()).await;
         assert_eq!(*read.expect("nobody holds the key").unwrap(), 2);

@@ -2,13 +2,9 @@
 
 use std::time::Duration;
 
-use crinkle_core::{Cached, EntryOptions, Error, ErrorKind, Source, Token, WriteStatus};
+use crinkle_core::{Cached, Error, ErrorKind, Source, Token, WriteStatus};
 use crinkle_testkit::chaos::{Fate, Gate, L2Op};
-use crinkle_tests::{Loads, Node, World, gated, go, load, pass, until};
-
-fn long() -> EntryOptions {
-    EntryOptions::new(Duration::from_secs(600))
-}
+use crinkle_tests::{Loads, Node, World, gated, go, load, long, pass, until};
 
 async fn fill(node: &Node, value: i32) -> Cached<i32> {
     let loads = Loads::new();

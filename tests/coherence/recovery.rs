@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use crinkle_core::l2::L2ErrorKind;
-use crinkle_core::{EntryOptions, Settings, WriteStatus};
+use crinkle_core::{Settings, WriteStatus};
 use crinkle_testkit::chaos::{Fate, Gate, L2Op};
-use crinkle_tests::{Loads, Node, World, go, options, pass, until};
+use crinkle_tests::{Loads, Node, World, go, long_fail_safe, options, pass, until};
 
 const SHORT: Duration = Duration::from_millis(50);
 
@@ -24,10 +24,6 @@ async fn back(node: &Node) {
     pass(SHORT).await;
 }
 
-fn long() -> EntryOptions {
-    options().duration(Duration::from_secs(600))
-}
-
 /// Each kind of removal, with L2 down: here at once; in L2 and elsewhere when it is back.
 #[tokio::test(start_paused = true)]
 async fn removals_during_an_outage_hold_here_at_once_and_everywhere_afterwards() {
@@ -35,7 +31,7 @@ async fn removals_during_an_outage_hold_here_at_once_and_everywhere_afterwards()
     let (one, two) = (world.node().await, world.node().await);
     for key in ["key", "expired", "tagged", "other"] {
         let tag = if key == "tagged" { "tag" } else { "none" };
-        let _ = one.cache.set(key, 1).tags([tag]).options(long()).await.unwrap();
+        let _ = one.cache.set(key, 1).tags([tag]).options(long_fail_safe()).await.unwrap();
         two.cache.get::<i32>(key).await.unwrap().unwrap();
     }
     open_breaker(&one).await;
@@ -70,7 +66,7 @@ async fn a_removal_that_waits_hides_the_record_in_l2_from_this_node() {
     let world = World::new().await;
     let node = world.node().await;
     for key in ["key", "tagged"] {
-        let _ = node.cache.set(key, 1).tags([key]).options(long()).await.unwrap();
+        let _ = node.cache.set(key, 1).tags([key]).options(long_fail_safe()).await.unwrap();
     }
     for op in [L2Op::Remove, L2Op::Advance] {
         node.l2.always(op, Fate::Fail(L2ErrorKind::Full));
@@ -124,9 +120,9 @@ async fn a_record_read_while_its_removal_waited_is_not_answered() {
 async fn a_set_during_an_outage_becomes_an_invalidation() {
     let world = World::new().await;
     let (one, two) = (world.node().await, world.node().await);
-    let _ = two.cache.set("key", 1).options(long()).await.unwrap();
+    let _ = two.cache.set("key", 1).options(long_fail_safe()).await.unwrap();
     open_breaker(&one).await;
-    let _ = one.cache.set("key", 2).options(long()).await.unwrap();
+    let _ = one.cache.set("key", 2).options(long_fail_safe()).await.unwrap();
     assert_eq!(one.cache.get::<i32>("key").await.unwrap().as_deref(), Some(&2));
     back(&one).await;
     assert!(two.cache.get::<i32>("key").await.unwrap().is_none());
@@ -139,8 +135,8 @@ async fn what_was_stored_in_the_dark_is_fresh_for_the_coherence_ttl() {
     let world = World::new().await;
     let node = world.node().await;
     open_breaker(&node).await;
-    let _ = node.cache.set("set", 1).options(long()).await.unwrap();
-    node.cache.get_or_set("loaded", Loads::new().value(1)).options(long()).await.unwrap();
+    let _ = node.cache.set("set", 1).options(long_fail_safe()).await.unwrap();
+    node.cache.get_or_set("loaded", Loads::new().value(1)).options(long_fail_safe()).await.unwrap();
     pass(Duration::from_secs(29)).await;
     for key in ["set", "loaded"] {
         assert!(node.cache.peek::<i32>(key).is_some());
@@ -149,7 +145,8 @@ async fn what_was_stored_in_the_dark_is_fresh_for_the_coherence_ttl() {
     for key in ["set", "loaded"] {
         assert!(node.cache.peek::<i32>(key).is_none());
         let loads = Loads::new();
-        let read = node.cache.get_or_set(key, loads.value(2)).options(long()).await.unwrap();
+        let read =
+            node.cache.get_or_set(key, loads.value(2)).options(long_fail_safe()).await.unwrap();
         assert_eq!((*read, loads.count()), (2, 1));
     }
 }
@@ -159,10 +156,10 @@ async fn what_was_stored_in_the_dark_is_fresh_for_the_coherence_ttl() {
 async fn a_partitioned_node_is_stale_for_the_coherence_ttl_at_most() {
     let world = World::new().await;
     let (one, two) = (world.node().await, world.node().await);
-    let _ = two.cache.set("key", 1).options(long()).await.unwrap();
+    let _ = two.cache.set("key", 1).options(long_fail_safe()).await.unwrap();
     two.l2.hang();
     two.bus.cut();
-    let _ = one.cache.set("key", 2).options(long()).await.unwrap();
+    let _ = one.cache.set("key", 2).options(long_fail_safe()).await.unwrap();
     pass(Duration::from_secs(31)).await;
     assert!(two.cache.peek::<i32>("key").is_none());
     assert!(two.cache.get::<i32>("key").await.unwrap().is_none());
@@ -178,14 +175,14 @@ async fn recovery_makes_nothing_older_visible_over_a_newer_write() {
     for set in [false, true] {
         let world = World::new().await;
         let (one, two) = (world.node().await, world.node().await);
-        let _ = one.cache.set("key", 1).options(long()).await.unwrap();
+        let _ = one.cache.set("key", 1).options(long_fail_safe()).await.unwrap();
         open_breaker(&one).await;
         if set {
-            let _ = one.cache.set("key", 2).options(long()).await.unwrap();
+            let _ = one.cache.set("key", 2).options(long_fail_safe()).await.unwrap();
         } else {
             let _ = one.cache.remove("key").await.unwrap();
         }
-        let _ = two.cache.set("key", 3).options(long()).await.unwrap();
+        let _ = two.cache.set("key", 3).options(long_fail_safe()).await.unwrap();
         back(&one).await;
         for node in [&one, &two] {
             let read = node.cache.get::<i32>("key").await.unwrap().map(|read| *read);
@@ -194,7 +191,7 @@ async fn recovery_makes_nothing_older_visible_over_a_newer_write() {
             assert!([3, 4].contains(&*read));
         }
         // It was sent once: what comes after it stays, on both nodes.
-        let _ = two.cache.set("key", 5).options(long()).await.unwrap();
+        let _ = two.cache.set("key", 5).options(long_fail_safe()).await.unwrap();
         pass(Duration::from_secs(10)).await;
         for node in [&one, &two] {
             assert_eq!(node.cache.get::<i32>("key").await.unwrap().as_deref(), Some(&5));
@@ -208,14 +205,18 @@ async fn a_newer_write_of_the_same_node_settles_what_waited() {
     for fill in [false, true] {
         let world = World::new().await;
         let (one, two) = (world.node().await, world.node().await);
-        let _ = one.cache.set("key", 1).options(long()).await.unwrap();
+        let _ = one.cache.set("key", 1).options(long_fail_safe()).await.unwrap();
         one.l2.next(L2Op::Remove, Fate::Fail(L2ErrorKind::Full));
         let _ = one.cache.remove("key").await.unwrap();
         assert_eq!(one.cache.health().recovery_backlog, 1);
         if fill {
-            one.cache.get_or_set("key", Loads::new().value(2)).options(long()).await.unwrap();
+            one.cache
+                .get_or_set("key", Loads::new().value(2))
+                .options(long_fail_safe())
+                .await
+                .unwrap();
         } else {
-            let _ = one.cache.set("key", 2).options(long()).await.unwrap();
+            let _ = one.cache.set("key", 2).options(long_fail_safe()).await.unwrap();
         }
         assert_eq!(one.cache.health().recovery_backlog, 0);
         pass(Duration::from_secs(2)).await;
@@ -232,11 +233,11 @@ async fn an_overflowing_queue_becomes_a_clear() {
     let settings = Settings::default().recovery_keys(10);
     let one = world.node_with(|builder| builder.settings(settings)).await;
     let two = world.node().await;
-    let _ = one.cache.set("unrelated", 1).options(long()).await.unwrap();
+    let _ = one.cache.set("unrelated", 1).options(long_fail_safe()).await.unwrap();
     two.cache.get::<i32>("unrelated").await.unwrap().unwrap();
     let keys: Vec<String> = (0..11).map(|number| format!("key:{number}")).collect();
     for key in &keys {
-        let _ = two.cache.set(key, 1).options(long()).await.unwrap();
+        let _ = two.cache.set(key, 1).options(long_fail_safe()).await.unwrap();
     }
     open_breaker(&one).await;
     for key in &keys {
@@ -260,13 +261,14 @@ async fn an_overflow_of_expiries_stays_soft() {
     let world = World::new().await;
     let settings = Settings::default().recovery_keys(3);
     let node = world.node_with(|builder| builder.settings(settings)).await;
-    let _ = node.cache.set("unrelated", 1).options(long()).await.unwrap();
+    let _ = node.cache.set("unrelated", 1).options(long_fail_safe()).await.unwrap();
     open_breaker(&node).await;
     for number in 0..4 {
         let _ = node.cache.expire(&number.to_string()).await.unwrap();
     }
     assert_eq!(node.cache.stats().recovery_overflows, 1);
-    let read = node.cache.get_or_set("unrelated", Loads::new().fail::<_, i32>()).options(long());
+    let read =
+        node.cache.get_or_set("unrelated", Loads::new().fail::<_, i32>()).options(long_fail_safe());
     let read = read.await.unwrap();
     assert_eq!((*read, read.is_stale()), (1, true));
 }
@@ -291,8 +293,8 @@ async fn one_refused_invalidation_does_not_block_the_rest() {
 async fn a_lost_reply_is_repeated_without_harm() {
     let world = World::new().await;
     let (one, two) = (world.node().await, world.node().await);
-    let _ = one.cache.set("tagged", 1).tags(["tag"]).options(long()).await.unwrap();
-    let _ = one.cache.set("removed", 1).options(long()).await.unwrap();
+    let _ = one.cache.set("tagged", 1).tags(["tag"]).options(long_fail_safe()).await.unwrap();
+    let _ = one.cache.set("removed", 1).options(long_fail_safe()).await.unwrap();
     one.l2.next(L2Op::Advance, Fate::LoseReply);
     one.l2.next(L2Op::Remove, Fate::LoseReply);
     assert_eq!(one.cache.remove_by_tag("tag").await.unwrap().l2(), WriteStatus::Unknown);
@@ -303,7 +305,11 @@ async fn a_lost_reply_is_repeated_without_harm() {
             assert!(node.cache.get::<i32>(key).allow_stale().await.unwrap().is_none());
         }
     }
-    let read = one.cache.get_or_set("tagged", Loads::new().value(2)).tags(["tag"]).options(long());
+    let read = one
+        .cache
+        .get_or_set("tagged", Loads::new().value(2))
+        .tags(["tag"])
+        .options(long_fail_safe());
     assert_eq!(*read.await.unwrap(), 2);
     back(&one).await;
     for node in [&one, &two] {
@@ -320,12 +326,13 @@ async fn a_fill_whose_reply_is_lost_is_answered_and_agrees_with_l2() {
     let world = World::new().await;
     let (one, two) = (world.node().await, world.node().await);
     one.l2.next(L2Op::Put, Fate::LoseReply);
-    let read = one.cache.get_or_set("key", Loads::new().value(1)).options(long()).await.unwrap();
+    let read =
+        one.cache.get_or_set("key", Loads::new().value(1)).options(long_fail_safe()).await.unwrap();
     assert_eq!((*read, read.is_stale()), (1, false));
     assert_eq!(two.cache.get::<i32>("key").await.unwrap().as_deref(), Some(&1));
     pass(Duration::from_secs(31)).await;
     let loads = Loads::new();
-    let read = one.cache.get_or_set("key", loads.value(2)).options(long()).await.unwrap();
+    let read = one.cache.get_or_set("key", loads.value(2)).options(long_fail_safe()).await.unwrap();
     assert_eq!((*read, loads.count()), (1, 0), "L2 has it, fresh");
 }
 
@@ -334,9 +341,12 @@ async fn a_fill_whose_reply_is_lost_is_answered_and_agrees_with_l2() {
 async fn a_set_whose_reply_is_lost_leaves_nothing_older() {
     let world = World::new().await;
     let (one, two) = (world.node().await, world.node().await);
-    let _ = two.cache.set("key", 1).options(long()).await.unwrap();
+    let _ = two.cache.set("key", 1).options(long_fail_safe()).await.unwrap();
     one.l2.next(L2Op::Set, Fate::LoseReply);
-    assert_eq!(one.cache.set("key", 2).options(long()).await.unwrap().l2(), WriteStatus::Unknown);
+    assert_eq!(
+        one.cache.set("key", 2).options(long_fail_safe()).await.unwrap().l2(),
+        WriteStatus::Unknown
+    );
     assert_eq!(one.cache.get::<i32>("key").await.unwrap().as_deref(), Some(&2), "here at once");
     until("L2 has been told", || one.cache.health().recovery_backlog == 0).await;
     pass(SHORT).await;
@@ -344,7 +354,7 @@ async fn a_set_whose_reply_is_lost_leaves_nothing_older() {
         let read = node.cache.get::<i32>("key").allow_stale().await.unwrap();
         assert!(read.is_none(), "nobody keeps what L2 may not have, nor what was before");
     }
-    let _ = two.cache.set("key", 3).options(long()).await.unwrap();
+    let _ = two.cache.set("key", 3).options(long_fail_safe()).await.unwrap();
     pass(Duration::from_secs(10)).await;
     for node in [&one, &two] {
         assert_eq!(node.cache.get::<i32>("key").await.unwrap().as_deref(), Some(&3));
@@ -356,7 +366,7 @@ async fn a_set_whose_reply_is_lost_leaves_nothing_older() {
 async fn a_node_that_starts_without_l2_and_backplane_works_and_joins_later() {
     let world = World::new().await;
     let other = world.node().await;
-    let _ = other.cache.set("shared", 1).options(long()).await.unwrap();
+    let _ = other.cache.set("shared", 1).options(long_fail_safe()).await.unwrap();
     let node = world.cold(
         |builder| builder,
         |l2, bus| {
@@ -378,7 +388,7 @@ async fn a_node_that_starts_without_l2_and_backplane_works_and_joins_later() {
     back(&node).await;
     node.cache.ready().await.unwrap();
     assert!(other.cache.get::<i32>("shared").await.unwrap().is_none());
-    let _ = other.cache.set("shared", 2).options(long()).await.unwrap();
+    let _ = other.cache.set("shared", 2).options(long_fail_safe()).await.unwrap();
     assert_eq!(node.cache.get::<i32>("shared").await.unwrap().as_deref(), Some(&2));
 }
 

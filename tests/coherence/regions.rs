@@ -5,16 +5,12 @@ use std::time::Duration;
 
 use crinkle_core::backplane::MemoryBackplane;
 use crinkle_core::l2::MemoryL2;
-use crinkle_core::{Cache, CacheBuilder, EntryOptions, ErrorKind, Settings};
+use crinkle_core::{Cache, CacheBuilder, ErrorKind, Settings};
 use crinkle_testkit::chaos::{self, BusHandle, Fate, L2Handle, L2Op};
-use crinkle_tests::{Loads, Node, World, go, options, pass, until};
+use crinkle_tests::{Loads, Node, World, go, long_fail_safe, pass, until};
 use futures_util::FutureExt;
 
 const SOON: Duration = Duration::from_millis(100);
-
-fn long() -> EntryOptions {
-    options().duration(Duration::from_secs(600))
-}
 
 /// A node at home, and its ways to another region.
 async fn relaying(home: &World, other: &World) -> (Node, L2Handle, BusHandle) {
@@ -43,7 +39,7 @@ enum Removal {
 async fn fill(node: &Node) {
     for key in ["set", "removed", "expired", "tagged", "cleared"] {
         let tag = if key == "tagged" { "tag" } else { "none" };
-        let _ = node.cache.set(key, 1).tags([tag]).options(long()).await.expect("stored");
+        let _ = node.cache.set(key, 1).tags([tag]).options(long_fail_safe()).await.expect("stored");
     }
 }
 
@@ -81,7 +77,7 @@ async fn a_load_there_that_a_removal_here_overtakes_is_not_kept() {
     let (gate, loads) = (chaos::Gate::new(), Loads::new());
     let cache = there.cache.clone();
     let load = loads.gated(&gate, 1);
-    let loading = go(async move { cache.get_or_set("key", load).options(long()).await });
+    let loading = go(async move { cache.get_or_set("key", load).options(long_fail_safe()).await });
     gate.reached().await;
     let _ = here.cache.remove("key").await.unwrap();
     pass(SOON).await;
@@ -149,7 +145,8 @@ async fn what_is_removed_while_the_cache_closes_is_relayed_or_owned_up_to() {
             let (home, other) = (World::new().await, World::new().await);
             let (here, l2, _bus) = relaying(&home, &other).await;
             let there = other.node().await;
-            let _ = there.cache.set("key", 1).tags(["tag"]).options(long()).await.unwrap();
+            let _ =
+                there.cache.set("key", 1).tags(["tag"]).options(long_fail_safe()).await.unwrap();
             let (gate, cache) = (chaos::Gate::new(), here.cache.clone());
             let load = Loads::new().gated(&gate, 1);
             let loading = go(async move { cache.get_or_set("loading", load).await });
@@ -186,7 +183,7 @@ async fn a_batch_of_removals_that_its_caller_gives_up_is_relayed_whole() {
     let keys: Vec<_> = (0..300).map(|number| format!("key:{number}")).collect();
     for node in [&peer, &there] {
         let values = keys.iter().map(|key| (key, 1));
-        let _ = node.cache.set_many(values).options(long()).await.unwrap();
+        let _ = node.cache.set_many(values).options(long_fail_safe()).await.unwrap();
     }
     here.l2.always(L2Op::Remove, Fate::Hang);
     assert!(here.cache.remove_many(&keys).into_future().now_or_never().is_none());
@@ -202,11 +199,11 @@ async fn a_batch_of_removals_that_its_caller_gives_up_is_relayed_whole() {
 #[tokio::test(start_paused = true)]
 async fn defaults_that_leave_something_out_do_not_hold_for_other_regions() {
     let (home, other) = (World::new().await, World::new().await);
-    let defaults = long().skip_l2_write(true).skip_backplane(true).background_l2(true);
+    let defaults = long_fail_safe().skip_l2_write(true).skip_backplane(true).background_l2(true);
     let (here, ..) = relaying_with(&home, &other, |b| b.default_options(defaults)).await;
     let there = other.node().await;
     fill(&there).await;
-    let _ = here.cache.remove("removed").options(long()).await.unwrap();
+    let _ = here.cache.remove("removed").options(long_fail_safe()).await.unwrap();
     pass(SOON).await;
     assert!(there.cache.get::<i32>("removed").await.unwrap().is_none());
 }
@@ -218,7 +215,7 @@ async fn a_region_that_is_slower_than_the_limits_at_home_is_told() {
     let near = Duration::from_millis(50);
     let settings = Settings::default().poll(SOON).coherence_ttl(SOON * 4);
     let (here, l2, _bus) = relaying_with(&home, &other, |builder| {
-        builder.settings(settings).default_options(long().l2_hard_timeout(near))
+        builder.settings(settings).default_options(long_fail_safe().l2_hard_timeout(near))
     })
     .await;
     let there = other.node().await;

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crinkle_core::Source;
 use crinkle_core::l2::MemoryL2;
-use crinkle_core::{EntryOptions, Source};
 use crinkle_testkit::chaos::{Fate, Gate, L2Op};
-use crinkle_tests::{Loads, Node, World, go, pass, until};
+use crinkle_tests::{Loads, Node, World, go, long, pass, until};
 
 /// How far the replica may be behind.
 const LAG: Duration = Duration::from_secs(2);
@@ -49,10 +49,6 @@ impl Replicated {
         node.l2.forget();
         node
     }
-}
-
-fn long() -> EntryOptions {
-    EntryOptions::new(Duration::from_secs(600))
 }
 
 async fn set(node: &Node, value: i32) {

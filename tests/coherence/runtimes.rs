@@ -12,20 +12,11 @@ use crinkle_core::{
     Cache, CacheBuilder, EntryOptions, Error, ErrorKind, Settings, SystemClock, Token, blocking, ok,
 };
 use crinkle_testkit::chaos::{self, Fate, Gate, L2Handle, L2Op};
-use crinkle_tests::redis::{DEADLINE, comes_true};
-use crinkle_tests::{Loads, gated};
+use crinkle_tests::redis::{comes_true, in_time};
+use crinkle_tests::{Loads, current_thread, gated, multi_thread};
 use futures_util::FutureExt;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Runtime;
 use tokio::task::yield_now;
-use tokio::time::timeout;
-
-pub(super) fn current_thread() -> Runtime {
-    Builder::new_current_thread().enable_all().build().expect("a runtime")
-}
-
-pub(super) fn multi_thread() -> Runtime {
-    Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a thread")
-}
 
 const KINDS: [fn() -> Runtime; 2] = [current_thread, multi_thread];
 
@@ -66,13 +57,9 @@ impl Shared {
 
     pub(super) async fn ready(&self) -> (Cache, L2Handle) {
         let (cache, l2) = self.node(Duration::from_secs(1));
-        within(cache.ready()).await.expect("ready");
+        in_time(cache.ready()).await.expect("ready");
         (cache, l2)
     }
-}
-
-pub(super) async fn within<R>(call: impl IntoFuture<Output = R>) -> R {
-    timeout(DEADLINE, call.into_future()).await.expect("in time")
 }
 
 #[test]
@@ -83,17 +70,17 @@ fn a_node_receives_changes_after_the_runtime_of_its_build_has_ended() {
         second.block_on(async {
             let (peer, _) = shared.ready().await;
             for key in ["a", "b", "c"] {
-                let _ = within(cache.set(key, 1).tags(["t"])).await.unwrap();
+                let _ = in_time(cache.set(key, 1).tags(["t"])).await.unwrap();
             }
             thread::spawn(move || drop(first)).join().unwrap();
-            let _ = within(peer.remove("a")).await.unwrap();
-            let _ = within(peer.set("b", 2)).await.unwrap();
+            let _ = in_time(peer.remove("a")).await.unwrap();
+            let _ = in_time(peer.set("b", 2)).await.unwrap();
             comes_true("a is gone", async || cache.peek::<i32>("a").is_none()).await;
             comes_true("b is the new one", async || {
-                within(cache.get::<i32>("b")).await.unwrap().as_deref() == Some(&2)
+                in_time(cache.get::<i32>("b")).await.unwrap().as_deref() == Some(&2)
             })
             .await;
-            let _ = within(peer.remove_by_tag("t")).await.unwrap();
+            let _ = in_time(peer.remove_by_tag("t")).await.unwrap();
             comes_true("c is gone", async || cache.peek::<i32>("c").is_none()).await;
             comes_true("it is in step", async || cache.health().coherent).await;
         });
@@ -106,10 +93,10 @@ fn what_is_queued_leaves_after_the_runtime_of_the_build_has_ended() {
         let (shared, first, second) = (Shared::new(), runtime(), runtime());
         let (cache, l2) = first.block_on(async {
             let (cache, l2) = shared.ready().await;
-            let _ = within(cache.set("key", 1).tags(["t"])).await.unwrap();
+            let _ = in_time(cache.set("key", 1).tags(["t"])).await.unwrap();
             l2.down();
-            let _ = within(cache.remove("key")).await.unwrap();
-            let _ = within(cache.remove_by_tag("t")).await.unwrap();
+            let _ = in_time(cache.remove("key")).await.unwrap();
+            let _ = in_time(cache.remove_by_tag("t")).await.unwrap();
             (cache, l2)
         });
         drop(first);
@@ -144,7 +131,7 @@ fn a_load_whose_runtime_ends_keeps_nobody_waiting() {
                 }
             });
             second.block_on(async {
-                within(gate.reached()).await;
+                in_time(gate.reached()).await;
                 let (joiner, many) = (cache.clone(), cache.clone());
                 let joiner = tokio::spawn(async move {
                     *joiner.get_or_set("key", Loads::new().value(2)).await.unwrap()
@@ -155,10 +142,10 @@ fn a_load_whose_runtime_ends_keeps_nobody_waiting() {
                 });
                 comes_true("they have joined", async || cache.stats().joined >= 2).await;
                 end.open();
-                assert_eq!(within(joiner).await.unwrap(), 2);
-                assert_eq!(within(many).await.unwrap(), 2);
+                assert_eq!(in_time(joiner).await.unwrap(), 2);
+                assert_eq!(in_time(many).await.unwrap(), 2);
                 assert_eq!(cache.health().in_flight, 0);
-                let next = within(cache.get_or_set("next", Loads::new().value(3))).await;
+                let next = in_time(cache.get_or_set("next", Loads::new().value(3))).await;
                 assert_eq!(*next.unwrap(), 3);
             });
             driven.join().unwrap();
@@ -179,16 +166,16 @@ fn a_load_whose_runtime_is_not_driven_keeps_nobody_waiting() {
             let mut load = Box::pin(load.into_future());
             assert!((&mut load).now_or_never().is_none());
             drop(load);
-            within(gate.reached()).await;
-            let _ = within(cache.set("other", 1)).await.unwrap();
+            in_time(gate.reached()).await;
+            let _ = in_time(cache.set("other", 1)).await.unwrap();
             (cache, gate)
         });
         second.block_on(async {
             let read = cache.get_or_set("key", Loads::new().value(2));
-            assert_eq!(*within(read).await.unwrap(), 2);
+            assert_eq!(*in_time(read).await.unwrap(), 2);
             if with_l2 {
                 let (peer, _) = shared.ready().await;
-                let _ = within(peer.remove("other")).await.unwrap();
+                let _ = in_time(peer.remove("other")).await.unwrap();
                 comes_true("it is heard", async || cache.peek::<i32>("other").is_none()).await;
             }
         });
@@ -210,20 +197,20 @@ fn a_load_survives_the_runtime_of_the_caller_that_leads_it() {
     for answers in [true, false] {
         let (shared, home, other) = (Shared::new(), multi_thread(), current_thread());
         let (cache, l2) = home.block_on(async { shared.node(Duration::from_millis(500)) });
-        home.block_on(within(cache.ready())).unwrap();
+        home.block_on(in_time(cache.ready())).unwrap();
         let gate = Gate::new();
         l2.next(L2Op::Read, Fate::Hold(gate.clone()));
         other.block_on(async {
             let (leader, load) = (cache.clone(), Loads::new().value(1));
             tokio::spawn(async move { leader.get_or_set("key", load).await });
-            within(gate.reached()).await;
+            in_time(gate.reached()).await;
         });
         drop(other);
         if answers {
             gate.open();
         }
         home.block_on(async {
-            let read = within(cache.get_or_set("key", Loads::new().value(2))).await.unwrap();
+            let read = in_time(cache.get_or_set("key", Loads::new().value(2))).await.unwrap();
             assert_eq!(*read, 1, "the load went on");
         });
     }
@@ -252,16 +239,16 @@ fn a_runtime_that_ends_while_a_caller_polls_its_timers_is_an_error() {
         assert!(reached.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
         second.block_on(async {
             if op == L2Op::Read {
-                let read = within(cache.get_or_set("key", Loads::new().value(1))).await;
+                let read = in_time(cache.get_or_set("key", Loads::new().value(1))).await;
                 assert_eq!(read.expect_err("its load ended").kind(), ErrorKind::NoRuntime);
             } else {
-                let _ = within(cache.set("key", 1).background_l2(true)).await.unwrap();
+                let _ = in_time(cache.set("key", 1).background_l2(true)).await.unwrap();
             }
             gate.open();
-            let _ = within(cache.set("key", 2)).await.unwrap();
+            let _ = in_time(cache.set("key", 2)).await.unwrap();
             let (peer, _) = shared.ready().await;
-            assert_eq!(within(peer.get::<i32>("key")).await.unwrap().as_deref(), Some(&2));
-            let next = within(cache.get_or_set("next", Loads::new().value(3))).await;
+            assert_eq!(in_time(peer.get::<i32>("key")).await.unwrap().as_deref(), Some(&2));
+            let next = in_time(cache.get_or_set("next", Loads::new().value(3))).await;
             assert_eq!(*next.unwrap(), 3);
             comes_true("it is in step", async || cache.health().coherent).await;
         });
@@ -276,7 +263,7 @@ fn a_write_behind_survives_the_runtime_of_its_caller() {
     let gate = Gate::new();
     l2.next(L2Op::Set, Fate::Hold(gate.clone()));
     let other = current_thread();
-    let _ = other.block_on(within(cache.set("key", 1).background_l2(true))).unwrap();
+    let _ = other.block_on(in_time(cache.set("key", 1).background_l2(true))).unwrap();
     drop(other);
     gate.open();
     home.block_on(async {
@@ -292,9 +279,9 @@ fn a_cache_without_l2_loads_on_any_runtime() {
     for (at, runtime) in KINDS.into_iter().cycle().take(6).enumerate() {
         let (key, value) = (at.to_string(), i32::try_from(at).unwrap());
         runtime().block_on(async {
-            let read = within(cache.get_or_set(&key, Loads::new().value(value))).await.unwrap();
+            let read = in_time(cache.get_or_set(&key, Loads::new().value(value))).await.unwrap();
             assert_eq!(*read, value);
-            let _ = within(cache.remove("0")).await.unwrap();
+            let _ = in_time(cache.remove("0")).await.unwrap();
         });
     }
 }
@@ -308,15 +295,15 @@ fn the_caller_of_a_load_that_ended_with_its_runtime_is_told() {
     let (leader, load) = (cache.clone(), gated::<_, i32>(&gate, 1));
     let driven = thread::spawn(move || {
         // Driven for as long as the load takes to begin.
-        first.block_on(async { within(gate.reached()).await });
+        first.block_on(async { in_time(gate.reached()).await });
     });
     let error = second.block_on(async {
-        within(leader.get_or_set("key", load)).await.expect_err("its load is gone")
+        in_time(leader.get_or_set("key", load)).await.expect_err("its load is gone")
     });
     driven.join().unwrap();
     assert_eq!(error.kind(), ErrorKind::NoRuntime);
     assert!(error.to_string().contains("call again"), "{error}");
-    let again = second.block_on(within(cache.get_or_set("key", Loads::new().value(2)))).unwrap();
+    let again = second.block_on(in_time(cache.get_or_set("key", Loads::new().value(2)))).unwrap();
     assert_eq!(*again, 2);
 }
 
@@ -366,7 +353,7 @@ fn calls(barrier: Token) -> Vec<(&'static str, Call)> {
 fn every_call_outside_of_a_runtime_is_an_error_that_says_what_to_do() {
     let (shared, runtime) = (Shared::new(), multi_thread());
     let (with_l2, _) = runtime.block_on(shared.ready());
-    let removed = runtime.block_on(within(with_l2.remove_by_tag("tag"))).unwrap();
+    let removed = runtime.block_on(in_time(with_l2.remove_by_tag("tag"))).unwrap();
     let barrier = removed.token().expect("a number");
     for cache in [Cache::builder("shop").build().unwrap(), with_l2] {
         for (name, call) in calls(barrier) {
@@ -380,7 +367,7 @@ fn every_call_outside_of_a_runtime_is_an_error_that_says_what_to_do() {
 #[test]
 fn a_fresh_value_of_l1_needs_no_runtime() {
     let cache = Cache::builder("shop").build().unwrap();
-    let _ = multi_thread().block_on(within(cache.set("key", 1))).unwrap();
+    let _ = multi_thread().block_on(in_time(cache.set("key", 1))).unwrap();
     let read = cache.get::<i32>("key").into_future().now_or_never().expect("at once");
     assert_eq!(read.unwrap().as_deref(), Some(&1));
     let load = cache.get_or_set("key", Loads::new().value(2)).into_future().now_or_never();

@@ -2,14 +2,10 @@
 
 use std::time::Duration;
 
+use crinkle_core::Settings;
 use crinkle_core::l2::L2ErrorKind;
-use crinkle_core::{EntryOptions, Settings};
 use crinkle_testkit::chaos::{Fate, L2Op};
-use crinkle_tests::{Node, World, pass};
-
-fn long() -> EntryOptions {
-    EntryOptions::new(Duration::from_secs(600))
-}
+use crinkle_tests::{Node, World, long, pass};
 
 async fn watching(world: &World) -> Node {
     world.node_with(|b| b.settings(Settings::default().shadow_verify(1))).await

@@ -3,13 +3,9 @@
 use std::time::Duration;
 
 use crinkle_core::sabotage::{Sabotage, plant};
-use crinkle_core::{Cached, EntryOptions, ErrorKind};
+use crinkle_core::{Cached, ErrorKind};
 use crinkle_testkit::chaos::{Fate, Gate, L2Op};
-use crinkle_tests::{Loads, Node, World, gated, go, load, pass};
-
-fn long() -> EntryOptions {
-    EntryOptions::new(Duration::from_secs(600))
-}
+use crinkle_tests::{Loads, Node, World, gated, go, load, long, pass};
 
 /// What another node does.
 const CHANGES: [&str; 7] = ["tag", "soft tag", "clear", "hard clear", "set", "remove", "expire"];

@@ -3,13 +3,9 @@
 use std::time::Duration;
 
 use crinkle_core::sabotage::{Sabotage, plant};
-use crinkle_core::{EntryOptions, ErrorKind, Receipt, WriteStatus};
+use crinkle_core::{ErrorKind, Receipt, WriteStatus};
 use crinkle_testkit::chaos::{Fate, Gate, L2Op};
-use crinkle_tests::{Loads, Node, World, go, pass};
-
-fn long() -> EntryOptions {
-    EntryOptions::new(Duration::from_secs(600))
-}
+use crinkle_tests::{Loads, Node, World, go, long, pass};
 
 /// What another node removes.
 const REMOVALS: [&str; 4] = ["tag", "soft tag", "clear", "hard clear"];

@@ -4,27 +4,27 @@ use std::time::Duration;
 
 use crinkle_core::{Cache, Token};
 use crinkle_testkit::chaos::{Fate, Gate, L2Handle, L2Op};
-use crinkle_tests::gated;
-use crinkle_tests::redis::comes_true;
+use crinkle_tests::redis::{comes_true, in_time};
+use crinkle_tests::{current_thread, gated, multi_thread};
 use futures_util::FutureExt;
 use tokio::time::sleep;
 
-use super::runtimes::{Shared, current_thread, multi_thread, within};
+use super::runtimes::Shared;
 
 /// A node whose poll is asking while its runtime is left.
 async fn left_while_it_asks(shared: &Shared) -> Cache {
     let (cache, l2) = shared.ready().await;
     let gate = Gate::new();
     l2.next(L2Op::Sync, Fate::Hold(gate.clone()));
-    within(gate.reached()).await;
+    in_time(gate.reached()).await;
     cache
 }
 
 /// Another node has written `there` and removed a tag.
 async fn token(shared: &Shared) -> Token {
     let (peer, _) = shared.ready().await;
-    let _ = within(peer.set("there", 1)).await.expect("no error");
-    let removed = within(peer.remove_by_tag("t")).await.expect("no error");
+    let _ = in_time(peer.set("there", 1)).await.expect("no error");
+    let removed = in_time(peer.remove_by_tag("t")).await.expect("no error");
     removed.token().expect("a number")
 }
 
@@ -36,7 +36,7 @@ fn not_ready(shared: &Shared) -> (Cache, L2Handle) {
 fn closing_ends_though_the_poll_is_never_driven_again() {
     let (shared, first, second) = (Shared::new(), current_thread(), multi_thread());
     let cache = first.block_on(left_while_it_asks(&shared));
-    second.block_on(within(cache.close())).unwrap();
+    second.block_on(in_time(cache.close())).unwrap();
 }
 
 /// The caller gave up in the middle of the first attempt.
@@ -48,7 +48,7 @@ fn closing_once_more_ends_though_the_poll_is_never_driven_again() {
         assert!(Box::pin(cache.close()).now_or_never().is_none());
         cache
     });
-    second.block_on(within(cache.close())).unwrap();
+    second.block_on(in_time(cache.close())).unwrap();
 }
 
 /// A thread of its runtime hangs, which nobody can tell from one that works.
@@ -58,7 +58,7 @@ fn closing_ends_though_the_poll_hangs_with_its_thread() {
     let cache = first.block_on(left_while_it_asks(&shared));
     let (free, hangs) = std::sync::mpsc::channel::<()>();
     drop(first.spawn(async move { hangs.recv() }));
-    let _ = second.block_on(within(cache.close()));
+    let _ = second.block_on(in_time(cache.close()));
     drop(free);
 }
 
@@ -70,9 +70,9 @@ fn closing_from_elsewhere_tells_of_no_loads_that_there_are_not() {
         let (cache, _) = first.block_on(shared.ready());
         second.block_on(async {
             if moved {
-                let _ = within(cache.set("key", 1)).await.unwrap();
+                let _ = in_time(cache.set("key", 1)).await.unwrap();
             }
-            within(cache.close()).await.unwrap();
+            in_time(cache.close()).await.unwrap();
         });
     }
 }
@@ -92,10 +92,10 @@ fn closing_from_elsewhere_does_not_wait_for_a_load_that_was_left() {
             let leader = cache.clone();
             let load = gated::<_, i32>(&gate, 1);
             drop(tokio::spawn(async move { leader.get_or_set("key", load).await }));
-            within(gate.reached()).await;
+            in_time(gate.reached()).await;
             cache
         });
-        second.block_on(within(cache.close())).unwrap();
+        second.block_on(in_time(cache.close())).unwrap();
     }
 }
 
@@ -107,21 +107,21 @@ fn a_removal_in_the_background_that_was_left_reaches_l2() {
         let gate = Gate::new();
         let (cache, l2) = first.block_on(async {
             let (cache, l2) = shared.ready().await;
-            let _ = within(cache.set("key", 1)).await.unwrap();
+            let _ = in_time(cache.set("key", 1)).await.unwrap();
             (cache, l2)
         });
         l2.next(L2Op::Remove, Fate::Hold(gate.clone()));
         let remove = cache.remove("key").background_l2(true);
-        let _ = if called_there { &first } else { &second }.block_on(within(remove)).unwrap();
+        let _ = if called_there { &first } else { &second }.block_on(in_time(remove)).unwrap();
         second.block_on(async {
             let (peer, _) = shared.ready().await;
-            let _ = within(cache.set("other", 1)).await.unwrap();
+            let _ = in_time(cache.set("other", 1)).await.unwrap();
             comes_true("L2 has heard of it", async || {
                 peer.get::<i32>("key").await.unwrap().is_none()
             })
             .await;
             comes_true("nothing waits", async || cache.health().recovery_backlog == 0).await;
-            within(cache.close()).await.unwrap();
+            in_time(cache.close()).await.unwrap();
         });
     }
 }
@@ -133,19 +133,19 @@ fn other_regions_hear_of_what_is_removed_from_elsewhere() {
     let (first, second) = (current_thread(), multi_thread());
     let cache = first.block_on(async {
         let cache = home.with_region(&there);
-        within(cache.ready()).await.unwrap();
+        in_time(cache.ready()).await.unwrap();
         cache
     });
     second.block_on(async {
         let (peer, _) = there.ready().await;
-        let _ = within(peer.set("key", 1)).await.unwrap();
-        let _ = within(peer.set("tagged", 1).tags(["t"])).await.unwrap();
-        let _ = within(cache.remove("key").and_tags(["t"])).await.unwrap();
+        let _ = in_time(peer.set("key", 1)).await.unwrap();
+        let _ = in_time(peer.set("tagged", 1).tags(["t"])).await.unwrap();
+        let _ = in_time(cache.remove("key").and_tags(["t"])).await.unwrap();
         for key in ["key", "tagged"] {
             comes_true("it is gone there", async || peer.get::<i32>(key).await.unwrap().is_none())
                 .await;
         }
-        within(cache.close()).await.unwrap();
+        in_time(cache.close()).await.unwrap();
     });
 }
 
@@ -153,7 +153,7 @@ fn other_regions_hear_of_what_is_removed_from_elsewhere() {
 fn ready_from_elsewhere_ends() {
     let (shared, first, second) = (Shared::new(), current_thread(), multi_thread());
     let (cache, _) = first.block_on(async { not_ready(&shared) });
-    second.block_on(within(cache.ready())).unwrap();
+    second.block_on(in_time(cache.ready())).unwrap();
 }
 
 /// Driven for as long as it takes to wait.
@@ -164,13 +164,13 @@ fn ready_ends_though_its_runtime_is_left_meanwhile() {
     let (cache, _) = first.block_on(async {
         let (cache, l2) = not_ready(&shared);
         l2.next(L2Op::Sync, Fate::Hold(gate.clone()));
-        within(gate.reached()).await;
+        in_time(gate.reached()).await;
         (cache, l2)
     });
     let ready = second.spawn(async move { cache.ready().await });
     first.block_on(async { sleep(Duration::from_millis(120)).await });
     gate.open();
-    second.block_on(within(ready)).unwrap().unwrap();
+    second.block_on(in_time(ready)).unwrap().unwrap();
 }
 
 /// To find out that nobody drives it takes longer than L2 may take, which does not count.
@@ -183,7 +183,7 @@ fn contains_from_elsewhere_asks_l2() {
     let (shared, first, second) = (Shared::new(), current_thread(), multi_thread());
     let _ = second.block_on(token(&shared));
     let cache = first.block_on(async { takes_long_to_find_out(&shared) });
-    assert!(second.block_on(within(cache.contains("there"))).unwrap());
+    assert!(second.block_on(in_time(cache.contains("there"))).unwrap());
 }
 
 #[test]
@@ -193,9 +193,9 @@ fn reads_from_elsewhere_ask_l2() {
         let _ = second.block_on(token(&shared));
         let cache = first.block_on(async { takes_long_to_find_out(&shared) });
         let found = if many {
-            second.block_on(within(cache.get_many::<i32>(["there"]))).unwrap().remove(0)
+            second.block_on(in_time(cache.get_many::<i32>(["there"]))).unwrap().remove(0)
         } else {
-            second.block_on(within(cache.get::<i32>("there").require_l2(true))).unwrap()
+            second.block_on(in_time(cache.get::<i32>("there").require_l2(true))).unwrap()
         };
         assert_eq!(found.as_deref(), Some(&1), "many: {many}");
     }
@@ -206,7 +206,7 @@ fn waiting_for_a_token_from_elsewhere_sees_the_removal() {
     let (shared, first, second) = (Shared::new(), current_thread(), multi_thread());
     let token = second.block_on(token(&shared));
     let (cache, _) = first.block_on(async { not_ready(&shared) });
-    second.block_on(within(cache.wait_for(token))).unwrap();
+    second.block_on(in_time(cache.wait_for(token))).unwrap();
 }
 
 #[test]
@@ -214,7 +214,7 @@ fn a_reservation_from_elsewhere_is_made() {
     let (shared, first, second) = (Shared::new(), current_thread(), multi_thread());
     let _ = second.block_on(token(&shared));
     let (cache, _) = first.block_on(async { not_ready(&shared) });
-    let reservation = second.block_on(within(cache.reserve("there"))).unwrap();
+    let reservation = second.block_on(in_time(cache.reserve("there"))).unwrap();
     let set = cache.set("there", 2).reserved(reservation);
-    assert!(second.block_on(within(set)).unwrap().is_propagated());
+    assert!(second.block_on(in_time(set)).unwrap().is_propagated());
 }

@@ -1,4 +1,4 @@
-//! Factories of the tests: they count their loads, fail, or wait at a gate.
+//! Factories of the tests, which count their loads, fail, or wait at a gate, and usual options.
 
 use std::fmt;
 use std::future::{Ready, ready};
@@ -117,6 +117,24 @@ pub fn kind_of<T: fmt::Debug>(result: Result<Cached<T>, Error>) -> ErrorKind {
 pub fn options() -> EntryOptions {
     EntryOptions::new(Duration::from_secs(10))
         .fail_safe(FailSafe::for_up_to(Duration::from_secs(3600)))
+}
+
+/// A TTL of ten minutes, and no fail-safe.
+#[must_use]
+pub fn long() -> EntryOptions {
+    EntryOptions::new(Duration::from_secs(600))
+}
+
+/// [`options`] with a TTL of ten minutes.
+#[must_use]
+pub fn long_fail_safe() -> EntryOptions {
+    options().duration(Duration::from_secs(600))
+}
+
+/// So many milliseconds.
+#[must_use]
+pub fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
 }
 
 /// Runs a `get_or_set` in a task of its own.

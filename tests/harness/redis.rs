@@ -6,6 +6,7 @@ use ::redis::aio::MultiplexedConnection;
 use ::redis::{AsyncConnectionConfig, Client, FromRedisValue, RedisResult};
 use crinkle::redis::{RedisBackplane, RedisClient, RedisL2};
 use crinkle::{Cache, CacheBuilder, EntryOptions};
+use crinkle_testkit::redis::RedisServer;
 use tokio::time::{Instant, sleep, timeout};
 
 /// The limit of anything over a real server; a failover takes a few seconds.
@@ -66,15 +67,60 @@ pub async fn is_ready(cache: &Cache) {
     timeout(DEADLINE, cache.ready()).await.expect("ready in time").expect("not closed");
 }
 
-/// Waits until a condition holds on real servers.
+/// A ready node over a server.
+///
+/// # Panics
+///
+/// If the URL is invalid, or the node is not ready in time.
+pub async fn node_at(url: &str) -> Cache {
+    node_over(&client(url).await).await
+}
+
+/// A ready node over a client.
+///
+/// # Panics
+///
+/// If the node is not ready in time.
+pub async fn node_over(client: &RedisClient) -> Cache {
+    ready(over(client)).await
+}
+
+/// A ready node that waits [`HASTE`] for a server that is gone.
+///
+/// # Panics
+///
+/// If the node is not ready in time.
+pub async fn hasty_over(client: &RedisClient) -> Cache {
+    ready(over(client).default_options(within(HASTE))).await
+}
+
+/// Waits for a call, at most [`DEADLINE`].
+///
+/// # Panics
+///
+/// If it does not end in time.
+pub async fn in_time<R>(call: impl IntoFuture<Output = R>) -> R {
+    timeout(DEADLINE, call.into_future()).await.expect("in time")
+}
+
+/// Waits until a condition holds on real servers, at most [`DEADLINE`].
 ///
 /// # Panics
 ///
 /// If it does not hold in time.
 pub async fn comes_true(what: &str, condition: impl AsyncFn() -> bool) {
+    comes_true_within(DEADLINE, what, condition).await;
+}
+
+/// The same with another limit.
+///
+/// # Panics
+///
+/// If it does not hold in time.
+pub async fn comes_true_within(limit: Duration, what: &str, condition: impl AsyncFn() -> bool) {
     let began = Instant::now();
     while !condition().await {
-        assert!(began.elapsed() < DEADLINE, "waited too long until {what}");
+        assert!(began.elapsed() < limit, "waited too long until {what}");
         sleep(Duration::from_millis(20)).await;
     }
 }
@@ -90,6 +136,26 @@ pub async fn raw(url: &str) -> RedisResult<MultiplexedConnection> {
         .set_connection_timeout(Some(PATIENCE))
         .set_response_timeout(Some(PATIENCE));
     Client::open(url)?.get_multiplexed_async_connection_with_config(&config).await
+}
+
+/// The same for a server that answers.
+///
+/// # Panics
+///
+/// If there is no connection.
+pub async fn connection(url: &str) -> MultiplexedConnection {
+    raw(url).await.expect("a connection")
+}
+
+/// Sends a command to a server as its administrator.
+///
+/// # Panics
+///
+/// If the server does not answer, or answers with an error.
+pub async fn admin<T: FromRedisValue>(server: &RedisServer, words: &[&str]) -> T {
+    let mut command = ::redis::cmd(words[0]);
+    let answer = command.arg(&words[1..]).query_async(&mut connection(&server.url()).await).await;
+    answer.expect("the server does as it is told")
 }
 
 /// Sends a command to a server; `None` if it does not answer, or answers with an error.

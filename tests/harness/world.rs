@@ -6,11 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crinkle_core::backplane::MemoryBackplane;
-use crinkle_core::l2::{MemoryL2, MessagePack, Wire};
+use crinkle_core::l2::{MemoryL2, MemorySnapshot, MessagePack, Wire};
 use crinkle_core::{Cache, CacheBuilder};
 use crinkle_testkit::chaos::{self, BusHandle, L2Handle};
 use crinkle_testkit::clock::TokioClock;
 use tokio::time::{sleep, timeout};
+
+use crate::loads::options;
 
 /// What the nodes of a cache share.
 #[derive(Debug)]
@@ -105,10 +107,48 @@ impl World {
         Cache::builder("shop").clock(self.clock).build().expect("sound settings")
     }
 
+    /// Puts a snapshot into the store, as a failover does, and ends all subscriptions.
+    pub fn fail_over(&self, snapshot: MemorySnapshot) {
+        self.store.restore(snapshot);
+        self.bus.disconnect_all();
+    }
+
     /// The key of a record in the store.
     pub fn record(key: &str) -> String {
         format!("shop:v1:e:{key}")
     }
+}
+
+/// A cache without L2 and one with L2, for behaviour common to both.
+pub async fn both(world: &World) -> [Cache; 2] {
+    [world.alone(), world.node().await.cache]
+}
+
+/// The same with a stale value 1 at `key`.
+///
+/// # Panics
+///
+/// If a cache refuses the value.
+pub async fn both_stale(world: &World) -> [Cache; 2] {
+    let caches = both(world).await;
+    for cache in &caches {
+        let _ = cache.set("key", 1).options(options()).await.expect("no trouble");
+    }
+    pass(Duration::from_secs(11)).await;
+    caches
+}
+
+/// The server of a key where there are two, `a` and `b`. The ledger is on `a`.
+#[must_use]
+pub fn server_of(key: &str) -> &'static str {
+    if key.contains("on-b") { "b" } else { "a" }
+}
+
+/// The servers whose circuit breaker is open.
+#[must_use]
+pub fn servers_down(cache: &Cache) -> Vec<String> {
+    let servers = cache.health().l2_servers.into_iter();
+    servers.filter(|server| !server.up).map(|server| server.name.to_string()).collect()
 }
 
 /// Advances virtual time, with everything that is due meanwhile.

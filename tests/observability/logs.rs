@@ -8,7 +8,7 @@ use std::time::Duration;
 use crinkle::redis::{RedisClient, acl_rule};
 use crinkle::{Cache, CacheBuilder, EntryOptions, ErrorKind, Settings};
 use crinkle_testkit::redis::RedisServer;
-use crinkle_tests::redis::{DEADLINE, ask, client, comes_true, over};
+use crinkle_tests::redis::{DEADLINE, admin, client, comes_true, over};
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout};
 use tracing::Level;
@@ -96,10 +96,6 @@ async fn starts(client: &RedisClient) -> Cache {
     cache
 }
 
-async fn admin(server: &RedisServer, words: &[&str]) {
-    ask::<redis::Value>(&server.url(), words).await.expect("the server does as it is told");
-}
-
 #[tokio::test]
 async fn a_wrong_password() {
     let user = format!("user app on >secret {}", acl_rule("shop:"));
@@ -113,7 +109,7 @@ async fn a_wrong_password() {
     assert!(began.elapsed() < DEADLINE && !cache.health().l2_up);
     let _ = cache.remove("price:42").await.unwrap();
     assert!(cache.stats().l2_errors_denied > 0);
-    admin(&server, &["ACL", "SETUSER", "app", ">mistaken"]).await;
+    admin::<redis::Value>(&server, &["ACL", "SETUSER", "app", ">mistaken"]).await;
     comes_true("it is told", async || log.has("L2 accepts this client again")).await;
     assert_eq!(log.lines().len(), 2, "{:#?}", log.lines());
     assert!(!log.has("mistaken"));
@@ -130,7 +126,7 @@ async fn a_missing_right_to_the_channels() {
     assert_eq!(error.kind(), ErrorKind::Backplane);
     comes_true("it is told", async || log.has("no subscription")).await;
     comes_true("both are told", async || log.has("refuses what this node publishes")).await;
-    admin(&server, &["ACL", "SETUSER", "app", "&shop:*"]).await;
+    admin::<redis::Value>(&server, &["ACL", "SETUSER", "app", "&shop:*"]).await;
     comes_true("it is told", async || log.has("subscribed to the backplane again")).await;
     comes_true("it is told", async || log.has("node publishes again")).await;
     assert_eq!(log.lines().len(), 4, "{:#?}", log.lines());
@@ -142,7 +138,7 @@ async fn a_full_redis() {
     let server = RedisServer::start();
     let cache = starts(&client(&server.app_url()).await).await;
     let (log, _guard) = Log::begin();
-    admin(&server, &["CONFIG", "SET", "maxmemory", "1"]).await;
+    admin::<redis::Value>(&server, &["CONFIG", "SET", "maxmemory", "1"]).await;
     let before = cache.stats();
     for key in 0..50 {
         let load = |_| async { crinkle::ok(1_u32) };
@@ -153,7 +149,7 @@ async fn a_full_redis() {
     let _ = cache.remove_by_tag("tag").await.unwrap();
     let _ = cache.set("price:42", 1_u32).await.unwrap();
     assert!(cache.stats().l2_errors_full > after.l2_errors_full);
-    admin(&server, &["CONFIG", "SET", "maxmemory", "0"]).await;
+    admin::<redis::Value>(&server, &["CONFIG", "SET", "maxmemory", "0"]).await;
     let over = async || {
         let _ = cache.set("price:42", 2_u32).await.unwrap();
         log.has("L2 takes writes again")

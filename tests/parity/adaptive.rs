@@ -2,9 +2,9 @@
 
 use crinkle_core::{EntryOptions, FactoryContext, FailSafe, ok};
 use crinkle_testkit::chaos::Gate;
-use crinkle_tests::{Loads, TestError, World, load, options, pass, until};
+use crinkle_tests::{Loads, TestError, World, both, load, long, options, pass, until};
 
-use crate::{any, both, fresh, load_or, long, secs};
+use crate::{any, fresh, load_or, secs};
 
 #[tokio::test(start_paused = true)]
 async fn a_life_may_follow_from_the_value() {

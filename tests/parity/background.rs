@@ -3,10 +3,10 @@
 use crinkle_core::l2::L2ErrorKind;
 use crinkle_core::{Cache, EntryOptions, ErrorKind, PendingWrites, Receipt, WriteStatus};
 use crinkle_testkit::chaos::{Fate, L2Op};
-use crinkle_tests::{Loads, Node, World, options, pass, until};
+use crinkle_tests::{Loads, Node, World, long, ms, options, pass, until};
 use tokio::time::Instant;
 
-use crate::{SHORT, any, fresh, long, ms, put, secs};
+use crate::{SHORT, any, fresh, put, secs};
 
 /// A node whose L2 takes half a second for each write.
 async fn slow(world: &World) -> Node {

@@ -3,9 +3,9 @@
 use crinkle_core::Cache;
 use crinkle_core::backplane::{Backplane, Incoming};
 use crinkle_testkit::chaos::L2Op;
-use crinkle_tests::{Loads, World, options, pass, until};
+use crinkle_tests::{Loads, World, long, options, pass, until};
 
-use crate::{SHORT, any, fresh, load_or, long, nodes, put, secs};
+use crate::{SHORT, any, fresh, load_or, nodes, put, secs};
 
 #[tokio::test(start_paused = true)]
 async fn the_last_set_is_what_every_node_answers() {

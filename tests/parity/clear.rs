@@ -1,9 +1,9 @@
 //! Clears, soft and hard: everything of one cache, on every node, and nothing of another.
 
 use crinkle_core::Cache;
-use crinkle_tests::{Loads, World, options, pass};
+use crinkle_tests::{Loads, World, both, options, pass};
 
-use crate::{SHORT, any, both, fresh, load_or, nodes, put, secs};
+use crate::{SHORT, any, fresh, load_or, nodes, put, secs};
 
 async fn clear(cache: &Cache, hard: bool) {
     let receipt = if hard { cache.clear_hard().await } else { cache.clear().await };

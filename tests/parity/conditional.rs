@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 
 use crinkle_core::{BoxError, Cache, ErrorKind, FactoryContext, NotModified, ok};
 use crinkle_testkit::chaos::Gate;
-use crinkle_tests::{Loads, World, kind_of, load, options, pass};
+use crinkle_tests::{Loads, World, both, kind_of, load, options, pass};
 
-use crate::{SHORT, any, both, fresh, secs};
+use crate::{SHORT, any, fresh, secs};
 
 /// A source with an entity tag that follows from its value.
 #[derive(Clone, Default)]

@@ -2,9 +2,9 @@
 
 use crinkle_core::{Stats, l2::L2ErrorKind};
 use crinkle_testkit::chaos::{Fate, L2Op};
-use crinkle_tests::{Loads, World, options, pass};
+use crinkle_tests::{Loads, World, both, options, pass};
 
-use crate::{SHORT, any, both, fresh, load_or, put, secs};
+use crate::{SHORT, any, fresh, load_or, put, secs};
 
 /// The counters of a read, in the order: L1 hits, L2 hits, misses, stale, loads, failures.
 fn reads(stats: Stats) -> [u64; 6] {

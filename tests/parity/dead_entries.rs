@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use crinkle_core::{Cache, EntryOptions, Eviction, FailSafe, ok};
-use crinkle_tests::{Loads, World, pass};
+use crinkle_tests::{Loads, World, long, ms, pass};
 use serde::{Deserialize, Serialize};
 
-use crate::{any, fresh, long, ms, secs};
+use crate::{any, fresh, secs};
 
 const ENGINES: [Eviction; 3] = [Eviction::S3Fifo, Eviction::Lru, Eviction::TinyLfu];
 

@@ -2,9 +2,9 @@
 
 use crinkle_core::{EntryOptions, FailSafe, Source};
 use crinkle_testkit::chaos::Gate;
-use crinkle_tests::{Loads, World, gated, load, options, pass};
+use crinkle_tests::{Loads, World, both, gated, load, long, ms, options, pass};
 
-use crate::{any, both, fresh, long, ms, secs};
+use crate::{any, fresh, secs};
 
 #[tokio::test(start_paused = true)]
 async fn a_value_is_loaded_again_when_its_life_is_over_and_not_before() {

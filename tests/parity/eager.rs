@@ -2,9 +2,11 @@
 
 use crinkle_core::{Cache, EagerRefresh, EntryOptions, ErrorKind, FailSafe};
 use crinkle_testkit::chaos::Gate;
-use crinkle_tests::{Loads, TestError, World, gated, kind_of, load, options, pass, until};
+use crinkle_tests::{
+    Loads, TestError, World, both, gated, kind_of, load, ms, options, pass, until,
+};
 
-use crate::{SHORT, any, both, fresh, ms, put, secs};
+use crate::{SHORT, any, fresh, put, secs};
 
 /// Ten seconds, due at the eighth.
 fn eager() -> EntryOptions {

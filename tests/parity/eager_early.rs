@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use crinkle_core::{EagerRefresh, EntryOptions};
-use crinkle_tests::{Loads, World, pass};
+use crinkle_tests::{Loads, World, ms, pass};
 
-use crate::{ms, secs};
+use crate::secs;
 
 const KEYS: usize = 40;
 

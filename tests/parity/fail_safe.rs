@@ -2,10 +2,10 @@
 
 use crinkle_core::{Cache, ErrorKind, FactoryContext, FailSafe, Receipt, Source, ok};
 use crinkle_testkit::chaos::{Gate, L2Op};
-use crinkle_tests::{Loads, TestError, World, gated, kind_of, load, options, pass};
+use crinkle_tests::{Loads, TestError, World, both, gated, kind_of, load, long, ms, options, pass};
 use tokio::time::Instant;
 
-use crate::{SHORT, any, both, fresh, long, ms, put, secs};
+use crate::{SHORT, any, fresh, put, secs};
 
 /// Upstream #333: it must have been on when the value was stored, for something to be there.
 #[tokio::test(start_paused = true)]

@@ -2,9 +2,9 @@
 
 use crinkle_core::l2::Raw;
 use crinkle_core::{Cache, Eviction, Settings, Source};
-use crinkle_tests::{Loads, World};
+use crinkle_tests::{Loads, World, long};
 
-use crate::{fresh, load_or, long, put};
+use crate::{fresh, load_or, put};
 
 #[tokio::test(start_paused = true)]
 async fn the_least_recently_used_entry_goes_first() {
@@ -139,7 +139,7 @@ async fn a_weight_travels_with_the_record() {
 #[tokio::test(start_paused = true)]
 async fn what_was_removed_does_not_count() {
     let world = World::new().await;
-    for cache in crate::both(&world).await {
+    for cache in crinkle_tests::both(&world).await {
         for number in 0..5 {
             put(&cache, &number.to_string(), 1, &[]).await;
         }

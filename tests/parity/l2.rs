@@ -3,10 +3,10 @@
 use crinkle_core::l2::{L2, L2ErrorKind};
 use crinkle_core::{Cache, EntryOptions, FailSafe, Settings, Source, WriteStatus};
 use crinkle_testkit::chaos::{Fate, Gate, L2Op};
-use crinkle_tests::{Loads, World, gated, load, options, pass, until};
+use crinkle_tests::{Loads, World, gated, load, long, ms, options, pass, until};
 use tokio::time::Instant;
 
-use crate::{SHORT, any, fresh, load_or, long, ms, put, secs};
+use crate::{SHORT, any, fresh, load_or, put, secs};
 
 #[tokio::test(start_paused = true)]
 async fn records_are_under_the_prefix_and_the_name_is_its_default() {

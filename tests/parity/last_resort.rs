@@ -2,9 +2,11 @@
 
 use crinkle_core::{EntryOptions, ErrorKind, FailSafe, Source};
 use crinkle_testkit::chaos::Gate;
-use crinkle_tests::{Loads, TestError, World, gated, kind_of, load, options, pass, until};
+use crinkle_tests::{
+    Loads, TestError, World, both, gated, kind_of, load, ms, options, pass, until,
+};
 
-use crate::{SHORT, any, both, ms, secs};
+use crate::{SHORT, any, secs};
 
 #[tokio::test(start_paused = true)]
 async fn the_default_is_answered_when_nothing_else_can_be() {

@@ -2,9 +2,9 @@
 
 use crinkle_core::Cache;
 use crinkle_testkit::chaos::{self, BusHandle};
-use crinkle_tests::{World, pass};
+use crinkle_tests::{World, long, pass};
 
-use crate::{SHORT, any, fresh, load_or, long, secs};
+use crate::{SHORT, any, fresh, load_or, secs};
 
 /// A node that keeps its values to itself.
 async fn node(world: &World, seed: u64) -> (Cache, BusHandle) {

@@ -2,10 +2,10 @@
 
 use crinkle_core::{Cache, ErrorKind, WriteStatus, ok};
 use crinkle_testkit::chaos::Gate;
-use crinkle_tests::{Loads, World, gated, go, kind_of, load, options, pass, until};
+use crinkle_tests::{Loads, World, both, gated, go, kind_of, load, long, ms, options, pass, until};
 use tokio::time::{Instant, timeout};
 
-use crate::{both, fresh, long, ms, put, secs};
+use crate::{fresh, put, secs};
 
 #[tokio::test(start_paused = true)]
 async fn clones_are_the_same_cache() {

@@ -5,9 +5,9 @@ use std::time::Duration;
 use crinkle_core::l2::L2;
 use crinkle_core::{Cache, EntryOptions, FailSafe, Settings, Source, ok};
 use crinkle_testkit::chaos::L2Op;
-use crinkle_tests::{Loads, World, options, pass};
+use crinkle_tests::{Loads, World, both, long, ms, options, pass};
 
-use crate::{SHORT, any, both, fresh, long, ms, put, secs};
+use crate::{SHORT, any, fresh, put, secs};
 
 #[tokio::test(start_paused = true)]
 async fn a_shorter_life_in_l1_is_followed_by_a_look_at_l2() {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crinkle_core::l2::{Codec, MessagePack};
-use crinkle_core::{Cache, EntryOptions, WriteStatus};
-use crinkle_tests::{Loads, Node, World};
+use crinkle_core::{Cache, WriteStatus};
+use crinkle_tests::{Loads, Node, World, long};
 
 mod adaptive;
 mod background;
@@ -38,22 +38,8 @@ mod timeouts;
 /// Long enough for a message and its effects.
 const SHORT: Duration = Duration::from_millis(50);
 
-fn ms(millis: u64) -> Duration {
-    Duration::from_millis(millis)
-}
-
 fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
-}
-
-/// A TTL of ten minutes without fail-safe.
-fn long() -> EntryOptions {
-    EntryOptions::new(secs(600))
-}
-
-/// A cache without L2 and one with L2, for behaviour common to both.
-async fn both(world: &World) -> [Cache; 2] {
-    [world.alone(), world.node().await.cache]
 }
 
 async fn nodes(world: &World) -> [Node; 3] {

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crinkle_core::l2::NoCodec;
 use crinkle_core::{Cache, ErrorKind, FactoryContext, Source, WriteStatus, ok};
 use crinkle_testkit::chaos::L2Op;
-use crinkle_tests::{Loads, World, options, pass};
+use crinkle_tests::{Loads, World, both, long, options, pass};
 
-use crate::{any, both, fresh, load_or, long, put, secs};
+use crate::{any, fresh, load_or, put, secs};
 
 #[tokio::test(start_paused = true)]
 async fn a_miss_loads_stores_and_the_next_call_is_a_hit() {

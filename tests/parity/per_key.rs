@@ -2,9 +2,9 @@
 
 use crinkle_core::{Cache, EntryOptions, ErrorKind, FactoryContext, ok};
 use crinkle_testkit::chaos::L2Op;
-use crinkle_tests::{Loads, World, kind_of, options, pass};
+use crinkle_tests::{Loads, World, kind_of, long, ms, options, pass};
 
-use crate::{any, fresh, long, ms, secs};
+use crate::{any, fresh, secs};
 
 /// Prices live a second, the rest what the cache says: five.
 fn by_prefix(key: &str) -> Option<EntryOptions> {

@@ -1,9 +1,9 @@
 //! Pinned entries: what L1 does not evict, and within which bounds.
 
 use crinkle_core::{Cache, EntryOptions, Eviction};
-use crinkle_tests::World;
+use crinkle_tests::{World, long};
 
-use crate::{any, fresh, long, put, secs};
+use crate::{any, fresh, put, secs};
 
 async fn pin(cache: &Cache, key: &str, options: EntryOptions) {
     let _ = cache.set(key, 1).tags(["pinned"]).options(options.pinned(true)).await.expect("sound");

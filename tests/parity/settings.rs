@@ -2,10 +2,10 @@
 
 use crinkle_core::{Cache, ErrorKind, Settings};
 use crinkle_testkit::chaos::Gate;
-use crinkle_tests::{Loads, World, gated, load, pass};
+use crinkle_tests::{Loads, World, gated, load, long, ms, pass};
 use tokio::time::Instant;
 
-use crate::{SHORT, any, fresh, long, ms, put, secs};
+use crate::{SHORT, any, fresh, put, secs};
 
 #[tokio::test(start_paused = true)]
 async fn the_limits_on_tags_are_the_ones_that_were_set() {

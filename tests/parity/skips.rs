@@ -2,9 +2,9 @@
 
 use crinkle_core::{EntryOptions, FactoryContext, Settings, Source, WriteStatus, ok};
 use crinkle_testkit::chaos::L2Op;
-use crinkle_tests::{Loads, Node, World, options, pass};
+use crinkle_tests::{Loads, Node, World, long, options, pass};
 
-use crate::{SHORT, any, fresh, load_or, long, put, secs};
+use crate::{SHORT, any, fresh, load_or, put, secs};
 
 /// Two nodes, the second of which still holds 1 while L2 holds 2.
 async fn behind(world: &World) -> [Node; 2] {

@@ -2,10 +2,12 @@
 
 use crinkle_core::{Cache, EntryOptions, ErrorKind, Source};
 use crinkle_testkit::chaos::Gate;
-use crinkle_tests::{Loads, TestError, World, gated, kind_of, load, options, pass, until};
+use crinkle_tests::{
+    Loads, TestError, World, both, gated, kind_of, load, long, ms, options, pass, until,
+};
 use tokio::time::Instant;
 
-use crate::{SHORT, both, fresh, long, ms, nodes, put, secs};
+use crate::{SHORT, fresh, nodes, put, secs};
 
 #[tokio::test(start_paused = true)]
 async fn a_hundred_callers_on_each_of_three_nodes_cause_one_load() {

@@ -1,9 +1,9 @@
 //! Tags in one cache, without L2 and with.
 
 use crinkle_testkit::chaos::L2Op;
-use crinkle_tests::{Loads, World, options};
+use crinkle_tests::{Loads, World, both, options};
 
-use crate::{any, both, fresh, load_or, put};
+use crate::{any, fresh, load_or, put};
 
 #[tokio::test(start_paused = true)]
 async fn a_removed_tag_takes_exactly_what_carries_it() {

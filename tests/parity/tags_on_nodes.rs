@@ -2,9 +2,9 @@
 
 use crinkle_core::{Cache, FactoryContext, Source, ok};
 use crinkle_testkit::chaos::L2Op;
-use crinkle_tests::{Loads, World, options, pass};
+use crinkle_tests::{Loads, World, long, options, pass};
 
-use crate::{SHORT, any, fresh, load_or, long, nodes, put, secs};
+use crate::{SHORT, any, fresh, load_or, nodes, put, secs};
 
 #[tokio::test(start_paused = true)]
 async fn a_removed_tag_takes_what_carries_it_on_every_node() {

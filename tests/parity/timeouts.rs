@@ -1,21 +1,13 @@
 //! Soft and hard timeouts of the factory: who waits how long, and what comes of it afterwards.
 
-use crinkle_core::{Cache, EntryOptions, ErrorKind};
+use crinkle_core::{EntryOptions, ErrorKind};
 use crinkle_testkit::chaos::Gate;
-use crinkle_tests::{Loads, TestError, World, gated, kind_of, load, options, pass, until};
+use crinkle_tests::{
+    Loads, TestError, World, both, both_stale, gated, kind_of, load, ms, options, pass, until,
+};
 use tokio::time::Instant;
 
-use crate::{SHORT, any, both, fresh, ms, secs};
-
-/// Caches with a stale value at "key".
-async fn stale(world: &World) -> [Cache; 2] {
-    let caches = both(world).await;
-    for cache in &caches {
-        let _ = cache.set("key", 1).options(options()).await.expect("no trouble");
-    }
-    pass(secs(11)).await;
-    caches
-}
+use crate::{SHORT, any, fresh, secs};
 
 fn soft(timeout: u64) -> EntryOptions {
     options().factory_soft_timeout(ms(timeout))
@@ -24,7 +16,7 @@ fn soft(timeout: u64) -> EntryOptions {
 #[tokio::test(start_paused = true)]
 async fn a_factory_quicker_than_the_soft_timeout_is_waited_for() {
     let world = World::new().await;
-    for cache in stale(&world).await {
+    for cache in both_stale(&world).await {
         let asked = Instant::now();
         let read = load(&cache, "key", &[], soft(100), |_| async {
             pass(ms(99)).await;
@@ -40,7 +32,7 @@ async fn a_factory_quicker_than_the_soft_timeout_is_waited_for() {
 #[tokio::test(start_paused = true)]
 async fn a_soft_timeout_without_fail_safe_is_no_timeout() {
     let world = World::new().await;
-    for cache in stale(&world).await {
+    for cache in both_stale(&world).await {
         let gate = Gate::new();
         let options = EntryOptions::new(secs(10)).factory_soft_timeout(ms(100));
         let read = load(&cache, "key", &[], options, gated(&gate, 2));
@@ -54,7 +46,7 @@ async fn a_soft_timeout_without_fail_safe_is_no_timeout() {
 #[tokio::test(start_paused = true)]
 async fn a_hard_timeout_answers_with_a_fallback_where_there_is_one() {
     let world = World::new().await;
-    for cache in stale(&world).await {
+    for cache in both_stale(&world).await {
         let gate = Gate::new();
         let asked = Instant::now();
         let hard = options().factory_hard_timeout(ms(500));
@@ -69,7 +61,7 @@ async fn a_hard_timeout_answers_with_a_fallback_where_there_is_one() {
 #[tokio::test(start_paused = true)]
 async fn the_shorter_of_two_timeouts_decides() {
     let world = World::new().await;
-    for cache in stale(&world).await {
+    for cache in both_stale(&world).await {
         let gate = Gate::new();
         let asked = Instant::now();
         let both = soft(500).factory_hard_timeout(ms(100));
@@ -85,7 +77,7 @@ async fn the_shorter_of_two_timeouts_decides() {
 #[tokio::test(start_paused = true)]
 async fn after_a_soft_timeout_the_next_callers_do_not_wait() {
     let world = World::new().await;
-    for cache in stale(&world).await {
+    for cache in both_stale(&world).await {
         let (gate, loads) = (Gate::new(), Loads::new());
         let first = load(&cache, "key", &[], soft(100), loads.gated(&gate, 2));
         assert!(first.await.unwrap().unwrap().is_stale());
@@ -104,7 +96,7 @@ async fn after_a_soft_timeout_the_next_callers_do_not_wait() {
 #[tokio::test(start_paused = true)]
 async fn a_factory_that_fails_in_the_background_harms_nobody() {
     let world = World::new().await;
-    for cache in stale(&world).await {
+    for cache in both_stale(&world).await {
         let gate = Gate::new();
         let held = gate.clone();
         let read = load(&cache, "key", &[], soft(100), move |_| async move {
@@ -216,7 +208,7 @@ async fn after_a_hard_timeout_the_next_caller_waits_for_the_same_factory() {
 #[tokio::test(start_paused = true)]
 async fn what_a_factory_chooses_holds_when_it_completes_in_the_background() {
     let world = World::new().await;
-    for cache in stale(&world).await {
+    for cache in both_stale(&world).await {
         let gate = Gate::new();
         let held = gate.clone();
         let read = load(&cache, "key", &[], soft(100), move |ctx| async move {

@@ -2,9 +2,7 @@
 
 use crinkle_core::{Cache, EntryOptions};
 use crinkle_testkit::chaos::{Fate, Gate, L2Op};
-use crinkle_tests::{Loads, World, go, load, options, pass, until};
-
-use crate::joined::ms;
+use crinkle_tests::{Loads, World, go, load, ms, options, pass, until};
 
 fn cancelling() -> EntryOptions {
     options().cancel_when_abandoned(true)

@@ -6,11 +6,10 @@
 use std::fmt::Debug;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crinkle_core::sabotage::{Sabotage, plant};
 use crinkle_core::{Cache, EntryOptions, ErrorKind, FailSafe, Source};
-use crinkle_tests::{Boxed, TestError, World, go, pass};
+use crinkle_tests::{Boxed, TestError, World, go, ms, pass};
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -61,10 +60,6 @@ struct Plan {
 
 const STALE: i32 = -1;
 const DEFAULT: i32 = -2;
-
-fn ms(ms: u64) -> Duration {
-    Duration::from_millis(ms)
-}
 
 fn caller(rng: &mut StdRng) -> Caller {
     let mut some = |most: u64| rng.random_bool(0.4).then(|| rng.random_range(1..most));

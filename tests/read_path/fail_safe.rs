@@ -2,22 +2,13 @@
 
 use std::time::Duration;
 
-use crinkle_core::{Cache, EntryOptions, ErrorKind, FailSafe, Source};
-use crinkle_tests::{Loads, TestError, World, go, kind_of, options, pass};
-
-async fn stale(world: &World) -> [Cache; 2] {
-    let caches = [world.alone(), world.node().await.cache];
-    for cache in &caches {
-        let _ = cache.set("key", 1).options(options()).await.expect("no trouble");
-    }
-    pass(Duration::from_secs(11)).await;
-    caches
-}
+use crinkle_core::{EntryOptions, ErrorKind, FailSafe, Source};
+use crinkle_tests::{Loads, TestError, World, both_stale, go, kind_of, options, pass};
 
 #[tokio::test(start_paused = true)]
 async fn a_stale_value_stands_in_for_an_error_and_the_factory_is_left_alone() {
     let world = World::new().await;
-    for cache in stale(&world).await {
+    for cache in both_stale(&world).await {
         let loads = Loads::new();
         for _ in 0..3 {
             let read = cache.get_or_set("key", loads.fail::<_, i32>()).options(options());
@@ -39,7 +30,7 @@ async fn a_stale_value_stands_in_for_an_error_and_the_factory_is_left_alone() {
 #[tokio::test(start_paused = true)]
 async fn a_stale_value_stands_in_for_a_panic() {
     let world = World::new().await;
-    for cache in stale(&world).await {
+    for cache in both_stale(&world).await {
         let factory = |_| async {
             if cfg!(test) {
                 panic!("no");
@@ -68,7 +59,7 @@ async fn a_plain_read_does_not_end_the_throttle_of_an_expired_value() {
 #[tokio::test(start_paused = true)]
 async fn a_throttle_set_by_one_call_is_its_own() {
     let world = World::new().await;
-    for cache in stale(&world).await {
+    for cache in both_stale(&world).await {
         let short = FailSafe::for_up_to(Duration::from_secs(3600)).throttle(Duration::from_secs(2));
         let loads = Loads::new();
         let call = || cache.get_or_set("key", loads.fail::<_, i32>()).fail_safe(short);
@@ -84,7 +75,7 @@ async fn a_throttle_set_by_one_call_is_its_own() {
 #[tokio::test(start_paused = true)]
 async fn a_call_without_fail_safe_gets_the_error() {
     let world = World::new().await;
-    for cache in stale(&world).await {
+    for cache in both_stale(&world).await {
         let plain = EntryOptions::new(Duration::from_secs(10));
         let loads = Loads::new();
         for _ in 0..2 {
@@ -100,7 +91,7 @@ async fn a_call_without_fail_safe_gets_the_error() {
 async fn a_fallback_ends_with_its_longest_age() {
     for at in 0..2 {
         let world = World::new().await;
-        let cache = &stale(&world).await[at];
+        let cache = &both_stale(&world).await[at];
         pass(Duration::from_secs(3580)).await;
         let read = cache.get_or_set("key", Loads::new().fail::<_, i32>()).options(options());
         assert!(read.await.unwrap().is_stale());
@@ -128,7 +119,7 @@ async fn a_fallback_comes_from_l2_too() {
 #[tokio::test(start_paused = true)]
 async fn the_factory_sees_the_stale_value() {
     let world = World::new().await;
-    for cache in stale(&world).await {
+    for cache in both_stale(&world).await {
         let factory = |ctx: crinkle_core::FactoryContext<i32>| async move {
             assert_eq!(ctx.key(), "key");
             crinkle_core::ok(ctx.stale().map_or(0, |stale| **stale) + 1)
@@ -141,7 +132,7 @@ async fn the_factory_sees_the_stale_value() {
 #[tokio::test(start_paused = true)]
 async fn every_waiter_gets_the_fallback() {
     let world = World::new().await;
-    for cache in stale(&world).await {
+    for cache in both_stale(&world).await {
         let loads = Loads::new();
         let callers: Vec<_> = (0..100)
             .map(|_| {

@@ -6,28 +6,20 @@ use crinkle_core::l2::L2ErrorKind;
 use crinkle_core::{Cache, Cached, EntryOptions, Error, ErrorKind, Source};
 use crinkle_testkit::chaos::{Fate, Gate, L2Op};
 use crinkle_tests::{
-    Boxed, Loads, Node, TestError, World, gated, go, kind_of, load, options, pass, until,
+    Boxed, Loads, Node, TestError, World, both_stale, gated, go, kind_of, load, ms, options, pass,
+    until,
 };
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-
-pub(crate) fn ms(ms: u64) -> Duration {
-    Duration::from_millis(ms)
-}
 
 /// Ten seconds, and no fallback.
 pub(crate) fn plain() -> EntryOptions {
     EntryOptions::new(Duration::from_secs(10))
 }
 
-/// Caches with a stale value: one without L2, and one with it.
-async fn stale(world: &World) -> [Cache; 2] {
-    let caches = [world.alone(), world.node().await.cache];
-    for cache in &caches {
-        let _ = cache.set("key", 1).options(options()).await.expect("no trouble");
-    }
-    pass(Duration::from_secs(11)).await;
-    caches
+/// Gives L2 a tenth of a second.
+pub(crate) fn hasty() -> EntryOptions {
+    plain().l2_soft_timeout(ms(100)).l2_hard_timeout(ms(100))
 }
 
 /// A factory that waits at a gate and fails.
@@ -68,7 +60,7 @@ async fn joined(cache: &Cache, count: u64) {
 #[tokio::test(start_paused = true)]
 async fn a_joiner_without_fail_safe_gets_the_error_though_its_leader_gets_a_fallback() {
     let world = World::new().await;
-    for cache in stale(&world).await {
+    for cache in both_stale(&world).await {
         let gate = Gate::new();
         let leader = load(&cache, "key", &[], options(), failing(&gate));
         gate.reached().await;
@@ -87,7 +79,7 @@ async fn a_joiner_without_fail_safe_gets_the_error_though_its_leader_gets_a_fall
 #[tokio::test(start_paused = true)]
 async fn a_joiner_with_fail_safe_gets_the_fallback_though_its_leader_gets_the_error() {
     let world = World::new().await;
-    for cache in stale(&world).await {
+    for cache in both_stale(&world).await {
         let (gate, loads) = (Gate::new(), Loads::new());
         let leader = load(&cache, "key", &[], plain(), failing(&gate));
         gate.reached().await;
@@ -145,7 +137,7 @@ async fn a_leaders_default_is_not_its_joiners() {
 #[tokio::test(start_paused = true)]
 async fn a_stale_value_is_answered_after_the_joiners_own_soft_timeout() {
     let world = World::new().await;
-    for cache in stale(&world).await {
+    for cache in both_stale(&world).await {
         let gate = Gate::new();
         let leader = load(&cache, "key", &[], plain(), gated(&gate, 2));
         gate.reached().await;

@@ -6,12 +6,8 @@ use crinkle_core::{
     Cache, EagerRefresh, EntryOptions, Error, ErrorKind, FactoryContext, FailSafe, Settings, ok,
 };
 use crinkle_testkit::chaos::Gate;
-use crinkle_tests::{Loads, World, go, kind_of, load, pass, until};
+use crinkle_tests::{Loads, World, both, go, kind_of, load, pass, until};
 use tokio::time::{Instant, timeout};
-
-async fn both(world: &World) -> [Cache; 2] {
-    [world.alone(), world.node().await.cache]
-}
 
 /// Asks for keys one by one, each by the factory of the one before; the last is loaded.
 fn ask(cache: Cache, mut keys: Vec<&'static str>) -> crinkle_tests::Boxed<i32> {

@@ -4,15 +4,10 @@ use std::time::Duration;
 
 use crinkle_core::{EntryOptions, ErrorKind, FactoryContext, Source};
 use crinkle_testkit::chaos::{Fate, Gate, L2Op};
-use crinkle_tests::{Loads, Node, World, gated, go, kind_of, load, options, pass};
+use crinkle_tests::{Loads, Node, World, gated, go, kind_of, load, ms, options, pass};
 use tokio::time::Instant;
 
-use crate::joined::{many, ms, plain, slow};
-
-/// Gives L2 a tenth of a second.
-fn hasty() -> EntryOptions {
-    plain().l2_soft_timeout(ms(100)).l2_hard_timeout(ms(100))
-}
+use crate::joined::{hasty, many, plain, slow};
 
 /// Gives L2 three seconds.
 fn patient() -> EntryOptions {

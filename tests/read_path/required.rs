@@ -5,16 +5,11 @@ use std::time::Duration;
 
 use crinkle_core::{EntryOptions, ErrorKind, Source};
 use crinkle_testkit::chaos::{Fate, Gate, L2Op};
-use crinkle_tests::{Loads, Node, World, gated, go, kind_of, load, options, pass};
+use crinkle_tests::{Loads, Node, World, gated, go, kind_of, load, ms, options, pass};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::joined::{many, ms, plain};
-
-/// Gives L2 a tenth of a second.
-fn hasty() -> EntryOptions {
-    plain().l2_soft_timeout(ms(100)).l2_hard_timeout(ms(100))
-}
+use crate::joined::{hasty, many, plain};
 
 /// Gives L2 three seconds.
 fn requires(options: EntryOptions) -> EntryOptions {

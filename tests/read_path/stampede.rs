@@ -2,14 +2,10 @@
 
 use std::time::Duration;
 
-use crinkle_core::{EntryOptions, ErrorKind, Source};
+use crinkle_core::{ErrorKind, Source};
 use crinkle_testkit::chaos::{Gate, L2Op};
-use crinkle_tests::{Loads, World, gated, kind_of, load, pass, until};
+use crinkle_tests::{Loads, World, gated, kind_of, load, long, pass, until};
 use tokio::time::Instant;
-
-fn long() -> EntryOptions {
-    EntryOptions::new(Duration::from_secs(600))
-}
 
 #[tokio::test(start_paused = true)]
 async fn ten_thousand_callers_share_one_load() {

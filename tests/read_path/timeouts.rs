@@ -2,27 +2,18 @@
 
 use std::time::Duration;
 
-use crinkle_core::{Cache, EntryOptions, ErrorKind, Source};
+use crinkle_core::{EntryOptions, ErrorKind, Source};
 use crinkle_testkit::chaos::Gate;
-use crinkle_tests::{Loads, World, gated, kind_of, load, options, pass, until};
+use crinkle_tests::{Loads, World, both_stale, gated, kind_of, load, options, pass, until};
 use tokio::time::Instant;
 
 const SOFT: Duration = Duration::from_millis(100);
 const HARD: Duration = Duration::from_millis(500);
 
-async fn stale(world: &World) -> [Cache; 2] {
-    let caches = [world.alone(), world.node().await.cache];
-    for cache in &caches {
-        let _ = cache.set("key", 1).options(options()).await.expect("no trouble");
-    }
-    pass(Duration::from_secs(11)).await;
-    caches
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_slow_factory_is_stood_in_for_after_the_soft_timeout_and_completes() {
     let world = World::new().await;
-    for cache in stale(&world).await {
+    for cache in both_stale(&world).await {
         let (gate, loads) = (Gate::new(), Loads::new());
         let asked = Instant::now();
         let options = options().factory_soft_timeout(SOFT).factory_hard_timeout(HARD);
@@ -104,7 +95,7 @@ async fn the_deadline_ends_a_factory_and_frees_the_key() {
 #[tokio::test(start_paused = true)]
 async fn the_deadline_falls_back_too() {
     let world = World::new().await;
-    for cache in stale(&world).await {
+    for cache in both_stale(&world).await {
         let deadline = options().factory_deadline(Duration::from_secs(5));
         let read = load(&cache, "key", &[], deadline, gated(&Gate::new(), 2));
         assert!(read.await.unwrap().unwrap().is_stale());
@@ -130,7 +121,7 @@ async fn a_waiter_gives_up_after_wait_timeout_and_starts_nothing() {
 #[tokio::test(start_paused = true)]
 async fn a_waiter_with_a_fallback_answers_it_after_wait_timeout() {
     let world = World::new().await;
-    for cache in stale(&world).await {
+    for cache in both_stale(&world).await {
         let gate = Gate::new();
         let leader = load(&cache, "key", &[], options(), gated(&gate, 2));
         gate.reached().await;

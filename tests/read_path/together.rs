@@ -7,14 +7,8 @@ use std::time::Duration;
 use crinkle_core::l2::L2ErrorKind;
 use crinkle_core::{Cache, EntryOptions, ErrorKind, ok};
 use crinkle_testkit::chaos::{Fate, L2Op};
-use crinkle_tests::{Loads, Node, World, pass};
+use crinkle_tests::{Loads, Node, World, long, ms, pass};
 use tokio::time::Instant;
-
-use crate::joined::ms;
-
-fn long() -> EntryOptions {
-    EntryOptions::new(Duration::from_secs(600))
-}
 
 /// What each key of the name has: `hasty` gives L2 20 ms, `strict` is strict, `plain` is neither, any other
 /// requires L2.

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use crinkle_core::ErrorKind;
 use crinkle_testkit::chaos::{Fate, Gate, L2Op};
-use crinkle_tests::{Loads, World, gated, go, kind_of, load, options, pass};
+use crinkle_tests::{Loads, World, gated, go, kind_of, load, ms, options, pass};
 use tokio::time::Instant;
 
-use crate::joined::{many, ms, plain, slow};
+use crate::joined::{many, plain, slow};
 
 /// Two other nodes load one after the other: the wait for them does not begin again.
 #[tokio::test(start_paused = true)]

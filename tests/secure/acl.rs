@@ -7,9 +7,10 @@ use crinkle::protocol::ledger::SyncAsk;
 use crinkle::redis::{RedisBackplane, RedisClient, RedisL2, acl_rule};
 use crinkle_core::backplane::Backplane;
 use crinkle_testkit::redis::RedisServer;
+use crinkle_tests::redis::{admin, comes_true, node_over};
 use tokio::time::timeout;
 
-use super::{ADMIN, DEADLINE, admin, cache_named, keeps_in_step, ready, rule_without, until};
+use super::{ADMIN, DEADLINE, cache_named, keeps_in_step, rule_without};
 
 /// A server and a client of its user `app`, with the least rights for `shop:`, changed a little.
 async fn with(changed: &str) -> (RedisServer, RedisClient) {
@@ -44,7 +45,7 @@ async fn refusal(client: &RedisClient) -> String {
 async fn two_nodes_keep_in_step_with_the_least_rights() {
     let (server, client) = with("").await;
     let other = RedisClient::connect(&server.url_for("app", "secret")).await.unwrap();
-    keeps_in_step(&ready(&client).await, &ready(&other).await).await;
+    keeps_in_step(&node_over(&client).await, &node_over(&other).await).await;
     let refused: Vec<redis::Value> = admin(&server, &["ACL", "LOG"]).await;
     assert!(refused.is_empty(), "{refused:?}");
 }
@@ -111,11 +112,11 @@ async fn a_cache_says_what_it_lacks_and_is_ready_once_it_is_granted() {
     let lacks = |right: &str, error: Option<crinkle::LastError>| {
         error.is_some_and(|error| error.what.contains(right))
     };
-    until("the missing command is told", async || {
+    comes_true("the missing command is told", async || {
         lacks("may not run `setrange`", cache.health().last_l2_error)
     })
     .await;
-    until("the missing channel is told", async || {
+    comes_true("the missing channel is told", async || {
         lacks("&shop:*", cache.health().last_backplane_error)
     })
     .await;
@@ -123,7 +124,7 @@ async fn a_cache_says_what_it_lacks_and_is_ready_once_it_is_granted() {
     assert_eq!(refused.kind(), ErrorKind::L2);
     assert!(refused.to_string().contains("may not run `setrange`"), "{refused}");
     let () = admin(&server, &["ACL", "SETUSER", "app", "+setrange"]).await;
-    until("the missing channel is all that is refused", async || {
+    comes_true("the missing channel is all that is refused", async || {
         let refused = timeout(DEADLINE, cache.ready()).await.expect("an answer in time");
         refused.is_err_and(|error| {
             error.kind() == ErrorKind::Backplane && error.to_string().contains("&shop:*")
@@ -132,14 +133,14 @@ async fn a_cache_says_what_it_lacks_and_is_ready_once_it_is_granted() {
     .await;
     assert!(cache.health().l2_up);
     let () = admin(&server, &["ACL", "SETUSER", "app", "&shop:*"]).await;
-    until("it is ready", async || cache.ready().await.is_ok()).await;
+    comes_true("it is ready", async || cache.ready().await.is_ok()).await;
 }
 
 /// Taken away later, in a script, where older servers do not name it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_right_that_is_taken_away_is_named_by_the_next_command_that_needs_it() {
     let (server, client) = with("").await;
-    let cache = ready(&client).await;
+    let cache = node_over(&client).await;
     let () = admin(&server, &["ACL", "SETUSER", "app", "-set"]).await;
     let error = cache.set("key", 1_u64).require_propagation().await.unwrap_err().to_string();
     assert!(error.contains("may not run `set`: `ACL SETUSER app +set`"), "{error}");

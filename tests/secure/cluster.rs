@@ -6,10 +6,11 @@ use crinkle_testkit::ability::Ability;
 use crinkle_testkit::cluster::{ClusterServers, SERVERS};
 use crinkle_testkit::contract;
 use crinkle_testkit::redis::free_port;
+use crinkle_tests::redis::node_over;
 use tempfile::TempDir;
 
 use super::authority::{Authority, arguments};
-use super::{keeps_in_step, ready, rule_without};
+use super::{keeps_in_step, rule_without};
 
 struct TlsCluster {
     servers: ClusterServers,
@@ -55,7 +56,7 @@ async fn a_cluster_over_tls_keeps_the_contract_for_the_user_with_the_least_right
     contract::backplane(&bus).await;
     contract::announcing(&store, &bus).await;
     contract::l2(&store.locking_by_script()).await;
-    keeps_in_step(&ready(&one).await, &ready(&two).await).await;
+    keeps_in_step(&node_over(&one).await, &node_over(&two).await).await;
     for at in 0..SERVERS {
         let refused: Vec<redis::Value> = cluster.servers.ask(at, &["ACL", "LOG"]).unwrap();
         assert!(refused.is_empty(), "{refused:?}");

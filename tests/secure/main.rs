@@ -13,8 +13,7 @@ mod ways;
 
 use crinkle::Cache;
 use crinkle::redis::{RedisClient, acl_rule};
-use crinkle_testkit::redis::RedisServer;
-use crinkle_tests::redis::{DEADLINE, comes_true as until, named, over, raw};
+use crinkle_tests::redis::{DEADLINE, comes_true, named};
 
 const ADMIN: &str = "user default on nopass ~* &* +@all";
 
@@ -30,25 +29,16 @@ fn cache_named(name: &str, client: &RedisClient) -> Cache {
     named(name, client).build().unwrap()
 }
 
-async fn ready(client: &RedisClient) -> Cache {
-    crinkle_tests::redis::ready(over(client)).await
-}
-
-/// Sends a command to the server as its administrator.
-async fn admin<T: redis::FromRedisValue>(server: &RedisServer, words: &[&str]) -> T {
-    let mut connection = raw(&server.url()).await.unwrap();
-    redis::cmd(words[0]).arg(&words[1..]).query_async(&mut connection).await.unwrap()
-}
-
 /// Checks that one node reads the other's writes and receives its removals.
 async fn keeps_in_step(one: &Cache, two: &Cache) {
     one.set("shared", 1_u64).await.unwrap();
     let found = async || two.get::<u64>("shared").await.unwrap().is_some();
-    until("the other node reads it", found).await;
+    comes_true("the other node reads it", found).await;
     one.remove("shared").await.unwrap();
-    until("the other node learns of it", async || two.peek::<u64>("shared").is_none()).await;
+    comes_true("the other node learns of it", async || two.peek::<u64>("shared").is_none()).await;
     one.set("shared", 2_u64).tags(["tag"]).await.unwrap();
-    until("the other node reads it again", found).await;
+    comes_true("the other node reads it again", found).await;
     one.remove_by_tag("tag").await.unwrap();
-    until("the other node learns of the tag", async || two.peek::<u64>("shared").is_none()).await;
+    comes_true("the other node learns of the tag", async || two.peek::<u64>("shared").is_none())
+        .await;
 }

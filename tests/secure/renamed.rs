@@ -4,9 +4,10 @@ use crinkle::ErrorKind;
 use crinkle::l2::{L2Error, L2ErrorKind};
 use crinkle::redis::RedisClient;
 use crinkle_testkit::redis::RedisServer;
+use crinkle_tests::redis::node_over;
 use tokio::time::timeout;
 
-use super::{DEADLINE, cache_named, keeps_in_step, ready};
+use super::{DEADLINE, cache_named, keeps_in_step};
 
 /// What both checks, and `ready`, say of such a server.
 async fn told(server: &RedisServer) -> [Result<(), String>; 3] {
@@ -82,7 +83,7 @@ async fn a_server_without_hello_is_told_with_the_protocol_that_it_knows() {
         (RedisClient::connect(&url).await.unwrap(), RedisClient::connect(&url).await.unwrap());
     one.check_store_rights("shop:").await.unwrap();
     one.check_backplane_rights("shop:").await.unwrap();
-    keeps_in_step(&ready(&one).await, &ready(&two).await).await;
+    keeps_in_step(&node_over(&one).await, &node_over(&two).await).await;
 }
 
 /// On servers of their own, too: the login of the backplane is not that of the store.

@@ -7,10 +7,11 @@ use crinkle::Cache;
 use crinkle::redis::{Credentials, RedisClient, acl_rule};
 use crinkle_testkit::redis::RedisServer;
 use crinkle_testkit::sentinel::{NAME, SentinelServers, USER};
+use crinkle_tests::redis::{admin, comes_true, node_over};
 use parking_lot::Mutex;
 use tokio::time::timeout;
 
-use super::{ADMIN, DEADLINE, admin, cache_named, keeps_in_step, ready, until};
+use super::{ADMIN, DEADLINE, cache_named, keeps_in_step};
 
 /// Where the application keeps its secret; `None` while it cannot say.
 #[derive(Clone, Default)]
@@ -43,7 +44,7 @@ fn server_with(password: &str) -> RedisServer {
 }
 
 async fn in_step(one: &Cache, two: &Cache) {
-    until("both are in step", async || one.health().coherent && two.health().coherent).await;
+    comes_true("both are in step", async || one.health().coherent && two.health().coherent).await;
     keeps_in_step(one, two).await;
 }
 
@@ -53,7 +54,7 @@ async fn a_password_that_changes_is_asked_for_when_a_connection_is_made() {
         let (server, vault) = (server_with("first"), Vault::with("first"));
         let url = format!("{}/?protocol={protocol}", server.url());
         let (one, two) = (vault.client(&url).await, vault.client(&url).await);
-        let (one, two) = (ready(&one).await, ready(&two).await);
+        let (one, two) = (node_over(&one).await, node_over(&two).await);
         in_step(&one, &two).await;
 
         let () = admin(&server, &["ACL", "SETUSER", "app", "resetpass", ">second"]).await;
@@ -64,7 +65,7 @@ async fn a_password_that_changes_is_asked_for_when_a_connection_is_made() {
         *vault.secret.lock() = Some("second");
         let killed: u64 = admin(&server, &["CLIENT", "KILL", "USER", "app"]).await;
         assert_eq!(killed, 4);
-        until("all connections are back", async || {
+        comes_true("all connections are back", async || {
             vault.asked.load(Ordering::SeqCst) >= 8
                 && one.health().subscribed
                 && two.health().subscribed
@@ -78,7 +79,7 @@ async fn a_password_that_changes_is_asked_for_when_a_connection_is_made() {
 async fn without_credentials_a_cache_says_why_and_goes_on_when_there_are_some() {
     let (server, vault) = (server_with("first"), Vault::default());
     let cache = cache_named("shop", &vault.client(&server.url()).await);
-    until("the reason is told", async || {
+    comes_true("the reason is told", async || {
         let error = cache.health().last_l2_error;
         error.is_some_and(|error| {
             error.what.contains("the `credentials` callback failed: the vault is sealed")
@@ -99,7 +100,7 @@ async fn the_servers_behind_sentinels_get_the_credentials_of_the_moment() {
         async { Ok(Credentials::new(USER, "any")) }
     });
     let client = client.connect().await.unwrap();
-    let cache = ready(&client).await;
+    let cache = node_over(&client).await;
     cache.set("key", 1_u64).require_propagation().await.unwrap();
     assert_eq!(asked.load(Ordering::SeqCst), 2, "for commands and for the subscription");
 }

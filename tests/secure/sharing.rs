@@ -3,9 +3,10 @@
 use crinkle::redis::RedisClient;
 use crinkle::{Cache, Source};
 use crinkle_testkit::redis::RedisServer;
+use crinkle_tests::redis::{admin, comes_true, node_over};
 use tokio::time::timeout;
 
-use super::{DEADLINE, admin, cache_named, ready, until};
+use super::{DEADLINE, cache_named};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_caches_on_one_connection_neither_see_nor_hear_each_other() {
@@ -24,7 +25,7 @@ async fn two_caches_on_one_connection_neither_see_nor_hear_each_other() {
     shop.clear_hard().await.unwrap();
     // A message after those, so that they would have been heard.
     blog.remove("other").require_propagation().await.unwrap();
-    until("both are in step", async || shop.health().coherent && blog.health().coherent).await;
+    comes_true("both are in step", async || shop.health().coherent && blog.health().coherent).await;
     assert_eq!(blog.peek::<String>("key").as_deref().map(String::as_str), Some("blog"));
     assert!(shop.get::<String>("key").await.unwrap().is_none());
     assert_eq!((shop.health().peers, blog.health().peers), (0, 0));
@@ -57,7 +58,7 @@ async fn is_usable(cache: &Cache) {
 async fn what_others_put_under_our_keys_is_a_counted_miss_each_time_and_no_more() {
     let server = RedisServer::start();
     let client = RedisClient::connect(&server.app_url()).await.unwrap();
-    let cache = ready(&client).await;
+    let cache = node_over(&client).await;
     for (key, words) in FOREIGN {
         let _: redis::Value = admin(&server, words).await;
         for _ in 0..20 {
@@ -80,7 +81,7 @@ async fn what_others_put_under_our_keys_is_a_counted_miss_each_time_and_no_more(
 async fn what_others_put_under_the_ledger_costs_what_is_cached_and_no_more() {
     let server = RedisServer::start();
     let client = RedisClient::connect(&server.app_url()).await.unwrap();
-    let cache = ready(&client).await;
+    let cache = node_over(&client).await;
     cache.set("key", 1_u64).await.unwrap();
     for squatter in [
         &["SET", "shop:v1:L", "theirs"][..],
@@ -90,7 +91,7 @@ async fn what_others_put_under_the_ledger_costs_what_is_cached_and_no_more() {
         let epochs = cache.stats().epochs;
         let _: u64 = admin(&server, &["DEL", "shop:v1:L"]).await;
         let _: redis::Value = admin(&server, squatter).await;
-        until("a new ledger is met", async || cache.stats().epochs > epochs).await;
+        comes_true("a new ledger is met", async || cache.stats().epochs > epochs).await;
         let load = cache.get_or_set("key", |_| async { crinkle::ok(2_u64) }).await.unwrap();
         assert_ne!(load.source(), Source::L1, "what was stamped before is not served");
         is_usable(&cache).await;

@@ -3,10 +3,11 @@
 use crinkle::redis::{Credentials, RedisClient, RedisClientBuilder};
 use crinkle_testkit::ability::Ability;
 use crinkle_testkit::redis::{RedisServer, free_port};
+use crinkle_tests::redis::{comes_true, node_over};
 use tokio::process::Command;
 
 use super::authority::{Authority, Identity, Server, arguments};
-use super::{cache_named, keeps_in_step, ready, until};
+use super::{cache_named, keeps_in_step};
 
 /// Trusts the authority.
 fn trusting(server: &Server, authority: &Authority) -> RedisClientBuilder {
@@ -35,7 +36,7 @@ async fn two_nodes_keep_in_step_over_tls_with_certificates_of_their_own() {
     let one = shows(trusting(&server, &authority), &authority.vouch("one", 4000));
     let two = shows(trusting(&server, &authority), &authority.vouch("two", 4000));
     let (one, two) = (one.connect().await.unwrap(), two.connect().await.unwrap());
-    keeps_in_step(&ready(&one).await, &ready(&two).await).await;
+    keeps_in_step(&node_over(&one).await, &node_over(&two).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -120,8 +121,8 @@ async fn the_health_of_a_cache_tells_what_is_wrong_with_the_certificate() {
     let told = |error: Option<crinkle::LastError>| {
         error.is_some_and(|error| error.what.contains("its certificate has expired"))
     };
-    until("L2 tells", async || told(cache.health().last_l2_error)).await;
-    until("the backplane tells", async || told(cache.health().last_backplane_error)).await;
+    comes_true("L2 tells", async || told(cache.health().last_l2_error)).await;
+    comes_true("the backplane tells", async || told(cache.health().last_backplane_error)).await;
 }
 
 #[tokio::test]
@@ -171,5 +172,5 @@ async fn sentinels_and_the_servers_that_they_name_are_spoken_to_over_tls() {
         shows(builder, &identity).connect().await.unwrap()
     };
     let (one, two) = (client().await, client().await);
-    keeps_in_step(&ready(&one).await, &ready(&two).await).await;
+    keeps_in_step(&node_over(&one).await, &node_over(&two).await).await;
 }

@@ -3,8 +3,9 @@
 use crinkle::redis::{RedisClient, acl_rule};
 use crinkle_testkit::ability;
 use crinkle_testkit::redis::RedisServer;
+use crinkle_tests::redis::{admin, comes_true, node_over};
 
-use super::{ADMIN, admin, keeps_in_step, ready, rule_without, until};
+use super::{ADMIN, keeps_in_step, rule_without};
 
 /// The lines of `CLIENT LIST` with all of these words. Which protocol a connection speaks is told since Redis 7.0.
 async fn connections(server: &RedisServer, words: &[&str]) -> usize {
@@ -27,7 +28,7 @@ async fn two_nodes_keep_in_step_over_a_unix_socket() {
     let url = format!("redis+unix://{}?db=1", socket.display());
     let (one, two) =
         (RedisClient::connect(&url).await.unwrap(), RedisClient::connect(&url).await.unwrap());
-    let (one, two) = (ready(&one).await, ready(&two).await);
+    let (one, two) = (node_over(&one).await, node_over(&two).await);
     keeps_in_step(&one, &two).await;
     assert_eq!(connections(&server, &["name=crinkle", "db=1", "resp=3"]).await, 2);
     one.set("kept", 1_u64).await.unwrap();
@@ -42,7 +43,7 @@ async fn databases_of_one_server_do_not_hear_each_other() {
     let url = server.url_for("app", "any");
     let at = async |number: u32| {
         let client = RedisClient::builder(&url).database(number).connect().await.unwrap();
-        ready(&client).await
+        node_over(&client).await
     };
     let (zero, one, also_one) = (at(0).await, at(1).await, at(1).await);
     for (cache, value) in [(&zero, 0_u64), (&one, 1)] {
@@ -56,7 +57,7 @@ async fn databases_of_one_server_do_not_hear_each_other() {
     keeps_in_step(&one, &also_one).await;
     assert_eq!(one.peek::<u64>("key").as_deref(), Some(&1));
     assert!(zero.peek::<u64>("key").is_none());
-    until("it learns of its peer", async || one.health().peers > 0).await;
+    comes_true("it learns of its peer", async || one.health().peers > 0).await;
     assert_eq!(one.health().peers, 1, "of the nodes of its database alone");
 }
 
@@ -66,7 +67,7 @@ async fn a_connection_has_the_name_and_the_protocol_that_were_chosen() {
     let url = format!("{}/?protocol=resp2", server.app_url());
     let named = RedisClient::builder(&url).client_name("shop-api").connect().await.unwrap();
     let nameless = RedisClient::builder(&url).client_name("").connect().await.unwrap();
-    let (one, two) = (ready(&named).await, ready(&nameless).await);
+    let (one, two) = (node_over(&named).await, node_over(&nameless).await);
     keeps_in_step(&one, &two).await;
     assert_eq!(connections(&server, &["name=shop-api", "resp=2"]).await, 1);
     assert_eq!(connections(&server, &["name=crinkle"]).await, 0);
@@ -78,7 +79,7 @@ async fn a_user_without_the_right_to_a_name_connects_all_the_same() {
     let user = format!("user app on nopass {}", rule_without("shop:", "client|setname"));
     let server = RedisServer::start_with_users(&[ADMIN, &user]);
     let client = RedisClient::connect(&server.url_for("app", "any")).await.unwrap();
-    let cache = ready(&client).await;
-    until("it is in step", async || cache.health().coherent).await;
+    let cache = node_over(&client).await;
+    comes_true("it is in step", async || cache.health().coherent).await;
     assert_eq!(connections(&server, &["name=crinkle"]).await, 0);
 }

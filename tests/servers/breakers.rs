@@ -3,7 +3,8 @@
 use crinkle::redis::RedisClient;
 use crinkle::{Cache, Source, WriteStatus};
 use crinkle_testkit::cluster::ClusterServers;
-use crinkle_tests::redis::{HASTE, PATIENCE, comes_true as until, over, ready, within};
+use crinkle_tests::redis::{PATIENCE, comes_true, hasty_over};
+use crinkle_tests::servers_down;
 use tokio::time::Instant;
 
 /// Nobody takes over, and slots without a primary are no reason to refuse the others.
@@ -28,22 +29,12 @@ async fn all_see_all(servers: &ClusterServers) {
         let info = servers.ask::<String>(at, &["CLUSTER", "INFO"]);
         info.is_ok_and(|info| wanted.iter().all(|line| info.lines().any(|is| is == *line)))
     };
-    until("every server sees all others", async || (0..6).all(is_well)).await;
-}
-
-fn left_alone(cache: &Cache) -> Vec<String> {
-    let servers = cache.health().l2_servers.into_iter();
-    servers.filter(|server| !server.up).map(|server| server.name.to_string()).collect()
+    comes_true("every server sees all others", async || (0..6).all(is_well)).await;
 }
 
 /// Keys of one primary, and keys of the others.
 fn keys(servers: &ClusterServers, of: usize) -> (Vec<String>, Vec<String>) {
     (0..60).map(|key| format!("key{key}")).partition(|key| owner(servers, key) == of)
-}
-
-/// A node that does not wait for long for a server that is gone.
-async fn hasty(client: &RedisClient) -> Cache {
-    ready(over(client).default_options(within(HASTE))).await
 }
 
 /// Each of `there` is asked for until its circuit breaker is open; each of `elsewhere` is written meanwhile, and
@@ -59,7 +50,7 @@ async fn works_elsewhere(cache: &Cache, there: &[String], elsewhere: &[String], 
         let read = read.await.expect("no error").expect("it was written");
         assert_eq!((*read, read.source()), (n, Source::L2), "{key}");
     }
-    assert_eq!(left_alone(cache), [name.to_owned()]);
+    assert_eq!(servers_down(cache), [name.to_owned()]);
     let (before, began) = (cache.stats().l2_errors, Instant::now());
     for key in there.iter().take(5) {
         assert_eq!(cache.set(key, 0_u32).await.expect("a receipt").l2(), WriteStatus::Queued);
@@ -71,9 +62,9 @@ async fn works_elsewhere(cache: &Cache, there: &[String], elsewhere: &[String], 
 }
 
 async fn used_again(cache: &Cache, there: &[String]) {
-    until("the server is used again", async || left_alone(cache).is_empty()).await;
+    comes_true("the server is used again", async || servers_down(cache).is_empty()).await;
     for key in there.iter().take(5) {
-        until("its keys are written again", async || {
+        comes_true("its keys are written again", async || {
             cache.set(key, 7_u32).await.is_ok_and(|receipt| receipt.l2() == WriteStatus::Done)
         })
         .await;
@@ -86,7 +77,7 @@ async fn a_frozen_primary_costs_keys_of_the_others_nothing() {
     let ledger = servers.owner(0, "shop:v1:L").expect("an owner");
     for victim in [(ledger + 1) % 3, ledger] {
         let client = RedisClient::cluster(servers.app_urls()).await.expect("sound URLs");
-        let cache = hasty(&client).await;
+        let cache = hasty_over(&client).await;
         let names: Vec<_> = cache.health().l2_servers.into_iter().map(|s| s.name).collect();
         assert_eq!(names.len(), 3, "{names:?}");
         let (there, elsewhere) = keys(&servers, victim);
@@ -98,7 +89,7 @@ async fn a_frozen_primary_costs_keys_of_the_others_nothing() {
         servers.server(victim).cont_process();
         used_again(&cache, &there).await;
         // It may wait for the next subscription.
-        until("it came back", async || cache.stats().resyncs_l2_back > resyncs).await;
+        comes_true("it came back", async || cache.stats().resyncs_l2_back > resyncs).await;
         all_see_all(&servers).await;
         cache.close().await.expect("nothing waits");
     }
@@ -110,7 +101,7 @@ async fn a_killed_primary_costs_keys_of_the_others_nothing() {
     let ledger = servers.owner(0, "shop:v1:L").expect("an owner");
     let victim = (ledger + 1) % 3;
     let client = RedisClient::cluster(servers.app_urls()).await.expect("sound URLs");
-    let cache = hasty(&client).await;
+    let cache = hasty_over(&client).await;
     let (there, elsewhere) = keys(&servers, victim);
     let name = format!("127.0.0.1:{}", servers.port(victim));
     servers.server(victim).kill();

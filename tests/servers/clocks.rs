@@ -12,7 +12,7 @@ use crinkle_core::l2::{Deadline, L2, L2ErrorKind, Record};
 use crinkle_testkit::cluster::ClusterServers;
 use crinkle_testkit::redis::RedisServer;
 use crinkle_testkit::sentinel::{NAME, SentinelServers, USER};
-use crinkle_tests::redis::{client, comes_true, over, ready};
+use crinkle_tests::redis::{client, comes_true, node_at, node_over, over, ready};
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -41,7 +41,7 @@ async fn sets_go_through(case: &str, writer: &Cache, reader: &Cache) {
 async fn sets_go_through_whatever_the_clocks_of_a_clusters_servers_show() {
     let mut servers = ClusterServers::start_ahead([0, 0, 9000, 0, 0, 9000], &[]);
     let client = RedisClient::cluster(servers.app_urls()).await.expect("sound URLs");
-    let (one, two) = (ready(over(&client)).await, ready(over(&client)).await);
+    let (one, two) = (node_over(&client).await, node_over(&client).await);
     sets_go_through("9 s ahead", &one, &two).await;
     // And they step, under way: the last two steps are forward and back.
     for ms in [-9000, -30_000, 30_000, 0] {
@@ -58,7 +58,7 @@ async fn a_promoted_server_with_another_clock_takes_sets_at_once() {
             .user(Credentials::new(USER, "any"))
             .connect();
         let client = client.await.expect("sound URLs");
-        let (one, two) = (ready(over(&client)).await, ready(over(&client)).await);
+        let (one, two) = (node_over(&client).await, node_over(&client).await);
         sets_go_through(&format!("{ahead:?}, before"), &one, &two).await;
         servers.server(0).kill();
         comes_true("the other server takes writes", async || {
@@ -75,7 +75,7 @@ async fn a_promoted_server_with_another_clock_takes_sets_at_once() {
 async fn a_promoted_primary_of_a_cluster_with_another_clock_takes_sets() {
     let mut servers = ClusterServers::start_ahead([0, 0, 0, 0, 0, -30_000], &[]);
     let client = RedisClient::cluster(servers.app_urls()).await.expect("sound URLs");
-    let (one, two) = (ready(over(&client)).await, ready(over(&client)).await);
+    let (one, two) = (node_over(&client).await, node_over(&client).await);
     sets_go_through("before", &one, &two).await;
     servers.fail_over(2).expect("its replica takes over");
     comes_true("the new primary is known", async || {
@@ -167,7 +167,7 @@ async fn a_set_that_a_proxy_keeps_back_shows_nothing_older_whatever_the_clock() 
         let options = EntryOptions::new(Duration::from_secs(600)).l2_hard_timeout(limit);
         let url = format!("redis://app:any@127.0.0.1:{}", way.port);
         let one = ready(over(&client(&url).await).default_options(options)).await;
-        let two = ready(over(&client(&server.app_url()).await)).await;
+        let two = node_at(&server.app_url()).await;
         assert_eq!(one.set("key", 0).await.expect("set").l2(), WriteStatus::Done);
         way.held.send_replace(true);
         assert_eq!(one.set("key", 1).await.expect("it holds here").l2(), WriteStatus::Unknown);

@@ -9,28 +9,28 @@ use crinkle::{Cache, WriteStatus};
 use crinkle_testkit::ability;
 use crinkle_testkit::cluster::{ClusterServers, SERVERS};
 use crinkle_testkit::contract;
-use crinkle_tests::redis::{DEADLINE, HASTE, comes_true as until, over, ready, within};
+use crinkle_tests::current_thread;
+use crinkle_tests::redis::{DEADLINE, comes_true, hasty_over, node_over};
 use parking_lot::Mutex;
-use tokio::runtime::Builder;
 use tokio::time::{Instant, sleep};
 
-async fn client(servers: &ClusterServers) -> RedisClient {
+async fn client_of(servers: &ClusterServers) -> RedisClient {
     RedisClient::cluster(servers.app_urls()).await.expect("sound URLs")
 }
 
 async fn node(servers: &ClusterServers) -> Cache {
-    ready(over(&client(servers).await)).await
+    node_over(&client_of(servers).await).await
 }
 
 /// A node whose calls do not wait for long for a server that is gone.
 async fn hasty(servers: &ClusterServers) -> Cache {
-    ready(over(&client(servers).await).default_options(within(HASTE))).await
+    hasty_over(&client_of(servers).await).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_keeps_the_contract() {
     let servers = ClusterServers::start();
-    let client = client(&servers).await;
+    let client = client_of(&servers).await;
     let (store, bus) = (RedisL2::new(client.clone()), RedisBackplane::new(client));
     contract::l2(&store).await;
     contract::backplane(&bus).await;
@@ -59,7 +59,7 @@ async fn nodes_of_a_cluster_hear_of_writes_in_every_slot_and_read_them_in_batche
     assert!(found.iter().zip(0..).all(|(found, at)| found.as_deref() == Some(&at)));
     assert!(keys.iter().all(|key| two.peek::<u64>(key).is_some()), "the batch is kept");
     write(1000).await.expect("stored");
-    until("every write was heard of", async || {
+    comes_true("every write was heard of", async || {
         keys.iter().all(|key| two.peek::<u64>(key).is_none())
     })
     .await;
@@ -74,13 +74,13 @@ async fn nodes_of_a_cluster_hear_of_writes_in_every_slot_and_read_them_in_batche
     assert!(two.stats().misses >= misses + 200);
     one.remove_many(&keys).await.expect("removed");
     one.remove_by_tag("nothing").await.expect("numbered");
-    until("every removal was heard of", async || {
+    comes_true("every removal was heard of", async || {
         keys.iter().all(|key| two.peek::<u64>(key).is_none())
     })
     .await;
     // Messages of different servers overtake each other; nobody takes that for a loss.
     let polls = two.stats().syncs + 3;
-    until("some polls have passed", async || two.stats().syncs >= polls).await;
+    comes_true("some polls have passed", async || two.stats().syncs >= polls).await;
     assert_eq!(two.stats().resyncs_message_lost, 0);
 }
 
@@ -174,7 +174,7 @@ async fn slots_move_under_load_and_nobody_notices() {
     assert!(wrong.is_empty(), "{} of {reads}: {:?}", wrong.len(), &wrong[..wrong.len().min(3)]);
     assert!(reads > 100, "{reads} reads");
     for key in 0..20 {
-        until("both nodes answer with the newest value", async || {
+        comes_true("both nodes answer with the newest value", async || {
             let (one, two) = (one.get::<u64>(&name(key)).await, two.get::<u64>(&name(key)).await);
             let is = |found: Result<Option<crinkle::Cached<u64>>, _>| {
                 found.is_ok_and(|found| found.is_none_or(|found| *found == newest(&truth, key)))
@@ -189,18 +189,18 @@ async fn slots_move_under_load_and_nobody_notices() {
 async fn both_are_in_step(one: &Cache, two: &Cache, keys: &[String], version: u64) {
     for key in keys {
         // What was queued meanwhile, or is asserted again, may remove it once more.
-        until("a write is acknowledged, and the other node reads it", async || {
+        comes_true("a write is acknowledged, and the other node reads it", async || {
             one.set(key, version).await.is_ok_and(|receipt| receipt.l2() == WriteStatus::Done)
                 && two.get::<u64>(key).await.is_ok_and(|found| found.as_deref() == Some(&version))
         })
         .await;
-        until("a removal is acknowledged", async || {
+        comes_true("a removal is acknowledged", async || {
             one.remove(key).await.is_ok_and(|receipt| receipt.l2() == WriteStatus::Done)
         })
         .await;
-        until("the other node learns of it", async || two.peek::<u64>(key).is_none()).await;
+        comes_true("the other node learns of it", async || two.peek::<u64>(key).is_none()).await;
     }
-    until("both are in step", async || one.health().coherent && two.health().coherent).await;
+    comes_true("both are in step", async || one.health().coherent && two.health().coherent).await;
 }
 
 /// What became of writes on the primaries that nothing is done to.
@@ -288,7 +288,7 @@ async fn writing_through(strike: impl FnOnce(&mut ClusterServers, usize) + Send 
     // Their primaries lost nothing: what was acknowledged last is there, unless an invalidation that had waited
     // came after it. Nothing older is, on either node.
     for (key, cache) in elsewhere.iter().flat_map(|key| [(key, &one), (key, &two)]) {
-        until("nothing older is answered", async || {
+        comes_true("nothing older is answered", async || {
             let read = cache.get::<u64>(key).await.expect("no error");
             read.is_none_or(|read| *read == last)
         })
@@ -336,7 +336,7 @@ async fn an_announcement_is_passed_on_to_every_other_server_once() {
     let servers = ClusterServers::start_with(&["--cluster-node-timeout", "30000"]);
     let cache = node(&servers).await;
     let (idle, polls) = (passed_on(&servers, "publish"), cache.stats().syncs);
-    until("some polls have passed", async || cache.stats().syncs >= polls + 5).await;
+    comes_true("some polls have passed", async || cache.stats().syncs >= polls + 5).await;
     let idle = passed_on(&servers, "publish") - idle;
     println!("an idle node: {idle} messages between 6 servers in 5 polls");
     let (before, polls) = (passed_on(&servers, "publish"), cache.stats().syncs);
@@ -366,8 +366,7 @@ fn a_runtime_that_ends_during_a_look_at_the_slots_does_not_end_those_of_the_next
     // Accepts connections, and never answers.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("redis://{}", silent.local_addr().unwrap());
-    let runtime = || Builder::new_current_thread().enable_all().build().unwrap();
-    let first = runtime();
+    let first = current_thread();
     let mut client = first.block_on(RedisClient::cluster([url])).unwrap();
     let mut command = client.clone();
     first.spawn(async move {
@@ -377,7 +376,7 @@ fn a_runtime_that_ends_during_a_look_at_the_slots_does_not_end_those_of_the_next
     first.block_on(tokio::task::yield_now());
     drop(first);
     let answer: redis::RedisResult<()> =
-        runtime().block_on(redis::cmd("GET").arg("key").query_async(&mut client));
+        current_thread().block_on(redis::cmd("GET").arg("key").query_async(&mut client));
     let error = answer.unwrap_err().to_string();
     assert!(!error.contains("shutting down"), "{error}");
 }
@@ -403,11 +402,11 @@ async fn a_primary_that_does_not_know_the_others_is_not_believed() {
     assert_eq!(alone.len(), 1, "what it holds itself");
     // It is the first that is asked.
     let cache = node(&servers).await;
-    let client = client(&servers).await;
+    let client = client_of(&servers).await;
     assert_eq!(client.primaries().await.expect("they answer").len(), 3);
     let keys: Vec<_> = (0..60).map(|key| format!("key{key}")).collect();
     let polls = cache.stats().syncs + 8;
-    until("every server has had its turn to be asked", async || {
+    comes_true("every server has had its turn to be asked", async || {
         for key in &keys {
             let receipt = cache.set(key, 1_u64).await.expect("held here");
             assert_eq!(receipt.l2(), WriteStatus::Done, "{key}");

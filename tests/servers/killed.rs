@@ -4,16 +4,12 @@ use std::time::Duration;
 
 use crinkle::Cache;
 use crinkle_testkit::redis::RedisServer;
-use crinkle_tests::redis::{ask, client, comes_true as until, over, raw, ready};
+use crinkle_tests::redis::{ask, comes_true, node_at, raw};
 use tokio::time::{Instant, sleep};
 
 const ROUNDS: u64 = 12;
 /// Far below the ten minutes that the entries live, and the half minute that a node trusts what it holds unheard.
 const BOUND: Duration = Duration::from_secs(15);
-
-async fn node(server: &RedisServer) -> Cache {
-    ready(over(&client(&server.app_url()).await)).await
-}
 
 /// How many listen, as the server says: a node may not have noticed yet that it does not.
 async fn listeners(server: &RedisServer) -> usize {
@@ -30,7 +26,7 @@ async fn read(reader: &Cache, key: &str, source: u64) -> u64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_subscription_hides_no_change_of_a_key_or_a_tag() {
     let server = RedisServer::start();
-    let (writer, reader) = (node(&server).await, node(&server).await);
+    let (writer, reader) = (node_at(&server.app_url()).await, node_at(&server.app_url()).await);
     let mut raw = raw(&server.url()).await.expect("a connection");
     let (mut slowest, mut killed) = (Duration::ZERO, 0);
     for round in 1..=ROUNDS {
@@ -54,7 +50,7 @@ async fn a_killed_subscription_hides_no_change_of_a_key_or_a_tag() {
         slowest = slowest.max(began.elapsed());
         writer.remove_many(["key", "tagged"]).await.expect("removed");
         // The pauses get longer, as no subscription lives for long.
-        until("both listen again", async || {
+        comes_true("both listen again", async || {
             writer.health().subscribed
                 && reader.health().subscribed
                 && listeners(&server).await == 2

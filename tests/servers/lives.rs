@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crinkle::{Cache, EntryOptions, FailSafe, ok};
 use crinkle_testkit::redis::RedisServer;
-use crinkle_tests::redis::{ask, client, comes_true, over, ready};
+use crinkle_tests::redis::{ask, comes_true, node_at};
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -23,8 +23,8 @@ fn lives() -> EntryOptions {
 #[tokio::test]
 async fn a_record_whose_end_was_moved_counts_as_over() {
     let server = RedisServer::start();
-    let one = ready(over(&client(&server.url()).await)).await;
-    let two = ready(over(&client(&server.url()).await)).await;
+    let one = node_at(&server.url()).await;
+    let two = node_at(&server.url()).await;
     for words in [["PEXPIRE", "3600000"], ["PERSIST", ""]] {
         let keys = ["a", "b", "c", "d"];
         let _ = one.set_many(keys.map(|key| (key, 1))).options(lives()).await.expect("no trouble");
@@ -36,7 +36,7 @@ async fn a_record_whose_end_was_moved_counts_as_over() {
                 [words[0], &record, words[1]].into_iter().filter(|word| !word.is_empty()).collect();
             assert_eq!(ask::<i64>(&server.url(), &words).await, Some(1));
         }
-        let third = ready(over(&client(&server.url()).await)).await;
+        let third = node_at(&server.url()).await;
         let read = third.get::<i32>("a").allow_stale().await.expect("no trouble");
         assert!(read.is_none(), "{words:?}: {read:?}");
         let read = third.get_many::<i32>(keys).allow_stale(true).await.expect("no trouble");
@@ -53,14 +53,14 @@ async fn a_record_whose_end_was_moved_counts_as_over() {
 #[tokio::test]
 async fn a_record_is_not_given_the_end_of_the_one_it_has_replaced() {
     let server = RedisServer::start();
-    let writer = ready(over(&client(&server.url()).await)).await;
+    let writer = node_at(&server.url()).await;
     // It has to be read before it is over.
     let life = Duration::from_secs(5);
     let short = EntryOptions::new(life).fail_safe(FailSafe::for_up_to(life));
     for load in [false, true] {
         let (held, mut is_held) = mpsc::unbounded_channel();
         let port = between(server.port(), held).await;
-        let reader = ready(over(&client(&format!("redis://127.0.0.1:{port}")).await)).await;
+        let reader = node_at(&format!("redis://127.0.0.1:{port}")).await;
         let week = EntryOptions::new(Duration::from_secs(7 * 86_400));
         let _ = writer.set("key", 1).options(week).await.expect("no trouble");
         let reading = {

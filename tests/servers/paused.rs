@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crinkle::{Cache, EntryOptions};
 use crinkle_testkit::redis::RedisServer;
-use crinkle_tests::redis::{client, over, raw, ready};
+use crinkle_tests::redis::{client, comes_true_within, connection, over, ready};
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -63,7 +63,7 @@ impl Slowest {
     }
 }
 
-async fn cache_at(url: &str) -> Cache {
+async fn limited_at(url: &str) -> Cache {
     let options = EntryOptions::new(Duration::from_secs(600)).l2_hard_timeout(HARD);
     ready(over(&client(url).await).default_options(options)).await
 }
@@ -106,7 +106,7 @@ async fn work(
 }
 
 async fn survives(server: &RedisServer, pause: impl AsyncFnOnce()) {
-    let cache = cache_at(&server.app_url()).await;
+    let cache = limited_at(&server.app_url()).await;
     let (source, slowest) = (Arc::new(Source::default()), Arc::new(Slowest::default()));
     let over = Arc::new(AtomicBool::new(false));
     let mut workers = JoinSet::new();
@@ -115,12 +115,12 @@ async fn survives(server: &RedisServer, pause: impl AsyncFnOnce()) {
         workers.spawn(work(worker, cache.clone(), source, slowest, Arc::clone(&over)));
     }
     pause().await;
-    until("the breaker closes", || cache.health().l2_up).await;
+    comes_true_within(PAUSE * 3, "the breaker closes", async || cache.health().l2_up).await;
     over.store(true, Ordering::Relaxed);
     while let Some(ended) = workers.join_next().await {
         ended.expect("no worker failed");
     }
-    until("everything queued is sent", || {
+    comes_true_within(PAUSE * 3, "everything queued is sent", async || {
         let health = cache.health();
         health.recovery_backlog == 0 && health.pending_removals == 0
     })
@@ -131,7 +131,7 @@ async fn survives(server: &RedisServer, pause: impl AsyncFnOnce()) {
     assert!(slowest.calls_while_open.load(Ordering::Relaxed) > 100, "the breaker was not open");
     let paid = most(&slowest.while_open);
     assert!(paid < HARD, "a call took {paid:?} though the breaker was open");
-    nothing_is_older_than_its_last_write(&cache_at(&server.app_url()).await, &source).await;
+    nothing_is_older_than_its_last_write(&limited_at(&server.app_url()).await, &source).await;
 }
 
 async fn nothing_is_older_than_its_last_write(observer: &Cache, source: &Source) {
@@ -146,14 +146,6 @@ async fn nothing_is_older_than_its_last_write(observer: &Cache, source: &Source)
     }
     // Most keys were written during the pause, and so invalidated.
     assert!(there > 20, "almost nothing was left to compare: {there}");
-}
-
-async fn until(what: &str, condition: impl Fn() -> bool) {
-    let began = Instant::now();
-    while !condition() {
-        assert!(began.elapsed() < PAUSE * 3, "waited too long until {what}");
-        sleep(Duration::from_millis(20)).await;
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -173,7 +165,7 @@ async fn paused_clients_cost_a_call_its_timeouts_and_no_key_its_last_write() {
     let server = RedisServer::start();
     survives(&server, async || {
         sleep(Duration::from_secs(1)).await;
-        let mut raw = raw(&server.url()).await.expect("a connection");
+        let mut raw = connection(&server.url()).await;
         let mut pause = redis::cmd("CLIENT");
         pause.arg("PAUSE").arg(PAUSE.as_millis().to_string()).arg("ALL");
         let () = pause.query_async(&mut raw).await.expect("paused");

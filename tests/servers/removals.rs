@@ -3,21 +3,14 @@
 use std::time::Duration;
 
 use crinkle::redis::{RedisBackplane, RedisClient, RedisL2};
-use crinkle::{Cache, EntryOptions, WriteStatus};
+use crinkle::{Cache, WriteStatus};
 use crinkle_testkit::cluster::ClusterServers;
 use crinkle_testkit::redis::RedisServer;
-use crinkle_tests::redis::{client, over, ready};
+use crinkle_tests::long;
+use crinkle_tests::redis::{client, node_at, node_over, ready};
 use tokio::time::{Instant, sleep};
 
 const ROUNDS: usize = 100;
-
-fn long() -> EntryOptions {
-    EntryOptions::new(Duration::from_secs(600))
-}
-
-async fn node(server: &RedisServer) -> Cache {
-    ready(over(&client(&server.app_url()).await)).await
-}
 
 /// A node whose bus is another server: it receives nothing from the others.
 async fn on_another_bus(server: &RedisServer, elsewhere: &RedisServer) -> Cache {
@@ -56,7 +49,7 @@ async fn strict_reads(remover: &Cache, reader: &Cache, trouble: impl AsyncFn()) 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_strict_read_sees_what_another_node_has_removed() {
     let (server, elsewhere) = (RedisServer::start(), RedisServer::start());
-    let (remover, reader) = (node(&server).await, node(&server).await);
+    let (remover, reader) = (node_at(&server.app_url()).await, node_at(&server.app_url()).await);
     strict_reads(&remover, &reader, async || ()).await;
     let admin = client(&server.url()).await;
     strict_reads(&remover, &reader, async || {
@@ -73,7 +66,7 @@ async fn a_strict_read_in_a_cluster_asks_the_server_of_the_ledger() {
     let servers = ClusterServers::start();
     let node = async || {
         let client = RedisClient::cluster(servers.app_urls()).await.expect("sound URLs");
-        ready(over(&client)).await
+        node_over(&client).await
     };
     let (remover, reader) = (node().await, node().await);
     strict_reads(&remover, &reader, async || ()).await;
@@ -84,7 +77,7 @@ async fn a_strict_read_in_a_cluster_asks_the_server_of_the_ledger() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_written_after_a_removal_is_readable() {
     let (server, elsewhere) = (RedisServer::start(), RedisServer::start());
-    let (remover, receiving) = (node(&server).await, node(&server).await);
+    let (remover, receiving) = (node_at(&server.app_url()).await, node_at(&server.app_url()).await);
     let cut_off = on_another_bus(&server, &elsewhere).await;
     for (writer, round) in
         [&receiving, &cut_off].into_iter().flat_map(|w| (0..ROUNDS).map(move |r| (w, r)))
@@ -117,7 +110,7 @@ async fn what_is_written_after_a_removal_is_readable() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_large_removal_in_the_background_clears_nothing_else() {
     let server = RedisServer::start();
-    let one = ready(over(&client(&server.url()).await)).await;
+    let one = node_at(&server.url()).await;
     let _ = one.set("other", 1).await.unwrap();
     let keys: Vec<String> = (0..60_000).map(|at| format!("key:{at}")).collect();
     let _ = one.remove_many(&keys).background_l2(true).await.unwrap();

@@ -7,7 +7,7 @@ use crinkle::{Cache, ServerHealth, Source};
 use crinkle_testkit::cluster::ClusterServers;
 use crinkle_testkit::redis::RedisServer;
 use crinkle_testkit::sentinel::{NAME, SentinelServers, USER};
-use crinkle_tests::redis::{PATIENCE, ask, client, comes_true, over, ready};
+use crinkle_tests::redis::{PATIENCE, ask, client, comes_true, node_at, node_over, over, ready};
 use tokio::time::{Instant, sleep};
 
 /// How far a replica may be behind. One that a loaded machine holds up for longer is not read from.
@@ -45,7 +45,7 @@ impl Pair {
     }
 
     async fn writer(&self) -> Cache {
-        ready(over(&client(&self.primary.app_url()).await)).await
+        node_at(&self.primary.app_url()).await
     }
 
     /// Whether the replica has this version of a key.
@@ -156,7 +156,7 @@ async fn plain_reads_go_to_the_replica_that_sentinels_name_and_nothing_else_does
     let replica = [format!("redis://127.0.0.1:{}", servers.ports()[1])];
     let reader = reader(client(), &replica).await;
     let writer = client().connect().await.expect("sound URLs");
-    plain_reads_alone_go_to(&reader, &ready(over(&writer)).await, &replica).await;
+    plain_reads_alone_go_to(&reader, &node_over(&writer).await, &replica).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -166,7 +166,7 @@ async fn plain_reads_go_to_the_replicas_of_a_cluster_and_nothing_else_does() {
     let replicas = servers.urls()[3..].to_vec();
     let reader = reader(client(), &replicas).await;
     let writer = client().connect().await.expect("sound URLs");
-    plain_reads_alone_go_to(&reader, &ready(over(&writer)).await, &replicas).await;
+    plain_reads_alone_go_to(&reader, &node_over(&writer).await, &replicas).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

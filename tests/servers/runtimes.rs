@@ -11,19 +11,12 @@ use crinkle_core::backplane::Backplane;
 use crinkle_testkit::cluster::ClusterServers;
 use crinkle_testkit::redis::RedisServer;
 use crinkle_testkit::sentinel::{NAME, SentinelServers, USER};
-use crinkle_tests::redis::{DEADLINE, client, comes_true as until, over, ready};
+use crinkle_tests::redis::{DEADLINE, client, comes_true, node_at, over, ready};
+use crinkle_tests::{current_thread, multi_thread};
 use redis::AsyncCommands;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Runtime;
 use tokio::task::yield_now;
 use tokio::time::timeout;
-
-fn current_thread() -> Runtime {
-    Builder::new_current_thread().enable_all().build().expect("a runtime")
-}
-
-fn multi_thread() -> Runtime {
-    Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a thread")
-}
 
 const KINDS: [fn() -> Runtime; 2] = [current_thread, multi_thread];
 
@@ -39,7 +32,7 @@ fn commands_go_on(connect: impl AsyncFn() -> RedisClient) {
         let (first, second) = (runtime(), runtime());
         let mut client = first.block_on(async {
             let mut client = connect().await;
-            until("the server is there", async || {
+            comes_true("the server is there", async || {
                 let mut client = client.clone();
                 client.set::<_, _, ()>("key", 1).await.is_ok()
             })
@@ -99,7 +92,7 @@ fn a_cache_outlives_the_runtime_that_first_used_it() {
     for runtime in KINDS {
         let server = RedisServer::start();
         let others = multi_thread();
-        let peer = others.block_on(async { ready(over(&client(&server.url()).await)).await });
+        let peer = others.block_on(node_at(&server.url()));
         let first = runtime();
         let cache = first.block_on(async {
             let cache = trusting(&client(&server.url()).await).await;
@@ -111,7 +104,8 @@ fn a_cache_outlives_the_runtime_that_first_used_it() {
         let _ = others.block_on(async { peer.remove("row").await }).expect("removed");
         for test in 2..5_u32 {
             runtime().block_on(async {
-                until("the removal is heard", async || cache.peek::<u32>("row").is_none()).await;
+                comes_true("the removal is heard", async || cache.peek::<u32>("row").is_none())
+                    .await;
                 let row = cache.get_or_set("row", move |_| async move { crinkle::ok(test) });
                 assert_eq!(*row.await.expect("no error"), test);
                 let receipt = cache.set("row", test).await.expect("stored");
@@ -126,15 +120,17 @@ fn a_cache_outlives_the_runtime_that_first_used_it() {
         let _ = others.block_on(async { peer.remove_by_tag("rows").await }).expect("removed");
         let last = runtime();
         last.block_on(async {
-            until("that is heard, too", async || cache.peek::<u32>("other").is_none()).await;
-            until("it is in step", async || cache.health().coherent).await;
+            comes_true("that is heard, too", async || cache.peek::<u32>("other").is_none()).await;
+            comes_true("it is in step", async || cache.health().coherent).await;
             server.stop_process();
             let _ = cache.remove("queued").await.expect("it holds here");
             assert_eq!(cache.health().recovery_backlog, 1);
         });
         drop(last);
         server.cont_process();
-        others.block_on(until("nothing is queued", async || cache.health().recovery_backlog == 0));
+        others.block_on(comes_true("nothing is queued", async || {
+            cache.health().recovery_backlog == 0
+        }));
     }
 }
 
@@ -149,16 +145,16 @@ fn a_cache_leaves_a_runtime_that_nobody_drives() {
         cache
     });
     second.block_on(async {
-        let peer = ready(over(&client(&server.url()).await)).await;
+        let peer = node_at(&server.url()).await;
         let _ = peer.remove("row").await.expect("removed");
         // Any call that is more than a hit notices.
         let _ = cache.get::<u32>("absent").await.expect("no error");
-        until("the removal is heard", async || cache.peek::<u32>("row").is_none()).await;
-        until("commands are answered", async || {
+        comes_true("the removal is heard", async || cache.peek::<u32>("row").is_none()).await;
+        comes_true("commands are answered", async || {
             cache.set("row", 2_u32).await.is_ok_and(|receipt| receipt.l2() == WriteStatus::Done)
         })
         .await;
-        until("it is in step", async || cache.health().coherent).await;
+        comes_true("it is in step", async || cache.health().coherent).await;
     });
     // Driven again, what was left there ends.
     first.block_on(async {
@@ -166,7 +162,7 @@ fn a_cache_leaves_a_runtime_that_nobody_drives() {
             yield_now().await;
         }
     });
-    second.block_on(until("it still is", async || cache.health().coherent));
+    second.block_on(comes_true("it still is", async || cache.health().coherent));
 }
 
 /// Several runtimes at the same time, while the first of them ends.
@@ -174,7 +170,7 @@ fn a_cache_leaves_a_runtime_that_nobody_drives() {
 fn calls_of_many_runtimes_share_one_cache() {
     let server = RedisServer::start();
     let first = multi_thread();
-    let cache = first.block_on(async { ready(over(&client(&server.url()).await)).await });
+    let cache = first.block_on(node_at(&server.url()));
     let calls = Arc::new(AtomicU32::new(0));
     let callers: Vec<_> = (0..4_u32)
         .map(|caller| {
@@ -202,8 +198,8 @@ fn calls_of_many_runtimes_share_one_cache() {
         })
         .collect();
     let last = multi_thread();
-    last.block_on(until("half of it is done", async || calls.load(Ordering::Relaxed) >= 100));
+    last.block_on(comes_true("half of it is done", async || calls.load(Ordering::Relaxed) >= 100));
     first.shutdown_background();
     callers.into_iter().for_each(|caller| caller.join().expect("no panic"));
-    last.block_on(until("it is in step", async || cache.health().coherent));
+    last.block_on(comes_true("it is in step", async || cache.health().coherent));
 }

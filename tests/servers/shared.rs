@@ -5,7 +5,7 @@ use crinkle::redis::RedisBackplane;
 use crinkle::{Cache, Source};
 use crinkle_testkit::redis::RedisServer;
 use crinkle_tests::proxy::Proxy;
-use crinkle_tests::redis::{ask, client, comes_true as until, named, ready};
+use crinkle_tests::redis::{ask, client, comes_true, named, ready};
 
 /// How many connections the server has, that of the question apart.
 async fn connections(server: &RedisServer) -> usize {
@@ -40,7 +40,7 @@ async fn all_caches_of_a_client_subscribe_on_one_connection() {
         let read = read.expect("it was set");
         assert_eq!((*read, read.source()), (number, Source::L2));
         let _ = one.remove("key").await.unwrap();
-        until("the other has heard", async || two.peek::<usize>("key").is_none()).await;
+        comes_true("the other has heard", async || two.peek::<usize>("key").is_none()).await;
     }
     let resyncs =
         |caches: &[Cache]| caches.iter().map(|c| c.stats().resyncs_message_lost).sum::<u64>();
@@ -53,10 +53,10 @@ async fn a_cache_that_closes_leaves_its_channels_and_no_others() {
     let mut caches = caches(&server.url(), 3).await;
     assert_eq!(channels(&server).await, 6);
     caches.pop().unwrap().close().await.unwrap();
-    until("its channels are left", async || channels(&server).await == 4).await;
+    comes_true("its channels are left", async || channels(&server).await == 4).await;
     assert!(caches.iter().all(|cache| cache.health().subscribed));
     drop(caches);
-    until("the connection is closed", async || channels(&server).await == 0).await;
+    comes_true("the connection is closed", async || channels(&server).await == 0).await;
 }
 
 /// It takes one attempt to connect for all of them, and each is subscribed again.
@@ -68,7 +68,7 @@ async fn a_lost_connection_is_made_again_once_for_all() {
     let before = proxy.accepted();
     let killed: Option<u32> = ask(&server.url(), &["CLIENT", "KILL", "TYPE", "pubsub"]).await;
     assert_eq!(killed, Some(1));
-    until("all are subscribed again", async || {
+    comes_true("all are subscribed again", async || {
         channels(&server).await == 40 && caches.iter().all(|cache| cache.health().coherent)
     })
     .await;
@@ -92,7 +92,7 @@ async fn who_subscribes_again_is_given_a_new_connection() {
     let one = subscribe("one").await;
     assert_eq!(connections(&server).await, 2);
     drop(two);
-    until("the old one is closed", async || connections(&server).await == 1).await;
+    comes_true("the old one is closed", async || connections(&server).await == 1).await;
     drop(one);
-    until("and the new one", async || connections(&server).await == 0).await;
+    comes_true("and the new one", async || connections(&server).await == 0).await;
 }

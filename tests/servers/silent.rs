@@ -6,18 +6,18 @@ use crinkle::redis::{RedisBackplane, RedisL2};
 use crinkle::{Cache, EntryOptions, Settings, WriteStatus};
 use crinkle_testkit::redis::RedisServer;
 use crinkle_tests::proxy::Proxy;
-use crinkle_tests::redis::{HASTE, ask, client, comes_true as until, over, ready, within};
+use crinkle_tests::redis::{HASTE, ask, client, comes_true, node_at, over, ready, within};
 
 /// Written by one node and read by another: the path of commands and the subscription both work.
 async fn is_in_step(writer: &Cache, reader: &Cache, value: u32) {
-    until("what one node sets, the other reads", async || {
+    comes_true("what one node sets, the other reads", async || {
         let receipt = writer.set("k", value).await;
         let is_sent = receipt.is_ok_and(|receipt| receipt.l2() == WriteStatus::Done);
         is_sent
             && reader.get::<u32>("k").await.is_ok_and(|found| found.is_some_and(|v| *v == value))
     })
     .await;
-    until("both nodes hear the bus", async || {
+    comes_true("both nodes hear the bus", async || {
         [writer, reader].into_iter().all(|node| node.health().coherent)
     })
     .await;
@@ -29,7 +29,7 @@ async fn a_connection_that_falls_silent_is_replaced() {
     let proxy = Proxy::start(server.port()).await;
     let client_of_proxy = client(&proxy.url()).await;
     let node = ready(over(&client_of_proxy).default_options(within(HASTE))).await;
-    let other = ready(over(&client(&server.url()).await)).await;
+    let other = node_at(&server.url()).await;
     is_in_step(&other, &node, 1).await;
     let before = proxy.accepted();
     proxy.silence();
@@ -62,14 +62,14 @@ async fn a_bus_that_falls_silent_is_connected_to_again() {
 async fn an_address_that_leads_to_a_new_primary_is_resolved_again() {
     let (old, new) = (RedisServer::start(), RedisServer::start());
     let proxy = Proxy::start(old.port()).await;
-    let node = ready(over(&client(&proxy.url()).await)).await;
+    let node = node_at(&proxy.url()).await;
     assert!(node.set("k", 1_u32).await.expect("held here").is_propagated());
     // The demoted server keeps its connections.
     proxy.lead_to(new.port());
     let port = new.port().to_string();
     let demoted: Option<String> = ask(&old.url(), &["REPLICAOF", "127.0.0.1", &port]).await;
     assert_eq!(demoted.as_deref(), Some("OK"));
-    let other = ready(over(&client(&new.url()).await)).await;
+    let other = node_at(&new.url()).await;
     is_in_step(&node, &other, 2).await;
 }
 
@@ -86,14 +86,14 @@ async fn a_server_that_was_demoted_answers_no_strict_read() {
     assert!(node.set("k", 1_u32).await.expect("held here").is_propagated());
     let old_port = old.port().to_string();
     let _: Option<String> = ask(&new.url(), &["REPLICAOF", "127.0.0.1", &old_port]).await;
-    until("the replica has what the primary has", async || {
+    comes_true("the replica has what the primary has", async || {
         let [one, two]: [Option<u64>; 2] =
             [ask(&old.url(), &["DBSIZE"]).await, ask(&new.url(), &["DBSIZE"]).await];
         one == two && two.is_some_and(|records| records > 1)
     })
     .await;
     let _: Option<String> = ask(&new.url(), &["REPLICAOF", "NO", "ONE"]).await;
-    let other = ready(over(&client(&new.url()).await)).await;
+    let other = node_at(&new.url()).await;
     assert!(other.remove("k").await.expect("held here").is_propagated());
     // It keeps its connections, and what it has: nobody is there whom it could follow.
     proxy.lead_to(new.port());
@@ -101,7 +101,7 @@ async fn a_server_that_was_demoted_answers_no_strict_read() {
     let found = node.get::<u32>("k").strict().await;
     assert!(!matches!(found, Ok(Some(_))), "it was removed");
     assert!(other.set("k", 2_u32).await.expect("held here").is_propagated());
-    until("the new primary answers", async || {
+    comes_true("the new primary answers", async || {
         let found = node.get::<u32>("k").strict().await;
         found.is_ok_and(|found| found.is_some_and(|value| *value == 2))
     })

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crinkle::Cache;
 use crinkle::redis::RedisL2;
 use crinkle_testkit::redis::RedisServer;
-use crinkle_tests::redis::{client, over, ready};
+use crinkle_tests::redis::{client, connection, over, ready};
 use redis::aio::MultiplexedConnection;
 use tokio::time::{sleep, timeout};
 
@@ -14,10 +14,6 @@ const BOUND: Duration = Duration::from_secs(20);
 async fn indexed(url: &str, most: usize) -> Cache {
     let client = client(url).await;
     ready(over(&client).l2(RedisL2::new(client.clone()).with_tag_index(most))).await
-}
-
-async fn raw(url: &str) -> MultiplexedConnection {
-    crinkle_tests::redis::raw(url).await.expect("a connection")
 }
 
 /// Waits until there are so many records, and so many keys in all sets of tags together.
@@ -50,7 +46,7 @@ async fn left(raw: &mut MultiplexedConnection) -> (usize, usize) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_removal_gives_the_memory_of_what_it_hides_back() {
     let server = RedisServer::start();
-    let (cache, mut raw) = (indexed(&server.url(), 100_000).await, raw(&server.url()).await);
+    let (cache, mut raw) = (indexed(&server.url(), 100_000).await, connection(&server.url()).await);
     for key in 0..1500 {
         let tag = if key < 1300 { "old" } else { "other" };
         cache.set(&format!("key:{key}"), key).tags([tag, "all"]).await.expect("stored");
@@ -70,7 +66,7 @@ async fn a_removal_gives_the_memory_of_what_it_hides_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tag_with_too_many_keys_keeps_what_it_knows_and_hides_the_rest() {
     let server = RedisServer::start();
-    let (cache, mut raw) = (indexed(&server.url(), 10).await, raw(&server.url()).await);
+    let (cache, mut raw) = (indexed(&server.url(), 10).await, connection(&server.url()).await);
     for key in 0..25 {
         cache.set(&format!("key:{key}"), key).tags(["tag"]).await.expect("stored");
     }
@@ -85,7 +81,7 @@ async fn a_tag_with_too_many_keys_keeps_what_it_knows_and_hides_the_rest() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_removal_frees_only_records_that_have_the_tag() {
     let server = RedisServer::start();
-    let (cache, mut raw) = (indexed(&server.url(), 1000).await, raw(&server.url()).await);
+    let (cache, mut raw) = (indexed(&server.url(), 1000).await, connection(&server.url()).await);
     for key in ["kept", "freed"] {
         cache.set(key, 1).tags(["tag"]).await.expect("stored");
     }
@@ -98,7 +94,7 @@ async fn a_removal_frees_only_records_that_have_the_tag() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_set_of_keys_ends_with_the_entries_in_it() {
     let server = RedisServer::start();
-    let (cache, mut raw) = (indexed(&server.url(), 1000).await, raw(&server.url()).await);
+    let (cache, mut raw) = (indexed(&server.url(), 1000).await, connection(&server.url()).await);
     cache.set("old", 1).tags(["tag"]).await.expect("stored");
     cache.remove_by_tag("tag").await.expect("removed");
     cache.set("young", 1).tags(["tag"]).await.expect("stored");

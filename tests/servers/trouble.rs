@@ -5,7 +5,7 @@ use std::time::Duration;
 use crinkle::{Cache, EntryOptions, ErrorKind, Source, WriteStatus};
 use crinkle_testkit::redis::RedisServer;
 use crinkle_tests::redis::{
-    DEADLINE, PATIENCE, client, comes_true as until, is_ready as ready, over, within,
+    DEADLINE, PATIENCE, client, comes_true, connection, in_time, is_ready, over, within,
 };
 use tokio::time::timeout;
 
@@ -15,7 +15,7 @@ fn options() -> EntryOptions {
         .l2_hard_timeout(Duration::from_millis(300))
 }
 
-async fn cache_at(url: &str) -> Cache {
+async fn hasty_at(url: &str) -> Cache {
     cache_with(url, options()).await
 }
 
@@ -30,28 +30,24 @@ async fn cache_with(url: &str, options: EntryOptions) -> Cache {
 
 async fn load(cache: &Cache, key: &str, value: u64) -> crinkle::Cached<u64> {
     let answer = cache.get_or_set(key, move |_| async move { crinkle::ok(value) });
-    timeout(DEADLINE, answer.into_future()).await.expect("in time").expect("a value")
-}
-
-async fn raw(server: &RedisServer) -> redis::aio::MultiplexedConnection {
-    crinkle_tests::redis::raw(&server.url()).await.expect("a connection")
+    in_time(answer).await.expect("a value")
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_down_at_the_start_is_used_once_it_is_up() {
     let mut server = RedisServer::down();
-    let cache = cache_at(&server.app_url()).await;
+    let cache = hasty_at(&server.app_url()).await;
     assert_eq!(*load(&cache, "early", 1).await, 1);
     assert!(!cache.health().subscribed);
     let receipt = cache.remove_by_tag("any").await.expect("held here");
     assert!(!receipt.is_propagated());
     server.restart();
-    ready(&cache).await;
-    until("the removal has its number", async || cache.health().pending_removals == 0).await;
-    until("L2 takes values", async || {
+    is_ready(&cache).await;
+    comes_true("the removal has its number", async || cache.health().pending_removals == 0).await;
+    comes_true("L2 takes values", async || {
         let _ = cache.set("late", 2_u64).await;
-        let other = cache_at(&server.app_url()).await;
-        ready(&other).await;
+        let other = hasty_at(&server.app_url()).await;
+        is_ready(&other).await;
         other.get::<u64>("late").await.is_ok_and(|found| found.is_some())
     })
     .await;
@@ -60,8 +56,8 @@ async fn a_server_that_is_down_at_the_start_is_used_once_it_is_up() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hung_server_costs_each_call_at_most_its_timeout_and_then_nothing() {
     let server = RedisServer::start();
-    let cache = cache_at(&server.app_url()).await;
-    ready(&cache).await;
+    let cache = hasty_at(&server.app_url()).await;
+    is_ready(&cache).await;
     load(&cache, "warm", 1).await;
     server.stop_process();
     for n in 0..20 {
@@ -72,10 +68,10 @@ async fn a_hung_server_costs_each_call_at_most_its_timeout_and_then_nothing() {
     assert_eq!(queued.expect("in time").expect("held here").l2(), WriteStatus::Queued);
     assert_eq!(cache.peek::<u64>("warm").as_deref(), Some(&2));
     server.cont_process();
-    until("the breaker closes", async || cache.health().l2_up).await;
-    until("the queue drains", async || cache.health().recovery_backlog == 0).await;
-    let other = cache_at(&server.app_url()).await;
-    ready(&other).await;
+    comes_true("the breaker closes", async || cache.health().l2_up).await;
+    comes_true("the queue drains", async || cache.health().recovery_backlog == 0).await;
+    let other = hasty_at(&server.app_url()).await;
+    is_ready(&other).await;
     let seen = other.get::<u64>("warm").await.expect("no error");
     assert_ne!(seen.as_deref(), Some(&1), "the value from before the write came back");
 }
@@ -84,18 +80,18 @@ async fn a_hung_server_costs_each_call_at_most_its_timeout_and_then_nothing() {
 async fn a_server_restarted_empty_hides_everything_from_before() {
     let mut server = RedisServer::start();
     let (one, two) = (patient_at(&server.app_url()).await, patient_at(&server.app_url()).await);
-    ready(&one).await;
-    ready(&two).await;
+    is_ready(&one).await;
+    is_ready(&two).await;
     load(&one, "key", 1).await;
     assert_eq!(load(&two, "key", 99).await.source(), Source::L2);
     server.kill();
     server.restart_empty();
-    until("both have met the new ledger", async || {
+    comes_true("both have met the new ledger", async || {
         one.stats().epochs == 1 && two.stats().epochs == 1
     })
     .await;
     assert!(one.peek::<u64>("key").is_none() && two.peek::<u64>("key").is_none());
-    until("L2 is used again", async || load(&one, "key", 2).await.source() != Source::Factory)
+    comes_true("L2 is used again", async || load(&one, "key", 2).await.source() != Source::Factory)
         .await;
 }
 
@@ -121,7 +117,7 @@ async fn a_user_without_permission_runs_on_l1_and_is_told() {
 #[tokio::test(flavor = "multi_thread")]
 async fn another_type_at_a_key_is_a_counted_miss_and_is_left_alone() {
     let server = RedisServer::start();
-    let mut raw = raw(&server).await;
+    let mut raw = connection(&server.url()).await;
     let () = redis::cmd("LPUSH")
         .arg("shop:v1:e:list")
         .arg("theirs")
@@ -129,7 +125,7 @@ async fn another_type_at_a_key_is_a_counted_miss_and_is_left_alone() {
         .await
         .expect("planted");
     let cache = patient_at(&server.app_url()).await;
-    ready(&cache).await;
+    is_ready(&cache).await;
     let before = cache.stats().l2_errors;
     assert_eq!(*load(&cache, "list", 5).await, 5);
     assert!(cache.stats().l2_errors > before);
@@ -142,11 +138,11 @@ async fn another_type_at_a_key_is_a_counted_miss_and_is_left_alone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn foreign_and_corrupt_bytes_at_a_key_are_counted_misses_that_refill() {
     let server = RedisServer::start();
-    let mut raw = raw(&server).await;
+    let mut raw = connection(&server.url()).await;
     let cache = patient_at(&server.app_url()).await;
     let other = patient_at(&server.app_url()).await;
-    ready(&cache).await;
-    ready(&other).await;
+    is_ready(&cache).await;
+    is_ready(&other).await;
     load(&cache, "flipped", 1).await;
     let mut bytes: Vec<u8> = read(&mut raw, "flipped").await;
     let last = bytes.len() - 1;
@@ -159,7 +155,7 @@ async fn foreign_and_corrupt_bytes_at_a_key_are_counted_misses_that_refill() {
         assert!(other.stats().l2_undecodable > before, "{key} was not counted");
         assert_eq!(load(&other, key, 7).await.source(), Source::Factory);
         let third = patient_at(&server.app_url()).await;
-        ready(&third).await;
+        is_ready(&third).await;
         assert_eq!(load(&third, key, 8).await.source(), Source::L2, "{key} was not refilled");
     }
 }
@@ -167,9 +163,9 @@ async fn foreign_and_corrupt_bytes_at_a_key_are_counted_misses_that_refill() {
 #[tokio::test(flavor = "multi_thread")]
 async fn junk_on_the_channel_is_counted_and_harms_nobody() {
     let server = RedisServer::start();
-    let mut raw = raw(&server).await;
+    let mut raw = connection(&server.url()).await;
     let cache = patient_at(&server.app_url()).await;
-    ready(&cache).await;
+    is_ready(&cache).await;
     load(&cache, "key", 1).await;
     for junk in [&b""[..], b"hello", b"CB\x01K", &[0xff; 4096]] {
         let () = redis::cmd("PUBLISH")
@@ -179,7 +175,7 @@ async fn junk_on_the_channel_is_counted_and_harms_nobody() {
             .await
             .expect("published");
     }
-    until("all junk is counted", async || cache.stats().messages_undecodable == 4).await;
+    comes_true("all junk is counted", async || cache.stats().messages_undecodable == 4).await;
     assert_eq!(*load(&cache, "key", 2).await, 1, "the entry is still valid");
 }
 
@@ -188,9 +184,9 @@ async fn a_full_server_still_answers_hits_and_takes_removals() {
     let server =
         RedisServer::start_with(&["--maxmemory", "8mb", "--maxmemory-policy", "noeviction"]);
     let cache = patient_at(&server.app_url()).await;
-    ready(&cache).await;
+    is_ready(&cache).await;
     assert_eq!(cache.set("kept", 1_u64).await.expect("stored").l2(), WriteStatus::Done);
-    let mut raw = raw(&server).await;
+    let mut raw = connection(&server.url()).await;
     for size in [100_000, 1_000, 10] {
         for n in 0..20_000 {
             let mut set = redis::cmd("SET");
@@ -204,10 +200,10 @@ async fn a_full_server_still_answers_hits_and_takes_removals() {
     let receipt = cache.set("refused", 2_u64).await.expect("held here");
     assert_eq!(receipt.l2(), WriteStatus::Queued);
     let other = patient_at(&server.app_url()).await;
-    ready(&other).await;
+    is_ready(&other).await;
     assert_eq!(load(&other, "kept", 9).await.source(), Source::L2);
     assert_eq!(cache.remove("kept").await.expect("removed").l2(), WriteStatus::Done);
-    until("the other node has heard", async || other.peek::<u64>("kept").is_none()).await;
+    comes_true("the other node has heard", async || other.peek::<u64>("kept").is_none()).await;
 }
 
 async fn read(raw: &mut redis::aio::MultiplexedConnection, key: &str) -> Vec<u8> {

@@ -10,7 +10,11 @@ use crinkle_l2_cas::{CasL2, CasStore, Stored};
 use crinkle_l2_memcached::Memcached;
 use crinkle_testkit::memcached::MemcachedServer;
 use crinkle_tests::Loads;
-use tokio::time::{sleep, timeout};
+use crinkle_tests::redis::comes_true_within;
+use tokio::time::timeout;
+
+/// The limit of a wait.
+const LIMIT: Duration = Duration::from_secs(20);
 
 fn store(server: &MemcachedServer) -> CasL2<Memcached> {
     CasL2::new(Memcached::connect(&server.url()).unwrap())
@@ -28,16 +32,6 @@ async fn node(server: &MemcachedServer, bus: &MemoryBackplane) -> Cache {
     cache
 }
 
-/// Waits until something holds.
-async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let wait = async {
-        while !holds().await {
-            sleep(Duration::from_millis(5)).await;
-        }
-    };
-    assert!(timeout(Duration::from_secs(20), wait).await.is_ok(), "it never came true: {what}");
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_share_a_memcached() {
     let (server, bus, loads) = (MemcachedServer::start(), MemoryBackplane::new(), Loads::new());
@@ -49,10 +43,16 @@ async fn nodes_share_a_memcached() {
     }
     assert_eq!(loads.count(), 2, "once per key");
     two.remove("plain").await.unwrap();
-    until("the copy of the other node goes", async || one.peek::<i32>("plain").is_none()).await;
+    comes_true_within(LIMIT, "the copy of the other node goes", async || {
+        one.peek::<i32>("plain").is_none()
+    })
+    .await;
     assert!(one.get::<i32>("plain").await.unwrap().is_none());
     two.remove_by_tag("t").await.unwrap();
-    until("the tagged one goes", async || one.get::<i32>(odd).await.unwrap().is_none()).await;
+    comes_true_within(LIMIT, "the tagged one goes", async || {
+        one.get::<i32>(odd).await.unwrap().is_none()
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -64,7 +64,7 @@ async fn a_restart_of_memcached_hides_what_was_stamped_before() {
     assert_eq!(*cache.get::<i32>("key").await.unwrap().unwrap(), 1, "L1 goes on");
     cache.remove("other").await.unwrap();
     server.restart();
-    until("the ledger is another", async || cache.stats().epochs > 0).await;
+    comes_true_within(LIMIT, "the ledger is another", async || cache.stats().epochs > 0).await;
     assert!(cache.get::<i32>("key").await.unwrap().is_none());
     cache.set("key", 2).await.unwrap();
     assert_eq!(*cache.get::<i32>("key").await.unwrap().unwrap(), 2);
@@ -79,7 +79,8 @@ async fn a_token_of_a_process_that_is_gone_does_not_fit() {
     let old = memcached.get("key").await.unwrap().unwrap().token;
     server.restart();
     // The first call finds the connection broken.
-    until("it is connected again", async || memcached.get("key").await.is_ok()).await;
+    comes_true_within(LIMIT, "it is connected again", async || memcached.get("key").await.is_ok())
+        .await;
     assert!(memcached.swap("key", None, value()).await.unwrap());
     let new = memcached.get("key").await.unwrap().unwrap().token;
     assert!(old != new, "both processes count from one");
