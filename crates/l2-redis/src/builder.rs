@@ -18,13 +18,13 @@ use crate::connection::{Endpoint, Target};
 use crate::error::l2_error;
 use crate::refusal;
 use crate::sentinels::Sentinels;
-use crate::sentinels_agree::Asked;
+use crate::sentinels::agree::Asked;
 
 /// Default name of the connections in `CLIENT LIST`.
 const NAME: &str = "crinkle";
 
 /// The kernel drops a peer that acknowledges no bytes for this long.
-/// [`Silence`](crate::silence::Silence) detects a peer that acknowledges bytes and answers no
+/// [`Silence`](crate::connection::silence::Silence) detects a peer that acknowledges bytes and answers no
 /// command.
 const SILENCE: Duration = Duration::from_secs(10);
 

@@ -28,9 +28,9 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::client::RedisClient;
+use crate::cluster::slots::Address;
 use crate::connection::CONNECT_TIMEOUT;
 use crate::reading;
-use crate::slots::Address;
 
 /// How many offsets of the primary are remembered.
 const MARKS: usize = 16;

@@ -4,8 +4,8 @@ use crinkle_core::l2::L2Error;
 use redis::{ErrorKind, RedisResult, ServerErrorKind};
 
 use crate::client::RedisClient;
+use crate::cluster::primary::Primary;
 use crate::error::l2_error;
-use crate::primary::Primary;
 
 /// Reads the replication id of the server, in a cluster of the primary with this name. `None` if
 /// the user may not run `INFO`, or if there is no such primary.

@@ -11,8 +11,8 @@ use redis::{ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
 use tokio::time::Instant;
 
 use crate::client::RedisClient;
+use crate::cluster::slots::Address;
 use crate::error::{is_answer, is_unknown_command, is_without_code, l2_error};
-use crate::slots::Address;
 
 /// Commands of stores, backplanes and scripts, on one server, behind sentinels and in a cluster.
 /// The server also checks commands inside scripts.

@@ -21,15 +21,15 @@ use crinkle_core::protocol::{Epoch, Version};
 use redis::{FromRedisValue, Pipeline, RedisResult, ScriptInvocation};
 
 use crate::client::RedisClient;
+use crate::cluster::primary::named;
+use crate::cluster::slots::slot;
 use crate::doctor::Doctor;
 use crate::error::{is_answer, is_demoted, l2_error};
 use crate::ledger::{Keeping, ttl};
-use crate::primary::named;
 use crate::replicas::Replicas;
 use crate::rights::Rights;
 use crate::scripts::{id, id_or_none};
 use crate::set::Set;
-use crate::slots::slot;
 use crate::tag_index::TagIndex;
 use crate::{ledger, reading, replication_id, scripts};
 

@@ -12,8 +12,8 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::time::{Instant, timeout_at};
 
 use crate::cluster::Cluster;
+use crate::cluster::slots::{Address, Slots};
 use crate::connection::CONNECT_TIMEOUT;
-use crate::slots::{Address, Slots};
 
 /// Most servers that one refresh asks.
 const MOST_ASKED: usize = 15;

@@ -3,8 +3,8 @@ use std::sync::Arc;
 
 use redis::{Cmd, RedisResult, Value};
 
+use crate::cluster::slots::Address;
 use crate::cluster::{Cluster, Watch};
-use crate::slots::Address;
 
 /// One primary of a cluster.
 #[derive(Clone)]

@@ -5,6 +5,11 @@
 //! an error or a dropped call triggers a topology refresh in the background; concurrent triggers
 //! share one refresh.
 
+mod agree;
+pub(crate) mod primary;
+pub(crate) mod routes;
+pub(crate) mod slots;
+
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,12 +28,12 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::builder::AskCredentials;
+use crate::cluster::primary::named;
+use crate::cluster::routes::{is_astray, key, redirected, without_script};
+use crate::cluster::slots::{Address, Slots, slot};
 use crate::connection::{CONNECT_TIMEOUT, Connection, Endpoint, Target, any_number, spawn};
 use crate::doctor::Part;
-use crate::primary::named;
-use crate::routes::{is_astray, key, redirected, without_script};
 use crate::set::{Hop, Set, is_unknown_script};
-use crate::slots::{Address, Slots, slot};
 
 /// Most redirections of one command.
 const HOPS: usize = 8;

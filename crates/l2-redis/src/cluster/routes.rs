@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use redis::{Arg, Cmd, ErrorKind, RedisError, ServerErrorKind};
 
+use crate::cluster::slots::Address;
 use crate::scripts;
-use crate::slots::Address;
 
 /// The key that decides which server gets a command; `None` if any primary can take it.
 pub(crate) fn key(cmd: &Cmd) -> Option<&[u8]> {

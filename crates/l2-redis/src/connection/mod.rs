@@ -1,3 +1,5 @@
+pub(crate) mod silence;
+
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,11 +21,11 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::builder::{AskCredentials, Credentials};
+use crate::connection::silence::Silence;
 use crate::error::{is_demoted, server_errors};
 use crate::refusal;
 use crate::sentinels::Sentinels;
 use crate::set::{Hop, Known, Set};
-use crate::silence::Silence;
 
 /// How long one attempt to connect may take, handshake included.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);

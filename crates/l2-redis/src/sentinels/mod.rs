@@ -1,10 +1,12 @@
+pub(crate) mod agree;
+
 use crinkle_core::l2::BusId;
 use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
 use redis::{ConnectionAddr, RedisConnectionInfo, RedisResult, TlsMode};
 
 use crate::builder::{Credentials, bus_id, tcp_settings};
 use crate::connection::Target;
-use crate::sentinels_agree::Asked;
+use crate::sentinels::agree::Asked;
 
 /// Sentinels, and the settings for the servers that they name.
 #[derive(Clone)]

@@ -16,12 +16,12 @@ use tokio::time::timeout;
 
 use crate::builder::{RedisClientBuilder, bus_id};
 use crate::cluster::Cluster;
+use crate::cluster::primary::Primary;
+use crate::cluster::slots::Address;
 use crate::connection::{CONNECT_TIMEOUT, Connection, Endpoint, Target, spawn};
 use crate::doctor::Part;
 use crate::listening::Listening;
-use crate::primary::Primary;
 use crate::set::{Hop, Set, is_unknown_script};
-use crate::slots::Address;
 use crate::{refusal, rights};
 
 /// Client for one Redis server, for the primary that sentinels name, or for a cluster. Any number
