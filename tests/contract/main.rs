@@ -83,8 +83,8 @@ async fn the_least_rights_suffice() {
     let server = RedisServer::start_with_users(&["user default on nopass ~* &* +@all", &user]);
     let client = RedisClient::connect(&server.url_for("crinkle", "secret")).await.unwrap();
     let (store, bus) = (RedisL2::new(client.clone()), RedisBackplane::new(client.clone()));
-    client.check_store_rights("contract:").await.unwrap();
-    client.check_backplane_rights("contract:").await.unwrap();
+    store.check_rights("contract:").await.unwrap();
+    bus.check_rights("contract:").await.unwrap();
     contract::l2(&store).await;
     contract::l2(&store.locking_by_script()).await;
     contract::backplane(&bus).await;

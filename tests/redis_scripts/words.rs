@@ -35,9 +35,9 @@ async fn a_server_without_a_lua_engine_is_said_to_lack_scripts() {
     let words = Lie::Info("unknown command 'EVALSHA', with", "Could not find scripting engine");
     let url = format!("redis://127.0.0.1:{}", liar::before(server.port(), words));
     let client = RedisClient::connect(&url).await.unwrap();
-    let store = RedisL2::new(client.clone());
+    let store = RedisL2::new(client);
     let written = store.set("key", value(1), None, None).await;
-    for error in [client.check_store_rights("shop:").await.unwrap_err(), written.unwrap_err()] {
+    for error in [store.check_rights("shop:").await.unwrap_err(), written.unwrap_err()] {
         assert_eq!(error.kind(), L2ErrorKind::Denied, "{error}");
         let said = error.to_string();
         assert!(said.contains("the server has no `EVALSHA`"), "{said}");

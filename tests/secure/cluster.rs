@@ -64,7 +64,7 @@ async fn a_cluster_over_tls_keeps_the_contract_for_the_user_with_the_least_right
     // Nobody has gone by the other port: `app` is on none of the plain connections.
     let others = Authority::new();
     let error = cluster.client(&others).connect().await.unwrap();
-    let error = error.check_store_rights("shop:").await.unwrap_err();
+    let error = RedisL2::new(error).check_rights("shop:").await.unwrap_err();
     let said = error.to_string();
     assert!(error.is_outage() && said.contains("no TLS connection to 127.0.0.1:"), "{said}");
     assert!(said.contains("give the certificate of its authority to `ca_certificates`"), "{said}");
@@ -73,7 +73,7 @@ async fn a_cluster_over_tls_keeps_the_contract_for_the_user_with_the_least_right
 #[tokio::test(flavor = "multi_thread")]
 async fn a_right_that_is_missing_on_one_server_of_a_cluster_is_named() {
     let servers = ClusterServers::start();
-    let client = RedisClient::cluster(servers.app_urls()).await.unwrap();
+    let store = RedisL2::cluster(servers.app_urls()).await.unwrap();
     let rule = acl_rule("shop:");
     let commands = rule.split_whitespace().filter_map(|word| word.strip_prefix('+'));
     let elsewhere = ["role", "publish", "subscribe"];
@@ -85,20 +85,20 @@ async fn a_right_that_is_missing_on_one_server_of_a_cluster_is_named() {
             let () = servers.ask(at % 3, &words.collect::<Vec<_>>()).unwrap();
         };
         set(&rule_without("", command));
-        let error = client.check_store_rights("shop:").await.unwrap_err();
+        let error = store.check_rights("shop:").await.unwrap_err();
         assert_eq!(error.kind(), L2ErrorKind::Denied, "{command}: {error}");
         let wanted = format!("may not run `{command}`: `ACL SETUSER app +{command}`");
         assert!(error.to_string().contains(&wanted), "{command}: {error}");
         set(&acl_rule(""));
     }
-    client.check_store_rights("shop:").await.unwrap();
+    store.check_rights("shop:").await.unwrap();
     let without = rule_without("", "cluster|slots");
     let words = ["ACL", "SETUSER", "app"].into_iter().chain(without.split_whitespace());
     let words: Vec<_> = words.collect();
     for at in 0..SERVERS {
         let () = servers.ask(at, &words).unwrap();
     }
-    let stranger = RedisClient::cluster(servers.app_urls()).await.unwrap();
-    let said = stranger.check_store_rights("shop:").await.unwrap_err().to_string();
+    let stranger = RedisL2::cluster(servers.app_urls()).await.unwrap();
+    let said = stranger.check_rights("shop:").await.unwrap_err().to_string();
     assert!(said.contains("may not run `cluster|slots`"), "{said}");
 }

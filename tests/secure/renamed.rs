@@ -1,8 +1,8 @@
 //! Servers and proxies that do not have what a cache needs: said at once, with what to do.
 
 use crinkle::ErrorKind;
-use crinkle::l2::{L2Error, L2ErrorKind};
-use crinkle::redis::RedisClient;
+use crinkle::l2::L2ErrorKind;
+use crinkle::redis::{RedisBackplane, RedisClient, RedisL2};
 use crinkle_testkit::redis::RedisServer;
 use crinkle_tests::redis::node_over;
 use tokio::time::timeout;
@@ -12,14 +12,14 @@ use super::{DEADLINE, cache_named, keeps_in_step};
 /// What both checks, and `ready`, say of such a server.
 async fn told(server: &RedisServer) -> [Result<(), String>; 3] {
     let client = RedisClient::connect(&server.url()).await.unwrap();
-    let said = |checked: Result<(), L2Error>| {
-        checked.map_err(|error| {
-            assert_eq!(error.kind(), L2ErrorKind::Denied, "{error}");
-            error.to_string()
-        })
-    };
-    let store = said(client.check_store_rights("shop:").await);
-    let bus = said(client.check_backplane_rights("shop:").await);
+    let store = RedisL2::new(client.clone()).check_rights("shop:").await.map_err(|error| {
+        assert_eq!(error.kind(), L2ErrorKind::Denied, "{error}");
+        error.to_string()
+    });
+    let bus = RedisBackplane::new(client.clone()).check_rights("shop:").await.map_err(|error| {
+        assert!(error.is_refused(), "{error}");
+        error.to_string()
+    });
     let cache = cache_named("shop", &client);
     let ready = timeout(DEADLINE, cache.ready()).await;
     let ready = ready.unwrap_or_else(|_| panic!("no answer in time: {:?}", cache.health()));
@@ -81,15 +81,14 @@ async fn a_server_without_hello_is_told_with_the_protocol_that_it_knows() {
     let url = format!("{}/?protocol=resp2", server.url());
     let (one, two) =
         (RedisClient::connect(&url).await.unwrap(), RedisClient::connect(&url).await.unwrap());
-    one.check_store_rights("shop:").await.unwrap();
-    one.check_backplane_rights("shop:").await.unwrap();
+    RedisL2::new(one.clone()).check_rights("shop:").await.unwrap();
+    RedisBackplane::new(one.clone()).check_rights("shop:").await.unwrap();
     keeps_in_step(&node_over(&one).await, &node_over(&two).await).await;
 }
 
 /// On servers of their own, too: the login of the backplane is not that of the store.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_login_of_a_backplane_of_its_own_is_an_error_of_ready_at_once() {
-    use crinkle::redis::{RedisBackplane, RedisL2};
     let store = RedisServer::start();
     let bus = RedisServer::start_with_users(&[super::ADMIN, "user app on >secret ~* &* +@all"]);
     let l2 = RedisL2::new(RedisClient::connect(&store.app_url()).await.unwrap());

@@ -1,6 +1,6 @@
 //! TLS with an authority of one's own, and every way in which it fails.
 
-use crinkle::redis::{Credentials, RedisClient, RedisClientBuilder};
+use crinkle::redis::{Credentials, RedisClient, RedisClientBuilder, RedisL2};
 use crinkle_testkit::ability::Ability;
 use crinkle_testkit::redis::{RedisServer, free_port};
 use crinkle_tests::redis::{comes_true, node_over};
@@ -21,7 +21,7 @@ fn shows(builder: RedisClientBuilder, identity: &Identity) -> RedisClientBuilder
 /// What a client says that cannot connect.
 async fn complaint(builder: RedisClientBuilder) -> String {
     let client = builder.connect().await.unwrap();
-    let error = client.check_store_rights("shop:").await.unwrap_err();
+    let error = RedisL2::new(client).check_rights("shop:").await.unwrap_err();
     assert!(error.is_outage(), "{error}");
     error.to_string()
 }

@@ -92,6 +92,23 @@ impl RedisBackplane {
         Self { client, beats: Arc::default(), publishes: Arc::default() }
     }
 
+    /// Tries every right that a cache with this key prefix needs of its backplane. No subscriber
+    /// receives the trial message.
+    ///
+    /// # Errors
+    ///
+    /// [`BackplaneError::is_refused`] if a right is missing, or the server lacks a command; the
+    /// message says what to do. Another error if the server is unreachable.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost.
+    pub async fn check_rights(&self, prefix: &str) -> Result<(), BackplaneError> {
+        let (all, own) = (format!("{prefix}v1:ch"), format!("{prefix}v1:hb:"));
+        self.client.publish(&own, b"").await.map_err(failure)?;
+        self.client.subscribe(&[all, own]).await.map(drop).map_err(failure)
+    }
+
     /// Publishes an empty message on a channel without subscribers. A server without the command
     /// repeats its arguments in the error. Over the bytes of a message, the client library would
     /// then drop the connection, with all other commands on it.

@@ -97,7 +97,7 @@ impl Server {
     }
 
     pub(crate) async fn ledger(&self, prefix: &str) -> Result<LedgerView, Failure> {
-        self.answer(self.client.ledger(prefix)).await
+        self.answer(LedgerView::read(&self.client, prefix)).await
     }
 
     /// The ledger, or an error that explains why there is none.

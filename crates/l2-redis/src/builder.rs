@@ -1,12 +1,9 @@
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crinkle_core::BoxError;
-use crinkle_core::l2::{BusId, L2Error};
+use crinkle_core::l2::L2Error;
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
-use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
 use redis::{
     Client, ConnectionInfo, ErrorKind, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo,
     RedisError, RedisResult,
@@ -14,48 +11,109 @@ use redis::{
 
 use crate::client::RedisClient;
 use crate::cluster::Cluster;
-use crate::connection::{Endpoint, Target};
+use crate::connection::endpoint::{Endpoint, Target};
+use crate::credentials::{AskCredentials, Credentials};
 use crate::error::l2_error;
 use crate::refusal;
-use crate::sentinels::Sentinels;
-use crate::sentinels::agree::Asked;
+use crate::sentinels::{Asked, Sentinels};
+use crate::settings::{bus_id, tcp_settings};
 
 /// Default name of the connections in `CLIENT LIST`.
 const NAME: &str = "crinkle";
 
-/// The kernel drops a peer that acknowledges no bytes for this long.
-/// [`Silence`](crate::connection::silence::Silence) detects a peer that acknowledges bytes and answers no
-/// command.
-const SILENCE: Duration = Duration::from_secs(10);
-
-/// User name and password on the server.
-#[derive(Clone)]
-pub struct Credentials {
-    user: String,
-    password: String,
-}
-
-impl Credentials {
-    /// Credentials of a user. Redis calls the user that has no name `default`.
-    #[must_use]
-    pub fn new(user: impl Into<String>, password: impl Into<String>) -> Self {
-        Self { user: user.into(), password: password.into() }
+impl RedisClient {
+    /// Creates a client for the server at this URL: `redis://user:password@host:port/db`,
+    /// `rediss://` for TLS (feature `tls`), `redis+unix:///path?db=1&user=name&pass=word`. The
+    /// client connects in the background, so the server may be down. The protocol is RESP3; for a
+    /// proxy that knows only the older protocol, add `?protocol=resp2`.
+    ///
+    /// # Errors
+    ///
+    /// If the URL is invalid; never because of the server.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the client, nothing else.
+    pub async fn connect(url: &str) -> Result<Self, L2Error> {
+        Self::builder(url).connect().await
     }
 
-    pub(crate) fn into_settings(self, settings: RedisConnectionInfo) -> RedisConnectionInfo {
-        settings.set_username(self.user).set_password(self.password)
+    /// Starts a client for the server at this URL, with settings that a URL cannot express: TLS,
+    /// the client's name, credentials that change.
+    pub fn builder(url: impl Into<String>) -> RedisClientBuilder {
+        RedisClientBuilder::server(url.into())
+    }
+
+    /// Creates a client for the primary that these sentinels (`redis://host:26379`) know by this
+    /// name. The client asks the sentinels again when the connection is lost, or when the server
+    /// reports that it is now a replica. It uses the default user, database 0 and RESP3; for other
+    /// settings see [`sentinel_builder`](Self::sentinel_builder).
+    ///
+    /// # Errors
+    ///
+    /// If a URL is invalid, or there is none; never because of a server.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the client, nothing else.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), crinkle_core::l2::L2Error> {
+    /// use crinkle_l2_redis::RedisClient;
+    ///
+    /// let sentinels = ["redis://one:26379", "redis://two:26379", "redis://three:26379"];
+    /// let client = RedisClient::sentinel(sentinels, "mymaster").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn sentinel(
+        urls: impl IntoIterator<Item = impl AsRef<str>>,
+        name: &str,
+    ) -> Result<Self, L2Error> {
+        Self::sentinel_builder(urls, name).connect().await
+    }
+
+    /// Starts a client for the primary that these sentinels know by this name, with more settings.
+    /// User and password in the first URL are for the sentinels. URLs that begin with `rediss://`
+    /// mean that the servers use TLS as well.
+    pub fn sentinel_builder(
+        urls: impl IntoIterator<Item = impl AsRef<str>>,
+        name: &str,
+    ) -> RedisClientBuilder {
+        let urls = urls.into_iter().map(|url| url.as_ref().to_owned()).collect();
+        RedisClientBuilder::sentinels(urls, name.to_owned())
+    }
+
+    /// Creates a client for the cluster that these servers belong to; one that answers is enough to
+    /// find the others. All servers use the user, password and protocol of the first URL. Commands
+    /// follow a moved slot; the client never repeats a command that may have run.
+    ///
+    /// # Errors
+    ///
+    /// If a URL is invalid, or there is none; never because of a server.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the client, nothing else.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), crinkle_core::l2::L2Error> {
+    /// use crinkle_l2_redis::RedisClient;
+    ///
+    /// let client = RedisClient::cluster(["redis://one:6379", "redis://two:6379"]).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn cluster(urls: impl IntoIterator<Item = impl AsRef<str>>) -> Result<Self, L2Error> {
+        Self::cluster_builder(urls).connect().await
+    }
+
+    /// Starts a client for the cluster that these servers belong to, with settings that URLs cannot
+    /// express. A cluster has database 0 only.
+    pub fn cluster_builder(urls: impl IntoIterator<Item = impl AsRef<str>>) -> RedisClientBuilder {
+        RedisClientBuilder::cluster(urls.into_iter().map(|url| url.as_ref().to_owned()).collect())
     }
 }
-
-impl fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credentials").field("user", &self.user).finish_non_exhaustive()
-    }
-}
-
-/// The application's callback for credentials.
-pub(crate) type AskCredentials =
-    Arc<dyn Fn() -> BoxFuture<'static, Result<Credentials, BoxError>> + Send + Sync>;
 
 /// Connection settings that go beyond a URL. Created by [`RedisClient::builder`],
 /// [`RedisClient::sentinel_builder`] or [`RedisClient::cluster_builder`].
@@ -217,7 +275,7 @@ impl RedisClientBuilder {
             At::Sentinels(urls, primary) => {
                 let sentinels = self.sentinels_at(urls, primary)?;
                 let (bus, database) = (sentinels.bus(), sentinels.servers.db());
-                (sentinels.primary()?, bus, database)
+                (Target::primary(sentinels)?, bus, database)
             }
             At::Cluster(urls) => {
                 let seeds: Vec<_> =
@@ -300,21 +358,4 @@ impl fmt::Debug for RedisClientBuilder {
         // A URL may hold a password.
         f.debug_struct("RedisClientBuilder").field("name", &self.name).finish_non_exhaustive()
     }
-}
-
-/// Identity of a server's message bus. Each database has its own, since its channels contain its
-/// number.
-pub(crate) fn bus_id(address: &str, database: i64) -> BusId {
-    match database {
-        0 => BusId::new(format!("redis:{address}")),
-        number => BusId::new(format!("redis:{address}/{number}")),
-    }
-}
-
-pub(crate) fn tcp_settings() -> TcpSettings {
-    let keepalive = TcpKeepalive::new().with_time(SILENCE / 2).with_interval(SILENCE / 5);
-    let settings = TcpSettings::default().set_nodelay(true).set_keepalive(keepalive);
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    let settings = settings.set_user_timeout(SILENCE);
-    settings
 }

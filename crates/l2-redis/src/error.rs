@@ -88,3 +88,13 @@ fn kind_by_text(error: &RedisError) -> L2ErrorKind {
 pub(crate) fn is_answer(error: &RedisError) -> bool {
     error.code().is_some_and(|code| !["NOAUTH", "WRONGPASS", "LOADING"].contains(&code))
 }
+
+/// An error of the connection, with this reason.
+pub(crate) fn failed(why: &'static str) -> RedisError {
+    RedisError::from((ErrorKind::Io, why))
+}
+
+/// Whether the server does not know the script.
+pub(crate) fn is_unknown_script(error: &RedisError) -> bool {
+    error.kind() == ServerErrorKind::NoScript.into()
+}

@@ -7,7 +7,9 @@ use crinkle_core::protocol::{Epoch, Nonce, TagHash};
 use redis::{Pipeline, RedisResult, Value};
 
 use crate::error::is_demoted;
-use crate::view::EPOCH_MARK;
+
+/// How the epoch member of a ledger of this version begins; see `scripts/ledger.lua`.
+pub(crate) const EPOCH_MARK: &[u8; 2] = b"e2";
 
 /// The longest TTL that every server accepts, in milliseconds (285,000 years).
 const MAX_TTL_MS: u64 = 1 << 53;

@@ -22,21 +22,21 @@
 //! | `tls` | no | `rediss://` with rustls and ring; needs a C compiler |
 
 // The store: `store` (the `L2` trait), `reading` (READ by plain commands), `set`, `ledger` (its
-// rows), `scripts`, `tag_index`, `view` (a ledger for display), `replication_id`.
+// rows), `scripts`, `tag_index`, `replicas`, `rights`, `view` (a ledger for display),
+// `replication_id`.
 //
 // The client: `builder`, `client`, `connection` (one server), `listening` (subscriptions),
-// `silence`, `error`, `refusal` (failed connection attempts), `rights` (ACL).
-//
-// - Sentinel: `sentinels`, `sentinels_agree` (which primary they name).
-// - Cluster: `cluster`, `primary`, `routes`, `slots`, `slots_agree` (which server has a slot).
-// - Replicas: `replicas`.
+// `sentinels` (which primary they name), `cluster` (which server has a slot), `acl`, `credentials`,
+// `settings`, `error`, `refusal` (failed connection attempts).
 //
 // The check of a server on request: `doctor`.
 
+mod acl;
 mod builder;
 mod client;
 mod cluster;
 mod connection;
+mod credentials;
 mod doctor;
 mod error;
 mod ledger;
@@ -49,18 +49,20 @@ mod rights;
 mod scripts;
 mod sentinels;
 mod set;
+mod settings;
 mod store;
 mod tag_index;
 mod view;
 
-pub use builder::{Credentials, RedisClientBuilder};
+pub use acl::acl_rule;
+pub use builder::RedisClientBuilder;
 pub use client::RedisClient;
 pub use cluster::primary::Primary;
+pub use credentials::Credentials;
 pub use doctor::{Doctor, Finding, Report, Severity};
 #[doc(hidden)]
 pub use ledger::{advance_reply, sync_reply};
 pub use listening::{Delivery, Subscriber};
 pub use redis;
-pub use rights::acl_rule;
 pub use store::RedisL2;
 pub use view::{LedgerState, LedgerView, TagBarriers};

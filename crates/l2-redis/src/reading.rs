@@ -22,8 +22,7 @@ use crinkle_core::protocol::record::{Head, LoadLock, LoadLockRequest};
 use redis::{Cmd, Pipeline, ScriptInvocation};
 
 use crate::ledger::ttl;
-use crate::scripts;
-use crate::scripts::{id, id_or_none};
+use crate::scripts::{self, id, id_or_none};
 
 /// Whether plain commands may serve this request.
 pub(crate) fn is_plain(ask: Option<LoadLockRequest>) -> bool {

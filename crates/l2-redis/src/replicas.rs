@@ -29,8 +29,8 @@ use tokio::time::{sleep, timeout};
 
 use crate::client::RedisClient;
 use crate::cluster::slots::Address;
-use crate::connection::CONNECT_TIMEOUT;
 use crate::reading;
+use crate::settings::CONNECT_TIMEOUT;
 
 /// How many offsets of the primary are remembered.
 const MARKS: usize = 16;
@@ -117,7 +117,7 @@ impl Replicas {
 
     /// Checks every replica once.
     async fn refresh(&self, client: &RedisClient) {
-        let Ok(primaries) = client.places().await else { return };
+        let Ok(primaries) = client.primary_addresses().await else { return };
         self.links.lock().retain(|primary, _| primaries.contains(primary));
         join_all(primaries.iter().map(async |primary| {
             let checked = timeout(CONNECT_TIMEOUT, self.check(client, primary)).await;
@@ -135,13 +135,13 @@ impl Replicas {
         let mut ask = redis::cmd("INFO");
         ask.arg("replication");
         let asked = self.clock.now();
-        let info: InfoDict = redis::from_redis_value(client.ask_at(primary, &ask).await?)?;
+        let info: InfoDict = redis::from_redis_value(client.command_at(primary, &ask).await?)?;
         self.mark(primary, asked, &info);
         let known = self.links.lock().get(primary).and_then(|link| link.connection.clone());
         let (since, mut replica) = match known {
             Some(known) => known,
             None => {
-                let (name, replica) = client.replica_of(primary).await?;
+                let (name, replica) = client.connect_to_replica(primary).await?;
                 self.links.lock().entry(primary.clone()).or_default().name = Some(name);
                 (self.clock.now(), replica)
             }

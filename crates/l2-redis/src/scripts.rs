@@ -14,15 +14,15 @@ macro_rules! scripts {
         });
     )*
 
-        /// The text of the script with this hash.
-        pub(crate) fn code(hash: &[u8]) -> Option<&'static str> {
-            $(if $name.get_hash().as_bytes() == hash {
-                return Some(concat!(
+        /// The hash and the text of every script.
+        pub(crate) fn all() -> impl Iterator<Item = (&'static str, &'static str)> {
+            [$((
+                $name.get_hash(),
+                concat!(
                     include_str!(concat!("scripts/", $prelude, ".lua")),
                     include_str!(concat!("scripts/", $file, ".lua")),
-                ));
-            })*
-            None
+                ),
+            )),*].into_iter()
         }
     };
 }
@@ -39,6 +39,11 @@ scripts! {
     INDEX = "record" + "index";
     ADVANCE = "ledger" + "advance";
     SYNC = "ledger" + "sync";
+}
+
+/// The text of the script with this hash.
+pub(crate) fn text(hash: &str) -> Option<&'static str> {
+    all().find(|(known, _)| *known == hash).map(|(_, text)| text)
 }
 
 /// An id in the form that scripts compare.

@@ -12,12 +12,11 @@ use std::time::Duration;
 use crinkle_core::l2::{Announce, Deadline, Record, ServerTime};
 use crinkle_core::{Clock, SystemClock};
 use redis::aio::MultiplexedConnection;
-use redis::{
-    Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value, cmd, from_redis_value, pipe,
-};
+use redis::{Cmd, ErrorKind, RedisError, RedisResult, Script, Value, cmd, from_redis_value, pipe};
 use tokio::time::timeout;
 
 use crate::client::RedisClient;
+use crate::connection::call::{Attachments, Call, Hop};
 use crate::ledger::ttl;
 use crate::scripts;
 
@@ -26,20 +25,11 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// One `SET`, for any server.
 pub(crate) struct Set<'a> {
-    pub(crate) key: &'a str,
+    key: &'a str,
     record: &'a Record,
     deadline: Option<Deadline>,
     channel: Cow<'a, str>,
     message: &'a [u8],
-}
-
-/// How to send a command to a server.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Hop {
-    /// The server is importing the slot: send `ASKING` first.
-    pub(crate) asking: bool,
-    /// The server does not know the script: send its full text.
-    pub(crate) whole: bool,
 }
 
 impl<'a> Set<'a> {
@@ -59,9 +49,9 @@ impl<'a> Set<'a> {
 
     fn cmd(&self, latest_us: Option<u64>, whole: bool) -> Cmd {
         let hash = scripts::SET.get_hash();
-        let code = scripts::code(hash.as_bytes()).filter(|_| whole);
-        let mut call = cmd(if code.is_some() { "EVAL" } else { "EVALSHA" });
-        call.arg(code.unwrap_or(hash)).arg(1).arg(self.key);
+        let text = whole.then(|| scripts::text(hash)).flatten();
+        let mut call = cmd(if text.is_some() { "EVAL" } else { "EVALSHA" });
+        call.arg(text.unwrap_or(hash)).arg(1).arg(self.key);
         call.arg(&self.record.bytes[..]).arg(ttl(self.record.ttl_ms));
         call.arg(latest_us.map_or_else(String::new, |us| us.to_string()));
         call.arg(&*self.channel).arg(self.message);
@@ -69,13 +59,36 @@ impl<'a> Set<'a> {
     }
 }
 
-pub(crate) fn is_unknown_script(error: &RedisError) -> bool {
-    error.kind() == ServerErrorKind::NoScript.into()
+/// The reply is false if the command missed its deadline.
+impl Call for Set<'_> {
+    type Reply = bool;
+
+    fn key(&self) -> &str {
+        self.key
+    }
+
+    fn script(&self) -> &Script {
+        &scripts::SET
+    }
+
+    async fn send(
+        &self,
+        commands: &mut MultiplexedConnection,
+        attached: &Attachments,
+        hop: Hop,
+    ) -> RedisResult<bool> {
+        attached.get::<Known>().set(commands, self, hop).await
+    }
+}
+
+/// Refreshes what is known of the servers' clocks, in the background, where it is needed.
+pub(crate) fn refresh_clocks(client: &RedisClient) {
+    client.visit_connections(|commands, attached| attached.get::<Known>().refresh(commands));
 }
 
 /// What is known of the clock of one connection's server.
 #[derive(Clone, Default)]
-pub(crate) struct Known {
+struct Known {
     time: Arc<ServerTime>,
     /// A request for the time is in flight.
     asking: Arc<AtomicBool>,
@@ -87,7 +100,7 @@ impl Known {
     /// Sends a `SET`; false if it missed its deadline. If the server refuses it as late although
     /// the deadline has not passed here, the server's clock was set forward: the `SET` is sent
     /// again with the new time.
-    pub(crate) async fn set(
+    async fn set(
         &self,
         commands: &mut MultiplexedConnection,
         set: &Set<'_>,
@@ -151,7 +164,7 @@ impl Known {
     }
 
     /// Asks for the time in the background, so that the next `SET` need not.
-    pub(crate) fn refresh(&self, commands: &MultiplexedConnection) {
+    fn refresh(&self, commands: &MultiplexedConnection) {
         let due = self.used.load(Ordering::Relaxed) && self.time.is_due(SystemClock.now());
         if !due || self.asking.swap(true, Ordering::AcqRel) {
             return;

@@ -21,15 +21,14 @@ use crinkle_core::protocol::{Epoch, Version};
 use redis::{FromRedisValue, Pipeline, RedisResult, ScriptInvocation};
 
 use crate::client::RedisClient;
-use crate::cluster::primary::named;
-use crate::cluster::slots::slot;
+use crate::cluster::slots::{server_name, slot};
 use crate::doctor::Doctor;
 use crate::error::{is_answer, is_demoted, l2_error};
 use crate::ledger::{Keeping, ttl};
 use crate::replicas::Replicas;
-use crate::rights::Rights;
+use crate::rights::{self, Rights};
 use crate::scripts::{id, id_or_none};
-use crate::set::Set;
+use crate::set::{Set, refresh_clocks};
 use crate::tag_index::TagIndex;
 use crate::{ledger, reading, replication_id, scripts};
 
@@ -110,6 +109,7 @@ impl RedisL2 {
     /// Creates a store on a client, which others may share.
     #[must_use]
     pub fn new(client: RedisClient) -> Self {
+        client.add_scripts(scripts::all());
         let (barriers, locks_by_script, rights) = (MAX_BARRIERS, Arc::default(), Arc::default());
         let keeping = Keeping::AsAsked;
         Self { client, barriers, keeping, locks_by_script, rights, index: None, replicas: None }
@@ -156,6 +156,21 @@ impl RedisL2 {
     pub fn read_from_replicas(mut self, lag: Duration) -> Self {
         self.replicas = Some(Arc::new(Replicas::new(lag)));
         self
+    }
+
+    /// Tries every right that a cache with this key prefix needs of its store, and writes nothing. A
+    /// store does this by itself before it first uses a ledger.
+    ///
+    /// # Errors
+    ///
+    /// [`L2ErrorKind::Denied`] if a right is missing, or the server lacks a command; the message
+    /// names each, and what to do. Another kind if the server is unreachable.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost.
+    pub async fn check_rights(&self, prefix: &str) -> Result<(), L2Error> {
+        rights::check(&self.client, prefix).await
     }
 
     /// Examines the server; see [`Doctor`].
@@ -286,7 +301,7 @@ impl L2 for RedisL2 {
     ) -> Result<(), L2Error> {
         let set = Set::new(&self.client, key, &record, deadline, announce.as_ref());
         let write = async {
-            match self.client.set(&set).await {
+            match self.client.call(&set).await {
                 Ok(stored) => Ok(stored),
                 Err(error) => Err(self.rights.explain(&self.client, key, &error).await),
             }
@@ -347,7 +362,7 @@ impl L2 for RedisL2 {
 
     async fn sync(&self, ledger: &str, ask: &SyncAsk) -> Result<SyncReply, L2Error> {
         self.rights.suffice(&self.client, ledger).await?;
-        self.client.refresh_clocks();
+        refresh_clocks(&self.client);
         let mut call = scripts::SYNC.key(ledger);
         call.arg(self.keeping.ledger_ttl(ask.retention_ms)).arg(id(ask.new_epoch.0));
         call.arg(id_or_none(ask.epoch.map(|e| e.0))).arg(ask.from).arg(ask.frontier);
@@ -385,11 +400,11 @@ impl L2 for RedisL2 {
         if !self.client.is_cluster() {
             return None;
         }
-        self.client.primary_of(key).map(|at| named(&at))
+        self.client.primary_of(key).map(|at| server_name(&at))
     }
 
     fn servers(&self) -> Vec<Arc<str>> {
-        self.client.known_primaries().iter().map(named).collect()
+        self.client.known_primaries().iter().map(server_name).collect()
     }
 
     fn replicas(&self) -> Vec<ServerHealth> {

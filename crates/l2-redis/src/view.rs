@@ -5,10 +5,7 @@ use redis::{FromRedisValue, Pipeline};
 
 use crate::client::RedisClient;
 use crate::error::l2_error;
-use crate::ledger::{exact, member, number};
-
-/// How the epoch member of a ledger of this version begins; see `scripts/ledger.lua`.
-pub(crate) const EPOCH_MARK: &[u8; 2] = b"e2";
+use crate::ledger::{EPOCH_MARK, exact, member, number};
 
 /// What the ledger's key of a prefix holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,9 +57,9 @@ pub struct TagBarriers {
     pub register: Levels,
 }
 
-/// Read-only views of the ledger, for operators. SYNC would create a missing ledger and renew the
-/// TTL of an existing one; these calls change nothing.
-impl RedisClient {
+/// A read-only view, for operators. SYNC would create a missing ledger and renew the TTL of an
+/// existing one; this changes nothing.
+impl LedgerView {
     /// Reads the ledger under this key prefix.
     ///
     /// # Errors
@@ -72,13 +69,13 @@ impl RedisClient {
     /// # Cancel safety
     ///
     /// Nothing is changed.
-    pub async fn ledger(&self, prefix: &str) -> Result<LedgerView, L2Error> {
+    pub async fn read(client: &RedisClient, prefix: &str) -> Result<Self, L2Error> {
         let key = format!("{prefix}v1:L");
-        let (kind,): (String,) = self.asked(redis::pipe().cmd("TYPE").arg(&key)).await?;
+        let (kind,): (String,) = asked(client, redis::pipe().cmd("TYPE").arg(&key)).await?;
         match &*kind {
-            "none" => return Ok(LedgerView::Absent),
+            "none" => return Ok(Self::Absent),
             "zset" => {}
-            _ => return Ok(LedgerView::Foreign(format!("a {kind}"))),
+            _ => return Ok(Self::Foreign(format!("a {kind}"))),
         }
         let mut pipe = redis::pipe();
         pipe.cmd("ZRANGEBYSCORE").arg(&key).arg(-1).arg(-1);
@@ -86,17 +83,17 @@ impl RedisClient {
         pipe.cmd("ZCOUNT").arg(&key).arg("(0").arg("+inf");
         pipe.cmd("ZCOUNT").arg(&key).arg("-inf").arg("(-1");
         pipe.cmd("PTTL").arg(&key).cmd("TIME");
-        let (epoch, marks, above, ids, pttl, (s, us)): Row = self.asked(&pipe).await?;
+        let (epoch, marks, above, ids, pttl, (s, us)): Row = asked(client, &pipe).await?;
         let set = marks.iter().flatten().filter(|number| **number > 0.0).count() as u64;
         let mark = |at: usize| marks.get(at).copied().flatten().map_or(0, exact);
         let Some((begins, epoch)) = epoch.first().and_then(|member| member.split_at_checked(2))
         else {
-            return Ok(LedgerView::Foreign("a sorted set without an epoch".to_owned()));
+            return Ok(Self::Foreign("a sorted set without an epoch".to_owned()));
         };
         let Some(epoch) = number(epoch).filter(|_| begins == EPOCH_MARK) else {
-            return Ok(LedgerView::OtherVersion(begins.escape_ascii().to_string()));
+            return Ok(Self::OtherVersion(begins.escape_ascii().to_string()));
         };
-        Ok(LedgerView::Present(LedgerState {
+        Ok(Self::Present(LedgerState {
             epoch: Epoch(epoch),
             frontier: mark(0),
             trimmed: mark(1),
@@ -108,7 +105,9 @@ impl RedisClient {
             now_us: s.saturating_mul(1_000_000).saturating_add(us),
         }))
     }
+}
 
+impl TagBarriers {
     /// Reads the barriers of these tags, in their order, from the ledger under this key prefix.
     ///
     /// # Errors
@@ -118,11 +117,11 @@ impl RedisClient {
     /// # Cancel safety
     ///
     /// Nothing is changed.
-    pub async fn barriers(
-        &self,
+    pub async fn read(
+        client: &RedisClient,
         prefix: &str,
         tags: &[TagHash],
-    ) -> Result<Vec<TagBarriers>, L2Error> {
+    ) -> Result<Vec<Self>, L2Error> {
         if tags.is_empty() {
             return Ok(Vec::new());
         }
@@ -133,21 +132,21 @@ impl RedisClient {
                 pipe.arg(member(Strength::Soft, target)).arg(member(Strength::Hard, target));
             }
         }
-        let (scores,): (Vec<Option<f64>>,) = self.asked(&pipe).await?;
+        let (scores,): (Vec<Option<f64>>,) = asked(client, &pipe).await?;
         let levels = |soft: Option<f64>, hard: Option<f64>| Levels {
             soft: soft.map_or(0, exact),
             hard: hard.map_or(0, exact),
         };
-        let of_tag = |four: &[Option<f64>; 4]| TagBarriers {
+        let of_tag = |four: &[Option<f64>; 4]| Self {
             own: levels(four[0], four[1]),
             register: levels(four[2], four[3]),
         };
         Ok(scores.as_chunks().0.iter().map(of_tag).collect())
     }
+}
 
-    async fn asked<T: FromRedisValue>(&self, pipe: &Pipeline) -> Result<T, L2Error> {
-        pipe.query_async(&mut self.clone()).await.map_err(|error| l2_error(&error))
-    }
+async fn asked<T: FromRedisValue>(client: &RedisClient, pipe: &Pipeline) -> Result<T, L2Error> {
+    pipe.query_async(&mut client.clone()).await.map_err(|error| l2_error(&error))
 }
 
 /// Epoch, marks, how many scores are above and below zero, remaining TTL, time.

@@ -111,7 +111,8 @@ async fn judged(
     let hashes: Vec<_> = record.tags.iter().map(|tag| TagHash::of(tag)).collect();
     let (epoch, floor, barriers) = match server.ledger(prefix).await? {
         LedgerView::Present(state) => {
-            let barriers = server.answer(server.client.barriers(prefix, &hashes)).await?;
+            let barriers =
+                server.answer(TagBarriers::read(&server.client, prefix, &hashes)).await?;
             (Some(state.epoch), state.floor, barriers)
         }
         _ => (None, Levels::default(), Vec::new()),

@@ -2,6 +2,7 @@ use std::fmt;
 
 use crinkle_core::protocol::TagHash;
 use crinkle_core::protocol::ledger::Levels;
+use crinkle_l2_redis::TagBarriers;
 use serde::Serialize;
 
 use crate::args::Global;
@@ -33,7 +34,7 @@ pub(crate) async fn run(global: &Global, tag: &str, out: Out) -> Result<u8, Fail
     let server = Server::connect(global).await?;
     let ledger = server.ledger_needed(&prefix).await?;
     let hash = TagHash::of(tag);
-    let found = server.answer(server.client.barriers(&prefix, &[hash])).await?;
+    let found = server.answer(TagBarriers::read(&server.client, &prefix, &[hash])).await?;
     let found = found.first().copied().unwrap_or_default();
     let shown = Tag {
         tag,

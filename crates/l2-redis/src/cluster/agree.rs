@@ -11,9 +11,9 @@ use std::sync::Arc;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::time::{Instant, timeout_at};
 
-use crate::cluster::Cluster;
-use crate::cluster::slots::{Address, Slots};
-use crate::connection::CONNECT_TIMEOUT;
+use super::Cluster;
+use super::slots::{Address, Slots};
+use crate::settings::CONNECT_TIMEOUT;
 
 /// Most servers that one refresh asks.
 const MOST_ASKED: usize = 15;

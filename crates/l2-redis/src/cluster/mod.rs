@@ -4,10 +4,14 @@
 //! Nothing else is repeated: the caller decides about a command that may have run. A redirection,
 //! an error or a dropped call triggers a topology refresh in the background; concurrent triggers
 //! share one refresh.
+//!
+//! `slots` maps slots to servers, `agree` decides when servers disagree, `routes` reads commands
+//! and redirections, `scripts` has the texts of scripts, `primary` is one server.
 
 mod agree;
 pub(crate) mod primary;
-pub(crate) mod routes;
+mod routes;
+mod scripts;
 pub(crate) mod slots;
 
 use std::borrow::Cow;
@@ -21,19 +25,20 @@ use futures_util::future::{BoxFuture, Shared, try_join_all};
 use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
 use redis::{
-    Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, Pipeline, RedisError, RedisResult,
-    ServerErrorKind, Value,
+    Cmd, ConnectionAddr, ConnectionInfo, Pipeline, RedisError, RedisResult, ServerErrorKind, Value,
 };
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::builder::AskCredentials;
-use crate::cluster::primary::named;
-use crate::cluster::routes::{is_astray, key, redirected, without_script};
-use crate::cluster::slots::{Address, Slots, slot};
-use crate::connection::{CONNECT_TIMEOUT, Connection, Endpoint, Target, any_number, spawn};
-use crate::doctor::Part;
-use crate::set::{Hop, Set, is_unknown_script};
+use self::routes::{is_astray, key, redirected, without_script};
+use self::scripts::Scripts;
+use self::slots::{Address, Slots, server_name, slot};
+use crate::connection::call::{Attachments, Call, Hop};
+use crate::connection::endpoint::{Endpoint, Target, any_number};
+use crate::connection::{Connection, spawn};
+use crate::credentials::AskCredentials;
+use crate::error::{failed, is_unknown_script};
+use crate::settings::CONNECT_TIMEOUT;
 
 /// Most redirections of one command.
 const HOPS: usize = 8;
@@ -54,6 +59,7 @@ struct State {
     runtime: Home,
     /// Index of the primary that takes commands without a key.
     home: usize,
+    scripts: Scripts,
     known: Mutex<Known>,
 }
 
@@ -79,8 +85,17 @@ impl Cluster {
     ) -> Self {
         let home = any_number();
         let (runtime, known) = (Home::here(), Known { rotation: home, ..Known::default() });
-        let known = Mutex::new(known);
-        Self { shared: Arc::new(State { seeds, name, credentials, runtime, home, known }) }
+        let (known, scripts) = (Mutex::new(known), Scripts::default());
+        let state = State { seeds, name, credentials, runtime, home, scripts, known };
+        Self { shared: Arc::new(state) }
+    }
+
+    /// Adds the texts of scripts, for servers that do not have them.
+    pub(crate) fn add_scripts<'a>(
+        &self,
+        scripts: impl IntoIterator<Item = (&'a str, &'static str)>,
+    ) {
+        self.shared.scripts.add(scripts);
     }
 
     pub(crate) async fn command(&self, cmd: &Cmd) -> RedisResult<Value> {
@@ -93,7 +108,8 @@ impl Cluster {
                 watch.answered = true;
                 return answer;
             };
-            match (redirected(&error, &address), without_script(&error, &cmd)) {
+            match (redirected(&error, &address), without_script(&error, &cmd, &self.shared.scripts))
+            {
                 (Some(next), _) => {
                     asking = error.kind() == ServerErrorKind::Ask.into();
                     if !asking {
@@ -111,13 +127,13 @@ impl Cluster {
         Err(failed("the servers of the cluster redirect a command in circles"))
     }
 
-    /// Sends a `SET` to the primary of its key; false if it missed its deadline.
-    pub(crate) async fn set(&self, set: &Set<'_>) -> RedisResult<bool> {
+    /// Sends a call to the primary of its key.
+    pub(crate) async fn call<C: Call>(&self, call: &C) -> RedisResult<C::Reply> {
         let mut watch = Watch { cluster: self, answered: false };
-        let mut address = self.owner(redis::cmd("GET").arg(set.key)).await?;
+        let mut address = self.owner(redis::cmd("GET").arg(call.key())).await?;
         let mut hop = Hop::default();
         for _ in 0..HOPS {
-            let answer = self.node(&address)?.set(set, hop).await;
+            let answer = self.node(&address)?.call(call, hop).await;
             let Err(error) = answer else {
                 watch.answered = true;
                 return answer;
@@ -140,9 +156,9 @@ impl Cluster {
         Err(failed("the servers of the cluster redirect a command in circles"))
     }
 
-    /// Refreshes what is known of the servers' clocks.
-    pub(crate) fn refresh_clocks(&self) {
-        self.shared.known.lock().nodes.values().for_each(|node| node.refresh_clock());
+    /// Visits each open connection for commands.
+    pub(crate) fn visit(&self, visitor: impl Fn(&MultiplexedConnection, &Attachments)) {
+        self.shared.known.lock().nodes.values().for_each(|node| node.visit(&visitor));
     }
 
     /// Sends one pipeline to each server, all concurrently.
@@ -202,17 +218,16 @@ impl Cluster {
         let at = at.ok_or_else(|| failed("the primary has no replica"))?;
         let mut replica = self.endpoint(at)?.connection().await?;
         let () = redis::cmd("READONLY").query_async(&mut replica).await?;
-        Ok((named(at), replica))
+        Ok((server_name(at), replica))
     }
 
-    /// Every server, with an endpoint for it alone.
-    pub(crate) async fn members(&self) -> RedisResult<Vec<(Address, Part, Endpoint)>> {
+    /// Every server, whether it is a primary, and an endpoint for it alone.
+    pub(crate) async fn members(&self) -> RedisResult<Vec<(Address, bool, Endpoint)>> {
         let slots = self.slots().await?;
         let primaries = slots.primaries();
         let member = |at: Address| {
-            let part = if primaries.contains(&at) { Part::Primary } else { Part::Replica };
-            let endpoint = self.endpoint(&at)?;
-            Ok((at, part, endpoint))
+            let (is_primary, endpoint) = (primaries.contains(&at), self.endpoint(&at)?);
+            Ok((at, is_primary, endpoint))
         };
         slots.servers().into_iter().map(member).collect()
     }
@@ -268,7 +283,7 @@ impl Cluster {
         for (place, value) in places.iter().zip(values) {
             let again = value.clone().extract_error().err().is_some_and(|error| {
                 redirected(&error, address).is_some()
-                    || without_script(&error, cmds[*place]).is_some()
+                    || without_script(&error, cmds[*place], &self.shared.scripts).is_some()
             });
             let value = if again { self.command(cmds[*place]).await? } else { value };
             all.push((*place, value));
@@ -414,8 +429,4 @@ impl Drop for Watch<'_> {
             drop(self.cluster.refresh());
         }
     }
-}
-
-fn failed(why: &'static str) -> RedisError {
-    RedisError::from((ErrorKind::Io, why))
 }

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use redis::{Cmd, RedisResult, Value};
 
-use crate::cluster::slots::Address;
+use crate::cluster::slots::{Address, server_name};
 use crate::cluster::{Cluster, Watch};
 
 /// One primary of a cluster.
@@ -23,7 +23,7 @@ impl Primary {
 
     /// Its name, as in [`L2::server_of`](crinkle_core::l2::L2::server_of).
     pub(crate) fn name(&self) -> Arc<str> {
-        named(&self.address)
+        server_name(&self.address)
     }
 
     pub(crate) fn into_address(self) -> Address {
@@ -52,11 +52,6 @@ impl Primary {
         watch.answered = true;
         Ok(answer)
     }
-}
-
-/// Name of a server of a cluster.
-pub(crate) fn named((host, port): &Address) -> Arc<str> {
-    format!("{host}:{port}").into()
 }
 
 impl fmt::Debug for Primary {

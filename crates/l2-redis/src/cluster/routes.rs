@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use redis::{Arg, Cmd, ErrorKind, RedisError, ServerErrorKind};
 
-use crate::cluster::slots::Address;
-use crate::scripts;
+use super::scripts::Scripts;
+use super::slots::Address;
+use crate::error::is_unknown_script;
 
 /// The key that decides which server gets a command; `None` if any primary can take it.
 pub(crate) fn key(cmd: &Cmd) -> Option<&[u8]> {
@@ -29,14 +30,14 @@ pub(crate) fn redirected(error: &RedisError, from: &Address) -> Option<Address> 
 
 /// The same command with the full text of its script. Each server caches scripts for itself, and
 /// the importing server of a slot that is being migrated can get one only in this way.
-pub(crate) fn without_script(error: &RedisError, cmd: &Cmd) -> Option<Cmd> {
-    if error.kind() != ServerErrorKind::NoScript.into() {
+pub(crate) fn without_script(error: &RedisError, cmd: &Cmd, scripts: &Scripts) -> Option<Cmd> {
+    if !is_unknown_script(error) {
         return None;
     }
     let mut args = cmd.args_iter().skip(1);
     let Arg::Simple(hash) = args.next()? else { return None };
     let mut whole = redis::cmd("EVAL");
-    whole.arg(scripts::code(hash)?);
+    whole.arg(scripts.text(hash)?);
     for arg in args {
         if let Arg::Simple(bytes) = arg {
             whole.arg(bytes);

@@ -10,6 +10,11 @@ const SLOTS: u16 = 16_384;
 /// Host and port of a server.
 pub(crate) type Address = (Arc<str>, u16);
 
+/// The name of a server of a cluster.
+pub(crate) fn server_name((host, port): &Address) -> Arc<str> {
+    format!("{host}:{port}").into()
+}
+
 /// The slot of a key. Only its hash tag counts, the text between its first braces, unless that is
 /// empty.
 pub(crate) fn slot(key: &[u8]) -> u16 {

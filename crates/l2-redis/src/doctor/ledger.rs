@@ -11,7 +11,7 @@ use crate::view::LedgerView;
 const SLIGHT_DRIFT_US: u64 = 1_000_000;
 
 pub(super) async fn examine(client: &RedisClient, prefix: &str, report: &mut Report) {
-    let ledger = match client.ledger(prefix).await {
+    let ledger = match LedgerView::read(client, prefix).await {
         Ok(ledger) => ledger,
         // The permissions check has reported this.
         Err(error) if error.kind() == L2ErrorKind::Denied => return,

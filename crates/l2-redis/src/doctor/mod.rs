@@ -20,6 +20,7 @@ use tokio::time::timeout;
 
 use self::facts::ServerFacts;
 use crate::client::RedisClient;
+use crate::client::servers::Member;
 use crate::error::l2_error;
 
 /// Limit for one server of a cluster to give all its answers.
@@ -89,17 +90,19 @@ impl Doctor<'_> {
             let members = self.client.members().await.map_err(|error| l2_error(&error))?;
             let ledger = self.prefix.as_ref().map(|prefix| format!("{prefix}v1:L"));
             let home = ledger.and_then(|ledger| self.client.primary_of(&ledger));
-            let examined = members.iter().map(async |(address, part, client)| {
-                let mut found = Report::default();
-                let holds = home.as_ref() == Some(address);
-                let examined = self.examine(client, *part, holds, &mut found);
-                match timeout(NODE_LIMIT, examined).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(error)) => unreachable(&error, &mut found),
-                    Err(_) => unreachable(&"it does not answer in time", &mut found),
-                }
-                found.at(&format!("{}:{}", address.0, address.1))
-            });
+            let examined =
+                members.iter().map(async |Member { address, is_primary, client, .. }| {
+                    let mut found = Report::default();
+                    let part = if *is_primary { Part::Primary } else { Part::Replica };
+                    let holds = home.as_ref() == Some(address);
+                    let examined = self.examine(client, part, holds, &mut found);
+                    match timeout(NODE_LIMIT, examined).await {
+                        Ok(Ok(())) => {}
+                        Ok(Err(error)) => unreachable(&error, &mut found),
+                        Err(_) => unreachable(&"it does not answer in time", &mut found),
+                    }
+                    found.at(&format!("{}:{}", address.0, address.1))
+                });
             report.findings = join_all(examined).await.into_iter().flatten().collect();
         } else {
             self.examine(self.client, Part::Whole, true, &mut report).await?;
@@ -130,7 +133,7 @@ impl Doctor<'_> {
 
 /// Role of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Part {
+enum Part {
     /// The only server.
     Whole,
     /// A primary of a cluster.

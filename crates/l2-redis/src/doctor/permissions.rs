@@ -5,9 +5,10 @@ use crinkle_core::l2::L2Error;
 use redis::{RedisError, RedisResult};
 
 use super::{Report, Severity};
+use crate::acl::{Missing, Trial};
 use crate::client::RedisClient;
 use crate::error::{is_answer, is_without_code, l2_error};
-use crate::rights::{Missing, Use, uses};
+use crate::rights::store_trials;
 
 pub(super) async fn examine(
     client: &RedisClient,
@@ -19,26 +20,27 @@ pub(super) async fn examine(
     let (mut needed, mut useful) = (Missing::default(), Missing::default());
     let mut unknown = Vec::new();
     let channel = format!("{prefix}v1:doctor");
-    let on_channel = |right| Use { right, words: vec![right.to_owned(), channel.clone()] };
-    let mut all = uses(prefix, in_cluster);
+    let on_channel =
+        |right: &'static str| Trial::new(right, vec![right.to_owned(), channel.clone()]);
+    let mut all = store_trials(prefix, in_cluster);
     all.extend(["publish", "subscribe"].map(on_channel));
-    for used in &all {
-        let missing = if used.is_needed() { &mut needed } else { &mut useful };
+    for trial in &all {
+        let missing = if trial.is_needed() { &mut needed } else { &mut useful };
         let Some(user) = user else {
-            let answer = try_oneself(client, used, &channel).await;
-            if used.is_needed() && answer.as_ref().is_err_and(is_without_code) {
-                unknown.push(used.right);
+            let answer = try_oneself(client, trial, &channel).await;
+            if trial.is_needed() && answer.as_ref().is_err_and(is_without_code) {
+                unknown.push(trial.right);
             }
-            missing.note_answer(used, answer)?;
+            missing.note_answer(trial, answer)?;
             continue;
         };
-        match dry_run(client, user, used).await {
+        match dry_run(client, user, trial).await {
             Ok(detail) if detail == "OK" => {}
-            Ok(no) => missing.note(used, &no),
+            Ok(no) => missing.note(trial, &no),
             Err(error) if !is_answer(&error) => return Err(l2_error(&error)),
             Err(error) if detail(&error).starts_with("Command ") => {
-                if used.is_needed() {
-                    unknown.push(used.right);
+                if trial.is_needed() {
+                    unknown.push(trial.right);
                 }
             }
             Err(error) => {
@@ -57,19 +59,19 @@ pub(super) async fn examine(
 }
 
 /// Tries commands on the connection for commands, and channels by a backplane's calls.
-async fn try_oneself(client: &RedisClient, used: &Use, channel: &str) -> RedisResult<()> {
-    match used.right {
+async fn try_oneself(client: &RedisClient, trial: &Trial, channel: &str) -> RedisResult<()> {
+    match trial.right {
         "publish" => client.publish(channel, b"").await,
         "subscribe" => client.subscribe(&[channel.to_owned()]).await.map(drop),
-        _ => used.try_at(client, &RedisClient::only()).await.map(drop),
+        _ => client.try_right(&RedisClient::only_primary(), trial).await.map(drop),
     }
 }
 
 /// Returns the reason of the refusal, or `OK`.
-async fn dry_run(client: &RedisClient, user: &str, used: &Use) -> RedisResult<String> {
+async fn dry_run(client: &RedisClient, user: &str, trial: &Trial) -> RedisResult<String> {
     let mut dry = redis::cmd("ACL");
-    dry.arg("DRYRUN").arg(user).arg(&used.words);
-    if used.right == "publish" {
+    dry.arg("DRYRUN").arg(user).arg(&trial.words);
+    if trial.right == "publish" {
         dry.arg("");
     }
     dry.query_async(&mut client.clone()).await

@@ -30,9 +30,7 @@ use tokio::sync::{RwLock, mpsc};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::client::RedisClient;
-use crate::connection::CONNECT_TIMEOUT;
-use crate::rights;
+use crate::settings::CONNECT_TIMEOUT;
 
 /// Most messages that one subscriber's queue holds.
 const QUEUE: usize = 4096;
@@ -69,7 +67,7 @@ impl Delivery {
 }
 
 /// The channels of one subscriber.
-type Channels = Arc<[Arc<str>]>;
+pub(crate) type Channels = Arc<[Arc<str>]>;
 
 /// An attempt to connect, shared by all callers that wait for it.
 type Attempt = Shared<BoxFuture<'static, RedisResult<Arc<SharedConnection>>>>;
@@ -81,21 +79,23 @@ pub(crate) struct Listening {
 }
 
 impl Listening {
-    pub(crate) async fn subscribe(
+    /// Subscribes to these channels. `open` opens a connection that can subscribe, with a future
+    /// that resolves when its server stops answering; `explain` explains a refusal.
+    pub(crate) async fn subscribe<O>(
         &self,
-        client: &RedisClient,
-        channels: &[String],
-    ) -> RedisResult<Subscriber> {
-        let channels: Channels =
-            channels.iter().map(|channel| Arc::from(&*client.channel(channel))).collect();
-        let connecting = self.connection(client, &channels);
+        channels: Channels,
+        open: O,
+        explain: impl FnOnce(RedisError) -> RedisError,
+    ) -> RedisResult<Subscriber>
+    where
+        O: Future<Output = RedisResult<(PubSub, BoxFuture<'static, ()>)>> + Send + 'static,
+    {
+        let connecting = self.connection(open, &channels);
         let attempt = async {
             let connection = connecting.clone().await?;
             let subscriber = connection.join(channels)?;
             let confirmed = connection.confirm(&subscriber.channels).await;
-            let name = |channel: &Arc<str>| channel.to_string().into();
-            let names: Vec<_> = subscriber.channels.iter().map(name).collect();
-            confirmed.map_err(|error| rights::on_channels(error, client, "subscribe", &names))?;
+            confirmed.map_err(explain)?;
             Ok(subscriber)
         };
         match timeout(CONNECT_TIMEOUT, attempt).await {
@@ -108,7 +108,10 @@ impl Listening {
     }
 
     /// The connection to subscribe on, once it is open.
-    fn connection(&self, client: &RedisClient, channels: &Channels) -> Attempt {
+    fn connection<O>(&self, open: O, channels: &Channels) -> Attempt
+    where
+        O: Future<Output = RedisResult<(PubSub, BoxFuture<'static, ()>)>> + Send + 'static,
+    {
         let mut current = self.current.lock();
         let usable = |attempt: &&Attempt| match attempt.peek() {
             None => true,
@@ -118,9 +121,8 @@ impl Listening {
         if let Some(attempt) = current.as_ref().filter(usable) {
             return attempt.clone();
         }
-        let client = client.clone();
         let attempt = async move {
-            let (pubsub, silent) = client.pubsub().await?;
+            let (pubsub, silent) = open.await?;
             Ok(SharedConnection::begin(pubsub, silent))
         };
         let attempt = attempt.boxed().shared();
@@ -140,23 +142,6 @@ impl Listening {
 impl fmt::Debug for Listening {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Listening").finish_non_exhaustive()
-    }
-}
-
-impl RedisClient {
-    /// Subscribes on the connection that all subscribers of this client share; returns when the
-    /// server has confirmed every channel. The stream ends with the connection. A subscriber that
-    /// returns with the same channels gets a new connection.
-    ///
-    /// # Errors
-    ///
-    /// As [`subscribe`](Self::subscribe).
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future cancels the attempt.
-    pub async fn listen(&self, channels: &[String]) -> RedisResult<Subscriber> {
-        self.listening().subscribe(self, channels).await
     }
 }
 

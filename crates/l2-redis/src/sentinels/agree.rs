@@ -12,11 +12,9 @@
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{self, FuturesUnordered, StreamExt};
-use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
 use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ErrorKind, IntoConnectionInfo,
@@ -24,18 +22,14 @@ use redis::{
 };
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::builder::tcp_settings;
-use crate::connection::CONNECT_TIMEOUT;
 use crate::sentinels::Sentinels;
+use crate::settings::{CONNECT_TIMEOUT, tcp_settings};
 
 /// Limit for the other sentinels once one has answered; those that miss it have no vote.
 const ANSWER: Duration = Duration::from_millis(500);
 
 /// How many servers are checked concurrently.
 const AT_ONCE: usize = 3;
-
-/// The connections to sentinels, by their addresses.
-pub(crate) type Asked = Arc<Mutex<HashMap<String, MultiplexedConnection>>>;
 
 /// Host and port of a server.
 type Address = (String, u16);

@@ -1,12 +1,21 @@
-pub(crate) mod agree;
+//! Sentinels, which name the primary. `agree` decides what to do when they disagree.
+
+mod agree;
+
+use std::collections::HashMap;
+use std::sync::Arc;
 
 use crinkle_core::l2::BusId;
+use parking_lot::Mutex;
+use redis::aio::MultiplexedConnection;
 use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
 use redis::{ConnectionAddr, RedisConnectionInfo, RedisResult, TlsMode};
 
-use crate::builder::{Credentials, bus_id, tcp_settings};
-use crate::connection::Target;
-use crate::sentinels::agree::Asked;
+use crate::credentials::Credentials;
+use crate::settings::{bus_id, tcp_settings};
+
+/// The connections to sentinels, by their addresses.
+pub(crate) type Asked = Arc<Mutex<HashMap<String, MultiplexedConnection>>>;
 
 /// Sentinels, and the settings for the servers that they name.
 #[derive(Clone)]
@@ -27,11 +36,6 @@ impl Sentinels {
         addresses.sort_unstable();
         let named = format!("{}@{}", self.primary, addresses.join(","));
         bus_id(&format!("sentinel:{named}"), self.servers.db())
-    }
-
-    pub(crate) fn primary(self) -> RedisResult<Target> {
-        let sentinels = tokio::sync::Mutex::new(self.client(None, SentinelServerType::Master)?);
-        Ok(Target::Primary { sentinels, named: Some(Box::new(self)) })
     }
 
     /// Builds a client for servers of this kind; `credentials` replace the configured user.
