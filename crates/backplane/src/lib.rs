@@ -8,4 +8,4 @@ mod heartbeats;
 mod redis;
 
 pub use self::redis::RedisBackplane;
-pub use crinkle_l2_redis::RedisClient;
+pub use crinkle_redis_client::RedisClient;

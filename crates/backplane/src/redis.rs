@@ -6,7 +6,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use crinkle_core::backplane::{Backplane, BackplaneError, Incoming, Subscription};
 use crinkle_core::l2::BusId;
-use crinkle_l2_redis::{Delivery, RedisClient, Subscriber, redis};
+use crinkle_redis_client::acl::prefix_of;
+use crinkle_redis_client::{Delivery, RedisClient, Subscriber, redis};
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 
@@ -113,7 +114,7 @@ impl RedisBackplane {
     /// repeats its arguments in the error. Over the bytes of a message, the client library would
     /// then drop the connection, with all other commands on it.
     async fn try_publish(&self, channel: &str) -> Result<(), BackplaneError> {
-        let prefix = channel.split("v1:").next().unwrap_or_default();
+        let prefix = prefix_of(channel);
         let published = self.client.publish(&format!("{prefix}v1:hb:"), b"").await;
         published.map_err(failure)
     }

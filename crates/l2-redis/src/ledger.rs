@@ -4,9 +4,8 @@ use crinkle_core::protocol::ledger::{
     Advanced, Levels, Standing, Strength, SyncAsk, SyncReply, Target,
 };
 use crinkle_core::protocol::{Epoch, Nonce, TagHash};
+use crinkle_redis_client::error::is_demoted;
 use redis::{Pipeline, RedisResult, Value};
-
-use crate::error::is_demoted;
 
 /// How the epoch member of a ledger of this version begins; see `scripts/ledger.lua`.
 pub(crate) const EPOCH_MARK: &[u8; 2] = b"e2";

@@ -23,46 +23,28 @@
 
 // The store: `store` (the `L2` trait), `reading` (READ by plain commands), `set`, `ledger` (its
 // rows), `scripts`, `tag_index`, `replicas`, `rights`, `view` (a ledger for display),
-// `replication_id`.
-//
-// The client: `builder`, `client`, `connection` (one server), `listening` (subscriptions),
-// `sentinels` (which primary they name), `cluster` (which server has a slot), `acl`, `credentials`,
-// `settings`, `error`, `refusal` (failed connection attempts).
+// `replication_id`. The connections are in `crinkle-redis-client`.
 //
 // The check of a server on request: `doctor`.
 
-mod acl;
-mod builder;
-mod client;
-mod cluster;
-mod connection;
-mod credentials;
 mod doctor;
-mod error;
 mod ledger;
-mod listening;
 mod reading;
-mod refusal;
 mod replicas;
 mod replication_id;
 mod rights;
 mod scripts;
-mod sentinels;
 mod set;
-mod settings;
 mod store;
 mod tag_index;
 mod view;
 
-pub use acl::acl_rule;
-pub use builder::RedisClientBuilder;
-pub use client::RedisClient;
-pub use cluster::primary::Primary;
-pub use credentials::Credentials;
+pub use crinkle_redis_client::acl::acl_rule;
+pub use crinkle_redis_client::{
+    Credentials, Delivery, Primary, RedisClient, RedisClientBuilder, Subscriber, redis,
+};
 pub use doctor::{Doctor, Finding, Report, Severity};
 #[doc(hidden)]
 pub use ledger::{advance_reply, sync_reply};
-pub use listening::{Delivery, Subscriber};
-pub use redis;
 pub use store::RedisL2;
 pub use view::{LedgerState, LedgerView, TagBarriers};

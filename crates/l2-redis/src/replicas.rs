@@ -20,6 +20,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use crinkle_core::l2::Found;
 use crinkle_core::{Clock, Moment, ServerHealth, SystemClock};
+use crinkle_redis_client::{Address, CONNECT_TIMEOUT, RedisClient};
 use futures_util::future::join_all;
 use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
@@ -27,10 +28,7 @@ use redis::{InfoDict, RedisResult};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use crate::client::RedisClient;
-use crate::cluster::slots::Address;
 use crate::reading;
-use crate::settings::CONNECT_TIMEOUT;
 
 /// How many offsets of the primary are remembered.
 const MARKS: usize = 16;

@@ -1,11 +1,9 @@
 //! Reads a server's replication id, which identifies its history of writes.
 
 use crinkle_core::l2::L2Error;
+use crinkle_redis_client::error::l2_error;
+use crinkle_redis_client::{Primary, RedisClient};
 use redis::{ErrorKind, RedisResult, ServerErrorKind};
-
-use crate::client::RedisClient;
-use crate::cluster::primary::Primary;
-use crate::error::l2_error;
 
 /// Reads the replication id of the server, in a cluster of the primary with this name. `None` if
 /// the user may not run `INFO`, or if there is no such primary.

@@ -3,14 +3,13 @@
 use std::time::Duration;
 
 use crinkle_core::l2::{L2Error, L2ErrorKind};
+use crinkle_redis_client::RedisClient;
+use crinkle_redis_client::acl::{Missing, Trial, prefix_of};
+use crinkle_redis_client::error::{is_without_code, l2_error};
 use futures_util::future::join_all;
 use parking_lot::Mutex;
 use redis::RedisError;
 use tokio::time::Instant;
-
-use crate::acl::{Missing, Trial, prefix_of};
-use crate::client::RedisClient;
-use crate::error::{is_without_code, l2_error};
 
 /// How long a finding is reused before the client checks the rights again.
 const REUSE_FOR: Duration = Duration::from_secs(1);

@@ -11,12 +11,11 @@ use std::time::Duration;
 
 use crinkle_core::l2::{Announce, Deadline, Record, ServerTime};
 use crinkle_core::{Clock, SystemClock};
+use crinkle_redis_client::{Attachments, Call, Hop, RedisClient};
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, ErrorKind, RedisError, RedisResult, Script, Value, cmd, from_redis_value, pipe};
 use tokio::time::timeout;
 
-use crate::client::RedisClient;
-use crate::connection::call::{Attachments, Call, Hop};
 use crate::ledger::ttl;
 use crate::scripts;
 

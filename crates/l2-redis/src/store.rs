@@ -18,12 +18,11 @@ use crinkle_core::l2::{
 use crinkle_core::protocol::ledger::{Advance, Advanced, RECENT_IDS, SyncAsk, SyncReply};
 use crinkle_core::protocol::record::{Head, LoadLockRequest, Put};
 use crinkle_core::protocol::{Epoch, Version};
+use crinkle_redis_client::error::{is_answer, is_demoted, l2_error};
+use crinkle_redis_client::{RedisClient, server_name, slot};
 use redis::{FromRedisValue, Pipeline, RedisResult, ScriptInvocation};
 
-use crate::client::RedisClient;
-use crate::cluster::slots::{server_name, slot};
 use crate::doctor::Doctor;
-use crate::error::{is_answer, is_demoted, l2_error};
 use crate::ledger::{Keeping, ttl};
 use crate::replicas::Replicas;
 use crate::rights::{self, Rights};
@@ -175,7 +174,7 @@ impl RedisL2 {
 
     /// Examines the server; see [`Doctor`].
     pub fn doctor(&self) -> Doctor<'_> {
-        self.client.doctor()
+        Doctor::new(&self.client)
     }
 
     /// Creates load locks by script only, as with a server older than Redis 7.0. For tests.

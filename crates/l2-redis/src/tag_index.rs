@@ -6,10 +6,10 @@ use crinkle_core::l2::Record;
 use crinkle_core::l2::record::{self, Envelope};
 use crinkle_core::protocol::TagHash;
 use crinkle_core::protocol::ledger::{Advance, Advanced, Strength, Target};
+use crinkle_redis_client::RedisClient;
 use futures_util::future::try_join_all;
 use redis::RedisResult;
 
-use crate::client::RedisClient;
 use crate::ledger::ttl;
 use crate::scripts;
 

@@ -1,10 +1,10 @@
 use crinkle_core::l2::L2Error;
 use crinkle_core::protocol::ledger::{Levels, Strength, Target};
 use crinkle_core::protocol::{Epoch, TagHash};
+use crinkle_redis_client::RedisClient;
+use crinkle_redis_client::error::l2_error;
 use redis::{FromRedisValue, Pipeline};
 
-use crate::client::RedisClient;
-use crate::error::l2_error;
 use crate::ledger::{EPOCH_MARK, exact, member, number};
 
 /// What the ledger's key of a prefix holds.

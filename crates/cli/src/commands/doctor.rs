@@ -1,3 +1,5 @@
+use crinkle_l2_redis::Doctor;
+
 use crate::args::Global;
 use crate::failure::{FOUND, Failure, OK};
 use crate::output::Out;
@@ -9,7 +11,7 @@ pub(crate) async fn run(global: &Global, user: Option<&str>, out: Out) -> Result
         return Err(Failure::usage("--user needs --prefix: permissions are tried under it"));
     }
     let server = Server::connect(global).await?;
-    let mut doctor = server.client.doctor();
+    let mut doctor = Doctor::new(&server.client);
     if let Some(prefix) = prefix {
         doctor = doctor.prefix(prefix);
     }

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
 use crinkle_core::l2::L2Error;
+use crinkle_redis_client::RedisClient;
+use crinkle_redis_client::error::{is_answer, l2_error};
 use futures_util::future::join_all;
 use redis::aio::ConnectionLike;
 use redis::{
@@ -11,9 +13,6 @@ use redis::{
     RedisResult,
 };
 use tokio::time::timeout;
-
-use crate::client::RedisClient;
-use crate::error::{is_answer, l2_error};
 
 /// Limit for a replica to report its time.
 const REPLICA_LIMIT: Duration = Duration::from_secs(3);

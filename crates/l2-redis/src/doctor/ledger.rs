@@ -2,9 +2,9 @@
 
 use crinkle_core::l2::L2ErrorKind;
 use crinkle_core::protocol::ledger::MAX_DRIFT_US;
+use crinkle_redis_client::RedisClient;
 
 use super::{Report, Severity};
-use crate::client::RedisClient;
 use crate::view::LedgerView;
 
 /// How far the numbers may be ahead of the clock before the doctor reports it, in microseconds.

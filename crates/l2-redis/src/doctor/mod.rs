@@ -15,24 +15,15 @@ pub use report::{Finding, Report, Severity};
 use std::time::Duration;
 
 use crinkle_core::l2::L2Error;
+use crinkle_redis_client::error::l2_error;
+use crinkle_redis_client::{Member, RedisClient};
 use futures_util::future::join_all;
 use tokio::time::timeout;
 
 use self::facts::ServerFacts;
-use crate::client::RedisClient;
-use crate::client::servers::Member;
-use crate::error::l2_error;
 
 /// Limit for one server of a cluster to give all its answers.
 const NODE_LIMIT: Duration = Duration::from_secs(5);
-
-impl RedisClient {
-    /// Examines this server, in a cluster every server, for problems that affect a cache: see
-    /// [`Doctor`].
-    pub fn doctor(&self) -> Doctor<'_> {
-        Doctor { client: self, prefix: None, user: None }
-    }
-}
 
 /// An examination of a server, or of all servers of a cluster. It changes nothing there.
 ///
@@ -44,10 +35,10 @@ impl RedisClient {
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), crinkle_core::l2::L2Error> {
-/// use crinkle_l2_redis::RedisClient;
+/// use crinkle_l2_redis::{Doctor, RedisClient};
 ///
 /// let client = RedisClient::connect("redis://localhost").await?;
-/// let report = client.doctor().prefix("shop:").run().await?;
+/// let report = Doctor::new(&client).prefix("shop:").run().await?;
 /// println!("{report}");
 /// # Ok(())
 /// # }
@@ -60,7 +51,12 @@ pub struct Doctor<'a> {
     user: Option<String>,
 }
 
-impl Doctor<'_> {
+impl<'a> Doctor<'a> {
+    /// A doctor for the server of this client, in a cluster for every server.
+    pub fn new(client: &'a RedisClient) -> Self {
+        Self { client, prefix: None, user: None }
+    }
+
     /// Sets the cache's key prefix. The doctor then examines the ledger, and whether the user may
     /// run a cache's commands there.
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {

@@ -2,12 +2,12 @@
 //! changes nothing.
 
 use crinkle_core::l2::L2Error;
+use crinkle_redis_client::RedisClient;
+use crinkle_redis_client::acl::{Missing, Trial};
+use crinkle_redis_client::error::{is_answer, is_without_code, l2_error};
 use redis::{RedisError, RedisResult};
 
 use super::{Report, Severity};
-use crate::acl::{Missing, Trial};
-use crate::client::RedisClient;
-use crate::error::{is_answer, is_without_code, l2_error};
 use crate::rights::store_trials;
 
 pub(super) async fn examine(

@@ -5,10 +5,10 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use crinkle_core::l2::{L2Error, Read};
 use crinkle_core::protocol::record::LoadLockRequest;
+use crinkle_redis_client::error::l2_error;
 use redis::{ErrorKind, Pipeline, RedisError, ServerErrorKind};
 
 use super::RedisL2;
-use crate::error::l2_error;
 use crate::{reading, scripts};
 
 impl RedisL2 {

@@ -6,7 +6,7 @@ use crinkle_core::l2::BusId;
 use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
 
 /// How long one attempt to connect may take, handshake included.
-pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The kernel drops a peer that acknowledges no bytes for this long.
 /// [`Silence`](crate::connection::silence::Silence) detects a peer that acknowledges bytes and

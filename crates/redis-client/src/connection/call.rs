@@ -10,7 +10,7 @@ use redis::{RedisResult, Script};
 
 /// A call of one script that also uses values of the connection that carries it, such as what is
 /// known of the server's clock. [`RedisClient::call`](crate::RedisClient::call) routes it.
-pub(crate) trait Call: Sync {
+pub trait Call: Sync {
     /// The decoded reply.
     type Reply: Send;
 
@@ -32,24 +32,24 @@ pub(crate) trait Call: Sync {
 /// How to send a call to a server.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
-pub(crate) struct Hop {
+pub struct Hop {
     /// The server is importing the slot: send `ASKING` first.
-    pub(crate) asking: bool,
+    pub asking: bool,
     /// The server does not know the script: send its full text.
-    pub(crate) whole: bool,
+    pub whole: bool,
 }
 
 /// Values that live as long as one connection to a server, at most one of each type. Clones share
 /// them.
 #[derive(Clone, Default)]
-pub(crate) struct Attachments {
+pub struct Attachments {
     values: Arc<Mutex<Vec<Arc<dyn Any + Send + Sync>>>>,
 }
 
 impl Attachments {
     /// The value of this type; the first call creates it.
     #[must_use]
-    pub(crate) fn get<T: Default + Send + Sync + 'static>(&self) -> Arc<T> {
+    pub fn get<T: Default + Send + Sync + 'static>(&self) -> Arc<T> {
         let mut values = self.values.lock();
         let attached = values.iter().find_map(|value| Arc::clone(value).downcast().ok());
         attached.unwrap_or_else(|| {

@@ -35,12 +35,12 @@ use crate::{acl, refusal};
 /// is unreachable, a command fails at once. Clones share the connection.
 ///
 /// ```no_run
-/// use crinkle_l2_redis::{RedisClient, RedisL2};
+/// use crinkle_redis_client::RedisClient;
 ///
 /// # async fn example() -> Result<(), crinkle_core::l2::L2Error> {
 /// let client = RedisClient::connect("redis://localhost").await?;
-/// let store = RedisL2::new(client.clone());
-/// // RedisBackplane::new(client) publishes on the same connection.
+/// // A store and a backplane share it: `RedisL2::new(client.clone())`,
+/// // `RedisBackplane::new(client)`.
 /// # Ok(())
 /// # }
 /// ```
@@ -100,7 +100,7 @@ impl RedisClient {
     }
 
     /// Runs a task that outlives the call, on the runtime of the client's connections.
-    pub(crate) fn spawn<T: Send + 'static>(
+    pub fn spawn<T: Send + 'static>(
         &self,
         task: impl Future<Output = T> + Send + 'static,
     ) -> JoinHandle<T> {
@@ -109,7 +109,7 @@ impl RedisClient {
 
     /// User name of this client, for messages.
     #[must_use]
-    pub(crate) fn user(&self) -> String {
+    pub fn user(&self) -> String {
         match &self.shared.server {
             Server::One(connection) => connection.user(),
             Server::Many(cluster) => cluster.user(),

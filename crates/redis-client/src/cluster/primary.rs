@@ -22,7 +22,8 @@ impl Primary {
     }
 
     /// Its name, as in [`L2::server_of`](crinkle_core::l2::L2::server_of).
-    pub(crate) fn name(&self) -> Arc<str> {
+    #[must_use]
+    pub fn name(&self) -> Arc<str> {
         server_name(&self.address)
     }
 

@@ -59,7 +59,7 @@ impl RedisClient {
     ///
     /// ```no_run
     /// # async fn example() -> Result<(), crinkle_core::l2::L2Error> {
-    /// use crinkle_l2_redis::RedisClient;
+    /// use crinkle_redis_client::RedisClient;
     ///
     /// let sentinels = ["redis://one:26379", "redis://two:26379", "redis://three:26379"];
     /// let client = RedisClient::sentinel(sentinels, "mymaster").await?;
@@ -98,7 +98,7 @@ impl RedisClient {
     ///
     /// ```no_run
     /// # async fn example() -> Result<(), crinkle_core::l2::L2Error> {
-    /// use crinkle_l2_redis::RedisClient;
+    /// use crinkle_redis_client::RedisClient;
     ///
     /// let client = RedisClient::cluster(["redis://one:6379", "redis://two:6379"]).await?;
     /// # Ok(())
@@ -119,7 +119,7 @@ impl RedisClient {
 /// [`RedisClient::sentinel_builder`] or [`RedisClient::cluster_builder`].
 ///
 /// ```no_run
-/// use crinkle_l2_redis::{Credentials, RedisClient};
+/// use crinkle_redis_client::{Credentials, RedisClient};
 ///
 /// # async fn read_secret() -> std::io::Result<String> { Ok(String::new()) }
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -214,8 +214,7 @@ impl RedisClientBuilder {
     }
 
     /// Names the replicas of a server, or an address that leads to them, for
-    /// [`RedisL2::read_from_replicas`](crate::RedisL2::read_from_replicas). Sentinels and clusters
-    /// report their replicas by themselves.
+    /// `RedisL2::read_from_replicas`. Sentinels and clusters report their replicas by themselves.
     pub fn replicas(mut self, urls: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.replicas = urls.into_iter().map(Into::into).collect();
         self

@@ -1,8 +1,11 @@
+//! What an error of the client means.
+
 use crinkle_core::l2::{L2Error, L2ErrorKind};
 use redis::{ErrorKind, RedisError, ServerErrorKind, Value};
 
 /// Converts an error of the client into the cache's error.
-pub(crate) fn l2_error(error: &RedisError) -> L2Error {
+#[must_use]
+pub fn l2_error(error: &RedisError) -> L2Error {
     L2Error::new(kind(error), error.clone())
 }
 
@@ -25,7 +28,8 @@ fn kind(error: &RedisError) -> L2ErrorKind {
 
 /// Whether the server has become a replica. Older servers wrap a script's error, so the code may be
 /// inside the text.
-pub(crate) fn is_demoted(error: &RedisError) -> bool {
+#[must_use]
+pub fn is_demoted(error: &RedisError) -> bool {
     says(error, "READONLY")
 }
 
@@ -37,7 +41,8 @@ fn says(error: &RedisError, word: &str) -> bool {
 
 /// Whether the reply has no specific code: `ERR`, or an error inside a script before Redis 7.0,
 /// which begins with the script's name (`@user_script: 1: ...`).
-pub(crate) fn is_without_code(error: &RedisError) -> bool {
+#[must_use]
+pub fn is_without_code(error: &RedisError) -> bool {
     error.code().is_some_and(|code| code == "ERR" || code.starts_with('@'))
 }
 
@@ -67,8 +72,7 @@ const FORBIDDEN_IN_SCRIPT: [&str; 2] =
     ["The user executing the script can't", "ACL failure in script"];
 
 /// Finds the kind by the reply's code, or by its text where the server wraps a script's error. For
-/// servers with another text for a missing right, see
-/// [`Rights::explain`](crate::rights::Rights::explain).
+/// servers with another text for a missing right, a store tries all its rights.
 fn kind_by_text(error: &RedisError) -> L2ErrorKind {
     let says = |word: &&str| says(error, word);
     if is_demoted(error) {
@@ -85,7 +89,8 @@ fn kind_by_text(error: &RedisError) -> L2ErrorKind {
 }
 
 /// Whether this error is the server's answer to the command itself.
-pub(crate) fn is_answer(error: &RedisError) -> bool {
+#[must_use]
+pub fn is_answer(error: &RedisError) -> bool {
     error.code().is_some_and(|code| !["NOAUTH", "WRONGPASS", "LOADING"].contains(&code))
 }
 

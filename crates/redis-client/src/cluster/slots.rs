@@ -8,16 +8,18 @@ use redis::Value;
 const SLOTS: u16 = 16_384;
 
 /// Host and port of a server.
-pub(crate) type Address = (Arc<str>, u16);
+pub type Address = (Arc<str>, u16);
 
 /// The name of a server of a cluster.
-pub(crate) fn server_name((host, port): &Address) -> Arc<str> {
+#[must_use]
+pub fn server_name((host, port): &Address) -> Arc<str> {
     format!("{host}:{port}").into()
 }
 
 /// The slot of a key. Only its hash tag counts, the text between its first braces, unless that is
 /// empty.
-pub(crate) fn slot(key: &[u8]) -> u16 {
+#[must_use]
+pub fn slot(key: &[u8]) -> u16 {
     let tag = || {
         let open = key.iter().position(|byte| *byte == b'{')? + 1;
         let len = key[open..].iter().position(|byte| *byte == b'}')?;

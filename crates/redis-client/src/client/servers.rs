@@ -15,13 +15,13 @@ use crate::error::is_unknown_script;
 /// One server of a cluster, with a client for it alone.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub(crate) struct Member {
+pub struct Member {
     /// Its host and port.
-    pub(crate) address: Address,
+    pub address: Address,
     /// False for a replica.
-    pub(crate) is_primary: bool,
+    pub is_primary: bool,
     /// A client for this server.
-    pub(crate) client: RedisClient,
+    pub client: RedisClient,
 }
 
 impl RedisClient {
@@ -35,7 +35,7 @@ impl RedisClient {
     /// # Cancel safety
     ///
     /// Dropping the future changes nothing.
-    pub(crate) async fn server(&self) -> RedisResult<redis::Client> {
+    pub async fn server(&self) -> RedisResult<redis::Client> {
         match &self.shared.server {
             Server::One(connection) => connection.client().await,
             Server::Many(cluster) => cluster.any().await?.client().await,
@@ -44,13 +44,13 @@ impl RedisClient {
 
     /// Placeholder address of the only primary, where there is no cluster.
     #[must_use]
-    pub(crate) fn only_primary() -> Address {
+    pub fn only_primary() -> Address {
         (Arc::from(""), 0)
     }
 
     /// Primary of a key, if it is known.
     #[must_use]
-    pub(crate) fn primary_of(&self, key: &str) -> Option<Address> {
+    pub fn primary_of(&self, key: &str) -> Option<Address> {
         match &self.shared.server {
             Server::One(_) => Some(Self::only_primary()),
             Server::Many(cluster) => cluster.primary_of(key.as_bytes()),
@@ -59,7 +59,7 @@ impl RedisClient {
 
     /// Known primaries of a cluster; empty if this is no cluster.
     #[must_use]
-    pub(crate) fn known_primaries(&self) -> Vec<Address> {
+    pub fn known_primaries(&self) -> Vec<Address> {
         match &self.shared.server {
             Server::One(_) => Vec::new(),
             Server::Many(cluster) => cluster.known_primaries(),
@@ -75,7 +75,7 @@ impl RedisClient {
     /// # Cancel safety
     ///
     /// Dropping the future changes nothing.
-    pub(crate) async fn primary_addresses(&self) -> RedisResult<Vec<Address>> {
+    pub async fn primary_addresses(&self) -> RedisResult<Vec<Address>> {
         let Server::Many(_) = &self.shared.server else { return Ok(vec![Self::only_primary()]) };
         Ok(self.primaries().await?.into_iter().map(Primary::into_address).collect())
     }
@@ -89,7 +89,7 @@ impl RedisClient {
     /// # Cancel safety
     ///
     /// Dropping the future changes nothing.
-    pub(crate) async fn members(&self) -> RedisResult<Vec<Member>> {
+    pub async fn members(&self) -> RedisResult<Vec<Member>> {
         let Server::Many(cluster) = &self.shared.server else { return Ok(Vec::new()) };
         let member = |(address, is_primary, endpoint)| {
             let client = Self::over(endpoint, self.bus(), 0);
@@ -107,7 +107,7 @@ impl RedisClient {
     /// # Cancel safety
     ///
     /// Dropping the future discards the answer.
-    pub(crate) async fn try_right(&self, primary: &Address, trial: &Trial) -> RedisResult<Value> {
+    pub async fn try_right(&self, primary: &Address, trial: &Trial) -> RedisResult<Value> {
         let mut cmd = redis::cmd(&trial.words[0]);
         cmd.arg(&trial.words[1..]);
         if trial.right != "asking" {
@@ -129,7 +129,7 @@ impl RedisClient {
     /// # Cancel safety
     ///
     /// Dropping the future discards the answer; the command may run.
-    pub(crate) async fn command_at(&self, primary: &Address, cmd: &Cmd) -> RedisResult<Value> {
+    pub async fn command_at(&self, primary: &Address, cmd: &Cmd) -> RedisResult<Value> {
         match &self.shared.server {
             Server::One(connection) => connection.command(cmd).await?.extract_error(),
             Server::Many(cluster) => cluster.send(primary, cmd, false).await,
@@ -145,7 +145,7 @@ impl RedisClient {
     /// # Cancel safety
     ///
     /// Dropping the future discards the answers; the commands may run.
-    pub(crate) async fn pipeline_at(
+    pub async fn pipeline_at(
         &self,
         primary: &Address,
         pipe: &Pipeline,
@@ -167,7 +167,7 @@ impl RedisClient {
     /// # Cancel safety
     ///
     /// Dropping the future discards the answer; the call may run.
-    pub(crate) async fn call<C: Call>(&self, call: &C) -> RedisResult<C::Reply> {
+    pub async fn call<C: Call>(&self, call: &C) -> RedisResult<C::Reply> {
         let connection = match &self.shared.server {
             Server::One(connection) => connection,
             Server::Many(cluster) => return cluster.call(call).await,
@@ -182,7 +182,7 @@ impl RedisClient {
     }
 
     /// Visits each open connection for commands.
-    pub(crate) fn visit_connections(&self, visitor: impl Fn(&MultiplexedConnection, &Attachments)) {
+    pub fn visit_connections(&self, visitor: impl Fn(&MultiplexedConnection, &Attachments)) {
         match &self.shared.server {
             Server::One(connection) => connection.visit(visitor),
             Server::Many(cluster) => cluster.visit(visitor),
@@ -191,10 +191,7 @@ impl RedisClient {
 
     /// Adds scripts that commands call by hash: hash and text. The servers of a cluster cache
     /// scripts each for itself; one that does not know a script then gets its text.
-    pub(crate) fn add_scripts<'a>(
-        &self,
-        scripts: impl IntoIterator<Item = (&'a str, &'static str)>,
-    ) {
+    pub fn add_scripts<'a>(&self, scripts: impl IntoIterator<Item = (&'a str, &'static str)>) {
         if let Server::Many(cluster) = &self.shared.server {
             cluster.add_scripts(scripts);
         }
@@ -209,7 +206,7 @@ impl RedisClient {
     /// # Cancel safety
     ///
     /// Dropping the future cancels the attempt.
-    pub(crate) async fn connect_to_replica(
+    pub async fn connect_to_replica(
         &self,
         primary: &Address,
     ) -> RedisResult<(Arc<str>, MultiplexedConnection)> {

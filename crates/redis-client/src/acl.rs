@@ -25,7 +25,7 @@ const OPTIONAL: [&str; 3] = ["info", "readonly", "client|setname"];
 /// the tag index also needs `+sadd +scard +sismember +spop +unlink`.
 ///
 /// ```
-/// let rule = crinkle_l2_redis::acl_rule("shop:");
+/// let rule = crinkle_redis_client::acl::acl_rule("shop:");
 /// assert!(rule.starts_with("resetkeys ~shop:* resetchannels &shop:* -@all +evalsha"));
 /// ```
 #[must_use]
@@ -36,23 +36,23 @@ pub fn acl_rule(prefix: &str) -> String {
 /// A right, and a harmless command to try it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub(crate) struct Trial {
+pub struct Trial {
     /// The right, as in `ACL SETUSER`, without the plus.
-    pub(crate) right: &'static str,
+    pub right: &'static str,
     /// The words of the command.
-    pub(crate) words: Vec<String>,
+    pub words: Vec<String>,
 }
 
 impl Trial {
     /// The trial of a right by this command.
     #[must_use]
-    pub(crate) fn new(right: &'static str, words: Vec<String>) -> Self {
+    pub fn new(right: &'static str, words: Vec<String>) -> Self {
         Self { right, words }
     }
 
     /// Whether a cache needs this right.
     #[must_use]
-    pub(crate) fn is_needed(&self) -> bool {
+    pub fn is_needed(&self) -> bool {
         !OPTIONAL.contains(&self.right)
     }
 }
@@ -81,7 +81,7 @@ fn refused(text: &str) -> Refused {
 
 /// The rights that a user lacks.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Missing {
+pub struct Missing {
     commands: BTreeSet<String>,
     keys: BTreeSet<String>,
     channels: bool,
@@ -95,11 +95,7 @@ impl Missing {
     /// # Errors
     ///
     /// If the server did not answer the command itself.
-    pub(crate) fn note_answer<T>(
-        &mut self,
-        trial: &Trial,
-        answer: RedisResult<T>,
-    ) -> Result<(), L2Error> {
+    pub fn note_answer<T>(&mut self, trial: &Trial, answer: RedisResult<T>) -> Result<(), L2Error> {
         match answer {
             Err(error) if error.code() == Some("NOPERM") => self.note(trial, &error.to_string()),
             Err(error) if is_unknown_command(&error) => {
@@ -112,7 +108,7 @@ impl Missing {
     }
 
     /// Notes a refused right.
-    pub(crate) fn note(&mut self, trial: &Trial, text: &str) {
+    pub fn note(&mut self, trial: &Trial, text: &str) {
         match refused(text) {
             Refused::Command => self.note_command(trial.right),
             Refused::Channel => self.channels = true,
@@ -124,13 +120,13 @@ impl Missing {
     }
 
     /// Notes that the user may not run this command.
-    pub(crate) fn note_command(&mut self, right: impl Into<String>) {
+    pub fn note_command(&mut self, right: impl Into<String>) {
         self.commands.insert(right.into());
     }
 
     /// Whether rights on keys or channels are missing; these depend on the prefix.
     #[must_use]
-    pub(crate) fn depends_on_prefix(&self) -> bool {
+    pub fn depends_on_prefix(&self) -> bool {
         self.channels || !self.keys.is_empty()
     }
 
@@ -150,7 +146,7 @@ impl Missing {
 
     /// The ACL rules that grant the missing rights; empty if none is missing.
     #[must_use]
-    pub(crate) fn grants(&self, prefix: &str) -> String {
+    pub fn grants(&self, prefix: &str) -> String {
         let keys = (!self.keys.is_empty()).then(|| format!("~{prefix}*"));
         let channels = self.channels.then(|| format!("&{prefix}*"));
         let commands = self.commands.iter().map(|command| format!("+{command}"));
@@ -162,7 +158,7 @@ impl Missing {
     /// # Errors
     ///
     /// [`L2ErrorKind::Denied`] if anything is missing.
-    pub(crate) fn explain(&self, user: &str, prefix: &str) -> Result<(), L2Error> {
+    pub fn explain(&self, user: &str, prefix: &str) -> Result<(), L2Error> {
         if !self.unknown.is_empty() {
             return Err(L2Error::new(
                 L2ErrorKind::Denied,
@@ -220,6 +216,6 @@ pub(crate) fn on_channels(
 
 /// The key prefix of a name. No prefix contains `v1:`, which begins the internal part.
 #[must_use]
-pub(crate) fn prefix_of(name: &str) -> &str {
+pub fn prefix_of(name: &str) -> &str {
     name.split("v1:").next().unwrap_or_default()
 }
