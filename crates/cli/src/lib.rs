@@ -1,10 +1,11 @@
-//! The code of the command `crinkle`. It is a library so that the fuzz targets can parse its
-//! arguments; it is not for other programs.
+//! The command `crinkle`, and its [doctor] as a library: an application can examine its servers as
+//! `crinkle doctor` does. The rest is not for other programs.
 
 mod args;
 #[doc(hidden)]
 pub mod arguments;
 mod commands;
+pub mod doctor;
 mod failure;
 mod output;
 mod server;
@@ -15,7 +16,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 
 use crate::args::{Args, Command};
-use crate::commands::{change, doctor, inspect, keys, stats, tags, watch};
+use crate::commands::{change, inspect, keys, stats, tags, watch};
 use crate::failure::{Failure, OK};
 use crate::output::Out;
 
@@ -37,7 +38,7 @@ async fn run(args: &Args) -> Result<u8, Failure> {
     let global = &args.global;
     let out = Out::new(global.json);
     match &args.command {
-        Command::Doctor { user } => doctor::run(global, user.as_deref(), out).await,
+        Command::Doctor { user } => commands::doctor::run(global, user.as_deref(), out).await,
         Command::Watch(what) => watch::run(global, what, out).await,
         Command::Inspect { key } => inspect::run(global, key, out).await,
         Command::Keys(what) => keys::run(global, what, out).await,

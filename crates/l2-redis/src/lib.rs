@@ -24,10 +24,7 @@
 // The store: `store` (the `L2` trait), `reading` (READ by plain commands), `set`, `ledger` (its
 // rows), `scripts`, `tag_index`, `replicas`, `rights`, `view` (a ledger for display),
 // `replication_id`. The connections are in `crinkle-redis-client`.
-//
-// The check of a server on request: `doctor`.
 
-mod doctor;
 mod ledger;
 mod reading;
 mod replicas;
@@ -43,8 +40,9 @@ pub use crinkle_redis_client::acl::acl_rule;
 pub use crinkle_redis_client::{
     Credentials, Delivery, Primary, RedisClient, RedisClientBuilder, Subscriber, redis,
 };
-pub use doctor::{Doctor, Finding, Report, Severity};
 #[doc(hidden)]
 pub use ledger::{advance_reply, sync_reply};
+#[doc(hidden)]
+pub use rights::store_trials;
 pub use store::RedisL2;
 pub use view::{LedgerState, LedgerView, TagBarriers};

@@ -35,8 +35,9 @@ pub(crate) async fn check(client: &RedisClient, prefix: &str) -> Result<(), L2Er
     missing.explain(&client.user(), prefix)
 }
 
-/// One trial of every right, on keys without a record and on members that no ledger has.
-pub(crate) fn store_trials(prefix: &str, in_cluster: bool) -> Vec<Trial> {
+/// One trial of every right of a store, on keys without a record and on members that no ledger has.
+#[must_use]
+pub fn store_trials(prefix: &str, in_cluster: bool) -> Vec<Trial> {
     let (record, hashed) = (&*format!("{prefix}v1:e:"), &*format!("{prefix}v1:h:"));
     let (ledger, nothing) = (&*format!("{prefix}v1:L"), "0000000000000000000000000000000000000000");
     let everywhere: [(_, &[&str]); 22] = [

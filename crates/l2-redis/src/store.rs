@@ -22,7 +22,6 @@ use crinkle_redis_client::error::{is_answer, is_demoted, l2_error};
 use crinkle_redis_client::{RedisClient, server_name, slot};
 use redis::{FromRedisValue, Pipeline, RedisResult, ScriptInvocation};
 
-use crate::doctor::Doctor;
 use crate::ledger::{Keeping, ttl};
 use crate::replicas::Replicas;
 use crate::rights::{self, Rights};
@@ -170,11 +169,6 @@ impl RedisL2 {
     /// Nothing is lost.
     pub async fn check_rights(&self, prefix: &str) -> Result<(), L2Error> {
         rights::check(&self.client, prefix).await
-    }
-
-    /// Examines the server; see [`Doctor`].
-    pub fn doctor(&self) -> Doctor<'_> {
-        Doctor::new(&self.client)
     }
 
     /// Creates load locks by script only, as with a server older than Redis 7.0. For tests.

@@ -1,6 +1,5 @@
-use crinkle_l2_redis::Doctor;
-
 use crate::args::Global;
+use crate::doctor::Doctor;
 use crate::failure::{FOUND, Failure, OK};
 use crate::output::Out;
 use crate::server::Server;

@@ -35,7 +35,8 @@ const NODE_LIMIT: Duration = Duration::from_secs(5);
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), crinkle_core::l2::L2Error> {
-/// use crinkle_l2_redis::{Doctor, RedisClient};
+/// use crinkle_cli::doctor::Doctor;
+/// use crinkle_redis_client::RedisClient;
 ///
 /// let client = RedisClient::connect("redis://localhost").await?;
 /// let report = Doctor::new(&client).prefix("shop:").run().await?;

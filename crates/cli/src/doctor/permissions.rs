@@ -2,13 +2,13 @@
 //! changes nothing.
 
 use crinkle_core::l2::L2Error;
+use crinkle_l2_redis::store_trials;
 use crinkle_redis_client::RedisClient;
 use crinkle_redis_client::acl::{Missing, Trial};
 use crinkle_redis_client::error::{is_answer, is_without_code, l2_error};
 use redis::{RedisError, RedisResult};
 
 use super::{Report, Severity};
-use crate::rights::store_trials;
 
 pub(super) async fn examine(
     client: &RedisClient,
