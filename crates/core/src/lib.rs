@@ -79,11 +79,10 @@ mod sync;
 // - handles: `cache`, `blocking`;
 // - pipelines: `read` (begin there), `write`; and `background`, the loops over a node;
 // - the node: `node`;
-// - parts: `l1`, `l2`, `flight`, `factory`, `coherence`, `recovery`, `backplane`, `tasks`,
-//   `fail_safe`;
+// - parts: `l1`, `l2`, `flight`, `factory`, `coherence`, `recovery`, `backplane`, `fail_safe`;
 // - values: `entry`, `tags`, `options`, `events`, `telemetry`, `error`, `receipt`, `announce`,
 //   `server`;
-// - tools: `clock`, `entropy`, `runtime`, `sync`, `watch`.
+// - tools: `clock`, `entropy`, `runtime`, `tasks`, `sync`, `watch`.
 //
 // The rules are in the crate `protocol`.
 

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use crate::error::L2Error;
 
-/// A server of L2 by its name in the store; `None` if the store has one server.
+/// A server of L2 by its name in the store; `None` if the store has one server, or
+/// does not know its servers yet.
 pub(crate) type Server = Option<Arc<str>>;
 
 /// A server and its replication id, or why it did not report one.

@@ -22,8 +22,8 @@ pub enum ResyncReason {
     Owed,
     /// The node did not receive its own heartbeat for too long.
     SubscriptionLost,
-    /// A removal arrived under a number that another one has here: the ledger has forked, or this
-    /// node missed more messages than it can track.
+    /// A removal arrived under a number that this node had passed, or beyond more gaps than it
+    /// tracks: the ledger may have forked.
     NumberConflict,
     /// L2 answers again after an outage.
     L2Back,

@@ -48,7 +48,7 @@ impl PendingNotices {
         self.late_until.fetch_max(until.as_nanos(), Ordering::Relaxed);
     }
 
-    /// Whether an own write of unknown outcome may still run.
+    /// Whether echoes of own writes must be applied.
     pub(crate) fn is_late_window_open(&self, now: Moment) -> bool {
         now.as_nanos() <= self.late_until.load(Ordering::Relaxed)
     }

@@ -57,7 +57,7 @@ impl SendingRemovals {
 
 /// A call that sends removals. Dropping it ends the call.
 pub(crate) struct Sending<'a> {
-    in_flight: &'a SendingRemovals,
+    removals: &'a SendingRemovals,
     clock: &'a dyn Clock,
     nonces: Vec<Nonce>,
 }
@@ -66,14 +66,14 @@ impl<'a> Sending<'a> {
     /// Begins a call that sends these removals, `AT_ONCE` at a time, each for `limit` at most. The
     /// bus has as long for each.
     pub(crate) fn begin(
-        in_flight: &'a SendingRemovals,
+        removals: &'a SendingRemovals,
         clock: &'a dyn Clock,
         nonces: Vec<Nonce>,
         limit: Duration,
     ) -> Self {
         let now = clock.now();
-        in_flight.begin(&nonces, now, now + longest(nonces.len(), limit));
-        Self { in_flight, clock, nonces }
+        removals.begin(&nonces, now, now + longest(nonces.len(), limit));
+        Self { removals, clock, nonces }
     }
 }
 
@@ -86,7 +86,7 @@ fn longest(parts: usize, limit: Duration) -> Duration {
 
 impl Drop for Sending<'_> {
     fn drop(&mut self) {
-        self.in_flight.end(&self.nonces, self.clock.now());
+        self.removals.end(&self.nonces, self.clock.now());
     }
 }
 

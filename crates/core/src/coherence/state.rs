@@ -298,22 +298,23 @@ impl Coherence {
         self.ledger.lock().resend(nonce, new_nonce)
     }
 
-    /// Applies the number of a removal of this node.
-    pub(crate) fn committed(&self, removal: Removal, advanced: Advanced) -> ReceiveResult {
-        let mut ledger = self.ledger.lock();
-        let result = ledger.committed(removal, advanced);
-        self.publish(ledger);
-        self.sync_if_behind(result);
-        result
+    /// Applies the number of a removal of this node. True if it makes the node distrust its ledger.
+    pub(crate) fn committed(&self, removal: Removal, advanced: Advanced) -> bool {
+        self.numbered(|ledger| ledger.committed(removal, advanced))
     }
 
-    /// Applies a removal that was announced.
-    pub(crate) fn received(&self, epoch: Epoch, item: Item) -> ReceiveResult {
+    /// Applies a removal that was announced. True if it makes the node distrust its ledger.
+    pub(crate) fn received(&self, epoch: Epoch, item: Item) -> bool {
+        self.numbered(|ledger| ledger.received(epoch, item))
+    }
+
+    fn numbered(&self, apply: impl FnOnce(&mut Replica) -> ReceiveResult) -> bool {
         let mut ledger = self.ledger.lock();
-        let result = ledger.received(epoch, item);
+        let was_suspect = ledger.is_suspect();
+        let result = apply(&mut ledger);
         self.publish(ledger);
         self.sync_if_behind(result);
-        result
+        result == ReceiveResult::Anomaly && !was_suspect
     }
 
     /// The next question to the ledger.

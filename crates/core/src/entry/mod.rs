@@ -130,7 +130,7 @@ pub(crate) struct Meta {
 
 /// A node's knowledge at one moment.
 ///
-/// Only [`Node::stamp`](crate::coherence::Node::stamp) makes one. A completed load never gets a
+/// Only [`Coherence::stamp`](crate::coherence::Coherence::stamp) makes one. A completed load never gets a
 /// newer one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stamp {

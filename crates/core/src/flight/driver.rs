@@ -14,6 +14,7 @@ use tracing::{Instrument, Span};
 
 use crate::runtime::Place as Runtime;
 use crate::sync::Mutex;
+use crate::tasks::Tasks;
 
 /// Passes a leader between its caller and a task.
 #[derive(Debug)]
@@ -87,7 +88,7 @@ impl<L> Driver<L> {
 /// The work of a leader, and the runtime for its task if the caller stops polling.
 pub(crate) struct Leader {
     pub(crate) work: BoxFuture<'static, ()>,
-    pub(crate) tasks: crate::tasks::Tasks,
+    pub(crate) tasks: Tasks,
     pub(crate) runtime: Runtime,
     pub(crate) span: Span,
 }

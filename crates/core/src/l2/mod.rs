@@ -4,9 +4,9 @@
 // (the record operations over bytes). `memory` is such a store; `forward` implements `L2` for
 // pointers to one.
 //
-// For the pipelines: `access` wraps every call with prefix, telemetry, timeout and `breaker`; `change`
-// names the ways in which they change a record. `recent` names
-// the keys that a replica may lack. `codec` and `compression` make payloads.
+// For the pipelines: `access` wraps every call with prefix, telemetry, timeout and `breaker`;
+// `change` names the ways in which they change a record. `recent` names the keys that a replica may
+// lack, `unread` why a record cannot be used. `codec` makes payloads.
 
 pub(crate) mod access;
 pub(crate) mod breaker;

@@ -7,7 +7,6 @@ use crate::clock::Moment;
 use crate::entry::{Meta, Source};
 use crate::error::Error;
 use crate::events::{Event, EventKey, LedgerTrouble, MissReason};
-use crate::protocol::ledger::ReceiveResult;
 use crate::protocol::session::ResyncReason;
 use crate::protocol::validity::{Verdict, Why};
 use crate::telemetry::{Counter, FailureKind, Fault, Nth, Stats, spans};
@@ -153,10 +152,10 @@ impl Node {
         self.telemetry.emit(|| Event::Session { cause: why });
     }
 
-    /// Resyncs if a removal's number conflicts with what this node knows: its copies may have been
-    /// verified with another history of the ledger.
-    pub(crate) fn check_number(&self, result: ReceiveResult) {
-        if result == ReceiveResult::Anomaly {
+    /// Resyncs if a removal's number made this node distrust its ledger: its copies may have been
+    /// verified with another history. Further such numbers before the next `SYNC` change nothing.
+    pub(crate) fn check_number(&self, distrusts: bool) {
+        if distrusts {
             self.resync(ResyncReason::NumberConflict);
         }
     }

@@ -5,7 +5,8 @@
 //! wins.
 //!
 //! `entry` and `settings` hold the two. `policies` holds the types of their fields. `choices` holds
-//! the options that one call sets, and `per_key` those of `default_options_for`.
+//! the options that one call sets, `per_key` those of `default_options_for`, and `compression` how
+//! payloads are compressed.
 
 mod choices;
 pub(crate) mod compression;

@@ -166,7 +166,7 @@ impl RecentWrites {
     /// Remembers a write that L2 has acknowledged.
     pub(crate) fn note(&self, key: &str, commit: Commit, sent: Moment, now: Moment) {
         let mut state = self.0.lock();
-        if state.changed.is_some_and(|changed| sent < changed) {
+        if state.changed.is_some_and(|changed| sent <= changed) {
             state.rounds = state.rounds.max(1);
         }
         let evicted = state.commits.note(key, commit, now.as_nanos());
@@ -339,7 +339,7 @@ mod tests {
             recent_writes.observe(answers(id), at(second), at(second)).expect("an answer");
             recent_writes.take(9).len()
         };
-        recent_writes.note("sent to the first primary", commit(1), at(2), at(3));
+        recent_writes.note("sent to the first primary", commit(1), at(3), at(3));
         assert_eq!(compared(1, 4), 0);
         recent_writes.note("perhaps sent to another", commit(2), at(1), at(5));
         assert_eq!([6, 7].map(|second| compared(1, second)), [2, 0]);
@@ -383,7 +383,7 @@ mod tests {
         let recent_writes = RecentWrites::new();
         let answers = || vec![(None, Ok(Some(1)))];
         recent_writes.observe(answers(), at(0), at(0)).expect("an answer");
-        recent_writes.note("key", commit(1), at(0), at(0));
+        recent_writes.note("key", commit(1), at(1), at(1));
         let _ = recent_writes.set_aside(None, &("other".into(), vec![commit(2)]));
         let observed = recent_writes.observe(answers(), at(20), at(20)).expect("an answer");
         assert_eq!(observed.forgotten, [("key".into(), commit(1))]);

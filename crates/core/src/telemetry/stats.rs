@@ -131,7 +131,7 @@ stats! {
     resyncs_subscription_lost => "crinkle_session_changes_total" {cause: "subscription_lost"},
     /// Of those: the ledger said that another node could not announce its writes.
     resyncs_owed => "crinkle_session_changes_total" {cause: "owed"},
-    /// Of those: a removal arrived under a number that was taken.
+    /// Of those: a removal arrived under a number that this node had passed.
     resyncs_number_conflict => "crinkle_session_changes_total" {cause: "number_conflict"},
     /// Of those: L2 answers again.
     resyncs_l2_back => "crinkle_session_changes_total" {cause: "l2_back"},

@@ -150,7 +150,8 @@ impl<'a> Outgoing<'a> {
 /// the announcement.
 ///
 /// While the circuit breaker is open nothing is sent, so no message takes a sequence number. A
-/// change that is not announced is not sent either, even if the breaker closes meanwhile.
+/// change that has to be announced, and is not, is not sent either, even if the breaker closes
+/// meanwhile.
 pub(crate) async fn send(
     outgoing: &mut Option<Outgoing<'_>>,
     l2: &Access,

@@ -1,4 +1,4 @@
-//! The calls about one record, and the telemetry of every call: a span, a timing, an error count.
+//! The calls about one record, and their telemetry: a span, a timing, an error count.
 
 use std::time::Duration;
 
