@@ -32,7 +32,10 @@ fn page(name: &str) -> String {
 /// What stands between backticks and looks like `target::..::function`.
 fn tests_of(page: &str) -> Vec<&str> {
     let spans = page.split('`').skip(1).step_by(2);
-    spans.filter(|span| TARGETS.iter().any(|t| span.starts_with(&format!("{t}::")))).collect()
+    let is_path =
+        |span: &&str| !span.contains(|c: char| !c.is_ascii_alphanumeric() && !"_:".contains(c));
+    let of_target = |span: &&str| TARGETS.iter().any(|t| span.starts_with(&format!("{t}::")));
+    spans.filter(is_path).filter(of_target).collect()
 }
 
 /// The files that may hold a test, or the file that a path names as a whole.
