@@ -23,7 +23,12 @@ async fn after_a_token_a_node_that_heard_nothing_sees_nothing_that_was_removed()
     let _ = (fill(&one, 1).await, fill(&two, 1).await);
     two.bus.mute(true);
     let receipt = one.cache.remove_by_tag("t").await.unwrap();
-    let token = Token::from_bytes(receipt.token().unwrap().to_bytes());
+    let text = serde_json::to_string(&receipt.token().unwrap()).unwrap();
+    let token: Token = serde_json::from_str(&text).unwrap();
+    assert_eq!(token.to_string().parse(), Ok(token));
+    for text in ["", "any", "+0000000000000000000000000000000", &"0".repeat(33)] {
+        assert!(text.parse::<Token>().is_err(), "{text:?}");
+    }
     pass(Duration::from_millis(5)).await;
     assert!(two.cache.peek::<i32>("key").is_some(), "it has not heard of it");
     two.cache.wait_for(token).await.unwrap();

@@ -80,7 +80,7 @@ mod sync;
 // - pipelines: `read` (begin there), `write`; and `background`, the loops over a node;
 // - the node: `node`;
 // - parts: `l1`, `l2`, `flight`, `factory`, `coherence`, `recovery`, `backplane`, `fail_safe`;
-// - values: `entry`, `tags`, `options`, `events`, `telemetry`, `error`, `receipt`, `announce`,
+// - values: `entry`, `tags`, `options`, `events`, `telemetry`, `error`, `receipt`, `token`, `announce`,
 //   `server`;
 // - tools: `clock`, `entropy`, `runtime`, `tasks`, `sync`, `watch`.
 //
@@ -115,6 +115,7 @@ mod server;
 mod tags;
 mod tasks;
 pub mod telemetry;
+mod token;
 mod watch;
 mod write;
 
@@ -132,7 +133,8 @@ pub use error::{BoxError, Error, ErrorKind};
 pub use events::{Event, EventKey, Events, LedgerTrouble, MissReason, Notice};
 pub use factory::{FactoryContext, NotModified, ok};
 pub use options::{EagerRefresh, EntryOptions, Eviction, FailSafe, Settings};
-pub use receipt::{Receipt, Token, WriteStatus};
+pub use receipt::{Receipt, WriteStatus};
 pub use server::ServerHealth;
 pub use telemetry::{Health, LastError, RegionHealth, Stats};
+pub use token::{InvalidToken, Token};
 pub use write::Reservation;

@@ -1,4 +1,4 @@
-use crate::protocol::Epoch;
+use crate::token::Token;
 
 /// How far one part of a write got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -166,38 +166,5 @@ fn rank(status: WriteStatus) -> u8 {
         WriteStatus::Late => 3,
         WriteStatus::Queued => 4,
         WriteStatus::Unknown => 5,
-    }
-}
-
-/// The place of a removal in the ledger: 16 bytes, for a header or a cookie.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Token {
-    pub(crate) epoch: Epoch,
-    pub(crate) seq: u64,
-}
-
-impl Token {
-    /// Returns the later of two tokens of one call, which covers both. `None` if they are of two
-    /// ledgers.
-    fn later(one: Option<Self>, other: Option<Self>) -> Option<Self> {
-        match (one, other) {
-            (Some(one), Some(other)) if one.epoch != other.epoch => None,
-            (Some(one), Some(other)) if one.seq > other.seq => Some(one),
-            (one, other) => other.or(one),
-        }
-    }
-
-    /// The token as bytes.
-    #[must_use]
-    pub fn to_bytes(self) -> [u8; 16] {
-        ((u128::from(self.epoch.0) << 64) | u128::from(self.seq)).to_be_bytes()
-    }
-
-    /// A token from bytes. The bytes are untrusted input: every value is accepted.
-    #[must_use]
-    pub fn from_bytes(bytes: [u8; 16]) -> Self {
-        let [epoch, seq] = [&bytes[..8], &bytes[8..]]
-            .map(|half| half.iter().fold(0_u64, |number, byte| (number << 8) | u64::from(*byte)));
-        Self { epoch: Epoch(epoch), seq }
     }
 }

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use super::Cache;
 use crate::background::ensure_runtime_runs;
 use crate::error::{Error, ErrorKind};
-use crate::receipt::Token;
+use crate::token::Token;
 use crate::write::{self, Reservation};
 
 /// The request of [`Cache::wait_for`], which runs when awaited.

@@ -20,7 +20,8 @@ use crate::protocol::TagHash;
 use crate::protocol::ledger::{
     Advance, Authority, MAX_TARGETS, Removal, Strength, SyncAsk, Target,
 };
-use crate::receipt::{Receipt, Token, WriteStatus};
+use crate::receipt::{Receipt, WriteStatus};
+use crate::token::Token;
 
 /// How many more barriers than its own ledger a node without L2 may keep.
 const SLACK: usize = 4096;
