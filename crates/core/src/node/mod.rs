@@ -213,6 +213,7 @@ impl Node {
     }
 
     /// Whether a fresh value of L1 does not suffice for a call with these choices.
+    #[inline]
     pub(crate) fn passes_l1(&self, choices: &Choices, key: &str) -> bool {
         match choices.decide_about_l1() {
             false => self.skips_l1(key),

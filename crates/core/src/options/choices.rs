@@ -22,6 +22,7 @@ impl Choices {
     }
 
     /// Whether one of them decides if a fresh value of L1 suffices as an answer.
+    #[inline]
     pub(crate) fn decide_about_l1(&self) -> bool {
         let decides = |choice: &Choice| {
             matches!(choice, Choice::all(_) | Choice::skip_l1_read(_) | Choice::strict(_))
