@@ -124,7 +124,7 @@ async fn a_removal_under_a_number_that_is_taken_ends_the_session() {
     let (epoch, last) = overheard(&world, &one).await;
     pass(2 * POLL).await;
     world.store.remove(&record, None).await.expect("nobody is told");
-    assert!(has(&two, "key").await, "the copy of this session");
+    assert!(has(&two, "key").await, "the copy needs no check yet");
     let targets = vec![Target::Tag(TagHash::of("another tag"))];
     let removal = Removal { nonce: Nonce(1000), strength: Strength::Hard, targets };
     let announced = message::removal(STRANGER, 0, CHANNEL, &removal);

@@ -1,4 +1,4 @@
-//! What a process of a row does.
+//! Runs the work of one process of a row.
 
 use anyhow::{Result, bail};
 use tokio::runtime::Builder;

@@ -99,7 +99,7 @@ pub(crate) fn failed(why: &'static str) -> RedisError {
     RedisError::from((ErrorKind::Io, why))
 }
 
-/// Whether the server does not know the script.
+/// Whether the server lacks the script.
 pub(crate) fn is_unknown_script(error: &RedisError) -> bool {
     error.kind() == ServerErrorKind::NoScript.into()
 }

@@ -95,6 +95,26 @@ pub(crate) struct Call {
     pub(crate) allows: Allows,
 }
 
+impl Call {
+    /// A call that has begun.
+    pub(crate) fn begun(node: usize, what: What, scopes: Vec<Scope>, start: At) -> Self {
+        Self {
+            node,
+            what,
+            scopes,
+            start,
+            end: None,
+            outcome: Outcome::Open,
+            answers: Vec::new(),
+            said: Said::Nothing,
+            has_barrier: false,
+            error: String::new(),
+            asked: 0,
+            allows: Allows::default(),
+        }
+    }
+}
+
 /// What the options of a call allow.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Allows {

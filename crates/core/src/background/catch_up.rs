@@ -70,7 +70,8 @@ async fn ask(node: &Node, l2: &Access, limit: Duration) -> LedgerPosition {
     }
 }
 
-/// Waits until this node knows every removal up to the position. False if the ledger does not answer.
+/// Waits until this node knows every removal up to the position. False if the ledger does not
+/// answer.
 pub(crate) async fn catch_up(node: &Node, mark: LedgerPosition, limit: Duration) -> bool {
     match (mark, &node.l2) {
         (LedgerPosition::Unasked, _) => true,

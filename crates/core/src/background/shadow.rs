@@ -4,7 +4,6 @@
 //! once that time is over. It is a violation if the same copy is still fresh, the node considers
 //! itself coherent, and L2 still holds something else.
 
-use crate::clock::{Moment, nanos};
 use crate::entry::{ErasedEntry, Meta};
 use crate::l2::access::Access;
 use crate::node::Node;
@@ -28,7 +27,7 @@ pub(super) async fn verify_samples(node: &Node, l2: &Access) {
     let now = node.now();
     // A message may be in transit for two polls, and the answers to them.
     let legal = node.settings.poll * 2 + node.l2_limit() * 2;
-    let due = node.shadow.due(Moment::from_nanos(now.as_nanos().saturating_sub(nanos(legal))));
+    let due = node.shadow.due(legal, now);
     for (copy, found) in compare(node, l2, node.shadow.drawn()).await {
         node.counters.shadow_checked.add();
         if found != Found::Same {

@@ -1,4 +1,4 @@
-//! What this node has received and not settled yet, and what it may still receive late.
+//! Tracks received messages that are not confirmed yet, and own writes whose echoes may come late.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -168,7 +168,7 @@ impl Owed {
         own.failed = own.failed.filter(|last| *last != failed);
     }
 
-    /// Whether other nodes see or believe a mark though nothing is owed (A5, A6).
+    /// Whether a mark must be cleared: nothing is owed, but other nodes see or believe it (A5, A6).
     pub(crate) fn has_to_clear(
         &self,
         is_seen: bool,

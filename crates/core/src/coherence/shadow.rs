@@ -1,5 +1,7 @@
 //! Copies of L1 that shadow verification compares with L2.
 
+use std::time::Duration;
+
 use parking_lot::Mutex;
 
 use crate::clock::Moment;
@@ -40,11 +42,12 @@ impl Shadow {
         std::mem::take(&mut *self.sampled.lock())
     }
 
-    /// Takes the copies that have differed since `until`.
-    pub(crate) fn due(&self, until: Moment) -> Vec<ErasedEntry> {
+    /// Takes the copies that have differed for this long.
+    pub(crate) fn due(&self, legal: Duration, now: Moment) -> Vec<ErasedEntry> {
         let mut suspects = self.suspects.lock();
-        let (due, waiting) =
-            std::mem::take(&mut *suspects).into_iter().partition(|(_, since)| *since <= until);
+        let (due, waiting) = std::mem::take(&mut *suspects)
+            .into_iter()
+            .partition(|(_, since)| now.since(*since) >= legal);
         *suspects = waiting;
         let due: Vec<(ErasedEntry, Moment)> = due;
         due.into_iter().map(|(copy, _)| copy).collect()

@@ -1,9 +1,7 @@
 //! What the history records of faults, calls and loads.
 
 use super::world::World;
-use crate::history::{
-    Allows, Answer, Applied, Call, Fault, Load, Operation, Outcome, Said, Scope, What,
-};
+use crate::history::{Answer, Applied, Call, Fault, Load, Operation, Outcome, Scope, What};
 
 impl World {
     pub(super) fn fault(&self, name: &'static str, node: Option<usize>, for_ms: u64) {
@@ -16,20 +14,7 @@ impl World {
     pub(super) fn begin_call(&self, node: usize, what: What, scopes: Vec<Scope>) -> usize {
         let start = self.at();
         let mut log = self.log.lock();
-        log.calls.push(Call {
-            node,
-            what,
-            scopes,
-            start,
-            end: None,
-            outcome: Outcome::Open,
-            answers: Vec::new(),
-            said: Said::Nothing,
-            has_barrier: false,
-            error: String::new(),
-            asked: 0,
-            allows: Allows::default(),
-        });
+        log.calls.push(Call::begun(node, what, scopes, start));
         log.calls.len() - 1
     }
 

@@ -6,8 +6,7 @@ use super::WORKERS;
 use super::event::{Event, Ns, WorkerReport};
 use super::faults::{DataLoss, Trouble};
 use crate::history::{
-    Allows, Answer, Applied, At, Call, Fault, Load, Log, NodeRun, Operation, Outcome, Received,
-    Said, Synced,
+    Answer, Applied, At, Call, Fault, Load, Log, NodeRun, Operation, Received, Synced,
 };
 use crate::sim::HARD_MS;
 
@@ -103,20 +102,7 @@ impl Merged {
         match event {
             Event::Call { at, id, what, scopes } => {
                 self.calls.insert(*id, self.log.calls.len());
-                self.log.calls.push(Call {
-                    node,
-                    what: *what,
-                    scopes: scopes.clone(),
-                    start: self.order.at(*at),
-                    end: None,
-                    outcome: Outcome::Open,
-                    answers: Vec::new(),
-                    said: Said::Nothing,
-                    has_barrier: false,
-                    error: String::new(),
-                    asked: 0,
-                    allows: Allows::default(),
-                });
+                self.log.calls.push(Call::begun(node, *what, scopes.clone(), self.order.at(*at)));
             }
             Event::Load { at, id, key, call, tags, is_set } => {
                 self.loads.insert(*id, self.log.loads.len());

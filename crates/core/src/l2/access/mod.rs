@@ -1,7 +1,7 @@
 //! L2 for the pipeline: prefixed keys, a timeout on every call, a circuit breaker for each server.
 //!
-//! `calls` holds the calls about one record, and the telemetry of every call; `probes` those that
-//! find out whether a server is back.
+//! `calls` holds the calls about one record, and their telemetry; `probes` those that find out
+//! whether a server is back.
 
 mod calls;
 mod probes;
