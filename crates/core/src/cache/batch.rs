@@ -3,14 +3,14 @@ use std::future::IntoFuture;
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::future::join;
 use futures_util::stream::{self, StreamExt};
 
 use super::Cache;
 use super::requests::{
-    entry_options, load_options, read_options, setters, store_options, write_options,
+    entry_options, load_options, read_options, remove_options, set_options, setters, store_options,
+    tags_option,
 };
 use crate::background::ensure_runtime_runs;
 use crate::entry::Cached;
@@ -201,11 +201,7 @@ where
         Self { cache, keys, options: Choices::default(), factory, tags, value }
     }
 
-    /// Sets the tags of every entry that this call loads. A second call replaces the first.
-    pub fn tags<S: Into<String>>(mut self, tags: impl IntoIterator<Item = S>) -> Self {
-        self.tags = tags.into_iter().map(Into::into).collect();
-        self
-    }
+    tags_option!();
 
     entry_options!();
     read_options!();
@@ -255,21 +251,9 @@ where
         Self { cache, keys, options: Choices::default(), values, tags: Vec::new() }
     }
 
-    /// Sets the tags of every entry. A second call replaces the first.
-    pub fn tags<S: Into<String>>(mut self, tags: impl IntoIterator<Item = S>) -> Self {
-        self.tags = tags.into_iter().map(Into::into).collect();
-        self
-    }
+    tags_option!();
 
-    write_options!();
-    entry_options!();
-    store_options!();
-    setters! {
-        /// Sets how long the entries are fresh in L1.
-        l1_duration(Duration);
-        /// Whether to keep the entries out of L1.
-        skip_l1_write(bool);
-    }
+    set_options!();
 }
 
 impl<'a, T, C> IntoFuture for SetMany<'a, T, C>
@@ -318,18 +302,7 @@ impl<'a, C: Send + Sync + 'static> RemoveMany<'a, C> {
         (self.cache, self.keys, self.options)
     }
 
-    write_options!();
-    entry_options!();
-    setters! {
-        /// Whether to write to L2 in the background.
-        background_l2(bool);
-        /// Whether to confirm the write to other nodes in the background.
-        background_backplane(bool);
-        /// Whether to apply the write on this node only, without L2.
-        skip_l2_write(bool);
-        /// Whether to skip the notification of other nodes.
-        skip_backplane(bool);
-    }
+    remove_options!();
 }
 
 impl<'a, C: Send + Sync + 'static> IntoFuture for RemoveMany<'a, C> {

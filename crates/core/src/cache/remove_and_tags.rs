@@ -5,7 +5,7 @@ use std::pin::Pin;
 use futures_util::future::join;
 
 use super::batch::{Keys, calls, remove_all};
-use super::requests::{entry_options, setters, write_options};
+use super::requests::remove_options;
 use super::{Cache, Remove, RemoveMany};
 use crate::background::ensure_runtime_runs;
 use crate::error::Error;
@@ -17,7 +17,8 @@ use crate::write;
 /// The request of [`Remove::and_tags`] and [`RemoveMany::and_tags`], which runs when awaited.
 ///
 /// Its parts have the guarantees of `remove` and `remove_by_tags`. Both are sent at the same time:
-/// one round trip, and a server that does not answer costs one timeout.
+/// one round trip, and a server that does not answer costs one timeout. `skip_l2_write` and
+/// `skip_backplane` concern the keys; the removal of the tags is sent in any case.
 #[must_use = "a request does nothing until awaited"]
 pub struct RemoveAndTags<'a, C> {
     cache: &'a Cache<C>,
@@ -36,20 +37,7 @@ impl<'a, C: Send + Sync + 'static> RemoveAndTags<'a, C> {
         Self { cache, keys, options, tags: tags.into_iter().map(Into::into).collect() }
     }
 
-    write_options!();
-    entry_options!();
-    setters! {
-        /// Whether to write to L2 in the background.
-        background_l2(bool);
-        /// Whether to confirm the write to other nodes in the background.
-        background_backplane(bool);
-        /// Whether to leave the records in L2 unchanged. The removal of the tags is still sent to
-        /// L2.
-        skip_l2_write(bool);
-        /// Whether to skip the notification of other nodes about the keys. They still receive the
-        /// removal of the tags.
-        skip_backplane(bool);
-    }
+    remove_options!();
 }
 
 impl<'a, C: Send + Sync + 'static> Remove<'a, C> {

@@ -201,7 +201,54 @@ macro_rules! write_options {
     };
 }
 
-pub(super) use {entry_options, load_options, read_options, setters, store_options, write_options};
+/// Setters of requests that store a value of the caller.
+macro_rules! set_options {
+    () => {
+        crate::cache::requests::write_options!();
+        crate::cache::requests::entry_options!();
+        crate::cache::requests::store_options!();
+        crate::cache::requests::setters! {
+            /// Sets how long the entry is fresh in L1.
+            l1_duration(std::time::Duration);
+            /// Whether to keep the entry out of L1.
+            skip_l1_write(bool);
+        }
+    };
+}
+
+/// Setters of requests that remove or expire keys.
+macro_rules! remove_options {
+    () => {
+        crate::cache::requests::write_options!();
+        crate::cache::requests::entry_options!();
+        crate::cache::requests::setters! {
+            /// Whether to write to L2 in the background.
+            background_l2(bool);
+            /// Whether to confirm the write to other nodes in the background.
+            background_backplane(bool);
+            /// Whether to apply the write on this node only, without L2.
+            skip_l2_write(bool);
+            /// Whether to skip the notification of other nodes.
+            skip_backplane(bool);
+        }
+    };
+}
+
+/// Setter of the tags of what a request stores.
+macro_rules! tags_option {
+    () => {
+        /// Sets the tags of every entry that this call stores. A second call replaces the first.
+        pub fn tags<S: Into<String>>(mut self, tags: impl IntoIterator<Item = S>) -> Self {
+            self.tags = tags.into_iter().map(Into::into).collect();
+            self
+        }
+    };
+}
+
+pub(super) use {
+    entry_options, load_options, read_options, remove_options, set_options, setters, store_options,
+    tags_option, write_options,
+};
 
 /// The request of [`Cache::get`], which runs when awaited.
 #[must_use = "a request does nothing until awaited"]

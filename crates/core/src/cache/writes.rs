@@ -1,12 +1,13 @@
 use std::fmt;
 use std::future::IntoFuture;
 use std::pin::Pin;
-use std::time::Duration;
 
-use futures_util::future::join;
+use futures_util::future::{FutureExt, join};
 
 use super::Cache;
-use super::requests::{entry_options, setters, store_options, write_options};
+use super::requests::{
+    entry_options, remove_options, set_options, setters, tags_option, write_options,
+};
 use crate::background::ensure_runtime_runs;
 use crate::error::Error;
 use crate::l2::Codec;
@@ -38,11 +39,7 @@ where
         Self { cache, key, value, tags: Vec::new(), options: Choices::default(), reservation: None }
     }
 
-    /// Sets the tags of the entry. A second call replaces the first.
-    pub fn tags<S: Into<String>>(mut self, tags: impl IntoIterator<Item = S>) -> Self {
-        self.tags = tags.into_iter().map(Into::into).collect();
-        self
-    }
+    tags_option!();
 
     /// Stores the value only if nothing changed the key, its tags or the cache since the
     /// reservation. Otherwise nothing is stored: the receipt says `Superseded` and is not
@@ -53,15 +50,7 @@ where
         self
     }
 
-    write_options!();
-    entry_options!();
-    store_options!();
-    setters! {
-        /// Sets how long the entry is fresh in L1.
-        l1_duration(Duration);
-        /// Whether to keep the entry out of L1.
-        skip_l1_write(bool);
-    }
+    set_options!();
 }
 
 impl<'a, T, C> IntoFuture for Set<'a, T, C>
@@ -81,15 +70,13 @@ where
             if !node.enabled {
                 return Ok(Receipt::local());
             }
-            let options = options.over(node.options_for(key));
-            if let Some(reservation) = reservation {
-                let coded = cache.coded();
-                let set = write::set_reserved(&coded, reservation, key, value, options, tags);
-                let set = spans::call(spans::set(&node.telemetry, key), set);
-                return join(set, ensure_runtime_runs(node)).await.0;
-            }
-            let coded = cache.coded();
-            let set = write::set(&coded, key, value, options, tags);
+            let (options, coded) = (options.over(node.options_for(key)), cache.coded());
+            let set = match reservation {
+                Some(it) => {
+                    write::set_reserved(&coded, it, key, value, options, tags).left_future()
+                }
+                None => write::set(&coded, key, value, options, tags).right_future(),
+            };
             let set = spans::call(spans::set(&node.telemetry, key), set);
             join(set, ensure_runtime_runs(node)).await.0
         })
@@ -121,18 +108,7 @@ macro_rules! key_write {
                 (self.cache, self.key, self.options)
             })?
 
-            write_options!();
-            entry_options!();
-            setters! {
-                /// Whether to write to L2 in the background.
-                background_l2(bool);
-                /// Whether to confirm the write to other nodes in the background.
-                background_backplane(bool);
-                /// Whether to apply the write on this node only, without L2.
-                skip_l2_write(bool);
-                /// Whether to skip the notification of other nodes.
-                skip_backplane(bool);
-            }
+            remove_options!();
         }
 
         impl<'a, C: Send + Sync + 'static> IntoFuture for $name<'a, C> {
@@ -210,18 +186,17 @@ impl<'a, C: Send + Sync + 'static> IntoFuture for RemoveByTag<'a, C> {
             node.check_runtime(None)?;
             let options = options.over(node.defaults.clone());
             options.validate(&node.place(None))?;
-            match tags {
-                Some(tags) => {
-                    let span = spans::remove_by_tag(&node.telemetry, tags.len());
-                    let removal = removal::by_tags(node, strength, &tags, &options);
-                    join(spans::call(span, removal), ensure_runtime_runs(node)).await.0
-                }
-                None => {
-                    let span = spans::clear(&node.telemetry, 1);
-                    let removal = removal::clear(node, strength, &options);
-                    join(spans::call(span, removal), ensure_runtime_runs(node)).await.0
-                }
-            }
+            let (span, removal) = match &tags {
+                Some(tags) => (
+                    spans::remove_by_tag(&node.telemetry, tags.len()),
+                    removal::by_tags(node, strength, tags, &options).left_future(),
+                ),
+                None => (
+                    spans::clear(&node.telemetry, 1),
+                    removal::clear(node, strength, &options).right_future(),
+                ),
+            };
+            join(spans::call(span, removal), ensure_runtime_runs(node)).await.0
         })
     }
 }

@@ -9,8 +9,7 @@ use parking_lot::Mutex;
 use super::{
     Announce, AnnounceRemoval, Atomicity, BusId, Deadline, L2, L2Error, Read, Record, Slot,
 };
-use crate::backplane::MemoryBackplane;
-use crate::backplane::message;
+use crate::backplane::{MemoryBackplane, message};
 use crate::clock::{Clock, SystemClock};
 use crate::protocol::ledger::{Advance, Advanced, Authority, SyncAsk, SyncReply};
 use crate::protocol::record::{LoadLockRequest, Put};

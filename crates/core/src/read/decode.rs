@@ -11,8 +11,7 @@ use crate::entry::{Deadlines, Entry, EntryFlags, Meta, Shared, Stamp, Validators
 use crate::l2::Found;
 use crate::l2::record::{self, Envelope};
 use crate::l2::unread::Reason;
-use crate::node::Coded;
-use crate::node::Node;
+use crate::node::{Coded, Node};
 use crate::options::EntryOptions;
 use crate::options::compression::expand;
 use crate::protocol::Version;

@@ -23,9 +23,7 @@ use crate::events::MissReason;
 use crate::flight::checks::Checked;
 use crate::l2::Found;
 use crate::l2::access::Access;
-use crate::node::Coded;
-use crate::node::Fence;
-use crate::node::Node;
+use crate::node::{Coded, Fence, Node};
 use crate::protocol::validity::Verdict;
 
 /// How many records one multi-read asks for.

@@ -11,16 +11,14 @@ use super::load::Load;
 use super::probe::{FillMode, Probe, probe};
 use super::wait::{for_own, too_late};
 use super::{Call, Job};
-use crate::background::ensure_runtime_runs;
-use crate::background::sweep;
+use crate::background::{ensure_runtime_runs, sweep};
 use crate::entry::{Cached, Source, Value};
 use crate::error::{Error, ErrorKind};
 use crate::events::MissReason;
 use crate::factory::{Adaptive, FactoryContext, Made, NotModified};
 use crate::flight::nesting::Run;
 use crate::flight::{Cause, Drive, Failure, Flight, Leader, StaleReason, Waiting};
-use crate::node::Coded;
-use crate::node::Node;
+use crate::node::{Coded, Node};
 
 /// Polls the flight's leader while it asks L2, or until a task takes over, and waits for the
 /// outcome.

@@ -26,15 +26,13 @@ use super::verify::check_many;
 use super::wait::{for_end, for_other, too_late};
 use super::{Call, lookup};
 use crate::background::catch_up::{LedgerPosition, beside};
-use crate::background::ensure_runtime_runs;
-use crate::background::sweep;
+use crate::background::{ensure_runtime_runs, sweep};
 use crate::entry::{Cached, Value};
 use crate::error::Error;
 use crate::factory::{Loader, split};
 use crate::flight::nesting::{self, Run};
 use crate::flight::{Role, StrictTurn, Waiting};
-use crate::node::Coded;
-use crate::node::Node;
+use crate::node::{Coded, Node};
 use crate::protocol::Version;
 
 /// How long a key waits at most for other keys of its batch, so that they share one factory call.

@@ -70,15 +70,13 @@ pub(crate) use judge::ledger_known;
 pub(crate) use lookup::{Local, hit, hit_at, lookup};
 pub(crate) use many::run_many;
 
-use crate::background::ensure_runtime_runs;
-use crate::background::sweep;
+use crate::background::{ensure_runtime_runs, sweep};
 use crate::entry::{Cached, Deadlines, Entry, EntryFlags, Meta, Shared, Source, Value};
 use crate::error::{Error, ErrorKind};
 use crate::events::Event;
 use crate::factory::{Factory, failed};
 use crate::flight::{Flight, Role, nesting};
-use crate::node::Coded;
-use crate::node::Node;
+use crate::node::{Coded, Node};
 use crate::options::EntryOptions;
 use crate::protocol::{KeyHash, Version};
 use crate::telemetry::spans;

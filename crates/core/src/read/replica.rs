@@ -8,8 +8,7 @@ use super::decode::{ReadInto, decode};
 use super::judge::{Asked, can_judge};
 use crate::clock::{Moment, nanos};
 use crate::entry::{Entry, ErasedEntry, Value};
-use crate::node::Coded;
-use crate::node::Fence;
+use crate::node::{Coded, Fence};
 use crate::protocol::validity::Verdict;
 
 /// The record of a replica, if it is fresh. The caller's fence or flight began before this read.

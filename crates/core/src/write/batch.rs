@@ -5,8 +5,7 @@ use parking_lot::Mutex;
 
 use super::key::{Propagation, hide_here};
 use super::pending::Attended;
-use crate::node::Fence;
-use crate::node::{Node, Relayed};
+use crate::node::{Fence, Node, Relayed};
 use crate::protocol::ledger::Strength;
 use crate::read::Call;
 use crate::recovery::Queued;

@@ -22,31 +22,12 @@ pub(crate) fn encode<T: Value>(
     took: Duration,
     displaces: bool,
 ) -> Result<Record, Error> {
-    try_encode(node, entry, deadlines, took, displaces).inspect_err(|error| {
-        let event = |key| Event::Unencodable { key, error: error.clone() };
-        node.note(&node.counters.l2_unencodable, &entry.meta.key, event);
-    })
-}
-
-fn try_encode<T: Value>(
-    node: &Coded<T>,
-    entry: &Entry<T>,
-    deadlines: RecordTtls,
-    took: Duration,
-    displaces: bool,
-) -> Result<Record, Error> {
     let meta = &entry.meta;
-    let place = || node.place(Some(&meta.key));
-    let encoded = catch_unwind(AssertUnwindSafe(|| node.codec.encode(&entry.value)))
-        .unwrap_or_else(|_| Err("the codec panicked".into()));
-    let payload: Bytes =
-        encoded.map_err(|error| Error::with_source(ErrorKind::Codec, place(), "", error))?;
-    let (len, most) = (payload.len(), node.settings.max_value_bytes);
-    if len > most {
-        let what = format!("it has {len} bytes encoded, and max_value_bytes is {most}");
-        return Err(Error::new(ErrorKind::TooLarge, place(), what));
-    }
-    meta.grow(len);
+    let payload = payload(node, entry).inspect_err(|error| {
+        let event = |key| Event::Unencodable { key, error: error.clone() };
+        node.note(&node.counters.l2_unencodable, &meta.key, event);
+    })?;
+    meta.grow(payload.len());
     let (compression, payload) = node.settings.compression.apply(payload);
     let physical_ms = millis(deadlines.physical).max(1);
     let validators = meta.validators.as_deref();
@@ -70,4 +51,18 @@ fn try_encode<T: Value>(
         payload: &payload,
     };
     Ok(Record { bytes: envelope.encode(), ttl_ms: physical_ms })
+}
+
+fn payload<T: Value>(node: &Coded<T>, entry: &Entry<T>) -> Result<Bytes, Error> {
+    let place = || node.place(Some(&entry.meta.key));
+    let encoded = catch_unwind(AssertUnwindSafe(|| node.codec.encode(&entry.value)))
+        .unwrap_or_else(|_| Err("the codec panicked".into()));
+    let payload: Bytes =
+        encoded.map_err(|error| Error::with_source(ErrorKind::Codec, place(), "", error))?;
+    let (len, most) = (payload.len(), node.settings.max_value_bytes);
+    if len > most {
+        let what = format!("it has {len} bytes encoded, and max_value_bytes is {most}");
+        return Err(Error::new(ErrorKind::TooLarge, place(), what));
+    }
+    Ok(payload)
 }

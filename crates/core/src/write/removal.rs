@@ -15,11 +15,10 @@ use crate::l2::L2Error;
 use crate::l2::access::Access;
 use crate::node::{Node, Relayed};
 use crate::options::EntryOptions;
-use crate::protocol::Nonce;
-use crate::protocol::TagHash;
 use crate::protocol::ledger::{
     Advance, Authority, MAX_TARGETS, Removal, Strength, SyncAsk, Target,
 };
+use crate::protocol::{Nonce, TagHash};
 use crate::receipt::{Receipt, WriteStatus};
 use crate::token::Token;
 
