@@ -35,7 +35,9 @@ use crate::l1::L1;
 use crate::l2::access::Access;
 use crate::l2::unread::Unread;
 use crate::options::{Choices, EntryOptions, PerKey, Settings};
+use crate::protocol::Version;
 use crate::protocol::ledger::Authority;
+use crate::protocol::record::LoadLockRequest;
 use crate::recovery::Recovery;
 use crate::runtime::{Home, Place as Runtime};
 use crate::tasks::{Background, Sweeper, Tasks};
@@ -247,6 +249,16 @@ impl Node {
             return Err(Error::new(ErrorKind::InvalidTag, self.place(None), detail));
         }
         Ok(())
+    }
+
+    /// A request for the load lock of a key; see [`LoadLockRequest`].
+    pub(crate) fn load_lock_request(
+        &self,
+        id: Version,
+        hidden: Option<Version>,
+    ) -> LoadLockRequest {
+        let ttl_ms = crate::clock::millis(self.settings.load_lock_ttl);
+        LoadLockRequest { id, ttl_ms, replace: None, hidden }
     }
 
     /// Returns how long barriers are kept, in milliseconds.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Call;
-use super::judge::{Asked, synced};
+use super::judge::{Asked, may_ask};
 use super::probe::REREADS;
 use super::verify::{check_one, is_caught_up};
 use crate::background::catch_up::beside;
@@ -63,10 +63,10 @@ async fn in_l2(
     call: &Call,
     left: impl Fn() -> Duration + Send + Sync,
 ) -> Option<Verdict> {
-    let l2 = node.records().filter(|l2| node.enabled && !l2.is_open(&call.key))?;
-    let is_synced = synced(node, left()).await;
+    let l2 = node.records().filter(|_| node.enabled)?;
+    let may_ask = may_ask(node, l2, &call.key, left()).await;
     let limit = left();
-    if !is_synced || limit.is_zero() {
+    if !may_ask || limit.is_zero() {
         return None;
     }
     let asked = Asked::now(node, &call.key);

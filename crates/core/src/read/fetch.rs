@@ -15,7 +15,6 @@ use crate::events::MissReason;
 use crate::fail_safe::may_serve_stale;
 use crate::flight::StaleReason;
 use crate::l2::Read;
-use crate::l2::access::Access;
 use crate::l2::record::head;
 use crate::protocol::Version;
 use crate::protocol::record::{Head, LoadLock, LoadLockRequest};
@@ -57,23 +56,21 @@ enum Fit {
 
 impl<T: Value> Prober<'_, T> {
     /// Asks L2 until the miss is decided; `None` if L2 failed.
-    pub(super) async fn ask_on(
+    pub(super) async fn ask_l2(
         &self,
-        l2: &Access,
         id: Version,
         (mut sent, left): (Option<Sent>, Duration),
         patient: bool,
     ) -> Option<Probe<T>> {
         let wants_lock = self.first_ask(id).is_some();
-        let ttl_ms = crate::clock::millis(self.node.settings.load_lock_ttl);
-        let mut ask = LoadLockRequest { id, ttl_ms, replace: None, hidden: self.hidden() };
+        let mut ask = self.node.load_lock_request(id, self.hidden());
         let patience = self.call.came + self.call.load_lock_wait().min(LONGEST_WAIT);
         let (mut pause, mut hidden, mut rest) = (Duration::from_millis(40), 0, Some(left));
         loop {
             let asked = wants_lock.then_some(ask);
-            let seen = self.read(l2, asked, sent.take(), rest.take()).await?;
+            let seen = self.read(asked, sent.take(), rest.take()).await?;
             let Seen { judged, version, fit, load_lock, mark } = seen;
-            let known = match self.found(l2, id, judged, version, load_lock).await {
+            let known = match self.found(id, judged, version, load_lock).await {
                 Ok(known) => known,
                 Err(hit) => return Some(hit),
             };
@@ -116,7 +113,6 @@ impl<T: Value> Prober<'_, T> {
     /// The fallback for a load; or the final answer, if no load is needed.
     async fn found(
         &self,
-        l2: &Access,
         id: Version,
         judged: Option<Judged<T>>,
         version: Option<Version>,
@@ -125,7 +121,7 @@ impl<T: Value> Prober<'_, T> {
         match judged {
             Some((entry, Verdict::Fresh | Verdict::Unverified)) => {
                 if self.call.refresh != Some(entry.meta.version) {
-                    self.release_lock(l2, id, load_lock).await;
+                    self.release_lock(id, load_lock).await;
                     return Err(self.hit(entry));
                 }
                 if let LoadLock::HeldBy(_) = load_lock {
@@ -153,10 +149,9 @@ impl<T: Value> Prober<'_, T> {
     ///
     /// That happens if the value became visible meanwhile, or if the clocks differ. Best effort:
     /// the lock expires on its own.
-    async fn release_lock(&self, l2: &Access, id: Version, load_lock: LoadLock) {
+    async fn release_lock(&self, id: Version, load_lock: LoadLock) {
         if load_lock == LoadLock::Granted && !sabotaged!(LoadLockKeptByHit) {
-            let limit = self.limit;
-            let _ = l2.release(&self.call.key, id, limit).await;
+            let _ = self.l2.release(&self.call.key, id, self.limit).await;
         }
     }
 
@@ -200,7 +195,6 @@ impl<T: Value> Prober<'_, T> {
     /// Reads, and repeats the READ if a resync started meanwhile; `None` if L2 failed.
     async fn read(
         &self,
-        l2: &Access,
         ask: Option<LoadLockRequest>,
         mut sent: Option<Sent>,
         mut rest: Option<Duration>,
@@ -209,7 +203,7 @@ impl<T: Value> Prober<'_, T> {
         for attempt in 0.. {
             let (asked, read, mark) = match sent.take() {
                 Some(sent) => sent,
-                None => self.read_once(l2, ask, rest).await?,
+                None => self.read_once(ask, rest).await?,
             };
             rest = None;
             if self.call.options.strict && !is_caught_up(node, mark, self.limit).await {
@@ -227,7 +221,6 @@ impl<T: Value> Prober<'_, T> {
     /// Reads once. `rest` is what remains of a running limit; without it, a new limit starts.
     async fn read_once(
         &self,
-        l2: &Access,
         ask: Option<LoadLockRequest>,
         rest: Option<Duration>,
     ) -> Option<Sent> {
@@ -235,10 +228,10 @@ impl<T: Value> Prober<'_, T> {
         if left.is_zero() {
             return None;
         }
-        let (node, key) = (self.node, &self.call.key);
+        let (node, l2, key) = (self.node, self.l2, &self.call.key);
         let asked = Asked::now(node, key);
         let read = l2.read(key, ask, left);
-        let (read, mark) = beside(node, l2, self.asks_ledger(l2), left, read).await;
+        let (read, mark) = beside(node, l2, self.asks_ledger(), left, read).await;
         match read {
             Ok(read) => Some((asked, read, mark)),
             Err(error) => {

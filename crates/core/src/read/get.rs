@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::Call;
 use super::decode::{Foreign, ReadInto, decode};
-use super::judge::{Asked, synced};
+use super::judge::{Asked, may_ask, synced};
 use super::lookup::{Local, answer, lookup};
 use super::probe::REREADS;
 use super::replica;
@@ -354,9 +354,9 @@ async fn ask<T: Value>(
     call: &Call,
     begun: &Begun<T>,
 ) -> Result<Shown<T>, Error> {
-    let in_time = !l2.is_open(&call.key) && synced(node, begun.left(call)).await;
+    let may_ask = may_ask(node, l2, &call.key, begun.left(call)).await;
     let limit = begun.left(call);
-    if !in_time || limit.is_zero() {
+    if !may_ask || limit.is_zero() {
         return Ok(Shown::NoAnswer);
     }
     let fence = Fence::begin(node, call.hash, None, || ());

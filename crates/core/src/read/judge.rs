@@ -42,6 +42,12 @@ pub(crate) async fn synced(node: &Node, limit: Duration) -> bool {
     settled(node, limit, || can_judge(node)).await
 }
 
+/// Whether to ask L2 about a key: its circuit breaker is closed, and this node can judge the answer,
+/// now or after waiting for a sync.
+pub(super) async fn may_ask(node: &Node, l2: &Access, key: &str, limit: Duration) -> bool {
+    !l2.is_open(key) && synced(node, limit).await
+}
+
 /// Whether this node can judge records: its ledger state is synced and current, and L2 has answered
 /// since the node subscribed.
 pub(super) fn can_judge(node: &Node) -> bool {

@@ -17,7 +17,7 @@ use crate::error::{Error, ErrorKind};
 use crate::events::MissReason;
 use crate::factory::{Adaptive, FactoryContext, Made, NotModified};
 use crate::flight::nesting::Run;
-use crate::flight::{Cause, Drive, Failure, Flight, Leader, StaleReason, Waiting};
+use crate::flight::{Cause, Drive, Failure, Flight, Leader, Waiting};
 use crate::node::{Coded, Node};
 
 /// Polls the flight's leader while it asks L2, or until a task takes over, and waits for the
@@ -52,19 +52,8 @@ pub(super) async fn lead<T: Value>(
     })
 }
 
-/// Starts the flight's leader in a task.
-pub(super) fn start<T: Value>(
-    node: &Coded<T>,
-    flight: &Arc<Flight>,
-    call: &Arc<Call>,
-    job: Job<T>,
-) -> Result<(), Error> {
-    leader(node, flight, call, job)?.spawn();
-    Ok(())
-}
-
 /// Builds the flight's leader: it asks L2 and spawns a task for a load, within the caller's span.
-fn leader<T: Value>(
+pub(super) fn leader<T: Value>(
     node: &Coded<T>,
     flight: &Arc<Flight>,
     call: &Arc<Call>,
@@ -102,10 +91,6 @@ pub(super) fn conclude_probe<T: Value>(
         }
         Probe::ServeStale(entry, pause) => {
             guard.complete_stale(entry, pause);
-            None
-        }
-        Probe::ServeUnverified(entry) => {
-            guard.complete_stale(entry, StaleReason::Unreachable);
             None
         }
         // If a caller gave up on L2, the load runs for that caller.

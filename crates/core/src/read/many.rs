@@ -3,6 +3,7 @@
 //! Each key still has its own flight, which other callers may join.
 
 use std::collections::{BTreeMap, HashMap};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -21,11 +22,11 @@ use super::judge::Asked;
 use super::lead::{conclude_probe, own};
 use super::load::Load;
 use super::patience::{Led, Patience};
-use super::probe::{Prepared, Probe, Prober, Sent, given_up, prepare};
+use super::probe::{Prepared, Probe, Prober, Sent, given_up, prepare, until_given_up};
 use super::verify::check_many;
 use super::wait::{for_end, for_other, too_late};
 use super::{Call, lookup};
-use crate::background::catch_up::{LedgerPosition, beside};
+use crate::background::catch_up::beside;
 use crate::background::{ensure_runtime_runs, sweep};
 use crate::entry::{Cached, Value};
 use crate::error::Error;
@@ -183,9 +184,10 @@ impl<T: Value> Asking<'_, T> {
     /// A key that another node is loading goes to `locked`.
     async fn ask(self, first: First, locked: UnboundedSender<Self>) -> Option<Load<T>> {
         let First { id, sent, began } = first;
-        let left = self.prober.limit().saturating_sub(began.elapsed());
-        let asking = self.prober.ask(Some(id), sent, Some(left), false);
-        match self.prober.until_given_up(asking).await {
+        let left = self.prober.limit.saturating_sub(began.elapsed());
+        let probe =
+            self.until_given_up(pin!(self.prober.ask(Some(id), sent, Some(left), false))).await;
+        match probe {
             Probe::Locked => {
                 // If the batch has ended, the send fails and the dropped guard completes the
                 // flight.
@@ -198,15 +200,26 @@ impl<T: Value> Asking<'_, T> {
 
     /// Waits for another node's load.
     async fn wait(self) -> Option<Load<T>> {
-        let asking = self.prober.ask(None, None, None, true);
-        let probe = self.prober.until_given_up(asking).await;
+        let probe = self.until_given_up(pin!(self.prober.ask(None, None, None, true))).await;
         self.conclude_probe(probe)
+    }
+
+    async fn until_given_up(
+        &self,
+        asking: Pin<&mut (impl Future<Output = Probe<T>> + Send)>,
+    ) -> Probe<T> {
+        let Prober { node, call, flight, .. } = self.prober;
+        until_given_up(node, call, flight, asking).await
     }
 
     /// Continues without L2, because a caller gave up on it.
     fn give_up(self) -> Option<Load<T>> {
-        let probe = self.prober.given_up();
+        let probe = self.given_up();
         self.conclude_probe(probe)
+    }
+
+    fn given_up(&self) -> Probe<T> {
+        given_up(self.prober.node, self.call)
     }
 }
 
@@ -251,7 +264,7 @@ fn alike<'a, T: Value>(asking: Vec<Asking<'a, T>>) -> impl Iterator<Item = Vec<A
     let mut alike = BTreeMap::<_, Vec<_>>::new();
     for key in asking {
         let prober = &key.prober;
-        let kind = (prober.unverified().is_some(), prober.is_strict(), prober.limit());
+        let kind = (prober.unverified().is_some(), key.call.options.strict, prober.limit);
         alike.entry(kind).or_default().push(key);
     }
     alike.into_values()
@@ -267,7 +280,7 @@ async fn ask_alike<'a, T: Value>(
     let looked = patience
         .lasts(check_all(node, &keys))
         .await
-        .unwrap_or_else(|| keys.iter().map(|key| Some(key.prober.given_up())).collect());
+        .unwrap_or_else(|| keys.iter().map(|key| Some(key.given_up())).collect());
     let (mut settled, mut unanswered) = (Vec::new(), Vec::with_capacity(keys.len()));
     for (key, probe) in keys.into_iter().zip(looked) {
         match probe {
@@ -306,7 +319,7 @@ fn wait_all<'a, T: Value>(
 async fn check_all<T: Value>(node: &Coded<T>, asking: &[Asking<'_, T>]) -> Vec<Option<Probe<T>>> {
     let erased: Vec<_> = asking.iter().map(|key| key.prober.unverified()).collect();
     let to_verify: Vec<_> = erased.iter().flatten().cloned().collect();
-    let first = asking.first().map(|key| (key.prober.limit(), key.prober.is_strict()));
+    let first = asking.first().map(|key| (key.prober.limit, key.call.options.strict));
     let (limit, strict) = first.unwrap_or_default();
     let mut checked = check_many(node, &to_verify, limit, strict).await.into_iter();
     let each = asking.iter().zip(erased);
@@ -317,24 +330,18 @@ async fn check_all<T: Value>(node: &Coded<T>, asking: &[Asking<'_, T>]) -> Vec<O
 async fn read_all<T: Value>(node: &Coded<T>, asking: &[Asking<'_, T>]) -> Vec<First> {
     let mut firsts = Vec::with_capacity(asking.len());
     for page in asking.chunks(PAGE) {
-        let asked: Vec<_> = page.iter().map(|key| Asked::now(node, key.prober.key())).collect();
+        let asked: Vec<_> = page.iter().map(|key| Asked::now(node, &key.call.key)).collect();
         let ids: Vec<_> = page.iter().map(|_| node.entropy.version()).collect();
         let asks = page.iter().zip(&ids);
-        let asks = asks.map(|(key, id)| (key.prober.key(), key.prober.first_ask(*id)));
-        let (limit, began) = (page[0].prober.limit(), Instant::now());
+        let asks = asks.map(|(key, id)| (&*key.call.key, key.prober.first_ask(*id)));
+        let (limit, began) = (page[0].prober.limit, Instant::now());
         // Every key waits for this page, even if it is on another.
         for key in asking {
             key.prober.asks_again_for();
         }
-        let (reads, mark) = match &node.l2 {
-            Some(l2) => {
-                let asks_ledger = page.iter().any(|key| key.prober.asks_ledger(l2));
-                let read = l2.read_many(asks, limit);
-                let (read, mark) = beside(node, l2, asks_ledger, limit, read).await;
-                (read, mark)
-            }
-            None => (Vec::new(), LedgerPosition::Unasked),
-        };
+        let (l2, asks_ledger) =
+            (page[0].prober.l2, page.iter().any(|key| key.prober.asks_ledger()));
+        let (reads, mark) = beside(node, l2, asks_ledger, limit, l2.read_many(asks, limit)).await;
         // A key without a reply asks again on its own, with a new load lock id. One key alone may
         // have caused the failure.
         let each = asked.into_iter().zip(reads);

@@ -234,8 +234,8 @@ pub(crate) fn refresh<T: Value>(node: &Coded<T>, call: Call, factory: Factory<T>
         let job = Job { factory, default: None };
         flight.callers.let_finish();
         let span = spans::refresh(&node.telemetry, &call.key);
-        if span.in_scope(|| lead::start(node, &flight, &call, job)).is_ok() {
-            return;
+        if let Ok(leader) = span.in_scope(|| lead::leader(node, &flight, &call, job)) {
+            return leader.spawn();
         }
     }
     // No refresh started: if the entry is still in L1, another caller may try after one poll.

@@ -1,11 +1,12 @@
 //! Asks L2 about a miss: it finds a fresh record, gets the load lock, or learns of another load.
 
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::judge::{Asked, synced};
+use super::judge::{Asked, may_ask};
 use super::lookup::is_known;
 use super::replica;
 use super::verify::{check_one, may_serve_unverified, unverified};
@@ -31,8 +32,6 @@ pub(crate) enum Probe<T> {
     Hit(Arc<Entry<T>>, Source),
     /// Answer with this stale value instead of loading.
     ServeStale(Arc<Entry<T>>, StaleReason),
-    /// Answer with this unverified copy, because L2 does not answer.
-    ServeUnverified(Arc<Entry<T>>),
     /// Run the factory; the entry is the one that the result replaces.
     Load(FillMode, Option<Arc<Entry<T>>>),
     /// Another node is loading, and this probe does not wait for it.
@@ -71,6 +70,7 @@ pub(super) const REREADS: u32 = 3;
 /// One probe: the call, its flight, and the L1 copy.
 pub(super) struct Prober<'a, T> {
     pub(super) node: &'a Coded<T>,
+    pub(super) l2: &'a Access,
     pub(super) call: &'a Call,
     pub(super) flight: &'a Flight,
     pub(super) local: Option<Arc<Entry<T>>>,
@@ -93,29 +93,36 @@ pub(super) type Sent = (Asked, Read, LedgerPosition);
 /// Checks L1 again (another flight may have completed), then asks L2 until it answers or a caller
 /// gives up on it.
 pub(crate) async fn probe<T: Value>(node: &Coded<T>, call: &Call, flight: &Flight) -> Probe<T> {
+    let asking = pin!(async {
+        let prober = match prepare(node, call, flight).await {
+            Prepared::Settled(probe) => return probe,
+            Prepared::Ask(prober) => prober,
+        };
+        if let Some(erased) = prober.unverified() {
+            let checked = check_one(node, erased, prober.limit, call.options.strict).await;
+            if let Some(probe) = prober.confirmed(checked) {
+                return probe;
+            }
+        }
+        prober.ask(None, None, None, true).await
+    });
+    until_given_up(node, call, flight, asking).await
+}
+
+/// Awaits a probe, unless a caller gives up on L2 first.
+pub(super) async fn until_given_up<T: Value>(
+    node: &Node,
+    call: &Call,
+    flight: &Flight,
+    asking: Pin<&mut (impl Future<Output = Probe<T>> + Send)>,
+) -> Probe<T> {
     tokio::select! {
         biased;
-        probe = ask(node, call, flight) => probe,
+        probe = asking => probe,
         limit = flight.l2_given_up() => {
             note_given_up(node, [&*call.key], limit);
             given_up(node, call)
         }
-    }
-}
-
-async fn ask<T: Value>(node: &Coded<T>, call: &Call, flight: &Flight) -> Probe<T> {
-    match prepare(node, call, flight).await {
-        Prepared::Settled(probe) => probe,
-        Prepared::Ask(prober) => match prober.unverified() {
-            Some(erased) => {
-                let checked = check_one(node, erased, prober.limit, call.options.strict).await;
-                match prober.confirmed(checked) {
-                    Some(probe) => probe,
-                    None => prober.ask(None, None, None, true).await,
-                }
-            }
-            None => prober.ask(None, None, None, true).await,
-        },
     }
 }
 
@@ -149,7 +156,7 @@ pub(super) async fn prepare<'a, T: Value>(
     let has_fallback = local.as_ref().is_some_and(usable);
     let limit = if has_fallback { options.l2_soft_timeout } else { options.l2_hard_timeout };
     flight.asks_l2(limit);
-    if l2.is_open(&call.key) || !synced(node, limit).await {
+    if !may_ask(node, l2, &call.key, limit).await {
         return settled(without_l2(node, call, local));
     }
     let when_stale = options.skip_l2_read_when_stale && matches!(verdict, Verdict::Stale(_));
@@ -160,14 +167,13 @@ pub(super) async fn prepare<'a, T: Value>(
             local.filter(|entry| is_known(node, entry)),
         ));
     }
-    Prepared::Ask(Prober { node, call, flight, local, limit, ignore })
+    Prepared::Ask(Prober { node, l2, call, flight, local, limit, ignore })
 }
 
 impl<T: Value> Prober<'_, T> {
     /// The load lock to request; `None` for a call that does not write to L2.
     pub(super) fn first_ask(&self, id: Version) -> Option<LoadLockRequest> {
-        let ttl_ms = crate::clock::millis(self.node.settings.load_lock_ttl);
-        let ask = LoadLockRequest { id, ttl_ms, replace: None, hidden: self.hidden() };
+        let ask = self.node.load_lock_request(id, self.hidden());
         (!self.call.options.skip_l2_write).then_some(ask)
     }
 
@@ -193,24 +199,12 @@ impl<T: Value> Prober<'_, T> {
         }
     }
 
-    pub(super) fn key(&self) -> &str {
-        &self.call.key
-    }
-
-    pub(super) fn limit(&self) -> Duration {
-        self.limit
-    }
-
-    pub(super) fn is_strict(&self) -> bool {
-        self.call.options.strict
-    }
-
     /// Whether to ask the ledger for its position along with the READ.
     ///
     /// A strict read needs it. Otherwise it is worth it only if the ledger is near: a load may
     /// follow.
-    pub(super) fn asks_ledger(&self, l2: &Access) -> bool {
-        self.call.options.strict || l2.is_ledger_near(&self.call.key)
+    pub(super) fn asks_ledger(&self) -> bool {
+        self.call.options.strict || self.l2.is_ledger_near(&self.call.key)
     }
 
     /// Reads until it finds a value, gets the load lock, or must continue without.
@@ -237,30 +231,8 @@ impl<T: Value> Prober<'_, T> {
         // An unanswered READ may run late: it must not restore a load lock that was voided.
         let answered = sent.is_some() || sabotaged!(LoadLockRequestedTwice);
         let id = asked.filter(|_| answered).unwrap_or_else(|| self.node.entropy.version());
-        match &self.node.l2 {
-            Some(l2) => self.ask_on(l2, id, (sent, left), patient).await,
-            None => None,
-        }
-        .unwrap_or_else(|| Probe::Load(FillMode::Degraded, self.local.clone()))
-    }
-
-    /// Awaits the probe, unless a caller gives up on L2 first.
-    pub(super) async fn until_given_up(
-        &self,
-        asking: impl Future<Output = Probe<T>> + Send,
-    ) -> Probe<T> {
-        tokio::select! {
-            biased;
-            probe = asking => probe,
-            limit = self.flight.l2_given_up() => {
-                note_given_up(self.node, [self.key()], limit);
-                self.given_up()
-            }
-        }
-    }
-
-    pub(super) fn given_up(&self) -> Probe<T> {
-        given_up(self.node, self.call)
+        let probe = self.ask_l2(id, (sent, left), patient).await;
+        probe.unwrap_or_else(|| Probe::Load(FillMode::Degraded, self.local.clone()))
     }
 
     /// Records a new request to L2 and returns its limit. Waiting callers count their own limits
@@ -306,7 +278,9 @@ pub(super) fn given_up<T: Value>(node: &Node, call: &Call) -> Probe<T> {
 /// loads.
 fn without_l2<T>(node: &Node, call: &Call, local: Option<Arc<Entry<T>>>) -> Probe<T> {
     match local {
-        Some(entry) if may_serve_unverified(node, call, &entry) => Probe::ServeUnverified(entry),
+        Some(entry) if may_serve_unverified(node, call, &entry) => {
+            Probe::ServeStale(entry, StaleReason::Unreachable)
+        }
         local => Probe::Load(FillMode::Degraded, local),
     }
 }

@@ -54,14 +54,15 @@ pub(crate) async fn for_other<T: Value>(
 
 /// Waits for the end of a flight that the caller may not join; the caller then registers again.
 pub(crate) async fn for_end<T: Value>(node: &Arc<Node>, flight: &Flight, call: &Call) -> Answer<T> {
-    attended(node, wait_for_end(node, flight, call)).await
+    let caller = Caller { node, flight, call, joined: None, since: Instant::now() };
+    attended(node, wait_for_end(&caller)).await
 }
 
-async fn wait_for_end<T: Value>(node: &Node, flight: &Flight, call: &Call) -> Answer<T> {
+async fn wait_for_end<T: Value>(caller: &Caller<'_>) -> Answer<T> {
+    let Caller { node, flight, call, .. } = *caller;
     let mut progress = flight.progress.reader();
     let mut asking = flight.progress.reader();
     let mut end = pin!(progress.wait_for(|progress| matches!(progress, Progress::Done(_))));
-    let patience = Patience { flight, call, since: Instant::now() };
     loop {
         let has_fallback = serve_stale::<T>(node, call).is_some();
         let soft = call.options.factory_soft_timeout.filter(|_| has_fallback);
@@ -71,7 +72,7 @@ async fn wait_for_end<T: Value>(node: &Node, flight: &Flight, call: &Call) -> An
             (call.options.wait_timeout, Over::Flight),
         ];
         let asks = !matches!(asking.read(), Progress::Loading(_) | Progress::Done(_));
-        let l2 = patience.with_l2(has_fallback).filter(|_| asks);
+        let l2 = caller.l2_limit(has_fallback).filter(|_| asks);
         let Some((at, over)) = first(earliest(call, limits), l2) else {
             end.await;
             return Answer::Again;
@@ -81,7 +82,7 @@ async fn wait_for_end<T: Value>(node: &Node, flight: &Flight, call: &Call) -> An
         }
         if let Over::L2(limit) = over {
             // The running load waits for L2. The caller's own load will send a new request.
-            if patience.has_passed(limit) {
+            if caller.has_waited_for_l2(limit) {
                 flight.give_up_l2(limit);
             }
             continue;
@@ -150,7 +151,7 @@ async fn wait<T: Value>(caller: &Caller<'_>, waiting: &mut Waiting) -> Answer<T>
                     continue;
                 }
                 if let Over::L2(limit) = over {
-                    if caller.patience().has_passed(limit)
+                    if caller.has_waited_for_l2(limit)
                         && let Some(answer) = caller.give_up_l2(limit)
                     {
                         return answer;
@@ -185,7 +186,7 @@ fn limit(caller: &Caller<'_>, stage: Stage, has_fallback: bool) -> Option<(Insta
         (options.wait_timeout.filter(|_| joined), Over::Flight),
     ];
     let l2 = match stage {
-        Stage::Probing | Stage::Waiting { .. } if joined => caller.patience().with_l2(has_fallback),
+        Stage::Probing | Stage::Waiting { .. } if joined => caller.l2_limit(has_fallback),
         _ => None,
     };
     first(earliest(caller.call, limits), l2)
@@ -194,35 +195,23 @@ fn limit(caller: &Caller<'_>, stage: Stage, has_fallback: bool) -> Option<(Insta
 /// How long a caller that does not lead waits for L2 in another caller's flight.
 ///
 /// Each request gets as long as if this caller sent it itself.
-struct Patience<'a> {
-    flight: &'a Flight,
-    call: &'a Call,
-    since: Instant,
-}
-
 impl Caller<'_> {
-    fn patience(&self) -> Patience<'_> {
-        Patience { flight: self.flight, call: self.call, since: self.since }
-    }
-}
-
-impl Patience<'_> {
     /// When the limit for L2 passes. While no request is running, this is when to check again.
-    fn with_l2(&self, has_fallback: bool) -> Option<(Instant, Over)> {
+    fn l2_limit(&self, has_fallback: bool) -> Option<(Instant, Over)> {
         let options = &self.call.options;
         let limit = if has_fallback { options.l2_soft_timeout } else { options.l2_hard_timeout };
-        let from = self.asked().unwrap_or_else(Instant::now);
+        let from = self.asked_l2().unwrap_or_else(Instant::now);
         // If another caller has given up already, this caller need not.
         let waits = self.flight.given_up().is_none();
         from.checked_add(limit).filter(|_| waits).map(|at| (at, Over::L2(limit)))
     }
 
-    fn has_passed(&self, limit: Duration) -> bool {
-        self.asked().is_some_and(|asked| asked.elapsed() >= limit)
+    fn has_waited_for_l2(&self, limit: Duration) -> bool {
+        self.asked_l2().is_some_and(|asked| asked.elapsed() >= limit)
     }
 
     /// When the running request to L2 started for this caller: not before it began to wait.
-    fn asked(&self) -> Option<Instant> {
+    fn asked_l2(&self) -> Option<Instant> {
         self.flight.asked_l2().map(|asked| asked.max(self.since))
     }
 }

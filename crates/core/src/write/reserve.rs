@@ -18,7 +18,7 @@ use crate::node::{Coded, Node, Relayed};
 use crate::options::EntryOptions;
 use crate::protocol::flight::{FlightId, Received};
 use crate::protocol::ledger::Strength;
-use crate::protocol::record::{LoadLock, LoadLockRequest, Put};
+use crate::protocol::record::{LoadLock, Put};
 use crate::protocol::validity::Verdict;
 use crate::protocol::{KeyHash, Version};
 use crate::read::{NewEntry, ledger_known};
@@ -98,9 +98,7 @@ pub(crate) async fn reserve(node: &Arc<Node>, key: &str) -> Result<Reservation, 
     };
     let Some(l2) = node.records() else { return Ok(reservation) };
     let id = node.entropy.version();
-    let ttl_ms = crate::clock::millis(node.settings.load_lock_ttl);
-    let ask = LoadLockRequest { id, ttl_ms, replace: None, hidden: None };
-    let read = l2.read(key, Some(ask), limit);
+    let read = l2.read(key, Some(node.load_lock_request(id, None)), limit);
     let (read, mark) = beside(node, l2, true, limit, read).await;
     let read = match read {
         Ok(read) => read,

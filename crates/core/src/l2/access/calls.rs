@@ -91,25 +91,17 @@ impl Access {
         result
     }
 
-    /// Makes a call with a time limit.
+    /// Makes a call with a time limit, a span, a timing and an error count.
     pub(super) async fn timed<R>(
         &self,
         op: Op,
         limit: Duration,
         call: impl Future<Output = Result<R, L2Error>> + Send,
     ) -> Result<R, L2Error> {
-        timeout(limit, self.observe(op, call)).await.unwrap_or_else(|_| Err(timed_out(limit)))
-    }
-
-    /// Makes a call with a span, a timing and an error count.
-    pub(super) async fn observe<R>(
-        &self,
-        op: Op,
-        call: impl Future<Output = Result<R, L2Error>> + Send,
-    ) -> Result<R, L2Error> {
         let _timing = self.telemetry.meters.l2(op).time(&*self.telemetry.clock);
         let span = spans::l2(&self.telemetry.cache, op);
-        let result = call.instrument(span.clone()).await;
+        let result = timeout(limit, call.instrument(span.clone())).await;
+        let result = result.unwrap_or_else(|_| Err(timed_out(limit)));
         match &result {
             Ok(_) => self.telemetry.l2_succeeded(op, matches!(op, Op::Put | Op::Set)),
             Err(error) => {
