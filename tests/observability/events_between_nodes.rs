@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use crinkle_core::l2::{L2, Record};
-use crinkle_core::protocol::session::ResyncReason;
+use crinkle_core::protocol::resync::ResyncReason;
 use crinkle_core::{Event, Events, Notice, ok};
 use crinkle_tests::{Loads, World, pass, until};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};

@@ -99,7 +99,6 @@ mod entry;
 mod error;
 mod events;
 mod factory;
-mod fail_safe;
 mod flight;
 #[cfg(all(test, crinkle_shuttle))]
 mod interleaved;

@@ -1,6 +1,6 @@
 use crate::token::Token;
 
-/// How far one part of a write got.
+/// The outcome of a write at one level: in L2, or on the backplane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum WriteStatus {
@@ -21,7 +21,8 @@ pub enum WriteStatus {
     Late,
 }
 
-/// How far a write got. The local part is always applied when the call returns.
+/// The result of a write: whether L2 and the other nodes have it. On this node it always holds when
+/// the call returns.
 ///
 /// ```
 /// use crinkle_core::{Cache, WriteStatus};

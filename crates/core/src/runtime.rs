@@ -73,7 +73,7 @@ struct At {
     _watch: Option<oneshot::Sender<()>>,
 }
 
-/// The runtime of a [`Home`] at the moment of [`Home::place`].
+/// The runtime to spawn on now, from [`Home::place`]; it tells later whether it has ended.
 #[derive(Clone)]
 pub struct Place {
     home: Home,

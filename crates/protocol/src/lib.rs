@@ -10,7 +10,7 @@
 //! | [`record`] | a fill replaces only the exact version it saw or created |
 //! | [`commits`] | a node invalidates its own writes that a failover lost |
 //! | [`flight`] | a caller never joins a load that began before an invalidation it came after |
-//! | [`session`] | after any resync, nothing verified before it is served as fresh |
+//! | [`resync`] | after any resync, nothing verified before it is served as fresh |
 //! | [`validity`] | one function judges an entry, for fresh use and for fallback |
 //!
 //! The `L2` trait uses these types, so authors of a store need this page.
@@ -30,7 +30,7 @@ pub mod flight;
 mod ids;
 pub mod ledger;
 pub mod record;
-pub mod session;
+pub mod resync;
 pub mod validity;
 
 pub use ids::{Epoch, KeyHash, Nonce, PublisherId, TagHash, Version};

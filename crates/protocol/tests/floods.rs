@@ -4,7 +4,7 @@ use crinkle_protocol::ledger::{
     Advance, Authority, Item, MAX_AHEAD, MAX_BARRIERS, MAX_TARGETS, ReceiveResult, Removal,
     Replica, Strength, Target,
 };
-use crinkle_protocol::session::Peers;
+use crinkle_protocol::resync::Peers;
 use crinkle_protocol::{Epoch, Nonce, PublisherId, TagHash};
 
 const RETENTION_MS: u64 = 1_000_000;

@@ -5,7 +5,7 @@ mod seed;
 use crinkle_protocol::flight::{FlightId, KeyState, Received, Registration};
 use crinkle_protocol::ledger::Levels;
 use crinkle_protocol::record::{self, Head, LoadLockRequest, Put, Release};
-use crinkle_protocol::session::Peers;
+use crinkle_protocol::resync::Peers;
 use crinkle_protocol::validity::{EntryState, Knowledge, TagLevels, Verdict, judge};
 use crinkle_protocol::{PublisherId, Version};
 use proptest::prelude::*;

@@ -4,7 +4,6 @@
 //! |---|---|
 //! | here | starts the tasks, and restarts them on another runtime |
 //! | `poll` | every second: sends the heartbeat, and compares with the ledger (`SYNC`) |
-//! | `catch_up` | asks the ledger beside a call, and compares at once if this node is behind |
 //! | `receive` | applies what other nodes announce; resyncs if a message was lost |
 //! | `recovery` | the recovery worker: sends what waits for L2, once the ledger has answered |
 //! | `reassert` | compares recent writes with L2 after a failover |
@@ -15,7 +14,6 @@
 //! They restart on another runtime if their runtime ends, or if nothing drives it any more. The
 //! loads of that runtime fail, so that their callers load again.
 
-pub(crate) mod catch_up;
 mod owed;
 pub(crate) mod poll;
 mod reassert;
@@ -94,7 +92,7 @@ fn restart_elsewhere(node: &Arc<Node>, from: &Place) {
     }
     node.background.leave();
     let orphans = node.flights.all().into_iter().filter(|flight| flight.is_left());
-    orphans.for_each(|flight| node.lose(&flight));
+    orphans.for_each(|flight| node.fail_lost_flight(&flight));
     node.coherence.abandon_turn();
     // Queues unfinished writes of that runtime, before the tasks that send the queue start.
     node.tasks.leave();

@@ -12,7 +12,7 @@ use crate::l2::{L2Error, L2ErrorKind};
 use crate::node::Node;
 use crate::protocol::PublisherId;
 use crate::protocol::ledger::{Advanced, Strength, Target, owed, paid, short};
-use crate::protocol::session::ResyncReason;
+use crate::protocol::resync::ResyncReason;
 use crate::write::removal;
 
 impl Node {

@@ -15,7 +15,7 @@ use crate::events::LedgerTrouble;
 use crate::l2::access::Access;
 use crate::l2::{L2Error, L2ErrorKind};
 use crate::node::Node;
-use crate::protocol::session::ResyncReason;
+use crate::protocol::resync::ResyncReason;
 use crate::telemetry::{Fault, TARGET, spans};
 
 /// How many items one `SYNC` reply may hold.
@@ -168,7 +168,7 @@ pub(super) async fn sync(node: &Node, l2: &Access, asked: Moment) -> Result<(), 
 }
 
 /// The same, for a caller that holds the `SYNC` mutex.
-pub(super) async fn compare(node: &Node, l2: &Access, asked: Moment) -> Result<(), L2Error> {
+pub(crate) async fn compare(node: &Node, l2: &Access, asked: Moment) -> Result<(), L2Error> {
     let mut round =
         Round { coherence: &node.coherence, at: node.coherence.rounds.ask(), answered: false };
     ask_all(node, l2, asked).await?;

@@ -18,7 +18,7 @@ use crate::clock::Moment;
 use crate::error::BackplaneError;
 use crate::events::Event;
 use crate::node::Node;
-use crate::protocol::session::ResyncReason;
+use crate::protocol::resync::ResyncReason;
 use crate::protocol::{KeyHash, Version};
 use crate::telemetry::{Fault, spans};
 
@@ -112,7 +112,7 @@ fn connected(node: &Node) {
 /// an answered poll shows that only this node's heartbeats are lost. An outage does not switch L1
 /// off.
 fn disconnected(node: &Node) {
-    node.coherence.ttl.lose();
+    node.coherence.ttl.subscription_lost();
     node.link.modify(|link| link.subscribed = false);
     node.telemetry.emit(|| Event::Subscription { up: false });
     if !node.closing.is_cancelled() {
@@ -147,7 +147,7 @@ async fn listen(node: &Node, bus: &Bus, subscription: &mut dyn Subscription) {
                         node.telemetry.emit(|| Event::Undecodable { key: None });
                         // Resync at the next poll only: invalid messages must not keep every node
                         // verifying.
-                        node.notices.lose();
+                        node.notices.message_lost();
                     }
                 }
             }

@@ -26,7 +26,7 @@ use crate::protocol::{Epoch, KeyHash, Nonce, PublisherId, TagHash, Version};
 
 const MAGIC: &[u8; 3] = b"CB\x01";
 
-/// A decoded message.
+/// An invalidation message of another node, decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Message {
@@ -38,7 +38,7 @@ pub struct Message {
     pub body: Body,
 }
 
-/// The content of a message.
+/// What a message announces: a numbered removal, a changed key, or a heartbeat.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Body {
@@ -89,7 +89,7 @@ impl From<KeyOp> for Notice {
     }
 }
 
-/// What happened to a key.
+/// The change of a key that a message announces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum KeyOp {
@@ -103,7 +103,7 @@ pub enum KeyOp {
     Expired,
 }
 
-/// Encodes the message about a key.
+/// Encodes the message that announces a change of a key.
 #[must_use]
 pub fn key(from: PublisherId, seq: u64, op: KeyOp, version: Version, key: KeyHash) -> Bytes {
     let mut out = header(b'K', from, seq, 25);

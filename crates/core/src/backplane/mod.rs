@@ -57,7 +57,7 @@ pub trait Backplane: Debug + Send + Sync + 'static {
     -> Result<Box<dyn Subscription>, BackplaneError>;
 }
 
-/// A subscription in force.
+/// A live subscription to the messages of other nodes; dropping it unsubscribes.
 #[async_trait]
 pub trait Subscription: Debug + Send {
     /// The next message; `None` once the subscription is lost, for good.
@@ -68,7 +68,7 @@ pub trait Subscription: Debug + Send {
     async fn next(&mut self) -> Option<Incoming>;
 }
 
-/// What a subscription delivers.
+/// A received message, or the notice that this subscriber lost some.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Incoming {

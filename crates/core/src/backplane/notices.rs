@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::clock::Moment;
-use crate::protocol::session::{Peers, ResyncReason};
+use crate::protocol::resync::{Peers, ResyncReason};
 use crate::protocol::{KeyHash, PublisherId, Version};
 
 /// How long this node still applies echoes of its own writes once a write of unknown outcome can no
@@ -64,8 +64,8 @@ impl PendingNotices {
     }
 
     /// Records that a message was lost.
-    pub(crate) fn lose(&self) {
-        self.peers.lock().lose();
+    pub(crate) fn message_lost(&self) {
+        self.peers.lock().message_lost();
     }
 
     pub(crate) fn peers(&self) -> usize {

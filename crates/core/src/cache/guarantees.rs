@@ -45,8 +45,8 @@ pub struct Guarantee {
 }
 
 impl<C: Send + Sync + 'static> Cache<C> {
-    /// Describes this cache's guarantees with its store and backplane; implements `Display` for
-    /// logging.
+    /// Reports which consistency guarantees hold with the configured L2 and backplane, and what
+    /// restricts the others. The result implements `Display`, for logging.
     #[must_use]
     pub fn guarantees(&self) -> Guarantees {
         let node = self.node();

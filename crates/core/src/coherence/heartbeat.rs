@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::ttl::CoherenceTtl;
+use super::coherence_ttl::CoherenceTtl;
 use crate::clock::Moment;
 
 /// How many heartbeats are remembered. Two polls send fewer, unless requests cause more polls.

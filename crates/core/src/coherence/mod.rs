@@ -3,7 +3,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `state` | [`Coherence`]: the ledger replica; judges entries; the hit path reads its atomics only |
-//! | `ttl` | [`CoherenceTtl`]: until when the node trusts its entries without a check |
+//! | `coherence_ttl` | [`CoherenceTtl`]: until when the node trusts its entries without a check |
 //! | `heartbeat` | [`HeartbeatMonitor`]: notices heartbeats that do not come back |
 //! | `owed` | [`Owed`]: the mark of this node's missing announcements, and those of other nodes |
 //! | `sending`, `recent_removals` | this node's removals: those that calls are sending, and recent ones |
@@ -21,6 +21,7 @@
 //! Both times are those of *sending*: a stalled process finds its coherence TTL expired when it
 //! wakes.
 
+mod coherence_ttl;
 mod heartbeat;
 mod owed;
 mod reach;
@@ -30,11 +31,10 @@ mod sending;
 mod shadow;
 mod state;
 mod sync_mutex;
-mod ttl;
 
+pub(crate) use coherence_ttl::CoherenceTtl;
 pub(crate) use heartbeat::{HeartbeatMonitor, Liveness};
 pub(crate) use owed::{Due, Owed, Unannounced};
 pub(crate) use sending::{AT_ONCE, Sending};
 pub(crate) use shadow::Shadow;
 pub(crate) use state::Coherence;
-pub(crate) use ttl::CoherenceTtl;

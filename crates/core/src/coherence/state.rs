@@ -14,7 +14,7 @@ use crate::protocol::ledger::{
     Advanced, Item, MAX_DRIFT_US, Mark, ReceiveResult, Removal, Replica, SyncAsk, SyncReply,
     Synced, Target,
 };
-use crate::protocol::session::ResyncReason;
+use crate::protocol::resync::ResyncReason;
 use crate::protocol::validity::{Knowledge, TagLevels, Verdict, judge};
 use crate::protocol::{Epoch, Nonce, TagHash};
 use crate::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, fence};
@@ -137,7 +137,8 @@ impl Coherence {
 
     #[cold]
     fn judge_and_note(&self, meta: &Meta, now: Moment, generation: u64) -> Verdict {
-        let verdict = self.judge_counted(meta, now);
+        self.judged.add();
+        let verdict = self.judge_uncounted(meta, now);
         if verdict == Verdict::Fresh {
             meta.check(if misordered!(MemoLate) { self.generation() } else { generation });
         }
@@ -153,11 +154,6 @@ impl Coherence {
         }
         let checked = meta.is_checked(self.generation());
         !checked && matches!(self.judge_uncounted(meta, now), Verdict::Hidden(_))
-    }
-
-    fn judge_counted(&self, meta: &Meta, now: Moment) -> Verdict {
-        self.judged.add();
-        self.judge_uncounted(meta, now)
     }
 
     /// Judges by what is known at one moment (N4).

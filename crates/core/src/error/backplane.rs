@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{BoxError, unsaid};
 
-/// An error of a backplane.
+/// Why a publish or a subscription failed.
 #[derive(Clone, Debug)]
 pub struct BackplaneError {
     source: Arc<dyn std::error::Error + Send + Sync>,
@@ -13,7 +13,7 @@ pub struct BackplaneError {
 }
 
 impl BackplaneError {
-    /// An error with its cause.
+    /// Wraps an error of the client.
     pub fn new(source: impl Into<BoxError>) -> Self {
         Self { source: Arc::from(source.into()), refused: false }
     }
@@ -24,7 +24,7 @@ impl BackplaneError {
         Self { refused: true, ..Self::new(source) }
     }
 
-    /// The cause.
+    /// Returns the error of the client, to downcast it.
     #[must_use]
     pub fn cause(&self) -> &(dyn std::error::Error + Send + Sync + 'static) {
         &*self.source

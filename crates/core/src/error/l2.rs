@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::{BoxError, unsaid};
 
-/// The kind of an L2 error. It decides what the cache does next.
+/// The class of an L2 error: an outage, a refusal, or an unknown outcome. It decides what the cache
+/// does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum L2ErrorKind {
@@ -69,13 +70,13 @@ impl L2Error {
         Self::new(L2ErrorKind::Disconnected, "the backplane did not confirm the announcement")
     }
 
-    /// The kind.
+    /// Returns the class of the error.
     #[must_use]
     pub fn kind(&self) -> L2ErrorKind {
         self.kind
     }
 
-    /// The cause.
+    /// Returns the error of the client, to downcast it.
     #[must_use]
     pub fn cause(&self) -> &(dyn std::error::Error + Send + Sync + 'static) {
         &*self.source

@@ -123,13 +123,13 @@ impl Error {
         matches!(self.kind(), Factory | FactoryPanicked | FactoryTimeout | WaitTimeout)
     }
 
-    /// Returns the name of the cache that failed.
+    /// Returns the name of the cache whose call failed.
     #[must_use]
     pub fn cache(&self) -> &str {
         &self.0.place.cache
     }
 
-    /// Returns the key that failed; `None` if keys are redacted or no key was involved.
+    /// Returns the key of the failed call; `None` if keys are redacted or no key was involved.
     #[must_use]
     pub fn key(&self) -> Option<&str> {
         self.0.place.key.as_deref()

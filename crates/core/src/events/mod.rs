@@ -16,13 +16,14 @@ pub use stream::Events;
 
 use crate::entry::Source;
 use crate::error::{Error, L2Error};
-use crate::protocol::session::ResyncReason;
+use crate::protocol::resync::ResyncReason;
 use crate::protocol::validity::{Verdict, Why};
 
 /// The key of an event; `None` if [`Settings::redact_keys`](crate::Settings::redact_keys) is on.
 pub type EventKey = Option<Arc<str>>;
 
-/// Something a cache did. Contains keys unless they are redacted, and never a value.
+/// An event of a cache, for observability: a hit, miss, load, write, eviction, resync or fault.
+/// Contains keys unless they are redacted, and never a value.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
@@ -216,7 +217,7 @@ impl MissReason {
     }
 }
 
-/// The kind of a message between nodes. Heartbeats emit no event.
+/// The kind of an invalidation message that was sent or received. Heartbeats emit no event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Notice {
@@ -232,7 +233,7 @@ pub enum Notice {
     Removal,
 }
 
-/// How the barrier ledger differed from what this node knew.
+/// How the ledger of removals differed from what this node knew: replaced, forked, or behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LedgerTrouble {

@@ -20,8 +20,8 @@ const LOSES_ONE_IN: u32 = 8;
 /// How far a server's clock may step back before a `set` reaches it.
 const STEP: Duration = Duration::from_millis(500);
 
-/// The latest time at which a `set` may run: a moment on a clock of the caller, which only this
-/// process can read. See [`L2::set`](super::L2::set).
+/// Guards against a delayed `set`: the latest time at which it may run, on a clock of the caller
+/// that only this process can read. See [`L2::set`](super::L2::set).
 #[derive(Clone, Debug)]
 pub struct Deadline {
     clock: Arc<dyn Clock>,

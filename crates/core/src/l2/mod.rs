@@ -108,12 +108,18 @@ pub trait L2: Debug + Send + Sync + 'static {
     async fn read(&self, key: &str, ask: Option<LoadLockRequest>) -> Result<Read, L2Error>;
 
     /// [`read`](L2::read) for several keys in one round trip; the results are in the order of
-    /// `asks`. Each key is read atomically, not all of them together. A store without a batch read
-    /// returns [`one_by_one`]. If one key makes it fail, the cache reads the keys one by one.
+    /// `asks`. Each key is read atomically, not all of them together. If one key makes it fail, the
+    /// cache reads the keys one by one. Default: one [`read`](L2::read) after the other.
     async fn read_many(
         &self,
         asks: &[(String, Option<LoadLockRequest>)],
-    ) -> Result<Vec<Read>, L2Error>;
+    ) -> Result<Vec<Read>, L2Error> {
+        let mut reads = Vec::with_capacity(asks.len());
+        for (key, ask) in asks {
+            reads.push(self.read(key, *ask).await?);
+        }
+        Ok(reads)
+    }
 
     /// The maximum lag of the replicas that [`read_replica`](L2::read_replica) uses. Default:
     /// `None`, no replica is used.
@@ -247,26 +253,6 @@ pub trait L2: Debug + Send + Sync + 'static {
     }
 }
 
-/// [`L2::read_many`] for stores that can read one key at a time.
-///
-/// # Errors
-///
-/// The first error of a read.
-///
-/// # Cancel safety
-///
-/// Load locks that were granted before the drop expire by themselves.
-pub async fn one_by_one(
-    store: &dyn L2,
-    asks: &[(String, Option<LoadLockRequest>)],
-) -> Result<Vec<Read>, L2Error> {
-    let mut reads = Vec::with_capacity(asks.len());
-    for (key, ask) in asks {
-        reads.push(store.read(key, *ask).await?);
-    }
-    Ok(reads)
-}
-
 /// How a store changes its records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "what a cache can promise follows from it")]
@@ -280,7 +266,7 @@ pub enum Atomicity {
     Plain,
 }
 
-/// The result of a READ.
+/// What a store returns for a read: the record, if any, and whether the reader may load.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "built by every store")]
 pub struct Read {
@@ -290,7 +276,7 @@ pub struct Read {
     pub load_lock: LoadLock,
 }
 
-/// A value record and its remaining TTL.
+/// An encoded entry as L2 returned it, with its remaining TTL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "built by every store")]
 pub struct Found {
@@ -300,7 +286,7 @@ pub struct Found {
     pub ttl_ms: u64,
 }
 
-/// A record to store.
+/// An encoded entry to store, with the TTL after which the store drops it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "read by every store")]
 pub struct Record {

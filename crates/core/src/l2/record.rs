@@ -125,7 +125,7 @@ pub(crate) fn age_ms(physical_ms: u64, ttl_ms: u64) -> Option<u64> {
     (ttl_ms <= physical_ms.saturating_add(SLACK_MS)).then(|| physical_ms.saturating_sub(ttl_ms))
 }
 
-/// The bytes of a load lock.
+/// Encodes the load lock that a key holds while one node loads its value.
 #[must_use]
 pub fn load_lock(id: Version) -> Bytes {
     let mut out = BytesMut::with_capacity(LOAD_LOCK_LEN);
@@ -135,7 +135,7 @@ pub fn load_lock(id: Version) -> Bytes {
     out.freeze()
 }
 
-/// The same record with another head (its version, expiry mark and refresh lock).
+/// Replaces the version, expiry mark and refresh lock in the bytes of a record.
 #[must_use]
 pub fn with_head(bytes: &Bytes, head: Head) -> Bytes {
     let Head::Value { version, expired, refresh } = head else { return load_lock(head.version()) };
@@ -151,7 +151,7 @@ pub fn with_head(bytes: &Bytes, head: Head) -> Bytes {
     out.freeze()
 }
 
-/// The contents of a value record, decoded without copying.
+/// An entry in its L2 wire format: value, TTLs, tags, stamp and codec. Decoded without copying.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "a record is exactly this")]
 pub struct Envelope<'a> {

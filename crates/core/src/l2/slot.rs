@@ -50,7 +50,8 @@ impl Slot {
         self.stored.as_ref().is_none_or(|stored| stored.expires_ms <= now_ms)
     }
 
-    /// See [`L2::read`](super::L2::read).
+    /// Returns the record, and grants or reports the load lock if `ask` is set:
+    /// [`L2::read`](super::L2::read).
     pub fn read(&mut self, ask: Option<LoadLockRequest>, now_ms: u64) -> Read {
         let head = self.head(now_ms);
         let stale = self.is_stale(now_ms);
@@ -74,7 +75,7 @@ impl Slot {
         Read { found, load_lock: decision.load_lock }
     }
 
-    /// See [`L2::put`](super::L2::put).
+    /// Replaces the record if it has the expected version: [`L2::put`](super::L2::put).
     pub fn put(&mut self, expected: Version, record: Record, now_ms: u64) -> Put {
         let put = rules::put(self.head(now_ms), expected);
         if put == Put::Stored {
@@ -83,18 +84,19 @@ impl Slot {
         put
     }
 
-    /// See [`L2::set`](super::L2::set).
+    /// Stores a record, whatever is there: [`L2::set`](super::L2::set).
     pub fn set(&mut self, record: Record, now_ms: u64) {
         let expires_ms = now_ms.saturating_add(record.ttl_ms);
         self.stored = Some(Stored { bytes: record.bytes, expires_ms });
     }
 
-    /// See [`L2::remove`](super::L2::remove).
+    /// Removes the record and any load lock: [`L2::remove`](super::L2::remove).
     pub fn remove(&mut self) {
         self.stored = None;
     }
 
-    /// See [`L2::expire`](super::L2::expire).
+    /// Marks the record as expired, so that it is at most a fallback:
+    /// [`L2::expire`](super::L2::expire).
     pub fn expire(&mut self, version: Version, now_ms: u64) {
         match rules::expire(self.head(now_ms), version) {
             Some(head) => self.rewrite(head),
@@ -102,7 +104,7 @@ impl Slot {
         }
     }
 
-    /// See [`L2::release`](super::L2::release).
+    /// Releases a load lock, if this load still holds it: [`L2::release`](super::L2::release).
     pub fn release(&mut self, load_lock: Version, now_ms: u64) {
         match rules::release(self.head(now_ms), load_lock) {
             Release::Nothing => {}
@@ -111,7 +113,7 @@ impl Slot {
         }
     }
 
-    /// See [`L2::renew`](super::L2::renew).
+    /// Extends a load lock; false if another load holds it: [`L2::renew`](super::L2::renew).
     pub fn renew(&mut self, load_lock: Version, ttl_ms: u64, now_ms: u64) -> bool {
         let until = now_ms.saturating_add(ttl_ms);
         let Some(head) = rules::renew(self.head(now_ms), load_lock, until) else { return false };

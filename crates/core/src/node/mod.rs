@@ -14,8 +14,9 @@ mod emit;
 mod export;
 mod fence;
 mod health;
-mod lost;
+mod lost_flights;
 mod regions;
+mod resync;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -6,7 +6,7 @@ use std::time::Duration;
 pub struct FailSafe {
     /// How long after its creation an entry may serve as a fallback. Default: 1 day.
     pub max_duration: Duration,
-    /// How long no new factory runs for the key after a failure. Default: 30 s.
+    /// Sets how long no new factory runs for the key after a failure. Default: 30 s.
     pub throttle: Duration,
 }
 
@@ -59,13 +59,14 @@ pub enum EagerRefresh {
 }
 
 impl EagerRefresh {
-    /// Refreshes after this fraction of the TTL: above 0, below 1.
+    /// Refreshes with the first hit after this fraction of the TTL: above 0, below 1.
     #[must_use]
     pub fn after(fraction: f64) -> Self {
         Self::After(fraction)
     }
 
-    /// Refreshes by `XFetch` with this beta: above 0, at most 1000.
+    /// Refreshes at a random time before expiry (`XFetch`), so that callers do not all reload at
+    /// once. `beta`: above 0, at most 1000.
     #[must_use]
     pub fn probabilistic(beta: f64) -> Self {
         Self::Probabilistic(beta)

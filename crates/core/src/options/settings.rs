@@ -151,9 +151,8 @@ impl Settings {
         self
     }
 
-    /// Sets the coherence TTL (X): how long an entry counts as verified without proof that this
-    /// node receives notifications. It bounds the staleness of a partitioned node. At least 3
-    /// polls. Default: 30 s.
+    /// Sets the coherence TTL (X): how long a node that is cut off from L2 or the backplane may
+    /// serve L1 as fresh. At least 3 polls. Default: 30 s.
     #[must_use]
     pub fn coherence_ttl(mut self, ttl: Duration) -> Self {
         self.coherence_ttl = ttl;

@@ -14,10 +14,10 @@ use super::{Call, Local, lookup};
 use crate::entry::{Cached, Entry, ErasedEntry, Source, Value, typed};
 use crate::error::{Error, ErrorKind};
 use crate::events::Event;
-use crate::fail_safe::may_serve_stale;
 use crate::flight::{Cause, Completed, Failure, Flight, Outcome, StaleReason, Usability};
 use crate::node::Node;
 use crate::protocol::flight::FlightId;
+use crate::read::stale::may_serve_stale;
 
 /// Which limit ended the wait before the flight ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,7 +9,6 @@ use super::Call;
 use super::judge::{Asked, may_ask};
 use super::probe::REREADS;
 use super::verify::{check_one, is_caught_up};
-use crate::background::catch_up::beside;
 use crate::background::ensure_runtime_runs;
 use crate::background::sweep::drop_dead;
 use crate::error::Error;
@@ -17,6 +16,7 @@ use crate::flight::checks::Checked;
 use crate::l2::record::{Envelope, is_stale};
 use crate::node::Node;
 use crate::protocol::validity::Verdict;
+use crate::read::catch_up::beside;
 
 /// Whether a fresh value of any type is in L1 or L2.
 pub(crate) async fn contains(node: &Arc<Node>, call: Call) -> Result<bool, Error> {

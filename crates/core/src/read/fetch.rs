@@ -9,16 +9,16 @@ use super::decode::{ReadInto, decode};
 use super::judge::{Asked, judge_record, synced};
 use super::probe::{FillMode, Probe, Prober, REREADS, Sent};
 use super::verify::is_caught_up;
-use crate::background::catch_up::{LedgerPosition, beside, catch_up};
 use crate::entry::{Entry, ErasedEntry, Meta, Value};
 use crate::events::MissReason;
-use crate::fail_safe::may_serve_stale;
 use crate::flight::StaleReason;
 use crate::l2::Read;
 use crate::l2::record::head;
 use crate::protocol::Version;
 use crate::protocol::record::{Head, LoadLock, LoadLockRequest};
 use crate::protocol::validity::Verdict;
+use crate::read::catch_up::{LedgerPosition, beside, catch_up};
+use crate::read::stale::may_serve_stale;
 
 /// How many times a miss requests the load lock again because a different hidden record appeared.
 const HIDDEN_ROUNDS: u32 = 3;

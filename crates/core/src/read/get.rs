@@ -14,7 +14,6 @@ use super::lookup::{Local, answer, lookup};
 use super::probe::REREADS;
 use super::replica;
 use super::verify::{check, check_many, is_caught_up, may_serve_unverified, unverified};
-use crate::background::catch_up::beside;
 use crate::background::ensure_runtime_runs;
 use crate::background::sweep::{self, drop_dead};
 use crate::entry::{Cached, Entry, ErasedEntry, Source, Value, typed};
@@ -25,6 +24,7 @@ use crate::l2::Found;
 use crate::l2::access::Access;
 use crate::node::{Coded, Fence, Node};
 use crate::protocol::validity::Verdict;
+use crate::read::catch_up::beside;
 
 /// How many records one multi-read asks for.
 pub(super) const PAGE: usize = 1000;
@@ -100,7 +100,11 @@ pub(crate) async fn get_many<T: Value>(
         if !std::mem::take(&mut is_first) {
             asking.iter_mut().for_each(|(_, begun)| begun.asked = Instant::now());
         }
-        let pages = alike(node, calls, asking).map(|group| get_alike(node, calls, group));
+        let kind = |(at, begun): &(usize, Begun<T>)| {
+            let call: &Call = &calls[*at];
+            (begun.unverified(node, call).is_some(), call.options.strict, begun.limit(call))
+        };
+        let pages = alike(asking, kind).map(|group| get_alike(node, calls, group));
         let pages = try_join_all(pages).await?.into_iter().flatten();
         pages.for_each(|(at, answer)| answers[at] = answer);
         asking = rest;
@@ -108,20 +112,16 @@ pub(crate) async fn get_many<T: Value>(
     Ok(answers)
 }
 
-/// Groups the keys that one request may serve: same verification state, strictness and limit.
+/// What the keys of one request have in common: verification state, strictness and limit.
 ///
 /// So no key gets less time than its own call allows, or waits for a ledger that only others need.
-fn alike<T: Value>(
-    node: &Node,
-    calls: &[Call],
-    asking: Vec<(usize, Begun<T>)>,
-) -> impl Iterator<Item = Vec<(usize, Begun<T>)>> {
+pub(super) type Kind = (bool, bool, Duration);
+
+/// Groups the keys that one request may serve.
+pub(super) fn alike<K>(asking: Vec<K>, kind: impl Fn(&K) -> Kind) -> impl Iterator<Item = Vec<K>> {
     let mut alike = BTreeMap::<_, Vec<_>>::new();
-    for (at, begun) in asking {
-        let call = &calls[at];
-        let unverified = begun.unverified(node, call).is_some();
-        let kind = (unverified, call.options.strict, begun.limit(call));
-        alike.entry(kind).or_default().push((at, begun));
+    for key in asking {
+        alike.entry(kind(&key)).or_default().push(key);
     }
     alike.into_values()
 }

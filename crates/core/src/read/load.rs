@@ -15,10 +15,10 @@ use crate::entry::{Cached, Entry, ErasedEntry, Shared, Source, Stamp, Value};
 use crate::error::{Error, ErrorKind};
 use crate::events::Event;
 use crate::factory::{Adaptive, Choices, Factory, FactoryContext, Made};
-use crate::fail_safe::may_serve_stale;
 use crate::flight::{Cause, Failure, Progress};
 use crate::node::Coded;
 use crate::protocol::validity::Verdict;
+use crate::read::stale::may_serve_stale;
 use crate::telemetry::TARGET;
 use crate::write::encode::encode;
 

@@ -6,10 +6,10 @@ use super::Call;
 use crate::clock::Moment;
 use crate::entry::{Cached, Entry, ErasedEntry, Source, Value, typed};
 use crate::events::MissReason;
-use crate::fail_safe::may_serve_stale;
 use crate::node::Node;
 use crate::protocol::KeyHash;
 use crate::protocol::validity::Verdict;
+use crate::read::stale::may_serve_stale;
 
 /// Returns a fresh value of L1. The whole hit path: hash, look up, one compare, two time checks.
 pub(crate) fn hit<T: Value>(node: &Node, hash: KeyHash, key: &str) -> Option<Cached<T>> {

@@ -17,7 +17,7 @@ use tracing::Instrument;
 use super::caller::{Answer, Ticket};
 use super::completion::CompletionGuard;
 use super::fetch::LONGEST_PAUSE;
-use super::get::PAGE;
+use super::get::{PAGE, alike};
 use super::judge::Asked;
 use super::lead::{conclude_probe, own};
 use super::load::Load;
@@ -26,7 +26,6 @@ use super::probe::{Prepared, Probe, Prober, Sent, given_up, prepare, until_given
 use super::verify::check_many;
 use super::wait::{for_end, for_other, too_late};
 use super::{Call, lookup};
-use crate::background::catch_up::beside;
 use crate::background::{ensure_runtime_runs, sweep};
 use crate::entry::{Cached, Value};
 use crate::error::Error;
@@ -35,6 +34,7 @@ use crate::flight::nesting::{self, Run};
 use crate::flight::{Role, StrictTurn, Waiting};
 use crate::node::{Coded, Node};
 use crate::protocol::Version;
+use crate::read::catch_up::beside;
 
 /// How long a key waits at most for other keys of its batch, so that they share one factory call.
 ///
@@ -250,24 +250,14 @@ async fn fly<T: Value>(
         }
     }
     let (locked, waiting) = unbounded_channel();
-    let asked = alike(asking).map(|keys| ask_alike(node, &patience, keys, locked.clone()));
+    let kind = |key: &Asking<'_, T>| {
+        (key.prober.unverified().is_some(), key.call.options.strict, key.prober.limit)
+    };
+    let asked = alike(asking, kind).map(|keys| ask_alike(node, &patience, keys, locked.clone()));
     let asked = select_all(asked.map(|asked| stream::once(asked).flatten().boxed()));
     drop(locked);
     let waited = wait_all(waiting);
     join(load_found(node, loads, asked, load), load_found(node, Vec::new(), waited, load)).await;
-}
-
-/// Groups the keys that one request may serve: same verification state, strictness and limit.
-///
-/// So no key gets less time than its own call allows, or waits for a ledger that only others need.
-fn alike<'a, T: Value>(asking: Vec<Asking<'a, T>>) -> impl Iterator<Item = Vec<Asking<'a, T>>> {
-    let mut alike = BTreeMap::<_, Vec<_>>::new();
-    for key in asking {
-        let prober = &key.prober;
-        let kind = (prober.unverified().is_some(), key.call.options.strict, prober.limit);
-        alike.entry(kind).or_default().push(key);
-    }
-    alike.into_values()
 }
 
 /// Asks L2 for a group: verifies its unverified copies in one request, then reads the other keys.

@@ -41,6 +41,7 @@
 //! - **R6** A load yields an outcome; each caller applies its own options to it (`caller`).
 
 mod caller;
+pub(crate) mod catch_up;
 mod completion;
 mod contains;
 mod decode;
@@ -55,6 +56,7 @@ mod many;
 mod patience;
 mod probe;
 mod replica;
+pub(crate) mod stale;
 mod unread;
 mod verify;
 mod wait;

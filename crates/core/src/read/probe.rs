@@ -11,11 +11,9 @@ use super::lookup::is_known;
 use super::replica;
 use super::verify::{check_one, may_serve_unverified, unverified};
 use super::{Call, Local, lookup};
-use crate::background::catch_up::LedgerPosition;
 use crate::background::sweep::drop_dead;
 use crate::entry::{Entry, ErasedEntry, Source, Value};
 use crate::events::MissReason;
-use crate::fail_safe::may_serve_stale;
 use crate::flight::checks::Checked;
 use crate::flight::{Flight, StaleReason};
 use crate::l2::Read;
@@ -24,6 +22,8 @@ use crate::node::{Coded, Node};
 use crate::protocol::Version;
 use crate::protocol::record::LoadLockRequest;
 use crate::protocol::validity::Verdict;
+use crate::read::catch_up::LedgerPosition;
+use crate::read::stale::may_serve_stale;
 
 /// How to handle a miss.
 #[derive(Debug)]

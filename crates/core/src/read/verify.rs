@@ -8,7 +8,6 @@ use tokio::time::{Instant, timeout};
 
 use super::Call;
 use super::judge::{Asked, judge_record, synced};
-use crate::background::catch_up::{LedgerPosition, beside, catch_up};
 use crate::entry::{Entry, ErasedEntry, Value};
 use crate::flight::checks::Checked;
 use crate::node::{Fence, Node};
@@ -16,6 +15,7 @@ use crate::options::EntryOptions;
 use crate::protocol::record::Head;
 use crate::protocol::validity::Verdict;
 use crate::protocol::{KeyHash, Version};
+use crate::read::catch_up::{LedgerPosition, beside, catch_up};
 
 /// The unverified copy, if a check could make it the answer.
 pub(super) fn unverified<T: Value>(

@@ -3,7 +3,7 @@
 //! | file | holds |
 //! |---|---|
 //! | here | the queue of invalidations that L2 has not received |
-//! | `write_queue` | the order in which the background writes of one key are sent |
+//! | `write_order` | the order in which the background writes of one key are sent |
 //! | `recent_writes` | the last writes, which a failover may have lost |
 //! | `local_only` | invalidations that skip L2 and apply on this node only |
 //!
@@ -16,7 +16,7 @@
 
 mod local_only;
 mod recent_writes;
-mod write_queue;
+mod write_order;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -28,8 +28,8 @@ use crate::sync::{AtomicUsize, DashMap, Mutex};
 use local_only::LocalInvalidations;
 pub(crate) use recent_writes::KeyWrites;
 use recent_writes::RecentWrites;
-use write_queue::PendingWrites;
-pub(crate) use write_queue::QueueSlot;
+use write_order::PendingWrites;
+pub(crate) use write_order::WriteSlot;
 
 /// How many tag names are remembered for messages.
 const MAX_TAG_NAMES: usize = 64;
@@ -119,7 +119,7 @@ impl Recovery {
 
     /// Registers a background write of the key, and returns its queue slot. Until it ends, the
     /// record in L2 is not what the caller's receipt says. `quiet`: the write is not announced.
-    pub(crate) fn begin(&self, key: &str, strength: Strength, quiet: bool) -> QueueSlot {
+    pub(crate) fn begin(&self, key: &str, strength: Strength, quiet: bool) -> WriteSlot {
         // Count first and uncount last, so that a reader of zero misses no write.
         self.pending_count.fetch_add(1, Ordering::AcqRel);
         self.pending.entry(key.into()).or_default().begin(strength, quiet)
@@ -144,7 +144,7 @@ impl Recovery {
         key: &str,
         strength: Strength,
         quiet: bool,
-    ) -> Option<QueueSlot> {
+    ) -> Option<WriteSlot> {
         self.pending_count.fetch_add(1, Ordering::AcqRel);
         let mut pending = self.pending.entry(key.into()).or_default();
         pending.attend(strength);
@@ -164,7 +164,7 @@ impl Recovery {
         key: &str,
         strength: Strength,
         quiet: bool,
-    ) -> Option<QueueSlot> {
+    ) -> Option<WriteSlot> {
         if self.pending_count.load(Ordering::Acquire) == 0 {
             return None;
         }
@@ -173,7 +173,7 @@ impl Recovery {
     }
 
     /// Whether a later write leaves nothing of this one's effect.
-    pub(crate) fn is_overtaken(&self, key: &str, queue_slot: &QueueSlot) -> bool {
+    pub(crate) fn is_overtaken(&self, key: &str, queue_slot: &WriteSlot) -> bool {
         self.pending.get(key).is_some_and(|pending| pending.is_past(queue_slot))
     }
 

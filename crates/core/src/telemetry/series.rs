@@ -17,7 +17,7 @@ pub(crate) struct Series<S, N> {
     pub(crate) read: fn(&S) -> Option<N>,
 }
 
-/// Buckets for the histograms, in seconds: from 100 µs to an hour.
+/// Buckets to configure for the histograms in your exporter, in seconds: from 100 µs to an hour.
 pub const BUCKETS: &[f64] = &[
     0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
     5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0,

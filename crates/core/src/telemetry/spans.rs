@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::events::Notice;
 use crate::receipt::Receipt;
 
-/// The target of every span. The filter `crinkle=debug` shows the spans and the log lines.
+/// The `tracing` target of spans and log lines; the filter `crinkle=debug` shows them.
 pub const TARGET: &str = "crinkle";
 
 /// Spans of calls with one key.

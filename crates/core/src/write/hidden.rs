@@ -12,7 +12,6 @@ use std::time::Duration;
 use super::conclude::conclude;
 use super::encode::encode;
 use super::send::{Sent, Write};
-use crate::background::catch_up::{LedgerPosition, beside, catch_up};
 use crate::backplane::message::KeyOp;
 use crate::clock::Moment;
 use crate::entry::{Entry, Meta, Shared, Value};
@@ -26,6 +25,7 @@ use crate::protocol::KeyHash;
 use crate::protocol::record::Put;
 use crate::protocol::validity::{Verdict, Why};
 use crate::read::NewEntry;
+use crate::read::catch_up::{LedgerPosition, beside, catch_up};
 use crate::receipt::{Receipt, WriteStatus};
 
 /// How often a hidden value is stored again.

@@ -12,7 +12,6 @@ use super::encode::encode;
 use super::hidden::{is_hidden, set_again};
 use super::pending::{Attended, PendingWrite};
 use super::send::Write;
-use crate::background::catch_up::{LedgerPosition, beside};
 use crate::background::sweep;
 use crate::backplane::message::KeyOp;
 use crate::entry::{Entry, Shared, Value};
@@ -25,9 +24,10 @@ use crate::node::{Coded, Fence, Node, Relayed};
 use crate::options::EntryOptions;
 use crate::protocol::ledger::Strength;
 use crate::protocol::{KeyHash, Version};
+use crate::read::catch_up::{LedgerPosition, beside};
 use crate::read::{NewEntry, ledger_known};
 use crate::receipt::{Receipt, WriteStatus};
-use crate::recovery::QueueSlot;
+use crate::recovery::WriteSlot;
 use crate::telemetry::spans;
 
 /// Stores a value, whatever the key holds.
@@ -102,7 +102,7 @@ async fn store<T: Value>(
     record: Option<Record>,
     options: &EntryOptions,
     limit: Duration,
-    queue_slot: Option<QueueSlot>,
+    queue_slot: Option<WriteSlot>,
 ) -> Result<Receipt, Error> {
     let (hash, version) = (KeyHash::of(key), entry.meta.version);
     let fence = match sabotaged!(NoFenceOnSet) {
@@ -248,7 +248,7 @@ async fn invalidate_everywhere(
     key: &str,
     strength: Strength,
     options: &EntryOptions,
-    queue_slot: Option<QueueSlot>,
+    queue_slot: Option<WriteSlot>,
 ) -> Result<Receipt, Error> {
     let (hash, version) = (KeyHash::of(key), node.entropy.version());
     let weaken = || {

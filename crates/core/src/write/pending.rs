@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::node::Node;
 use crate::options::EntryOptions;
 use crate::protocol::ledger::Strength;
-use crate::recovery::QueueSlot;
+use crate::recovery::WriteSlot;
 
 /// A write-behind write, whose caller has its receipt already.
 pub(super) struct PendingWrite {
@@ -21,7 +21,7 @@ impl PendingWrite {
         key: &str,
         strength: Strength,
         options: &EntryOptions,
-    ) -> (Self, QueueSlot) {
+    ) -> (Self, WriteSlot) {
         let queue_slot = node.recovery.begin(key, strength, options.skip_backplane);
         (Self { node: Arc::clone(node), key: key.to_owned(), strength }, queue_slot)
     }
@@ -49,7 +49,7 @@ impl<'a> Attended<'a> {
         key: &'a str,
         strength: Strength,
         options: &EntryOptions,
-    ) -> (Self, Option<QueueSlot>) {
+    ) -> (Self, Option<WriteSlot>) {
         let queue_slot = node.recovery.attend_in_queue(key, strength, options.skip_backplane);
         (Self::begun(node, key, strength), queue_slot)
     }

@@ -8,7 +8,6 @@ use super::encode::encode;
 use super::hidden::is_hidden;
 use super::key::Propagation;
 use super::send::Write;
-use crate::background::catch_up::{beside, catch_up};
 use crate::backplane::message::KeyOp;
 use crate::entry::{Entry, Shared, Stamp, Value};
 use crate::error::{Error, ErrorKind};
@@ -21,6 +20,7 @@ use crate::protocol::ledger::Strength;
 use crate::protocol::record::{LoadLock, Put};
 use crate::protocol::validity::Verdict;
 use crate::protocol::{KeyHash, Version};
+use crate::read::catch_up::{beside, catch_up};
 use crate::read::{NewEntry, ledger_known};
 use crate::receipt::{Receipt, WriteStatus};
 

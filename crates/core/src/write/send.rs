@@ -21,7 +21,7 @@ use crate::protocol::ledger::{Strength, Target};
 use crate::protocol::record::Put;
 use crate::protocol::{KeyHash, Version};
 use crate::receipt::WriteStatus;
-use crate::recovery::{QueueSlot, Queued};
+use crate::recovery::{Queued, WriteSlot};
 use crate::telemetry::TARGET;
 
 /// One write of one key. If dropped before L2 has answered, it queues an invalidation: a write that
@@ -74,7 +74,7 @@ impl<'a> Write<'a> {
     /// queued. A write without a waiting caller is skipped if a later one has overtaken it.
     pub(super) async fn queue_slot(
         mut self,
-        queue_slot: Option<QueueSlot>,
+        queue_slot: Option<WriteSlot>,
     ) -> Result<(Self, Option<SendPermit>), Sent> {
         let Some(queue_slot) = queue_slot else { return Ok((self, None)) };
         if queue_slot.background {
@@ -92,7 +92,7 @@ impl<'a> Write<'a> {
     /// The same for a write whose caller does not wait.
     async fn background_queue_slot(
         mut self,
-        queue_slot: &QueueSlot,
+        queue_slot: &WriteSlot,
     ) -> Result<(Self, Option<SendPermit>), Sent> {
         let overtaken = || self.node.recovery.is_overtaken(self.key, queue_slot);
         // The queue comes first: a write with a pace permit never waits for one without.
@@ -169,19 +169,11 @@ impl<'a> Write<'a> {
     pub(super) async fn notify(mut self) -> Sent {
         let Some(mut outgoing) = self.outgoing() else {
             self.answered = true;
-            return Sent {
-                l2: Ok(Put::Stored),
-                status: WriteStatus::Skipped,
-                backplane: WriteStatus::Skipped,
-            };
+            return Sent::nowhere();
         };
         if outgoing.confirm().await == WriteStatus::Done {
             self.answered = true;
-            return Sent {
-                l2: Ok(Put::Stored),
-                status: WriteStatus::Skipped,
-                backplane: WriteStatus::Done,
-            };
+            return Sent { backplane: WriteStatus::Done, ..Sent::nowhere() };
         }
         let l2 = Err(L2Error::unannounced());
         let backplane = self.answer(&l2, false);

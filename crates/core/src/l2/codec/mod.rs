@@ -95,7 +95,8 @@ pub trait Codec<T>: Send + Sync + 'static {
     }
 }
 
-/// A codec that an L2 can use; [`NoCodec`] is the one that is not.
+/// Gives a codec the id that its records carry, so that no node decodes bytes of another codec.
+/// [`NoCodec`] has none, so it works without L2 only.
 pub trait Wire: Send + Sync + 'static {
     /// Identifies the codec in the record. Ids below 128 are Crinkle's, ids from 128 on yours.
     fn id(&self) -> u8;

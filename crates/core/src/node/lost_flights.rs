@@ -7,7 +7,7 @@ use crate::runtime::Place;
 
 impl Node {
     /// Fails a flight whose task no longer runs.
-    pub(crate) fn lose(&self, flight: &Flight) {
+    pub(crate) fn fail_lost_flight(&self, flight: &Flight) {
         if !matches!(flight.progress.read(), Progress::Done(_)) {
             let failure = self.lost(flight);
             self.flights.end(flight.hash, flight.id, |_| ());

@@ -25,19 +25,19 @@ pub(super) struct PendingWrites {
     announced: u64,
     /// How many slots have been given out.
     next_slot: u64,
-    queue: Option<WriteQueue>,
+    queue: Option<WriteOrder>,
 }
 
 /// Sends the writes of one key one after the other.
 #[derive(Clone, Debug)]
-struct WriteQueue {
+struct WriteOrder {
     /// Held by the write that is being sent; the others wait for it.
     sending: Arc<Mutex<()>>,
     /// The last slot whose caller waits.
     awaited: watch::Sender<u64>,
 }
 
-impl Default for WriteQueue {
+impl Default for WriteOrder {
     fn default() -> Self {
         Self { sending: Arc::default(), awaited: watch::Sender::new(0) }
     }
@@ -45,17 +45,17 @@ impl Default for WriteQueue {
 
 /// The place of a write in the write queue of its key.
 #[derive(Debug)]
-pub(crate) struct QueueSlot {
+pub(crate) struct WriteSlot {
     /// How many writes that can replace it were called so far, itself included.
     replaced: u64,
     quiet: bool,
     at: u64,
-    queue: WriteQueue,
+    queue: WriteOrder,
     /// Whether no caller waits for it.
     pub(crate) background: bool,
 }
 
-impl QueueSlot {
+impl WriteSlot {
     /// Waits for the writes before it. The holder of the guard is the one that is sent.
     pub(crate) async fn come(&self) -> OwnedMutexGuard<()> {
         Arc::clone(&self.queue.sending).lock_owned().await
@@ -82,7 +82,7 @@ impl PendingWrites {
     }
 
     /// Registers a background write.
-    pub(super) fn begin(&mut self, strength: Strength, quiet: bool) -> QueueSlot {
+    pub(super) fn begin(&mut self, strength: Strength, quiet: bool) -> WriteSlot {
         self.attend(strength);
         self.unattended += 1;
         self.queue_slot(strength, quiet, true)
@@ -112,7 +112,7 @@ impl PendingWrites {
         strength: Strength,
         quiet: bool,
         background: bool,
-    ) -> QueueSlot {
+    ) -> WriteSlot {
         let hard = strength == Strength::Hard;
         self.replaced += u64::from(hard);
         self.announced += u64::from(hard && !quiet);
@@ -121,7 +121,7 @@ impl PendingWrites {
         if !background {
             queue.awaited.send_replace(at);
         }
-        QueueSlot { replaced: self.replaced(quiet), quiet, at, queue, background }
+        WriteSlot { replaced: self.replaced(quiet), quiet, at, queue, background }
     }
 
     /// How many writes replace such a write. If other nodes receive it, only writes that they
@@ -134,7 +134,7 @@ impl PendingWrites {
         if self.hard > 0 { Strength::Hard } else { Strength::Soft }
     }
 
-    pub(super) fn is_past(&self, queue_slot: &QueueSlot) -> bool {
+    pub(super) fn is_past(&self, queue_slot: &WriteSlot) -> bool {
         self.replaced(queue_slot.quiet) > queue_slot.replaced
     }
 }

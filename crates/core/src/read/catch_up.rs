@@ -20,7 +20,7 @@ use std::time::Duration;
 use futures_util::future::join;
 use tokio::time::timeout;
 
-use super::poll;
+use crate::background::poll;
 use crate::l2::access::Access;
 use crate::node::Node;
 use crate::protocol::Epoch;

@@ -96,7 +96,7 @@ impl CoherenceTtl {
 
     /// The subscription is lost: from here on nothing is proven. What was proven holds until its
     /// TTL ends, or until an answered poll shows that only this node has lost its subscription.
-    pub(crate) fn lose(&self) {
+    pub(crate) fn subscription_lost(&self) {
         self.last_heartbeat_at.store(0, Ordering::Release);
         self.listening_since.store(0, Ordering::Release);
     }

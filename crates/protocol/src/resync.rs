@@ -1,5 +1,5 @@
-//! Sessions: *after a resync no entry is flushed, but entries verified before it are not served as
-//! fresh until a cheap version check* (guarantee S4).
+//! Detects lost messages, which start a resync: *no entry is flushed, but entries verified before it
+//! are not served as fresh until a cheap version check* (guarantee S4).
 //!
 //! Every message carries its publisher's sequence number. A gap that is not filled within a grace
 //! period means a lost message, and a new session begins. Entries of older sessions are verified
@@ -75,7 +75,7 @@ impl Peers {
     }
 
     /// Records a message that could not be decoded: something was lost.
-    pub fn lose(&mut self) {
+    pub fn message_lost(&mut self) {
         self.lost = true;
     }
 
