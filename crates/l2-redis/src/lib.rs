@@ -21,10 +21,11 @@
 //! |---|---|---|
 //! | `tls` | no | `rediss://` with rustls and ring; needs a C compiler |
 
-// The store: `store` (the `L2` trait), `reading` (READ by plain commands), `set`, `ledger` (its
+// The store: `store` (the `L2` trait), `reading` (READ by plain commands), `coalesce`, `set`, `ledger` (its
 // rows), `scripts`, `tag_index`, `replicas`, `rights`, `view` (a ledger for display),
 // `replication_id`. The connections are in `crinkle-redis-client`.
 
+mod coalesce;
 mod ledger;
 mod reading;
 mod replicas;

@@ -1,11 +1,10 @@
 //! `RedisL2`: the store over a client. Every operation is one script or plain command on one key.
 //!
-//! `reads` holds READ, of one key and of many.
+//! `reads` holds READ, of one key and of many, and the ledger's number beside it.
 
 mod reads;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -18,7 +17,7 @@ use crinkle_core::l2::{
 use crinkle_core::protocol::ledger::{Advance, Advanced, RECENT_IDS, SyncAsk, SyncReply};
 use crinkle_core::protocol::record::{Head, LoadLockRequest, Put};
 use crinkle_core::protocol::{Epoch, Version};
-use crinkle_redis_client::error::{is_answer, is_demoted, l2_error};
+use crinkle_redis_client::error::l2_error;
 use crinkle_redis_client::{RedisClient, server_name, slot};
 use redis::{FromRedisValue, Pipeline, RedisResult, ScriptInvocation};
 
@@ -28,7 +27,8 @@ use crate::rights::{self, Rights};
 use crate::scripts::{id, id_or_none};
 use crate::set::{Set, refresh_clocks};
 use crate::tag_index::TagIndex;
-use crate::{ledger, reading, replication_id, scripts};
+use crate::{ledger, replication_id, scripts};
+use reads::Reads;
 
 /// Default of [`RedisL2::with_barriers`].
 const MAX_BARRIERS: usize = 200_000;
@@ -51,8 +51,7 @@ pub struct RedisL2 {
     client: RedisClient,
     barriers: usize,
     keeping: Keeping,
-    /// The server is older than Redis 7.0: plain commands cannot create load locks.
-    locks_by_script: Arc<AtomicBool>,
+    reads: Reads,
     index: Option<TagIndex>,
     replicas: Option<Arc<Replicas>>,
     rights: Arc<Rights>,
@@ -108,9 +107,9 @@ impl RedisL2 {
     #[must_use]
     pub fn new(client: RedisClient) -> Self {
         client.add_scripts(scripts::all());
-        let (barriers, locks_by_script, rights) = (MAX_BARRIERS, Arc::default(), Arc::default());
-        let keeping = Keeping::AsAsked;
-        Self { client, barriers, keeping, locks_by_script, rights, index: None, replicas: None }
+        let (barriers, keeping, rights) = (MAX_BARRIERS, Keeping::AsAsked, Arc::default());
+        let reads = Reads::new(client.clone(), Arc::clone(&rights));
+        Self { client, barriers, keeping, reads, rights, index: None, replicas: None }
     }
 
     /// Requests no retention from the ledger: it keeps barriers as long as the cache's nodes need
@@ -175,7 +174,7 @@ impl RedisL2 {
     #[doc(hidden)]
     #[must_use]
     pub fn locking_by_script(self) -> Self {
-        self.locks_by_script.store(true, Ordering::Relaxed);
+        self.reads.lock_by_script();
         self
     }
 
@@ -230,25 +229,14 @@ impl L2 for RedisL2 {
     }
 
     async fn read(&self, key: &str, ask: Option<LoadLockRequest>) -> Result<Read, L2Error> {
-        if self.reads_plainly(ask)
-            && let Some(read) = self.read_plainly(key, ask).await?
-        {
-            return Ok(read);
-        }
-        Ok(reading::found(ask, self.run(key, &reading::by_script(key, ask)).await?))
+        self.reads.read(self.server_of(key), key, ask).await
     }
 
     async fn read_many(
         &self,
         asks: &[(String, Option<LoadLockRequest>)],
     ) -> Result<Vec<Read>, L2Error> {
-        let mut reads = self.read_many_plainly(asks).await?;
-        let open: Vec<_> = (0..asks.len()).filter(|at| reads[*at].is_none()).collect();
-        let left: Vec<_> = open.iter().map(|at| &asks[*at]).collect();
-        for (at, read) in open.iter().zip(self.read_many_by_script(&left).await?) {
-            reads[*at] = Some(read);
-        }
-        Ok(reads.into_iter().flatten().collect())
+        self.reads.read_many(asks).await
     }
 
     fn replica_lag(&self) -> Option<Duration> {
@@ -364,16 +352,8 @@ impl L2 for RedisL2 {
         ledger::synced(ask, self.run(ledger, &call).await?).ok_or_else(unreadable)
     }
 
-    /// Two commands, whatever the size of the ledger, on the connection of the concurrent call.
     async fn frontier(&self, ledger: &str, epoch: Epoch) -> Result<Option<u64>, L2Error> {
-        let answers = self.pipe(&ledger::frontier(ledger, epoch)).await;
-        match answers.and_then(ledger::issued) {
-            Ok(issued) => Ok(issued),
-            // SYNC reports or corrects any other error. The same server may have answered the
-            // concurrent call.
-            Err(error) if is_answer(&error) && !is_demoted(&error) => Ok(None),
-            Err(error) => Err(l2_error(&error)),
-        }
+        self.reads.frontier(self.server_of(ledger), ledger, epoch).await
     }
 
     /// True with a single primary; in a cluster if ledger and key share a slot, as with a prefix

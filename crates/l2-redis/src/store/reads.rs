@@ -1,40 +1,166 @@
-//! Reads records by plain commands where they suffice, else by script.
+//! Reads records by plain commands where they suffice, else by script. Concurrent reads of one
+//! server share round trips.
 
-use std::sync::atomic::Ordering;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use crinkle_core::l2::{L2Error, Read};
+use crinkle_core::l2::{L2Error, L2ErrorKind, Read};
+use crinkle_core::protocol::Epoch;
 use crinkle_core::protocol::record::LoadLockRequest;
-use crinkle_redis_client::error::l2_error;
-use redis::{ErrorKind, Pipeline, RedisError, ServerErrorKind};
+use crinkle_redis_client::RedisClient;
+use crinkle_redis_client::error::{is_answer, is_demoted, l2_error};
+use futures_util::future::join_all;
+use parking_lot::Mutex;
+use redis::{ErrorKind, FromRedisValue, Pipeline, RedisError, RedisResult, ServerErrorKind};
 
-use super::RedisL2;
-use crate::{reading, scripts};
+use crate::coalesce::{Admission, Coalescer, answer};
+use crate::rights::Rights;
+use crate::{ledger, reading, scripts};
 
-impl RedisL2 {
+/// One read: the key, and the load lock that it requests.
+type Ask = (String, Option<LoadLockRequest>);
+
+/// The ledger's key, and its epoch.
+type FrontierAsk = (String, Epoch);
+
+/// The reads of a store. Clones share the round trips.
+#[derive(Clone, Debug)]
+pub(super) struct Reads {
+    commands: Commands,
+    /// By server; `None` is the only primary.
+    servers: Arc<Mutex<HashMap<Option<Arc<str>>, Server>>>,
+}
+
+/// The coalesced requests to one server.
+#[derive(Clone, Debug)]
+struct Server {
+    records: Arc<Coalescer<Ask, Read>>,
+    frontiers: Arc<Coalescer<FrontierAsk, Option<u64>>>,
+}
+
+impl Reads {
+    pub(super) fn new(client: RedisClient, rights: Arc<Rights>) -> Self {
+        let commands = Commands { client, rights, locks_by_script: Arc::default() };
+        Self { commands, servers: Arc::default() }
+    }
+
+    pub(super) fn lock_by_script(&self) {
+        self.commands.locks_by_script.store(true, Ordering::Relaxed);
+    }
+
+    fn server(&self, server: Option<Arc<str>>) -> Server {
+        let mut servers = self.servers.lock();
+        let create = || {
+            let (reads, frontiers) = (self.commands.clone(), self.commands.clone());
+            let read = move |asks| {
+                let commands = reads.clone();
+                async move { commands.read_each(asks).await }
+            };
+            let frontier = move |asks| {
+                let commands = frontiers.clone();
+                async move { commands.frontiers(asks).await }
+            };
+            let client = || self.commands.client.clone();
+            Server {
+                records: Coalescer::new(client(), read),
+                frontiers: Coalescer::new(client(), frontier),
+            }
+        };
+        servers.entry(server).or_insert_with(create).clone()
+    }
+
+    /// Reads a record.
+    pub(super) async fn read(
+        &self,
+        server: Option<Arc<str>>,
+        key: &str,
+        ask: Option<LoadLockRequest>,
+    ) -> Result<Read, L2Error> {
+        match self.server(server).records.admit(|| (key.to_owned(), ask)) {
+            Admission::Alone(_in_flight) => self.commands.read(key, ask).await,
+            Admission::Batched(reply) => answer(reply).await,
+        }
+    }
+
+    /// Reads many records in one round trip.
+    pub(super) async fn read_many(&self, asks: &[Ask]) -> Result<Vec<Read>, L2Error> {
+        self.commands.read_many(asks).await
+    }
+
+    /// Reads the last number of the ledger with this epoch.
+    pub(super) async fn frontier(
+        &self,
+        server: Option<Arc<str>>,
+        ledger: &str,
+        epoch: Epoch,
+    ) -> Result<Option<u64>, L2Error> {
+        match self.server(server).frontiers.admit(|| (ledger.to_owned(), epoch)) {
+            Admission::Alone(_in_flight) => self.commands.frontier(ledger, epoch).await,
+            Admission::Batched(reply) => answer(reply).await,
+        }
+    }
+}
+
+/// Sends the commands of reads.
+#[derive(Clone, Debug)]
+struct Commands {
+    client: RedisClient,
+    rights: Arc<Rights>,
+    /// The server is older than Redis 7.0: plain commands cannot create load locks.
+    locks_by_script: Arc<AtomicBool>,
+}
+
+impl Commands {
+    async fn pipe<T: FromRedisValue>(&self, pipe: &Pipeline) -> RedisResult<T> {
+        pipe.query_async(&mut self.client.clone()).await
+    }
+
     /// Whether plain commands may serve this request on this server.
-    pub(super) fn reads_plainly(&self, ask: Option<LoadLockRequest>) -> bool {
+    fn reads_plainly(&self, ask: Option<LoadLockRequest>) -> bool {
         let known = ask.is_none() || !self.locks_by_script.load(Ordering::Relaxed);
         known && reading::is_plain(ask)
     }
 
-    /// Reads one key; `None` if plain commands do not suffice.
-    pub(super) async fn read_plainly(
-        &self,
-        key: &str,
-        ask: Option<LoadLockRequest>,
-    ) -> Result<Option<Read>, L2Error> {
-        match self.pipe(&reading::one(key, ask)).await {
-            Ok((ttl, bytes)) => Ok(reading::decide(ask, ttl, bytes)),
-            Err(error) => self.not_plainly(&error).map(|()| None),
+    async fn read(&self, key: &str, ask: Option<LoadLockRequest>) -> Result<Read, L2Error> {
+        if self.reads_plainly(ask) {
+            match self.pipe(&reading::one(key, ask)).await {
+                Ok((ttl, bytes)) => {
+                    if let Some(read) = reading::decide(ask, ttl, bytes) {
+                        return Ok(read);
+                    }
+                }
+                Err(error) => self.not_plainly(&error)?,
+            }
+        }
+        match reading::by_script(key, ask).invoke_async(&mut self.client.clone()).await {
+            Ok(reply) => Ok(reading::found(ask, reply)),
+            Err(error) => Err(self.rights.explain(&self.client, key, &error).await),
         }
     }
 
-    /// Reads many keys in one round trip.
-    pub(super) async fn read_many_plainly(
-        &self,
-        asks: &[(String, Option<LoadLockRequest>)],
-    ) -> Result<Vec<Option<Read>>, L2Error> {
+    /// Reads many records in one round trip; if one of them makes it fail, each on its own.
+    async fn read_each(&self, asks: Vec<Ask>) -> Vec<Result<Read, L2Error>> {
+        match self.read_many(&asks).await {
+            Ok(reads) => reads.into_iter().map(Ok).collect(),
+            Err(error) if error.is_outage() => vec![Err(error); asks.len()],
+            Err(_) => join_all(asks.iter().map(|(key, ask)| self.read(key, *ask))).await,
+        }
+    }
+
+    async fn read_many(&self, asks: &[Ask]) -> Result<Vec<Read>, L2Error> {
+        let mut reads = self.read_many_plainly(asks).await?;
+        let open: Vec<_> = (0..asks.len()).filter(|at| reads[*at].is_none()).collect();
+        let left: Vec<_> = open.iter().map(|at| &asks[*at]).collect();
+        for (at, read) in open.iter().zip(self.read_many_by_script(&left).await?) {
+            reads[*at] = Some(read);
+        }
+        Ok(reads.into_iter().flatten().collect())
+    }
+
+    /// Reads many records by plain commands; `None` for a key whose reply does not suffice.
+    async fn read_many_plainly(&self, asks: &[Ask]) -> Result<Vec<Option<Read>>, L2Error> {
         let mut reads: Vec<Option<Read>> = vec![None; asks.len()];
         let plain = |at: &usize| self.reads_plainly(asks[*at].1);
         let places: Vec<_> = (0..asks.len()).filter(plain).collect();
@@ -70,10 +196,7 @@ impl RedisL2 {
         Ok(())
     }
 
-    pub(super) async fn read_many_by_script(
-        &self,
-        asks: &[&(String, Option<LoadLockRequest>)],
-    ) -> Result<Vec<Read>, L2Error> {
+    async fn read_many_by_script(&self, asks: &[&Ask]) -> Result<Vec<Read>, L2Error> {
         if asks.is_empty() {
             return Ok(Vec::new());
         }
@@ -93,5 +216,33 @@ impl RedisL2 {
         };
         let replies: Vec<reading::ReadReply> = replies.map_err(|error| l2_error(&error))?;
         Ok(asks.iter().zip(replies).map(|((_, ask), reply)| reading::found(*ask, reply)).collect())
+    }
+
+    /// Two commands, whatever the size of the ledger, on the connection of the concurrent call.
+    async fn frontier(&self, ledger: &str, epoch: Epoch) -> Result<Option<u64>, L2Error> {
+        let answers = self.pipe(&ledger::frontier(ledger, epoch)).await;
+        match answers.and_then(ledger::issued) {
+            Ok(issued) => Ok(issued),
+            // SYNC reports or corrects any other error. The same server may have answered the
+            // concurrent call.
+            Err(error) if is_answer(&error) && !is_demoted(&error) => Ok(None),
+            Err(error) => Err(l2_error(&error)),
+        }
+    }
+
+    /// Reads the frontier once for all that ask for the same.
+    async fn frontiers(&self, asks: Vec<FrontierAsk>) -> Vec<Result<Option<u64>, L2Error>> {
+        let mut different: Vec<&FrontierAsk> = Vec::new();
+        for ask in &asks {
+            if !different.contains(&ask) {
+                different.push(ask);
+            }
+        }
+        let read = different.iter().map(|(ledger, epoch)| self.frontier(ledger, *epoch));
+        let answers = join_all(read).await;
+        let found = |ask| different.iter().position(|one| *one == ask);
+        let unasked = || Err(L2Error::new(L2ErrorKind::Other, "the ledger was not asked"));
+        let of = |ask| found(ask).map_or_else(unasked, |at| answers[at].clone());
+        asks.iter().map(of).collect()
     }
 }
