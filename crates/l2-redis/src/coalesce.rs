@@ -2,12 +2,12 @@
 //! one wake-up for all of them.
 //!
 //! ```text
-//!  fewer than MAX_IN_FLIGHT batches in flight:   a request leaves at once, alone
-//!  otherwise:                                    it waits, and leaves with the next batch
+//!  fewer than MAX_ALONE requests in flight, no batch:   a request leaves at once, sent by its caller
+//!  otherwise:                                           it waits for the task that sends batches
 //! ```
 //!
 //! - **Y1** A request is sent after it was made: it never joins a batch that was sent before.
-//! - **Y2** When a batch ends, or is dropped, the waiting requests leave.
+//! - **Y2** A waiting request depends on a task only, not on other callers, which may stop polling.
 //! - **Y3** A waiting request whose caller has gone is not sent.
 
 use std::fmt;
@@ -21,8 +21,8 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-/// How many batches are in flight at most: the server answers one while this node prepares another.
-const MAX_IN_FLIGHT: usize = 2;
+/// How many requests are sent by their own callers at the same time.
+const MAX_ALONE: usize = 2;
 
 /// How many requests a batch holds at most.
 const MAX_BATCH: usize = 512;
@@ -43,7 +43,10 @@ pub(crate) struct Coalescer<A, R> {
 }
 
 struct State<A, R> {
-    in_flight: usize,
+    /// How many callers send their request themselves.
+    alone: usize,
+    /// Whether a task sends the waiting requests.
+    batching: bool,
     waiting: Vec<Waiting<A, R>>,
 }
 
@@ -53,15 +56,21 @@ struct Waiting<A, R> {
 }
 
 /// How a request is sent.
-pub(crate) enum Admission<A: Send + 'static, R: Send + 'static> {
-    /// Alone and at once, by its caller, which drops the guard with the answer.
-    Alone(InFlight<A, R>),
+pub(crate) enum Admission<'a, A, R> {
+    /// At once, by its caller, which drops the guard when it has the answer.
+    Alone(Alone<'a, A, R>),
     /// With the next batch.
     Batched(oneshot::Receiver<Result<R, L2Error>>),
 }
 
-/// Counts a batch in flight. When dropped, the waiting requests leave (Y2).
-pub(crate) struct InFlight<A: Send + 'static, R: Send + 'static>(Arc<Coalescer<A, R>>);
+/// Counts a request that its caller sends.
+pub(crate) struct Alone<'a, A, R>(&'a Coalescer<A, R>);
+
+impl<A, R> Drop for Alone<'_, A, R> {
+    fn drop(&mut self) {
+        self.0.state.lock().alone -= 1;
+    }
+}
 
 impl<A: Send + 'static, R: Send + 'static> Coalescer<A, R> {
     pub(crate) fn new<F, Fut>(client: RedisClient, send_batch: F) -> Arc<Self>
@@ -70,36 +79,41 @@ impl<A: Send + 'static, R: Send + 'static> Coalescer<A, R> {
         Fut: Future<Output = Vec<Result<R, L2Error>>> + Send + 'static,
     {
         let send_batch: SendBatch<A, R> = Box::new(move |asks| Box::pin(send_batch(asks)));
-        let state = Mutex::new(State { in_flight: 0, waiting: Vec::new() });
+        let state = Mutex::new(State { alone: 0, batching: false, waiting: Vec::new() });
         Arc::new(Self { client, send_batch, state })
     }
 
     /// Admits a request. `ask` builds it if it has to wait.
-    pub(crate) fn admit(self: &Arc<Self>, ask: impl FnOnce() -> A) -> Admission<A, R> {
+    pub(crate) fn admit(self: &Arc<Self>, ask: impl FnOnce() -> A) -> Admission<'_, A, R> {
         let mut state = self.state.lock();
-        if state.in_flight < MAX_IN_FLIGHT {
-            state.in_flight += 1;
-            return Admission::Alone(InFlight(Arc::clone(self)));
+        if !state.batching && state.alone < MAX_ALONE {
+            state.alone += 1;
+            return Admission::Alone(Alone(self));
         }
         let (reply, answer) = oneshot::channel();
         state.waiting.push(Waiting { ask: ask(), reply });
+        let starts = !std::mem::replace(&mut state.batching, true);
+        drop(state);
+        if starts {
+            Batches { of: Arc::clone(self), has_ended: false }.start();
+        }
         Admission::Batched(answer)
     }
 
-    /// The next batch; an empty one ends the place in flight.
-    fn next_batch(&self) -> Vec<Waiting<A, R>> {
+    /// The next batch; `None` ends the task.
+    fn next_batch(&self) -> Option<Vec<Waiting<A, R>>> {
         let mut state = self.state.lock();
         state.waiting.retain(|waiting| !waiting.reply.is_closed());
         let size = state.waiting.len().min(MAX_BATCH);
         if size == 0 {
-            state.in_flight -= 1;
-            return Vec::new();
+            state.batching = false;
+            return None;
         }
         let rest = state.waiting.split_off(size);
-        std::mem::replace(&mut state.waiting, rest)
+        Some(std::mem::replace(&mut state.waiting, rest))
     }
 
-    async fn run(&self, batch: Vec<Waiting<A, R>>) {
+    async fn send(&self, batch: Vec<Waiting<A, R>>) {
         let (asks, replies): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|waiting| (waiting.ask, waiting.reply)).unzip();
         let answers = timeout(BATCH_TIMEOUT, (self.send_batch)(asks)).await.unwrap_or_default();
@@ -110,18 +124,37 @@ impl<A: Send + 'static, R: Send + 'static> Coalescer<A, R> {
     }
 }
 
-impl<A: Send + 'static, R: Send + 'static> Drop for InFlight<A, R> {
+/// The task that sends batches until no request waits.
+struct Batches<A, R> {
+    of: Arc<Coalescer<A, R>>,
+    has_ended: bool,
+}
+
+impl<A: Send + 'static, R: Send + 'static> Batches<A, R> {
+    fn start(self) {
+        let client = self.of.client.clone();
+        drop(client.spawn(async move {
+            let mut batches = self;
+            while let Some(batch) = batches.of.next_batch() {
+                batches.of.send(batch).await;
+            }
+            batches.has_ended = true;
+        }));
+    }
+}
+
+impl<A, R> Drop for Batches<A, R> {
+    /// If the runtime of the task has ended, the waiting requests fail: their callers go on without
+    /// L2, and the next request starts another task.
     fn drop(&mut self) {
-        let batch = self.0.next_batch();
-        if batch.is_empty() {
+        if self.has_ended {
             return;
         }
-        let next = Self(Arc::clone(&self.0));
-        let run = async move {
-            let next = next;
-            next.0.run(batch).await;
-        };
-        drop(self.0.client.spawn(run));
+        let mut state = self.of.state.lock();
+        state.batching = false;
+        let failed = std::mem::take(&mut state.waiting);
+        drop(state);
+        drop(failed);
     }
 }
 
@@ -133,7 +166,6 @@ pub(crate) async fn answer<R>(reply: oneshot::Receiver<Result<R, L2Error>>) -> R
 
 impl<A, R> fmt::Debug for Coalescer<A, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let in_flight = self.state.lock().in_flight;
-        f.debug_struct("Coalescer").field("in_flight", &in_flight).finish_non_exhaustive()
+        f.debug_struct("Coalescer").finish_non_exhaustive()
     }
 }

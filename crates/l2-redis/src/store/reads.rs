@@ -78,8 +78,9 @@ impl Reads {
         key: &str,
         ask: Option<LoadLockRequest>,
     ) -> Result<Read, L2Error> {
-        match self.server(server).records.admit(|| (key.to_owned(), ask)) {
-            Admission::Alone(_in_flight) => self.commands.read(key, ask).await,
+        let server = self.server(server);
+        match server.records.admit(|| (key.to_owned(), ask)) {
+            Admission::Alone(_alone) => self.commands.read(key, ask).await,
             Admission::Batched(reply) => answer(reply).await,
         }
     }
@@ -96,8 +97,9 @@ impl Reads {
         ledger: &str,
         epoch: Epoch,
     ) -> Result<Option<u64>, L2Error> {
-        match self.server(server).frontiers.admit(|| (ledger.to_owned(), epoch)) {
-            Admission::Alone(_in_flight) => self.commands.frontier(ledger, epoch).await,
+        let server = self.server(server);
+        match server.frontiers.admit(|| (ledger.to_owned(), epoch)) {
+            Admission::Alone(_alone) => self.commands.frontier(ledger, epoch).await,
             Admission::Batched(reply) => answer(reply).await,
         }
     }
