@@ -169,3 +169,79 @@ impl<A, R> fmt::Debug for Coalescer<A, R> {
         f.debug_struct("Coalescer").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+    use super::*;
+
+    type Batch = (Vec<u32>, oneshot::Sender<()>);
+
+    /// A coalescer whose batches arrive here, and are answered with the number asked for.
+    async fn coalescer() -> (Arc<Coalescer<u32, u32>>, UnboundedReceiver<Batch>) {
+        let client = RedisClient::connect("redis://127.0.0.1:1").await.expect("a valid URL");
+        let (sent, batches): (UnboundedSender<Batch>, _) = unbounded_channel();
+        let send = move |asks: Vec<u32>| {
+            let (release, released) = oneshot::channel();
+            sent.send((asks.clone(), release)).expect("the test listens");
+            async move {
+                let _ = released.await;
+                asks.into_iter().map(Ok).collect()
+            }
+        };
+        (Coalescer::new(client, send), batches)
+    }
+
+    fn batched(admission: Admission<'_, u32, u32>) -> oneshot::Receiver<Result<u32, L2Error>> {
+        match admission {
+            Admission::Batched(reply) => reply,
+            Admission::Alone(_) => panic!("sent alone"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_does_not_wait_for_callers_that_do_not_poll() {
+        let (coalescer, mut batches) = coalescer().await;
+        let _unpolled = [coalescer.admit(|| 1), coalescer.admit(|| 2)];
+        let reply = batched(coalescer.admit(|| 3));
+        let (asks, release) = batches.recv().await.expect("a batch");
+        assert_eq!(asks, [3]);
+        release.send(()).expect("the batch waits");
+        assert_eq!(answer(reply).await.expect("an answer"), 3);
+    }
+
+    #[tokio::test]
+    async fn requests_that_come_during_a_batch_leave_together_after_it() {
+        let (coalescer, mut batches) = coalescer().await;
+        let alone = [coalescer.admit(|| 1), coalescer.admit(|| 2)];
+        let first = batched(coalescer.admit(|| 3));
+        let (asks, release) = batches.recv().await.expect("a batch");
+        assert_eq!(asks, [3]);
+        drop(alone);
+        let later = [4, 5, 6].map(|ask| batched(coalescer.admit(|| ask)));
+        release.send(()).expect("the batch waits");
+        assert_eq!(answer(first).await.expect("an answer"), 3);
+        let (asks, release) = batches.recv().await.expect("a batch");
+        assert_eq!(asks, [4, 5, 6]);
+        release.send(()).expect("the batch waits");
+        for (reply, ask) in later.into_iter().zip([4, 5, 6]) {
+            assert_eq!(answer(reply).await.expect("an answer"), ask);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_whose_caller_has_gone_is_not_sent() {
+        let (coalescer, mut batches) = coalescer().await;
+        let _alone = [coalescer.admit(|| 1), coalescer.admit(|| 2)];
+        let _first = batched(coalescer.admit(|| 3));
+        let (_, release) = batches.recv().await.expect("a batch");
+        drop(batched(coalescer.admit(|| 4)));
+        let kept = batched(coalescer.admit(|| 5));
+        release.send(()).expect("the batch waits");
+        let (asks, release) = batches.recv().await.expect("a batch");
+        assert_eq!(asks, [5]);
+        release.send(()).expect("the batch waits");
+        assert_eq!(answer(kept).await.expect("an answer"), 5);
+    }
+}
