@@ -9,7 +9,7 @@ use crinkle_testkit::redis::RedisServer;
 use crinkle_tests::redis::raw;
 use redis::AsyncCommands;
 
-fn large(version: u64) -> Record {
+pub(crate) fn large(version: u64) -> Record {
     let payload = vec![7; 100_000];
     let record = Envelope {
         version: Version(version),
@@ -33,7 +33,7 @@ fn large(version: u64) -> Record {
     Record { bytes: record.encode(), ttl_ms: 60_000 }
 }
 
-async fn stat(url: &str, section: &str, name: &str) -> u64 {
+pub(crate) async fn stat(url: &str, section: &str, name: &str) -> u64 {
     let mut connection = raw(url).await.unwrap();
     let info: String = redis::cmd("INFO").arg(section).query_async(&mut connection).await.unwrap();
     let line = info.lines().find_map(|line| line.strip_prefix(name)).unwrap_or(":0");

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests, which clippy takes for other code")]
 
+mod coalesce;
 mod heads;
 mod ledger;
 #[expect(dead_code, reason = "the tests of the command line tell more lies")]
