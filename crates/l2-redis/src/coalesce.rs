@@ -4,11 +4,13 @@
 //! ```text
 //!  fewer than MAX_ALONE requests in flight, no batch:   a request leaves at once, sent by its caller
 //!  otherwise:                                           it waits for the task that sends batches
+//!  the last batch left SLOW ago:                        another task sends what waits, at once
 //! ```
 //!
 //! - **Y1** A request is sent after it was made: it never joins a batch that was sent before.
 //! - **Y2** A waiting request depends on a task only, not on other callers, which may stop polling.
-//! - **Y3** A waiting request whose caller has gone is not sent.
+//! - **Y3** A waiting request whose caller has gone is not sent. A batch ends when all its callers
+//!   have gone.
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,17 +21,20 @@ use crinkle_redis_client::RedisClient;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 /// How many requests are sent by their own callers at the same time.
 const MAX_ALONE: usize = 2;
 
-/// How many requests a batch holds at most.
-const MAX_BATCH: usize = 512;
+/// How many requests a batch holds at most. All of them wait for the last answer.
+const MAX_BATCH: usize = 64;
 
-/// Limit of a batch. Callers have shorter limits of their own; this one ends a batch that a server
-/// never answers.
-const BATCH_TIMEOUT: Duration = Duration::from_secs(10);
+/// After this time, requests no longer wait for a batch: its answers may be large, or its server
+/// frozen.
+const SLOW: Duration = Duration::from_millis(20);
+
+/// Limit of a batch: after that, the client replaces a connection that answers nothing.
+const BATCH_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Sends a batch and returns its answers, in order.
 type SendBatch<A, R> =
@@ -45,8 +50,10 @@ pub(crate) struct Coalescer<A, R> {
 struct State<A, R> {
     /// How many callers send their request themselves.
     alone: usize,
-    /// Whether a task sends the waiting requests.
-    batching: bool,
+    /// How many tasks send the waiting requests.
+    tasks: usize,
+    /// When the last batch left.
+    sent: Instant,
     waiting: Vec<Waiting<A, R>>,
 }
 
@@ -79,20 +86,24 @@ impl<A: Send + 'static, R: Send + 'static> Coalescer<A, R> {
         Fut: Future<Output = Vec<Result<R, L2Error>>> + Send + 'static,
     {
         let send_batch: SendBatch<A, R> = Box::new(move |asks| Box::pin(send_batch(asks)));
-        let state = Mutex::new(State { alone: 0, batching: false, waiting: Vec::new() });
-        Arc::new(Self { client, send_batch, state })
+        let state = State { alone: 0, tasks: 0, sent: Instant::now(), waiting: Vec::new() };
+        Arc::new(Self { client, send_batch, state: Mutex::new(state) })
     }
 
     /// Admits a request. `ask` builds it if it has to wait.
     pub(crate) fn admit(self: &Arc<Self>, ask: impl FnOnce() -> A) -> Admission<'_, A, R> {
         let mut state = self.state.lock();
-        if !state.batching && state.alone < MAX_ALONE {
+        if state.tasks == 0 && state.alone < MAX_ALONE {
             state.alone += 1;
             return Admission::Alone(Alone(self));
         }
         let (reply, answer) = oneshot::channel();
         state.waiting.push(Waiting { ask: ask(), reply });
-        let starts = !std::mem::replace(&mut state.batching, true);
+        let starts = state.tasks == 0 || state.sent.elapsed() > SLOW;
+        if starts {
+            state.tasks += 1;
+            state.sent = Instant::now();
+        }
         drop(state);
         if starts {
             Batches { of: Arc::clone(self), has_ended: false }.start();
@@ -106,18 +117,26 @@ impl<A: Send + 'static, R: Send + 'static> Coalescer<A, R> {
         state.waiting.retain(|waiting| !waiting.reply.is_closed());
         let size = state.waiting.len().min(MAX_BATCH);
         if size == 0 {
-            state.batching = false;
+            state.tasks -= 1;
             return None;
         }
+        state.sent = Instant::now();
         let rest = state.waiting.split_off(size);
         Some(std::mem::replace(&mut state.waiting, rest))
     }
 
     async fn send(&self, batch: Vec<Waiting<A, R>>) {
-        let (asks, replies): (Vec<_>, Vec<_>) =
+        let (asks, mut replies): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|waiting| (waiting.ask, waiting.reply)).unzip();
-        let answers = timeout(BATCH_TIMEOUT, (self.send_batch)(asks)).await.unwrap_or_default();
-        for (reply, answer) in replies.into_iter().zip(answers) {
+        let answers = timeout(BATCH_TIMEOUT, (self.send_batch)(asks));
+        let answers = tokio::select! {
+            biased;
+            answers = answers => answers.unwrap_or_default(),
+            () = all_closed(&mut replies) => return,
+        };
+        let mut answers = answers.into_iter();
+        for reply in replies {
+            let answer = answers.next().unwrap_or_else(|| Err(timed_out()));
             // The caller may have gone.
             drop(reply.send(answer));
         }
@@ -151,16 +170,29 @@ impl<A, R> Drop for Batches<A, R> {
             return;
         }
         let mut state = self.of.state.lock();
-        state.batching = false;
+        state.tasks -= 1;
         let failed = std::mem::take(&mut state.waiting);
         drop(state);
         drop(failed);
     }
 }
 
+/// Waits until every caller has gone.
+async fn all_closed<R>(replies: &mut [oneshot::Sender<R>]) {
+    for reply in replies {
+        reply.closed().await;
+    }
+}
+
+fn timed_out() -> L2Error {
+    let what = format!("no answer within {} s", BATCH_TIMEOUT.as_secs());
+    L2Error::new(L2ErrorKind::Timeout, what)
+}
+
 /// Awaits the answer of a request that left with a batch.
 pub(crate) async fn answer<R>(reply: oneshot::Receiver<Result<R, L2Error>>) -> Result<R, L2Error> {
-    let lost = |_| Err(L2Error::new(L2ErrorKind::Disconnected, "its batch was not answered"));
+    let what = "the runtime of the client's connection has ended";
+    let lost = |_| Err(L2Error::new(L2ErrorKind::Disconnected, what));
     reply.await.unwrap_or_else(lost)
 }
 

@@ -229,7 +229,7 @@ impl L2 for RedisL2 {
     }
 
     async fn read(&self, key: &str, ask: Option<LoadLockRequest>) -> Result<Read, L2Error> {
-        self.reads.read(self.server_of(key), key, ask).await
+        self.reads.read(key, ask).await
     }
 
     async fn read_many(
@@ -353,7 +353,11 @@ impl L2 for RedisL2 {
     }
 
     async fn frontier(&self, ledger: &str, epoch: Epoch) -> Result<Option<u64>, L2Error> {
-        self.reads.frontier(self.server_of(ledger), ledger, epoch).await
+        self.reads.frontier(ledger, epoch).await
+    }
+
+    async fn shared_frontier(&self, ledger: &str, epoch: Epoch) -> Result<Option<u64>, L2Error> {
+        self.reads.shared_frontier(ledger, epoch).await
     }
 
     /// True with a single primary; in a cluster if ledger and key share a slot, as with a prefix

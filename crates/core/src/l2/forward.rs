@@ -84,6 +84,10 @@ macro_rules! forward_l2 {
             async fn frontier(&self, ledger: &str, epoch: $crate::protocol::Epoch) -> Result<Option<u64>, $crate::l2::L2Error> {
                 (**self).frontier(ledger, epoch).await
             }
+
+            async fn shared_frontier(&self, ledger: &str, epoch: $crate::protocol::Epoch) -> Result<Option<u64>, $crate::l2::L2Error> {
+                (**self).shared_frontier(ledger, epoch).await
+            }
             fn is_ledger_near(&self, ledger: &str, key: &str) -> bool {
                 (**self).is_ledger_near(ledger, key)
             }

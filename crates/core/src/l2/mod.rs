@@ -212,6 +212,13 @@ pub trait L2: Debug + Send + Sync + 'static {
         Ok(None)
     }
 
+    /// [`frontier`](L2::frontier) for a call that also writes, so that a demoted server refuses it.
+    /// Concurrent calls may share one request, which was sent after each of them began. Default:
+    /// [`frontier`](L2::frontier).
+    async fn shared_frontier(&self, ledger: &str, epoch: Epoch) -> Result<Option<u64>, L2Error> {
+        self.frontier(ledger, epoch).await
+    }
+
     /// Whether [`frontier`](L2::frontier) is almost free beside a call on this key. This is so if
     /// the ledger is on the server that holds the record: no extra round trip is needed. Default:
     /// false.

@@ -41,25 +41,44 @@ pub(crate) enum LedgerPosition {
     },
 }
 
+/// Whether a call asks the ledger for its newest number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AskLedger {
+    No,
+    /// Concurrent calls may share the request. The call itself is a write, so that a demoted server
+    /// refuses it.
+    Shared,
+    /// With a request of its own, on the connection of the call: a demoted server answers reads, and
+    /// refuses only this request.
+    Own,
+}
+
+impl AskLedger {
+    /// A request of its own if `asks`.
+    pub(crate) fn own_if(asks: bool) -> Self {
+        if asks { Self::Own } else { Self::No }
+    }
+}
+
 /// Makes a call, and asks the ledger for its newest number at the same time.
 pub(crate) async fn beside<R>(
     node: &Node,
     l2: &Access,
-    asks: bool,
+    asks: AskLedger,
     limit: Duration,
     call: impl Future<Output = R> + Send,
 ) -> (R, LedgerPosition) {
-    if !asks {
+    if asks == AskLedger::No {
         return (call.await, LedgerPosition::Unasked);
     }
-    join(call, ask(node, l2, limit)).await
+    join(call, ask(node, l2, asks == AskLedger::Shared, limit)).await
 }
 
-async fn ask(node: &Node, l2: &Access, limit: Duration) -> LedgerPosition {
+async fn ask(node: &Node, l2: &Access, shared: bool, limit: Duration) -> LedgerPosition {
     let epoch = node.coherence.epoch();
     let number = match epoch {
         None => Ok(None),
-        Some(epoch) => l2.frontier(epoch, limit).await,
+        Some(epoch) => l2.frontier(epoch, shared, limit).await,
     };
     match number {
         Ok(number) => LedgerPosition::Said { epoch, number, asked: node.coherence.rounds.asked() },

@@ -16,7 +16,7 @@ use crate::flight::checks::Checked;
 use crate::l2::record::{Envelope, is_stale};
 use crate::node::Node;
 use crate::protocol::validity::Verdict;
-use crate::read::catch_up::beside;
+use crate::read::catch_up::{AskLedger, beside};
 
 /// Whether a fresh value of any type is in L1 or L2.
 pub(crate) async fn contains(node: &Arc<Node>, call: Call) -> Result<bool, Error> {
@@ -71,7 +71,7 @@ async fn in_l2(
     }
     let asked = Asked::now(node, &call.key);
     let read = l2.read(&call.key, None, limit);
-    let (read, mark) = beside(node, l2, call.options.strict, limit, read).await;
+    let (read, mark) = beside(node, l2, AskLedger::own_if(call.options.strict), limit, read).await;
     let found = read.ok()?.found?;
     if !is_caught_up(node, mark, left()).await {
         return None;

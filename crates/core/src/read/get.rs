@@ -24,7 +24,7 @@ use crate::l2::Found;
 use crate::l2::access::Access;
 use crate::node::{Coded, Fence, Node};
 use crate::protocol::validity::Verdict;
-use crate::read::catch_up::beside;
+use crate::read::catch_up::{AskLedger, beside};
 
 /// How many records one multi-read asks for.
 pub(super) const PAGE: usize = 1000;
@@ -181,7 +181,7 @@ async fn get_page<T: Value>(
     {
         let asks = asking.iter().map(|(at, _)| (&*calls[*at].key, None));
         let read = l2.read_many(asks, left);
-        let (read, mark) = beside(node, l2, strict, left, read).await;
+        let (read, mark) = beside(node, l2, AskLedger::own_if(strict), left, read).await;
         let answered = read.iter().any(Result::is_ok);
         let left = shared(calls, &asking).0;
         reads = (answered && is_caught_up(node, mark, left).await).then_some(read);
@@ -362,7 +362,7 @@ async fn ask<T: Value>(
     let fence = Fence::begin(node, call.hash, None, || ());
     let asked = Asked::now(node, &call.key);
     let read = l2.read(&call.key, None, limit);
-    let (read, mark) = beside(node, l2, call.options.strict, limit, read).await;
+    let (read, mark) = beside(node, l2, AskLedger::own_if(call.options.strict), limit, read).await;
     let found = match read {
         Ok(read) if read.found.is_some() && !is_caught_up(node, mark, begun.left(call)).await => {
             return Ok(Shown::NoAnswer);

@@ -34,7 +34,7 @@ use crate::flight::nesting::{self, Run};
 use crate::flight::{Role, StrictTurn, Waiting};
 use crate::node::{Coded, Node};
 use crate::protocol::Version;
-use crate::read::catch_up::beside;
+use crate::read::catch_up::{AskLedger, beside};
 
 /// How long a key waits at most for other keys of its batch, so that they share one factory call.
 ///
@@ -329,8 +329,10 @@ async fn read_all<T: Value>(node: &Coded<T>, asking: &[Asking<'_, T>]) -> Vec<Fi
         for key in asking {
             key.prober.asks_again_for();
         }
-        let (l2, asks_ledger) =
-            (page[0].prober.l2, page.iter().any(|key| key.prober.asks_ledger()));
+        let (l2, asks_ledger) = (
+            page[0].prober.l2,
+            AskLedger::own_if(page.iter().any(|key| key.prober.asks_ledger() != AskLedger::No)),
+        );
         let (reads, mark) = beside(node, l2, asks_ledger, limit, l2.read_many(asks, limit)).await;
         // A key without a reply asks again on its own, with a new load lock id. One key alone may
         // have caused the failure.

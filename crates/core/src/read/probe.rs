@@ -19,10 +19,11 @@ use crate::flight::{Flight, StaleReason};
 use crate::l2::Read;
 use crate::l2::access::Access;
 use crate::node::{Coded, Node};
+use crate::options::EntryOptions;
 use crate::protocol::Version;
 use crate::protocol::record::LoadLockRequest;
 use crate::protocol::validity::Verdict;
-use crate::read::catch_up::LedgerPosition;
+use crate::read::catch_up::{AskLedger, LedgerPosition};
 use crate::read::stale::may_serve_stale;
 
 /// How to handle a miss.
@@ -203,8 +204,14 @@ impl<T: Value> Prober<'_, T> {
     ///
     /// A strict read needs it. Otherwise it is worth it only if the ledger is near: a load may
     /// follow.
-    pub(super) fn asks_ledger(&self) -> bool {
-        self.call.options.strict || self.l2.is_ledger_near(&self.call.key)
+    pub(super) fn asks_ledger(&self) -> AskLedger {
+        match self.call.options {
+            EntryOptions { strict: true, .. } => AskLedger::Own,
+            _ if !self.l2.is_ledger_near(&self.call.key) => AskLedger::No,
+            // A read that requests no load lock is no write.
+            EntryOptions { skip_l2_write: true, .. } => AskLedger::Own,
+            _ => AskLedger::Shared,
+        }
     }
 
     /// Reads until it finds a value, gets the load lock, or must continue without.

@@ -15,7 +15,7 @@ use crate::options::EntryOptions;
 use crate::protocol::record::Head;
 use crate::protocol::validity::Verdict;
 use crate::protocol::{KeyHash, Version};
-use crate::read::catch_up::{LedgerPosition, beside, catch_up};
+use crate::read::catch_up::{AskLedger, LedgerPosition, beside, catch_up};
 
 /// The unverified copy, if a check could make it the answer.
 pub(super) fn unverified<T: Value>(
@@ -133,7 +133,7 @@ pub(super) async fn check_many(
         keys().map(|key| Fence::begin(node, KeyHash::of(key), None, || ())).collect();
     let asked: Vec<_> = keys().map(|key| Asked::now(node, key)).collect();
     let heads = l2.read_heads(keys(), left());
-    let (heads, mark) = beside(node, l2, strict, left(), heads).await;
+    let (heads, mark) = beside(node, l2, AskLedger::own_if(strict), left(), heads).await;
     if let Some(error) = heads.iter().find_map(|head| head.as_ref().err()) {
         tracing::debug!(%error, "L2 could not verify the copies in L1");
     }

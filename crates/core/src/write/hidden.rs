@@ -25,7 +25,7 @@ use crate::protocol::KeyHash;
 use crate::protocol::record::Put;
 use crate::protocol::validity::{Verdict, Why};
 use crate::read::NewEntry;
-use crate::read::catch_up::{LedgerPosition, beside, catch_up};
+use crate::read::catch_up::{AskLedger, LedgerPosition, beside, catch_up};
 use crate::receipt::{Receipt, WriteStatus};
 
 /// How often a hidden value is stored again.
@@ -84,7 +84,8 @@ pub(super) async fn set_again<T: Value>(
         let fence = Fence::begin(node, hash, Some(version), || node.l1.keep_only(hash, version));
         let write = Write::new(node, key, version, KeyOp::Written, limit, options);
         let put = write.send(l2, Change::Put(before, record));
-        let (mut sent, mark) = beside(node, l2, l2.is_ledger_near(key), limit, put).await;
+        let (mut sent, mark) =
+            beside(node, l2, AskLedger::own_if(l2.is_ledger_near(key)), limit, put).await;
         let stored = matches!(sent.l2, Ok(Put::Stored));
         let hidden = stored && is_hidden(node, &entry.meta, mark, limit).await;
         let kept = fence.end(|received| {

@@ -24,7 +24,7 @@ use crate::node::{Coded, Fence, Node, Relayed};
 use crate::options::EntryOptions;
 use crate::protocol::ledger::Strength;
 use crate::protocol::{KeyHash, Version};
-use crate::read::catch_up::{LedgerPosition, beside};
+use crate::read::catch_up::{AskLedger, LedgerPosition, beside};
 use crate::read::{NewEntry, ledger_known};
 use crate::receipt::{Receipt, WriteStatus};
 use crate::recovery::WriteSlot;
@@ -121,7 +121,7 @@ async fn store<T: Value>(
                 None => (write.refuse(unmet(node)), LedgerPosition::Unasked),
                 at => {
                     let set = write.send(l2, Change::Set(record, at));
-                    beside(node, l2, l2.is_ledger_near(key), limit, set).await
+                    beside(node, l2, AskLedger::own_if(l2.is_ledger_near(key)), limit, set).await
                 }
             },
             _ => (write.notify().await, LedgerPosition::Unasked),

@@ -20,7 +20,7 @@ use crate::protocol::ledger::Strength;
 use crate::protocol::record::{LoadLock, Put};
 use crate::protocol::validity::Verdict;
 use crate::protocol::{KeyHash, Version};
-use crate::read::catch_up::{beside, catch_up};
+use crate::read::catch_up::{AskLedger, beside, catch_up};
 use crate::read::{NewEntry, ledger_known};
 use crate::receipt::{Receipt, WriteStatus};
 
@@ -99,7 +99,7 @@ pub(crate) async fn reserve(node: &Arc<Node>, key: &str) -> Result<Reservation, 
     let Some(l2) = node.records() else { return Ok(reservation) };
     let id = node.entropy.version();
     let read = l2.read(key, Some(node.load_lock_request(id, None)), limit);
-    let (read, mark) = beside(node, l2, true, limit, read).await;
+    let (read, mark) = beside(node, l2, AskLedger::Own, limit, read).await;
     let read = match read {
         Ok(read) => read,
         Err(error) => {
@@ -172,7 +172,7 @@ pub(crate) async fn set_reserved<T: Value>(
     let write = Write::new(&node, key, version, KeyOp::Written, limit, &choices.options);
     let waiting = node.recovery.get(key);
     let put = write.send(l2, Change::Put(expected, record));
-    let (sent, mark) = beside(&node, l2, true, limit, put).await;
+    let (sent, mark) = beside(&node, l2, AskLedger::Own, limit, put).await;
     let stored = matches!(sent.l2, Ok(Put::Stored));
     let mut superseded = false;
     if stored {

@@ -1,7 +1,6 @@
-//! Reads records by plain commands where they suffice, else by script. Concurrent reads of one
-//! server share round trips.
+//! Reads records by plain commands where they suffice, else by script. Outside a cluster,
+//! concurrent reads share round trips.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -12,8 +11,7 @@ use crinkle_core::protocol::record::LoadLockRequest;
 use crinkle_redis_client::RedisClient;
 use crinkle_redis_client::error::{is_answer, is_demoted, l2_error};
 use futures_util::future::join_all;
-use parking_lot::Mutex;
-use redis::{ErrorKind, FromRedisValue, Pipeline, RedisError, RedisResult, ServerErrorKind};
+use redis::{ErrorKind, FromRedisValue, Pipeline, RedisError, RedisResult, ServerErrorKind, Value};
 
 use crate::coalesce::{Admission, Coalescer, answer};
 use crate::rights::Rights;
@@ -29,13 +27,13 @@ type FrontierAsk = (String, Epoch);
 #[derive(Clone, Debug)]
 pub(super) struct Reads {
     commands: Commands,
-    /// By server; `None` is the only primary.
-    servers: Arc<Mutex<HashMap<Option<Arc<str>>, Server>>>,
+    /// `None` in a cluster: there the keys of a batch can belong to several servers, and one that
+    /// is down, or is handing a slot over, would hold up the keys of the others.
+    coalesced: Option<Coalesced>,
 }
 
-/// The coalesced requests to one server.
 #[derive(Clone, Debug)]
-struct Server {
+struct Coalesced {
     records: Arc<Coalescer<Ask, Read>>,
     frontiers: Arc<Coalescer<FrontierAsk, Option<u64>>>,
 }
@@ -43,17 +41,8 @@ struct Server {
 impl Reads {
     pub(super) fn new(client: RedisClient, rights: Arc<Rights>) -> Self {
         let commands = Commands { client, rights, locks_by_script: Arc::default() };
-        Self { commands, servers: Arc::default() }
-    }
-
-    pub(super) fn lock_by_script(&self) {
-        self.commands.locks_by_script.store(true, Ordering::Relaxed);
-    }
-
-    fn server(&self, server: Option<Arc<str>>) -> Server {
-        let mut servers = self.servers.lock();
-        let create = || {
-            let (reads, frontiers) = (self.commands.clone(), self.commands.clone());
+        let coalesced = (!commands.client.is_cluster()).then(|| {
+            let (reads, frontiers) = (commands.clone(), commands.clone());
             let read = move |asks| {
                 let commands = reads.clone();
                 async move { commands.read_each(asks).await }
@@ -62,24 +51,26 @@ impl Reads {
                 let commands = frontiers.clone();
                 async move { commands.frontiers(asks).await }
             };
-            let client = || self.commands.client.clone();
-            Server {
-                records: Coalescer::new(client(), read),
-                frontiers: Coalescer::new(client(), frontier),
+            Coalesced {
+                records: Coalescer::new(commands.client.clone(), read),
+                frontiers: Coalescer::new(commands.client.clone(), frontier),
             }
-        };
-        servers.entry(server).or_insert_with(create).clone()
+        });
+        Self { commands, coalesced }
+    }
+
+    pub(super) fn lock_by_script(&self) {
+        self.commands.locks_by_script.store(true, Ordering::Relaxed);
     }
 
     /// Reads a record.
     pub(super) async fn read(
         &self,
-        server: Option<Arc<str>>,
         key: &str,
         ask: Option<LoadLockRequest>,
     ) -> Result<Read, L2Error> {
-        let server = self.server(server);
-        match server.records.admit(|| (key.to_owned(), ask)) {
+        let Some(coalesced) = &self.coalesced else { return self.commands.read(key, ask).await };
+        match coalesced.records.admit(|| (key.to_owned(), ask)) {
             Admission::Alone(_alone) => self.commands.read(key, ask).await,
             Admission::Batched(reply) => answer(reply).await,
         }
@@ -90,15 +81,25 @@ impl Reads {
         self.commands.read_many(asks).await
     }
 
-    /// Reads the last number of the ledger with this epoch.
+    /// Reads the last number of the ledger with this epoch, on the connection that a concurrent
+    /// call uses.
     pub(super) async fn frontier(
         &self,
-        server: Option<Arc<str>>,
         ledger: &str,
         epoch: Epoch,
     ) -> Result<Option<u64>, L2Error> {
-        let server = self.server(server);
-        match server.frontiers.admit(|| (ledger.to_owned(), epoch)) {
+        self.commands.frontier(ledger, epoch).await
+    }
+
+    /// Reads it once for all that ask at the same time; it may use another connection than the
+    /// concurrent call.
+    pub(super) async fn shared_frontier(
+        &self,
+        ledger: &str,
+        epoch: Epoch,
+    ) -> Result<Option<u64>, L2Error> {
+        let Some(coalesced) = &self.coalesced else { return self.frontier(ledger, epoch).await };
+        match coalesced.frontiers.admit(|| (ledger.to_owned(), epoch)) {
             Admission::Alone(_alone) => self.commands.frontier(ledger, epoch).await,
             Admission::Batched(reply) => answer(reply).await,
         }
@@ -136,18 +137,64 @@ impl Commands {
                 Err(error) => self.not_plainly(&error)?,
             }
         }
+        self.read_by_script(key, ask).await
+    }
+
+    async fn read_by_script(
+        &self,
+        key: &str,
+        ask: Option<LoadLockRequest>,
+    ) -> Result<Read, L2Error> {
         match reading::by_script(key, ask).invoke_async(&mut self.client.clone()).await {
             Ok(reply) => Ok(reading::found(ask, reply)),
             Err(error) => Err(self.rights.explain(&self.client, key, &error).await),
         }
     }
 
-    /// Reads many records in one round trip; if one of them makes it fail, each on its own.
+    /// Reads records that do not belong together in one round trip; one that fails, or that needs
+    /// the script, concerns no other.
     async fn read_each(&self, asks: Vec<Ask>) -> Vec<Result<Read, L2Error>> {
-        match self.read_many(&asks).await {
-            Ok(reads) => reads.into_iter().map(Ok).collect(),
-            Err(error) if error.is_outage() => vec![Err(error); asks.len()],
-            Err(_) => join_all(asks.iter().map(|(key, ask)| self.read(key, *ask))).await,
+        let plain = asks.iter().filter(|(_, ask)| self.reads_plainly(*ask));
+        let mut pipe = Pipeline::with_capacity(2 * asks.len());
+        plain.for_each(|(key, ask)| reading::add(&mut pipe, key, *ask));
+        pipe.ignore_errors();
+        let replies: Vec<RedisResult<Value>> = if pipe.is_empty() {
+            Vec::new()
+        } else {
+            match self.pipe(&pipe).await {
+                Ok(replies) => replies,
+                Err(error) => return vec![Err(l2_error(&error)); asks.len()],
+            }
+        };
+        let mut replies = replies.into_iter();
+        let each = asks.iter().map(|(key, ask)| {
+            let plain = self.reads_plainly(*ask);
+            let read = plain.then(|| self.plain_reply(*ask, replies.next(), replies.next()));
+            async move {
+                match read.transpose()?.flatten() {
+                    Some(read) => Ok(read),
+                    None => self.read_by_script(key, *ask).await,
+                }
+            }
+        });
+        join_all(each.collect::<Vec<_>>()).await
+    }
+
+    /// Decodes the two replies of one key; `None` if the script has to decide.
+    fn plain_reply(
+        &self,
+        ask: Option<LoadLockRequest>,
+        ttl: Option<RedisResult<Value>>,
+        bytes: Option<RedisResult<Value>>,
+    ) -> Result<Option<Read>, L2Error> {
+        let (Some(ttl), Some(bytes)) = (ttl, bytes) else {
+            return Err(L2Error::new(L2ErrorKind::Other, "the server left a command unanswered"));
+        };
+        let decoded = ttl.and_then(|ttl| Ok((redis::from_redis_value(ttl)?, bytes?)));
+        let decoded = decoded.and_then(|(ttl, bytes)| Ok((ttl, redis::from_redis_value(bytes)?)));
+        match decoded {
+            Ok((ttl, bytes)) => Ok(reading::decide(ask, ttl, bytes)),
+            Err(error) => self.not_plainly(&error).map(|()| None),
         }
     }
 

@@ -288,12 +288,18 @@ impl Access {
     pub(crate) async fn frontier(
         &self,
         epoch: Epoch,
+        shared: bool,
         limit: Duration,
     ) -> Result<Option<u64>, L2Error> {
         if self.is_ledger_open() {
             return Err(L2Error::circuit_open());
         }
-        let answer = timeout(limit, self.store().frontier(&self.ledger, epoch)).await;
+        let (store, ledger) = (self.store(), &*self.ledger);
+        let asked = match shared {
+            true => store.shared_frontier(ledger, epoch),
+            false => store.frontier(ledger, epoch),
+        };
+        let answer = timeout(limit, asked).await;
         let answer = answer.unwrap_or_else(|_| Err(timed_out(limit)));
         answer.inspect_err(|error| self.telemetry.l2_failed(error))
     }
