@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
+use crinkle::l2::L2;
 use crinkle::redis::{RedisBackplane, RedisL2};
 use crinkle::{Cache, EntryOptions, Settings, WriteStatus};
 use crinkle_testkit::redis::RedisServer;
 use crinkle_tests::proxy::Proxy;
-use crinkle_tests::redis::{HASTE, ask, client, comes_true, node_at, over, ready, within};
+use crinkle_tests::redis::{
+    HASTE, ask, client, comes_true, comes_true_within, node_at, over, ready, within,
+};
+use tokio::time::timeout;
 
 /// Written by one node and read by another: the path of commands and the subscription both work.
 async fn is_in_step(writer: &Cache, reader: &Cache, value: u32) {
@@ -38,6 +42,29 @@ async fn a_connection_that_falls_silent_is_replaced() {
     // One for commands, one for the subscription.
     let made = proxy.accepted() - before;
     assert!((2..=4).contains(&made), "{made} new connections");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reads_that_a_silent_connection_holds_hold_up_no_later_ones() {
+    let server = RedisServer::start();
+    let proxy = Proxy::start(server.port()).await;
+    let store = RedisL2::new(client(&proxy.url()).await);
+    let read = store.read("k", None).await.expect("the server answers");
+    assert!(read.found.is_none());
+    proxy.silence();
+    let held: Vec<_> = (0..50)
+        .map(|number| {
+            let store = store.clone();
+            tokio::spawn(async move { store.read(&format!("k{number}"), None).await })
+        })
+        .collect();
+    // The client replaces the connection 3 s after its last answer.
+    comes_true_within(Duration::from_secs(7), "a later read is answered", async || {
+        let read = timeout(Duration::from_millis(500), store.read("k", None)).await;
+        read.is_ok_and(|read| read.is_ok())
+    })
+    .await;
+    held.iter().for_each(tokio::task::JoinHandle::abort);
 }
 
 #[tokio::test(flavor = "multi_thread")]
