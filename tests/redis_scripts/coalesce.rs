@@ -65,7 +65,7 @@ async fn concurrent_calls_ask_the_ledger_together() {
     let server = RedisServer::start();
     let url = server.url();
     let store = RedisL2::connect(&url).await.unwrap();
-    let asks = (0..CALLS).map(|_| store.frontier("ledger", Epoch(7)));
+    let asks = (0..CALLS).map(|_| store.shared_frontier("ledger", Epoch(7)));
     for answer in join_all(asks).await {
         assert_eq!(answer.unwrap(), None, "there is no ledger");
     }
