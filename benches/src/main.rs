@@ -24,6 +24,7 @@ mod peers;
 mod remote;
 mod row;
 mod rows;
+mod server;
 mod text;
 mod trace;
 mod worker;

@@ -1,6 +1,7 @@
 //! The rows, by group.
 
 mod hit;
+mod ledger;
 mod many;
 mod memory;
 mod over_redis;
@@ -23,13 +24,14 @@ pub(crate) use work::work;
 /// Rows that are measured together.
 type Group = fn(&Env, &mut Board) -> Result<()>;
 
-const GROUPS: [Group; 9] = [
+const GROUPS: [Group; 10] = [
     hit::rows,
     tagged::rows,
     over_redis::rows,
     many::rows,
     stampede::rows,
     removal::rows,
+    ledger::rows,
     propagation::rows,
     memory::rows,
     trace::rows,
