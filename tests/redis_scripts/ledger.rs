@@ -26,7 +26,7 @@ struct Pair {
 impl Pair {
     async fn new(server: &RedisServer, key: &str, cap: usize) -> Self {
         let client = RedisClient::connect(&server.url()).await.unwrap();
-        let store = RedisL2::new(client.clone()).with_barriers(cap);
+        let store = RedisL2::new(client.clone()).with_barriers(cap).tidying_always();
         Self { client, store, key: key.to_owned(), mirror: Authority::with_capacity(cap) }
     }
 
@@ -259,7 +259,7 @@ fn any_tag(rng: &mut StdRng) -> Target {
     Target::Tag(TagHash(high + rng.random_range(0..10)))
 }
 
-fn removal(nonce: u64, strength: Strength, tags: &[u128]) -> Advance {
+pub(crate) fn removal(nonce: u64, strength: Strength, tags: &[u128]) -> Advance {
     let targets = tags.iter().map(|tag| Target::Tag(TagHash(*tag))).collect();
     Advance {
         removal: Removal { nonce: Nonce(nonce), strength, targets },
@@ -270,7 +270,7 @@ fn removal(nonce: u64, strength: Strength, tags: &[u128]) -> Advance {
     }
 }
 
-fn everything(new_epoch: Epoch) -> SyncAsk {
+pub(crate) fn everything(new_epoch: Epoch) -> SyncAsk {
     SyncAsk {
         epoch: None,
         from: 0,

@@ -33,6 +33,10 @@ use reads::Reads;
 /// Default of [`RedisL2::with_barriers`].
 const MAX_BARRIERS: usize = 200_000;
 
+/// Of 256 removed tags, how many make their removal tidy up the ledger: it folds and drops what is
+/// too old. More often costs calls; more seldom, barriers above the limit.
+const TIDYING: usize = 8;
+
 /// An L2 in Redis.
 ///
 /// The store uses keys as they are: the cache has added its prefix. Clones share the connection.
@@ -50,6 +54,8 @@ const MAX_BARRIERS: usize = 200_000;
 pub struct RedisL2 {
     client: RedisClient,
     barriers: usize,
+    /// See [`TIDYING`].
+    tidying: usize,
     keeping: Keeping,
     reads: Reads,
     index: Option<TagIndex>,
@@ -109,7 +115,8 @@ impl RedisL2 {
         client.add_scripts(scripts::all());
         let (barriers, keeping, rights) = (MAX_BARRIERS, Keeping::AsAsked, Arc::default());
         let reads = Reads::new(client.clone(), Arc::clone(&rights));
-        Self { client, barriers, keeping, reads, rights, index: None, replicas: None }
+        let (tidying, index, replicas) = (TIDYING, None, None);
+        Self { client, barriers, tidying, keeping, reads, index, replicas, rights }
     }
 
     /// Requests no retention from the ledger: it keeps barriers as long as the cache's nodes need
@@ -168,6 +175,14 @@ impl RedisL2 {
     /// Nothing is lost.
     pub async fn check_rights(&self, prefix: &str) -> Result<(), L2Error> {
         rights::check(&self.client, prefix).await
+    }
+
+    /// Tidies up the ledger with every removal. For tests.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn tidying_always(mut self) -> Self {
+        self.tidying = 256;
+        self
     }
 
     /// Creates load locks by script only, as with a server older than Redis 7.0. For tests.
@@ -325,6 +340,7 @@ impl L2 for RedisL2 {
         call.arg(self.keeping.ledger_ttl(ask.retention_ms)).arg(id(ask.new_epoch.0));
         call.arg(id(ask.removal.nonce.0)).arg(id_or_none(ask.epoch.map(|e| e.0))).arg(ask.frontier);
         call.arg(self.keeping.retention(ask.retention_ms)).arg(self.barriers).arg(RECENT_IDS);
+        call.arg(self.tidying);
         match &announce {
             Some(a) => {
                 call.arg(&*self.client.channel(&a.channel)).arg(&a.head[..]).arg(&a.tail[..])

@@ -1,26 +1,31 @@
 -- ADVANCE: numbers a removal. A repeated nonce gets the same number again.
 -- ARGV: 3 nonce, 4 caller's epoch or '', 5 its frontier, 6 retention in ms, 7 most barriers kept,
--- 8 most ids kept, 9 channel or '', 10 and 11 the message around the numbers, 12.. the members.
+-- 8 most ids kept, 9 how many of 256 targets make it tidy up, 10 channel or '', 11 and 12 the
+-- message around the numbers, 13.. the members.
 -- It writes first and publishes afterwards: the poll makes up for a lost message. A published
 -- number that the server then refused would make every node resync.
--- Calls from a script dominate the cost, so calls are combined, and skipped where they have nothing
--- to do.
+-- Calls from a script dominate the cost, so there are five: TIME, ZMSCORE, ZRANGEBYSCORE, ZADD and
+-- PUBLISH. All else is rare.
+local FIRST = 13
 local now, epoch, id = now_us(), ARGV[4], 'i' .. ARGV[3]
 
 -- The score of the caller's epoch, if it is current; the frontier; the number of the id, if known.
-local known = redis.pcall('ZMSCORE', K, 'e2' .. epoch, 'f', id)
+local known = redis.pcall('ZMSCORE', K, 'e2' .. epoch, 'f', id, 'L')
 local frontier = tonumber(known[2] or nil)
-if not known[1] or not frontier or frontier > now + DRIFT_US then
+if known[1] and frontier and frontier <= now + DRIFT_US then
+  held_by(known[4])
+else
   epoch, frontier = current_life(now)
   known = { true, true, redis.call('ZSCORE', K, id) }
 end
 
 keep_for(tonumber(ARGV[6]))
 
--- The oldest barriers in a range of numbers: members and numbers, fewer than 256, no number split.
-local function oldest(from, to)
-  local rows = redis.call('ZRANGEBYSCORE', K, from, to, 'WITHSCORES', 'LIMIT', '0', '256')
-  local members, numbers, cut = {}, {}, #rows == 512 and rows[512]
+-- The oldest barriers in a range of numbers: members and numbers, fewer than `most`, no number
+-- split. A number has 64 members at most, besides five that are no barriers.
+local function oldest(from, to, most)
+  local rows = redis.call('ZRANGEBYSCORE', K, from, to, 'WITHSCORES', 'LIMIT', '0', most)
+  local members, numbers, cut = {}, {}, #rows == 2 * most and rows[#rows]
   for i = 1, #rows, 2 do
     if #rows[i] > 2 and rows[i + 1] ~= cut then
       members[#members + 1], numbers[#numbers + 1] = rows[i], tonumber(rows[i + 1])
@@ -47,7 +52,7 @@ local function trim(card)
   local ids = card > most_ids and redis.call('ZCOUNT', K, '-inf', '(-1') or 0
   if ids > most_ids then redis.call('ZREMRANGEBYRANK', K, most_ids, ids - 1) end
   if held == 0 then return end
-  local members, numbers = oldest('(0', '(' .. text(math.max(now - held * 1000, 0)))
+  local members, numbers = oldest('(0', '(' .. text(math.max(now - held * 1000, 0)), 256)
   local raised = {}
   for i, member in ipairs(members) do
     raised['F' .. string.upper(string.sub(member, 1, 1))], raised.T = numbers[i], numbers[i]
@@ -56,16 +61,16 @@ local function trim(card)
 end
 
 -- Folds the oldest tags into their registers, number by number, until at most `cap` are left.
-local function fold_oldest()
+local function fold_oldest(cap)
   local marks = redis.call('ZMSCORE', K, 'R', 'f', 'T', 'FH', 'FS')
-  local folded, cap = tonumber(marks[1] or 0), tonumber(ARGV[7])
+  local folded = tonumber(marks[1] or 0)
   local above = '(' .. text(folded)
   local kept = redis.call('ZCOUNT', K, above, '+inf')
   for i = 2, 5 do
     if tonumber(marks[i] or 0) > folded then kept = kept - 1 end
   end
   if kept <= cap then return end
-  local members, numbers = oldest(above, '+inf')
+  local members, numbers = oldest(above, '+inf', math.min(kept - cap + 70, 256))
   local gone, raised = {}, {}
   for i, member in ipairs(members) do
     if kept <= cap and numbers[i] ~= raised.R then break end
@@ -78,6 +83,14 @@ local function fold_oldest()
   fold(gone, raised)
 end
 
+-- Keeps the ledger bounded, and alive where polls are rare.
+local function tidy_up()
+  renew()
+  local card, cap = redis.call('ZCOUNT', K, '-inf', '+inf'), tonumber(ARGV[7])
+  trim(card)
+  if card > cap then fold_oldest(cap) end
+end
+
 local seq = known[3] and -tonumber(known[3])
 local number, prev = seq and text(seq), seq and id_below(seq)
 if not seq then
@@ -88,20 +101,19 @@ if not seq then
   local newest = redis.call('ZRANGEBYSCORE', K, '-inf', '-1', 'LIMIT', '0', '1')[1]
   prev = string.sub(newest, 1, 1) == 'i' and string.sub(newest, 2)
   local scored = { number, 'f', '-' .. number, id }
-  for i = 12, #ARGV do
+  for i = FIRST, #ARGV do
     scored[#scored + 1] = number
     scored[#scored + 1] = ARGV[i]
   end
-  redis.call('ZADD', K, unpack(scored))
-  local card = redis.call('ZCOUNT', K, '-inf', '+inf')
-  trim(card)
-  if card > tonumber(ARGV[7]) then fold_oldest() end
+  add(unpack(scored))
+  -- Numbers are microseconds, so their last digits are as good as random.
+  if seq % 256 < ARGV[9] * (#ARGV - FIRST + 1) then tidy_up() end
 end
 
 local announced = 0
-if ARGV[9] ~= '' then
+if ARGV[10] ~= '' then
   local numbers = epoch .. (prev or string.rep('\0', 8)) .. struct.pack('>I8', seq)
-  local done = redis.pcall('PUBLISH', ARGV[9], ARGV[10] .. numbers .. ARGV[11])
+  local done = redis.pcall('PUBLISH', ARGV[10], ARGV[11] .. numbers .. ARGV[12])
   announced = type(done) == 'number' and 1 or 0
 end
 return { epoch, prev, number, announced }

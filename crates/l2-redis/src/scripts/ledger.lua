@@ -15,14 +15,8 @@
 -- write them with text(): Lua compares strings by locale and prints large numbers as 1.7e+15.
 local K, DRIFT_US, MAX_LIFE_MS = KEYS[1], 300000000, 2 ^ 53
 
--- Retention of barriers in ms; 0 if no node has requested one. A key of another type is foreign.
-local held = redis.pcall('ZSCORE', K, 'L')
-held = type(held) == 'string' and -tonumber(held) * 2 ^ 52 or 0
-
--- The first write is one that even a full server accepts: after it, the server lets the script
--- finish. The ledger's TTL is twice its retention, for every caller.
-local function life() return string.format('%.0f', math.max(ARGV[1], math.min(held * 2, MAX_LIFE_MS))) end
-redis.call('PEXPIRE', K, life())
+-- Retention of barriers in ms; 0 if no node has requested one.
+local held = 0
 
 local function text(number) return string.format('%.0f', number) end
 
@@ -31,10 +25,31 @@ local function now_us()
   return time[1] * 1000000 + time[2]
 end
 
+-- Takes the retention from the score of its member, if there is one.
+local function held_by(score) held = type(score) == 'string' and -tonumber(score) * 2 ^ 52 or 0 end
+
+-- Renews the ledger's TTL: twice its retention, for every caller. A full server accepts this as a
+-- script's first write, and then lets the script finish.
+local function renew()
+  redis.call('PEXPIRE', K, string.format('%.0f', math.max(ARGV[1], math.min(held * 2, MAX_LIFE_MS))))
+end
+
+-- Adds members, also to a full server.
+local function add(...)
+  local added = redis.pcall('ZADD', K, ...)
+  if type(added) == 'table' then
+    renew()
+    redis.call('ZADD', K, ...)
+  end
+end
+
 -- Epoch and frontier of the current ledger. A new ledger begins if there is none, if its numbers
 -- are too far ahead of the clock, or if the key holds something else.
 local function current_life(now)
-  local epoch = redis.call('TYPE', K).ok == 'zset' and redis.call('ZRANGEBYSCORE', K, -1, -1)[1]
+  local is_set = redis.call('TYPE', K).ok == 'zset'
+  held_by(is_set and redis.call('ZSCORE', K, 'L'))
+  renew()
+  local epoch = is_set and redis.call('ZRANGEBYSCORE', K, -1, -1)[1]
   local frontier = epoch and tonumber(redis.call('ZSCORE', K, 'f') or nil)
   if frontier and #epoch == 10 and string.sub(epoch, 1, 2) == 'e2' and frontier <= now + DRIFT_US then
     return string.sub(epoch, 3), frontier
@@ -42,7 +57,7 @@ local function current_life(now)
   redis.call('DEL', K)
   redis.call('ZADD', K, -1, 'e2' .. ARGV[2], text(now), 'f')
   held = 0
-  redis.call('PEXPIRE', K, life())
+  renew()
   return ARGV[2], now
 end
 
@@ -56,6 +71,6 @@ end
 local function keep_for(ms)
   if ms <= held then return end
   held = ms
+  renew()
   redis.call('ZADD', K, string.format('%.17g', -ms / 2 ^ 52), 'L')
-  redis.call('PEXPIRE', K, life())
 end
