@@ -1,8 +1,8 @@
 //! How many calls the ledger's scripts make on the server.
 
 use crinkle_core::l2::{AnnounceRemoval, L2};
-use crinkle_core::protocol::Epoch;
-use crinkle_core::protocol::ledger::{Advance, Strength, Target};
+use crinkle_core::protocol::ledger::{Advance, Standing, Strength, SyncAsk, Target};
+use crinkle_core::protocol::{Epoch, Nonce};
 use crinkle_l2_redis::{RedisClient, RedisL2};
 use crinkle_testkit::redis::RedisServer;
 use futures_util::future::join_all;
@@ -33,6 +33,33 @@ async fn open(server: &RedisServer) -> (RedisClient, RedisL2) {
 
 fn announcement() -> AnnounceRemoval {
     AnnounceRemoval { channel: "v1:ch".into(), head: vec![0; 36].into(), tail: vec![0; 36].into() }
+}
+
+#[tokio::test]
+async fn a_poll_without_news_makes_three_calls() {
+    let server = RedisServer::start();
+    let (client, store) = open(&server).await;
+    let begun = store.sync("L", &everything(Epoch(1))).await.unwrap();
+    let known = SyncAsk { epoch: Some(begun.epoch), ..everything(Epoch(2)) };
+    let never = SyncAsk { frontier: begun.frontier, ..known.clone() };
+    calls(&client).await;
+    for _ in 0..10 {
+        let reply = store.sync("L", &never).await.unwrap();
+        assert_eq!((reply.standing, reply.frontier), (Standing::Current, begun.frontier));
+        assert!(reply.complete && reply.last.is_none() && reply.levels.is_empty());
+    }
+    assert_eq!(calls(&client).await, 40, "without any removal the first member is looked for");
+    let seq = store.advance("L", &removal(7, Strength::Hard, &[1]), None).await.unwrap().seq;
+    let idle = SyncAsk { from: seq, frontier: seq, last: Some(Nonce(7)), ..known };
+    calls(&client).await;
+    for _ in 0..10 {
+        let reply = store.sync("L", &idle).await.unwrap();
+        assert_eq!((reply.standing, reply.frontier), (Standing::Current, seq));
+        assert!(reply.complete && reply.last == Some(Nonce(7)) && reply.levels.is_empty());
+    }
+    assert_eq!(calls(&client).await, 30);
+    let ttl: i64 = redis::cmd("PTTL").arg("L").query_async(&mut client.clone()).await.unwrap();
+    assert!(ttl > 1_999_999_990_000, "a poll renews the TTL: {ttl}");
 }
 
 #[tokio::test]

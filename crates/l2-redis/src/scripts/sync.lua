@@ -6,6 +6,32 @@
 -- no barriers.
 local CURRENT, RELOAD, NEW_EPOCH = 0, 1, 2
 local now = now_us()
+
+-- Most polls find nothing new: the ledger has the caller's epoch, frontier and newest id. Then three
+-- calls are enough, of which the last proves that this server takes writes. Usually the newest id
+-- has the frontier's number; only otherwise it must be looked for.
+local known = redis.pcall('ZMSCORE', K, 'e2' .. ARGV[3], 'f', 'i' .. ARGV[6], 'L', 'T', 'R', 'FS', 'FH')
+local issued = tonumber(known[2] or nil)
+
+local function is_idle()
+  if known[1] ~= '-1' or issued ~= tonumber(ARGV[5]) or issued > now + DRIFT_US then return false end
+  held_by(known[4])
+  if tonumber(ARGV[8]) > held then return false end
+  local is_level = ARGV[4] == ARGV[5]
+  if is_level and tonumber(known[3] or nil) == -issued then return true end
+  -- The first member is the newest id, or the epoch if there is no id, hence no removal.
+  local first = redis.call('ZRANGEBYSCORE', K, '-inf', '-1', 'LIMIT', 0, 1)[1]
+  return is_level and first == 'i' .. ARGV[6] or ARGV[6] == '' and first == 'e2' .. ARGV[3]
+end
+
+if is_idle() then
+  renew()
+  return {
+    CURRENT, ARGV[3], text(issued), text(now), ARGV[6] ~= '' and ARGV[6],
+    text(known[5] or 0), text(known[6] or 0), text(known[7] or 0), text(known[8] or 0), {}, {},
+  }
+end
+
 local epoch, frontier = current_life(now)
 
 -- No member scores above the last number or below its negative. A foreign one there would hide all
