@@ -52,7 +52,7 @@ async fn main() -> anyhow::Result<()> {
     println!("Three quotes, each with a TTL that fits its market:");
     for symbol in ["bond", "share", "halted"] {
         let quote = price(&cache, symbol).await?;
-        println!("  {symbol}: {:?}, tags {:?}", *quote, quote.tags().collect::<Vec<_>>());
+        println!("  {symbol}: {:?}, tags {:?}", *quote, quote.meta().tags().collect::<Vec<_>>());
     }
     sleep(Duration::from_millis(60)).await;
     let left = |symbol: &str| cache.peek::<Option<u64>>(symbol).is_some();
@@ -62,7 +62,7 @@ async fn main() -> anyhow::Result<()> {
     show.expect(!left("halted"), "the absence of the third has expired too");
     let share = price(&cache, "share").await?;
     show.expect(
-        share.tags().eq(["quotes", "lively"]),
+        share.meta().tags().eq(["quotes", "lively"]),
         "the entry has the call's tag and the factory's",
     );
     cache.remove_by_tag("lively").await?;

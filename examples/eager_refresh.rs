@@ -29,7 +29,7 @@ async fn read_all_the_time(
             crinkle::ok(count.fetch_add(1, Ordering::SeqCst))
         };
         let read = cache.get_or_set("hot", load).await?;
-        waited += usize::from(read.source() == Source::Factory);
+        waited += usize::from(read.meta().source() == Source::Factory);
         longest = longest.max(now().since(began));
         sleep(Duration::from_millis(5)).await;
     }

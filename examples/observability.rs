@@ -57,7 +57,7 @@ async fn loads(show: &mut Show) -> anyhow::Result<()> {
     let down = |_| async { Err::<i32, _>(io::Error::other("the database is down")) };
     let stale = cache.get_or_set("price:1", down).await?;
     show.expectations
-        .expect(stale.is_stale() && *stale == *price, "fail-safe served the stale price");
+        .expect(stale.meta().is_stale() && *stale == *price, "fail-safe served the stale price");
     let emitted = show.emitted();
     show.expect(&emitted, &["Miss", "FactorySuccess", "Set", "FactoryError", "FailSafe"]);
     show.expectations.expect(

@@ -74,12 +74,15 @@ async fn miss_then_hit(show: &mut Show) -> anyhow::Result<()> {
     let started = now();
     let product = load().await?;
     show.call("get_or_set(\"product:1\")", started, &product);
-    show.expect(product.source() == Source::Factory, "the factory ran: the value was not cached");
+    show.expect(
+        product.meta().source() == Source::Factory,
+        "the factory ran: the value was not cached",
+    );
 
     let started = now();
     let product = load().await?;
     show.call("get_or_set(\"product:1\")", started, &product);
-    show.expect(product.source() == Source::L1, "this process's memory answered");
+    show.expect(product.meta().source() == Source::L1, "this process's memory answered");
     show.expect(db.queries() == 1, "the database got one query");
 
     let started = now();
@@ -163,7 +166,7 @@ async fn fail_safe(show: &mut Show) -> anyhow::Result<()> {
     let started = now();
     let product = load().await?;
     show.call("get_or_set(\"product:3\")", started, &product);
-    show.expect(product.is_stale(), "fail-safe served the stale value, marked as stale");
+    show.expect(product.meta().is_stale(), "fail-safe served the stale value, marked as stale");
 
     let (started, before) = (now(), db.queries());
     let product = load().await?;
@@ -218,8 +221,8 @@ impl Show {
 
     fn call<T>(&self, what: &str, started: Moment, cached: &Cached<T>) {
         let took = human(now().since(started));
-        let stale = if cached.is_stale() { ", stale" } else { "" };
-        self.line(what, &format!("{took:<10} from {:?}{stale}", cached.source()));
+        let stale = if cached.meta().is_stale() { ", stale" } else { "" };
+        self.line(what, &format!("{took:<10} from {:?}{stale}", cached.meta().source()));
     }
 
     fn expect(&mut self, holds: bool, what: &str) {

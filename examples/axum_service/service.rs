@@ -11,7 +11,7 @@ use axum::http::StatusCode;
 use axum::routing::{delete, get, put};
 use axum::{Json, Router};
 use crinkle::redis::{RedisBackplane, RedisClient, RedisL2};
-use crinkle::{Cache, EntryOptions, ErrorKind, FailSafe};
+use crinkle::{Cache, Cached, EntryOptions, ErrorKind, FailSafe};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
@@ -86,7 +86,7 @@ pub(crate) async fn serve(
 async fn product(
     State(app): State<Instance>,
     Path(id): Path<u32>,
-) -> Result<Json<Product>, (StatusCode, String)> {
+) -> Result<Json<Cached<Product>>, (StatusCode, String)> {
     let database = Arc::clone(&app.database);
     let loaded = app
         .cache
@@ -94,7 +94,7 @@ async fn product(
         .tags(["products"])
         .await
         .map_err(answer)?;
-    Ok(Json(loaded.into_inner()))
+    Ok(Json(loaded))
 }
 
 /// Writes the database before the cache, so that the next read loads the committed price.

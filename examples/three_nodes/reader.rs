@@ -44,8 +44,8 @@ pub(crate) async fn run(url: &str) -> Result<()> {
             let started = now();
             let answer = read(&node, id).await?;
             counts.reads += 1;
-            counts.stale += u64::from(answer.is_stale());
-            if answer.is_stale() {
+            counts.stale += u64::from(answer.meta().is_stale());
+            if answer.meta().is_stale() {
                 continue;
             }
             counts.late += u64::from(price.must_be(started) > *answer);

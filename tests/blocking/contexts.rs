@@ -121,7 +121,7 @@ fn a_fresh_value_of_l1_is_answered_on_any_thread() {
         let _ = cache.set("key", 1).unwrap();
         current_thread().block_on(async {
             let hit = cache.get_or_set("key", |_| Err::<i32, _>("no load")).unwrap();
-            assert_eq!((*hit, hit.source()), (1, Source::L1));
+            assert_eq!((*hit, hit.meta().source()), (1, Source::L1));
             assert_eq!(cache.get::<i32>("key").unwrap().as_deref(), Some(&1));
             assert_eq!(*cache.get_or("key", 2).unwrap(), 1);
         });

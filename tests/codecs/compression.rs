@@ -44,7 +44,7 @@ async fn nodes_of_every_setting_read_each_other() {
         for (_, compression) in KINDS {
             let reader = raw(&world, compression).await;
             let read = reader.cache.get::<Bytes>(&key).await.unwrap().unwrap();
-            assert_eq!((&*read, read.source()), (&text(20_000), Source::L2));
+            assert_eq!((&*read, read.meta().source()), (&text(20_000), Source::L2));
         }
     }
 }

@@ -55,7 +55,7 @@ where
     let reader = world.node_with(|builder| builder.codec(codec)).await;
     let _ = writer.cache.set("key", value.clone()).await.expect("no trouble");
     let read = reader.cache.get::<T>("key").await.expect("no trouble").expect("no trouble");
-    assert_eq!((&*read, read.source()), (&value, Source::L2));
+    assert_eq!((&*read, read.meta().source()), (&value, Source::L2));
     let record = stored(&world, "key").await;
     let envelope = Envelope::decode(&record).expect("no trouble");
     assert_eq!((envelope.codec, envelope.compression), (id, 0));

@@ -54,13 +54,16 @@ async fn without_an_invalidation_meanwhile_a_load_is_cached_on_every_node() {
         let loads = Loads::new();
         for (node, source) in [(&one, Source::Factory), (&two, Source::L2)] {
             let read = node.cache.get_or_set("key", loads.value(1)).tags(["tag"]).options(long());
-            assert_eq!(read.await.unwrap().source(), source);
+            assert_eq!(read.await.unwrap().meta().source(), source);
         }
         pass(P * 20).await;
         for node in [&one, &two] {
             let read = node.cache.get_or_set("key", loads.value(2)).tags(["tag"]).options(long());
             let read = read.await.unwrap();
-            assert_eq!((*read, read.source(), read.is_stale()), (1, Source::L1, false));
+            assert_eq!(
+                (*read, read.meta().source(), read.meta().is_stale()),
+                (1, Source::L1, false)
+            );
             assert_eq!(node.cache.stats().fill_refused, 0);
         }
         assert_eq!(loads.count(), 1);
@@ -137,7 +140,7 @@ async fn without_an_answer_of_the_ledger_nothing_is_fresh_for_longer_than_the_co
         for key in ["copy", "record"] {
             let loads = Loads::new();
             let loaded = two.cache.get_or_set(key, loads.value(2)).await.unwrap();
-            assert_eq!((*loaded, loaded.is_stale(), loads.count()), (2, false, 1), "{key}");
+            assert_eq!((*loaded, loaded.meta().is_stale(), loads.count()), (2, false, 1), "{key}");
             // It is not loaded by each call: what a factory brings was right when it began.
             two.cache.get_or_set(key, loads.value(3)).await.unwrap();
             assert_eq!(loads.count(), 1, "{key}, {silent:?}");

@@ -72,7 +72,7 @@ async fn records_are_read_and_written_while_the_server_of_the_ledger_is_left_alo
         let key = format!("on-b:{n}");
         assert_eq!(node.cache.set(&key, n).await.unwrap().l2(), WriteStatus::Done);
         let read = node.cache.get::<u32>(&key).skip_l1_read(true).await.unwrap().unwrap();
-        assert_eq!((*read, read.source()), (n, Source::L2));
+        assert_eq!((*read, read.meta().source()), (n, Source::L2));
         let read = node.cache.get::<u32>(&format!("on-a:{n}")).await.unwrap();
         assert!(read.is_none());
     }

@@ -63,7 +63,7 @@ async fn fails_after(op: Op, at: At, stale_first: bool) -> Result<i32, ErrorKind
     let read = cache.get_or_set("key", Loads::new().fail::<_, i32>()).options(options()).await;
     match read {
         Ok(read) => {
-            assert!(read.is_stale());
+            assert!(read.meta().is_stale());
             Ok(*read)
         }
         Err(error) => {
@@ -185,7 +185,7 @@ async fn a_fallback_expired_during_the_failing_load_may_be_answered() {
         apply(&node.cache, op).await;
         gate.open();
         let read = reader.await.unwrap().unwrap();
-        assert_eq!((*read, read.is_stale()), (1, true), "{op:?}");
+        assert_eq!((*read, read.meta().is_stale()), (1, true), "{op:?}");
     }
 }
 
@@ -237,7 +237,7 @@ async fn an_entry_of_this_node_alone_stands_in_though_l2_has_none() {
     pass(Duration::from_secs(11)).await;
     let read = node.cache.get_or_set("key", Loads::new().fail::<_, i32>()).options(own).await;
     let read = read.unwrap();
-    assert_eq!((*read, read.is_stale()), (1, true));
+    assert_eq!((*read, read.meta().is_stale()), (1, true));
 }
 
 /// What `expire` has left here stands in for such a call, though the record has another version now.

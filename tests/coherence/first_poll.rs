@@ -59,7 +59,11 @@ async fn what_is_being_invalidated_is_loaded_again() {
             let again = one.cache.get_or_set("key", loads.value(8)).options(long()).await.unwrap();
             assert_eq!((*again, loads.count()), (8, 2), "{way:?}: nothing hides it any more");
             let read = one.cache.get::<i32>("key").skip_l1_read(true).await.unwrap();
-            assert_eq!(read.map(|read| (*read, read.source())), Some((8, Source::L2)), "{way:?}");
+            assert_eq!(
+                read.map(|read| (*read, read.meta().source())),
+                Some((8, Source::L2)),
+                "{way:?}"
+            );
         }
     }
 }
@@ -148,7 +152,7 @@ async fn what_a_batch_replaces_is_not_fresh_from_the_first_poll() {
         assert!(one.cache.get::<i32>(key).await.unwrap().is_none(), "{key}");
         let loads = Loads::new();
         let read = one.cache.get_or_set(key, loads.value(7)).options(long()).await.unwrap();
-        assert_eq!((*read, read.is_stale(), loads.count()), (1, true, 0), "{key}");
+        assert_eq!((*read, read.meta().is_stale(), loads.count()), (1, true, 0), "{key}");
     }
     let _ = set.await.unwrap().unwrap();
     for key in [&all[0], &all[599]] {

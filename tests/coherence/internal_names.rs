@@ -81,7 +81,7 @@ async fn tags_that_look_internal_are_only_tags() {
         let key = format!("tagged:{number}");
         let _ = one.cache.set(&key, number).tags([tag.as_str()]).await.unwrap();
         let read = two.cache.get::<usize>(&key).await.unwrap().unwrap();
-        assert_eq!(read.tags().collect::<Vec<_>>(), [tag.as_str()]);
+        assert_eq!(read.meta().tags().collect::<Vec<_>>(), [tag.as_str()]);
     }
     for (number, tag) in tags.iter().enumerate() {
         let _ = two.cache.remove_by_tag(tag.as_str()).await.unwrap();

@@ -49,7 +49,7 @@ async fn read(node: &Node, number: i32) -> (i32, Source) {
     let loads = Loads::new();
     let tagged = node.cache.get_or_set("key", loads.value(handle(number))).tags(["t"]);
     let cached = tagged.duration(Duration::from_secs(600)).await.expect("a value");
-    ((cached.0)(), cached.source())
+    ((cached.0)(), cached.meta().source())
 }
 
 #[tokio::test(start_paused = true)]
@@ -150,7 +150,7 @@ async fn what_a_batch_of_sets_that_its_caller_gives_up_would_have_replaced_may_s
     one.bus.hang_reply(false);
     assert!(one.cache.peek::<Handle>("key:299").is_none());
     let read = one.cache.get::<Handle>("key:299").allow_stale().await.unwrap();
-    assert_eq!(read.map(|read| ((read.0)(), read.is_stale())), Some((1, true)));
+    assert_eq!(read.map(|read| ((read.0)(), read.meta().is_stale())), Some((1, true)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -197,5 +197,5 @@ async fn a_strict_read_takes_nothing_of_l1_where_nobody_can_be_asked_about_keys(
     assert!(two.cache.get::<Handle>("key").strict().await.unwrap().is_none());
     let loads = Loads::new();
     let read = two.cache.get_or_set("key", loads.value(handle(2))).strict().await.unwrap();
-    assert_eq!(((read.0)(), read.source()), (2, Source::Factory));
+    assert_eq!(((read.0)(), read.meta().source()), (2, Source::Factory));
 }

@@ -99,7 +99,10 @@ async fn a_strict_hit_costs_one_read_and_no_factory() {
     node.l2.forget();
     let loads = Loads::new();
     let read = node.cache.get_or_set("key", loads.value(2)).strict().await.unwrap();
-    assert_eq!((*read, read.source(), read.is_stale(), loads.count()), (1, Source::L1, false, 0));
+    assert_eq!(
+        (*read, read.meta().source(), read.meta().is_stale(), loads.count()),
+        (1, Source::L1, false, 0)
+    );
     assert_eq!(strict(&node).await.unwrap(), Some(1));
     let values = node.l2.count(L2Op::Read) + node.l2.count(L2Op::Look);
     assert_eq!((node.l2.count(L2Op::Heads), values), (2, 0), "no value travels");

@@ -25,7 +25,7 @@ async fn a_timed_out_load_completed_after_remove_by_tag_is_never_served() {
         gate.reached().await;
         let answer = caller.await.unwrap();
         match answer {
-            Ok(fallback) => assert!(soft && *fallback == 1 && fallback.is_stale()),
+            Ok(fallback) => assert!(soft && *fallback == 1 && fallback.meta().is_stale()),
             Err(error) => assert!(!soft && error.kind() == ErrorKind::FactoryTimeout),
         }
         let _ = node.cache.remove_by_tag("tag").await.unwrap();
@@ -76,11 +76,11 @@ async fn a_foreground_load_overtaken_by_remove_by_tag_is_for_earlier_callers_onl
     pass(SHORT).await;
     gate.open();
     let early = early.await.unwrap().unwrap();
-    assert_eq!((*early, early.is_stale()), (1, true));
+    assert_eq!((*early, early.meta().is_stale()), (1, true));
     let joined = joined.await.unwrap().unwrap();
-    assert_eq!((*joined, joined.is_stale()), (1, true));
+    assert_eq!((*joined, joined.meta().is_stale()), (1, true));
     let late = late.await.unwrap().unwrap();
-    assert_eq!((*late, late.is_stale()), (2, false));
+    assert_eq!((*late, late.meta().is_stale()), (2, false));
     assert_eq!(loads.count(), 2);
     assert_eq!(node.cache.peek::<i32>("key").as_deref(), Some(&2));
 }
@@ -100,7 +100,7 @@ async fn a_foreground_load_overtaken_by_a_clear_is_not_kept() {
             let _ = node.cache.clear().await.unwrap();
         }
         gate.open();
-        assert!(early.await.unwrap().unwrap().is_stale());
+        assert!(early.await.unwrap().unwrap().meta().is_stale());
         assert!(node.cache.get::<i32>("key").await.unwrap().is_none());
     }
 }
@@ -115,7 +115,7 @@ async fn a_load_overtaken_by_remove_by_tag_is_not_kept_in_a_cache_without_l2() {
     gate.reached().await;
     let _ = cache.remove_by_tag("tag").await.unwrap();
     gate.open();
-    assert!(early.await.unwrap().unwrap().is_stale());
+    assert!(early.await.unwrap().unwrap().meta().is_stale());
     assert!(cache.get::<i32>("key").await.unwrap().is_none());
 }
 
@@ -132,7 +132,7 @@ async fn a_load_overtaken_by_a_removal_without_a_number_is_not_kept() {
     let removal = go(async move { cache.remove_by_tag("tag").await });
     until("the removal has begun", || node.cache.health().pending_removals == 1).await;
     gate.open();
-    assert!(early.await.unwrap().unwrap().is_stale());
+    assert!(early.await.unwrap().unwrap().meta().is_stale());
     assert!(node.cache.get::<i32>("key").await.unwrap().is_none());
     assert!(!removal.await.unwrap().unwrap().is_propagated());
     let _ = node.cache.set("key", 2).tags(["tag"]).await.unwrap();
@@ -152,7 +152,7 @@ async fn a_load_overtaken_by_remove_is_for_earlier_callers_only() {
         assert_eq!(*late.await.unwrap().unwrap(), 2, "nobody waits for the fenced load");
         gate.open();
         let early = early.await.unwrap().unwrap();
-        assert_eq!((*early, early.is_stale()), (1, true));
+        assert_eq!((*early, early.meta().is_stale()), (1, true));
         assert_eq!(*cache.get::<i32>(key).await.unwrap().unwrap(), 2);
         assert_eq!(loads.count(), 2);
     }
@@ -174,7 +174,7 @@ async fn a_load_overtaken_by_another_nodes_remove_is_not_kept() {
         pass(SHORT).await;
         gate.open();
         let early = early.await.unwrap().unwrap();
-        assert_eq!((*early, early.is_stale()), (1, true));
+        assert_eq!((*early, early.meta().is_stale()), (1, true));
         for node in [&one, &two] {
             assert!(node.cache.get::<i32>("key").await.unwrap().is_none());
         }
@@ -283,8 +283,8 @@ async fn a_message_that_overtakes_the_read_of_a_load_wins() {
     let late = late.await.unwrap().unwrap();
     gate.open();
     let early = early.await.unwrap().unwrap();
-    assert_eq!((*early, early.is_stale()), (1, true), "it came before the removal");
-    assert_eq!((*late, late.source()), (2, Source::Factory));
+    assert_eq!((*early, early.meta().is_stale()), (1, true), "it came before the removal");
+    assert_eq!((*late, late.meta().source()), (2, Source::Factory));
     assert_eq!(two.cache.get::<i32>("key").await.unwrap().as_deref(), Some(&2));
 }
 
@@ -323,6 +323,6 @@ async fn a_refused_fill_is_for_the_caller_that_led_only() {
     gate.open();
     assert_eq!(*early.await.unwrap().unwrap(), 1);
     let late = late.await.unwrap().unwrap();
-    assert_eq!((*late, late.is_stale(), loads.count()), (2, false, 2));
+    assert_eq!((*late, late.meta().is_stale(), loads.count()), (2, false, 2));
     assert_eq!(one.cache.stats().fill_refused, 1);
 }

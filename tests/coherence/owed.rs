@@ -32,7 +32,7 @@ async fn is_told(reader: &Node) {
     }
     assert!(reader.cache.health().coherent, "the reader is healthy");
     let read = reader.cache.get::<i32>("price").await.expect("no trouble");
-    assert!(!read.is_some_and(|read| *read == 1 && !read.is_stale()));
+    assert!(!read.is_some_and(|read| *read == 1 && !read.meta().is_stale()));
 }
 
 /// Nothing makes a reader verify any more.

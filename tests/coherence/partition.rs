@@ -58,15 +58,17 @@ async fn a_bus_that_comes_back_while_l2_is_down_does_not_empty_l1() {
         let loads = Loads::new();
         for key in &keys {
             let read = one.cache.get::<i32>(key).await.unwrap().expect("it goes on");
-            assert_eq!((*read, read.is_stale(), read.source()), (1, true, Source::L1));
+            let meta = read.meta();
+            assert_eq!((*read, meta.is_stale(), meta.source()), (1, true, Source::L1));
             let read = one.cache.get_or_set(key, loads.value(3)).options(long()).await.unwrap();
-            assert_eq!((*read, read.is_stale(), read.source()), (1, true, Source::L1));
+            let meta = read.meta();
+            assert_eq!((*read, meta.is_stale(), meta.source()), (1, true, Source::L1));
         }
         let many = one.cache.get_many::<i32>(&keys).await.unwrap();
-        assert!(many.iter().flatten().filter(|read| read.is_stale()).count() == keys.len());
+        assert!(many.iter().flatten().filter(|read| read.meta().is_stale()).count() == keys.len());
         let load = |_: Vec<String>| async { ok(Vec::<(String, i32)>::new()) };
         let many = one.cache.get_or_set_many(&keys, load).await.unwrap();
-        assert!(many.iter().all(|read| read.is_stale()));
+        assert!(many.iter().all(|read| read.meta().is_stale()));
         assert_eq!(loads.count(), 0);
 
         // A caller that asks for more than that gets no such answer.
@@ -115,7 +117,7 @@ async fn what_a_reconnect_leaves_unverified_is_verified_if_l2_answers() {
     until("it listens again", || one.cache.health().subscribed).await;
     for (key, value) in [("changed", 2), ("same", 1)] {
         let read = one.cache.get::<i32>(key).await.unwrap().unwrap();
-        assert_eq!((*read, read.is_stale()), (value, false));
+        assert_eq!((*read, read.meta().is_stale()), (value, false));
     }
 }
 
@@ -165,13 +167,13 @@ async fn a_new_session_verifies_nothing_before_l2_has_answered_as_a_primary() {
         until("it listens again", || node.cache.health().subscribed).await;
         let verified = node.cache.stats().l1_verified;
         let read = node.cache.get::<i32>("one").await.unwrap().expect("the load lock covers it");
-        assert_eq!((*read, read.is_stale()), (1, refused));
+        assert_eq!((*read, read.meta().is_stale()), (1, refused));
         let load = loads.value(2);
         let read = node.cache.get_or_set("two", load).options(long()).await.unwrap();
-        assert_eq!((*read, read.is_stale()), (1, refused));
+        assert_eq!((*read, read.meta().is_stale()), (1, refused));
         for read in node.cache.get_many::<i32>(keys).await.unwrap() {
             let read = read.expect("the load lock covers it");
-            assert_eq!((*read, read.is_stale()), (1, refused));
+            assert_eq!((*read, read.meta().is_stale()), (1, refused));
         }
         assert_eq!(node.cache.stats().l1_verified > verified, !refused);
     }
@@ -208,5 +210,5 @@ async fn who_joins_a_batch_is_not_answered_what_was_removed_since() {
     let read = node.cache.get_or_set("tagged", Loads::new().value(3)).options(options());
     assert_eq!(*read.await.unwrap(), 3);
     let batch = batch.await.unwrap();
-    assert_eq!((*batch[0], batch[0].is_stale(), *batch[1]), (1, true, 2));
+    assert_eq!((*batch[0], batch[0].meta().is_stale(), *batch[1]), (1, true, 2));
 }

@@ -55,7 +55,7 @@ async fn removals_during_an_outage_hold_here_at_once_and_everywhere_afterwards()
         }
         assert!(node.cache.get::<i32>("expired").await.unwrap().is_none());
         let fallback = node.cache.get::<i32>("expired").allow_stale().await.unwrap();
-        assert!(fallback.is_some_and(|read| read.is_stale()));
+        assert!(fallback.is_some_and(|read| read.meta().is_stale()));
         assert!(node.cache.get::<i32>("other").await.unwrap().is_some());
     }
 }
@@ -76,7 +76,7 @@ async fn a_removal_that_waits_hides_the_record_in_l2_from_this_node() {
     for key in ["key", "tagged"] {
         assert!(node.cache.get::<i32>(key).allow_stale().await.unwrap().is_none(), "{key}");
         let read = node.cache.get_or_set(key, Loads::new().value(2)).tags([key]).await.unwrap();
-        assert_eq!((*read, read.is_stale()), (2, false));
+        assert_eq!((*read, read.meta().is_stale()), (2, false));
         assert_eq!(node.cache.get::<i32>(key).await.unwrap().as_deref(), Some(&2));
     }
     back(&node).await;
@@ -270,7 +270,7 @@ async fn an_overflow_of_expiries_stays_soft() {
     let read =
         node.cache.get_or_set("unrelated", Loads::new().fail::<_, i32>()).options(long_fail_safe());
     let read = read.await.unwrap();
-    assert_eq!((*read, read.is_stale()), (1, true));
+    assert_eq!((*read, read.meta().is_stale()), (1, true));
 }
 
 /// L6: one key that L2 refuses does not hold up the others.
@@ -328,7 +328,7 @@ async fn a_fill_whose_reply_is_lost_is_answered_and_agrees_with_l2() {
     one.l2.next(L2Op::Put, Fate::LoseReply);
     let read =
         one.cache.get_or_set("key", Loads::new().value(1)).options(long_fail_safe()).await.unwrap();
-    assert_eq!((*read, read.is_stale()), (1, false));
+    assert_eq!((*read, read.meta().is_stale()), (1, false));
     assert_eq!(two.cache.get::<i32>("key").await.unwrap().as_deref(), Some(&1));
     pass(Duration::from_secs(31)).await;
     let loads = Loads::new();

@@ -79,7 +79,7 @@ async fn what_a_replica_has_is_not_asked_of_the_primary() {
     world.catch_up();
     pass(LAG * 2).await;
     let found = reader.cache.get::<i32>("key").await.unwrap().expect("a value");
-    assert_eq!((*found, found.source()), (1, Source::L2));
+    assert_eq!((*found, found.meta().source()), (1, Source::L2));
     assert_eq!(asked(&reader), [1, 0]);
     assert_eq!((get(&reader).await, asked(&reader)), (Some(1), [1, 0]), "it is in L1 now");
     let loader = world.reader().await;

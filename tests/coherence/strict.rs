@@ -39,7 +39,7 @@ async fn change(node: &Node, what: &str) {
 }
 
 fn fresh(cached: Option<Cached<i32>>) -> Option<i32> {
-    cached.filter(|cached| !cached.is_stale()).map(|cached| *cached)
+    cached.filter(|cached| !cached.meta().is_stale()).map(|cached| *cached)
 }
 
 /// What a strict read answers as fresh; a load brings 9.
@@ -208,7 +208,7 @@ async fn without_an_answer_of_the_ledger_nothing_is_strictly_there() {
         assert!(read().await.unwrap().is_none(), "{silent:?}");
         assert_eq!(read().require_l2(true).await.unwrap_err().kind(), ErrorKind::L2, "{silent:?}");
         let stale = read().allow_stale().await.unwrap().expect("it may be stale");
-        assert!(stale.is_stale(), "{silent:?}");
+        assert!(stale.meta().is_stale(), "{silent:?}");
         let loads = Loads::new();
         let loaded = two.cache.get_or_set("key", loads.value(2)).strict().await.unwrap();
         assert_eq!((*loaded, loads.count()), (2, 1), "{silent:?}");

@@ -54,7 +54,7 @@ async fn write(node: &Node, how: &str) -> Option<Receipt> {
 
 async fn seen(node: &Node) -> Option<i32> {
     let cached = node.cache.get::<i32>("key").await.expect("no trouble");
-    cached.filter(|cached| !cached.is_stale()).map(|cached| *cached)
+    cached.filter(|cached| !cached.meta().is_stale()).map(|cached| *cached)
 }
 
 /// A removal on one node, then a write on another that has not heard of it. What the first one sees, and

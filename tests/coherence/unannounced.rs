@@ -127,7 +127,7 @@ async fn answers(how: Write, trouble: Trouble, dies: bool) -> Option<i32> {
     }
     assert!(reader.cache.health().coherent, "the reader is healthy");
     let read = reader.cache.get::<i32>("price").await.expect("no trouble");
-    let fresh = read.filter(|read| !read.is_stale()).map(|read| *read);
+    let fresh = read.filter(|read| !read.meta().is_stale()).map(|read| *read);
     if !dies {
         trouble.begin(&writer.bus, false);
         pass(POLL * 10).await;

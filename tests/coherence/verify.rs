@@ -33,12 +33,15 @@ fn values(node: &Node) -> usize {
 async fn a_thousand_readers_of_an_unverified_copy_share_one_look_at_its_head() {
     let (_world, node) = with_unverified(&["key"]).await;
     node.l2.always(L2Op::Heads, Fate::Delay(Duration::from_millis(10)));
-    let calls: Vec<_> = (0..1000)
-        .map(|_| {
-            let cache = node.cache.clone();
-            go(async move { cache.get::<i32>("key").await.unwrap().map(|read| read.source()) })
-        })
-        .collect();
+    let calls: Vec<_> =
+        (0..1000)
+            .map(|_| {
+                let cache = node.cache.clone();
+                go(async move {
+                    cache.get::<i32>("key").await.unwrap().map(|read| read.meta().source())
+                })
+            })
+            .collect();
     for call in calls {
         assert_eq!(call.await.unwrap(), Some(Source::L1));
     }
@@ -65,7 +68,7 @@ async fn a_batch_of_unverified_copies_is_one_look() {
     let keys = ["a", "b", "c"];
     let (_world, node) = with_unverified(&keys).await;
     let found = node.cache.get_many::<i32>(keys).await.unwrap();
-    assert!(found.iter().flatten().all(|read| read.source() == Source::L1));
+    assert!(found.iter().flatten().all(|read| read.meta().source() == Source::L1));
     assert_eq!(
         (found.iter().flatten().count(), node.l2.count(L2Op::Heads), values(&node)),
         (3, 1, 0)
@@ -110,7 +113,7 @@ async fn a_reader_with_more_time_is_not_held_to_the_limit_of_the_one_it_joined()
     pass(Duration::from_millis(10)).await;
     let patient = go(async move { two.get::<i32>("key").await.unwrap() });
     let _ = hasty.await.unwrap();
-    assert_eq!(patient.await.unwrap().expect("it waits long enough").source(), Source::L1);
+    assert_eq!(patient.await.unwrap().expect("it waits long enough").meta().source(), Source::L1);
 }
 
 /// More than the cache's own limit, too.
@@ -123,7 +126,7 @@ async fn a_reader_with_much_more_time_is_not_held_to_the_limit_of_the_cache() {
     pass(Duration::from_millis(10)).await;
     let patient = two.get::<i32>("key").l2_hard_timeout(Duration::from_secs(5));
     let read = patient.await.unwrap().expect("it waits long enough");
-    assert_eq!(read.source(), Source::L1);
+    assert_eq!(read.meta().source(), Source::L1);
     // L2 has not answered within its limit.
-    assert!(hasty.await.unwrap().is_none_or(|read| read.is_stale()));
+    assert!(hasty.await.unwrap().is_none_or(|read| read.meta().is_stale()));
 }

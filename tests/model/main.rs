@@ -86,7 +86,7 @@ fn names(keys: &[u8]) -> Vec<String> {
 }
 
 fn seen(cached: Option<Cached<u32>>) -> Option<Seen> {
-    cached.map(|cached| (*cached, cached.is_stale()))
+    cached.map(|cached| (*cached, cached.meta().is_stale()))
 }
 
 fn done(receipt: Receipt) {

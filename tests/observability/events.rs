@@ -45,9 +45,9 @@ async fn a_script_of_calls_is_told_step_by_step() {
 
     pass(Duration::from_secs(11)).await;
     let failing = || cache.get_or_set("foo", loads.fail::<_, u32>()).options(options());
-    assert!(failing().await.unwrap().is_stale());
+    assert!(failing().await.unwrap().meta().is_stale());
     assert_eq!(told(&mut events), ["Miss", "FactoryError", "FailSafe", "StaleHit"]);
-    assert!(failing().await.unwrap().is_stale());
+    assert!(failing().await.unwrap().meta().is_stale());
     assert_eq!(told(&mut events), ["StaleHit"], "throttled");
 
     let _ = cache.remove("foo").await.unwrap();
@@ -134,7 +134,7 @@ async fn giving_up_on_a_factory_is_told_and_so_is_its_later_success() {
     let gate = Gate::new();
     let slow = options().factory_soft_timeout(Duration::from_millis(100));
     let answer = cache.get_or_set("key", gated(&gate, 2_u32)).options(slow).await.unwrap();
-    assert!(answer.is_stale());
+    assert!(answer.meta().is_stale());
     assert_eq!(told(&mut events), ["Miss", "FactoryTimeout", "StaleHit"]);
     gate.open();
     pass(Duration::from_millis(10)).await;

@@ -95,7 +95,7 @@ async fn a_factory_may_take_all_tags_away() {
             ok(1)
         };
         let read = cache.get_or_set("key", factory).tags(["given"]).await.unwrap();
-        assert_eq!(read.tags().count(), 0);
+        assert_eq!(read.meta().tags().count(), 0);
         let _ = cache.remove_by_tag("given").await.unwrap();
         assert_eq!(fresh(&cache, "key").await, Some(1));
     }
@@ -110,12 +110,12 @@ async fn a_factory_sees_the_tags_and_the_age_of_the_stale_value() {
         pass(secs(15)).await;
         let factory = |ctx: FactoryContext<i32>| async move {
             let stale = ctx.stale().ok_or("there should be one")?.clone();
-            assert!(stale.is_stale() && stale.age() == secs(15));
-            ctx.set_tags(stale.tags());
+            assert!(stale.meta().is_stale() && stale.meta().age() == secs(15));
+            ctx.set_tags(stale.meta().tags());
             ok(*stale + 1)
         };
         let read = cache.get_or_set("key", factory).options(options()).await.unwrap();
-        assert_eq!((*read, read.tags().collect::<Vec<_>>()), (2, vec!["kept"]));
+        assert_eq!((*read, read.meta().tags().collect::<Vec<_>>()), (2, vec!["kept"]));
     }
 }
 
@@ -186,7 +186,7 @@ async fn a_value_that_is_not_kept_replaces_nothing() {
         assert_eq!(*cache.get_or_set("key", factory).options(options()).await.unwrap(), 2);
         let read = cache.get_or_set("key", Loads::new().fail::<_, i32>()).options(options());
         let read = read.await.unwrap();
-        assert_eq!((*read, read.is_stale()), (1, true));
+        assert_eq!((*read, read.meta().is_stale()), (1, true));
     }
 }
 
@@ -203,10 +203,10 @@ async fn a_failing_factory_may_set_the_throttle() {
             Err::<i32, _>(TestError::new())
         };
         let read = cache.get_or_set("key", factory).options(options()).await.unwrap();
-        assert!(read.is_stale());
+        assert!(read.meta().is_stale());
         let loads = Loads::new();
         let read = cache.get_or_set("key", loads.value(2)).options(options()).await.unwrap();
-        assert!(read.is_stale());
+        assert!(read.meta().is_stale());
         pass(secs(3)).await;
         let read = cache.get_or_set("key", loads.value(2)).options(options()).await.unwrap();
         assert_eq!((*read, loads.count()), (2, 1), "two seconds, not thirty");

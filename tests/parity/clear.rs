@@ -135,7 +135,7 @@ async fn after_a_clear_a_failing_source_is_stood_in_for_on_every_node() {
     for node in [&one, &two] {
         let read = node.cache.get_or_set("key", Loads::new().fail::<_, i32>()).options(options());
         let read = read.await.unwrap();
-        assert_eq!((*read, read.is_stale()), (1, true));
+        assert_eq!((*read, read.meta().is_stale()), (1, true));
     }
 }
 

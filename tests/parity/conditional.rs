@@ -48,7 +48,7 @@ impl Endpoint {
         };
         let request = cache.get_or_set("key", factory).tags(tags.iter().copied());
         let read = request.options(options()).await.expect("an answer");
-        assert!(!read.is_stale());
+        assert!(!read.meta().is_stale());
         *read
     }
 }
@@ -112,7 +112,7 @@ async fn a_confirmation_keeps_the_tags_that_were_there() {
         pass(secs(11)).await;
         let factory = |ctx: FactoryContext<i32>| async move { ctx.not_modified::<NotModified>() };
         let read = cache.get_or_set("key", factory).options(options()).await.unwrap();
-        assert_eq!(read.tags().collect::<Vec<_>>(), ["old"]);
+        assert_eq!(read.meta().tags().collect::<Vec<_>>(), ["old"]);
         let _ = cache.remove_by_tag("old").await.unwrap();
         assert_eq!(any(&cache, "key").await, None);
     }
@@ -153,7 +153,7 @@ async fn a_confirmation_that_an_expiry_overtakes_is_not_fresh() {
         gate.reached().await;
         let _ = cache.expire_by_tag("tag").await.unwrap();
         gate.open();
-        assert!(early.await.unwrap().unwrap().is_stale());
+        assert!(early.await.unwrap().unwrap().meta().is_stale());
         assert_eq!(fresh::<i32>(&cache, "key").await, None);
         assert_eq!(any(&cache, "key").await, Some(1));
     }
@@ -169,7 +169,7 @@ async fn a_confirmed_value_is_the_same_value_in_memory() {
     let factory = |ctx: FactoryContext<Vec<i32>>| async move { ctx.not_modified::<NotModified>() };
     let after = cache.get_or_set("key", factory).options(options()).await.unwrap();
     assert!(std::ptr::eq(&raw const *before, &raw const *after), "nothing is cloned");
-    assert_eq!(after.age(), secs(0));
+    assert_eq!(after.meta().age(), secs(0));
 }
 
 /// A factory that was wrong about it answers like any that fails.
@@ -181,7 +181,7 @@ async fn an_error_after_all_is_a_failure_like_any_other() {
         assert_eq!(endpoint.read(&cache, &[]).await, 1);
         pass(secs(11)).await;
         let read = cache.get_or_set("key", Loads::new().fail::<_, i32>()).options(options());
-        assert!(read.await.unwrap().is_stale());
+        assert!(read.await.unwrap().meta().is_stale());
         pass(secs(31)).await;
         assert_eq!(endpoint.read(&cache, &[]).await, 1);
         assert_eq!(endpoint.counts(), [1, 1, 1], "its validators are still there");

@@ -29,7 +29,7 @@ async fn a_scripted_flow_is_counted_step_by_step() {
         pass(secs(11)).await;
         for _ in 0..3 {
             let read = cache.get_or_set("key", Loads::new().fail::<_, i32>()).options(options());
-            assert!(read.await.unwrap().is_stale());
+            assert!(read.await.unwrap().meta().is_stale());
         }
         assert_eq!(reads(cache.stats()), [2, 0, 4, 3, 2, 1], "one failure, three stale answers");
         let _ = cache.remove("key").await.unwrap();

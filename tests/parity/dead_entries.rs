@@ -145,7 +145,7 @@ async fn a_fallback_is_not_dropped_before_its_end() {
                 let key = format!("page:{number}");
                 let read = cache.get_or_set(&key, Loads::new().fail::<_, Page>());
                 let read = read.options(kept.clone()).await.unwrap();
-                assert!(read.is_stale() && read.number == number, "{how}");
+                assert!(read.meta().is_stale() && read.number == number, "{how}");
             }
             pass(secs(100 + SOON)).await;
             assert_eq!(cache.entry_count(), 0, "{how}");
@@ -235,7 +235,7 @@ async fn a_throttled_entry_is_not_dropped() {
     let loads = Loads::new();
     for _ in 0..20 {
         let call = cache.get_or_set("key", loads.fail::<_, i32>());
-        assert!(call.fail_safe(throttled).await.unwrap().is_stale());
+        assert!(call.fail_safe(throttled).await.unwrap().meta().is_stale());
         pass(secs(14)).await;
     }
     assert_eq!(loads.count(), 1);

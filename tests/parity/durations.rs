@@ -32,7 +32,7 @@ async fn a_life_begins_when_the_factory_ends() {
     pass(secs(60)).await;
     gate.open();
     let read = slow.await.unwrap().unwrap();
-    assert!(!read.is_stale() && read.age() < ms(10), "{:?}", read.age());
+    assert!(!read.meta().is_stale() && read.meta().age() < ms(10), "{:?}", read.meta().age());
     pass(secs(9)).await;
     for node in [&one, &two] {
         assert_eq!(fresh(&node.cache, "key").await, Some(1));
@@ -44,14 +44,14 @@ async fn the_age_of_a_value_begins_again_with_each_load() {
     let world = World::new().await;
     for cache in both(&world).await {
         let read = cache.get_or_set("key", Loads::new().value(1)).options(options());
-        assert_eq!(read.await.unwrap().age(), secs(0));
+        assert_eq!(read.await.unwrap().meta().age(), secs(0));
         pass(secs(7)).await;
         let hit = cache.peek::<i32>("key").unwrap();
-        assert_eq!(hit.age(), secs(7));
+        assert_eq!(hit.meta().age(), secs(7));
         pass(secs(7)).await;
-        assert_eq!(hit.age(), secs(7), "as of when it was read");
+        assert_eq!(hit.meta().age(), secs(7), "as of when it was read");
         let read = cache.get_or_set("key", Loads::new().value(2)).options(options());
-        assert_eq!(read.await.unwrap().age(), secs(0));
+        assert_eq!(read.await.unwrap().meta().age(), secs(0));
     }
 }
 
@@ -64,7 +64,7 @@ async fn a_copy_lives_no_longer_than_its_record() {
     pass(secs(1)).await;
     let asked = two.cache.get_or_set("key", Loads::new().value(42)).duration(secs(10));
     let read = asked.await.unwrap();
-    assert_eq!((*read, read.source()), (21, Source::L2));
+    assert_eq!((*read, read.meta().source()), (21, Source::L2));
     pass(ms(1_001)).await;
     assert_eq!(fresh::<i32>(&two.cache, "key").await, None);
 }

@@ -81,10 +81,10 @@ async fn a_refresh_gives_the_value_its_new_tags() {
         let _ = cache.set("key", 1).tags(["a", "b"]).options(eager()).await.unwrap();
         pass(secs(9)).await;
         let hit = cache.get_or_set("key", Loads::new().value(2)).tags(["c", "d"]).options(eager());
-        assert_eq!(hit.await.unwrap().tags().collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(hit.await.unwrap().meta().tags().collect::<Vec<_>>(), ["a", "b"]);
         idle(&cache).await;
         let read = cache.peek::<i32>("key").unwrap();
-        assert_eq!((*read, read.tags().collect::<Vec<_>>()), (2, vec!["c", "d"]));
+        assert_eq!((*read, read.meta().tags().collect::<Vec<_>>()), (2, vec!["c", "d"]));
         let _ = cache.remove_by_tag("c").await.unwrap();
         assert_eq!(any(&cache, "key").await, None);
     }

@@ -32,13 +32,13 @@ async fn the_throttle_holds_whatever_made_the_value_stale() {
             for _ in 0..3 {
                 let read = cache.get_or_set(how, loads.fail::<_, i32>()).options(options());
                 let read = read.await.unwrap();
-                assert_eq!((*read, read.is_stale()), (1, true), "{how}");
+                assert_eq!((*read, read.meta().is_stale()), (1, true), "{how}");
                 pass(secs(9)).await;
             }
             assert_eq!(loads.count(), 1, "{how}");
             pass(secs(4)).await;
             let read = cache.get_or_set(how, loads.fail::<_, i32>()).options(options());
-            assert!(read.await.unwrap().is_stale());
+            assert!(read.await.unwrap().meta().is_stale());
             assert_eq!(loads.count(), 2, "{how}: the throttle is over");
         }
     }
@@ -61,11 +61,11 @@ async fn a_write_ends_the_throttle() {
         let _ = cache.set("key", 1).options(options()).await.unwrap();
         pass(secs(11)).await;
         let read = cache.get_or_set("key", Loads::new().fail::<_, i32>()).options(options());
-        assert!(read.await.unwrap().is_stale());
+        assert!(read.await.unwrap().meta().is_stale());
         let _ = cache.set("key", 2).options(options()).await.unwrap();
         let read = cache.get_or_set("key", Loads::new().value(3)).options(options());
         let read = read.await.unwrap();
-        assert_eq!((*read, read.is_stale()), (2, false));
+        assert_eq!((*read, read.meta().is_stale()), (2, false));
     }
 }
 
@@ -79,7 +79,7 @@ async fn standing_in_changes_nothing_in_l2_and_nothing_elsewhere() {
     two.bus.hold(true);
     one.l2.forget();
     let read = one.cache.get_or_set("key", Loads::new().fail::<_, i32>()).options(options());
-    assert!(read.await.unwrap().is_stale());
+    assert!(read.await.unwrap().meta().is_stale());
     pass(SHORT).await;
     let writes = [L2Op::Put, L2Op::Set, L2Op::Remove, L2Op::Expire];
     assert_eq!(writes.map(|op| one.l2.count(op)), [0; 4]);
@@ -100,7 +100,7 @@ async fn the_newer_stale_value_of_l2_stands_in() {
     pass(secs(11)).await;
     let read = two.cache.get_or_set("key", Loads::new().fail::<_, i32>()).options(options());
     let read = read.await.unwrap();
-    assert_eq!((*read, read.is_stale()), (2, true));
+    assert_eq!((*read, read.meta().is_stale()), (2, true));
 }
 
 #[tokio::test(start_paused = true)]
@@ -112,7 +112,7 @@ async fn the_age_of_a_stand_in_goes_on_growing() {
             pass(secs(if age == 20 { 20 } else { 40 })).await;
             let read = cache.get_or_set("key", Loads::new().fail::<_, i32>()).options(options());
             let read = read.await.unwrap();
-            assert_eq!((read.age(), read.source()), (secs(age), Source::FailSafe));
+            assert_eq!((read.meta().age(), read.meta().source()), (secs(age), Source::FailSafe));
         }
     }
 }
@@ -127,7 +127,7 @@ async fn a_call_may_switch_the_caches_fail_safe_off() {
     let read = node.cache.get_or_set("key", Loads::new().fail::<_, i32>()).options(off);
     assert_eq!(kind_of(read.await), ErrorKind::Factory);
     let read = node.cache.get_or_set("key", Loads::new().fail::<_, i32>());
-    assert!(read.await.unwrap().is_stale(), "the default still holds");
+    assert!(read.await.unwrap().meta().is_stale(), "the default still holds");
 }
 
 /// A reader's own limit on the age of a fallback, stricter than the one it was stored with.
@@ -156,7 +156,7 @@ async fn fail_safe_alone_does_not_make_a_get_answer_stale() {
         let read = cache.get::<i32>("key").options(options()).await.unwrap();
         assert!(read.is_none());
         let read = cache.get::<i32>("key").options(long().allow_stale(true)).await.unwrap();
-        assert!(read.unwrap().is_stale());
+        assert!(read.unwrap().meta().is_stale());
     }
 }
 
@@ -202,7 +202,7 @@ async fn a_factory_that_gives_up_gets_its_stale_value_answered() {
             ok(2)
         };
         let read = cache.get_or_set("key", factory).options(options()).await.unwrap();
-        assert_eq!((*read, read.source()), (1, Source::FailSafe));
+        assert_eq!((*read, read.meta().source()), (1, Source::FailSafe));
     }
 }
 
@@ -221,13 +221,13 @@ async fn a_stale_value_is_answered_while_another_node_loads() {
     let asked = Instant::now();
     let hasty = options().load_lock_wait(ms(200));
     let read = two.cache.get_or_set("key", loads.value(3)).options(hasty).await.unwrap();
-    assert_eq!((*read, read.is_stale(), loads.count()), (1, true, 0));
+    assert_eq!((*read, read.meta().is_stale(), loads.count()), (1, true, 0));
     assert_eq!(asked.elapsed(), ms(200));
     gate.open();
     assert_eq!(*leader.await.unwrap().unwrap(), 2);
     pass(SHORT).await;
     let read = two.cache.get_or_set("key", loads.value(3)).options(options()).await.unwrap();
-    assert_eq!((*read, read.is_stale(), loads.count()), (2, false, 0));
+    assert_eq!((*read, read.meta().is_stale(), loads.count()), (2, false, 0));
 }
 
 /// Values of other keys are nobody's fallback, and a fallback of one key throttles no other.
@@ -243,7 +243,7 @@ async fn a_throttle_is_of_one_key() {
         let loads = Loads::new();
         for key in ["a", "b"] {
             let read = cache.get_or_set(key, loads.fail::<_, i32>()).options(options());
-            assert!(read.await.unwrap().is_stale());
+            assert!(read.await.unwrap().meta().is_stale());
         }
         assert_eq!(loads.count(), 2);
         assert_eq!(fresh(&cache, "c").await, Some(1));

@@ -127,7 +127,7 @@ async fn a_weight_travels_with_the_record() {
     }
     let _ = one.cache.set("heavy", 1).options(long().weight(9)).await.unwrap();
     let read = two.cache.get::<i32>("heavy").await.unwrap().unwrap();
-    assert_eq!(read.source(), Source::L2);
+    assert_eq!(read.meta().source(), Source::L2);
     assert_eq!(two.cache.entry_count(), 2);
     let _ = one.cache.set("too heavy", 1).options(long().weight(11)).await.unwrap();
     assert_eq!(fresh(&two.cache, "too heavy").await, Some(1));

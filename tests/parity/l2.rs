@@ -55,7 +55,7 @@ async fn a_copy_outlives_the_eviction_of_its_record() {
     world.store.evict(&World::record("key"));
     pass(secs(60)).await;
     let read = node.cache.get::<i32>("key").await.unwrap().unwrap();
-    assert_eq!((*read, read.source()), (1, Source::L1));
+    assert_eq!((*read, read.meta().source()), (1, Source::L1));
 }
 
 /// L2 goes away while the factory runs: the value is answered and stays here.
@@ -77,7 +77,7 @@ async fn an_outage_that_begins_during_a_load_does_not_break_it() {
         gate.open();
         let opened = Instant::now();
         let read = running.await.unwrap().unwrap();
-        assert_eq!((*read, read.is_stale()), (42, false));
+        assert_eq!((*read, read.meta().is_stale()), (42, false));
         assert!(opened.elapsed() <= secs(1), "one hard timeout");
         assert!(node.cache.peek::<i32>(&key).is_some());
         let other = world.node().await;
@@ -157,7 +157,7 @@ async fn with_l2_and_source_down_the_stale_value_stands_in() {
     node.l2.down();
     let read = node.cache.get_or_set("key", Loads::new().fail::<_, i32>()).options(kept);
     let read = read.await.unwrap();
-    assert_eq!((*read, read.is_stale()), (42, true));
+    assert_eq!((*read, read.meta().is_stale()), (42, true));
 }
 
 /// What one node loads is not loaded by the next, life after life.
@@ -171,7 +171,7 @@ async fn nodes_take_turns_in_loading_and_share_what_is_loaded() {
         for node in [first, second] {
             let request = node.cache.get_or_set("key", loads.value(round)).options(options());
             let read = request.await.unwrap();
-            assert_eq!((*read, read.is_stale()), (round, false));
+            assert_eq!((*read, read.meta().is_stale()), (round, false));
         }
         assert_eq!(loads.count(), usize::try_from(round).unwrap() + 1);
         pass(secs(11)).await;
@@ -244,12 +244,12 @@ async fn a_soft_timeout_of_l2_is_as_long_as_the_call_says() {
         let chosen = options().l2_soft_timeout(limit);
         let asked = Instant::now();
         let read = node.cache.get::<i32>("key").options(chosen.clone()).allow_stale();
-        assert!(read.await.unwrap().is_some_and(|read| read.is_stale()));
+        assert!(read.await.unwrap().is_some_and(|read| read.meta().is_stale()));
         assert_eq!(asked.elapsed(), limit);
     }
     let asked = Instant::now();
     let chosen = options().l2_soft_timeout(ms(40));
     let read = node.cache.get_or_set("key", Loads::new().fail::<_, i32>()).options(chosen);
-    assert!(read.await.unwrap().is_stale());
+    assert!(read.await.unwrap().meta().is_stale());
     assert_eq!(asked.elapsed(), ms(40));
 }

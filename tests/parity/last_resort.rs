@@ -15,12 +15,15 @@ async fn the_default_is_answered_when_nothing_else_can_be() {
         let loads = Loads::new();
         for count in 1..=3 {
             let read = cache.get_or_set("key", loads.fail()).fail_safe_default(7).await.unwrap();
-            assert_eq!((*read, read.is_stale(), read.source()), (7, true, Source::Default));
+            assert_eq!(
+                (*read, read.meta().is_stale(), read.meta().source()),
+                (7, true, Source::Default)
+            );
             assert_eq!(loads.count(), count, "without fail-safe nothing is throttled");
         }
         assert_eq!(any(&cache, "key").await, None);
         let read = cache.get_or_set("key", loads.value(1)).fail_safe_default(7).await.unwrap();
-        assert_eq!((*read, read.is_stale()), (1, false));
+        assert_eq!((*read, read.meta().is_stale()), (1, false));
     }
 }
 
@@ -35,11 +38,11 @@ async fn with_fail_safe_the_default_spares_the_source_for_a_throttle() {
             pass(secs(wait)).await;
             let read = cache.get_or_set("key", loads.fail()).options(chosen.clone());
             let read = read.fail_safe_default(7).await.unwrap();
-            assert_eq!((*read, read.is_stale(), loads.count()), (7, true, count));
+            assert_eq!((*read, read.meta().is_stale(), loads.count()), (7, true, count));
         }
         pass(secs(6)).await;
         let read = cache.get_or_set("key", loads.value(1)).options(chosen).await.unwrap();
-        assert_eq!((*read, read.is_stale()), (1, false));
+        assert_eq!((*read, read.meta().is_stale()), (1, false));
     }
 }
 
@@ -51,7 +54,7 @@ async fn a_stale_value_is_better_than_the_default() {
         pass(secs(11)).await;
         let read = cache.get_or_set("key", Loads::new().fail()).options(options());
         let read = read.fail_safe_default(7).await.unwrap();
-        assert_eq!((*read, read.source()), (1, Source::FailSafe));
+        assert_eq!((*read, read.meta().source()), (1, Source::FailSafe));
     }
 }
 

@@ -73,7 +73,7 @@ async fn a_load_that_a_write_overtakes_is_not_kept() {
         pass(SHORT).await;
         gate.open();
         let early = early.await.unwrap().unwrap();
-        assert_eq!((*early, early.is_stale()), (1, true));
+        assert_eq!((*early, early.meta().is_stale()), (1, true));
         assert_eq!(any(&one, "key").await, None, "elsewhere {elsewhere}");
     }
 }

@@ -129,7 +129,7 @@ async fn what_ends_after_the_close_is_for_those_who_waited() {
     let timed_out = load(&one.cache, "key", &[], soft, gated(&gate, 2));
     gate.reached().await;
     let joined = load(&one.cache, "key", &[], long(), gated(&gate, 3));
-    assert!(timed_out.await.unwrap().unwrap().is_stale());
+    assert!(timed_out.await.unwrap().unwrap().meta().is_stale());
     let cache = one.cache.clone();
     let closing = go(async move { cache.close().await });
     pass(ms(10)).await;

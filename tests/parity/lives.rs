@@ -19,7 +19,7 @@ async fn a_shorter_life_in_l1_is_followed_by_a_look_at_l2() {
     assert!(node.cache.peek::<i32>("key").is_none());
     node.l2.forget();
     let read = node.cache.get::<i32>("key").await.unwrap().unwrap();
-    assert_eq!((*read, read.source()), (1, Source::L2));
+    assert_eq!((*read, read.meta().source()), (1, Source::L2));
     assert_eq!(node.l2.count(L2Op::Look), 1);
 }
 
@@ -171,7 +171,7 @@ async fn the_throttle_has_no_jitter() {
             for number in 0..20 {
                 let key = number.to_string();
                 let call = cache.get_or_set(&key, loads.fail::<_, i32>());
-                assert!(call.options(spread.clone()).await.unwrap().is_stale());
+                assert!(call.options(spread.clone()).await.unwrap().meta().is_stale());
             }
             assert_eq!(loads.count(), expected);
             pass(secs(if expected == 20 { 16 } else { 0 })).await;
@@ -302,7 +302,7 @@ async fn a_copy_ends_with_the_life_of_its_record_whatever_the_store_says_is_left
     assert_eq!(fresh(&two.cache, "key").await, Some(1));
     let here = || two.cache.get::<i32>("key").skip_l2_read(true).allow_stale();
     pass(secs(59)).await;
-    assert!(here().await.unwrap().is_some_and(|read| read.is_stale()));
+    assert!(here().await.unwrap().is_some_and(|read| read.meta().is_stale()));
     pass(secs(2)).await;
     assert!(here().await.unwrap().is_none());
 }

@@ -59,8 +59,8 @@ where
     T: Clone + Send + Sync + 'static,
 {
     let read = cache.get::<T>(key).await.expect("no trouble")?;
-    assert!(!read.is_stale(), "a plain get answers nothing stale");
-    Some(read.into_inner())
+    assert!(!read.meta().is_stale(), "a plain get answers nothing stale");
+    Some(crinkle_core::Cached::into_inner(read))
 }
 
 /// The value, fresh or stale, if there is one.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crinkle_core::l2::NoCodec;
-use crinkle_core::{Cache, ErrorKind, FactoryContext, Source, WriteStatus, ok};
+use crinkle_core::{Cache, Cached, ErrorKind, FactoryContext, Source, WriteStatus, ok};
 use crinkle_testkit::chaos::L2Op;
 use crinkle_tests::{Loads, World, both, long, options, pass};
 
@@ -16,9 +16,9 @@ async fn a_miss_loads_stores_and_the_next_call_is_a_hit() {
     for cache in both(&world).await {
         let loads = Loads::new();
         let first = cache.get_or_set("key", loads.value(1)).await.unwrap();
-        assert_eq!((*first, first.source()), (1, Source::Factory));
+        assert_eq!((*first, first.meta().source()), (1, Source::Factory));
         let second = cache.get_or_set("key", loads.value(2)).await.unwrap();
-        assert_eq!((*second, second.source(), loads.count()), (1, Source::L1, 1));
+        assert_eq!((*second, second.meta().source(), loads.count()), (1, Source::L1, 1));
     }
 }
 
@@ -30,7 +30,7 @@ async fn a_set_replaces_value_tags_and_life() {
         let second = cache.set("key", 2).tags(["new"]).duration(secs(5));
         let _ = second.await.unwrap();
         let read = cache.get::<i32>("key").await.unwrap().unwrap();
-        assert_eq!((*read, read.tags().collect::<Vec<_>>()), (2, vec!["new"]));
+        assert_eq!((*read, read.meta().tags().collect::<Vec<_>>()), (2, vec!["new"]));
         let _ = cache.remove_by_tag("old").await.unwrap();
         assert_eq!(fresh(&cache, "key").await, Some(2), "the old tag is not its tag any more");
         pass(secs(6)).await;
@@ -77,7 +77,7 @@ async fn an_expired_key_is_absent_but_for_those_who_allow_stale() {
             assert_eq!(fresh::<i32>(&cache, "key").await, None);
             assert!(cache.peek::<i32>("key").is_none());
             let read = cache.get::<i32>("key").allow_stale().await.unwrap().unwrap();
-            assert_eq!((*read, read.is_stale()), (1, true));
+            assert_eq!((*read, read.meta().is_stale()), (1, true));
             assert_eq!(load_or(&cache, "key", 2, &[]).await, (2, true));
         }
     }
@@ -106,7 +106,7 @@ async fn a_hit_keeps_the_tags_and_the_life_it_was_stored_with() {
         let _ = first.await.unwrap();
         let other = cache.get_or_set("key", Loads::new().value(2)).tags(["asked"]);
         let read = other.duration(secs(600)).await.unwrap();
-        assert_eq!(read.tags().collect::<Vec<_>>(), ["stored"]);
+        assert_eq!(read.meta().tags().collect::<Vec<_>>(), ["stored"]);
         let _ = cache.remove_by_tag("asked").await.unwrap();
         assert_eq!(fresh(&cache, "key").await, Some(1));
         pass(secs(11)).await;
@@ -125,7 +125,7 @@ async fn every_reader_holds_the_same_value_in_memory() {
         let three = cache.get_or_set("key", Loads::new().value(vec![4])).await.unwrap();
         assert!(std::ptr::eq(&raw const *one, &raw const *two));
         assert!(std::ptr::eq(&raw const *one, &raw const *three));
-        let mut own = one.into_inner();
+        let mut own = Cached::into_inner(one);
         own.push(4);
         assert_eq!(*two, [1, 2, 3], "what a reader takes out is its own");
     }
@@ -169,7 +169,7 @@ async fn a_factory_sees_the_key_without_the_caches_prefix() {
     let node = world.node_with(|builder| builder.key_prefix("prefix:")).await;
     let factory = |ctx: FactoryContext<String>| async move { ok(ctx.key().to_owned()) };
     let read = node.cache.get_or_set("key", factory).await.unwrap();
-    assert_eq!((read.as_str(), read.key()), ("key", "key"));
+    assert_eq!((read.as_str(), read.meta().key()), ("key", "key"));
     assert_eq!(world.store.keys(), ["prefix:v1:e:key"]);
 }
 
@@ -179,7 +179,7 @@ async fn get_or_answers_what_another_node_stored() {
     let (one, two) = (world.node().await, world.node().await);
     put(&one.cache, "key", 1, &[]).await;
     let read = two.cache.get_or("key", 7).await.unwrap();
-    assert_eq!((*read, read.source()), (1, Source::L2));
+    assert_eq!((*read, read.meta().source()), (1, Source::L2));
     let error = two.cache.get_or("key", "text".to_owned()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TypeMismatch);
 }

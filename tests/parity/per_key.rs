@@ -96,7 +96,9 @@ async fn a_key_may_have_a_way_of_being_read() {
     assert!(node.cache.get::<i32>("plain").await.unwrap().is_some());
     assert_eq!(node.l2.count(L2Op::Look), 1);
     pass(secs(31)).await;
-    assert!(node.cache.get::<i32>("stale").await.unwrap().is_some_and(|read| read.is_stale()));
+    assert!(
+        node.cache.get::<i32>("stale").await.unwrap().is_some_and(|read| read.meta().is_stale())
+    );
     assert!(node.cache.get::<i32>("plain").await.unwrap().is_none());
 }
 

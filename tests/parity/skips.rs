@@ -30,7 +30,7 @@ async fn a_read_that_skips_l1_answers_from_l2() {
                 request.skip_l1_read(true).await.unwrap()
             }
         };
-        assert_eq!((*read, read.source()), (2, Source::L2));
+        assert_eq!((*read, read.meta().source()), (2, Source::L2));
     }
 }
 
@@ -68,9 +68,9 @@ async fn a_read_from_l2_that_skips_l1_keeps_no_copy() {
     put(&one.cache, "key", 1, &[]).await;
     for _ in 0..2 {
         let read = two.cache.get::<i32>("key").skip_l1_write(true).await.unwrap().unwrap();
-        assert_eq!((*read, read.source()), (1, Source::L2));
+        assert_eq!((*read, read.meta().source()), (1, Source::L2));
         let read = two.cache.get_or_set("key", Loads::new().value(2)).skip_l1_write(true);
-        assert_eq!(read.await.unwrap().source(), Source::L2);
+        assert_eq!(read.await.unwrap().meta().source(), Source::L2);
     }
     assert_eq!(two.cache.entry_count(), 0);
 }
@@ -280,7 +280,7 @@ async fn a_failed_load_after_an_expire_that_skips_l2_is_left_alone_for_the_throt
     let _ = one.cache.expire("key").skip_l2_write(true).await.unwrap();
     for _ in 0..3 {
         let read = one.cache.get_or_set("key", loads.fail::<_, i32>()).options(options()).await;
-        assert!(read.is_ok_and(|read| *read == 1 && read.is_stale()));
+        assert!(read.is_ok_and(|read| *read == 1 && read.meta().is_stale()));
         assert!(one.cache.get::<i32>("key").await.unwrap().is_none());
     }
     assert_eq!(loads.count(), 1);

@@ -25,7 +25,7 @@ async fn a_hundred_callers_on_each_of_three_nodes_cause_one_load() {
     gate.open();
     for caller in callers {
         let read = caller.await.unwrap().unwrap();
-        assert_eq!((*read, read.is_stale()), (1, false));
+        assert_eq!((*read, read.meta().is_stale()), (1, false));
     }
     assert_eq!(loads.count(), 1);
 }
@@ -45,7 +45,7 @@ async fn many_callers_of_a_stale_key_cause_one_load_and_wait_one_soft_timeout() 
             .collect();
         for caller in callers {
             let read = caller.await.unwrap().unwrap();
-            assert_eq!((*read, read.is_stale()), (1, true));
+            assert_eq!((*read, read.meta().is_stale()), (1, true));
         }
         assert_eq!((loads.count(), asked.elapsed().as_millis()), (1, 100));
         gate.open();
@@ -161,7 +161,7 @@ async fn a_set_ends_the_wait_for_another_nodes_load() {
     let asked = Instant::now();
     put(&three.cache, "key", 3, &[]).await;
     let read = waiter.await.unwrap().unwrap();
-    assert_eq!((*read, read.source(), loads.count()), (3, Source::L2, 0));
+    assert_eq!((*read, read.meta().source(), loads.count()), (3, Source::L2, 0));
     assert!(asked.elapsed() < ms(5), "it was woken");
     gate.open();
     slow.await.unwrap().unwrap();

@@ -175,7 +175,7 @@ async fn an_expired_tag_and_a_later_load_give_the_new_tags() {
         let _ = cache.expire_by_tag("a").await.unwrap();
         let read = cache.get_or_set("key", Loads::new().value(2)).tags(["c", "d"]);
         let read = read.options(options()).await.unwrap();
-        assert_eq!(read.tags().collect::<Vec<_>>(), ["c", "d"]);
+        assert_eq!(read.meta().tags().collect::<Vec<_>>(), ["c", "d"]);
         let _ = cache.remove_by_tag("b").await.unwrap();
         assert_eq!(fresh(&cache, "key").await, Some(2));
         let _ = cache.remove_by_tag("c").await.unwrap();

@@ -112,7 +112,7 @@ async fn a_node_that_never_saw_the_tag_hides_what_it_reads_later() {
     assert_eq!(any(&two.cache, "key").await, None, "at once where it was called");
     let loads = Loads::new();
     let read = two.cache.get_or_set("key", loads.value(2)).tags(["tag"]).await.unwrap();
-    assert_eq!((*read, read.source()), (2, Source::Factory));
+    assert_eq!((*read, read.meta().source()), (2, Source::Factory));
     pass(SHORT).await;
     assert_eq!(fresh(&one.cache, "key").await, Some(2));
 }

@@ -23,7 +23,7 @@ async fn a_factory_quicker_than_the_soft_timeout_is_waited_for() {
             crinkle_core::ok(2)
         });
         let read = read.await.unwrap().unwrap();
-        assert_eq!((*read, read.is_stale()), (2, false));
+        assert_eq!((*read, read.meta().is_stale()), (2, false));
         assert_eq!(asked.elapsed(), ms(99));
     }
 }
@@ -51,7 +51,7 @@ async fn a_hard_timeout_answers_with_a_fallback_where_there_is_one() {
         let asked = Instant::now();
         let hard = options().factory_hard_timeout(ms(500));
         let read = load(&cache, "key", &[], hard, gated(&gate, 2)).await.unwrap().unwrap();
-        assert_eq!((*read, read.is_stale()), (1, true));
+        assert_eq!((*read, read.meta().is_stale()), (1, true));
         assert_eq!(asked.elapsed(), ms(500));
         gate.open();
         until("it has completed", || cache.peek::<i32>("key").as_deref() == Some(&2)).await;
@@ -66,7 +66,7 @@ async fn the_shorter_of_two_timeouts_decides() {
         let asked = Instant::now();
         let both = soft(500).factory_hard_timeout(ms(100));
         let read = load(&cache, "key", &[], both, gated(&gate, 2)).await.unwrap().unwrap();
-        assert!(read.is_stale());
+        assert!(read.meta().is_stale());
         assert_eq!(asked.elapsed(), ms(100));
         gate.open();
     }
@@ -80,15 +80,15 @@ async fn after_a_soft_timeout_the_next_callers_do_not_wait() {
     for cache in both_stale(&world).await {
         let (gate, loads) = (Gate::new(), Loads::new());
         let first = load(&cache, "key", &[], soft(100), loads.gated(&gate, 2));
-        assert!(first.await.unwrap().unwrap().is_stale());
+        assert!(first.await.unwrap().unwrap().meta().is_stale());
         let asked = Instant::now();
         let second = cache.get_or_set("key", loads.value(3)).options(soft(100)).await.unwrap();
-        assert_eq!((*second, second.is_stale()), (1, true));
+        assert_eq!((*second, second.meta().is_stale()), (1, true));
         assert_eq!((asked.elapsed(), loads.count()), (secs(0), 1));
         gate.open();
         until("it has completed", || cache.health().in_flight == 0).await;
         let third = cache.get_or_set("key", loads.value(3)).options(soft(100)).await.unwrap();
-        assert_eq!((*third, third.is_stale(), loads.count()), (2, false, 1));
+        assert_eq!((*third, third.meta().is_stale(), loads.count()), (2, false, 1));
     }
 }
 
@@ -103,16 +103,16 @@ async fn a_factory_that_fails_in_the_background_harms_nobody() {
             held.pass().await;
             Err::<i32, _>(TestError::new())
         });
-        assert!(read.await.unwrap().unwrap().is_stale());
+        assert!(read.await.unwrap().unwrap().meta().is_stale());
         gate.open();
         until("it has failed", || cache.stats().factory_failures == 1).await;
         until("the key is free", || cache.health().in_flight == 0).await;
         let loads = Loads::new();
         let read = cache.get_or_set("key", loads.value(2)).options(soft(100)).await.unwrap();
-        assert!(read.is_stale());
+        assert!(read.meta().is_stale());
         pass(secs(31)).await;
         let read = cache.get_or_set("key", loads.value(2)).options(soft(100)).await.unwrap();
-        assert_eq!((*read, read.is_stale(), loads.count()), (2, false, 1));
+        assert_eq!((*read, read.meta().is_stale(), loads.count()), (2, false, 1));
     }
 }
 
@@ -217,7 +217,7 @@ async fn what_a_factory_chooses_holds_when_it_completes_in_the_background() {
             held.pass().await;
             crinkle_core::ok(2)
         });
-        assert!(read.await.unwrap().unwrap().is_stale());
+        assert!(read.await.unwrap().unwrap().meta().is_stale());
         gate.open();
         until("it has completed", || cache.health().in_flight == 0).await;
         pass(secs(499)).await;

@@ -112,7 +112,7 @@ async fn an_abandoned_load_leaves_no_throttle() {
         abandon(&cache, cancelling(), &gate, &loads).await;
         is_idle(&cache).await;
         let read = cache.get_or_set("key", loads.value(2)).options(options()).await.unwrap();
-        assert_eq!((*read, read.is_stale()), (2, false));
+        assert_eq!((*read, read.meta().is_stale()), (2, false));
     }
 }
 

@@ -83,7 +83,7 @@ async fn answers_come_in_the_order_of_the_keys_with_duplicates() {
     let keys = ["ccc", "a", "bb", "a"];
     let read = node.cache.get_or_set_many(keys, batch.load(None)).tags(["t"]).await.unwrap();
     assert_eq!(values(&read), [3, 1, 2, 1]);
-    assert!(read.iter().all(|cached| cached.source() == Source::Factory));
+    assert!(read.iter().all(|cached| cached.meta().source() == Source::Factory));
     assert_eq!(batch.asked(), [["a", "bb", "ccc"]]);
     let again = node.cache.get_or_set_many(keys, batch.load(None)).await.unwrap();
     assert_eq!((values(&again), batch.asked().len()), (vec![3, 1, 2, 1], 1));
@@ -134,7 +134,10 @@ async fn a_failed_batch_gives_its_error_to_all_and_stale_values_where_it_may() {
     node.cache.set_many([("a", 1), ("b", 2)]).options(options()).await.unwrap();
     pass(Duration::from_secs(11)).await;
     let read = node.cache.get_or_set_many(["a", "b"], down).options(options()).await.unwrap();
-    assert!(read.iter().all(|cached| cached.is_stale() && cached.source() == Source::FailSafe));
+    assert!(
+        read.iter()
+            .all(|cached| cached.meta().is_stale() && cached.meta().source() == Source::FailSafe)
+    );
     let panics = |keys: Vec<String>| async move {
         assert!(keys.is_empty(), "boom");
         Ok::<_, BoxError>(Vec::<(String, i32)>::new())
@@ -234,7 +237,7 @@ async fn many_reads_are_one_round_trip_and_promote_to_l1() {
     one.cache.set("a", 1).await.unwrap();
     one.l2.forget();
     let found: Vec<Option<Cached<i32>>> = one.cache.get_many(["a", "b", "c", "d"]).await.unwrap();
-    let sources: Vec<_> = found.iter().map(|f| f.as_ref().map(Cached::source)).collect();
+    let sources: Vec<_> = found.iter().map(|f| f.as_ref().map(|f| f.meta().source())).collect();
     assert_eq!(sources, [Some(Source::L1), Some(Source::L2), Some(Source::L2), None]);
     assert_eq!(one.l2.calls().iter().filter(|call| call.op != L2Op::Sync).count(), 1);
     assert_eq!(one.cache.peek::<i32>("c").map(|cached| *cached), Some(3));
@@ -278,7 +281,7 @@ async fn many_writes_reach_the_other_nodes() {
     let receipt = one.cache.set_many([("a", 1), ("b", 2)]).tags(["t"]).await.unwrap();
     assert_eq!((receipt.l2(), receipt.backplane()), (WriteStatus::Done, WriteStatus::Done));
     let found: Vec<Option<Cached<i32>>> = two.cache.get_many(["a", "b"]).await.unwrap();
-    assert!(found.iter().all(|f| f.as_ref().is_some_and(|f| f.tags().eq(["t"]))));
+    assert!(found.iter().all(|f| f.as_ref().is_some_and(|f| f.meta().tags().eq(["t"]))));
     let receipt = one.cache.remove_many(["a", "b"]).await.unwrap();
     assert!(receipt.is_propagated());
     pass(Duration::from_millis(10)).await;

@@ -60,7 +60,7 @@ async fn a_value_too_large_stays_in_l1() {
     let node = world.node_with(|builder| builder.settings(settings)).await;
     let large = "x".repeat(2000);
     let read = node.cache.get_or_set("key", Loads::new().value(large.clone())).await.unwrap();
-    assert_eq!((read.len(), read.is_stale()), (2000, false));
+    assert_eq!((read.len(), read.meta().is_stale()), (2000, false));
     assert!(node.cache.peek::<String>("key").is_some());
     assert_eq!(node.cache.stats().l2_unencodable, 1);
     assert_eq!(node.l2.count(L2Op::Put), 0);
@@ -106,7 +106,7 @@ async fn a_value_the_codec_fails_on_stays_in_l1() {
     for value in [1_u8, 2] {
         let key = value.to_string();
         let read = node.cache.get_or_set(&key, Loads::new().value(value)).await.unwrap();
-        assert_eq!((*read, read.is_stale()), (value, false));
+        assert_eq!((*read, read.meta().is_stale()), (value, false));
         assert_eq!(node.cache.peek::<u8>(&key).as_deref(), Some(&value));
         assert_eq!(node.cache.stats().l2_unencodable, u64::from(value) * 2 - 1);
         let error = node.cache.set("set", value).await.unwrap_err();

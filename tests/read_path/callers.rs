@@ -130,7 +130,7 @@ async fn call(cache: Cache, me: usize, caller: Caller, runs: Runs, origin: Insta
         let load = load.options(options);
         if caller.default { load.fail_safe_default(DEFAULT).await } else { load.await }
     };
-    let answer = answer.map(|read| (*read, read.source(), read.is_stale()));
+    let answer = answer.map(|read| (*read, read.meta().source(), read.meta().is_stale()));
     Got { caller, at: since(origin), answer: answer.map_err(|error| error.kind()) }
 }
 

@@ -53,16 +53,16 @@ async fn a_confirmed_value_gets_a_new_life_on_every_node() {
     // The other node has the entity tag from L2.
     let confirmed: Cached<String> = read(&two).await;
     assert_eq!((confirmed.as_str(), pages.counts()), ("page \"0\"", (1, 1)));
-    assert_eq!((confirmed.source(), confirmed.is_stale()), (Source::Factory, false));
-    assert!(confirmed.tags().eq(["t"]));
+    assert_eq!((confirmed.meta().source(), confirmed.meta().is_stale()), (Source::Factory, false));
+    assert!(confirmed.meta().tags().eq(["t"]));
     pass(Duration::from_secs(9)).await;
-    assert_eq!(read(&one).await.source(), Source::L2, "the new life is in L2");
+    assert_eq!(read(&one).await.meta().source(), Source::L2, "the new life is in L2");
     pass(Duration::from_secs(2)).await;
     assert_eq!((read(&one).await.as_str(), pages.counts()), ("page \"0\"", (1, 2)));
     pages.revision.store(1, Ordering::SeqCst);
     pass(Duration::from_secs(11)).await;
     assert_eq!((read(&two).await.as_str(), pages.counts()), ("page \"1\"", (2, 2)));
-    assert_eq!(read(&two).await.into_inner(), "page \"1\"");
+    assert_eq!(Cached::into_inner(read(&two).await), "page \"1\"");
 }
 
 #[tokio::test(start_paused = true)]
@@ -73,7 +73,7 @@ async fn an_expired_value_is_offered_for_confirmation_even_without_fail_safe() {
     let _ = node.cache.get_or_set("page", pages.fetch()).await.unwrap();
     node.cache.expire("page").await.unwrap();
     let read = node.cache.get_or_set("page", pages.fetch()).await.unwrap();
-    assert_eq!((read.is_stale(), pages.counts()), (false, (1, 1)));
+    assert_eq!((read.meta().is_stale(), pages.counts()), (false, (1, 1)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -145,7 +145,7 @@ async fn what_the_confirming_run_sets_replaces_what_was_there() {
         ctx.not_modified::<BoxError>()
     };
     let read = node.cache.get_or_set("key", factory).options(options()).await.unwrap();
-    assert!(read.tags().eq(["new"]));
+    assert!(read.meta().tags().eq(["new"]));
     pass(Duration::from_secs(30)).await;
     assert!(node.cache.get::<i32>("key").await.unwrap().is_some());
 }

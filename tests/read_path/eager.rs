@@ -22,10 +22,10 @@ async fn the_caller_that_finds_it_due_has_the_old_value_and_the_next_has_the_new
     assert_eq!((*read(2).await.unwrap(), loads.count()), (1, 1));
     pass(Duration::from_millis(200)).await;
     let due = read(3).await.unwrap();
-    assert_eq!((*due, due.source(), due.is_stale()), (1, Source::L1, false));
+    assert_eq!((*due, due.meta().source(), due.meta().is_stale()), (1, Source::L1, false));
     pass(Duration::from_millis(10)).await;
     let next = read(4).await.unwrap();
-    assert_eq!((*next, next.age(), loads.count()), (3, Duration::from_millis(10), 2));
+    assert_eq!((*next, next.meta().age(), loads.count()), (3, Duration::from_millis(10), 2));
     assert_eq!(node.cache.stats().eager_refreshes, 1);
     pass(Duration::from_secs(5)).await;
     assert_eq!(*read(5).await.unwrap(), 3, "a new life of ten seconds");
@@ -104,7 +104,7 @@ async fn a_refresh_that_fails_is_left_alone_for_the_throttle() {
             .options(long.clone())
             .await
             .unwrap();
-        assert_eq!((*hit, hit.is_stale()), (1, false));
+        assert_eq!((*hit, hit.meta().is_stale()), (1, false));
         pass(Duration::from_secs(1)).await;
     }
     assert_eq!(loads.count(), 2, "tried once in 30 s");

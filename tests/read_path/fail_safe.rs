@@ -13,17 +13,20 @@ async fn a_stale_value_stands_in_for_an_error_and_the_factory_is_left_alone() {
         for _ in 0..3 {
             let read = cache.get_or_set("key", loads.fail::<_, i32>()).options(options());
             let read = read.await.unwrap();
-            assert_eq!((*read, read.is_stale(), read.source()), (1, true, Source::FailSafe));
+            assert_eq!(
+                (*read, read.meta().is_stale(), read.meta().source()),
+                (1, true, Source::FailSafe)
+            );
         }
         assert_eq!(loads.count(), 1, "throttled");
         assert_eq!(cache.stats().factory_failures, 1);
         pass(Duration::from_millis(30_001)).await;
         let read = cache.get_or_set("key", loads.fail::<_, i32>()).options(options());
-        assert!(read.await.unwrap().is_stale());
+        assert!(read.await.unwrap().meta().is_stale());
         assert_eq!(loads.count(), 2, "tried again");
         pass(Duration::from_millis(30_001)).await;
         let read = cache.get_or_set("key", loads.value(2)).options(options()).await.unwrap();
-        assert_eq!((*read, read.is_stale()), (2, false));
+        assert_eq!((*read, read.meta().is_stale()), (2, false));
     }
 }
 
@@ -38,7 +41,7 @@ async fn a_stale_value_stands_in_for_a_panic() {
             crinkle_core::ok(0)
         };
         let read = cache.get_or_set("key", factory).options(options()).await.unwrap();
-        assert_eq!((*read, read.is_stale()), (1, true));
+        assert_eq!((*read, read.meta().is_stale()), (1, true));
     }
 }
 
@@ -50,9 +53,9 @@ async fn a_plain_read_does_not_end_the_throttle_of_an_expired_value() {
     let _ = cache.expire("key").await.unwrap();
     let loads = Loads::new();
     let call = || cache.get_or_set("key", loads.fail::<_, i32>()).options(options());
-    assert!(call().await.unwrap().is_stale());
+    assert!(call().await.unwrap().meta().is_stale());
     assert!(cache.get::<i32>("key").await.unwrap().is_none());
-    assert!(call().await.unwrap().is_stale());
+    assert!(call().await.unwrap().meta().is_stale());
     assert_eq!(loads.count(), 1, "the factory does not run");
 }
 
@@ -63,11 +66,11 @@ async fn a_throttle_set_by_one_call_is_its_own() {
         let short = FailSafe::for_up_to(Duration::from_secs(3600)).throttle(Duration::from_secs(2));
         let loads = Loads::new();
         let call = || cache.get_or_set("key", loads.fail::<_, i32>()).fail_safe(short);
-        assert!(call().await.unwrap().is_stale());
-        assert!(call().await.unwrap().is_stale());
+        assert!(call().await.unwrap().meta().is_stale());
+        assert!(call().await.unwrap().meta().is_stale());
         assert_eq!(loads.count(), 1);
         pass(Duration::from_millis(2_001)).await;
-        assert!(call().await.unwrap().is_stale());
+        assert!(call().await.unwrap().meta().is_stale());
         assert_eq!(loads.count(), 2);
     }
 }
@@ -94,7 +97,7 @@ async fn a_fallback_ends_with_its_longest_age() {
         let cache = &both_stale(&world).await[at];
         pass(Duration::from_secs(3580)).await;
         let read = cache.get_or_set("key", Loads::new().fail::<_, i32>()).options(options());
-        assert!(read.await.unwrap().is_stale());
+        assert!(read.await.unwrap().meta().is_stale());
         pass(Duration::from_secs(31)).await;
         let read = cache.get_or_set("key", Loads::new().fail::<_, i32>()).options(options());
         assert_eq!(kind_of(read.await), ErrorKind::Factory);
@@ -141,7 +144,7 @@ async fn every_waiter_gets_the_fallback() {
             })
             .collect();
         for caller in callers {
-            assert!(caller.await.unwrap().unwrap().is_stale());
+            assert!(caller.await.unwrap().unwrap().meta().is_stale());
         }
         assert_eq!(loads.count(), 1);
     }

@@ -70,7 +70,7 @@ async fn a_joiner_without_fail_safe_gets_the_error_though_its_leader_gets_a_fall
         joined(&cache, 2).await;
         gate.open();
         let read = leader.await.unwrap().unwrap();
-        assert_eq!((*read, read.source()), (1, Source::FailSafe));
+        assert_eq!((*read, read.meta().source()), (1, Source::FailSafe));
         assert_eq!(kind_of(joiner.await.unwrap()), ErrorKind::Factory);
         assert_eq!(batch.await.unwrap().unwrap_err().kind(), ErrorKind::Factory);
     }
@@ -90,11 +90,14 @@ async fn a_joiner_with_fail_safe_gets_the_fallback_though_its_leader_gets_the_er
         gate.open();
         assert_eq!(kind_of(leader.await.unwrap()), ErrorKind::Factory);
         let read = joiner.await.unwrap().unwrap();
-        assert_eq!((*read, read.is_stale(), read.source()), (1, true, Source::FailSafe));
-        assert!(batch.await.unwrap().unwrap()[0].is_stale());
+        assert_eq!(
+            (*read, read.meta().is_stale(), read.meta().source()),
+            (1, true, Source::FailSafe)
+        );
+        assert!(batch.await.unwrap().unwrap()[0].meta().is_stale());
         // The throttle is that of the caller that was answered with it.
         let read = load(&cache, "key", &[], options(), loads.value(3)).await.unwrap().unwrap();
-        assert_eq!((read.is_stale(), loads.count()), (true, 0));
+        assert_eq!((read.meta().is_stale(), loads.count()), (true, 0));
         let read = load(&cache, "key", &[], plain(), loads.value(3)).await.unwrap().unwrap();
         assert_eq!((*read, loads.count()), (3, 1), "which is nothing to a call without fail-safe");
     }
@@ -143,7 +146,7 @@ async fn a_stale_value_is_answered_after_the_joiners_own_soft_timeout() {
         gate.reached().await;
         let (asked, hasty) = (Instant::now(), options().factory_soft_timeout(ms(100)));
         let read = load(&cache, "key", &[], hasty, Loads::new().value(3)).await.unwrap().unwrap();
-        assert_eq!((*read, read.is_stale(), asked.elapsed()), (1, true, ms(100)));
+        assert_eq!((*read, read.meta().is_stale(), asked.elapsed()), (1, true, ms(100)));
         gate.open();
         assert_eq!(*leader.await.unwrap().unwrap(), 2);
     }
@@ -307,7 +310,7 @@ async fn a_wait_for_a_fenced_load_ends_within_the_callers_own_limits() {
     let asked = Instant::now();
     let soft = options().factory_soft_timeout(ms(50));
     let read = load(&cache, "key", &[], soft, Loads::new().value(3)).await.unwrap().unwrap();
-    assert_eq!((*read, read.is_stale(), asked.elapsed()), (1, true, ms(50)));
+    assert_eq!((*read, read.meta().is_stale(), asked.elapsed()), (1, true, ms(50)));
     let soft = plain().factory_soft_timeout(ms(50));
     let read = load(&cache, "key", &[], soft, Loads::new().value(3)).await.unwrap().unwrap();
     assert_eq!(*read, 3);
@@ -388,7 +391,7 @@ async fn unverified(
     if let Some(leader) = leader {
         assert_eq!(kind_of(leader.await.expect("no panic")), ErrorKind::Factory);
     }
-    (*read, read.is_stale(), took)
+    (*read, read.meta().is_stale(), took)
 }
 
 /// L2 does not answer. A caller that takes an unverified copy is answered with it as early as if it had

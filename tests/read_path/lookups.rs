@@ -19,13 +19,13 @@ async fn get_answers_from_l1_then_l2_then_not_at_all() {
     let _ = one.cache.set("key", 1).tags(["a", "b"]).await.unwrap();
     pass(Duration::from_secs(3)).await;
     let read = one.cache.get::<i32>("key").await.unwrap().unwrap();
-    assert_eq!((*read, read.source(), read.is_stale()), (1, Source::L1, false));
+    assert_eq!((*read, read.meta().source(), read.meta().is_stale()), (1, Source::L1, false));
     let read = two.cache.get::<i32>("key").await.unwrap().unwrap();
-    assert_eq!((*read, read.source(), read.is_stale()), (1, Source::L2, false));
-    assert_eq!((read.age(), read.key()), (Duration::from_secs(3), "key"));
-    assert_eq!(read.tags().collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!((*read, read.meta().source(), read.meta().is_stale()), (1, Source::L2, false));
+    assert_eq!((read.meta().age(), read.meta().key()), (Duration::from_secs(3), "key"));
+    assert_eq!(read.meta().tags().collect::<Vec<_>>(), ["a", "b"]);
     let read = two.cache.get::<i32>("key").await.unwrap().unwrap();
-    assert_eq!(read.source(), Source::L1);
+    assert_eq!(read.meta().source(), Source::L1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -48,7 +48,7 @@ async fn get_or_answers_the_default_and_keeps_nothing() {
     let world = World::new().await;
     let node = world.node().await;
     let read = node.cache.get_or("key", 7).await.unwrap();
-    assert_eq!((*read, read.source()), (7, Source::Default));
+    assert_eq!((*read, read.meta().source()), (7, Source::Default));
     assert!(node.cache.get::<i32>("key").await.unwrap().is_none());
     assert!(node.l2.writes().is_empty());
     let _ = node.cache.set("key", 1).await.unwrap();
@@ -77,10 +77,10 @@ async fn a_stale_value_is_answered_only_to_those_who_allow_it() {
         pass(Duration::from_secs(11)).await;
         assert!(cache.get::<i32>("key").await.unwrap().is_none());
         let read = cache.get::<i32>("key").allow_stale().await.unwrap().unwrap();
-        assert_eq!((*read, read.is_stale()), (1, true));
+        assert_eq!((*read, read.meta().is_stale()), (1, true));
         assert_eq!(*cache.get_or("key", 7).await.unwrap(), 7);
         let read = cache.get_or("key", 7).allow_stale().await.unwrap();
-        assert_eq!((*read, read.is_stale()), (1, true));
+        assert_eq!((*read, read.meta().is_stale()), (1, true));
     }
 }
 
@@ -141,7 +141,7 @@ async fn another_type_is_a_mismatch_in_get_and_a_refill_in_get_or_set() {
         assert!(two.cache.peek::<String>("key").is_none());
         let loads = Loads::new();
         let read = two.cache.get_or_set("key", loads.value("one".to_owned())).await.unwrap();
-        assert_eq!((read.as_str(), loads.count(), read.is_stale()), ("one", 1, false));
+        assert_eq!((read.as_str(), loads.count(), read.meta().is_stale()), ("one", 1, false));
         pass(Duration::from_millis(50)).await;
         for node in [&one, &two] {
             assert_eq!(*node.cache.get::<String>("key").await.unwrap().unwrap(), "one");
@@ -174,7 +174,7 @@ async fn a_disabled_cache_runs_every_factory_and_keeps_nothing() {
     let loads = Loads::new();
     for number in 1..=3 {
         let read = cache.get_or_set("key", loads.value(number)).tags(["tag"]).await.unwrap();
-        assert_eq!((*read, read.source()), (number, Source::Factory));
+        assert_eq!((*read, read.meta().source()), (number, Source::Factory));
     }
     assert_eq!(loads.count(), 3);
     assert!(cache.set("key", 1).await.unwrap().is_propagated());

@@ -4,6 +4,7 @@ mod abandoned;
 mod batch_waits;
 mod batches;
 mod bytes_in_l2;
+mod cached;
 mod callers;
 mod conditional;
 mod contracts;

@@ -17,7 +17,7 @@ async fn a_factory_decides_tags_and_life() {
         crinkle_core::ok(1)
     };
     let read = one.cache.get_or_set("key", factory).tags(["given"]).await.unwrap();
-    assert_eq!(read.tags().collect::<Vec<_>>(), ["given", "added"]);
+    assert_eq!(read.meta().tags().collect::<Vec<_>>(), ["given", "added"]);
     pass(Duration::from_secs(60)).await;
     assert!(two.cache.get::<i32>("key").await.unwrap().is_some(), "longer than the default");
     let _ = two.cache.remove_by_tag("added").await.unwrap();
@@ -31,7 +31,7 @@ async fn a_factory_decides_tags_and_life() {
         crinkle_core::ok(2)
     };
     let read = one.cache.get_or_set("key", factory).tags(["given"]).await.unwrap();
-    assert_eq!(read.tags().collect::<Vec<_>>(), ["only"]);
+    assert_eq!(read.meta().tags().collect::<Vec<_>>(), ["only"]);
     pass(Duration::from_millis(1_001)).await;
     assert!(one.cache.get::<i32>("key").await.unwrap().is_none());
 }
@@ -46,7 +46,7 @@ async fn a_factory_may_keep_nothing() {
         async { crinkle_core::ok(1) }
     });
     let read = read.await.unwrap();
-    assert_eq!((*read, read.is_stale()), (1, false));
+    assert_eq!((*read, read.meta().is_stale()), (1, false));
     assert!(node.cache.peek::<i32>("key").is_none());
     pass(Duration::from_millis(10)).await;
     assert!(world.store.keys().is_empty(), "the load lock is given back");
@@ -238,5 +238,5 @@ async fn a_factory_changes_one_option_and_keeps_the_others() {
     let _ = node.cache.get_or_set("key", factory).options(options()).await.unwrap();
     pass(Duration::from_secs(11)).await;
     let stale = node.cache.get::<i32>("key").allow_stale().await.unwrap();
-    assert!(stale.is_some_and(|cached| cached.is_stale()), "fail-safe is still on");
+    assert!(stale.is_some_and(|cached| cached.meta().is_stale()), "fail-safe is still on");
 }

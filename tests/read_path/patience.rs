@@ -66,14 +66,14 @@ async fn a_joiner_gives_l2_as_long_as_it_says_whatever_it_is_asked() {
     let asked = Instant::now();
     let read = load(&two.cache, "unverified", &[], hasty(), Loads::new().value(3)).await.unwrap();
     let read = read.unwrap();
-    let answer = (*read, read.is_stale(), read.source(), asked.elapsed());
+    let answer = (*read, read.meta().is_stale(), read.meta().source(), asked.elapsed());
     assert_eq!(answer, (1, true, Source::L1, ms(100)));
     // Who takes nothing unverified loads.
     let takes_none = hasty().skip_l1_read(true);
     let read =
         load(&two.cache, "unverified", &[], takes_none, Loads::new().value(3)).await.unwrap();
     let read = read.unwrap();
-    assert_eq!((*read, read.is_stale(), asked.elapsed()), (2, false, ms(200)));
+    assert_eq!((*read, read.meta().is_stale(), asked.elapsed()), (2, false, ms(200)));
     assert_eq!(*leader.await.unwrap().unwrap(), 2);
 
     two.l2.heal();
@@ -124,7 +124,7 @@ async fn a_joiner_with_a_fallback_gives_l2_its_soft_limit() {
     let asked = Instant::now();
     let soft = options().l2_soft_timeout(ms(100)).factory_soft_timeout(ms(300));
     let read = load(&node.cache, "key", &[], soft, Loads::new().value(3)).await.unwrap().unwrap();
-    assert_eq!((*read, read.is_stale(), asked.elapsed()), (1, true, ms(300)));
+    assert_eq!((*read, read.meta().is_stale(), asked.elapsed()), (1, true, ms(300)));
     assert_eq!(*leader.await.unwrap().unwrap(), 2);
     assert_eq!(asked.elapsed(), ms(1100), "its load has begun after a tenth of a second");
 }

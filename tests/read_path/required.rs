@@ -49,7 +49,7 @@ async fn what_l2_has_just_said_is_gone_does_not_stand_in() {
     assert!(!leader.is_finished(), "L2 has nothing, so the load is the answer");
     gate.open();
     let read = leader.await.unwrap().unwrap();
-    assert_eq!((*read, read.is_stale()), (2, false));
+    assert_eq!((*read, read.meta().is_stale()), (2, false));
     joiner.await.unwrap();
 }
 
@@ -94,7 +94,7 @@ async fn the_limit_of_its_factory_gives_it_its_default() {
     });
     let joiner = join_hasty(&node, &gate, hasty()).await;
     let read = leader.await.unwrap().unwrap();
-    assert_eq!((*read, read.source()), (3, Source::Default));
+    assert_eq!((*read, read.meta().source()), (3, Source::Default));
     gate.open();
     joiner.await.unwrap();
 }

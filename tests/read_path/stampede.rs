@@ -23,7 +23,7 @@ async fn ten_thousand_callers_share_one_load() {
             let read = caller.await.unwrap().unwrap();
             let first: &crinkle_core::Cached<String> = first.get_or_insert_with(|| read.clone());
             assert!(std::ptr::eq(&raw const **first, &raw const *read), "one value, shared");
-            assert!(!read.is_stale());
+            assert!(!read.meta().is_stale());
         }
         assert_eq!(loads.count(), 1);
         assert_eq!(cache.health().in_flight, 0);
@@ -54,7 +54,7 @@ async fn two_nodes_share_one_load_and_the_waiting_one_is_woken() {
         let opened = Instant::now();
         gate.open();
         let read = waiter.await.unwrap().unwrap();
-        assert_eq!((*read, read.source()), (1, Source::L2));
+        assert_eq!((*read, read.meta().source()), (1, Source::L2));
         // It naps at least 20 ms otherwise; a test under virtual time sees every millisecond.
         assert!(opened.elapsed() < Duration::from_millis(2), "{:?}", opened.elapsed());
         assert_eq!((*leader.await.unwrap().unwrap(), loads.count()), (1, 1));
@@ -88,7 +88,7 @@ async fn a_dead_load_lock_holder_delays_the_others_by_load_lock_wait() {
     let asked = Instant::now();
     let options = long().load_lock_wait(Duration::from_secs(2));
     let read = two.cache.get_or_set("key", Loads::new().value(2)).options(options).await.unwrap();
-    assert_eq!((*read, read.source()), (2, Source::Factory));
+    assert_eq!((*read, read.meta().source()), (2, Source::Factory));
     let waited = asked.elapsed();
     assert!(waited >= Duration::from_secs(2) && waited < Duration::from_millis(2100), "{waited:?}");
     // The dead one comes back to life and may not overwrite.

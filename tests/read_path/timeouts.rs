@@ -19,12 +19,15 @@ async fn a_slow_factory_is_stood_in_for_after_the_soft_timeout_and_completes() {
         let options = options().factory_soft_timeout(SOFT).factory_hard_timeout(HARD);
         let read = load(&cache, "key", &[], options.clone(), loads.gated(&gate, 2));
         let read = read.await.unwrap().unwrap();
-        assert_eq!((*read, read.is_stale(), read.source()), (1, true, Source::FailSafe));
+        assert_eq!(
+            (*read, read.meta().is_stale(), read.meta().source()),
+            (1, true, Source::FailSafe)
+        );
         assert_eq!(asked.elapsed().as_millis(), SOFT.as_millis());
         gate.open();
         until("it has completed", || cache.health().in_flight == 0).await;
         let read = cache.get_or_set("key", loads.value(3)).options(options).await.unwrap();
-        assert_eq!((*read, read.is_stale(), loads.count()), (2, false, 1));
+        assert_eq!((*read, read.meta().is_stale(), loads.count()), (2, false, 1));
     }
 }
 
@@ -98,7 +101,7 @@ async fn the_deadline_falls_back_too() {
     for cache in both_stale(&world).await {
         let deadline = options().factory_deadline(Duration::from_secs(5));
         let read = load(&cache, "key", &[], deadline, gated(&Gate::new(), 2));
-        assert!(read.await.unwrap().unwrap().is_stale());
+        assert!(read.await.unwrap().unwrap().meta().is_stale());
     }
 }
 
@@ -127,7 +130,7 @@ async fn a_waiter_with_a_fallback_answers_it_after_wait_timeout() {
         gate.reached().await;
         let waiter = options().wait_timeout(SOFT);
         let read = load(&cache, "key", &[], waiter, Loads::new().value(3)).await.unwrap().unwrap();
-        assert_eq!((*read, read.is_stale()), (1, true));
+        assert_eq!((*read, read.meta().is_stale()), (1, true));
         gate.open();
         assert_eq!(*leader.await.unwrap().unwrap(), 2);
     }

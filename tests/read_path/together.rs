@@ -52,11 +52,11 @@ async fn first(cache: &Cache, keys: &[&str], loads: bool) -> Answer {
             ok(keys.into_iter().map(|key| (key, 2)).collect::<HashMap<_, _>>())
         };
         let all = cache.get_or_set_many(keys, load).await;
-        return all.map(|all| (*all[0], all[0].is_stale())).map_err(|error| error.kind());
+        return all.map(|all| (*all[0], all[0].meta().is_stale())).map_err(|error| error.kind());
     }
     let all = cache.get_many::<i32>(keys).await;
     let first = |read: Option<_>| {
-        read.map_or((0, false), |read: crinkle_core::Cached<i32>| (*read, read.is_stale()))
+        read.map_or((0, false), |read: crinkle_core::Cached<i32>| (*read, read.meta().is_stale()))
     };
     all.map(|mut all| first(all.remove(0))).map_err(|error| error.kind())
 }
@@ -114,10 +114,10 @@ async fn a_key_that_holds_something_else_keeps_no_copy_of_another_from_being_ver
         let got: Vec<_> = if loads {
             let load = |keys: Vec<String>| async { ok(keys.into_iter().map(|key| (key, 2))) };
             let all = node.cache.get_or_set_many(keys, load).options(options).await.unwrap();
-            all.iter().map(|read| (**read, read.is_stale())).collect()
+            all.iter().map(|read| (**read, read.meta().is_stale())).collect()
         } else {
             let all = node.cache.get_many::<i32>(keys).options(options).await.unwrap();
-            all.iter().flatten().map(|read| (**read, read.is_stale())).collect()
+            all.iter().flatten().map(|read| (**read, read.meta().is_stale())).collect()
         };
         let count = |stale| got.iter().filter(|read| **read == (1, stale)).count();
         assert_eq!((count(true), count(false)), (1, 2), "loads: {loads}: {got:?}");

@@ -26,7 +26,7 @@ async fn a_hung_l2_costs_a_load_one_hard_timeout() {
     node.l2.hang();
     let asked = Instant::now();
     let read = node.cache.get_or_set("key", Loads::new().value(1)).await.unwrap();
-    assert_eq!((*read, read.source()), (1, Source::Factory));
+    assert_eq!((*read, read.meta().source()), (1, Source::Factory));
     assert_eq!(asked.elapsed().as_millis(), HARD);
     let asked = Instant::now();
     assert!(node.cache.get::<i32>("other").await.unwrap().is_none());
@@ -43,11 +43,11 @@ async fn a_hung_l2_costs_one_soft_timeout_where_there_is_a_fallback() {
     node.l2.hang();
     let asked = Instant::now();
     let read = node.cache.get::<i32>("key").allow_stale().await.unwrap().unwrap();
-    assert_eq!((*read, read.is_stale()), (1, true));
+    assert_eq!((*read, read.meta().is_stale()), (1, true));
     assert_eq!(asked.elapsed().as_millis(), SOFT);
     let asked = Instant::now();
     let read = node.cache.get_or_set("key", Loads::new().fail::<_, i32>()).options(options());
-    assert!(read.await.unwrap().is_stale());
+    assert!(read.await.unwrap().meta().is_stale());
     assert_eq!(asked.elapsed().as_millis(), SOFT);
 }
 
@@ -159,7 +159,7 @@ async fn a_failed_fill_is_answered_and_kept_here() {
         node.l2.next(L2Op::Put, Fate::Fail(kind));
         let key = format!("{kind:?}");
         let read = node.cache.get_or_set(&key, Loads::new().value(1)).await.unwrap();
-        assert_eq!((*read, read.is_stale()), (1, false));
+        assert_eq!((*read, read.meta().is_stale()), (1, false));
         assert!(node.cache.peek::<i32>(&key).is_some());
     }
 }

@@ -70,7 +70,7 @@ async fn a_joiner_waits_for_another_nodes_load_as_long_as_it_says_itself() {
     let asked = Instant::now();
     let hasty = options().load_lock_wait(ms(100));
     let read = load(&two.cache, "key", &[], hasty, Loads::new().value(4)).await.unwrap().unwrap();
-    assert_eq!((*read, read.is_stale(), asked.elapsed()), (1, true, ms(100)));
+    assert_eq!((*read, read.meta().is_stale(), asked.elapsed()), (1, true, ms(100)));
     // Without a fallback it would load too: so this node does, for the caller that waits.
     let hasty = plain().load_lock_wait(ms(200));
     let read = load(&two.cache, "key", &[], hasty, Loads::new().value(4)).await.unwrap().unwrap();
@@ -95,9 +95,9 @@ async fn a_joiner_loads_though_its_leader_is_content_with_something_stale() {
     let joiner =
         load(&two.cache, "key", &[], plain().load_lock_wait(ms(400)), Loads::new().value(4));
     let read = content.await.unwrap().unwrap();
-    assert_eq!((*read, read.is_stale()), (1, true));
+    assert_eq!((*read, read.meta().is_stale()), (1, true));
     let read = joiner.await.unwrap().unwrap();
-    assert_eq!((*read, read.is_stale()), (4, false));
+    assert_eq!((*read, read.meta().is_stale()), (4, false));
     gate.open();
     first.await.unwrap().unwrap();
 }

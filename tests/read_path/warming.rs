@@ -37,7 +37,7 @@ async fn a_new_node_starts_with_the_hottest_keys_of_another() {
     assert_eq!((warmed.keys, warmed.asked, warmed.found), (4, 4, 3));
     assert_eq!((told.load(Ordering::SeqCst), new.l2.count(L2Op::ReadMany)), (2, 2));
     let read = new.cache.get::<i32>("key07").await.unwrap().unwrap();
-    assert_eq!((*read, read.source()), (7, Source::L1));
+    assert_eq!((*read, read.meta().source()), (7, Source::L1));
     assert!(new.cache.peek::<i32>("key98").is_none());
 }
 

@@ -70,7 +70,7 @@ async fn what_others_put_under_our_keys_is_a_counted_miss_each_time_and_no_more(
         }
         for first in std::iter::once(true).chain([false; 20]) {
             let value = cache.get_or_set(key, |_| async { crinkle::ok(7_u64) }).await.unwrap();
-            assert_eq!(value.source() == Source::Factory, first, "{key}");
+            assert_eq!(value.meta().source() == Source::Factory, first, "{key}");
         }
         cache.remove(key).await.unwrap();
     }
@@ -93,7 +93,7 @@ async fn what_others_put_under_the_ledger_costs_what_is_cached_and_no_more() {
         let _: redis::Value = admin(&server, squatter).await;
         comes_true("a new ledger is met", async || cache.stats().epochs > epochs).await;
         let load = cache.get_or_set("key", |_| async { crinkle::ok(2_u64) }).await.unwrap();
-        assert_ne!(load.source(), Source::L1, "what was stamped before is not served");
+        assert_ne!(load.meta().source(), Source::L1, "what was stamped before is not served");
         is_usable(&cache).await;
     }
 }

@@ -24,7 +24,7 @@ async fn node(l2: &RedisServer, bus: &str) -> crinkle::CacheBuilder {
 
 async fn fresh(cache: &Cache) -> Option<i64> {
     let read = cache.get::<i64>("price").await.expect("no trouble");
-    read.filter(|read| !read.is_stale()).map(|read| *read)
+    read.filter(|read| !read.meta().is_stale()).map(|read| *read)
 }
 
 /// Until when the reader answers a value that was replaced now.

@@ -42,13 +42,13 @@ fn keys(servers: &ClusterServers, of: usize) -> (Vec<String>, Vec<String>) {
 async fn works_elsewhere(cache: &Cache, there: &[String], elsewhere: &[String], name: &str) {
     for (n, (dead, key)) in (0_u32..).zip(there.iter().cycle().zip(elsewhere)) {
         let read = cache.get::<u32>(dead).skip_l1_read(true).await.expect("no error");
-        assert!(read.is_none_or(|read| read.source() == Source::L1));
+        assert!(read.is_none_or(|read| read.meta().source() == Source::L1));
         let receipt = cache.set(key, n).l2_hard_timeout(PATIENCE).await.expect("a receipt");
         assert_eq!(receipt.l2(), WriteStatus::Done, "{key}");
         let read = cache.get::<u32>(key).skip_l1_read(true);
         let read = read.l2_soft_timeout(PATIENCE).l2_hard_timeout(PATIENCE);
         let read = read.await.expect("no error").expect("it was written");
-        assert_eq!((*read, read.source()), (n, Source::L2), "{key}");
+        assert_eq!((*read, read.meta().source()), (n, Source::L2), "{key}");
     }
     assert_eq!(servers_down(cache), [name.to_owned()]);
     let (before, began) = (cache.stats().l2_errors, Instant::now());

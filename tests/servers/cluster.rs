@@ -257,7 +257,11 @@ async fn writing_through(strike: impl FnOnce(&mut ClusterServers, usize) + Send 
                 writer.remove_by_tag("tag").await.expect("a receipt");
                 let found = writer.get_or_set(key, load).tags(["tag"]).await.expect("a value");
                 // What the node has removed is never fresh again there.
-                assert!(*found == version || found.is_stale(), "{key}: {} for {version}", *found);
+                assert!(
+                    *found == version || found.meta().is_stale(),
+                    "{key}: {} for {version}",
+                    *found
+                );
                 writer.remove(key).await.expect("a receipt");
                 sleep(Duration::from_millis(5)).await;
             }

@@ -115,7 +115,7 @@ async fn plain_reads_alone_go_to(cache: &Cache, writer: &Cache, replicas: &[Stri
     for (key, value) in keys.iter().zip(0_u64..) {
         let load = cache.get_or_set(key, |_| async { crinkle::ok(99_u64) });
         let found = load.await.expect("a value");
-        assert_eq!((*found, found.source()), (value, Source::L2), "{key}");
+        assert_eq!((*found, found.meta().source()), (value, Source::L2), "{key}");
     }
     let reads = reads_of(replicas).await.iter().sum::<u64>() - before;
     assert!(reads >= 50, "{reads} of 60 reads");

@@ -39,7 +39,7 @@ async fn a_killed_primary_is_left_for_the_one_that_the_sentinels_name() {
     let mut servers = SentinelServers::start();
     let (one, two) = (node(&servers).await, node(&servers).await);
     let load = one.get_or_set("key", |_| async { crinkle::ok(1_u64) }).await.expect("a value");
-    assert_eq!(load.source(), Source::Factory);
+    assert_eq!(load.meta().source(), Source::Factory);
     assert_eq!(two.get::<u64>("key").await.expect("no error").as_deref(), Some(&1));
     let new = servers.ports()[1];
     comes_true("the replica follows", async || {

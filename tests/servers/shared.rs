@@ -38,7 +38,7 @@ async fn all_caches_of_a_client_subscribe_on_one_connection() {
         let _ = one.set("key", number).await.unwrap();
         let read = two.get::<usize>("key").await.unwrap();
         let read = read.expect("it was set");
-        assert_eq!((*read, read.source()), (number, Source::L2));
+        assert_eq!((*read, read.meta().source()), (number, Source::L2));
         let _ = one.remove("key").await.unwrap();
         comes_true("the other has heard", async || two.peek::<usize>("key").is_none()).await;
     }

@@ -83,7 +83,7 @@ async fn a_server_restarted_empty_hides_everything_from_before() {
     is_ready(&one).await;
     is_ready(&two).await;
     load(&one, "key", 1).await;
-    assert_eq!(load(&two, "key", 99).await.source(), Source::L2);
+    assert_eq!(load(&two, "key", 99).await.meta().source(), Source::L2);
     server.kill();
     server.restart_empty();
     comes_true("both have met the new ledger", async || {
@@ -91,8 +91,10 @@ async fn a_server_restarted_empty_hides_everything_from_before() {
     })
     .await;
     assert!(one.peek::<u64>("key").is_none() && two.peek::<u64>("key").is_none());
-    comes_true("L2 is used again", async || load(&one, "key", 2).await.source() != Source::Factory)
-        .await;
+    comes_true("L2 is used again", async || {
+        load(&one, "key", 2).await.meta().source() != Source::Factory
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -129,7 +131,7 @@ async fn another_type_at_a_key_is_a_counted_miss_and_is_left_alone() {
     let before = cache.stats().l2_errors;
     assert_eq!(*load(&cache, "list", 5).await, 5);
     assert!(cache.stats().l2_errors > before);
-    assert_eq!(load(&cache, "list", 6).await.source(), Source::L1);
+    assert_eq!(load(&cache, "list", 6).await.meta().source(), Source::L1);
     let kind: String =
         redis::cmd("TYPE").arg("shop:v1:e:list").query_async(&mut raw).await.expect("an answer");
     assert_eq!(kind, "list");
@@ -153,10 +155,14 @@ async fn foreign_and_corrupt_bytes_at_a_key_are_counted_misses_that_refill() {
         let before = other.stats().l2_undecodable;
         assert!(other.get::<u64>(key).await.expect("no error").is_none());
         assert!(other.stats().l2_undecodable > before, "{key} was not counted");
-        assert_eq!(load(&other, key, 7).await.source(), Source::Factory);
+        assert_eq!(load(&other, key, 7).await.meta().source(), Source::Factory);
         let third = patient_at(&server.app_url()).await;
         is_ready(&third).await;
-        assert_eq!(load(&third, key, 8).await.source(), Source::L2, "{key} was not refilled");
+        assert_eq!(
+            load(&third, key, 8).await.meta().source(),
+            Source::L2,
+            "{key} was not refilled"
+        );
     }
 }
 
@@ -201,7 +207,7 @@ async fn a_full_server_still_answers_hits_and_takes_removals() {
     assert_eq!(receipt.l2(), WriteStatus::Queued);
     let other = patient_at(&server.app_url()).await;
     is_ready(&other).await;
-    assert_eq!(load(&other, "kept", 9).await.source(), Source::L2);
+    assert_eq!(load(&other, "kept", 9).await.meta().source(), Source::L2);
     assert_eq!(cache.remove("kept").await.expect("removed").l2(), WriteStatus::Done);
     comes_true("the other node has heard", async || other.peek::<u64>("kept").is_none()).await;
 }

@@ -137,7 +137,7 @@ impl Shared {
 
 async fn read(cache: &Cache, loads: &Loads, value: u32) -> (u32, Source) {
     let read = cache.get_or_set("key", loads.value(value)).tags(["tag"]).await.unwrap();
-    (*read, read.source())
+    (*read, read.meta().source())
 }
 
 #[tokio::test(start_paused = true)]
@@ -303,7 +303,7 @@ async fn a_roll_out_and_its_roll_back_answer_nothing_that_was_invalidated() {
             // All of one version: what one stores the others read.
             let _ = nodes[0].set("last", seed).await.unwrap();
             let read = nodes[2].get::<u64>("last").await.unwrap().unwrap();
-            assert_eq!((*read, read.source()), (seed, Source::L2));
+            assert_eq!((*read, read.meta().source()), (seed, Source::L2));
         }
         assert!(junk > 0, "messages of the other version were heard and not understood");
     }

@@ -127,7 +127,7 @@ pub use cache::{
     RemoveMany, Set, SetMany, WaitFor, Warm, Warmed,
 };
 pub use clock::{Clock, ManualClock, Moment, SystemClock};
-pub use entry::{Cached, Source};
+pub use entry::{Cached, Metadata, Source};
 pub use error::{BoxError, Error, ErrorKind};
 pub use events::{Event, EventKey, Events, LedgerTrouble, MissReason, Notice};
 pub use factory::{FactoryContext, NotModified, ok};

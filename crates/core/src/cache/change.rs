@@ -91,7 +91,7 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// cache.expire("price:42").await?;
     /// assert!(cache.get::<u32>("price:42").await?.is_none());
     /// let stale = cache.get::<u32>("price:42").allow_stale().await?;
-    /// assert!(stale.is_some_and(|price| price.is_stale()));
+    /// assert!(stale.is_some_and(|price| price.meta().is_stale()));
     /// # Ok(())
     /// # }
     /// ```

@@ -242,7 +242,7 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// # async fn main() -> Result<(), crinkle_core::Error> {
     /// # let cache = Cache::builder("shop").build()?;
     /// let stock = cache.get_or("stock:42", 0_u32).await?;
-    /// assert_eq!((*stock, stock.source()), (0, Source::Default));
+    /// assert_eq!((*stock, stock.meta().source()), (0, Source::Default));
     /// # Ok(())
     /// # }
     /// ```

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-pub use cached::{Cached, Source};
+pub use cached::{Cached, Metadata, Source};
 pub(crate) use deadlines::{Deadlines, EntryFlags, RecordTtls, new as deadlines};
 pub(crate) use value::{Shared, Validators};
 

@@ -27,7 +27,7 @@ use crate::options::EntryOptions;
 ///         crinkle_core::ok(price)
 ///     })
 ///     .await?;
-/// assert_eq!(price.tags().collect::<Vec<_>>(), ["prices"]);
+/// assert_eq!(price.meta().tags().collect::<Vec<_>>(), ["prices"]);
 /// # Ok(())
 /// # }
 /// ```
@@ -114,13 +114,13 @@ impl<T> FactoryContext<T> {
     /// The entity tag of the stale value, for a conditional request.
     #[must_use]
     pub fn etag(&self) -> Option<&str> {
-        self.validators()?.etag.as_deref()
+        self.stale()?.meta().etag()
     }
 
     /// The stale value's time of last modification, in the source's format.
     #[must_use]
     pub fn last_modified(&self) -> Option<&str> {
-        self.validators()?.last_modified.as_deref()
+        self.stale()?.meta().last_modified()
     }
 
     /// Stores an entity tag with the value, for the next load.
@@ -176,10 +176,6 @@ impl<T> FactoryContext<T> {
     /// Whether the factory called [`not_modified`](Self::not_modified).
     pub(crate) fn is_confirmed(&self) -> bool {
         self.inner.adaptive.0.lock().confirmed
-    }
-
-    fn validators(&self) -> Option<&Validators> {
-        self.stale()?.meta().validators.as_deref()
     }
 
     /// Replaces all tags of the entry, including those of the call.

@@ -63,8 +63,8 @@ pub(crate) trait Outcome {
 
 impl<T> Outcome for Cached<T> {
     fn record(&self, span: &Span) {
-        span.record("source", debug(self.source()));
-        span.record("stale", self.is_stale());
+        span.record("source", debug(self.meta().source()));
+        span.record("stale", self.meta().is_stale());
     }
 }
 

@@ -320,14 +320,14 @@ fn answered(world: &World, call: usize, key: u8, cached: &Cached<String>) {
         let what = "a value was answered that no call has stored".to_owned();
         return world.log.lock().seen.push(("S12", what, Some(key), at));
     };
-    let source = match cached.source() {
+    let source = match cached.meta().source() {
         Source::L1 => "L1",
         Source::L2 => "L2",
         Source::Factory => "factory",
         Source::FailSafe => "fail-safe",
         _ => "other",
     };
-    world.answer(call, Answer { key, load, says_key, stale: cached.is_stale(), source });
+    world.answer(call, Answer { key, load, says_key, stale: cached.meta().is_stale(), source });
 }
 
 /// Starts the callers one after the other, each in a task of its own.

@@ -252,14 +252,14 @@ fn answered(node: &Node, call: usize, key: u8, cached: &Cached<String>) {
     let Some(Value { key: says_key, load, .. }) = read_value(cached.as_bytes()) else {
         return node.diary.seen("S12", "a value was answered that no call has stored".to_owned());
     };
-    let source = match cached.source() {
+    let source = match cached.meta().source() {
         From::L1 => "L1",
         From::L2 => "L2",
         From::Factory => "factory",
         From::FailSafe => "fail-safe",
         _ => "other",
     };
-    let (stale, source) = (cached.is_stale(), source.to_owned());
+    let (stale, source) = (cached.meta().is_stale(), source.to_owned());
     node.diary.note(Event::Answer { call, key, load, says_key, stale, source });
 }
 
