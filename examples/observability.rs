@@ -71,7 +71,7 @@ async fn outage(show: &mut Show, l2: &L2Handle) -> anyhow::Result<()> {
     println!("\n2. L2 fails while keys are removed, and recovers");
     l2.down();
     for id in 0..4 {
-        let _ = show.cache.remove(&format!("price:{id}")).await?;
+        let _ = show.cache.remove(format!("price:{id}")).await?;
     }
     let health = show.cache.health();
     println!("     L2 up: {}, pending: {}", health.l2_up, health.recovery_backlog);

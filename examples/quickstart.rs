@@ -123,7 +123,7 @@ async fn removal_by_tag(show: &mut Show) -> anyhow::Result<()> {
         let category = if id < 1_100 { "category:7" } else { "category:8" };
         let product = Product { id, price: 100 };
         // The receipt reports the write status in L2; this cache has no L2.
-        let _ = cache.set(&format!("product:{id}"), product).tags(["products", category]).await?;
+        let _ = cache.set(format!("product:{id}"), product).tags(["products", category]).await?;
     }
     db.price.store(90, Ordering::SeqCst);
 
@@ -135,7 +135,7 @@ async fn removal_by_tag(show: &mut Show) -> anyhow::Result<()> {
 
     let mut gone = 0;
     for id in 100..1_100 {
-        gone += usize::from(cache.get::<Product>(&format!("product:{id}")).await?.is_none());
+        gone += usize::from(cache.get::<Product>(format!("product:{id}")).await?.is_none());
     }
     show.expect(gone == 1_000, "get finds none of the 1,000");
     let other = cache.get::<Product>("product:1105").await?;

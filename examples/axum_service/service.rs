@@ -90,7 +90,7 @@ async fn product(
     let database = Arc::clone(&app.database);
     let loaded = app
         .cache
-        .get_or_set(&key(id), move |_| async move { database.load(id).await })
+        .get_or_set(key(id), move |_| async move { database.load(id).await })
         .tags(["products"])
         .await
         .map_err(answer)?;
@@ -105,7 +105,7 @@ async fn reprice(
 ) -> Result<StatusCode, (StatusCode, String)> {
     let cents = cents.trim().parse().map_err(|_| (StatusCode::BAD_REQUEST, "a number".into()))?;
     app.database.update(id, cents).await;
-    app.cache.remove(&key(id)).await.map_err(answer)?;
+    app.cache.remove(key(id)).await.map_err(answer)?;
     Ok(StatusCode::NO_CONTENT)
 }
 

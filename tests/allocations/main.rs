@@ -63,6 +63,14 @@ async fn check(cache: &Cache) {
     })
     .await;
     assert_eq!(get, 0, "get");
+    let get_or = fewest(async || {
+        for _ in 0..HITS {
+            let read = cache.get_or("key", String::new()).await.expect("no trouble");
+            assert_eq!(*read, "value");
+        }
+    })
+    .await;
+    assert_eq!(get_or, 0, "get_or");
     let peek = fewest(async || {
         for _ in 0..HITS {
             assert_eq!(*cache.peek::<String>("key").expect("no trouble"), "value");

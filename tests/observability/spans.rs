@@ -183,7 +183,7 @@ async fn tour(world: &World, redact: bool) -> (String, String) {
         let failing = |_| async { Err::<Secret, BoxError>("the database is down".into()) };
         cache.get_or_set(&key, failing).options(short.clone()).await.expect("no trouble");
         let panicking = |_| async { panic!("no") };
-        let _ = cache.get_or_set::<Secret, _, _, BoxError, _>("private-x", panicking).await;
+        let _ = cache.get_or_set::<Secret, _, _, BoxError>("private-x", panicking).await;
         let _ = cache.set(&key, Secret::new()).await.expect("no trouble");
         for other in 0..5 {
             let _ = cache.remove(&format!("private-{round}-{other}")).await.expect("no trouble");

@@ -12,6 +12,7 @@ mod durations;
 mod eager;
 mod fail_safe;
 mod joined;
+mod keys;
 mod lookups;
 mod nested;
 mod options;

@@ -122,9 +122,9 @@ mod write;
 pub use protocol::sabotage;
 
 pub use cache::{
-    Cache, CacheBuilder, Expire, Get, GetFuture, GetMany, GetOr, GetOrSet, GetOrSetFuture,
-    GetOrSetMany, Guarantee, Guarantees, NoTags, PendingWrites, Remove, RemoveAndTags, RemoveByTag,
-    RemoveMany, Set, SetMany, WaitFor, Warm, Warmed,
+    Cache, CacheBuilder, Expire, Get, GetMany, GetOr, GetOrSet, GetOrSetMany, Guarantee,
+    Guarantees, IntoKey, NoTags, PendingWrites, Remove, RemoveAndTags, RemoveByTag, RemoveMany,
+    RequestFuture, Set, SetMany, WaitFor, Warm, Warmed,
 };
 pub use clock::{Clock, ManualClock, Moment, SystemClock};
 pub use entry::{Cached, Metadata, Source};

@@ -3,12 +3,11 @@ use std::fmt;
 use tokio::runtime::Handle;
 
 use super::{factory, runtime, wait::wait};
-use crate::cache::{DefaultCodec, refresh};
+use crate::cache::{DefaultCodec, IntoKey, Request};
 use crate::entry::Cached;
 use crate::error::{BoxError, Error, ErrorKind};
 use crate::factory::FactoryContext;
 use crate::l2::Codec;
-use crate::protocol::KeyHash;
 use crate::receipt::Receipt;
 use crate::runtime::Home;
 
@@ -97,9 +96,9 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// # Errors
     ///
     /// As [`crate::Cache::get_or_set`], and as [`wait`](Cache::wait).
-    pub fn get_or_set<T, E>(
-        &self,
-        key: &(impl AsRef<str> + ?Sized),
+    pub fn get_or_set<'a, T, E>(
+        &'a self,
+        key: impl IntoKey<'a>,
         load: impl FnOnce(FactoryContext<T>) -> Result<T, E> + Send + 'static,
     ) -> Result<Cached<T>, Error>
     where
@@ -107,14 +106,20 @@ impl<C: Send + Sync + 'static> Cache<C> {
         C: Codec<T>,
         E: Into<BoxError>,
     {
-        let request = self.cache.get_or_set(key, factory(load));
-        let hash = KeyHash::of(key.as_ref());
-        let Some(hit) = request.hit(hash) else { return self.wait(request) };
-        if let Some(version) = hit.take_due() {
+        self.call(self.cache.get_or_set(key, factory(load)))
+    }
+
+    /// Runs a read: a hit in L1 needs no runtime, except for an eager refresh.
+    fn call<'a, T, R>(&self, request: R) -> Result<T, Error>
+    where
+        R: Request<'a, Output = Result<T, Error>> + IntoFuture<Output = Result<T, Error>>,
+    {
+        let Some((answer, due)) = request.hit() else { return self.wait(request) };
+        if let Some(version) = due {
             let _context = self.runtime()?.enter();
-            refresh(request, hash, version);
+            request.refresh(version);
         }
-        Ok(hit)
+        answer
     }
 
     /// Returns the value from L1 or L2; never runs a factory.
@@ -122,16 +127,12 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// # Errors
     ///
     /// As [`crate::Cache::get`], and as [`wait`](Cache::wait).
-    pub fn get<T>(&self, key: &(impl AsRef<str> + ?Sized)) -> Result<Option<Cached<T>>, Error>
+    pub fn get<'a, T>(&'a self, key: impl IntoKey<'a>) -> Result<Option<Cached<T>>, Error>
     where
         T: Send + Sync + 'static,
         C: Codec<T>,
     {
-        let request = self.cache.get(key);
-        match request.hit() {
-            Some(hit) => Ok(Some(hit)),
-            None => self.wait(request),
-        }
+        self.call(self.cache.get(key))
     }
 
     /// Returns the value from L1 or L2, else `default`, which is not stored.
@@ -139,24 +140,17 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// # Errors
     ///
     /// As [`get`](Cache::get).
-    pub fn get_or<T>(
-        &self,
-        key: &(impl AsRef<str> + ?Sized),
-        default: T,
-    ) -> Result<Cached<T>, Error>
+    pub fn get_or<'a, T>(&'a self, key: impl IntoKey<'a>, default: T) -> Result<Cached<T>, Error>
     where
         T: Send + Sync + 'static,
         C: Codec<T>,
     {
-        match self.cache.get(key).hit() {
-            Some(hit) => Ok(hit),
-            None => self.wait(self.cache.get_or(key, default)),
-        }
+        self.call(self.cache.get_or(key, default))
     }
 
     /// Returns a fresh value from L1; never waits.
     #[must_use]
-    pub fn peek<T>(&self, key: &(impl AsRef<str> + ?Sized)) -> Option<Cached<T>>
+    pub fn peek<'k, T>(&self, key: impl IntoKey<'k>) -> Option<Cached<T>>
     where
         T: Send + Sync + 'static,
         C: Codec<T>,
@@ -169,7 +163,7 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// # Errors
     ///
     /// As [`crate::Cache::set`], and as [`wait`](Cache::wait).
-    pub fn set<T>(&self, key: &(impl AsRef<str> + ?Sized), value: T) -> Result<Receipt, Error>
+    pub fn set<'a, T>(&'a self, key: impl IntoKey<'a>, value: T) -> Result<Receipt, Error>
     where
         T: Send + Sync + 'static,
         C: Codec<T>,
@@ -182,7 +176,7 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// # Errors
     ///
     /// As [`crate::Cache::remove`], and as [`wait`](Cache::wait).
-    pub fn remove(&self, key: &(impl AsRef<str> + ?Sized)) -> Result<Receipt, Error> {
+    pub fn remove<'a>(&'a self, key: impl IntoKey<'a>) -> Result<Receipt, Error> {
         self.wait(self.cache.remove(key))
     }
 
@@ -191,9 +185,9 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// # Errors
     ///
     /// As [`crate::Remove::and_tags`], and as [`wait`](Cache::wait).
-    pub fn remove_and_tags<S: Into<String>>(
-        &self,
-        key: &(impl AsRef<str> + ?Sized),
+    pub fn remove_and_tags<'a, S: Into<String>>(
+        &'a self,
+        key: impl IntoKey<'a>,
         tags: impl IntoIterator<Item = S>,
     ) -> Result<Receipt, Error> {
         self.wait(self.cache.remove(key).and_tags(tags))
@@ -204,7 +198,7 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// # Errors
     ///
     /// As [`remove`](Cache::remove).
-    pub fn expire(&self, key: &(impl AsRef<str> + ?Sized)) -> Result<Receipt, Error> {
+    pub fn expire<'a>(&'a self, key: impl IntoKey<'a>) -> Result<Receipt, Error> {
         self.wait(self.cache.expire(key))
     }
 

@@ -1,4 +1,4 @@
-use super::{Cache, Expire, Remove, RemoveByTag, Set};
+use super::{Cache, Expire, IntoKey, Remove, RemoveByTag, Set};
 use crate::l2::Codec;
 use crate::protocol::ledger::Strength;
 
@@ -33,12 +33,12 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn set<'a, T>(&'a self, key: &'a (impl AsRef<str> + ?Sized), value: T) -> Set<'a, T, C>
+    pub fn set<'a, T>(&'a self, key: impl IntoKey<'a>, value: T) -> Set<'a, T, C>
     where
         T: Send + Sync + 'static,
         C: Codec<T>,
     {
-        Set::new(self, key.as_ref(), value)
+        Set::new(self, key.into_key(), value)
     }
 
     /// Removes a key on every node and in L2; fail-safe cannot use the old value either.
@@ -66,8 +66,8 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn remove<'a>(&'a self, key: &'a (impl AsRef<str> + ?Sized)) -> Remove<'a, C> {
-        Remove::new(self, key.as_ref())
+    pub fn remove<'a>(&'a self, key: impl IntoKey<'a>) -> Remove<'a, C> {
+        Remove::new(self, key.into_key())
     }
 
     /// Makes a key stale on every node and in L2; fail-safe may still use the value.
@@ -95,8 +95,8 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn expire<'a>(&'a self, key: &'a (impl AsRef<str> + ?Sized)) -> Expire<'a, C> {
-        Expire::new(self, key.as_ref())
+    pub fn expire<'a>(&'a self, key: impl IntoKey<'a>) -> Expire<'a, C> {
+        Expire::new(self, key.into_key())
     }
 
     /// Removes every entry that carries the tag; fail-safe cannot use the old values either. It

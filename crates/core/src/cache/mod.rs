@@ -7,6 +7,7 @@
 //! | `builder` | builds a cache |
 //! | `change`, `many` | the methods of `Cache` that write, and those for many keys |
 //! | `get_or_set`, `requests` | the requests of reads: options, then one call of a pipeline |
+//! | `key`, `first_poll` | what is a key; the future of a read, which a hit completes at once |
 //! | `writes`, `remove_and_tags` | the requests of writes |
 //! | `batch`, `warm`, `wait_for` | the requests for many keys, for a warm start, for a token |
 //! | `ready`, `close` | waits for the first answers; ends the cache |
@@ -17,8 +18,10 @@ mod batch;
 mod builder;
 mod change;
 mod close;
+mod first_poll;
 mod get_or_set;
 mod guarantees;
+mod key;
 mod many;
 mod ready;
 mod regions;
@@ -36,11 +39,13 @@ pub use batch::{GetMany, GetOrSetMany, RemoveMany, SetMany};
 pub use builder::CacheBuilder;
 pub use close::PendingWrites;
 #[cfg(feature = "blocking")]
-pub(crate) use get_or_set::refresh;
-pub use get_or_set::{GetOrSet, GetOrSetFuture, NoTags};
+pub(crate) use first_poll::Request;
+pub use first_poll::RequestFuture;
+pub use get_or_set::{GetOrSet, NoTags};
 pub use guarantees::{Guarantee, Guarantees};
+pub use key::IntoKey;
 pub use remove_and_tags::RemoveAndTags;
-pub use requests::{Get, GetFuture, GetOr};
+pub use requests::{Get, GetOr};
 pub use wait_for::WaitFor;
 pub use warm::{Warm, Warmed};
 pub use writes::{Expire, Remove, RemoveByTag, Set};
@@ -149,8 +154,8 @@ impl<C: Send + Sync + 'static> Cache<C> {
     ///
     /// A hit does not call the factory. Loads are single-flight, which prevents a thundering herd:
     /// at most one factory per key runs on this node, and with an L2 one per cluster. Concurrent
-    /// callers share its result. The factory runs on a task of the cache. `key` is anything that
-    /// converts to a string by reference.
+    /// callers share its result. The factory runs on a task of the cache. The key is a string, borrowed
+    /// or owned ([`IntoKey`]).
     ///
     /// Chain options and tags on the request, which runs when awaited:
     /// `cache.get_or_set(key, factory).tags(["a"]).duration(..).await`.
@@ -182,9 +187,9 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn get_or_set<'a, T, F, Fut, E, K>(
+    pub fn get_or_set<'a, T, F, Fut, E>(
         &'a self,
-        key: &'a K,
+        key: impl IntoKey<'a>,
         factory: F,
     ) -> GetOrSet<'a, T, C, F>
     where
@@ -193,9 +198,8 @@ impl<C: Send + Sync + 'static> Cache<C> {
         F: FnOnce(FactoryContext<T>) -> Fut + Send + 'static,
         Fut: Future<Output = Result<T, E>> + Send + 'static,
         E: Into<BoxError> + 'static,
-        K: AsRef<str> + ?Sized,
     {
-        GetOrSet::new(self, key.as_ref(), factory)
+        GetOrSet::new(self, key.into_key(), factory)
     }
 
     /// Returns the value from L1 or L2; never runs a factory.
@@ -218,12 +222,12 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn get<'a, T>(&'a self, key: &'a (impl AsRef<str> + ?Sized)) -> Get<'a, T, C>
+    pub fn get<'a, T>(&'a self, key: impl IntoKey<'a>) -> Get<'a, T, C>
     where
         T: Send + Sync + 'static,
         C: Codec<T>,
     {
-        Get::new(self, key.as_ref())
+        Get::new(self, key.into_key())
     }
 
     /// Returns the value from L1 or L2, else `default`, which is not stored.
@@ -246,11 +250,7 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn get_or<'a, T>(
-        &'a self,
-        key: &'a (impl AsRef<str> + ?Sized),
-        default: T,
-    ) -> GetOr<'a, T, C>
+    pub fn get_or<'a, T>(&'a self, key: impl IntoKey<'a>, default: T) -> GetOr<'a, T, C>
     where
         T: Send + Sync + 'static,
         C: Codec<T>,
@@ -272,13 +272,13 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// # }
     /// ```
     #[must_use]
-    pub fn peek<T>(&self, key: &(impl AsRef<str> + ?Sized)) -> Option<Cached<T>>
+    pub fn peek<'k, T>(&self, key: impl IntoKey<'k>) -> Option<Cached<T>>
     where
         T: Send + Sync + 'static,
         C: Codec<T>,
     {
-        let key = key.as_ref();
-        crate::read::hit(self.node(), KeyHash::of(key), key)
+        let key = key.into_key();
+        crate::read::hit(self.node(), KeyHash::of(&key), &key)
     }
 
     /// Returns a snapshot of the counters.

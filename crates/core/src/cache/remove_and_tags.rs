@@ -78,7 +78,7 @@ impl<'a, C: Send + Sync + 'static> Remove<'a, C> {
         tags: impl IntoIterator<Item = S>,
     ) -> RemoveAndTags<'a, C> {
         let (cache, key, options) = self.into_parts();
-        RemoveAndTags::new(cache, Keys::of([key]), options, tags)
+        RemoveAndTags::new(cache, Keys::of([&*key]), options, tags)
     }
 }
 

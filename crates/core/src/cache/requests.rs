@@ -1,79 +1,18 @@
+use std::borrow::Cow;
 use std::fmt;
 use std::future::IntoFuture;
 use std::marker::PhantomData;
-use std::mem::replace;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 
 use super::Cache;
+use super::first_poll::{Request, RequestFuture, Running};
 use crate::entry::{Cached, Source};
 use crate::error::Error;
 use crate::l2::Codec;
 use crate::options::{Choice, Choices};
-use crate::protocol::KeyHash;
+use crate::protocol::{KeyHash, Version};
 use crate::read::{self, Call};
 use crate::telemetry::spans;
-
-/// The future of a [`Get`]. A hit completes in its first poll, without allocating; only a miss is
-/// boxed.
-pub struct GetFuture<'a, T, C> {
-    state: GetState<'a, T, C>,
-}
-
-type Found<T> = Result<Option<Cached<T>>, Error>;
-
-enum GetState<'a, T, C> {
-    New(Get<'a, T, C>),
-    Slow(Pin<Box<dyn Future<Output = Found<T>> + Send + 'a>>),
-    Done,
-}
-
-/// Sound because nothing in it is pinned: `poll` moves the request out before anything polls it.
-impl<T, C> Unpin for GetFuture<'_, T, C> {}
-
-impl<T, C> Future for GetFuture<'_, T, C>
-where
-    T: Send + Sync + 'static,
-    C: Codec<T>,
-{
-    type Output = Found<T>;
-
-    #[inline]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Found<T>> {
-        let state = &mut self.get_mut().state;
-        if let GetState::New(request) = state {
-            if let Some(cached) = request.hit() {
-                *state = GetState::Done;
-                return Poll::Ready(Ok(Some(cached)));
-            }
-            if let GetState::New(request) = replace(state, GetState::Done) {
-                *state = GetState::Slow(boxed(request));
-            }
-        }
-        let GetState::Slow(running) = state else { return Poll::Pending };
-        let found = ready!(running.as_mut().poll(cx));
-        *state = GetState::Done;
-        Poll::Ready(found)
-    }
-}
-
-/// Not inlined into the hit path, because a boxed future is first built on the stack.
-#[cold]
-#[inline(never)]
-fn boxed<'a, T, C>(request: Get<'a, T, C>) -> Pin<Box<dyn Future<Output = Found<T>> + Send + 'a>>
-where
-    T: Send + Sync + 'static,
-    C: Codec<T>,
-{
-    Box::pin(request.run())
-}
-
-impl<T, C> fmt::Debug for GetFuture<'_, T, C> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("GetFuture")
-    }
-}
 
 /// Defines setters of a request, each for one call only.
 macro_rules! setters {
@@ -250,11 +189,13 @@ pub(super) use {
     tags_option, write_options,
 };
 
+type Found<T> = Result<Option<Cached<T>>, Error>;
+
 /// The request of [`Cache::get`], which runs when awaited.
 #[must_use = "a request does nothing until awaited"]
 pub struct Get<'a, T, C> {
     cache: &'a Cache<C>,
-    key: &'a str,
+    key: Cow<'a, str>,
     options: Choices,
     value: PhantomData<fn() -> T>,
 }
@@ -264,7 +205,7 @@ where
     T: Send + Sync + 'static,
     C: Codec<T>,
 {
-    pub(super) fn new(cache: &'a Cache<C>, key: &'a str) -> Self {
+    pub(super) fn new(cache: &'a Cache<C>, key: Cow<'a, str>) -> Self {
         Self { cache, key, options: Choices::default(), value: PhantomData }
     }
 
@@ -278,21 +219,41 @@ where
     }
 
     /// Returns a fresh value from L1, if the options of this call allow it.
-    pub(crate) fn hit(&self) -> Option<Cached<T>> {
-        let node = self.cache.node();
-        let pass_l1 = node.passes_l1(&self.options, self.key);
-        (!pass_l1).then(|| read::hit(node, KeyHash::of(self.key), self.key))?
+    #[inline]
+    fn in_l1(&self) -> Option<Cached<T>> {
+        let (node, key) = (self.cache.node(), &*self.key);
+        let pass_l1 = node.passes_l1(&self.options, key);
+        (!pass_l1).then(|| read::hit(node, KeyHash::of(key), key))?
     }
 
-    async fn run(self) -> Result<Option<Cached<T>>, Error> {
+    async fn load(self) -> Found<T> {
         let node = Arc::clone(self.cache.node());
-        node.check_key(self.key)?;
-        node.check_runtime(Some(self.key))?;
-        let hash = KeyHash::of(self.key);
-        let options = self.options.over(node.options_for(self.key));
-        let call = Call::new(self.key, hash, options, Vec::new());
+        let key = &*self.key;
+        node.check_key(key)?;
+        node.check_runtime(Some(key))?;
+        let options = self.options.over(node.options_for(key));
+        let call = Call::new(key, KeyHash::of(key), options, Vec::new());
         let coded = self.cache.coded();
-        spans::call(spans::get(&node.telemetry, self.key), read::get(&coded, &call)).await
+        spans::call(spans::get(&node.telemetry, key), read::get(&coded, &call)).await
+    }
+}
+
+impl<'a, T, C> Request<'a> for Get<'a, T, C>
+where
+    T: Send + Sync + 'static,
+    C: Codec<T>,
+{
+    type Output = Found<T>;
+
+    #[inline]
+    fn hit(&self) -> Option<(Found<T>, Option<Version>)> {
+        Some((Ok(Some(self.in_l1()?)), None))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn run(self) -> Running<'a, Found<T>> {
+        Box::pin(self.load())
     }
 }
 
@@ -301,11 +262,11 @@ where
     T: Send + Sync + 'static,
     C: Codec<T>,
 {
-    type Output = Result<Option<Cached<T>>, Error>;
-    type IntoFuture = GetFuture<'a, T, C>;
+    type Output = Found<T>;
+    type IntoFuture = RequestFuture<'a, Self, Found<T>>;
 
-    fn into_future(self) -> GetFuture<'a, T, C> {
-        GetFuture { state: GetState::New(self) }
+    fn into_future(self) -> Self::IntoFuture {
+        RequestFuture::new(self)
     }
 }
 
@@ -337,6 +298,32 @@ where
         self.get = self.get.allow_stale();
         self
     }
+
+    async fn load(self) -> Result<Cached<T>, Error> {
+        let Self { get, default } = self;
+        let (node, key) = (Arc::clone(get.cache.node()), get.key.clone());
+        let found = get.load().await?;
+        Ok(found.unwrap_or_else(|| Cached::detached(&key, default, node.now(), Source::Default)))
+    }
+}
+
+impl<'a, T, C> Request<'a> for GetOr<'a, T, C>
+where
+    T: Send + Sync + 'static,
+    C: Codec<T>,
+{
+    type Output = Result<Cached<T>, Error>;
+
+    #[inline]
+    fn hit(&self) -> Option<(Self::Output, Option<Version>)> {
+        Some((Ok(self.get.in_l1()?), None))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn run(self) -> Running<'a, Self::Output> {
+        Box::pin(self.load())
+    }
 }
 
 impl<'a, T, C> IntoFuture for GetOr<'a, T, C>
@@ -345,15 +332,10 @@ where
     C: Codec<T>,
 {
     type Output = Result<Cached<T>, Error>;
-    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
+    type IntoFuture = RequestFuture<'a, Self, Self::Output>;
 
     fn into_future(self) -> Self::IntoFuture {
-        let Self { get, default } = self;
-        Box::pin(async move {
-            let (node, key) = (Arc::clone(get.cache.node()), get.key);
-            let found = get.await?;
-            Ok(found.unwrap_or_else(|| Cached::detached(key, default, node.now(), Source::Default)))
-        })
+        RequestFuture::new(self)
     }
 }
 

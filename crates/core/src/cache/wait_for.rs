@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio::time::timeout;
 
-use super::Cache;
+use super::{Cache, IntoKey};
 use crate::background::ensure_runtime_runs;
 use crate::error::{Error, ErrorKind};
 use crate::token::Token;
@@ -89,11 +89,9 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn reserve(
-        &self,
-        key: &(impl AsRef<str> + ?Sized + Sync),
-    ) -> Result<Reservation, Error> {
-        let (node, key) = (self.node(), key.as_ref());
+    pub async fn reserve<'k>(&self, key: impl IntoKey<'k> + Send) -> Result<Reservation, Error> {
+        let key = key.into_key();
+        let (node, key) = (self.node(), &*key);
         node.check_key(key)?;
         node.check_runtime(Some(key))?;
         ensure_runtime_runs(node).await;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt};
 
-use super::Cache;
+use super::{Cache, IntoKey};
 use crate::error::Error;
 use crate::l2::Codec;
 use crate::protocol::KeyHash;
@@ -98,8 +98,9 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// # Cancel safety
     ///
     /// Nothing is lost.
-    pub async fn contains(&self, key: &(impl AsRef<str> + ?Sized + Sync)) -> Result<bool, Error> {
-        let (node, key) = (self.node(), key.as_ref());
+    pub async fn contains<'k>(&self, key: impl IntoKey<'k> + Send) -> Result<bool, Error> {
+        let key = key.into_key();
+        let (node, key) = (self.node(), &*key);
         node.check_key(key)?;
         node.check_runtime(Some(key))?;
         let options = node.options_for(key);

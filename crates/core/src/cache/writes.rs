@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::fmt;
 use std::future::IntoFuture;
 use std::pin::Pin;
@@ -23,7 +24,7 @@ type WriteFuture<'a> = Pin<Box<dyn Future<Output = Result<Receipt, Error>> + Sen
 #[must_use = "a request does nothing until awaited"]
 pub struct Set<'a, T, C: Send + Sync + 'static> {
     cache: &'a Cache<C>,
-    key: &'a str,
+    key: Cow<'a, str>,
     value: T,
     tags: Vec<String>,
     options: Choices,
@@ -35,7 +36,7 @@ where
     T: Send + Sync + 'static,
     C: Codec<T>,
 {
-    pub(super) fn new(cache: &'a Cache<C>, key: &'a str, value: T) -> Self {
+    pub(super) fn new(cache: &'a Cache<C>, key: Cow<'a, str>, value: T) -> Self {
         Self { cache, key, value, tags: Vec::new(), options: Choices::default(), reservation: None }
     }
 
@@ -64,7 +65,7 @@ where
     fn into_future(self) -> WriteFuture<'a> {
         let Self { cache, key, value, tags, options, reservation } = self;
         Box::pin(async move {
-            let node = cache.node();
+            let (node, key) = (cache.node(), &*key);
             node.check_key(key)?;
             node.check_runtime(Some(key))?;
             if !node.enabled {
@@ -95,16 +96,16 @@ macro_rules! key_write {
         #[must_use = "a request does nothing until awaited"]
         pub struct $name<'a, C> {
             cache: &'a Cache<C>,
-            key: &'a str,
+            key: Cow<'a, str>,
             options: Choices,
         }
 
         impl<'a, C: Send + Sync + 'static> $name<'a, C> {
-            pub(super) fn new(cache: &'a Cache<C>, key: &'a str) -> Self {
+            pub(super) fn new(cache: &'a Cache<C>, key: Cow<'a, str>) -> Self {
                 Self { cache, key, options: Choices::default() }
             }
 
-            $(pub(super) fn $parts(self) -> (&'a Cache<C>, &'a str, Choices) {
+            $(pub(super) fn $parts(self) -> (&'a Cache<C>, Cow<'a, str>, Choices) {
                 (self.cache, self.key, self.options)
             })?
 
@@ -118,7 +119,7 @@ macro_rules! key_write {
             fn into_future(self) -> WriteFuture<'a> {
                 let Self { cache, key, options } = self;
                 Box::pin(async move {
-                    let node = cache.node();
+                    let (node, key) = (cache.node(), &*key);
                     node.check_key(key)?;
                     node.check_runtime(Some(key))?;
                     let options = options.over(node.options_for(key));
