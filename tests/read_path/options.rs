@@ -240,3 +240,21 @@ async fn a_factory_changes_one_option_and_keeps_the_others() {
     let stale = node.cache.get::<i32>("key").allow_stale().await.unwrap();
     assert!(stale.is_some_and(|cached| cached.meta().is_stale()), "fail-safe is still on");
 }
+
+#[tokio::test]
+async fn tags_under_a_condition_are_an_option() {
+    let world = World::new().await;
+    let cache = world.node().await.cache.clone();
+    let load = |_| async { crinkle_core::ok(1) };
+    for (sale, expected) in [(true, vec!["sale", "shop"]), (false, vec![])] {
+        let request = cache.get_or_set("key", load);
+        let read = request.tags(sale.then(|| vec!["sale".to_owned(), "shop".to_owned()])).await;
+        assert!(read.unwrap().meta().tags().eq(expected.iter().copied()));
+        cache.set("key", 1).tags(sale.then_some(["sale", "shop"])).await.unwrap();
+        assert!(cache.get::<i32>("key").await.unwrap().unwrap().meta().tags().eq(expected));
+        cache.remove("key").await.unwrap();
+    }
+    let names = [String::from("a"), String::from("b")];
+    let read = cache.get_or_set("key", load).tags(&names).await.unwrap();
+    assert!(read.meta().tags().eq(["a", "b"]));
+}

@@ -123,8 +123,8 @@ pub use protocol::sabotage;
 
 pub use cache::{
     Cache, CacheBuilder, Expire, Get, GetMany, GetOr, GetOrSet, GetOrSetMany, Guarantee,
-    Guarantees, IntoKey, NoTags, PendingWrites, Remove, RemoveAndTags, RemoveByTag, RemoveMany,
-    RequestFuture, Set, SetMany, WaitFor, Warm, Warmed,
+    Guarantees, IntoKey, IntoTags, NoTags, PendingWrites, Remove, RemoveAndTags, RemoveByTag,
+    RemoveMany, RequestFuture, Set, SetMany, WaitFor, Warm, Warmed,
 };
 pub use clock::{Clock, ManualClock, Moment, SystemClock};
 pub use entry::{Cached, Metadata, Source};

@@ -5,6 +5,7 @@ use std::future::{IntoFuture, ready};
 use super::Cache;
 use super::first_poll::{Request, RequestFuture, Running};
 use super::requests::{entry_options, load_options, read_options, store_options};
+use super::tags::{IntoTags, collected};
 use crate::entry::Cached;
 use crate::error::{BoxError, Error};
 use crate::factory::{FactoryContext, boxed};
@@ -39,11 +40,11 @@ where
     C: Send + Sync + 'static,
 {
     /// Sets the tags of the entry if this call loads it. A hit does not read them. A second call
-    /// replaces the first.
+    /// replaces the first. For tags under a condition, pass an `Option`; see [`IntoTags`].
     pub fn tags<H>(self, tags: H) -> GetOrSet<'a, T, C, F, H>
     where
         H: IntoIterator,
-        H::Item: Into<String>,
+        H::Item: IntoTags,
     {
         let Self { cache, key, factory, options, default, .. } = self;
         GetOrSet { cache, key, factory, tags, options, default }
@@ -71,7 +72,7 @@ where
     Fut: Future<Output = Result<T, E>> + Send + 'static,
     E: Into<BoxError> + 'static,
     G: IntoIterator,
-    G::Item: Into<String>,
+    G::Item: IntoTags,
 {
     type Output = Result<Cached<T>, Error>;
 
@@ -116,7 +117,7 @@ where
     Fut: Future<Output = Result<T, E>> + Send + 'static,
     E: Into<BoxError> + 'static,
     G: IntoIterator + Send + 'a,
-    G::Item: Into<String>,
+    G::Item: IntoTags,
 {
     type Output = Result<Cached<T>, Error>;
     type IntoFuture = RequestFuture<'a, Self, Self::Output>;
@@ -130,11 +131,11 @@ fn into_call<T, C, F, G>(request: GetOrSet<'_, T, C, F, G>) -> (Call, F, Option<
 where
     C: Send + Sync + 'static,
     G: IntoIterator,
-    G::Item: Into<String>,
+    G::Item: IntoTags,
 {
     let GetOrSet { cache, key, factory, tags, options, default } = request;
     let options = options.over(cache.node().options_for(&key));
-    let tags = tags.into_iter().map(Into::into).collect();
+    let tags = collected(tags);
     (Call::new(&key, KeyHash::of(&key), options, tags), factory, default)
 }
 

@@ -7,7 +7,8 @@
 //! | `builder` | builds a cache |
 //! | `change`, `many` | the methods of `Cache` that write, and those for many keys |
 //! | `get_or_set`, `requests` | the requests of reads: options, then one call of a pipeline |
-//! | `key`, `first_poll` | what is a key; the future of a read, which a hit completes at once |
+//! | `key`, `tags` | what is a key, and what are tags |
+//! | `first_poll` | the future of a read, which a hit completes at once |
 //! | `writes`, `remove_and_tags` | the requests of writes |
 //! | `batch`, `warm`, `wait_for` | the requests for many keys, for a warm start, for a token |
 //! | `ready`, `close` | waits for the first answers; ends the cache |
@@ -27,6 +28,7 @@ mod ready;
 mod regions;
 mod remove_and_tags;
 mod requests;
+mod tags;
 mod wait_for;
 mod warm;
 mod writes;
@@ -46,6 +48,7 @@ pub use guarantees::{Guarantee, Guarantees};
 pub use key::IntoKey;
 pub use remove_and_tags::RemoveAndTags;
 pub use requests::{Get, GetOr};
+pub use tags::IntoTags;
 pub use wait_for::WaitFor;
 pub use warm::{Warm, Warmed};
 pub use writes::{Expire, Remove, RemoveByTag, Set};

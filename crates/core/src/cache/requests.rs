@@ -177,8 +177,9 @@ macro_rules! remove_options {
 macro_rules! tags_option {
     () => {
         /// Sets the tags of every entry that this call stores. A second call replaces the first.
-        pub fn tags<S: Into<String>>(mut self, tags: impl IntoIterator<Item = S>) -> Self {
-            self.tags = tags.into_iter().map(Into::into).collect();
+        /// For tags under a condition, pass an `Option`; see [`IntoTags`](crate::IntoTags).
+        pub fn tags(mut self, tags: impl IntoIterator<Item: crate::IntoTags>) -> Self {
+            self.tags = crate::cache::tags::collected(tags);
             self
         }
     };
