@@ -62,7 +62,7 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// # let cache = Cache::builder("shop").build()?;
     /// cache.set("price:42", 1_999_u32).await?;
     /// cache.remove("price:42").await?; // after the commit of what changed the source
-    /// assert!(cache.get::<u32>("price:42").allow_stale().await?.is_none());
+    /// assert!(cache.get::<u32>("price:42").allow_stale(true).await?.is_none());
     /// # Ok(())
     /// # }
     /// ```
@@ -90,7 +90,7 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// cache.set("price:42", 1_999_u32).fail_safe(hour).await?;
     /// cache.expire("price:42").await?;
     /// assert!(cache.get::<u32>("price:42").await?.is_none());
-    /// let stale = cache.get::<u32>("price:42").allow_stale().await?;
+    /// let stale = cache.get::<u32>("price:42").allow_stale(true).await?;
     /// assert!(stale.is_some_and(|price| price.meta().is_stale()));
     /// # Ok(())
     /// # }
@@ -191,7 +191,7 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// # let cache = Cache::builder("shop").build()?;
     /// cache.set("price:42", 1_999_u32).await?;
     /// cache.clear_hard().await?;
-    /// assert!(cache.get::<u32>("price:42").allow_stale().await?.is_none());
+    /// assert!(cache.get::<u32>("price:42").allow_stale(true).await?.is_none());
     /// # Ok(())
     /// # }
     /// ```
