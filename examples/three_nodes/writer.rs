@@ -81,8 +81,8 @@ pub(crate) async fn run(url: &str) -> Result<()> {
 async fn invalidate(node: &Node, change: Change, version: u64) -> Result<Receipt> {
     let receipt = match change {
         Change::Tag | Change::Disconnect => node.cache.remove_by_tag(TAG).await?,
-        Change::Remove(price) => node.cache.remove(&cache_key(price)).await?,
-        Change::Set(price) => node.cache.set(&cache_key(price), version).tags([TAG]).await?,
+        Change::Remove(price) => node.cache.remove(cache_key(price)).await?,
+        Change::Set(price) => node.cache.set(cache_key(price), version).tags([TAG]).await?,
     };
     Ok(receipt)
 }

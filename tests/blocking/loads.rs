@@ -69,7 +69,7 @@ fn loads_that_load_never_wait_for_a_thread() {
         }
         let inner = cache.clone();
         let load = move |_| nested(&inner, depth - 1).map(|below| below + 1);
-        Ok(*cache.get_or_set(&depth.to_string(), load)?)
+        Ok(*cache.get_or_set(depth.to_string(), load)?)
     }
     assert_eq!(on_a_thread(|| nested(&alone(), 600)).unwrap(), 600);
 }

@@ -126,7 +126,7 @@ fn what_a_cluster_holds_is_shown_and_changed_whichever_server_is_asked() {
         let client = crinkle_l2_redis::RedisClient::cluster(servers.app_urls()).await.unwrap();
         let cache = node_over(client).await;
         for key in 0..20 {
-            cache.set(&format!("key{key}"), key).tags(["tag"]).await.unwrap();
+            cache.set(format!("key{key}"), key).tags(["tag"]).await.unwrap();
         }
         cache
     });

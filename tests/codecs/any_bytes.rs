@@ -69,7 +69,7 @@ async fn a_bomb_that_lies_about_its_length_is_a_counted_miss() {
             forge.plant(&key, how, &[&len.to_be_bytes()[..], &bomb].concat());
             key
         };
-        let read = roomy.cache.get::<Bytes>(&claim(plain)).await.unwrap();
+        let read = roomy.cache.get::<Bytes>(claim(plain)).await.unwrap();
         assert!(read.is_some_and(|read| read.len() == plain), "it is a bomb: {how}");
         for len in [plain, 10, 1000, MOST] {
             assert_eq!(forge.read(&claim(len)).await, None, "{how}: {len}");

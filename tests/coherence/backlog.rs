@@ -10,7 +10,7 @@ async fn behind(world: &World) -> Node {
     let node = world.node().await;
     node.l2.down();
     for key in 0..1000 {
-        let _ = node.cache.remove(&key.to_string()).await.expect("queued");
+        let _ = node.cache.remove(key.to_string()).await.expect("queued");
     }
     for tag in 0..20 {
         let _ = node.cache.remove_by_tag(tag.to_string()).await.expect("queued");

@@ -33,7 +33,7 @@ async fn a_server_that_does_not_answer_is_left_alone_and_the_others_are_not() {
         node.l2.server("b", fate);
         node.l2.forget();
         for n in 0..20 {
-            let read = node.cache.get::<u32>(&format!("on-b:{n}")).await.unwrap();
+            let read = node.cache.get::<u32>(format!("on-b:{n}")).await.unwrap();
             assert!(read.is_none());
             let key = format!("on-a:{n}");
             assert_eq!(node.cache.set(&key, n).await.unwrap().l2(), WriteStatus::Done);
@@ -73,7 +73,7 @@ async fn records_are_read_and_written_while_the_server_of_the_ledger_is_left_alo
         assert_eq!(node.cache.set(&key, n).await.unwrap().l2(), WriteStatus::Done);
         let read = node.cache.get::<u32>(&key).skip_l1_read(true).await.unwrap().unwrap();
         assert_eq!((*read, read.meta().source()), (n, Source::L2));
-        let read = node.cache.get::<u32>(&format!("on-a:{n}")).await.unwrap();
+        let read = node.cache.get::<u32>(format!("on-a:{n}")).await.unwrap();
         assert!(read.is_none());
     }
     assert_eq!(node.cache.remove_by_tag("tag").await.unwrap().l2(), WriteStatus::Queued);
@@ -127,7 +127,7 @@ async fn a_key_that_has_moved_is_not_left_alone() {
     let node = node(&world).await;
     node.l2.server("b", Fate::Hang);
     for n in 0..5 {
-        let _ = node.cache.get::<u32>(&format!("on-b:{n}")).await.unwrap();
+        let _ = node.cache.get::<u32>(format!("on-b:{n}")).await.unwrap();
     }
     assert_eq!(servers_down(&node.cache), ["b"]);
     node.l2.servers(&["a", "c"], |key| if key.contains("on-b") { "c" } else { "a" });

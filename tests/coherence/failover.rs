@@ -123,7 +123,7 @@ async fn more_removals_than_the_queue_holds_are_asserted_again_in_parts() {
         let many = world.node_with(|builder| builder.settings(small)).await;
         let removals = if cap == 1 { 8 } else { 12_000 };
         for key in 0..removals {
-            let _ = many.cache.remove(&key.to_string()).await.unwrap();
+            let _ = many.cache.remove(key.to_string()).await.unwrap();
         }
         world.fail_over(world.store.snapshot());
         until("all are asserted", || many.cache.stats().reasserted >= removals * 2).await;
@@ -142,7 +142,7 @@ async fn a_look_that_fails_goes_on() {
     let world = World::new().await;
     let node = world.node().await;
     for key in 0..1000 {
-        let _ = node.cache.remove(&key.to_string()).await.unwrap();
+        let _ = node.cache.remove(key.to_string()).await.unwrap();
     }
     node.l2.next(L2Op::Heads, Fate::Pass);
     node.l2.next(L2Op::Heads, Fate::Fail(L2ErrorKind::Other));

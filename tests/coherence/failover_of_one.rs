@@ -42,7 +42,7 @@ async fn a_server_that_does_not_answer_keeps_no_write_on_another_from_being_asse
         for n in 0..60 {
             let _ = node
                 .cache
-                .set(&format!("on-a:{n}"), 1)
+                .set(format!("on-a:{n}"), 1)
                 .options(long_fail_safe())
                 .await
                 .expect("stored");
@@ -99,7 +99,7 @@ async fn writes_that_there_is_no_room_for_are_counted_when_they_should_be_compar
     let node = world.node().await;
     let key = |n: u64| format!("{n:0>32000}");
     for n in 0..1000 {
-        let _ = node.cache.remove(&key(n)).await.expect("removed");
+        let _ = node.cache.remove(key(n)).await.expect("removed");
     }
     assert_eq!(node.cache.stats().reassert_forgotten, 0, "no server may have lost any");
     world.fail_over(world.store.snapshot());

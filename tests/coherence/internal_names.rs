@@ -87,7 +87,7 @@ async fn tags_that_look_internal_are_only_tags() {
         let _ = two.cache.remove_by_tag(tag.as_str()).await.unwrap();
         pass(Duration::from_millis(1)).await;
         for (other, _) in tags.iter().enumerate() {
-            let read = one.cache.get::<usize>(&format!("tagged:{other}")).await.unwrap();
+            let read = one.cache.get::<usize>(format!("tagged:{other}")).await.unwrap();
             assert_eq!(read.is_none(), other <= number, "{tag:?} removed, {other} asked");
         }
     }

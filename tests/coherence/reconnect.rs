@@ -25,7 +25,7 @@ async fn write(nodes: &[Node], count: u32) {
         for n in 0..count {
             let _ = node
                 .cache
-                .set(&format!("{at}:{n}"), n)
+                .set(format!("{at}:{n}"), n)
                 .options(options())
                 .await
                 .expect("no trouble");

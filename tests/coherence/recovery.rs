@@ -264,7 +264,7 @@ async fn an_overflow_of_expiries_stays_soft() {
     let _ = node.cache.set("unrelated", 1).options(long_fail_safe()).await.unwrap();
     open_breaker(&node).await;
     for number in 0..4 {
-        let _ = node.cache.expire(&number.to_string()).await.unwrap();
+        let _ = node.cache.expire(number.to_string()).await.unwrap();
     }
     assert_eq!(node.cache.stats().recovery_overflows, 1);
     let read =

@@ -21,7 +21,7 @@ async fn a_roll_out(world: World, before: Duration, after: Duration) -> usize {
     for at in 0..5 {
         let _ = old
             .cache
-            .set(&format!("untagged {at}"), 1)
+            .set(format!("untagged {at}"), 1)
             .options(long.clone())
             .await
             .expect("no trouble");
@@ -37,7 +37,7 @@ async fn a_roll_out(world: World, before: Duration, after: Duration) -> usize {
     let mut missing = 0;
     for at in 0..5 {
         for node in [&old, &new] {
-            let found = node.cache.get::<i32>(&format!("untagged {at}")).await;
+            let found = node.cache.get::<i32>(format!("untagged {at}")).await;
             missing += usize::from(found.expect("no trouble").is_none());
         }
     }

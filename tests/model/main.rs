@@ -127,7 +127,7 @@ impl Run {
             Op::Get(key, read) => self.get(node, key, read).await,
             Op::GetMany(keys, read) => self.get_many(node, &keys, read).await,
             Op::Contains(key) => {
-                let there = cache.contains(&name(key)).await.expect("no trouble");
+                let there = cache.contains(name(key)).await.expect("no trouble");
                 assert_eq!(there, self.model.get(key, false).is_some());
             }
             Op::Load { key, call, fails } => self.load(node, key, &call, fails).await,
@@ -138,7 +138,7 @@ impl Run {
                 self.reserve(node, key, meanwhile, &call).await
             }
             Op::Remove(key) => {
-                done(cache.remove(&name(key)).await.expect("no trouble"));
+                done(cache.remove(name(key)).await.expect("no trouble"));
                 self.model.remove(key);
             }
             Op::RemoveMany(keys) => {
@@ -147,7 +147,7 @@ impl Run {
             }
             Op::RemoveAndTags { keys, tags: mask } => {
                 let receipt = match &keys[..] {
-                    [key] => cache.remove(&name(*key)).and_tags(tags(mask)).await,
+                    [key] => cache.remove(name(*key)).and_tags(tags(mask)).await,
                     keys => cache.remove_many(names(keys)).and_tags(tags(mask)).await,
                 };
                 done(receipt.expect("no trouble"));
@@ -155,7 +155,7 @@ impl Run {
                 self.model.invalidate(Some(mask), true);
             }
             Op::Expire(key) => {
-                done(cache.expire(&name(key)).await.expect("no trouble"));
+                done(cache.expire(name(key)).await.expect("no trouble"));
                 self.model.expire(key);
             }
             Op::Tags { tags: mask, hard: true } => {
@@ -279,11 +279,11 @@ impl Run {
     async fn reserve(&mut self, node: usize, key: u8, meanwhile: Meanwhile, call: &Call) {
         let (value, other) = (self.value(), self.nodes[1 - node].cache.clone());
         let cache = self.nodes[node].cache.clone();
-        let reservation = cache.reserve(&name(key)).await.expect("no trouble");
+        let reservation = cache.reserve(name(key)).await.expect("no trouble");
         let superseded = match meanwhile {
             Meanwhile::Nothing => false,
             Meanwhile::Removed => {
-                done(other.remove(&name(key)).await.expect("no trouble"));
+                done(other.remove(name(key)).await.expect("no trouble"));
                 self.model.remove(key);
                 true
             }

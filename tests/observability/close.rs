@@ -18,7 +18,7 @@ async fn in_trouble(settings: Settings) -> Node {
     let node = world.node_with(|builder| builder.settings(settings)).await;
     node.l2.down();
     for key in 0..12 {
-        let _ = node.cache.remove(&format!("price:{key:02}")).await.expect("no error");
+        let _ = node.cache.remove(format!("price:{key:02}")).await.expect("no error");
     }
     let _ = node.cache.remove_by_tag("category:7").await.expect("no error");
     let _ = node.cache.clear().await.expect("no error");

@@ -160,7 +160,7 @@ async fn a_full_l1_tells_what_it_lets_go() {
     let cache = Cache::builder("small").capacity(10).build().unwrap();
     let mut events = cache.events();
     for n in 0..100_u32 {
-        let _ = cache.set(&format!("key:{n}"), n).await.unwrap();
+        let _ = cache.set(format!("key:{n}"), n).await.unwrap();
     }
     let _ = cache.entry_count();
     let evicted = count(&told(&mut events), "Eviction");

@@ -177,9 +177,8 @@ async fn what_cannot_be_used_or_stored_is_logged_once_in_a_while() {
         for key in ["first", "second"] {
             let _ = one.cache.set(key, 7_u32).await.unwrap();
             assert!(two.cache.get::<String>(key).await.is_err());
-            let _ =
-                one.cache.get_or_set(&format!("{key}:unit"), Loads::new().value(Some(()))).await;
-            let _ = one.cache.remove(&format!("{key}:unit")).await.unwrap();
+            let _ = one.cache.get_or_set(format!("{key}:unit"), Loads::new().value(Some(()))).await;
+            let _ = one.cache.remove(format!("{key}:unit")).await.unwrap();
         }
         let lines = capture.lines();
         let warned =

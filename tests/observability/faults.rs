@@ -102,7 +102,7 @@ async fn servers_of_l2_that_do_not_answer_are_told_one_by_one_and_are_over_toget
     for server in ["b", "c"] {
         node.l2.server(server, Fate::Hang);
         for n in 0..10 {
-            let _ = node.cache.get::<u32>(&format!("on-{server}:{n}")).await.unwrap();
+            let _ = node.cache.get::<u32>(format!("on-{server}:{n}")).await.unwrap();
         }
         pass(Duration::from_secs(7)).await;
         let line = only(&capture, "WARN", "a server of L2 does not answer");

@@ -142,7 +142,7 @@ async fn a_full_redis() {
     let before = cache.stats();
     for key in 0..50 {
         let load = |_| async { crinkle::ok(1_u32) };
-        let _ = cache.get_or_set(&format!("cold:{key}"), load).await.unwrap();
+        let _ = cache.get_or_set(format!("cold:{key}"), load).await.unwrap();
     }
     let after = cache.stats();
     assert_eq!(after.l2_errors_full - before.l2_errors_full, 50, "each read with a lock failed");
@@ -167,7 +167,7 @@ async fn a_redis_that_is_killed_and_comes_back() {
     server.kill();
     comes_true("it is told", async || log.has("L2 does not answer")).await;
     for key in 0..20 {
-        let _ = cache.remove(&format!("price:{key}")).await.unwrap();
+        let _ = cache.remove(format!("price:{key}")).await.unwrap();
     }
     let _ = cache.remove_by_tag("tag").await.unwrap();
     comes_true("it is told", async || log.has("no longer knows")).await;

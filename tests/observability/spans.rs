@@ -186,7 +186,7 @@ async fn tour(world: &World, redact: bool) -> (String, String) {
         let _ = cache.get_or_set::<Secret, _, _, BoxError>("private-x", panicking).await;
         let _ = cache.set(&key, Secret::new()).await.expect("no trouble");
         for other in 0..5 {
-            let _ = cache.remove(&format!("private-{round}-{other}")).await.expect("no trouble");
+            let _ = cache.remove(format!("private-{round}-{other}")).await.expect("no trouble");
         }
         let _ = cache.set_many([("private-a", Secret::new())]).await.expect("no trouble");
         let _ = cache.remove_by_tag("private-tag").await.expect("no trouble");

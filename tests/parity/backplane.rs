@@ -49,7 +49,7 @@ async fn a_notification_about_an_unknown_key_changes_nothing() {
     let before = two.cache.stats();
     for number in 0..20 {
         put(&one.cache, &number.to_string(), 1, &[]).await;
-        let _ = one.cache.remove(&number.to_string()).await.unwrap();
+        let _ = one.cache.remove(number.to_string()).await.unwrap();
     }
     pass(SHORT).await;
     assert_eq!(two.cache.stats().resyncs, before.resyncs);

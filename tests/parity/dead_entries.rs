@@ -133,7 +133,7 @@ async fn a_fallback_is_not_dropped_before_its_end() {
                 "ttl" => pass(secs(10)).await,
                 "expire" => {
                     for number in 0..3 {
-                        let _ = cache.expire(&format!("page:{number}")).await.unwrap();
+                        let _ = cache.expire(format!("page:{number}")).await.unwrap();
                     }
                 }
                 "tag" => drop(cache.expire_by_tag("pages").await.unwrap()),

@@ -25,9 +25,8 @@ async fn the_least_recently_used_entry_goes_first() {
 /// Entries that are read again are not driven out by those that are read once.
 #[tokio::test(start_paused = true)]
 async fn a_scan_leaves_what_is_read_again() {
-    let hot = |cache: &Cache| {
-        (0..50).filter(|n| cache.peek::<i32>(&format!("hot:{n}")).is_some()).count()
-    };
+    let hot =
+        |cache: &Cache| (0..50).filter(|n| cache.peek::<i32>(format!("hot:{n}")).is_some()).count();
     for (eviction, kept) in [(Eviction::S3Fifo, 50), (Eviction::Lru, 0)] {
         let cache = Cache::builder("shop").eviction(eviction).capacity(100).build().unwrap();
         for number in 0..50 {
@@ -58,7 +57,7 @@ async fn tiny_lfu_keeps_what_is_read_most() {
         put(&cache, &format!("new:{number}"), 1, &[]).await;
         let _ = cache.entry_count();
     }
-    let new = (0..200).filter(|n| cache.peek::<i32>(&format!("new:{n}")).is_some()).count();
+    let new = (0..200).filter(|n| cache.peek::<i32>(format!("new:{n}")).is_some()).count();
     assert!(new < 20, "{new} new ones kept");
 }
 
@@ -97,7 +96,7 @@ async fn a_capacity_in_bytes_is_kept() {
     let held = node.cache.entry_count();
     assert!((8..=9).contains(&held), "{held} of 10 kB each, and what each has besides");
     for number in 0..50 {
-        let _ = node.cache.set(&format!("s{number}"), vec![7_u8; 100]).await.unwrap();
+        let _ = node.cache.set(format!("s{number}"), vec![7_u8; 100]).await.unwrap();
     }
     assert!(node.cache.entry_count() > 50, "small ones take little");
 }

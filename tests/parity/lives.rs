@@ -113,7 +113,7 @@ async fn the_longest_life_caps_those_of_each_level() {
 
 /// How many of a hundred keys are still in L1.
 fn held(cache: &Cache) -> usize {
-    (0..100).filter(|number| cache.peek::<i32>(&number.to_string()).is_some()).count()
+    (0..100).filter(|number| cache.peek::<i32>(number.to_string()).is_some()).count()
 }
 
 #[tokio::test(start_paused = true)]

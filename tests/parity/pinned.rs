@@ -43,7 +43,7 @@ async fn pinned_entries_take_a_bounded_share() {
     }
     flood(&cache).await;
     let left: Vec<_> =
-        (0..60).filter(|number| cache.peek::<i32>(&number.to_string()).is_some()).collect();
+        (0..60).filter(|number| cache.peek::<i32>(number.to_string()).is_some()).collect();
     assert_eq!(left, (0..25).collect::<Vec<_>>());
     assert!(cache.entry_count() <= 125);
 }

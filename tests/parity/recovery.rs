@@ -163,7 +163,7 @@ async fn removals_by_tag_are_not_held_up_by_keys_that_wait() {
     put(&two.cache, "tagged", 1, &["tag"]).await;
     one.l2.always(L2Op::Remove, Fate::Fail(crinkle_core::l2::L2ErrorKind::Full));
     for number in 0..50 {
-        let _ = one.cache.remove(&number.to_string()).await.unwrap();
+        let _ = one.cache.remove(number.to_string()).await.unwrap();
     }
     assert_eq!(one.cache.health().recovery_backlog, 50);
     assert!(one.cache.remove_by_tag("tag").await.unwrap().is_propagated());

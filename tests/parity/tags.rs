@@ -133,7 +133,7 @@ async fn a_removal_costs_the_same_for_one_entry_and_for_thousands() {
     let _ = node.cache.remove_by_tag("tag").await.unwrap();
     assert_eq!(node.l2.calls().len(), 1);
     for number in 0..2_000 {
-        assert!(node.cache.peek::<i32>(&number.to_string()).is_none());
+        assert!(node.cache.peek::<i32>(number.to_string()).is_none());
     }
 }
 

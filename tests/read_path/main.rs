@@ -15,6 +15,7 @@ mod joined;
 mod keys;
 mod lookups;
 mod nested;
+mod one_request;
 mod options;
 mod patience;
 mod required;

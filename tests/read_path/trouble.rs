@@ -93,7 +93,7 @@ async fn after_five_failures_nobody_pays_until_a_poll_is_answered() {
     for number in 0..5 {
         assert!(node.cache.health().l2_up);
         let asked = Instant::now();
-        assert!(node.cache.get::<i32>(&number.to_string()).await.unwrap().is_none());
+        assert!(node.cache.get::<i32>(number.to_string()).await.unwrap().is_none());
         assert_eq!(asked.elapsed().as_millis(), HARD);
     }
     assert!(!node.cache.health().l2_up);

@@ -127,7 +127,7 @@ async fn load(
             let asked = Instant::now();
             let source = Arc::clone(&truth);
             let load = move |_| async move { crinkle::ok(newest(&source, other)) };
-            let found = *cache.get_or_set(&name(other), load).await.expect("a value");
+            let found = *cache.get_or_set(name(other), load).await.expect("a value");
             let all = truth[other].lock();
             let due = all.iter().filter(|(_, at)| *at + bound < asked).map(|(version, _)| *version);
             if found < due.max().unwrap_or(0) {
@@ -175,7 +175,7 @@ async fn slots_move_under_load_and_nobody_notices() {
     assert!(reads > 100, "{reads} reads");
     for key in 0..20 {
         comes_true("both nodes answer with the newest value", async || {
-            let (one, two) = (one.get::<u64>(&name(key)).await, two.get::<u64>(&name(key)).await);
+            let (one, two) = (one.get::<u64>(name(key)).await, two.get::<u64>(name(key)).await);
             let is = |found: Result<Option<crinkle::Cached<u64>>, _>| {
                 found.is_ok_and(|found| found.is_none_or(|found| *found == newest(&truth, key)))
             };
@@ -345,7 +345,7 @@ async fn an_announcement_is_passed_on_to_every_other_server_once() {
     println!("an idle node: {idle} messages between 6 servers in 5 polls");
     let (before, polls) = (passed_on(&servers, "publish"), cache.stats().syncs);
     for key in 0..WRITES {
-        cache.set(&format!("key{key}"), key).await.expect("stored");
+        cache.set(format!("key{key}"), key).await.expect("stored");
     }
     let (sent, polls) = (passed_on(&servers, "publish") - before, cache.stats().syncs - polls);
     println!("{WRITES} writes: {sent} messages between 6 servers ({polls} polls)");

@@ -217,7 +217,7 @@ async fn a_replica_that_dies_or_hangs_costs_no_read_and_is_used_again_when_it_is
     let mut pair = Pair::start();
     let (reader, writer) = (pair.reader().await, pair.writer().await);
     for key in 0..40_u64 {
-        writer.set(&format!("key{key}"), key).await.expect("stored");
+        writer.set(format!("key{key}"), key).await.expect("stored");
     }
     sleep(SETTLED).await;
     let read = async |keys: std::ops::Range<u64>| {

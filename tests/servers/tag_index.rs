@@ -49,7 +49,7 @@ async fn a_removal_gives_the_memory_of_what_it_hides_back() {
     let (cache, mut raw) = (indexed(&server.url(), 100_000).await, connection(&server.url()).await);
     for key in 0..1500 {
         let tag = if key < 1300 { "old" } else { "other" };
-        cache.set(&format!("key:{key}"), key).tags([tag, "all"]).await.expect("stored");
+        cache.set(format!("key:{key}"), key).tags([tag, "all"]).await.expect("stored");
     }
     cache.remove_by_tag("old").await.expect("removed");
     cache.set("young", 1).tags(["old"]).await.expect("stored");
@@ -68,12 +68,12 @@ async fn a_tag_with_too_many_keys_keeps_what_it_knows_and_hides_the_rest() {
     let server = RedisServer::start();
     let (cache, mut raw) = (indexed(&server.url(), 10).await, connection(&server.url()).await);
     for key in 0..25 {
-        cache.set(&format!("key:{key}"), key).tags(["tag"]).await.expect("stored");
+        cache.set(format!("key:{key}"), key).tags(["tag"]).await.expect("stored");
     }
     cache.remove_by_tag("tag").await.expect("removed");
     until_left(&mut raw, 15, 0).await;
     for key in 0..25 {
-        let read = cache.get::<i32>(&format!("key:{key}")).await.expect("read");
+        let read = cache.get::<i32>(format!("key:{key}")).await.expect("read");
         assert!(read.is_none(), "{key}");
     }
 }

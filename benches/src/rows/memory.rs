@@ -37,7 +37,7 @@ async fn dead() -> Result<Row> {
     let cache = Cache::builder("bench").capacity(MANY as u64 * 2).build()?;
     for id in 0..MANY {
         let life = if id % 2 == 0 { SHORT } else { TTL };
-        cache.set(&key(id), Product::new(id)).duration(life).await?;
+        cache.set(key(id), Product::new(id)).duration(life).await?;
     }
     sleep(SHORT).await;
     let busy = thread_time();
@@ -69,7 +69,7 @@ fn crinkle(env: &Env, tags_each: usize) -> Result<f64> {
         let filled = cache.map_err(anyhow::Error::from).and_then(|cache| {
             env.runtime.block_on(async {
                 for id in 0..ENTRIES {
-                    cache.set(&key(id), Product::new(id)).tags(tags(tags_each)).await?;
+                    cache.set(key(id), Product::new(id)).tags(tags(tags_each)).await?;
                 }
                 _ = cache.entry_count();
                 Ok(cache)

@@ -81,7 +81,7 @@ impl Listeners {
         let sent = machine_time();
         env.runtime.block_on(async {
             match who {
-                Sender::Crinkle => _ = self.cache.remove(&format!("product:{at}")).await?,
+                Sender::Crinkle => _ = self.cache.remove(format!("product:{at}")).await?,
                 Sender::Bare => {
                     let mut publish = redis::cmd("PUBLISH");
                     publish.arg(CHANNEL).arg("product:1").exec_async(&mut self.connection).await?;

@@ -84,7 +84,7 @@ async fn store(cache: &Cache, entries: u64) -> Result<()> {
     let writer = |first: u64| async move {
         for id in (first..entries).step_by(writers as usize) {
             let tags = (0..ROUNDS).map(|round| format!("round:{round}"));
-            cache.set(&format!("tagged:{id}"), id).tags(tags).await?;
+            cache.set(format!("tagged:{id}"), id).tags(tags).await?;
         }
         anyhow::Ok(())
     };
@@ -94,7 +94,7 @@ async fn store(cache: &Cache, entries: u64) -> Result<()> {
 
 fn ensure_removed(env: &Env, cache: &Cache, entries: u64) -> Result<()> {
     let found =
-        env.runtime.block_on(cache.get::<u64>(&format!("tagged:{}", entries / 2)).into_future())?;
+        env.runtime.block_on(cache.get::<u64>(format!("tagged:{}", entries / 2)).into_future())?;
     ensure!(found.is_none(), "a removed entry was found");
     Ok(())
 }

@@ -122,9 +122,9 @@ mod write;
 pub use protocol::sabotage;
 
 pub use cache::{
-    Cache, CacheBuilder, Expire, Get, GetMany, GetOr, GetOrSet, GetOrSetMany, Guarantee,
+    Cache, CacheBuilder, Contains, Get, GetMany, GetOr, GetOrSet, GetOrSetMany, Guarantee,
     Guarantees, IntoKey, IntoTags, NoTags, PendingWrites, Remove, RemoveAndTags, RemoveByTag,
-    RemoveMany, RequestFuture, Set, SetMany, WaitFor, Warm, Warmed,
+    RemoveMany, RequestFuture, Reserve, Set, SetMany, WaitFor, Warm, Warmed,
 };
 pub use clock::{Clock, ManualClock, Moment, SystemClock};
 pub use entry::{Cached, Metadata, Source};

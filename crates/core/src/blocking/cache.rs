@@ -3,7 +3,7 @@ use std::fmt;
 use tokio::runtime::Handle;
 
 use super::{factory, runtime, wait::wait};
-use crate::cache::{DefaultCodec, IntoKey, Request};
+use crate::cache::{DefaultCodec, IntoKey, IntoTags, Request};
 use crate::entry::Cached;
 use crate::error::{BoxError, Error, ErrorKind};
 use crate::factory::FactoryContext;
@@ -148,6 +148,15 @@ impl<C: Send + Sync + 'static> Cache<C> {
         self.call(self.cache.get_or(key, default))
     }
 
+    /// Whether L1 or L2 has a fresh value of the key, of any type.
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::Cache::contains`], and as [`wait`](Cache::wait).
+    pub fn contains<'a>(&'a self, key: impl IntoKey<'a>) -> Result<bool, Error> {
+        self.wait(self.cache.contains(key))
+    }
+
     /// Returns a fresh value from L1; never waits.
     #[must_use]
     pub fn peek<'k, T>(&self, key: impl IntoKey<'k>) -> Option<Cached<T>>
@@ -185,10 +194,10 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// # Errors
     ///
     /// As [`crate::Remove::and_tags`], and as [`wait`](Cache::wait).
-    pub fn remove_and_tags<'a, S: Into<String>>(
+    pub fn remove_and_tags<'a>(
         &'a self,
         key: impl IntoKey<'a>,
-        tags: impl IntoIterator<Item = S>,
+        tags: impl IntoIterator<Item: IntoTags>,
     ) -> Result<Receipt, Error> {
         self.wait(self.cache.remove(key).and_tags(tags))
     }
@@ -216,9 +225,9 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// # Errors
     ///
     /// As [`remove_by_tag`](Cache::remove_by_tag).
-    pub fn remove_by_tags<S: Into<String>>(
+    pub fn remove_by_tags(
         &self,
-        tags: impl IntoIterator<Item = S>,
+        tags: impl IntoIterator<Item: IntoTags>,
     ) -> Result<Receipt, Error> {
         self.wait(self.cache.remove_by_tags(tags))
     }
@@ -230,6 +239,18 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// As [`remove_by_tag`](Cache::remove_by_tag).
     pub fn expire_by_tag(&self, tag: impl Into<String>) -> Result<Receipt, Error> {
         self.wait(self.cache.expire_by_tag(tag))
+    }
+
+    /// Expires by several tags, as [`expire_by_tag`](Cache::expire_by_tag) does, in one round trip.
+    ///
+    /// # Errors
+    ///
+    /// As [`remove_by_tag`](Cache::remove_by_tag).
+    pub fn expire_by_tags(
+        &self,
+        tags: impl IntoIterator<Item: IntoTags>,
+    ) -> Result<Receipt, Error> {
+        self.wait(self.cache.expire_by_tags(tags))
     }
 
     /// Makes every entry of this cache stale, on every node; fail-safe may still use the values.

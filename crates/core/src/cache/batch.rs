@@ -20,6 +20,7 @@ use crate::l2::Codec;
 use crate::node::Node;
 use crate::options::Choices;
 use crate::protocol::KeyHash;
+use crate::protocol::ledger::Strength;
 use crate::read::{self, Call};
 use crate::receipt::Receipt;
 use crate::telemetry::spans;
@@ -66,8 +67,8 @@ batch! {
 }
 
 batch! {
-    /// The request of [`Cache::remove_many`], which runs when awaited.
-    RemoveMany<> {}
+    /// The request of [`Cache::remove_many`] and [`Cache::expire_many`], which runs when awaited.
+    RemoveMany<> { strength: Strength }
 }
 
 /// The keys of a batch, concatenated in one string to save allocations.
@@ -294,12 +295,16 @@ where
 }
 
 impl<'a, C: Send + Sync + 'static> RemoveMany<'a, C> {
-    pub(super) fn new(cache: &'a Cache<C>, keys: impl IntoIterator<Item: AsRef<str>>) -> Self {
-        Self { cache, keys: owned(keys), options: Choices::default() }
+    pub(super) fn new(
+        cache: &'a Cache<C>,
+        keys: impl IntoIterator<Item: AsRef<str>>,
+        strength: Strength,
+    ) -> Self {
+        Self { cache, keys: owned(keys), options: Choices::default(), strength }
     }
 
-    pub(super) fn into_parts(self) -> (&'a Cache<C>, Keys, Choices) {
-        (self.cache, self.keys, self.options)
+    pub(super) fn into_parts(self) -> (&'a Cache<C>, Keys, Strength, Choices) {
+        (self.cache, self.keys, self.strength, self.options)
     }
 
     remove_options!();
@@ -310,28 +315,36 @@ impl<'a, C: Send + Sync + 'static> IntoFuture for RemoveMany<'a, C> {
     type IntoFuture = Boxed<'a, Receipt>;
 
     fn into_future(self) -> Self::IntoFuture {
-        let Self { cache, keys, options } = self;
+        let Self { cache, keys, options, strength } = self;
         Box::pin(async move {
             let calls = calls(cache, keys.iter(), &options, &[])?;
             let node = cache.node();
             for call in &calls {
                 call.options.validate(&node.place(Some(&call.key)))?;
             }
-            let span = spans::remove_many(&node.telemetry, calls.len());
-            join(spans::call(span, remove_all(node, calls)), ensure_runtime_runs(node)).await.0
+            let span = match strength {
+                Strength::Hard => spans::remove_many(&node.telemetry, calls.len()),
+                Strength::Soft => spans::expire_many(&node.telemetry, calls.len()),
+            };
+            let all = spans::call(span, invalidate_all(node, strength, calls));
+            join(all, ensure_runtime_runs(node)).await.0
         })
     }
 }
 
-/// Removes these keys concurrently.
-pub(super) async fn remove_all(node: &Arc<Node>, calls: Vec<Call>) -> Result<Receipt, Error> {
+/// Removes or expires these keys concurrently.
+pub(super) async fn invalidate_all(
+    node: &Arc<Node>,
+    strength: Strength,
+    calls: Vec<Call>,
+) -> Result<Receipt, Error> {
     // Hides all of them on this node before the first removal is sent.
-    let batch = write::BatchRemoval::hide(node, &calls);
+    let batch = write::BatchRemoval::hide(node, strength, &calls);
     let remove = calls.into_iter().map(|call| {
         let batch = &batch;
         async move {
             let _pending = batch.send(&call.key);
-            write::remove(node, &call.key, &call.options).await
+            write::invalidate(node, &call.key, strength, &call.options).await
         }
     });
     run_all(remove).await

@@ -1,4 +1,5 @@
-use super::{Cache, Expire, IntoKey, Remove, RemoveByTag, Set};
+use super::tags::{IntoTags, collected};
+use super::{Cache, IntoKey, Remove, RemoveByTag, Set};
 use crate::l2::Codec;
 use crate::protocol::ledger::Strength;
 
@@ -67,7 +68,7 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// # }
     /// ```
     pub fn remove<'a>(&'a self, key: impl IntoKey<'a>) -> Remove<'a, C> {
-        Remove::new(self, key.into_key())
+        Remove::new(self, key.into_key(), Strength::Hard)
     }
 
     /// Makes a key stale on every node and in L2; fail-safe may still use the value.
@@ -95,8 +96,8 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn expire<'a>(&'a self, key: impl IntoKey<'a>) -> Expire<'a, C> {
-        Expire::new(self, key.into_key())
+    pub fn expire<'a>(&'a self, key: impl IntoKey<'a>) -> Remove<'a, C> {
+        Remove::new(self, key.into_key(), Strength::Soft)
     }
 
     /// Removes every entry that carries the tag; fail-safe cannot use the old values either. It
@@ -139,12 +140,8 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// # Cancel safety
     ///
     /// As [`remove_by_tag`](Cache::remove_by_tag).
-    pub fn remove_by_tags<S: Into<String>>(
-        &self,
-        tags: impl IntoIterator<Item = S>,
-    ) -> RemoveByTag<'_, C> {
-        let tags = tags.into_iter().map(Into::into).collect();
-        RemoveByTag::tags(self, Strength::Hard, tags)
+    pub fn remove_by_tags(&self, tags: impl IntoIterator<Item: IntoTags>) -> RemoveByTag<'_, C> {
+        RemoveByTag::tags(self, Strength::Hard, collected(tags))
     }
 
     /// Makes every entry that carries the tag stale; fail-safe may still use the values.
@@ -158,6 +155,20 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// As [`remove_by_tag`](Cache::remove_by_tag).
     pub fn expire_by_tag(&self, tag: impl Into<String>) -> RemoveByTag<'_, C> {
         RemoveByTag::tags(self, Strength::Soft, vec![tag.into()])
+    }
+
+    /// Expires by several tags, as [`expire_by_tag`](Cache::expire_by_tag) does, in one round trip
+    /// (up to 64 tags).
+    ///
+    /// # Errors
+    ///
+    /// As [`remove_by_tag`](Cache::remove_by_tag).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`remove_by_tag`](Cache::remove_by_tag).
+    pub fn expire_by_tags(&self, tags: impl IntoIterator<Item: IntoTags>) -> RemoveByTag<'_, C> {
+        RemoveByTag::tags(self, Strength::Soft, collected(tags))
     }
 
     /// Makes every entry of this cache stale, on every node; fail-safe may still use the values.

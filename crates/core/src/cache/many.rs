@@ -1,6 +1,7 @@
 use super::{Cache, GetMany, GetOrSetMany, RemoveMany, SetMany};
 use crate::error::BoxError;
 use crate::l2::Codec;
+use crate::protocol::ledger::Strength;
 
 /// Methods for many keys at once.
 impl<C: Send + Sync + 'static> Cache<C> {
@@ -107,6 +108,20 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// From the first poll all removals hold on this node, and the cache retries them until L2 has
     /// them.
     pub fn remove_many(&self, keys: impl IntoIterator<Item: AsRef<str>>) -> RemoveMany<'_, C> {
-        RemoveMany::new(self, keys)
+        RemoveMany::new(self, keys, Strength::Hard)
+    }
+
+    /// Makes many keys stale, as [`expire`](Cache::expire) does for one, with concurrent writes.
+    /// The receipt is the weakest of them.
+    ///
+    /// # Errors
+    ///
+    /// As [`remove_many`](Cache::remove_many).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`remove_many`](Cache::remove_many).
+    pub fn expire_many(&self, keys: impl IntoIterator<Item: AsRef<str>>) -> RemoveMany<'_, C> {
+        RemoveMany::new(self, keys, Strength::Soft)
     }
 }

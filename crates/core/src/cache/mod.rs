@@ -10,7 +10,7 @@
 //! | `key`, `tags` | what is a key, and what are tags |
 //! | `first_poll` | the future of a read, which a hit completes at once |
 //! | `writes`, `remove_and_tags` | the requests of writes |
-//! | `batch`, `warm`, `wait_for` | the requests for many keys, for a warm start, for a token |
+//! | `batch`, `warm`, `wait_for` | the requests for many keys, for a warm start, for order |
 //! | `ready`, `close` | waits for the first answers; ends the cache |
 //! | `guarantees` | reports which guarantees hold |
 //! | `regions` | builds and closes the nodes of other regions |
@@ -47,11 +47,11 @@ pub use get_or_set::{GetOrSet, NoTags};
 pub use guarantees::{Guarantee, Guarantees};
 pub use key::IntoKey;
 pub use remove_and_tags::RemoveAndTags;
-pub use requests::{Get, GetOr};
+pub use requests::{Contains, Get, GetOr};
 pub use tags::IntoTags;
-pub use wait_for::WaitFor;
+pub use wait_for::{Reserve, WaitFor};
 pub use warm::{Warm, Warmed};
-pub use writes::{Expire, Remove, RemoveByTag, Set};
+pub use writes::{Remove, RemoveByTag, Set};
 
 use crate::entry::Cached;
 use crate::error::BoxError;
@@ -259,6 +259,30 @@ impl<C: Send + Sync + 'static> Cache<C> {
         C: Codec<T>,
     {
         GetOr::new(self.get(key), default)
+    }
+
+    /// Whether L1 or L2 has a fresh value of the key, of any type. It checks L2 without reading the
+    /// value into L1.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidKey`], [`ErrorKind::InvalidOptions`]. If L2 does not answer, only L1
+    /// counts, and the call is [`ErrorKind::L2`] with `require_l2`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), crinkle_core::Error> {
+    /// # let cache = crinkle_core::Cache::builder("shop").build()?;
+    /// assert!(!cache.contains("price:42").require_l2(true).await?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn contains<'a>(&'a self, key: impl IntoKey<'a>) -> Contains<'a, C> {
+        Contains::new(self, key.into_key())
     }
 
     /// Returns a fresh value from L1 without waiting. A value of another type is `None`.

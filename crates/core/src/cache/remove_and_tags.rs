@@ -4,100 +4,61 @@ use std::pin::Pin;
 
 use futures_util::future::join;
 
-use super::batch::{Keys, calls, remove_all};
+use super::batch::{Keys, calls, invalidate_all};
 use super::requests::remove_options;
-use super::{Cache, Remove, RemoveMany};
+use super::tags::{IntoTags, collected};
+use super::{Cache, RemoveMany};
 use crate::background::ensure_runtime_runs;
 use crate::error::Error;
 use crate::options::Choices;
+use crate::protocol::ledger::Strength;
 use crate::receipt::Receipt;
 use crate::telemetry::spans;
 use crate::write;
 
-/// The request of [`Remove::and_tags`] and [`RemoveMany::and_tags`], which runs when awaited.
+/// The request of [`Remove::and_tags`](super::Remove::and_tags) and [`RemoveMany::and_tags`], which runs when awaited.
 ///
-/// Its parts have the guarantees of `remove` and `remove_by_tags`. Both are sent at the same time:
+/// Its parts have the guarantees of `remove` and `remove_by_tags`, or of `expire` and
+/// `expire_by_tags`. Both are sent at the same time:
 /// one round trip, and a server that does not answer costs one timeout. `skip_l2_write` and
 /// `skip_backplane` concern the keys; the removal of the tags is sent in any case.
 #[must_use = "a request does nothing until awaited"]
 pub struct RemoveAndTags<'a, C> {
     cache: &'a Cache<C>,
     keys: Keys,
+    strength: Strength,
     options: Choices,
     tags: Vec<String>,
 }
 
 impl<'a, C: Send + Sync + 'static> RemoveAndTags<'a, C> {
-    fn new<S: Into<String>>(
+    pub(super) fn new(
         cache: &'a Cache<C>,
         keys: Keys,
+        strength: Strength,
         options: Choices,
-        tags: impl IntoIterator<Item = S>,
+        tags: impl IntoIterator<Item: IntoTags>,
     ) -> Self {
-        Self { cache, keys, options, tags: tags.into_iter().map(Into::into).collect() }
+        Self { cache, keys, strength, options, tags: collected(tags) }
     }
 
     remove_options!();
 }
 
-impl<'a, C: Send + Sync + 'static> Remove<'a, C> {
-    /// Also removes every entry that carries one of the tags, as
-    /// [`remove_by_tags`](Cache::remove_by_tags) does, at the same time. Redis receives both
-    /// together. So this is one round trip, and a server that does not answer costs one timeout
-    /// instead of two.
-    ///
-    /// The receipt covers both: see [`keys_part`](Receipt::keys_part) and
-    /// [`tags_part`](Receipt::tags_part). Its [`token`](Receipt::token) is that of the tags,
-    /// because a removal of a key has none.
-    ///
-    /// # Errors
-    ///
-    /// As [`remove`](Cache::remove) and [`remove_by_tags`](Cache::remove_by_tags); the error of the
-    /// key if both fail. An invalid key or tag fails before anything is removed.
-    ///
-    /// # Cancel safety
-    ///
-    /// From the first poll both removals hold on this node, and the cache retries them until L2 has
-    /// them.
-    ///
-    /// ```
-    /// # use crinkle_core::Cache;
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), crinkle_core::Error> {
-    /// # let cache = Cache::builder("shop").build()?;
-    /// cache.set("product:42", 1_999_u32).await?;
-    /// cache.set("list:7", 12_u32).tags(["lists"]).await?;
-    /// cache.remove("product:42").and_tags(["lists", "search"]).await?;
-    /// assert!(cache.get::<u32>("product:42").await?.is_none());
-    /// assert!(cache.get::<u32>("list:7").await?.is_none());
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn and_tags<S: Into<String>>(
-        self,
-        tags: impl IntoIterator<Item = S>,
-    ) -> RemoveAndTags<'a, C> {
-        let (cache, key, options) = self.into_parts();
-        RemoveAndTags::new(cache, Keys::of([&*key]), options, tags)
-    }
-}
-
 impl<'a, C: Send + Sync + 'static> RemoveMany<'a, C> {
-    /// Also removes every entry that carries one of the tags; see [`Remove::and_tags`].
+    /// Also removes, or expires, every entry that carries one of the tags; see
+    /// [`Remove::and_tags`](super::Remove::and_tags).
     ///
     /// # Errors
     ///
-    /// As [`Remove::and_tags`], for the first key that fails.
+    /// As there, for the first key that fails.
     ///
     /// # Cancel safety
     ///
-    /// As [`Remove::and_tags`].
-    pub fn and_tags<S: Into<String>>(
-        self,
-        tags: impl IntoIterator<Item = S>,
-    ) -> RemoveAndTags<'a, C> {
-        let (cache, keys, options) = self.into_parts();
-        RemoveAndTags::new(cache, keys, options, tags)
+    /// As there.
+    pub fn and_tags(self, tags: impl IntoIterator<Item: IntoTags>) -> RemoveAndTags<'a, C> {
+        let (cache, keys, strength, options) = self.into_parts();
+        RemoveAndTags::new(cache, keys, strength, options, tags)
     }
 }
 
@@ -106,7 +67,7 @@ impl<'a, C: Send + Sync + 'static> IntoFuture for RemoveAndTags<'a, C> {
     type IntoFuture = Pin<Box<dyn Future<Output = Result<Receipt, Error>> + Send + 'a>>;
 
     fn into_future(self) -> Self::IntoFuture {
-        let Self { cache, keys, options: chosen, tags } = self;
+        let Self { cache, keys, strength, options: chosen, tags } = self;
         Box::pin(async move {
             let node = cache.node();
             let calls = calls(cache, keys.iter(), &chosen, &[])?;
@@ -116,12 +77,14 @@ impl<'a, C: Send + Sync + 'static> IntoFuture for RemoveAndTags<'a, C> {
             for call in &calls {
                 call.options.validate(&node.place(Some(&call.key)))?;
             }
-            let span = match &calls[..] {
-                [call] => spans::remove(&node.telemetry, &call.key),
-                _ => spans::remove_many(&node.telemetry, calls.len()),
+            let span = match (&calls[..], strength) {
+                ([call], Strength::Hard) => spans::remove(&node.telemetry, &call.key),
+                ([call], Strength::Soft) => spans::expire(&node.telemetry, &call.key),
+                (_, Strength::Hard) => spans::remove_many(&node.telemetry, calls.len()),
+                (_, Strength::Soft) => spans::expire_many(&node.telemetry, calls.len()),
             };
-            let remove = Box::pin(remove_all(node, calls));
-            let remove = write::remove_and_tags(node, remove, &tags, &options);
+            let keys = Box::pin(invalidate_all(node, strength, calls));
+            let remove = write::invalidate_and_tags(node, keys, strength, &tags, &options);
             let remove = Box::pin(remove);
             join(spans::call(span, remove), ensure_runtime_runs(node)).await.0
         })

@@ -338,3 +338,52 @@ impl<T, C> fmt::Debug for GetOr<'_, T, C> {
         f.debug_struct("GetOr").field("get", &self.get).finish_non_exhaustive()
     }
 }
+
+/// The request of [`Cache::contains`], which runs when awaited.
+#[must_use = "a request does nothing until awaited"]
+pub struct Contains<'a, C> {
+    cache: &'a Cache<C>,
+    key: Cow<'a, str>,
+    options: Choices,
+}
+
+impl<'a, C> Contains<'a, C> {
+    pub(super) fn new(cache: &'a Cache<C>, key: Cow<'a, str>) -> Self {
+        Self { cache, key, options: Choices::default() }
+    }
+
+    entry_options!();
+    setters! {
+        /// Whether to check a hit in L1 against L2 and the ledger first.
+        strict(bool);
+        /// Whether to skip reading L1.
+        skip_l1_read(bool);
+        /// Whether to skip reading L2.
+        skip_l2_read(bool);
+        /// Whether the call fails if it needs L2 and L2 does not answer.
+        require_l2(bool);
+    }
+}
+
+impl<'a, C: Send + Sync + 'static> IntoFuture for Contains<'a, C> {
+    type Output = Result<bool, Error>;
+    type IntoFuture = Running<'a, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        let Self { cache, key, options } = self;
+        Box::pin(async move {
+            let (node, key) = (cache.node(), &*key);
+            node.check_key(key)?;
+            node.check_runtime(Some(key))?;
+            let options = options.over(node.options_for(key));
+            let call = Call::new(key, KeyHash::of(key), options, Vec::new());
+            spans::call(spans::contains(&node.telemetry, key), read::contains(node, call)).await
+        })
+    }
+}
+
+impl<C> fmt::Debug for Contains<'_, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Contains").field("key", &self.key).finish_non_exhaustive()
+    }
+}

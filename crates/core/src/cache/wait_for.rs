@@ -1,14 +1,18 @@
+use std::borrow::Cow;
 use std::fmt;
 use std::future::IntoFuture;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::time::timeout;
 
+use super::first_poll::Running;
+use super::requests::entry_options;
 use super::{Cache, IntoKey};
 use crate::background::ensure_runtime_runs;
 use crate::error::{Error, ErrorKind};
+use crate::options::Choices;
 use crate::token::Token;
 use crate::write::{self, Reservation};
 
@@ -67,7 +71,7 @@ impl<C: Send + Sync + 'static> Cache<C> {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidKey`]. [`ErrorKind::L2`] if L2 does not answer, because the `set` then
+    /// [`ErrorKind::InvalidKey`], [`ErrorKind::InvalidOptions`]. [`ErrorKind::L2`] if L2 does not answer, because the `set` then
     /// has nothing to compare with.
     ///
     /// # Cancel safety
@@ -89,13 +93,8 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn reserve<'k>(&self, key: impl IntoKey<'k> + Send) -> Result<Reservation, Error> {
-        let key = key.into_key();
-        let (node, key) = (self.node(), &*key);
-        node.check_key(key)?;
-        node.check_runtime(Some(key))?;
-        ensure_runtime_runs(node).await;
-        write::reserve(node, key).await
+    pub fn reserve<'a>(&'a self, key: impl IntoKey<'a>) -> Reserve<'a, C> {
+        Reserve { cache: self, key: key.into_key(), options: Choices::default() }
     }
 }
 
@@ -109,7 +108,7 @@ impl<C> WaitFor<'_, C> {
 
 impl<'a, C: Send + Sync + 'static> IntoFuture for WaitFor<'a, C> {
     type Output = Result<(), Error>;
-    type IntoFuture = Pin<Box<dyn Future<Output = Result<(), Error>> + Send + 'a>>;
+    type IntoFuture = Running<'a, Self::Output>;
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
@@ -139,5 +138,41 @@ impl<'a, C: Send + Sync + 'static> IntoFuture for WaitFor<'a, C> {
 impl<C> fmt::Debug for WaitFor<'_, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WaitFor").field("token", &self.token).finish_non_exhaustive()
+    }
+}
+
+/// The request of [`Cache::reserve`], which runs when awaited.
+#[must_use = "a request does nothing until awaited"]
+pub struct Reserve<'a, C> {
+    cache: &'a Cache<C>,
+    key: Cow<'a, str>,
+    options: Choices,
+}
+
+impl<C> Reserve<'_, C> {
+    entry_options!();
+}
+
+impl<'a, C: Send + Sync + 'static> IntoFuture for Reserve<'a, C> {
+    type Output = Result<Reservation, Error>;
+    type IntoFuture = Running<'a, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        let Self { cache, key, options } = self;
+        Box::pin(async move {
+            let (node, key) = (cache.node(), &*key);
+            node.check_key(key)?;
+            node.check_runtime(Some(key))?;
+            let options = options.over(node.options_for(key));
+            options.validate(&node.place(Some(key)))?;
+            ensure_runtime_runs(node).await;
+            write::reserve(node, key, options.l2_hard_timeout).await
+        })
+    }
+}
+
+impl<C> fmt::Debug for Reserve<'_, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reserve").field("key", &self.key).finish_non_exhaustive()
     }
 }

@@ -6,12 +6,9 @@ use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt};
 
-use super::{Cache, IntoKey};
+use super::Cache;
 use crate::error::Error;
 use crate::l2::Codec;
-use crate::protocol::KeyHash;
-use crate::read::{self, Call};
-use crate::telemetry::spans;
 
 /// The progress and the result of [`Cache::warm`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -84,28 +81,6 @@ impl<C: Send + Sync + 'static> Cache<C> {
         let mut hot: Vec<_> = node.l1.all().filter(|e| now < e.meta().physical).collect();
         hot.sort_by_key(|e| std::cmp::Reverse((e.meta().heat(), e.meta().created)));
         hot.iter().take(n).map(|e| e.meta().key.to_string()).collect()
-    }
-
-    /// Whether L1 or L2 has a fresh value of the key, of any type. It checks L2 without reading the
-    /// value into L1.
-    ///
-    /// # Errors
-    ///
-    /// [`InvalidKey`](crate::ErrorKind::InvalidKey), and
-    /// [`InvalidOptions`](crate::ErrorKind::InvalidOptions) for the default options of the key. If
-    /// L2 does not answer, only L1 counts.
-    ///
-    /// # Cancel safety
-    ///
-    /// Nothing is lost.
-    pub async fn contains<'k>(&self, key: impl IntoKey<'k> + Send) -> Result<bool, Error> {
-        let key = key.into_key();
-        let (node, key) = (self.node(), &*key);
-        node.check_key(key)?;
-        node.check_runtime(Some(key))?;
-        let options = node.options_for(key);
-        let call = Call::new(key, KeyHash::of(key), options, Vec::new());
-        spans::call(spans::contains(&node.telemetry, key), read::contains(node, call)).await
     }
 }
 

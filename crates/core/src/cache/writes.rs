@@ -5,10 +5,12 @@ use std::pin::Pin;
 
 use futures_util::future::{FutureExt, join};
 
-use super::Cache;
+use super::batch::Keys;
 use super::requests::{
     entry_options, remove_options, set_options, setters, tags_option, write_options,
 };
+use super::tags::IntoTags;
+use super::{Cache, RemoveAndTags};
 use crate::background::ensure_runtime_runs;
 use crate::error::Error;
 use crate::l2::Codec;
@@ -90,63 +92,86 @@ impl<T, C: Send + Sync + 'static> fmt::Debug for Set<'_, T, C> {
     }
 }
 
-macro_rules! key_write {
-    ($(#[$doc:meta])* $name:ident, $write:path, $span:path $(, $parts:ident)?) => {
-        $(#[$doc])*
-        #[must_use = "a request does nothing until awaited"]
-        pub struct $name<'a, C> {
-            cache: &'a Cache<C>,
-            key: Cow<'a, str>,
-            options: Choices,
-        }
-
-        impl<'a, C: Send + Sync + 'static> $name<'a, C> {
-            pub(super) fn new(cache: &'a Cache<C>, key: Cow<'a, str>) -> Self {
-                Self { cache, key, options: Choices::default() }
-            }
-
-            $(pub(super) fn $parts(self) -> (&'a Cache<C>, Cow<'a, str>, Choices) {
-                (self.cache, self.key, self.options)
-            })?
-
-            remove_options!();
-        }
-
-        impl<'a, C: Send + Sync + 'static> IntoFuture for $name<'a, C> {
-            type Output = Result<Receipt, Error>;
-            type IntoFuture = WriteFuture<'a>;
-
-            fn into_future(self) -> WriteFuture<'a> {
-                let Self { cache, key, options } = self;
-                Box::pin(async move {
-                    let (node, key) = (cache.node(), &*key);
-                    node.check_key(key)?;
-                    node.check_runtime(Some(key))?;
-                    let options = options.over(node.options_for(key));
-                    options.validate(&node.place(Some(key)))?;
-                    let write = $write(node, key, &options);
-                    let write = spans::call($span(&node.telemetry, key), write);
-                    join(write, ensure_runtime_runs(node)).await.0
-                })
-            }
-        }
-
-        impl<C> fmt::Debug for $name<'_, C> {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.debug_struct(stringify!($name)).field("key", &self.key).finish_non_exhaustive()
-            }
-        }
-    };
+/// The request of [`Cache::remove`] and [`Cache::expire`], which runs when awaited.
+#[must_use = "a request does nothing until awaited"]
+pub struct Remove<'a, C> {
+    cache: &'a Cache<C>,
+    key: Cow<'a, str>,
+    strength: Strength,
+    options: Choices,
 }
 
-key_write! {
-    /// The request of [`Cache::remove`], which runs when awaited.
-    Remove, write::remove, spans::remove, into_parts
+impl<'a, C: Send + Sync + 'static> Remove<'a, C> {
+    pub(super) fn new(cache: &'a Cache<C>, key: Cow<'a, str>, strength: Strength) -> Self {
+        Self { cache, key, strength, options: Choices::default() }
+    }
+
+    /// Also removes, or expires, every entry that carries one of the tags, as
+    /// [`remove_by_tags`](Cache::remove_by_tags) and [`expire_by_tags`](Cache::expire_by_tags) do,
+    /// at the same time. Redis receives both together. So this is one round trip, and a server that
+    /// does not answer costs one timeout instead of two.
+    ///
+    /// The receipt covers both: see [`keys_part`](Receipt::keys_part) and
+    /// [`tags_part`](Receipt::tags_part). Its [`token`](Receipt::token) is that of the tags,
+    /// because a removal of a key has none.
+    ///
+    /// # Errors
+    ///
+    /// As [`remove`](Cache::remove) and [`remove_by_tags`](Cache::remove_by_tags); the error of the
+    /// key if both fail. An invalid key or tag fails before anything is removed.
+    ///
+    /// # Cancel safety
+    ///
+    /// From the first poll both removals hold on this node, and the cache retries them until L2 has
+    /// them.
+    ///
+    /// ```
+    /// # use crinkle_core::Cache;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), crinkle_core::Error> {
+    /// # let cache = Cache::builder("shop").build()?;
+    /// cache.set("product:42", 1_999_u32).await?;
+    /// cache.set("list:7", 12_u32).tags(["lists"]).await?;
+    /// cache.remove("product:42").and_tags(["lists", "search"]).await?;
+    /// assert!(cache.get::<u32>("product:42").await?.is_none());
+    /// assert!(cache.get::<u32>("list:7").await?.is_none());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn and_tags(self, tags: impl IntoIterator<Item: IntoTags>) -> RemoveAndTags<'a, C> {
+        let Self { cache, key, strength, options } = self;
+        RemoveAndTags::new(cache, Keys::of([&*key]), strength, options, tags)
+    }
+
+    remove_options!();
 }
 
-key_write! {
-    /// The request of [`Cache::expire`], which runs when awaited.
-    Expire, write::expire, spans::expire
+impl<'a, C: Send + Sync + 'static> IntoFuture for Remove<'a, C> {
+    type Output = Result<Receipt, Error>;
+    type IntoFuture = WriteFuture<'a>;
+
+    fn into_future(self) -> WriteFuture<'a> {
+        let Self { cache, key, strength, options } = self;
+        Box::pin(async move {
+            let (node, key) = (cache.node(), &*key);
+            node.check_key(key)?;
+            node.check_runtime(Some(key))?;
+            let options = options.over(node.options_for(key));
+            options.validate(&node.place(Some(key)))?;
+            let span = match strength {
+                Strength::Hard => spans::remove(&node.telemetry, key),
+                Strength::Soft => spans::expire(&node.telemetry, key),
+            };
+            let write = spans::call(span, write::invalidate(node, key, strength, &options));
+            join(write, ensure_runtime_runs(node)).await.0
+        })
+    }
+}
+
+impl<C> fmt::Debug for Remove<'_, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Remove").field("key", &self.key).finish_non_exhaustive()
+    }
 }
 
 /// The request of a removal by tags or of a clear, which runs when awaited.

@@ -22,25 +22,29 @@ use crate::read::catch_up::{AskLedger, beside};
 pub(crate) async fn contains(node: &Arc<Node>, call: Call) -> Result<bool, Error> {
     node.check_open(Some(&call.key))?;
     call.options.validate(&node.place(Some(&call.key)))?;
+    let options = &call.options;
     let judged = || {
-        let erased = node.l1.get(call.hash, &call.key)?;
+        let erased = node.l1.get(call.hash, &call.key).filter(|_| !options.skip_l1_read)?;
         Some((node.coherence.judge(erased.meta(), node.now()), erased))
     };
     // Without L2, L1 is the only source: there is nothing to verify it against.
-    let strict = call.options.strict && node.l2.is_some();
+    let strict = options.strict && node.l2.is_some();
     if !strict && matches!(judged(), Some((Verdict::Fresh, _))) {
         return Ok(true);
     }
+    if options.skip_l2_read {
+        return Ok(false);
+    }
     ensure_runtime_runs(node).await;
     // One limit covers all requests to L2.
-    let (limit, asked) = (call.options.l2_hard_timeout, Instant::now());
+    let (limit, asked) = (options.l2_hard_timeout, Instant::now());
     let left = || limit.saturating_sub(asked.elapsed());
     match judged() {
         Some((Verdict::Fresh, _)) if !strict => return Ok(true),
         Some((Verdict::Fresh | Verdict::Unverified, erased)) => {
             match check_one(node, erased, left(), strict).await {
                 Checked::Same => return Ok(true),
-                Checked::Failed => return Ok(false),
+                Checked::Failed => return unanswered(node, &call),
                 Checked::Other => {}
             }
         }
@@ -50,36 +54,46 @@ pub(crate) async fn contains(node: &Arc<Node>, call: Call) -> Result<bool, Error
     for _ in 0..=REREADS {
         match in_l2(node, &call, left).await {
             // A resync started during the read: read again.
-            Some(Verdict::Unverified) => {}
-            verdict => return Ok(verdict == Some(Verdict::Fresh)),
+            Ok(Some(Verdict::Unverified)) => {}
+            Ok(verdict) => return Ok(verdict == Some(Verdict::Fresh)),
+            Err(NoAnswer) => break,
         }
     }
-    Ok(false)
+    unanswered(node, &call)
 }
 
-/// The verdict on the record in L2; `None` if no usable record could be read.
+fn unanswered(node: &Node, call: &Call) -> Result<bool, Error> {
+    match call.options.require_l2 && node.records().is_some() {
+        true => Err(node.l2_required(&call.key)),
+        false => Ok(false),
+    }
+}
+
+/// L2 did not answer, or this node cannot judge the answer.
+struct NoAnswer;
+
+/// The verdict on the record in L2; `None` if there is no usable one.
 async fn in_l2(
     node: &Node,
     call: &Call,
     left: impl Fn() -> Duration + Send + Sync,
-) -> Option<Verdict> {
-    let l2 = node.records().filter(|_| node.enabled)?;
+) -> Result<Option<Verdict>, NoAnswer> {
+    let Some(l2) = node.records().filter(|_| node.enabled) else { return Ok(None) };
     let may_ask = may_ask(node, l2, &call.key, left()).await;
     let limit = left();
     if !may_ask || limit.is_zero() {
-        return None;
+        return Err(NoAnswer);
     }
     let asked = Asked::now(node, &call.key);
     let read = l2.read(&call.key, None, limit);
     let (read, mark) = beside(node, l2, AskLedger::own_if(call.options.strict), limit, read).await;
-    let found = read.ok()?.found?;
+    let Some(found) = read.map_err(|_| NoAnswer)?.found else { return Ok(None) };
     if !is_caught_up(node, mark, left()).await {
-        return None;
+        return Err(NoAnswer);
     }
-    let envelope = Envelope::decode(&found.bytes).filter(|e| e.key == &*call.key)?;
-    if envelope.expired || is_stale(&found.bytes, found.ttl_ms) {
-        return None;
-    }
+    let envelope = Envelope::decode(&found.bytes).filter(|e| e.key == &*call.key);
+    let fresh = |e: &Envelope<'_>| !e.expired && !is_stale(&found.bytes, found.ttl_ms);
+    let Some(envelope) = envelope.filter(fresh) else { return Ok(None) };
     let meta = super::decode::meta(node, &envelope, found.ttl_ms, asked.stamp, &call.options);
-    Some(asked.judge(node, &call.key, &meta))
+    Ok(Some(asked.judge(node, &call.key, &meta)))
 }

@@ -54,7 +54,7 @@ macro_rules! batches {
 }
 
 calls! { get_or_set, get, contains, set, remove, expire, }
-batches! { get_many, get_or_set_many, set_many, remove_many, remove_by_tag, clear, }
+batches! { get_many, get_or_set_many, set_many, remove_many, expire_many, remove_by_tag, clear, }
 
 /// What a call's span records of its result.
 pub(crate) trait Outcome {

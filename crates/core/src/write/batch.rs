@@ -10,32 +10,35 @@ use crate::protocol::ledger::Strength;
 use crate::read::Call;
 use crate::recovery::Queued;
 
-/// Removals of a batch that are applied locally and not sent yet. Dropping the batch queues the
+/// Removals, or expiries, of a batch that are applied locally and not sent yet. Dropping the batch queues the
 /// rest: a removal takes effect even if its caller stops waiting (W2).
 pub(crate) struct BatchRemoval<'a> {
     node: &'a Arc<Node>,
+    strength: Strength,
     /// Keys that are not sent yet. Until a key is sent, this node ignores its record in L2 (W1).
     keys: Mutex<BTreeSet<Box<str>>>,
 }
 
 impl<'a> BatchRemoval<'a> {
     /// Applies the local part of a removal of each key.
-    pub(crate) fn hide(node: &'a Arc<Node>, calls: &[Call]) -> Self {
+    pub(crate) fn hide(node: &'a Arc<Node>, strength: Strength, calls: &[Call]) -> Self {
         // Created first: its `Drop` queues the keys, even if dropping a cached value panics.
-        let batch = Self { node, keys: Mutex::default() };
+        let batch = Self { node, strength, keys: Mutex::default() };
         for Call { key, hash, options, .. } in calls {
             let propagation = Propagation::of(node, options);
             if propagation != Propagation::Nothing && batch.keys.lock().insert(key.clone()) {
-                node.recovery.attend(key, Strength::Hard);
+                node.recovery.attend(key, strength);
             }
             let mut known = None;
             node.flights.receive(*hash, node.entropy.version(), || {
                 known = node.l1.version(*hash);
-                node.l1.invalidate(*hash);
+                node.l1.weaken(*hash, strength);
             });
-            node.flights.removed(*hash);
+            if strength == Strength::Hard {
+                node.flights.removed(*hash);
+            }
             if propagation == Propagation::Nothing {
-                hide_here(node, *hash, Strength::Hard, known);
+                hide_here(node, *hash, strength, known);
             }
         }
         batch
@@ -49,19 +52,19 @@ impl<'a> BatchRemoval<'a> {
         'a: 'k,
     {
         let is_first = self.keys.lock().remove(key);
-        is_first.then(|| Attended::begun(self.node, key, Strength::Hard))
+        is_first.then(|| Attended::begun(self.node, key, self.strength))
     }
 }
 
 impl Drop for BatchRemoval<'_> {
     fn drop(&mut self) {
-        let now = self.node.now();
+        let (now, strength) = (self.node.now(), self.strength);
         for key in std::mem::take(self.keys.get_mut()) {
-            self.node.relay(|| Relayed::Key(key.clone(), Strength::Hard));
+            self.node.relay(|| Relayed::Key(key.clone(), strength));
             let version = self.node.entropy.version();
-            let queued = Queued { strength: Strength::Hard, version, not_before: now };
+            let queued = Queued { strength, version, not_before: now };
             self.node.queue(&key, queued);
-            self.node.recovery.leave(&key, Strength::Hard);
+            self.node.recovery.leave(&key, strength);
         }
     }
 }

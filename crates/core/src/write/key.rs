@@ -178,32 +178,17 @@ fn replay(node: &Arc<Node>, key: &str, record: Option<Record>) {
     });
 }
 
-/// Removes a key. Its value does not remain as a fallback.
-pub(crate) async fn remove(
-    node: &Arc<Node>,
-    key: &str,
-    options: &EntryOptions,
-) -> Result<Receipt, Error> {
-    node.note(&node.counters.removes, key, |key| Event::Remove { key });
-    invalidate(node, key, Strength::Hard, options).await
-}
-
-/// Makes a key stale. Its value may still be served as a fallback.
-pub(crate) async fn expire(
-    node: &Arc<Node>,
-    key: &str,
-    options: &EntryOptions,
-) -> Result<Receipt, Error> {
-    node.note(&node.counters.expires, key, |key| Event::Expire { key });
-    invalidate(node, key, Strength::Soft, options).await
-}
-
-async fn invalidate(
+/// Removes a key, or makes it stale: then its value may still be served as a fallback.
+pub(crate) async fn invalidate(
     node: &Arc<Node>,
     key: &str,
     strength: Strength,
     options: &EntryOptions,
 ) -> Result<Receipt, Error> {
+    match strength {
+        Strength::Hard => node.note(&node.counters.removes, key, |key| Event::Remove { key }),
+        Strength::Soft => node.note(&node.counters.expires, key, |key| Event::Expire { key }),
+    }
     let propagation = Propagation::of(node, options);
     if propagation != Propagation::Nothing {
         node.relay(|| Relayed::Key(key.into(), strength));

@@ -44,7 +44,7 @@ mod reserve;
 mod send;
 
 pub(crate) use batch::{BatchRemoval, BatchSet};
-pub(crate) use both::remove_and_tags;
-pub(crate) use key::{expire, remove, set};
+pub(crate) use both::invalidate_and_tags;
+pub(crate) use key::{invalidate, set};
 pub use reserve::Reservation;
 pub(crate) use reserve::{reserve, set_reserved};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::{key, removal};
 use crate::node::{Node, Relayed};
 use crate::options::EntryOptions;
-use crate::protocol::ledger::{Strength, Target};
+use crate::protocol::ledger::Target;
 use crate::recovery::Queued;
 use crate::telemetry::TARGET;
 
@@ -79,8 +79,7 @@ fn queue(node: &Node, what: Relayed) {
 async fn relay(node: &Arc<Node>, what: &Relayed) {
     let options = EntryOptions::clone(&node.defaults);
     let done = match what {
-        Relayed::Key(key, Strength::Hard) => key::remove(node, key, &options).await,
-        Relayed::Key(key, Strength::Soft) => key::expire(node, key, &options).await,
+        Relayed::Key(key, strength) => key::invalidate(node, key, *strength, &options).await,
         Relayed::Tags(tags, strength) => removal::by_tags(node, *strength, tags, &options).await,
         Relayed::Everything(strength) => removal::clear(node, *strength, &options).await,
     };

@@ -76,9 +76,13 @@ impl std::fmt::Debug for Reservation {
 }
 
 /// Reads what the key holds, before its caller reads the value from the source.
-pub(crate) async fn reserve(node: &Arc<Node>, key: &str) -> Result<Reservation, Error> {
+pub(crate) async fn reserve(
+    node: &Arc<Node>,
+    key: &str,
+    limit: Duration,
+) -> Result<Reservation, Error> {
     node.check_open(Some(key))?;
-    let (hash, limit) = (KeyHash::of(key), node.options_for(key).l2_hard_timeout);
+    let hash = KeyHash::of(key);
     let missed = |what: &str| Err(node.error(ErrorKind::L2, key, what));
     if let Some(l2) = &node.l2
         && (l2.is_open(key) || !ledger_known(node, limit).await)
