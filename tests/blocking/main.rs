@@ -71,8 +71,8 @@ fn every_call(cache: &blocking::Cache) -> Result<(), Error> {
     tagged()?;
     assert!(cache.expire_by_tag("b")?.is_propagated() && gone()?);
     tagged()?;
-    assert!(cache.clear()?.is_propagated() && gone()?);
+    assert!(cache.expire_all()?.is_propagated() && gone()?);
     tagged()?;
-    assert!(cache.clear_hard()?.is_propagated() && gone()?);
+    assert!(cache.remove_all()?.is_propagated() && gone()?);
     cache.close()
 }

@@ -70,7 +70,7 @@ async fn the_removal_that_hides_a_record_is_named() {
     assert_eq!(hides["number"], number);
     write().await.unwrap();
     assert_eq!(inspected(&server, "a").await.1["verdict"], "fresh");
-    node.clear_hard().await.unwrap();
+    node.remove_all().await.unwrap();
     let (_, json) = inspected(&server, "a").await;
     assert_eq!((&json["verdict"], &json["why"]), (&"hidden".into(), &"clear".into()));
     assert_eq!(json["hidden_by"][0]["by"], "clear");
@@ -153,7 +153,7 @@ async fn the_ledger_and_its_listeners_are_counted() {
     let (one, _two) = (node(&server).await, node(&server).await);
     one.remove_by_tags(["a", "b", "c"]).await.unwrap();
     one.expire_by_tag("a").await.unwrap();
-    one.clear().await.unwrap();
+    one.expire_all().await.unwrap();
     let ran = run(&server, &["stats", "--json"]).await;
     let json = ran.json();
     let ledger = &json["ledger"];

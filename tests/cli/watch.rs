@@ -61,7 +61,7 @@ async fn notifications_are_decoded_and_named() {
     node.set("product:42", 1_u32).await.unwrap();
     node.remove("product:42").await.unwrap();
     let number = number(node.remove_by_tags(["red", "blue"]).await);
-    node.clear().await.unwrap();
+    node.expire_all().await.unwrap();
     let lines = watching.lines();
     let said: Vec<Value> = blocking(move || {
         lines.map(|line| serde_json::from_str(&line).expect("JSON lines")).collect()

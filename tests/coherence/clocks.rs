@@ -71,7 +71,7 @@ async fn nodes_an_hour_apart_agree_on_what_is_removed() {
             0 => writer.cache.remove("key").await.unwrap(),
             1 => writer.cache.remove_by_tag("t").await.unwrap(),
             2 => writer.cache.expire_by_tag("t").await.unwrap(),
-            _ => writer.cache.clear_hard().await.unwrap(),
+            _ => writer.cache.remove_all().await.unwrap(),
         };
         pass(Duration::from_millis(10)).await;
         for node in &nodes {
@@ -109,8 +109,8 @@ async fn clocks_an_hour_off_that_jump_back_revive_nothing() {
             0 => writer.cache.remove("key").await.unwrap(),
             1 => writer.cache.remove_by_tag("t").await.unwrap(),
             2 => writer.cache.expire_by_tag("t").await.unwrap(),
-            3 => writer.cache.clear().await.unwrap(),
-            _ => writer.cache.clear_hard().await.unwrap(),
+            3 => writer.cache.expire_all().await.unwrap(),
+            _ => writer.cache.remove_all().await.unwrap(),
         };
         assert!(receipt.is_propagated());
         pass(Duration::from_millis(10)).await;

@@ -31,7 +31,8 @@ async fn a_clear_during_a_lost_subscription_is_known_after_one_poll() {
         two.bus.cut();
         pass(SHORT).await;
         assert!(!two.cache.health().subscribed);
-        let cleared = if hard { one.cache.clear_hard().await } else { one.cache.clear().await };
+        let cleared =
+            if hard { one.cache.remove_all().await } else { one.cache.expire_all().await };
         assert!(cleared.unwrap().is_propagated());
         pass(POLL).await;
         assert!(two.cache.peek::<i32>("key").is_none());

@@ -23,10 +23,10 @@ async fn apply(cache: &Cache, op: Op) {
     let receipt = match op {
         Op::Remove => cache.remove("key").await,
         Op::RemoveByTag => cache.remove_by_tag("tag").await,
-        Op::ClearHard => cache.clear_hard().await,
+        Op::ClearHard => cache.remove_all().await,
         Op::Expire => cache.expire("key").await,
         Op::ExpireByTag => cache.expire_by_tag("tag").await,
-        Op::Clear => cache.clear().await,
+        Op::Clear => cache.expire_all().await,
     };
     let _ = receipt.expect("no trouble");
 }

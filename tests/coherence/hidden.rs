@@ -37,7 +37,7 @@ async fn readers_that_meet_hidden_entries_write_nothing() {
         assert_eq!(node.cache.health().recovery_backlog, 0);
     }
     assert_eq!(world.store.keys().len(), before);
-    let _ = one.cache.clear_hard().await.unwrap();
+    let _ = one.cache.remove_all().await.unwrap();
     pass(Duration::from_millis(50)).await;
     for node in [&one, &two] {
         node.l2.forget();

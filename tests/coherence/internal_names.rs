@@ -109,7 +109,7 @@ async fn caches_whose_prefixes_look_alike_share_nothing() {
         }
     }
     let _ = nodes[0].cache.remove_by_tag("tag").await.unwrap();
-    let _ = nodes[1].cache.clear_hard().await.unwrap();
+    let _ = nodes[1].cache.remove_all().await.unwrap();
     let _ = nodes[2].cache.remove("key").await.unwrap();
     pass(Duration::from_millis(50)).await;
     for (number, node) in nodes.iter().enumerate() {

@@ -183,7 +183,7 @@ async fn a_reserved_set_loses_to_every_invalidation_since() {
             for here in [true, false] {
                 for there_before in [true, false] {
                     let (one, two) = (world.node().await, world.node().await);
-                    one.cache.clear_hard().await.unwrap();
+                    one.cache.remove_all().await.unwrap();
                     pass(Duration::from_millis(10)).await;
                     if there_before {
                         one.cache.set("key", 1).tags(["t"]).options(long()).await.unwrap();
@@ -220,7 +220,7 @@ async fn a_reserved_set_that_was_overtaken_is_not_propagated() {
                 let _ = match what {
                     "key" => cache.remove("key").await.unwrap(),
                     "tag" => cache.remove_by_tag("t").await.unwrap(),
-                    _ => cache.clear().await.unwrap(),
+                    _ => cache.expire_all().await.unwrap(),
                 };
                 let set = cache.set("key", 7).tags(["t"]).options(long()).reserved(reservation);
                 let set = if insists { set.require_propagation(true) } else { set };
@@ -252,8 +252,8 @@ async fn invalidate(node: &Node, what: &str) {
         "set" => cache.set("key", 8).options(long()).await,
         "tag" => cache.remove_by_tag("t").await,
         "soft tag" => cache.expire_by_tag("t").await,
-        "clear" => cache.clear().await,
-        _ => cache.clear_hard().await,
+        "clear" => cache.expire_all().await,
+        _ => cache.remove_all().await,
     };
     receipt.expect("it holds");
 }

@@ -95,9 +95,9 @@ async fn a_foreground_load_overtaken_by_a_clear_is_not_kept() {
         let early = load(&node.cache, "key", &[], EntryOptions::default(), gated(&gate, 1));
         gate.reached().await;
         if hard {
-            let _ = node.cache.clear_hard().await.unwrap();
+            let _ = node.cache.remove_all().await.unwrap();
         } else {
-            let _ = node.cache.clear().await.unwrap();
+            let _ = node.cache.expire_all().await.unwrap();
         }
         gate.open();
         assert!(early.await.unwrap().unwrap().meta().is_stale());

@@ -62,7 +62,7 @@ async fn what_is_written_and_removed_here_is_removed_there() {
         assert_eq!(fallback.is_some(), stands_in, "{key}");
     }
     assert!(there.cache.get::<i32>("cleared").await.unwrap().is_some());
-    let _ = here.cache.clear().await.unwrap();
+    let _ = here.cache.expire_all().await.unwrap();
     pass(SOON).await;
     assert!(there.cache.get::<i32>("cleared").await.unwrap().is_none());
     assert_eq!(here.cache.get::<i32>("set").allow_stale(true).await.unwrap().as_deref(), Some(&2));
@@ -160,7 +160,7 @@ async fn what_is_removed_while_the_cache_closes_is_relayed_or_owned_up_to() {
             let removed = match removal {
                 Removal::Key => here.cache.remove("key").await,
                 Removal::Tag => here.cache.remove_by_tag("tag").await,
-                Removal::All => here.cache.clear().await,
+                Removal::All => here.cache.expire_all().await,
             };
             assert!(removed.unwrap().is_propagated());
             gate.open();

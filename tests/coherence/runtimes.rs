@@ -340,8 +340,8 @@ fn calls(barrier: Token) -> Vec<(&'static str, Call)> {
         "remove_by_tag": |cache| cache.remove_by_tag("tag");
         "remove_by_tags": |cache| cache.remove_by_tags(["tag", "other"]);
         "expire_by_tag": |cache| cache.expire_by_tag("tag");
-        "clear": |cache| cache.clear();
-        "clear_hard": |cache| cache.clear_hard();
+        "clear": |cache| cache.expire_all();
+        "clear_hard": |cache| cache.remove_all();
         "reserve": |cache| cache.reserve("key");
         "after": |cache| cache.wait_for(barrier);
         "ready": |cache| cache.ready();

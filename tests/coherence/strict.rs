@@ -29,8 +29,8 @@ async fn change(node: &Node, what: &str) {
     let receipt = match what {
         "tag" => cache.remove_by_tag("t").await,
         "soft tag" => cache.expire_by_tag("t").await,
-        "clear" => cache.clear().await,
-        "hard clear" => cache.clear_hard().await,
+        "clear" => cache.expire_all().await,
+        "hard clear" => cache.remove_all().await,
         "set" => cache.set("key", 2).tags(["t"]).await,
         "remove" => cache.remove("key").await,
         _ => cache.expire("key").await,

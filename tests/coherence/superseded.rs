@@ -18,8 +18,8 @@ async fn remove(node: &Node, what: &str) {
     let receipt = match what {
         "tag" => cache.remove_by_tag("t").await,
         "soft tag" => cache.expire_by_tag("t").await,
-        "clear" => cache.clear().await,
-        _ => cache.clear_hard().await,
+        "clear" => cache.expire_all().await,
+        _ => cache.remove_all().await,
     };
     assert!(receipt.expect("no trouble").is_propagated());
 }

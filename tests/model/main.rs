@@ -169,7 +169,7 @@ impl Run {
                 self.model.invalidate(Some(mask), false);
             }
             Op::Clear { hard } => {
-                let clear = if hard { cache.clear_hard() } else { cache.clear() };
+                let clear = if hard { cache.remove_all() } else { cache.expire_all() };
                 done(clear.await.expect("no trouble"));
                 self.model.invalidate(None, hard);
             }

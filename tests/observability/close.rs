@@ -21,7 +21,7 @@ async fn in_trouble(settings: Settings) -> Node {
         let _ = node.cache.remove(format!("price:{key:02}")).await.expect("no error");
     }
     let _ = node.cache.remove_by_tag("category:7").await.expect("no error");
-    let _ = node.cache.clear().await.expect("no error");
+    let _ = node.cache.expire_all().await.expect("no error");
     node
 }
 
@@ -47,7 +47,7 @@ async fn tags_are_named_although_no_entry_carries_them() {
     let node = world.node().await;
     node.l2.down();
     let _ = node.cache.remove_by_tag("category:7").await.unwrap();
-    let _ = node.cache.clear_hard().await.unwrap();
+    let _ = node.cache.remove_all().await.unwrap();
     let lost = pending(&node.cache.close().await.unwrap_err());
     assert_eq!((lost.keys, lost.removals), (0, 2));
     assert_eq!(lost.first, ["tag \"category:7\"", "everything"]);

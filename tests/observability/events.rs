@@ -60,7 +60,7 @@ async fn a_script_of_calls_is_told_step_by_step() {
     assert_eq!(told(&mut events), ["Miss", "FactorySuccess", "Fill", "Hit"]);
 
     let _ = cache.remove_by_tags(["a", "b"]).await.unwrap();
-    let _ = cache.clear().await.unwrap();
+    let _ = cache.expire_all().await.unwrap();
     assert_eq!(told(&mut events), ["RemoveByTag", "Clear"]);
 }
 
@@ -166,7 +166,7 @@ async fn a_full_l1_tells_what_it_lets_go() {
     let evicted = count(&told(&mut events), "Eviction");
     assert_eq!(evicted, 90);
     assert_eq!(cache.stats().evictions, 90);
-    let _ = cache.clear_hard().await.unwrap();
+    let _ = cache.remove_all().await.unwrap();
     let _ = cache.entry_count();
     assert_eq!(cache.stats().evictions, 90, "what is removed is not evicted");
 }

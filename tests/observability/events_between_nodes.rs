@@ -56,7 +56,7 @@ async fn without_an_announcing_store_nodes_publish_before_and_after() {
     let mut events = node.cache.events();
     let _ = node.cache.remove("key").await.unwrap();
     pass(Duration::from_millis(1)).await;
-    let _ = node.cache.clear().await.unwrap();
+    let _ = node.cache.expire_all().await.unwrap();
     pass(Duration::from_millis(1)).await;
     let said = [Notice::Before, Notice::Removed, Notice::Removal];
     assert_eq!(published(&told(&mut events)), said);

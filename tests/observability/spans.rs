@@ -75,7 +75,7 @@ async fn every_call_has_a_span_of_its_name() {
     cache.get::<i32>("a").await.unwrap();
     cache.contains("a").await.unwrap();
     let _ = cache.remove_by_tags(["x", "y"]).await.unwrap();
-    let _ = cache.clear().await.unwrap();
+    let _ = cache.expire_all().await.unwrap();
     let _ = cache.set_many([("a", 1), ("b", 2)]).await.unwrap();
     cache.get_many::<i32>(&["a", "c"]).await.unwrap();
     let _ = cache.remove_many(["a", "b"]).await.unwrap();
@@ -190,7 +190,7 @@ async fn tour(world: &World, redact: bool) -> (String, String) {
         }
         let _ = cache.set_many([("private-a", Secret::new())]).await.expect("no trouble");
         let _ = cache.remove_by_tag("private-tag").await.expect("no trouble");
-        let _ = cache.clear_hard().await.expect("no trouble");
+        let _ = cache.remove_all().await.expect("no trouble");
     }
     node.bus.deliver(&b"junk"[..]);
     pass(Duration::from_secs(40)).await;

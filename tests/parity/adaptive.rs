@@ -132,10 +132,10 @@ async fn a_factory_is_shown_what_may_stand_in_and_nothing_else() {
             let _ = match how {
                 "expire" => cache.expire("key").await.unwrap(),
                 "expire_by_tag" => cache.expire_by_tag("tag").await.unwrap(),
-                "clear" => cache.clear().await.unwrap(),
+                "clear" => cache.expire_all().await.unwrap(),
                 "remove" => cache.remove("key").await.unwrap(),
                 "remove_by_tag" => cache.remove_by_tag("tag").await.unwrap(),
-                _ => cache.clear_hard().await.unwrap(),
+                _ => cache.remove_all().await.unwrap(),
             };
             let factory = |ctx: FactoryContext<i32>| async move {
                 ok(if ctx.stale().is_some() { 10 } else { 20 })

@@ -116,8 +116,8 @@ async fn remove(cache: &Cache, what: &str, background: bool) -> Receipt {
             cache.remove_by_tags((0..200).map(|at| format!("tag{at}")).chain(["tag".into()]))
         }
         "expired" => cache.expire_by_tag("tag"),
-        "cleared" => cache.clear(),
-        _ => cache.clear_hard(),
+        "cleared" => cache.expire_all(),
+        _ => cache.remove_all(),
     };
     call.background_l2(background).await.expect("a receipt")
 }

@@ -6,7 +6,7 @@ use crinkle_tests::{Loads, World, both, options, pass};
 use crate::{SHORT, any, fresh, load_or, nodes, put, secs};
 
 async fn clear(cache: &Cache, hard: bool) {
-    let receipt = if hard { cache.clear_hard().await } else { cache.clear().await };
+    let receipt = if hard { cache.remove_all().await } else { cache.expire_all().await };
     assert!(receipt.expect("no trouble").is_propagated());
     pass(SHORT).await;
 }
@@ -148,7 +148,7 @@ async fn a_clear_touches_no_record() {
         put(&node.cache, &number.to_string(), number, &[]).await;
     }
     node.l2.forget();
-    let _ = node.cache.clear_hard().await.unwrap();
+    let _ = node.cache.remove_all().await.unwrap();
     assert_eq!(node.l2.calls().len(), 1);
     assert_eq!(world.store.keys().len(), 200, "they go with their lives");
 }

@@ -96,7 +96,7 @@ async fn what_was_removed_is_dropped_within_a_minute() {
             assert_eq!(cache.entry_count(), 0, "by tag, {options:?}");
             all_dropped(&alive, "by tag").await;
             alive.fill(&cache, 20, &options).await;
-            let _ = cache.clear_hard().await.unwrap();
+            let _ = cache.remove_all().await.unwrap();
             assert_eq!(cache.entry_count(), 0, "by a hard clear, {options:?}");
             all_dropped(&alive, "by a hard clear").await;
         }
@@ -112,7 +112,7 @@ async fn what_another_node_has_removed_is_dropped_here() {
         let alive = Alive::default();
         alive.fill(&one.cache, 20, &long()).await;
         match clears {
-            true => drop(two.cache.clear_hard().await.unwrap()),
+            true => drop(two.cache.remove_all().await.unwrap()),
             false => drop(two.cache.remove_by_tag("pages").await.unwrap()),
         }
         pass(secs(SOON)).await;
@@ -137,7 +137,7 @@ async fn a_fallback_is_not_dropped_before_its_end() {
                     }
                 }
                 "tag" => drop(cache.expire_by_tag("pages").await.unwrap()),
-                _ => drop(cache.clear().await.unwrap()),
+                _ => drop(cache.expire_all().await.unwrap()),
             }
             pass(secs(500)).await;
             assert_eq!(alive.count(), 3, "{how}");
@@ -161,7 +161,7 @@ async fn what_was_expired_stays_for_its_life_and_no_longer() {
     for cache in caches(&world).await {
         let alive = Alive::default();
         alive.fill(&cache, 3, &EntryOptions::new(secs(200))).await;
-        let _ = cache.clear().await.unwrap();
+        let _ = cache.expire_all().await.unwrap();
         let _ = cache.expire("page:0").await.unwrap();
         pass(secs(199)).await;
         assert_eq!(alive.count(), 3);

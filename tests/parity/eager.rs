@@ -153,7 +153,7 @@ async fn a_refresh_that_a_removal_here_overtakes_brings_nothing_back() {
         gate.reached().await;
         let _ = match clear {
             false => one.cache.remove_by_tag("tag").await.unwrap(),
-            true => one.cache.clear_hard().await.unwrap(),
+            true => one.cache.remove_all().await.unwrap(),
         };
         pass(SHORT).await;
         gate.open();

@@ -145,7 +145,7 @@ async fn what_was_removed_does_not_count() {
         assert_eq!(cache.entry_count(), 5);
         let _ = cache.remove("0").await.unwrap();
         assert_eq!(cache.entry_count(), 4);
-        let _ = cache.clear_hard().await.unwrap();
+        let _ = cache.remove_all().await.unwrap();
         assert_eq!(cache.entry_count(), 0, "a hard clear gives the memory back");
     }
 }
@@ -157,6 +157,6 @@ async fn caches_of_one_name_have_an_l1_each() {
     let (one, two) = (world.alone(), world.alone());
     put(&one, "key", 1, &[]).await;
     assert_eq!(fresh::<i32>(&two, "key").await, None);
-    let _ = two.clear_hard().await.unwrap();
+    let _ = two.remove_all().await.unwrap();
     assert_eq!(fresh(&one, "key").await, Some(1));
 }

@@ -256,7 +256,7 @@ async fn a_request_that_is_not_awaited_does_nothing() {
     drop(node.cache.remove("key"));
     drop(node.cache.expire("key"));
     drop(node.cache.remove_by_tag("tag"));
-    drop(node.cache.clear_hard());
+    drop(node.cache.remove_all());
     assert_eq!((loads.count(), node.l2.calls().len()), (0, 0));
     assert_eq!(fresh(&node.cache, "key").await, Some(1));
 }

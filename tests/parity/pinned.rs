@@ -57,7 +57,7 @@ async fn a_pinned_entry_yields_to_removals_and_writes() {
         match how {
             "remove" => drop(cache.remove("key").await.unwrap()),
             "tag" => drop(cache.remove_by_tag("pinned").await.unwrap()),
-            "clear" => drop(cache.clear_hard().await.unwrap()),
+            "clear" => drop(cache.remove_all().await.unwrap()),
             _ => put(&cache, "key", 2, &[]).await,
         }
         assert_eq!(any(&cache, "key").await, (how == "set").then_some(2), "{how}");

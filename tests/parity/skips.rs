@@ -327,8 +327,8 @@ async fn a_removal_by_tag_takes_no_notice_of_what_is_skipped() {
         let removal = match what {
             "tag" => one.cache.remove_by_tag("tag"),
             "soft tag" => one.cache.expire_by_tag("tag"),
-            "clear" => one.cache.clear(),
-            _ => one.cache.clear_hard(),
+            "clear" => one.cache.expire_all(),
+            _ => one.cache.remove_all(),
         };
         assert_eq!(removal.options(skip.clone()).await.unwrap().l2(), WriteStatus::Done, "{what}");
         pass(SHORT).await;

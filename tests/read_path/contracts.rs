@@ -42,7 +42,7 @@ async fn every_future_is_send() {
     sent(&cache.remove("key").into_future());
     sent(&cache.expire("key").into_future());
     sent(&cache.remove_by_tag("tag").into_future());
-    sent(&cache.clear_hard().into_future());
+    sent(&cache.remove_all().into_future());
     sent(&cache.ready());
     sent(&cache.close());
     // Whatever else the caller holds: nothing is demanded of it.

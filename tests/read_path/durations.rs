@@ -90,7 +90,7 @@ async fn used(cache: Cache, options: Option<EntryOptions>) -> Result<(), Error> 
     pass(Duration::from_secs(5)).await;
     let _ = cache.remove("key").options(options()).background_l2(true).await?;
     let _ = cache.remove_by_tag("tag").options(options()).await?;
-    let _ = cache.clear().options(options()).await?;
+    let _ = cache.expire_all().options(options()).await?;
     let reservation = cache.reserve("reserved").await?;
     let _ = cache.set("reserved", 1).options(options()).reserved(reservation).await?;
     pass(Duration::from_secs(60)).await;

@@ -188,7 +188,7 @@ async fn a_disabled_cache_runs_every_factory_and_keeps_nothing() {
         assert!(cache.remove("key").await.unwrap().is_propagated());
         assert!(cache.expire("key").await.unwrap().is_propagated());
         assert!(cache.remove_by_tag("tag").await.unwrap().is_propagated());
-        assert!(cache.clear_hard().await.unwrap().is_propagated());
+        assert!(cache.remove_all().await.unwrap().is_propagated());
     }
     let health = cache.health();
     assert_eq!((health.pending_removals, health.ledger_suspect), (0, false));

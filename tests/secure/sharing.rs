@@ -22,7 +22,7 @@ async fn two_caches_on_one_connection_neither_see_nor_hear_each_other() {
 
     shop.remove("key").await.unwrap();
     shop.remove_by_tag("tag").await.unwrap();
-    shop.clear_hard().await.unwrap();
+    shop.remove_all().await.unwrap();
     // A message after those, so that they would have been heard.
     blog.remove("other").require_propagation(true).await.unwrap();
     comes_true("both are in step", async || shop.health().coherent && blog.health().coherent).await;

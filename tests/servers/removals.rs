@@ -23,8 +23,8 @@ async fn remove(cache: &Cache, round: usize) {
     let receipt = match round % 4 {
         0 => cache.remove_by_tag("t").await,
         1 => cache.expire_by_tag("t").await,
-        2 => cache.clear().await,
-        _ => cache.clear_hard().await,
+        2 => cache.expire_all().await,
+        _ => cache.remove_all().await,
     };
     assert_eq!(receipt.expect("no trouble").l2(), WriteStatus::Done);
 }

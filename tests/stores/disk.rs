@@ -43,7 +43,7 @@ async fn entries_and_removals_outlive_a_restart() {
     assert!(cache.get::<i32>("removed").await.unwrap().is_none());
     assert!(cache.get::<i32>("tagged").await.unwrap().is_none(), "its record is there, and hidden");
     assert_eq!(cache.health().ledger_size, 1);
-    cache.clear_hard().await.unwrap();
+    cache.remove_all().await.unwrap();
     stop(cache).await;
 
     let cache = start(&path).await;
@@ -59,7 +59,7 @@ async fn caches_of_one_process_share_a_file() {
     let news = Cache::builder("news").l2(Arc::clone(&store)).build().unwrap();
     shop.set("key", 1).await.unwrap();
     news.set("key", 2).await.unwrap();
-    shop.clear_hard().await.unwrap();
+    shop.remove_all().await.unwrap();
     assert!(shop.get::<i32>("key").await.unwrap().is_none());
     assert_eq!(*news.get::<i32>("key").await.unwrap().unwrap(), 2);
 }

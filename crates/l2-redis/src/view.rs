@@ -30,7 +30,7 @@ pub struct LedgerState {
     pub epoch: Epoch,
     /// The last number issued.
     pub frontier: u64,
-    /// The newest `clear` (soft) and `clear_hard`, or old removals that were merged into the floor.
+    /// The newest `expire_all` (soft) and `remove_all`, or old removals that were merged into the floor.
     pub floor: Levels,
     /// Barriers at or below this number may have been merged into the floor.
     pub trimmed: u64,

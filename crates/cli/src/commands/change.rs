@@ -142,8 +142,8 @@ async fn carry_out(cache: &Cache<Raw>, done: &Done) -> Result<Receipt, crinkle_c
         "remove_by_tag" => {
             cache.remove_by_tags(done.tags.iter().cloned()).require_propagation(true).await
         }
-        "clear_hard" => cache.clear_hard().require_propagation(true).await,
-        _ => cache.clear().require_propagation(true).await,
+        "clear_hard" => cache.remove_all().require_propagation(true).await,
+        _ => cache.expire_all().require_propagation(true).await,
     }
 }
 

@@ -83,7 +83,7 @@ fn forgot(node: &Node, count: u64) {
         target: TARGET, cache, server = node.telemetry.l2_server.as_deref(), count,
         "another primary of L2 may have lost writes of the last seconds, and this node has written more than it \
          remembers; keys that it has forgotten may serve their old values until they are written again or expire. \
-         `clear` the cache if that is not acceptable"
+         call `expire_all` if that is not acceptable"
     );
 }
 

@@ -258,8 +258,9 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// # Errors
     ///
     /// As [`remove_by_tag`](Cache::remove_by_tag).
-    pub fn clear(&self) -> Result<Receipt, Error> {
-        self.wait(self.cache.clear())
+    #[doc(alias = "clear")]
+    pub fn expire_all(&self) -> Result<Receipt, Error> {
+        self.wait(self.cache.expire_all())
     }
 
     /// Removes every entry of this cache, on every node; fail-safe cannot use the old values
@@ -268,8 +269,9 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// # Errors
     ///
     /// As [`remove_by_tag`](Cache::remove_by_tag).
-    pub fn clear_hard(&self) -> Result<Receipt, Error> {
-        self.wait(self.cache.clear_hard())
+    #[doc(alias = "clear")]
+    pub fn remove_all(&self) -> Result<Receipt, Error> {
+        self.wait(self.cache.remove_all())
     }
 
     /// Closes the cache: sends what is pending for L2, stops the background tasks and waits for

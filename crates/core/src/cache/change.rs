@@ -180,7 +180,8 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// # Cancel safety
     ///
     /// As [`remove_by_tag`](Cache::remove_by_tag).
-    pub fn clear(&self) -> RemoveByTag<'_, C> {
+    #[doc(alias = "clear")]
+    pub fn expire_all(&self) -> RemoveByTag<'_, C> {
         RemoveByTag::everything(self, Strength::Soft)
     }
 
@@ -201,12 +202,13 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// # async fn main() -> Result<(), crinkle_core::Error> {
     /// # let cache = Cache::builder("shop").build()?;
     /// cache.set("price:42", 1_999_u32).await?;
-    /// cache.clear_hard().await?;
+    /// cache.remove_all().await?;
     /// assert!(cache.get::<u32>("price:42").allow_stale(true).await?.is_none());
     /// # Ok(())
     /// # }
     /// ```
-    pub fn clear_hard(&self) -> RemoveByTag<'_, C> {
+    #[doc(alias = "clear")]
+    pub fn remove_all(&self) -> RemoveByTag<'_, C> {
         RemoveByTag::everything(self, Strength::Hard)
     }
 }

@@ -3,7 +3,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `key`, `batch` | `set`, `remove` and `expire` of one key; of many |
-//! | `removal`, `both` | `remove_by_tag`, `clear`: gets the number; keys and tags at once |
+//! | `removal`, `both` | `remove_by_tag`, `expire_all`: gets the number; keys and tags at once |
 //! | `reserve` | a `set` that loses to every invalidation since its value was read |
 //! | `send`, `pending` | sends one write of one key; guards it until L2 has answered |
 //! | `hidden` | stores a `set` again if an earlier removal hides it |
@@ -19,7 +19,7 @@
 //! | `remove` | fence, drop | announce, delete | fence again |
 //! | `expire` | fence, mark | announce, mark at a new version | fence again |
 //! | `remove`, `and_tags` | both | both, at the same time | both |
-//! | `remove_by_tag`, `clear` | pending: hidden | number, store, announce | number replaces it |
+//! | `remove_by_tag`, `expire_all` | pending: hidden | number, store, announce | number replaces it |
 //!
 //! Invariants:
 //!

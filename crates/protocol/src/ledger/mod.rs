@@ -85,7 +85,7 @@ pub enum Strength {
 /// What a removal hides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Target {
-    /// Every entry of the cache (`clear`, `clear_hard`).
+    /// Every entry of the cache (`expire_all`, `remove_all`).
     Everything,
     /// Every entry that carries a tag of this register: what remains of old removals (B7).
     Register(u16),
@@ -235,7 +235,7 @@ pub struct SyncReply {
     pub trim: u64,
     /// Barriers of tags at or below this number are in registers.
     pub folded: u64,
-    /// The floors of `clear` and `clear_hard`.
+    /// The floors of `expire_all` and `remove_all`.
     pub floor: Levels,
     /// The newest id.
     pub last: Option<Nonce>,

@@ -128,7 +128,7 @@ impl Replica {
         found.copied().unwrap_or_default()
     }
 
-    /// The floors raised by `clear` and `clear_hard`.
+    /// The floors raised by `expire_all` and `remove_all`.
     #[must_use]
     #[inline]
     pub fn floor(&self) -> Levels {

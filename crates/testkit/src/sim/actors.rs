@@ -191,8 +191,8 @@ async fn perform(
             said(world, call, cache.remove_by_tags(tags(bits)).await?);
         }
         Wish::ExpireTag { tag } => said(world, call, cache.expire_by_tag(tags(tag)[0]).await?),
-        Wish::Clear { hard: true } => said(world, call, cache.clear_hard().await?),
-        Wish::Clear { hard: false } => said(world, call, cache.clear().await?),
+        Wish::Clear { hard: true } => said(world, call, cache.remove_all().await?),
+        Wish::Clear { hard: false } => said(world, call, cache.expire_all().await?),
     }
     Ok(())
 }

@@ -229,8 +229,8 @@ async fn perform(
         Wish::Expire(_) => return cache.expire(&named).await.map(Some),
         Wish::RemoveTags(bits) => return cache.remove_by_tags(tags(bits)).await.map(Some),
         Wish::ExpireTag(bits) => return cache.expire_by_tag(tags(bits)[0]).await.map(Some),
-        Wish::Clear(true) => return cache.clear_hard().await.map(Some),
-        Wish::Clear(false) => return cache.clear().await.map(Some),
+        Wish::Clear(true) => return cache.remove_all().await.map(Some),
+        Wish::Clear(false) => return cache.expire_all().await.map(Some),
         Wish::After => after(node).await?,
     }
     Ok(None)
