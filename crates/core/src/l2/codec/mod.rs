@@ -72,6 +72,12 @@ use crate::error::BoxError;
 /// assert_eq!(four.decode(&four.encode(&7)?)?, 7);
 /// # Ok::<(), BoxError>(())
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "the codec `{Self}` cannot store a `{T}`",
+    label = "`{T}` is not a value of this cache",
+    note = "derive `serde::Serialize` and `serde::Deserialize` for `{T}`, without borrowed fields",
+    note = "or keep it in this process alone: `Cache::builder(..).codec(NoCodec)`, without an L2"
+)]
 pub trait Codec<T>: Send + Sync + 'static {
     /// Encodes a value.
     ///
@@ -97,6 +103,10 @@ pub trait Codec<T>: Send + Sync + 'static {
 
 /// Gives a codec the id that its records carry, so that no node decodes bytes of another codec.
 /// [`NoCodec`] has none, so it works without L2 only.
+#[diagnostic::on_unimplemented(
+    message = "an L2 needs a codec, and `{Self}` writes no bytes",
+    note = "choose one before `.l2(..)`: `.codec(MessagePack)`, `.codec(Json)`, or your own `impl Wire`"
+)]
 pub trait Wire: Send + Sync + 'static {
     /// Identifies the codec in the record. Ids below 128 are Crinkle's, ids from 128 on yours.
     fn id(&self) -> u8;
