@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use crinkle_core::l2::{Json, L2ErrorKind, MemoryL2};
-use crinkle_core::{Cache, EagerRefresh, EntryOptions, ErrorKind, FailSafe, Settings};
+use crinkle_core::{
+    Cache, EagerRefresh, EntryOptions, ErrorKind, FactoryContext, FailSafe, Settings,
+};
 use crinkle_testkit::chaos::{Fate, L2Op};
 use crinkle_tests::{Loads, TestError, World, kind_of, options, pass};
 
@@ -11,7 +13,7 @@ use crinkle_tests::{Loads, TestError, World, kind_of, options, pass};
 async fn a_factory_decides_tags_and_life() {
     let world = World::new().await;
     let (one, two) = (world.node().await, world.node().await);
-    let factory = |ctx: crinkle_core::FactoryContext<i32>| async move {
+    let factory = |ctx: FactoryContext<i32>| async move {
         ctx.add_tag("added");
         ctx.set_duration(Duration::from_secs(100));
         crinkle_core::ok(1)
@@ -25,7 +27,7 @@ async fn a_factory_decides_tags_and_life() {
     for node in [&one, &two] {
         assert!(node.cache.get::<i32>("key").await.unwrap().is_none());
     }
-    let factory = |ctx: crinkle_core::FactoryContext<i32>| async move {
+    let factory = |ctx: FactoryContext<i32>| async move {
         ctx.set_tags(["only"]);
         ctx.set_options(EntryOptions::new(Duration::from_secs(1)));
         crinkle_core::ok(2)
@@ -59,13 +61,49 @@ async fn options_of_a_factory_are_checked_and_the_key_is_free_again() {
     let world = World::new().await;
     let node = world.node().await;
     let read = node.cache.get_or_set("key", |ctx| {
-        ctx.set_duration(Duration::ZERO);
+        ctx.set_options(ctx.options().weight(0));
         async { crinkle_core::ok(1) }
     });
     let error = read.await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidOptions);
-    assert!(error.to_string().contains("duration"), "{error}");
+    assert!(error.to_string().contains("weight"), "{error}");
     assert_eq!(*node.cache.get_or_set("key", Loads::new().value(2)).await.unwrap(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_life_of_nothing_answers_and_keeps_nothing() {
+    for life in [Duration::ZERO, Duration::from_micros(999)] {
+        let world = World::new().await;
+        let node = world.node().await;
+        let loads = Loads::new();
+        for n in 1..=2 {
+            let load = loads.value(n);
+            let read = node.cache.get_or_set("key", move |ctx: FactoryContext<usize>| {
+                ctx.set_duration(life);
+                load(ctx)
+            });
+            assert_eq!(*read.await.unwrap(), n);
+            assert!(node.cache.peek::<usize>("key").is_none());
+        }
+        assert_eq!((loads.count(), node.l2.count(L2Op::Put)), (2, 0));
+        let kept = node.cache.get_or_set("key", Loads::new().value(3)).await.unwrap();
+        assert_eq!(*kept, 3);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_throttle_each_call_asks_the_source_again() {
+    let world = World::new().await;
+    let node = world.node().await;
+    let hour = FailSafe::for_up_to(Duration::from_secs(3600)).throttle(Duration::ZERO);
+    node.cache.set("key", 1_usize).fail_safe(hour).await.unwrap();
+    node.cache.expire("key").await.unwrap();
+    let loads = Loads::new();
+    for n in 1..=3 {
+        let request = node.cache.get_or_set("key", loads.fail::<_, usize>()).fail_safe(hour);
+        let read = request.await.unwrap();
+        assert_eq!((*read, read.meta().is_stale(), loads.count()), (1, true, n));
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -84,7 +122,6 @@ async fn options_out_of_range_are_refused_by_name_before_anything_runs() {
         ("factory_hard_timeout", plain().factory_hard_timeout(zero)),
         ("wait_timeout", plain().wait_timeout(zero)),
         ("fail_safe.max_duration", plain().fail_safe(FailSafe::for_up_to(zero))),
-        ("fail_safe.throttle", plain().fail_safe(FailSafe::default().throttle(zero))),
         ("weight", plain().weight(0)),
     ];
     let loads = Loads::new();
@@ -231,7 +268,7 @@ async fn a_codec_chosen_after_the_l2_is_refused_and_not_an_l2_less() {
 async fn a_factory_changes_one_option_and_keeps_the_others() {
     let world = World::new().await;
     let node = world.node().await;
-    let factory = |ctx: crinkle_core::FactoryContext<i32>| async move {
+    let factory = |ctx: FactoryContext<i32>| async move {
         ctx.set_options(ctx.options().weight(7));
         crinkle_core::ok(1)
     };
@@ -243,8 +280,7 @@ async fn a_factory_changes_one_option_and_keeps_the_others() {
 
 #[tokio::test]
 async fn tags_under_a_condition_are_an_option() {
-    let world = World::new().await;
-    let cache = world.node().await.cache.clone();
+    let cache = Cache::builder("shop").build().unwrap();
     let load = |_| async { crinkle_core::ok(1) };
     for (sale, expected) in [(true, vec!["sale", "shop"]), (false, vec![])] {
         let request = cache.get_or_set("key", load);

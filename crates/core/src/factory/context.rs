@@ -209,7 +209,8 @@ impl<T> FactoryContext<T> {
         self.inner.adaptive.0.lock().options = options;
     }
 
-    /// Sets the TTL of the entry.
+    /// Sets the TTL of the entry. Below 1 ms, as with `max-age=0` of the source, the value is for this
+    /// call and those that joined it, and is not stored, as with [`skip_store`](Self::skip_store).
     pub fn set_duration(&self, duration: Duration) {
         self.inner.adaptive.0.lock().options.duration = duration;
     }

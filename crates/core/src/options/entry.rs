@@ -9,6 +9,9 @@ use crate::error::{Error, ErrorKind, Subject};
 /// [`retention`](super::Settings::retention) outlives an entry.
 pub(crate) const LONGEST_HARD_TIMEOUT: Duration = Duration::from_secs(600);
 
+/// The shortest TTL and timeout.
+pub(crate) const SHORTEST: Duration = Duration::from_millis(1);
+
 /// The fields of [`EntryOptions`] with their defaults, and one setter each.
 macro_rules! options {
     ($($(#[$doc:meta])* $name:ident: $kind:ident<$ty:ty> = $default:expr;)*) => {
@@ -246,7 +249,6 @@ impl EntryOptions {
     /// Checks every field against its range.
     pub(crate) fn validate(&self, place: &Subject) -> Result<(), Error> {
         let refuse = |detail| Err(Error::new(ErrorKind::InvalidOptions, place.clone(), detail));
-        let least = Duration::from_millis(1);
         let times = [
             ("duration", Some(self.duration)),
             ("l1_duration", self.l1_duration),
@@ -258,11 +260,10 @@ impl EntryOptions {
             ("factory_hard_timeout", self.factory_hard_timeout),
             ("wait_timeout", self.wait_timeout),
             ("fail_safe.max_duration", self.fail_safe.map(|f| f.max_duration)),
-            ("fail_safe.throttle", self.fail_safe.map(|f| f.throttle)),
         ];
         for (name, time) in times {
-            if let Some(time) = time.filter(|time| *time < least) {
-                return refuse(format!("{name} is {time:?}; it must be at least {least:?}"));
+            if let Some(time) = time.filter(|time| *time < SHORTEST) {
+                return refuse(format!("{name} is {time:?}; it must be at least {SHORTEST:?}"));
             }
         }
         if self.l2_hard_timeout > LONGEST_HARD_TIMEOUT {

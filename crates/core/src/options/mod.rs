@@ -21,6 +21,7 @@ pub(crate) use entry::Choice;
 pub use entry::EntryOptions;
 #[cfg(test)]
 pub(crate) use entry::LONGEST_HARD_TIMEOUT;
+pub(crate) use entry::SHORTEST;
 pub(crate) use per_key::PerKey;
 pub use policies::{EagerRefresh, Eviction, FailSafe};
 pub use settings::Settings;

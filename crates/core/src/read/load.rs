@@ -17,6 +17,7 @@ use crate::events::Event;
 use crate::factory::{Adaptive, Choices, Factory, FactoryContext, Made};
 use crate::flight::{Cause, Failure, Progress};
 use crate::node::Coded;
+use crate::options::SHORTEST;
 use crate::protocol::validity::Verdict;
 use crate::read::stale::may_serve_stale;
 use crate::telemetry::TARGET;
@@ -191,6 +192,11 @@ impl<T: Value> Load<T> {
             }
             (Made::Confirmed, None) => return false,
         };
+        if choices.options.duration < SHORTEST {
+            // Only a factory can choose that: the call's own options are checked before it runs.
+            choices.skip_store = true;
+            choices.options.duration = SHORTEST;
+        }
         let place = node.place(Some(&call.key));
         let wrong = choices.options.validate(&place).err();
         if let Some(error) = wrong.or_else(|| node.check_tags(&call.key, &choices.tags).err()) {
