@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const TARGETS: [&str; 15] = [
+const TARGETS: [&str; 16] = [
     "allocations",
     "blocking",
     "cli",
@@ -11,6 +11,7 @@ const TARGETS: [&str; 15] = [
     "coherence",
     "contract",
     "core",
+    "macros",
     "observability",
     "parity",
     "protocol",

@@ -1,6 +1,8 @@
 #![doc = include_str!("../../../README.md")]
 
 pub use crinkle_core::*;
+#[cfg(feature = "macros")]
+pub use crinkle_macros::{cached, invalidates};
 
 /// Redis as L2 and as backplane.
 #[cfg(feature = "redis")]
@@ -58,6 +60,8 @@ mod pages {
     mod migrate_from_moka {}
     #[doc = include_str!("../../../docs/cluster.md")]
     mod cluster {}
+    #[doc = include_str!("../../../docs/macros.md")]
+    mod macros {}
     #[doc = include_str!("../../../docs/redis.md")]
     mod redis {}
     #[doc = include_str!("../../../docs/recipes.md")]
