@@ -2,10 +2,10 @@
 
 use crinkle::ErrorKind;
 use crinkle::l2::{L2, L2Error, L2ErrorKind};
-use crinkle::protocol::Epoch;
-use crinkle::protocol::ledger::SyncAsk;
 use crinkle::redis::{RedisBackplane, RedisClient, RedisL2, acl_rule};
 use crinkle_core::backplane::Backplane;
+use crinkle_core::protocol::Epoch;
+use crinkle_core::protocol::ledger::SyncAsk;
 use crinkle_testkit::redis::RedisServer;
 use crinkle_tests::redis::{admin, comes_true, node_over};
 use tokio::time::timeout;

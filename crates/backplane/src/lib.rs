@@ -4,6 +4,8 @@
 //! subscription has its own connection. This crate retries nothing: the cache detects what is lost
 //! and recovers.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod heartbeats;
 mod redis;
 

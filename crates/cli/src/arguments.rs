@@ -1,4 +1,4 @@
-//! Parses arguments without running the command. For the fuzz target.
+//! Parses arguments without running the command. For the fuzz target, with the feature `testing`.
 
 use std::cell::RefCell;
 use std::ffi::OsString;

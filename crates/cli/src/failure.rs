@@ -97,6 +97,7 @@ impl Failure {
         Self { code: UNKNOWN, message }
     }
 
+    #[cfg(feature = "testing")]
     pub(crate) fn into_message(self) -> String {
         self.message
     }

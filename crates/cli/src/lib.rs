@@ -1,8 +1,17 @@
 //! The command `crinkle`, and its [doctor] as a library: an application can examine its servers as
 //! `crinkle doctor` does. The rest is not for other programs.
+//!
+//! # Features
+//!
+//! | feature | default | brings |
+//! |---|---|---|
+//! | `tls` | no | servers at `rediss://`; needs a C compiler |
+//! | `testing` | no | unstable: what Crinkle's own fuzz targets need |
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod args;
-#[doc(hidden)]
+#[cfg(feature = "testing")]
 pub mod arguments;
 mod commands;
 pub mod doctor;

@@ -154,13 +154,15 @@ pub(crate) fn synced(ask: &SyncAsk, row: SyncRow) -> Option<SyncReply> {
     })
 }
 
-/// Decodes bytes as the reply to SYNC. For the fuzz targets.
+/// Decodes bytes as the reply to SYNC; `None` if they are none. For the fuzz targets.
+#[cfg(feature = "testing")]
 #[must_use]
 pub fn sync_reply(ask: &SyncAsk, bytes: &[u8]) -> Option<SyncReply> {
     synced(ask, redis::from_redis_value(redis::parse_redis_value(bytes).ok()?).ok()?)
 }
 
-/// Decodes bytes as the reply to ADVANCE. For the fuzz targets.
+/// Decodes bytes as the reply to ADVANCE; `None` if they are none. For the fuzz targets.
+#[cfg(feature = "testing")]
 #[must_use]
 pub fn advance_reply(bytes: &[u8]) -> Option<Advanced> {
     advanced(redis::from_redis_value(redis::parse_redis_value(bytes).ok()?).ok()?)

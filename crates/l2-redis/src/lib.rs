@@ -20,6 +20,9 @@
 //! | feature | default | brings |
 //! |---|---|---|
 //! | `tls` | no | `rediss://` with rustls and ring; needs a C compiler |
+//! | `testing` | no | unstable: what Crinkle's own tests and fuzz targets need |
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 // The store: `store` (the `L2` trait), `reading` (READ by plain commands), `coalesce`, `set`, `ledger` (its
 // rows), `scripts`, `tag_index`, `replicas`, `rights`, `view` (a ledger for display),
@@ -41,9 +44,8 @@ pub use crinkle_redis_client::acl::acl_rule;
 pub use crinkle_redis_client::{
     Credentials, Delivery, Primary, RedisClient, RedisClientBuilder, Subscriber, redis,
 };
-#[doc(hidden)]
+#[cfg(feature = "testing")]
 pub use ledger::{advance_reply, sync_reply};
-#[doc(hidden)]
 pub use rights::store_trials;
 pub use store::RedisL2;
 pub use view::{LedgerState, LedgerView, TagBarriers};

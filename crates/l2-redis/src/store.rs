@@ -178,7 +178,7 @@ impl RedisL2 {
     }
 
     /// Tidies up the ledger with every removal. For tests.
-    #[doc(hidden)]
+    #[cfg(feature = "testing")]
     #[must_use]
     pub fn tidying_always(mut self) -> Self {
         self.tidying = 256;
@@ -186,7 +186,7 @@ impl RedisL2 {
     }
 
     /// Creates load locks by script only, as with a server older than Redis 7.0. For tests.
-    #[doc(hidden)]
+    #[cfg(feature = "testing")]
     #[must_use]
     pub fn locking_by_script(self) -> Self {
         self.reads.lock_by_script();

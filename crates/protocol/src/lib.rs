@@ -21,8 +21,18 @@
     reason = "a protocol is closed: another case is another wire version"
 )]
 
-#[doc(hidden)]
-#[macro_use]
+/// Whether this bug is planted on this thread. Always false without the feature `sabotage`.
+macro_rules! sabotaged {
+    ($bug:ident) => {{
+        #[cfg(feature = "sabotage")]
+        let planted = $crate::sabotage::is_planted($crate::sabotage::Sabotage::$bug);
+        #[cfg(not(feature = "sabotage"))]
+        let planted = std::convert::identity(false); // A literal is folded by lints.
+        planted
+    }};
+}
+
+#[cfg(feature = "sabotage")]
 pub mod sabotage;
 
 pub mod commits;

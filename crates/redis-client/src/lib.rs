@@ -15,6 +15,8 @@
 //! |---|---|---|
 //! | `tls` | no | `rediss://` with rustls and ring; needs a C compiler |
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 // `builder` creates a `client`: its `connection` to one server, its `cluster`, `sentinels` that
 // name the server, `listening` for subscriptions.
 //

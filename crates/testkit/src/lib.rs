@@ -15,6 +15,8 @@
 //! | [`soak`] | a long run of real processes whose resource use must not grow |
 //! | [`storm`] | chaos runs against real servers, with the same judge |
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 pub mod ability;
 pub mod chaos;
 #[cfg(feature = "sim")]

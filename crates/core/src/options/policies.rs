@@ -91,6 +91,7 @@ impl EagerRefresh {
 /// ```
 /// use crinkle_core::{Cache, Eviction};
 ///
+/// # #[cfg(feature = "moka")]
 /// let cache = Cache::builder("shop").eviction(Eviction::Lru).build()?;
 /// # Ok::<(), crinkle_core::Error>(())
 /// ```
@@ -105,11 +106,13 @@ pub enum Eviction {
     /// 2023).
     #[default]
     S3Fifo,
-    /// Evicts the least recently read entry. Implemented by moka.
+    /// Evicts the least recently read entry. Implemented by moka, with the feature `moka`.
+    #[cfg(feature = "moka")]
     Lru,
     /// Evicts the least frequently read entry, even if it is new: once hot entries fill L1, it does
-    /// not keep most new ones. Implemented by moka.
+    /// not keep most new ones. Implemented by moka, with the feature `moka`.
     ///
     /// Einziger, Friedman and Manes, "TinyLFU: A Highly Efficient Cache Admission Policy" (2017).
+    #[cfg(feature = "moka")]
     TinyLfu,
 }

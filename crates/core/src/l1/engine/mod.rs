@@ -1,10 +1,12 @@
 //! The evicting map: quick_cache or moka, by the configured policy.
 
+#[cfg(feature = "moka")]
 mod moka;
 mod quick;
 
 use std::sync::Arc;
 
+#[cfg(feature = "moka")]
 use self::moka::Moka;
 use self::quick::Quick;
 use crate::entry::ErasedEntry;
@@ -15,6 +17,7 @@ use crate::telemetry::Telemetry;
 /// A bounded map. Both kinds are plain stores, without expiry, validity or single-flight.
 pub(super) enum Engine {
     Quick(Quick),
+    #[cfg(feature = "moka")]
     Moka(Moka),
 }
 
@@ -23,6 +26,7 @@ macro_rules! on {
     ($self:expr, $engine:ident => $call:expr) => {
         match $self {
             Self::Quick($engine) => $call,
+            #[cfg(feature = "moka")]
             Self::Moka($engine) => $call,
         }
     };
@@ -32,6 +36,7 @@ impl Engine {
     pub(super) fn new(settings: &Settings, telemetry: Arc<Telemetry>) -> Self {
         match settings.eviction {
             Eviction::S3Fifo => Self::Quick(Quick::new(settings, telemetry)),
+            #[cfg(feature = "moka")]
             policy => Self::Moka(Moka::new(policy, settings, telemetry)),
         }
     }
@@ -66,6 +71,7 @@ impl Engine {
     pub(super) fn run_pending(&self) -> bool {
         match self {
             Self::Quick(_) => false,
+            #[cfg(feature = "moka")]
             Self::Moka(engine) => engine.run_pending(),
         }
     }
