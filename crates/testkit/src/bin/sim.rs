@@ -132,10 +132,7 @@ fn print(report: &Report, from: u64, seconds: f64) {
         report.violations.iter().filter(|v| last.replace(v.seed) != Some(v.seed)).take(20)
     {
         println!("VIOLATED {}: {}", violation.rule, violation.what);
-        println!(
-            "  cargo run --release -p crinkle-testkit --bin sim -- --seed {}",
-            violation.seed
-        );
+        println!("  cargo run --release -p crinkle-testkit --bin sim -- --seed {}", violation.seed);
     }
     for name in report.coverage.zeros() {
         println!("never occurred: {name}");
