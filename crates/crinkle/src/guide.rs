@@ -46,6 +46,9 @@ pub mod guarantees {}
 #[doc = include_str!("../guide/health-checks.md")]
 pub mod health_checks {}
 
+#[doc = include_str!("../guide/macros.md")]
+pub mod macros {}
+
 #[doc = include_str!("../guide/migrate-from-fusioncache.md")]
 pub mod migrate_from_fusioncache {}
 
