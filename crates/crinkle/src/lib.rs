@@ -8,8 +8,8 @@ pub mod guide;
 pub use crinkle_core::blocking;
 pub use crinkle_core::{
     BoxError, Cache, CacheBuilder, Cached, Clock, Contains, EagerRefresh, EntryOptions, Error,
-    ErrorKind, Event, EventKey, Events, Eviction, Expire, FactoryContext, FailSafe, Get, GetMany,
-    GetOr, GetOrSet, GetOrSetMany, Guarantee, Guarantees, Health, IntoKey, IntoTags, InvalidToken,
+    ErrorKind, Event, EventKey, Events, Eviction, FactoryContext, FailSafe, Get, GetMany, GetOr,
+    GetOrSet, GetOrSetMany, Guarantee, Guarantees, Health, IntoKey, IntoTags, InvalidToken,
     LastError, LedgerTrouble, ManualClock, Metadata, MissReason, Moment, NoTags, NotModified,
     Notice, PendingWrites, Receipt, RegionHealth, Remove, RemoveAndTags, RemoveByTag, RemoveMany,
     RequestFuture, Reservation, Reserve, ServerHealth, Set, SetMany, Settings, Source, Stats,

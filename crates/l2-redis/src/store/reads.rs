@@ -59,6 +59,7 @@ impl Reads {
         Self { commands, coalesced }
     }
 
+    #[cfg(feature = "testing")]
     pub(super) fn lock_by_script(&self) {
         self.commands.locks_by_script.store(true, Ordering::Relaxed);
     }
