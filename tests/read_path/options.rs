@@ -86,8 +86,9 @@ async fn a_life_of_nothing_answers_and_keeps_nothing() {
             assert!(node.cache.peek::<usize>("key").is_none());
         }
         assert_eq!((loads.count(), node.l2.count(L2Op::Put)), (2, 0));
-        let kept = node.cache.get_or_set("key", Loads::new().value(3)).await.unwrap();
+        let kept = node.cache.get_or_set("key", Loads::new().value(3_usize)).await.unwrap();
         assert_eq!(*kept, 3);
+        assert!(node.cache.peek::<usize>("key").is_some());
     }
 }
 

@@ -96,9 +96,9 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// # Errors
     ///
     /// As [`crate::Cache::get_or_set`], and as [`wait`](Cache::wait).
-    pub fn get_or_set<'a, T, E>(
+    pub fn get_or_set<'a, 'k: 'a, T, E>(
         &'a self,
-        key: impl IntoKey<'a>,
+        key: impl IntoKey<'k>,
         load: impl FnOnce(FactoryContext<T>) -> Result<T, E> + Send + 'static,
     ) -> Result<Cached<T>, Error>
     where
@@ -127,7 +127,7 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// # Errors
     ///
     /// As [`crate::Cache::get`], and as [`wait`](Cache::wait).
-    pub fn get<'a, T>(&'a self, key: impl IntoKey<'a>) -> Result<Option<Cached<T>>, Error>
+    pub fn get<'a, 'k: 'a, T>(&'a self, key: impl IntoKey<'k>) -> Result<Option<Cached<T>>, Error>
     where
         T: Send + Sync + 'static,
         C: Codec<T>,
@@ -140,7 +140,11 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// # Errors
     ///
     /// As [`get`](Cache::get).
-    pub fn get_or<'a, T>(&'a self, key: impl IntoKey<'a>, default: T) -> Result<Cached<T>, Error>
+    pub fn get_or<'a, 'k: 'a, T>(
+        &'a self,
+        key: impl IntoKey<'k>,
+        default: T,
+    ) -> Result<Cached<T>, Error>
     where
         T: Send + Sync + 'static,
         C: Codec<T>,
@@ -153,7 +157,7 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// # Errors
     ///
     /// As [`crate::Cache::contains`], and as [`wait`](Cache::wait).
-    pub fn contains<'a>(&'a self, key: impl IntoKey<'a>) -> Result<bool, Error> {
+    pub fn contains<'a, 'k: 'a>(&'a self, key: impl IntoKey<'k>) -> Result<bool, Error> {
         self.wait(self.cache.contains(key))
     }
 
@@ -172,7 +176,7 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// # Errors
     ///
     /// As [`crate::Cache::set`], and as [`wait`](Cache::wait).
-    pub fn set<'a, T>(&'a self, key: impl IntoKey<'a>, value: T) -> Result<Receipt, Error>
+    pub fn set<'a, 'k: 'a, T>(&'a self, key: impl IntoKey<'k>, value: T) -> Result<Receipt, Error>
     where
         T: Send + Sync + 'static,
         C: Codec<T>,
@@ -185,7 +189,7 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// # Errors
     ///
     /// As [`crate::Cache::remove`], and as [`wait`](Cache::wait).
-    pub fn remove<'a>(&'a self, key: impl IntoKey<'a>) -> Result<Receipt, Error> {
+    pub fn remove<'a, 'k: 'a>(&'a self, key: impl IntoKey<'k>) -> Result<Receipt, Error> {
         self.wait(self.cache.remove(key))
     }
 
@@ -194,9 +198,9 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// # Errors
     ///
     /// As [`crate::Remove::and_tags`], and as [`wait`](Cache::wait).
-    pub fn remove_and_tags<'a>(
+    pub fn remove_and_tags<'a, 'k: 'a>(
         &'a self,
-        key: impl IntoKey<'a>,
+        key: impl IntoKey<'k>,
         tags: impl IntoIterator<Item: IntoTags>,
     ) -> Result<Receipt, Error> {
         self.wait(self.cache.remove(key).and_tags(tags))
@@ -207,7 +211,7 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// # Errors
     ///
     /// As [`remove`](Cache::remove).
-    pub fn expire<'a>(&'a self, key: impl IntoKey<'a>) -> Result<Receipt, Error> {
+    pub fn expire<'a, 'k: 'a>(&'a self, key: impl IntoKey<'k>) -> Result<Receipt, Error> {
         self.wait(self.cache.expire(key))
     }
 

@@ -34,7 +34,7 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn set<'a, T>(&'a self, key: impl IntoKey<'a>, value: T) -> Set<'a, T, C>
+    pub fn set<'a, 'k: 'a, T>(&'a self, key: impl IntoKey<'k>, value: T) -> Set<'a, T, C>
     where
         T: Send + Sync + 'static,
         C: Codec<T>,
@@ -67,7 +67,7 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn remove<'a>(&'a self, key: impl IntoKey<'a>) -> Remove<'a, C> {
+    pub fn remove<'a, 'k: 'a>(&'a self, key: impl IntoKey<'k>) -> Remove<'a, C> {
         Remove::new(self, key.into_key(), Strength::Hard)
     }
 
@@ -96,7 +96,7 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn expire<'a>(&'a self, key: impl IntoKey<'a>) -> Remove<'a, C> {
+    pub fn expire<'a, 'k: 'a>(&'a self, key: impl IntoKey<'k>) -> Remove<'a, C> {
         Remove::new(self, key.into_key(), Strength::Soft)
     }
 

@@ -190,9 +190,9 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn get_or_set<'a, T, F, Fut, E>(
+    pub fn get_or_set<'a, 'k: 'a, T, F, Fut, E>(
         &'a self,
-        key: impl IntoKey<'a>,
+        key: impl IntoKey<'k>,
         factory: F,
     ) -> GetOrSet<'a, T, C, F>
     where
@@ -225,7 +225,7 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn get<'a, T>(&'a self, key: impl IntoKey<'a>) -> Get<'a, T, C>
+    pub fn get<'a, 'k: 'a, T>(&'a self, key: impl IntoKey<'k>) -> Get<'a, T, C>
     where
         T: Send + Sync + 'static,
         C: Codec<T>,
@@ -253,7 +253,7 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn get_or<'a, T>(&'a self, key: impl IntoKey<'a>, default: T) -> GetOr<'a, T, C>
+    pub fn get_or<'a, 'k: 'a, T>(&'a self, key: impl IntoKey<'k>, default: T) -> GetOr<'a, T, C>
     where
         T: Send + Sync + 'static,
         C: Codec<T>,
@@ -281,7 +281,7 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn contains<'a>(&'a self, key: impl IntoKey<'a>) -> Contains<'a, C> {
+    pub fn contains<'a, 'k: 'a>(&'a self, key: impl IntoKey<'k>) -> Contains<'a, C> {
         Contains::new(self, key.into_key())
     }
 

@@ -46,6 +46,12 @@ impl IntoTags for &&str {
     }
 }
 
+impl<S: IntoTags> IntoTags for Option<S> {
+    fn add_to(self, tags: &mut Vec<String>) {
+        self.into_iter().for_each(|item| item.add_to(tags));
+    }
+}
+
 impl<S: IntoTags> IntoTags for Vec<S> {
     fn add_to(self, tags: &mut Vec<String>) {
         self.into_iter().for_each(|item| item.add_to(tags));

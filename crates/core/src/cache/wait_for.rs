@@ -93,7 +93,7 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn reserve<'a>(&'a self, key: impl IntoKey<'a>) -> Reserve<'a, C> {
+    pub fn reserve<'a, 'k: 'a>(&'a self, key: impl IntoKey<'k>) -> Reserve<'a, C> {
         Reserve { cache: self, key: key.into_key(), options: Choices::default() }
     }
 }
