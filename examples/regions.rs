@@ -36,7 +36,7 @@ async fn node(home: usize, urls: &[String]) -> Result<Cache> {
 /// Waits until the price is gone; returns how long that took.
 async fn gone(cache: &Cache, key: &str) -> Result<Duration> {
     let began = now();
-    while cache.get::<u32>(key).allow_stale(true).await?.is_some() {
+    while cache.get::<u32>(key).allow_stale().await?.is_some() {
         ensure!(now().since(began) < Duration::from_secs(30), "{key} is still there");
         sleep(Duration::from_millis(1)).await;
     }

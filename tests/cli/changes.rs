@@ -37,7 +37,7 @@ async fn a_removal_by_tag_holds_on_every_node() {
     assert_eq!((&json["tags"][1], &json["subscribers"]), (&"green".into(), &2.into()));
     gone(&one, "a").await;
     gone(&two, "a").await;
-    assert!(two.get::<u32>("a").allow_stale(true).await.unwrap().is_none(), "it was hard");
+    assert!(two.get::<u32>("a").allow_stale().await.unwrap().is_none(), "it was hard");
     assert_eq!(two.get::<u32>("b").await.unwrap().as_deref(), Some(&2));
     let tags = run(&server, &["tags", "green", "--json"]).await;
     assert_eq!(tags.json()["hard"]["number"], json["number"]);
@@ -54,12 +54,12 @@ async fn a_key_is_removed_and_expired_on_every_node() {
     let ran = run(&server, &["remove", "a", "--yes"]).await;
     assert_eq!(ran.code, 0, "{ran:?}");
     gone(&two, "a").await;
-    assert!(two.get::<u32>("a").allow_stale(true).await.unwrap().is_none());
+    assert!(two.get::<u32>("a").allow_stale().await.unwrap().is_none());
     let ran = run(&server, &["remove", "b", "--soft", "--yes", "--json"]).await;
     assert_eq!(ran.json()["change"], "expire");
     gone(&two, "b").await;
     assert!(two.get::<u32>("b").await.unwrap().is_none());
-    assert_eq!(two.get::<u32>("b").allow_stale(true).await.unwrap().as_deref(), Some(&1));
+    assert_eq!(two.get::<u32>("b").allow_stale().await.unwrap().as_deref(), Some(&1));
     assert_eq!(two.get::<u32>("c").await.unwrap().as_deref(), Some(&1));
 }
 
@@ -71,14 +71,14 @@ async fn a_clear_leaves_fallbacks_unless_it_is_hard() {
     let ran = run(&server, &["remove-by-tag", "red", "--soft", "--yes", "--json"]).await;
     assert_eq!(ran.json()["change"], "expire_by_tag");
     gone(&node, "a").await;
-    assert_eq!(node.get::<u32>("a").allow_stale(true).await.unwrap().as_deref(), Some(&1));
+    assert_eq!(node.get::<u32>("a").allow_stale().await.unwrap().as_deref(), Some(&1));
     let ran = run(&server, &["clear", "--yes", "--json"]).await;
     assert_eq!((&ran.json()["change"], ran.code), (&"clear".into(), 0));
-    assert_eq!(node.get::<u32>("a").allow_stale(true).await.unwrap().as_deref(), Some(&1));
+    assert_eq!(node.get::<u32>("a").allow_stale().await.unwrap().as_deref(), Some(&1));
     let ran = run(&server, &["clear", "--hard", "--yes", "--json"]).await;
     assert_eq!(ran.json()["change"], "clear_hard");
     let hidden = async {
-        while node.get::<u32>("a").allow_stale(true).await.unwrap().is_some() {
+        while node.get::<u32>("a").allow_stale().await.unwrap().is_some() {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };

@@ -168,7 +168,7 @@ async fn a_copy_beside_a_record_is_verified_like_any_other() {
             reader.node.bus.reconnect();
         }
         assert_eq!(loads_in(&readers, 5).await, before);
-        let strict = readers[0].node.cache.get_or_set("hot", readers[0].loads.fail()).strict(true);
+        let strict = readers[0].node.cache.get_or_set("hot", readers[0].loads.fail()).strict();
         assert_eq!(strict.await.unwrap().as_str(), readers[0].value);
     }
 }

@@ -25,7 +25,7 @@ async fn fill(cache: &Cache) {
 async fn answers(cache: &Cache) -> Vec<Option<i32>> {
     let mut all = Vec::new();
     for key in ["key", "tagged", "second", "other"] {
-        let got = cache.get::<i32>(key).allow_stale(true).await.expect("an answer");
+        let got = cache.get::<i32>(key).allow_stale().await.expect("an answer");
         all.push(got.map(|got| *got));
     }
     all
@@ -220,7 +220,7 @@ async fn what_is_not_confirmed_is_an_error_for_who_requires_it() {
         let world = World::new().await;
         let [one, other] = two(&world, false).await;
         one.l2.always(op, Fate::Fail(L2ErrorKind::Full));
-        let call = one.cache.remove("key").and_tags(["a", "b", "own"]).require_propagation(true);
+        let call = one.cache.remove("key").and_tags(["a", "b", "own"]).require_propagation();
         let error = call.await.unwrap_err();
         assert_eq!((error.kind(), error.key()), (ErrorKind::NotPropagated, key));
         pass(SOON).await;

@@ -37,7 +37,7 @@ async fn removal_stands(world: &World, pace: Option<Duration>, background: bool)
     let _ = one.cache.set("key", 1).options(later()).await.expect("no trouble");
     let _ = one.cache.remove("key").background_l2(background).await.expect("no trouble");
     for _ in 0..200 {
-        let read = one.cache.get::<i32>("key").allow_stale(true).await.expect("no trouble");
+        let read = one.cache.get::<i32>("key").allow_stale().await.expect("no trouble");
         assert!(read.is_none(), "{pace:?} {background}");
         pass(Duration::from_millis(10)).await;
     }
@@ -91,7 +91,7 @@ async fn a_removal_that_waits_in_vain_for_a_set_in_the_background_is_repeated_af
     pass(Duration::from_secs(3)).await;
     gate.open();
     for _ in 0..300 {
-        assert!(one.cache.get::<i32>("key").allow_stale(true).await.unwrap().is_none());
+        assert!(one.cache.get::<i32>("key").allow_stale().await.unwrap().is_none());
         pass(Duration::from_millis(10)).await;
     }
     assert!(two.cache.get::<i32>("key").await.unwrap().is_none());

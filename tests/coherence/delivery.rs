@@ -66,7 +66,7 @@ async fn removals_out_of_order_and_duplicated_both_hold() {
     assert!(!two.cache.health().ledger_suspect);
     for gone in ["a", "b"] {
         assert!(two.cache.peek::<i32>(gone).is_none());
-        assert!(two.cache.get::<i32>(gone).allow_stale(true).await.unwrap().is_none());
+        assert!(two.cache.get::<i32>(gone).allow_stale().await.unwrap().is_none());
     }
     assert!(two.cache.get::<i32>("c").await.unwrap().is_some(), "nothing else is hidden");
     // What is loaded now is stamped above both, also when they are heard once more.
@@ -272,7 +272,7 @@ async fn after_a_lost_ledger_nothing_older_is_answered() {
         }
         pass(POLL).await;
         for node in [&one, &two] {
-            assert!(node.cache.get::<i32>("key").allow_stale(true).await.unwrap().is_none());
+            assert!(node.cache.get::<i32>("key").allow_stale().await.unwrap().is_none());
             assert_eq!(node.cache.stats().epochs, 1);
         }
         hold(&one, "key", "tag").await;
@@ -344,7 +344,7 @@ async fn every_write_reaches_the_l1_of_the_other_nodes() {
             assert!(two.cache.peek::<i32>(key).is_none());
         }
         assert_eq!(two.cache.get::<i32>("set").await.unwrap().as_deref(), Some(&2));
-        assert!(two.cache.get::<i32>("removed").allow_stale(true).await.unwrap().is_none());
+        assert!(two.cache.get::<i32>("removed").allow_stale().await.unwrap().is_none());
         assert!(two.cache.get::<i32>("expired").await.unwrap().is_none());
         hold(&two, "tagged", "tag").await;
         let _ = one.cache.remove_by_tag("tag").await.unwrap();

@@ -33,7 +33,7 @@ async fn a_removal_that_a_failover_took_back_is_asserted_again() {
     world.fail_over(replica);
     reasserted(&one).await;
     for node in [&one, &two] {
-        assert!(node.cache.get::<i32>("key").allow_stale(true).await.unwrap().is_none());
+        assert!(node.cache.get::<i32>("key").allow_stale().await.unwrap().is_none());
     }
 }
 
@@ -64,7 +64,7 @@ async fn a_lost_expiry_is_soft_but_for_a_removal_before_it() {
         world.fail_over(replica);
         reasserted(&one).await;
         assert!(two.cache.get::<i32>("key").await.unwrap().is_none());
-        let fallback = two.cache.get::<i32>("key").allow_stale(true).await.unwrap();
+        let fallback = two.cache.get::<i32>("key").allow_stale().await.unwrap();
         assert_eq!(fallback.is_none(), removed);
     }
 }

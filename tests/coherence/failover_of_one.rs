@@ -16,7 +16,7 @@ async fn node(world: &World) -> Node {
 }
 
 async fn holds(world: &World, key: &str) -> bool {
-    world.node().await.cache.get::<i32>(key).allow_stale(true).await.expect("no trouble").is_some()
+    world.node().await.cache.get::<i32>(key).allow_stale().await.expect("no trouble").is_some()
 }
 
 #[tokio::test(start_paused = true)]

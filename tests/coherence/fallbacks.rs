@@ -133,7 +133,7 @@ async fn a_fallback_removed_during_the_failing_load_is_not_answered() {
             pass(Duration::from_millis(50)).await;
             gate.open();
             assert_eq!(kind_of(reader.await.unwrap()), ErrorKind::Factory, "{op:?} {at:?}");
-            assert!(cache.get::<i32>("key").allow_stale(true).await.unwrap().is_none());
+            assert!(cache.get::<i32>("key").allow_stale().await.unwrap().is_none());
         }
     }
 }

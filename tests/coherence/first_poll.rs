@@ -75,7 +75,7 @@ async fn what_is_being_removed_is_no_fallback() {
         let world = World::new().await;
         let one = world.node().await;
         let (gate, call) = begin(&one, way).await;
-        let read = one.cache.get::<i32>("key").allow_stale(true).await.unwrap();
+        let read = one.cache.get::<i32>("key").allow_stale().await.unwrap();
         let fails = Loads::new().fail::<_, i32>();
         let load = one.cache.get_or_set("key", fails).options(kept()).await;
         let stands = way == Way::Expire;
@@ -120,7 +120,7 @@ async fn the_last_key_of_a_large_removal_is_gone_from_the_first_poll() {
         let removal = go(async move { cache.remove_many(all).await });
         pass(Duration::from_millis(10)).await;
         for _ in 0..50 {
-            let read = one.cache.get::<i32>(&last).allow_stale(true).await.unwrap();
+            let read = one.cache.get::<i32>(&last).allow_stale().await.unwrap();
             assert!(read.is_none() && !one.cache.contains(&last).await.unwrap());
             pass(Duration::from_millis(10)).await;
             if cancelled {

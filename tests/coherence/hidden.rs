@@ -29,7 +29,7 @@ async fn readers_that_meet_hidden_entries_write_nothing() {
             assert!(node.cache.get::<usize>(key).await.unwrap().is_none());
             assert_eq!(*node.cache.get_or(key, 7_usize).await.unwrap(), 7);
             assert!(node.cache.peek::<usize>(key).is_none());
-            let stale = node.cache.get::<usize>(key).allow_stale(true).await.unwrap();
+            let stale = node.cache.get::<usize>(key).allow_stale().await.unwrap();
             let soft = stale.is_some_and(|read| *read % 2 == 1);
             assert_eq!(soft, key.ends_with(['1', '3', '5', '7', '9']));
         }
@@ -42,7 +42,7 @@ async fn readers_that_meet_hidden_entries_write_nothing() {
     for node in [&one, &two] {
         node.l2.forget();
         for key in &keys {
-            assert!(node.cache.get::<usize>(key).allow_stale(true).await.unwrap().is_none());
+            assert!(node.cache.get::<usize>(key).allow_stale().await.unwrap().is_none());
         }
         assert_eq!(node.l2.writes(), []);
     }

@@ -12,13 +12,13 @@ const OPS: [L2Op; 4] = [L2Op::Set, L2Op::Remove, L2Op::Expire, L2Op::Advance];
 async fn write(cache: &Cache, op: L2Op, required: bool) -> Result<Receipt, crinkle_core::Error> {
     match (op, required) {
         (L2Op::Set, false) => cache.set("key", 1).await,
-        (L2Op::Set, true) => cache.set("key", 1).require_propagation(true).await,
+        (L2Op::Set, true) => cache.set("key", 1).require_propagation().await,
         (L2Op::Remove, false) => cache.remove("key").await,
-        (L2Op::Remove, true) => cache.remove("key").require_propagation(true).await,
+        (L2Op::Remove, true) => cache.remove("key").require_propagation().await,
         (L2Op::Expire, false) => cache.expire("key").await,
-        (L2Op::Expire, true) => cache.expire("key").require_propagation(true).await,
+        (L2Op::Expire, true) => cache.expire("key").require_propagation().await,
         (_, false) => cache.remove_by_tag("tag").await,
-        (_, true) => cache.remove_by_tag("tag").require_propagation(true).await,
+        (_, true) => cache.remove_by_tag("tag").require_propagation().await,
     }
 }
 
@@ -151,7 +151,7 @@ async fn a_set_that_another_write_overlaps_is_done_and_not_kept_here() {
         let cache = one.cache.clone();
         let set = go(async move {
             let set = cache.set("key", 1);
-            if insists { set.require_propagation(true).await } else { set.await }
+            if insists { set.require_propagation().await } else { set.await }
         });
         gate.reached().await;
         let _ = two.cache.set("key", 2).await.unwrap();

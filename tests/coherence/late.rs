@@ -83,7 +83,7 @@ async fn a_late_set_is_an_answer_that_opens_no_breaker_and_removes_nothing_later
         let error = one.cache.health().last_l2_error.expect("it is told").what;
         assert!(!error.contains("in time"), "{error}");
         one.l2.next(L2Op::Set, Fate::Fail(L2ErrorKind::Late));
-        let error = one.cache.set("key", 2).require_propagation(true).await.unwrap_err();
+        let error = one.cache.set("key", 2).require_propagation().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotPropagated);
         assert!(error.to_string().contains("removed"), "{error}");
         let _ = two.cache.remove("key").await.unwrap();

@@ -28,7 +28,7 @@ async fn a_set_that_reaches_the_store_late_makes_nothing_older_visible() {
         pass(Duration::from_secs(4)).await;
         assert_eq!(one.cache.health().recovery_backlog, 0);
         for node in [&one, &two] {
-            let read = node.cache.get::<i32>("key").allow_stale(true).await.unwrap();
+            let read = node.cache.get::<i32>("key").allow_stale().await.unwrap();
             assert_ne!(read.map(|read| *read), Some(1), "after {late_ms} ms");
         }
         let _ = two.cache.set("key", 3).options(long_fail_safe()).await.unwrap();

@@ -149,7 +149,7 @@ async fn what_a_batch_of_sets_that_its_caller_gives_up_would_have_replaced_may_s
     assert!(one.cache.set_many(values(2)).options(kept).into_future().now_or_never().is_none());
     one.bus.hang_reply(false);
     assert!(one.cache.peek::<Handle>("key:299").is_none());
-    let read = one.cache.get::<Handle>("key:299").allow_stale(true).await.unwrap();
+    let read = one.cache.get::<Handle>("key:299").allow_stale().await.unwrap();
     assert_eq!(read.map(|read| ((read.0)(), read.meta().is_stale())), Some((1, true)));
 }
 
@@ -194,8 +194,8 @@ async fn a_strict_read_takes_nothing_of_l1_where_nobody_can_be_asked_about_keys(
     two.bus.mute(true);
     assert!(one.cache.remove("key").await.unwrap().is_propagated());
     assert!(two.cache.peek::<Handle>("key").is_some(), "it has not heard of it");
-    assert!(two.cache.get::<Handle>("key").strict(true).await.unwrap().is_none());
+    assert!(two.cache.get::<Handle>("key").strict().await.unwrap().is_none());
     let loads = Loads::new();
-    let read = two.cache.get_or_set("key", loads.value(handle(2))).strict(true).await.unwrap();
+    let read = two.cache.get_or_set("key", loads.value(handle(2))).strict().await.unwrap();
     assert_eq!(((read.0)(), read.meta().source()), (2, Source::Factory));
 }

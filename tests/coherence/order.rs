@@ -13,7 +13,7 @@ async fn fill(node: &Node, value: i32) -> Cached<i32> {
 }
 
 async fn strict(node: &Node) -> Result<Option<i32>, Error> {
-    Ok(node.cache.get::<i32>("key").strict(true).await?.map(|cached| *cached))
+    Ok(node.cache.get::<i32>("key").strict().await?.map(|cached| *cached))
 }
 
 #[tokio::test(start_paused = true)]
@@ -87,7 +87,7 @@ async fn a_strict_read_sees_a_change_that_the_node_has_not_heard_of() {
     one.cache.remove("key").await.unwrap();
     assert_eq!(strict(&two).await.unwrap(), None);
     let loads = Loads::new();
-    let read = two.cache.get_or_set("key", loads.value(3)).strict(true).await.unwrap();
+    let read = two.cache.get_or_set("key", loads.value(3)).strict().await.unwrap();
     assert_eq!((*read, loads.count()), (3, 1));
 }
 
@@ -98,7 +98,7 @@ async fn a_strict_hit_costs_one_read_and_no_factory() {
     let _ = fill(&node, 1).await;
     node.l2.forget();
     let loads = Loads::new();
-    let read = node.cache.get_or_set("key", loads.value(2)).strict(true).await.unwrap();
+    let read = node.cache.get_or_set("key", loads.value(2)).strict().await.unwrap();
     assert_eq!(
         (*read, read.meta().source(), read.meta().is_stale(), loads.count()),
         (1, Source::L1, false, 0)
@@ -115,10 +115,10 @@ async fn without_an_answer_of_l2_nothing_in_l1_is_strictly_there() {
     let _ = fill(&node, 1).await;
     node.l2.down();
     assert_eq!(strict(&node).await.unwrap(), None);
-    let error = node.cache.get::<i32>("key").strict(true).require_l2(true).await.unwrap_err();
+    let error = node.cache.get::<i32>("key").strict().require_l2(true).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::L2);
     let loads = Loads::new();
-    let read = node.cache.get_or_set("key", loads.value(2)).strict(true).await.unwrap();
+    let read = node.cache.get_or_set("key", loads.value(2)).strict().await.unwrap();
     assert_eq!((*read, loads.count()), (2, 1));
 }
 
@@ -223,7 +223,7 @@ async fn a_reserved_set_that_was_overtaken_is_not_propagated() {
                     _ => cache.expire_all().await.unwrap(),
                 };
                 let set = cache.set("key", 7).tags(["t"]).options(long()).reserved(reservation);
-                let set = if insists { set.require_propagation(true) } else { set };
+                let set = if insists { set.require_propagation() } else { set };
                 match set.await {
                     Ok(receipt) => {
                         assert!(!insists, "{what}: {receipt:?}");

@@ -32,9 +32,9 @@ async fn a_timed_out_load_completed_after_remove_by_tag_is_never_served() {
         gate.open();
         until("the load has ended", || node.cache.health().in_flight == 0).await;
         assert!(node.cache.peek::<i32>("key").is_none());
-        assert!(node.cache.get::<i32>("key").allow_stale(true).await.unwrap().is_none());
+        assert!(node.cache.get::<i32>("key").allow_stale().await.unwrap().is_none());
         let other = world.node().await;
-        assert!(other.cache.get::<i32>("key").allow_stale(true).await.unwrap().is_none());
+        assert!(other.cache.get::<i32>("key").allow_stale().await.unwrap().is_none());
         let loads = Loads::new();
         let read = node.cache.get_or_set("key", loads.value(3)).options(options).await.unwrap();
         assert_eq!((*read, loads.count()), (3, 1));
@@ -56,7 +56,7 @@ async fn a_background_load_is_hidden_by_another_nodes_remove_by_tag() {
     gate.open();
     until("the load has ended", || one.cache.health().in_flight == 0).await;
     for node in [&one, &two] {
-        assert!(node.cache.get::<i32>("key").allow_stale(true).await.unwrap().is_none());
+        assert!(node.cache.get::<i32>("key").allow_stale().await.unwrap().is_none());
     }
 }
 
@@ -298,7 +298,7 @@ async fn a_barrier_that_overtakes_a_read_hides_what_it_brings() {
     let gate = Gate::new();
     two.l2.next(L2Op::Look, Fate::HoldReply(gate.clone()));
     let cache = two.cache.clone();
-    let read = go(async move { cache.get::<i32>("key").allow_stale(true).await });
+    let read = go(async move { cache.get::<i32>("key").allow_stale().await });
     gate.reached().await;
     let _ = one.cache.remove_by_tag("tag").await.unwrap();
     pass(SHORT).await;

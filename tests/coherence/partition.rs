@@ -73,7 +73,7 @@ async fn a_bus_that_comes_back_while_l2_is_down_does_not_empty_l1() {
 
         // A caller that asks for more than that gets no such answer.
         let key = &keys[1];
-        assert!(one.cache.get::<i32>(key).strict(true).await.unwrap().is_none());
+        assert!(one.cache.get::<i32>(key).strict().await.unwrap().is_none());
         let error = one.cache.get::<i32>(key).require_l2(true).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::L2);
         let read = one.cache.get_or_set(key, loads.value(3)).require_l2(true).await;

@@ -50,11 +50,11 @@ async fn removals_during_an_outage_hold_here_at_once_and_everywhere_afterwards()
     back(&one).await;
     for node in [&one, &two] {
         for key in ["key", "tagged"] {
-            let read = node.cache.get::<i32>(key).allow_stale(true).await.unwrap();
+            let read = node.cache.get::<i32>(key).allow_stale().await.unwrap();
             assert!(read.is_none(), "{key}");
         }
         assert!(node.cache.get::<i32>("expired").await.unwrap().is_none());
-        let fallback = node.cache.get::<i32>("expired").allow_stale(true).await.unwrap();
+        let fallback = node.cache.get::<i32>("expired").allow_stale().await.unwrap();
         assert!(fallback.is_some_and(|read| read.meta().is_stale()));
         assert!(node.cache.get::<i32>("other").await.unwrap().is_some());
     }
@@ -74,7 +74,7 @@ async fn a_removal_that_waits_hides_the_record_in_l2_from_this_node() {
     let _ = node.cache.remove("key").await.unwrap();
     let _ = node.cache.remove_by_tag("tagged").await.unwrap();
     for key in ["key", "tagged"] {
-        assert!(node.cache.get::<i32>(key).allow_stale(true).await.unwrap().is_none(), "{key}");
+        assert!(node.cache.get::<i32>(key).allow_stale().await.unwrap().is_none(), "{key}");
         let read = node.cache.get_or_set(key, Loads::new().value(2)).tags([key]).await.unwrap();
         assert_eq!((*read, read.meta().is_stale()), (2, false));
         assert_eq!(node.cache.get::<i32>(key).await.unwrap().as_deref(), Some(&2));
@@ -98,7 +98,7 @@ async fn a_record_read_while_its_removal_waited_is_not_answered() {
             let cache = node.cache.clone();
             let read = go(async move {
                 if op == L2Op::Look {
-                    return cache.get::<i32>("key").allow_stale(true).await;
+                    return cache.get::<i32>("key").allow_stale().await;
                 }
                 let load = cache.get_or_set("key", Loads::new().value(3)).options(options());
                 load.await.map(Some)
@@ -250,7 +250,7 @@ async fn an_overflowing_queue_becomes_a_clear() {
     back(&one).await;
     for node in [&one, &two] {
         for key in keys.iter().map(String::as_str).chain(["unrelated"]) {
-            assert!(node.cache.get::<i32>(key).allow_stale(true).await.unwrap().is_none(), "{key}");
+            assert!(node.cache.get::<i32>(key).allow_stale().await.unwrap().is_none(), "{key}");
         }
     }
 }
@@ -302,7 +302,7 @@ async fn a_lost_reply_is_repeated_without_harm() {
     pass(SHORT).await;
     for node in [&one, &two] {
         for key in ["tagged", "removed"] {
-            assert!(node.cache.get::<i32>(key).allow_stale(true).await.unwrap().is_none());
+            assert!(node.cache.get::<i32>(key).allow_stale().await.unwrap().is_none());
         }
     }
     let read = one
@@ -351,7 +351,7 @@ async fn a_set_whose_reply_is_lost_leaves_nothing_older() {
     until("L2 has been told", || one.cache.health().recovery_backlog == 0).await;
     pass(SHORT).await;
     for node in [&one, &two] {
-        let read = node.cache.get::<i32>("key").allow_stale(true).await.unwrap();
+        let read = node.cache.get::<i32>("key").allow_stale().await.unwrap();
         assert!(read.is_none(), "nobody keeps what L2 may not have, nor what was before");
     }
     let _ = two.cache.set("key", 3).options(long_fail_safe()).await.unwrap();

@@ -58,14 +58,14 @@ async fn what_is_written_and_removed_here_is_removed_there() {
         [("set", false), ("removed", false), ("expired", true), ("tagged", false)]
     {
         assert!(there.cache.get::<i32>(key).await.unwrap().is_none(), "{key}");
-        let fallback = there.cache.get::<i32>(key).allow_stale(true).await.unwrap();
+        let fallback = there.cache.get::<i32>(key).allow_stale().await.unwrap();
         assert_eq!(fallback.is_some(), stands_in, "{key}");
     }
     assert!(there.cache.get::<i32>("cleared").await.unwrap().is_some());
     let _ = here.cache.expire_all().await.unwrap();
     pass(SOON).await;
     assert!(there.cache.get::<i32>("cleared").await.unwrap().is_none());
-    assert_eq!(here.cache.get::<i32>("set").allow_stale(true).await.unwrap().as_deref(), Some(&2));
+    assert_eq!(here.cache.get::<i32>("set").allow_stale().await.unwrap().as_deref(), Some(&2));
 }
 
 /// S6 there: the removal overtakes a load of the other region.
@@ -109,7 +109,7 @@ async fn a_region_that_is_away_delays_nobody_and_is_told_when_it_is_back() {
     until("it was relayed", || waits() == 0).await;
     pass(SOON).await;
     for key in ["removed", "tagged"] {
-        assert!(there.cache.get::<i32>(key).allow_stale(true).await.unwrap().is_none(), "{key}");
+        assert!(there.cache.get::<i32>(key).allow_stale().await.unwrap().is_none(), "{key}");
     }
 }
 

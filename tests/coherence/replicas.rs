@@ -184,10 +184,10 @@ async fn strict_reads_and_looks_at_copies_go_to_the_primary() {
     let reader = world.reader().await;
     reader.bus.mute(true);
     set(&writer, 2).await;
-    let strict = reader.cache.get::<i32>("key").strict(true).await.unwrap();
+    let strict = reader.cache.get::<i32>("key").strict().await.unwrap();
     assert_eq!((strict.as_deref(), asked(&reader)), (Some(&2), [0, 1]));
     set(&writer, 3).await;
-    let strict = reader.cache.get::<i32>("key").strict(true).await.unwrap();
+    let strict = reader.cache.get::<i32>("key").strict().await.unwrap();
     assert_eq!(strict.as_deref(), Some(&3));
     assert_eq!((reader.l2.count(L2Op::Heads), asked(&reader)), (1, [0, 2]));
 }

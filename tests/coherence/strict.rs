@@ -48,17 +48,17 @@ async fn ask(node: &Node, how: &str) -> Option<i32> {
     let load =
         |keys: Vec<String>| async move { crinkle_core::ok(keys.into_iter().map(|key| (key, 9))) };
     match how {
-        "get" => fresh(cache.get("key").allow_stale(true).strict(true).await.expect("no trouble")),
+        "get" => fresh(cache.get("key").allow_stale().strict().await.expect("no trouble")),
         "get_many" => {
-            let many = cache.get_many(["key", "other"]).allow_stale(true).strict(true);
+            let many = cache.get_many(["key", "other"]).allow_stale(true).strict();
             fresh(many.await.expect("no trouble").remove(0))
         }
         "get_or_set" => {
-            let read = cache.get_or_set("key", Loads::new().value(9)).strict(true);
+            let read = cache.get_or_set("key", Loads::new().value(9)).strict();
             fresh(Some(read.await.expect("no trouble")))
         }
         "get_or_set_many" => {
-            let many = cache.get_or_set_many(["key", "other"], load).strict(true);
+            let many = cache.get_or_set_many(["key", "other"], load).strict();
             fresh(Some(many.await.expect("no trouble").remove(0)))
         }
         _ => cache.contains("key").await.expect("no trouble").then_some(1),
@@ -143,11 +143,11 @@ async fn a_strict_read_takes_no_answer_that_was_asked_for_before_it_came() {
     one.cache.remove_by_tag("unrelated").await.unwrap();
     two.l2.next(L2Op::Sync, Fate::HoldReply(gate.clone()));
     let cache = two.cache.clone();
-    let early = go(async move { cache.get::<i32>("key").strict(true).await });
+    let early = go(async move { cache.get::<i32>("key").strict().await });
     gate.reached().await;
     one.cache.remove_by_tag("t").await.unwrap();
     let cache = two.cache.clone();
-    let late = go(async move { cache.get::<i32>("key").strict(true).await });
+    let late = go(async move { cache.get::<i32>("key").strict().await });
     pass(Duration::from_millis(5)).await;
     gate.open();
     assert_eq!(early.await.unwrap().unwrap().as_deref(), Some(&1), "it came before");
@@ -168,7 +168,7 @@ async fn strict_reads_that_are_behind_share_one_sync() {
     let reads: Vec<_> = (0..100)
         .map(|_| {
             let cache = two.cache.clone();
-            go(async move { cache.get::<i32>("key").strict(true).await })
+            go(async move { cache.get::<i32>("key").strict().await })
         })
         .collect();
     for read in reads {
@@ -187,9 +187,9 @@ async fn a_caller_that_goes_in_the_middle_of_a_sync_leaves_nothing_behind() {
     two.bus.mute(true);
     one.cache.remove_by_tag("t").await.unwrap();
     two.l2.next(L2Op::Sync, Fate::HoldReply(Gate::new()));
-    let short = two.cache.get::<i32>("key").strict(true).l2_hard_timeout(Duration::from_millis(20));
+    let short = two.cache.get::<i32>("key").strict().l2_hard_timeout(Duration::from_millis(20));
     assert!(short.await.unwrap().is_none(), "unanswered is not there");
-    assert!(two.cache.get::<i32>("key").strict(true).await.unwrap().is_none());
+    assert!(two.cache.get::<i32>("key").strict().await.unwrap().is_none());
     assert!(two.cache.peek::<i32>("key").is_none(), "it has caught up");
 }
 
@@ -204,13 +204,13 @@ async fn without_an_answer_of_the_ledger_nothing_is_strictly_there() {
         two.bus.mute(true);
         one.cache.remove_by_tag("unrelated").await.unwrap();
         two.l2.always(silent, Fate::Hang);
-        let read = || two.cache.get::<i32>("key").strict(true);
+        let read = || two.cache.get::<i32>("key").strict();
         assert!(read().await.unwrap().is_none(), "{silent:?}");
         assert_eq!(read().require_l2(true).await.unwrap_err().kind(), ErrorKind::L2, "{silent:?}");
-        let stale = read().allow_stale(true).await.unwrap().expect("it may be stale");
+        let stale = read().allow_stale().await.unwrap().expect("it may be stale");
         assert!(stale.meta().is_stale(), "{silent:?}");
         let loads = Loads::new();
-        let loaded = two.cache.get_or_set("key", loads.value(2)).strict(true).await.unwrap();
+        let loaded = two.cache.get_or_set("key", loads.value(2)).strict().await.unwrap();
         assert_eq!((*loaded, loads.count()), (2, 1), "{silent:?}");
     }
 }
@@ -223,7 +223,7 @@ async fn a_strict_read_notices_that_the_ledger_is_another() {
     one.cache.set("key", 1).options(long()).await.unwrap();
     two.cache.get::<i32>("key").await.unwrap();
     world.store.evict_ledgers();
-    assert!(two.cache.get::<i32>("key").strict(true).await.unwrap().is_none());
+    assert!(two.cache.get::<i32>("key").strict().await.unwrap().is_none());
 }
 
 /// The price: nothing where it is not asked for, and never a round trip of its own.
@@ -242,7 +242,7 @@ async fn the_ledger_is_asked_beside_the_call_or_not_at_all() {
     assert_eq!(two.l2.count(L2Op::Frontier), 0, "a plain read does not");
     two.cache.get::<i32>("key").await.unwrap();
     assert_eq!(began.elapsed(), trip, "a hit in L1 asks nobody");
-    two.cache.get::<i32>("key").strict(true).await.unwrap();
+    two.cache.get::<i32>("key").strict().await.unwrap();
     assert_eq!((began.elapsed(), two.l2.count(L2Op::Frontier)), (trip * 2, 1));
     let gate = Gate::new();
     let hit = load(&two.cache, "key", &["t"], long().skip_l1_read(true), gated(&gate, 9));

@@ -152,7 +152,7 @@ async fn a_reserved_set_that_is_hidden_is_superseded_though_the_node_has_not_hea
             remove(&other, what).await;
             pass(Duration::from_millis(5)).await;
             let set = node.cache.set("key", 7).tags(["t"]).options(long());
-            let set = if demanding { set.require_propagation(true) } else { set };
+            let set = if demanding { set.require_propagation() } else { set };
             let set = set.reserved(reservation).await;
             if demanding {
                 let error = set.unwrap_err();
@@ -197,7 +197,7 @@ async fn a_set_that_is_stored_again_replaces_nothing_but_itself() {
     gate.open();
     assert_eq!(set.await.unwrap().unwrap().l2(), WriteStatus::Superseded);
     assert_eq!(seen(&other).await, Some(8));
-    assert_eq!(node.cache.get::<i32>("key").strict(true).await.unwrap().as_deref(), Some(&8));
+    assert_eq!(node.cache.get::<i32>("key").strict().await.unwrap().as_deref(), Some(&8));
 }
 
 /// Removals that keep coming end it.

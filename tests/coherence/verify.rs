@@ -109,7 +109,7 @@ async fn a_reader_with_more_time_is_not_held_to_the_limit_of_the_one_it_joined()
     let (_world, node) = with_unverified(&["key"]).await;
     node.l2.always(L2Op::Heads, Fate::Delay(Duration::from_millis(400)));
     let (one, two) = (node.cache.clone(), node.cache.clone());
-    let hasty = go(async move { one.get::<i32>("key").allow_stale(true).await.unwrap() });
+    let hasty = go(async move { one.get::<i32>("key").allow_stale().await.unwrap() });
     pass(Duration::from_millis(10)).await;
     let patient = go(async move { two.get::<i32>("key").await.unwrap() });
     let _ = hasty.await.unwrap();

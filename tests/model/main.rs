@@ -186,8 +186,8 @@ impl Run {
         let (cache, key_name) = (&self.nodes[node].cache, name(key));
         let mut get = cache.get::<u32>(&key_name).skip_l1_read(read.skip_l1);
         get = get.skip_l1_write(read.skip_l1);
-        let get = if read.stale { get.allow_stale(true) } else { get };
-        let get = if read.strict { get.strict(true) } else { get };
+        let get = if read.stale { get.allow_stale() } else { get };
+        let get = if read.strict { get.strict() } else { get };
         let answer = seen(get.await.expect("no trouble"));
         assert_eq!(answer, self.model.get(key, read.stale), "{read:?} of {key} on {node}");
         let peeked = seen(cache.peek(&key_name));
@@ -200,7 +200,7 @@ impl Run {
     async fn get_many(&mut self, node: usize, keys: &[u8], read: Read) {
         let get = self.nodes[node].cache.get_many::<u32>(names(keys)).allow_stale(read.stale);
         let get = get.skip_l1_read(read.skip_l1).skip_l1_write(read.skip_l1);
-        let get = if read.strict { get.strict(true) } else { get };
+        let get = if read.strict { get.strict() } else { get };
         let answers: Vec<_> = get.await.expect("no trouble").into_iter().map(seen).collect();
         let expected: Vec<_> = keys.iter().map(|key| self.model.get(*key, read.stale)).collect();
         assert_eq!(answers, expected, "{read:?} of {keys:?} on {node}");

@@ -87,7 +87,7 @@ async fn an_error_says_its_cause_once() {
     assert_eq!(denied.cause().to_string(), "no right");
     let lost = crinkle_core::backplane::BackplaneError::new(TestError::new());
     node.l2.down();
-    let pending = node.cache.remove("key").require_propagation(true).await.unwrap_err();
+    let pending = node.cache.remove("key").require_propagation().await.unwrap_err();
     let causes = ["the source is down", "no right", "the source is down", "injected by the test"];
     let errors: [anyhow::Error; 4] = [failed.into(), denied.into(), lost.into(), pending.into()];
     for (error, cause) in errors.into_iter().zip(causes) {

@@ -252,7 +252,7 @@ async fn a_write_before_the_first_answer_of_l2_says_why_it_was_not_sent() {
             L2Op::ALL.into_iter().for_each(|op| l2.always(op, Fate::Fail(kind)));
         };
         let node = world.cold(|builder| builder, |l2, _| refused(l2));
-        let set = node.cache.set("key", 1).require_propagation(true).await.unwrap_err();
+        let set = node.cache.set("key", 1).require_propagation().await.unwrap_err();
         let said = set.to_string();
         assert_eq!(set.kind(), ErrorKind::NotPropagated, "{said}");
         assert!(said.contains(begins) && said.contains("The last error: L2 "), "{said}");

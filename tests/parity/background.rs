@@ -215,7 +215,7 @@ async fn a_removal_by_tag_that_requires_propagation_is_waited_for() {
     let node = world.node().await;
     node.l2.always(L2Op::Advance, Fate::Delay(ms(500)));
     let asked = Instant::now();
-    let removal = node.cache.remove_by_tag("tag").background_l2(true).require_propagation(true);
+    let removal = node.cache.remove_by_tag("tag").background_l2(true).require_propagation();
     assert_eq!((removal.await.unwrap().l2(), asked.elapsed()), (WriteStatus::Done, ms(500)));
 }
 

@@ -165,7 +165,7 @@ async fn what_was_expired_stays_for_its_life_and_no_longer() {
         let _ = cache.expire("page:0").await.unwrap();
         pass(secs(199)).await;
         assert_eq!(alive.count(), 3);
-        assert!(cache.get::<Page>("page:0").allow_stale(true).await.unwrap().is_some());
+        assert!(cache.get::<Page>("page:0").allow_stale().await.unwrap().is_some());
         pass(secs(1 + SOON)).await;
         assert_eq!(cache.entry_count(), 0);
         all_dropped(&alive, "its life is over").await;

@@ -243,7 +243,7 @@ async fn a_soft_timeout_of_l2_is_as_long_as_the_call_says() {
     for limit in [ms(20), ms(700)] {
         let chosen = options().l2_soft_timeout(limit);
         let asked = Instant::now();
-        let read = node.cache.get::<i32>("key").options(chosen.clone()).allow_stale(true);
+        let read = node.cache.get::<i32>("key").options(chosen.clone()).allow_stale();
         assert!(read.await.unwrap().is_some_and(|read| read.meta().is_stale()));
         assert_eq!(asked.elapsed(), limit);
     }

@@ -98,14 +98,8 @@ async fn every_read_of_a_closed_cache_is_an_error() {
             let many = cache.get_or_set_many(one, |_| async { ok([("key".to_owned(), 3)]) });
             let errors = [
                 cache.get::<i32>(key).await.map(drop).unwrap_err(),
-                cache
-                    .get::<i32>(key)
-                    .allow_stale(true)
-                    .skip_l2_read(true)
-                    .await
-                    .map(drop)
-                    .unwrap_err(),
-                cache.get::<i32>(key).strict(true).await.map(drop).unwrap_err(),
+                cache.get::<i32>(key).allow_stale().skip_l2_read(true).await.map(drop).unwrap_err(),
+                cache.get::<i32>(key).strict().await.map(drop).unwrap_err(),
                 cache.get_or(key, 3).await.map(drop).unwrap_err(),
                 cache.get_or_set(key, loads.value(3)).await.map(drop).unwrap_err(),
                 cache.get_or_set(key, loads.value(3)).fail_safe_default(4).await.unwrap_err(),

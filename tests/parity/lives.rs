@@ -275,7 +275,7 @@ async fn a_record_whose_end_was_moved_counts_as_over_however_it_is_read() {
         pass(SHORT).await;
         let get = || two.cache.get::<i32>("key").options(reader.clone());
         assert!(get().await.unwrap().is_none());
-        assert!(get().allow_stale(true).await.unwrap().is_none());
+        assert!(get().allow_stale().await.unwrap().is_none());
         let many = two.cache.get_many::<i32>(keys).options(reader.clone()).allow_stale(true);
         assert!(many.await.unwrap().iter().all(Option::is_none));
         assert!(!two.cache.contains("key").await.unwrap());
@@ -300,7 +300,7 @@ async fn a_copy_ends_with_the_life_of_its_record_whatever_the_store_says_is_left
     let _ = one.cache.set("key", 1).options(lives).await.unwrap();
     plant_with(&world, "key", secs(64)).await;
     assert_eq!(fresh(&two.cache, "key").await, Some(1));
-    let here = || two.cache.get::<i32>("key").skip_l2_read(true).allow_stale(true);
+    let here = || two.cache.get::<i32>("key").skip_l2_read(true).allow_stale();
     pass(secs(59)).await;
     assert!(here().await.unwrap().is_some_and(|read| read.meta().is_stale()));
     pass(secs(2)).await;
@@ -317,8 +317,7 @@ async fn the_longest_life_of_a_reader_caps_its_copies_of_what_others_stored() {
             (world.node().await, world.node_with(|builder| builder.settings(settings)).await);
         put(&one.cache, "key", 1, &[]).await;
         pass(secs(90)).await;
-        let read =
-            || two.cache.get::<i32>("key").options(long().sliding(sliding)).allow_stale(true);
+        let read = || two.cache.get::<i32>("key").options(long().sliding(sliding)).allow_stale();
         assert!(read().await.unwrap().is_some(), "older than that, but there");
         two.l2.down();
         pass(secs(59)).await;

@@ -65,7 +65,7 @@ where
 
 /// The value, fresh or stale, if there is one.
 async fn any(cache: &Cache, key: &str) -> Option<i32> {
-    let read = cache.get::<i32>(key).allow_stale(true).await.expect("no trouble");
+    let read = cache.get::<i32>(key).allow_stale().await.expect("no trouble");
     read.map(|read| *read)
 }
 

@@ -76,7 +76,7 @@ async fn an_expired_key_is_absent_but_for_those_who_allow_stale() {
             let _ = cache.expire("key").await.unwrap();
             assert_eq!(fresh::<i32>(&cache, "key").await, None);
             assert!(cache.peek::<i32>("key").is_none());
-            let read = cache.get::<i32>("key").allow_stale(true).await.unwrap().unwrap();
+            let read = cache.get::<i32>("key").allow_stale().await.unwrap().unwrap();
             assert_eq!((*read, read.meta().is_stale()), (1, true));
             assert_eq!(load_or(&cache, "key", 2, &[]).await, (2, true));
         }

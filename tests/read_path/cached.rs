@@ -87,7 +87,7 @@ async fn the_rest_of_the_ttl_ends_at_zero() {
     assert_eq!(fresh.meta().expires_in(), Duration::from_secs(40));
     assert_eq!(fresh.meta().age(), Duration::from_secs(20));
     cache.expire("price").await.unwrap();
-    let stale = cache.get::<u32>("price").allow_stale(true).await.unwrap().unwrap();
+    let stale = cache.get::<u32>("price").allow_stale().await.unwrap().unwrap();
     assert_eq!(stale.meta().expires_in(), Duration::ZERO);
     assert_eq!(cache.get_or("stock", 7_u32).await.unwrap().meta().expires_in(), Duration::ZERO);
 }

@@ -94,7 +94,7 @@ async fn used(cache: Cache, options: Option<EntryOptions>) -> Result<(), Error> 
     let reservation = cache.reserve("reserved").await?;
     let _ = cache.set("reserved", 1).options(options()).reserved(reservation).await?;
     pass(Duration::from_secs(60)).await;
-    let _ = cache.get::<i32>("reserved").options(options()).allow_stale(true).await?;
+    let _ = cache.get::<i32>("reserved").options(options()).allow_stale().await?;
     let _ = cache.health();
     Ok(())
 }

@@ -76,10 +76,10 @@ async fn a_stale_value_is_answered_only_to_those_who_allow_it() {
         let _ = cache.set("key", 1).options(options()).await.unwrap();
         pass(Duration::from_secs(11)).await;
         assert!(cache.get::<i32>("key").await.unwrap().is_none());
-        let read = cache.get::<i32>("key").allow_stale(true).await.unwrap().unwrap();
+        let read = cache.get::<i32>("key").allow_stale().await.unwrap().unwrap();
         assert_eq!((*read, read.meta().is_stale()), (1, true));
         assert_eq!(*cache.get_or("key", 7).await.unwrap(), 7);
-        let read = cache.get_or("key", 7).allow_stale(true).await.unwrap();
+        let read = cache.get_or("key", 7).allow_stale().await.unwrap();
         assert_eq!((*read, read.meta().is_stale()), (1, true));
     }
 }
@@ -256,10 +256,10 @@ async fn a_life_beyond_the_longest_is_clamped_and_its_barrier_outlives_it() {
     pass(hour - Duration::from_secs(5)).await;
     // Only a removal makes the ledger forget.
     let _ = node.cache.remove_by_tag("unrelated").await.unwrap();
-    assert!(node.cache.get::<i32>("key").allow_stale(true).await.unwrap().is_none());
+    assert!(node.cache.get::<i32>("key").allow_stale().await.unwrap().is_none());
     assert!(node.cache.get::<i32>("kept").await.unwrap().is_some());
     pass(Duration::from_secs(10)).await;
-    assert!(node.cache.get::<i32>("kept").allow_stale(true).await.unwrap().is_none());
+    assert!(node.cache.get::<i32>("kept").allow_stale().await.unwrap().is_none());
     assert!(node.cache.health().ledger_size > 0);
 }
 

@@ -24,7 +24,7 @@ async fn filled(world: &World) -> (Node, Node) {
 
 async fn seen(node: &Node, key: &str) -> (bool, bool) {
     let fresh = node.cache.get::<i32>(key).await.expect("no trouble").is_some();
-    (fresh, node.cache.get::<i32>(key).allow_stale(true).await.expect("no trouble").is_some())
+    (fresh, node.cache.get::<i32>(key).allow_stale().await.expect("no trouble").is_some())
 }
 
 #[tokio::test(start_paused = true)]

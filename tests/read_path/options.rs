@@ -275,7 +275,7 @@ async fn a_factory_changes_one_option_and_keeps_the_others() {
     };
     let _ = node.cache.get_or_set("key", factory).options(options()).await.unwrap();
     pass(Duration::from_secs(11)).await;
-    let stale = node.cache.get::<i32>("key").allow_stale(true).await.unwrap();
+    let stale = node.cache.get::<i32>("key").allow_stale().await.unwrap();
     assert!(stale.is_some_and(|cached| cached.meta().is_stale()), "fail-safe is still on");
 }
 
@@ -294,24 +294,4 @@ async fn tags_under_a_condition_are_an_option() {
     let names = [String::from("a"), String::from("b")];
     let read = cache.get_or_set("key", load).tags(&names).await.unwrap();
     assert!(read.meta().tags().eq(["a", "b"]));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_choice_of_a_call_may_come_from_a_variable() {
-    let world = World::new().await;
-    let node = world.node().await;
-    let cache = &node.cache;
-    let hour = FailSafe::for_up_to(Duration::from_secs(3600));
-    cache.set("key", 1).fail_safe(hour).await.unwrap();
-    cache.expire("key").await.unwrap();
-    for choice in [true, false] {
-        let get = cache.get::<i32>("key").strict(!choice).allow_stale(choice).await.unwrap();
-        assert_eq!(get.is_some(), choice);
-        let get_or = cache.get_or("key", 7).allow_stale(choice).await.unwrap();
-        assert_eq!(*get_or, if choice { 1 } else { 7 });
-    }
-    node.l2.always(L2Op::Set, Fate::Fail(L2ErrorKind::Disconnected));
-    assert!(cache.set("other", 1).require_propagation(false).await.is_ok());
-    let refused = cache.set("other", 1).require_propagation(true).await;
-    assert_eq!(refused.unwrap_err().kind(), ErrorKind::NotPropagated);
 }

@@ -142,7 +142,7 @@ async fn a_right_that_is_taken_away_is_named_by_the_next_command_that_needs_it()
     let (server, client) = with("").await;
     let cache = node_over(&client).await;
     let () = admin(&server, &["ACL", "SETUSER", "app", "-set"]).await;
-    let error = cache.set("key", 1_u64).require_propagation(true).await.unwrap_err().to_string();
+    let error = cache.set("key", 1_u64).require_propagation().await.unwrap_err().to_string();
     assert!(error.contains("may not run `set`: `ACL SETUSER app +set`"), "{error}");
 }
 

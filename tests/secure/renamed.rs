@@ -49,7 +49,7 @@ async fn a_write_says_what_the_server_does_not_have() {
     for (missing, named) in [("EVALSHA", "`EVALSHA`"), ("SCRIPT", "`SCRIPT LOAD`")] {
         let server = RedisServer::start_without(&[missing]);
         let cache = cache_named("shop", &RedisClient::connect(&server.url()).await.unwrap());
-        let set = cache.set("key", 1_u64).require_propagation(true);
+        let set = cache.set("key", 1_u64).require_propagation();
         let error = timeout(DEADLINE, set).await.expect("in time").expect_err(missing);
         assert_eq!(error.kind(), ErrorKind::NotPropagated);
         let said = error.to_string();

@@ -101,6 +101,6 @@ async fn the_servers_behind_sentinels_get_the_credentials_of_the_moment() {
     });
     let client = client.connect().await.unwrap();
     let cache = node_over(&client).await;
-    cache.set("key", 1_u64).require_propagation(true).await.unwrap();
+    cache.set("key", 1_u64).require_propagation().await.unwrap();
     assert_eq!(asked.load(Ordering::SeqCst), 2, "for commands and for the subscription");
 }

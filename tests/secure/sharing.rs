@@ -24,7 +24,7 @@ async fn two_caches_on_one_connection_neither_see_nor_hear_each_other() {
     shop.remove_by_tag("tag").await.unwrap();
     shop.remove_all().await.unwrap();
     // A message after those, so that they would have been heard.
-    blog.remove("other").require_propagation(true).await.unwrap();
+    blog.remove("other").require_propagation().await.unwrap();
     comes_true("both are in step", async || shop.health().coherent && blog.health().coherent).await;
     assert_eq!(blog.peek::<String>("key").as_deref().map(String::as_str), Some("blog"));
     assert!(shop.get::<String>("key").await.unwrap().is_none());
@@ -50,7 +50,7 @@ const FOREIGN: [(&str, &[&str]); 5] = [
 
 async fn is_usable(cache: &Cache) {
     assert!(cache.health().l2_up, "the breaker counts outages, not strangers");
-    let receipt = cache.set("ours", 1_u64).require_propagation(true).await.unwrap();
+    let receipt = cache.set("ours", 1_u64).require_propagation().await.unwrap();
     assert!(receipt.is_propagated());
 }
 

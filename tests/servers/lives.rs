@@ -37,7 +37,7 @@ async fn a_record_whose_end_was_moved_counts_as_over() {
             assert_eq!(ask::<i64>(&server.url(), &words).await, Some(1));
         }
         let third = node_at(&server.url()).await;
-        let read = third.get::<i32>("a").allow_stale(true).await.expect("no trouble");
+        let read = third.get::<i32>("a").allow_stale().await.expect("no trouble");
         assert!(read.is_none(), "{words:?}: {read:?}");
         let read = third.get_many::<i32>(keys).allow_stale(true).await.expect("no trouble");
         assert!(read.iter().all(Option::is_none), "{words:?}: {read:?}");
@@ -72,7 +72,7 @@ async fn a_record_is_not_given_the_end_of_the_one_it_has_replaced() {
         go_on.send(()).expect("it waits");
         assert_eq!(reading.await.expect("no panic"), 2, "load {load}");
         comes_true("the copy is over", async || {
-            let here = reader.get::<i32>("key").skip_l2_read(true).allow_stale(true);
+            let here = reader.get::<i32>("key").skip_l2_read(true).allow_stale();
             here.await.expect("no trouble").is_none()
         })
         .await;

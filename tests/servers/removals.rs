@@ -35,13 +35,13 @@ async fn strict_reads(remover: &Cache, reader: &Cache, trouble: impl AsyncFn()) 
     for round in 0..ROUNDS {
         let key = format!("key:{round}");
         remover.set(&key, 1).tags(["t"]).options(long()).await.expect("no trouble");
-        let read = reader.get::<i32>(&key).strict(true).await.expect("no trouble");
+        let read = reader.get::<i32>(&key).strict().await.expect("no trouble");
         assert_eq!(read.as_deref(), Some(&1), "{round}");
         trouble().await;
         remove(remover, round).await;
-        let read = reader.get::<i32>(&key).strict(true).await.expect("no trouble");
+        let read = reader.get::<i32>(&key).strict().await.expect("no trouble");
         assert!(read.is_none(), "{round}");
-        let load = reader.get_or_set(&key, |_| async { crinkle::ok(2) }).strict(true);
+        let load = reader.get_or_set(&key, |_| async { crinkle::ok(2) }).strict();
         assert_eq!(*load.await.expect("no trouble"), 2, "{round}");
     }
 }
@@ -100,7 +100,7 @@ async fn what_is_written_after_a_removal_is_readable() {
                     WriteStatus::Done
                 }
             };
-            let read = remover.get::<i32>(&key).strict(true).await.expect("no trouble");
+            let read = remover.get::<i32>(&key).strict().await.expect("no trouble");
             assert_eq!((reach, read.as_deref()), (WriteStatus::Done, Some(&7)), "{how}, {round}");
         }
     }

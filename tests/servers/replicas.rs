@@ -121,8 +121,8 @@ async fn plain_reads_alone_go_to(cache: &Cache, writer: &Cache, replicas: &[Stri
     assert!(reads >= 50, "{reads} of 60 reads");
     // Load locks and fills, the checks of copies, strict reads, batches, removals, polls.
     cache.get_or_set("new", |_| async { crinkle::ok(1_u64) }).await.expect("a value");
-    assert_eq!(cache.get::<u64>("key1").strict(true).await.expect("read").as_deref(), Some(&1));
-    assert_eq!(cache.get::<u64>("nothing").strict(true).await.expect("read").as_deref(), None);
+    assert_eq!(cache.get::<u64>("key1").strict().await.expect("read").as_deref(), Some(&1));
+    assert_eq!(cache.get::<u64>("nothing").strict().await.expect("read").as_deref(), None);
     cache.get_many::<u64>(["key2", "other"]).await.expect("read");
     cache.remove_by_tag("tag").await.expect("numbered");
     cache.remove("key3").await.expect("removed");
@@ -186,7 +186,7 @@ async fn a_replica_that_lags_never_undoes_what_its_reader_knows() {
     let token = writer.remove_by_tag("tagged").await.expect("numbered").token();
     reader.wait_for(token.expect("a number")).await.expect("heard of");
     assert_eq!((get(&reader, "heard").await, get(&reader, "tagged").await), (Some(2), None));
-    let strict = reader.get::<u64>("strict").strict(true).await.expect("read");
+    let strict = reader.get::<u64>("strict").strict().await.expect("read");
     assert_eq!(strict.as_deref(), Some(&1));
     let copy: Option<Vec<u8>> = ask(&pair.replica.url(), &["GET", "shop:v1:e:written"]).await;
     assert!(copy.is_some(), "the replica still has it");
@@ -254,6 +254,6 @@ async fn without_a_replica_all_goes_to_the_primary() {
     let store = RedisL2::new(client.clone()).read_from_replicas(LAG);
     let cache = ready(over(&client).l2(store)).await;
     cache.set("key", 1_u64).await.expect("stored");
-    assert_eq!(cache.get::<u64>("key").strict(true).await.expect("read").as_deref(), Some(&1));
+    assert_eq!(cache.get::<u64>("key").strict().await.expect("read").as_deref(), Some(&1));
     assert_eq!(get(&cache, "nothing").await, None);
 }

@@ -125,11 +125,11 @@ async fn a_server_that_was_demoted_answers_no_strict_read() {
     // It keeps its connections, and what it has: nobody is there whom it could follow.
     proxy.lead_to(new.port());
     let _: Option<String> = ask(&old.url(), &["REPLICAOF", "127.0.0.1", "1"]).await;
-    let found = node.get::<u32>("k").strict(true).await;
+    let found = node.get::<u32>("k").strict().await;
     assert!(!matches!(found, Ok(Some(_))), "it was removed");
     assert!(other.set("k", 2_u32).await.expect("held here").is_propagated());
     comes_true("the new primary answers", async || {
-        let found = node.get::<u32>("k").strict(true).await;
+        let found = node.get::<u32>("k").strict().await;
         found.is_ok_and(|found| found.is_some_and(|value| *value == 2))
     })
     .await;

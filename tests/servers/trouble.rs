@@ -109,7 +109,7 @@ async fn a_user_without_permission_runs_on_l1_and_is_told() {
     let receipt = cache.set("key", 2_u64).await.expect("held here");
     assert_eq!(receipt.l2(), WriteStatus::Queued);
     assert_eq!(cache.peek::<u64>("key").as_deref(), Some(&2));
-    let error = cache.set("key", 3_u64).require_propagation(true).await.expect_err("denied");
+    let error = cache.set("key", 3_u64).require_propagation().await.expect_err("denied");
     assert_eq!(error.kind(), ErrorKind::NotPropagated);
     let said = error.to_string();
     assert!(said.contains("\"key\"") && said.contains("refuses this client"), "{said}");

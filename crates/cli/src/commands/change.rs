@@ -130,20 +130,20 @@ fn halves(barrier: Token) -> [u64; 2] {
 async fn carry_out(cache: &Cache<Raw>, done: &Done) -> Result<Receipt, crinkle_core::Error> {
     let key = done.key.as_deref().unwrap_or_default();
     match done.change {
-        "expire" => cache.expire(key).require_propagation(true).await,
-        "remove" => cache.remove(key).require_propagation(true).await,
+        "expire" => cache.expire(key).require_propagation().await,
+        "remove" => cache.remove(key).require_propagation().await,
         "expire_by_tag" => {
             let (last, tags) = done.tags.split_last().expect("clap wants a tag");
             for tag in tags {
-                cache.expire_by_tag(tag).require_propagation(true).await?;
+                cache.expire_by_tag(tag).require_propagation().await?;
             }
-            cache.expire_by_tag(last).require_propagation(true).await
+            cache.expire_by_tag(last).require_propagation().await
         }
         "remove_by_tag" => {
-            cache.remove_by_tags(done.tags.iter().cloned()).require_propagation(true).await
+            cache.remove_by_tags(done.tags.iter().cloned()).require_propagation().await
         }
-        "clear_hard" => cache.remove_all().require_propagation(true).await,
-        _ => cache.expire_all().require_propagation(true).await,
+        "clear_hard" => cache.remove_all().require_propagation().await,
+        _ => cache.expire_all().require_propagation().await,
     }
 }
 

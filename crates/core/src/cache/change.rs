@@ -63,7 +63,7 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// # let cache = Cache::builder("shop").build()?;
     /// cache.set("price:42", 1_999_u32).await?;
     /// cache.remove("price:42").await?; // after the commit of what changed the source
-    /// assert!(cache.get::<u32>("price:42").allow_stale(true).await?.is_none());
+    /// assert!(cache.get::<u32>("price:42").allow_stale().await?.is_none());
     /// # Ok(())
     /// # }
     /// ```
@@ -91,7 +91,7 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// cache.set("price:42", 1_999_u32).fail_safe(hour).await?;
     /// cache.expire("price:42").await?;
     /// assert!(cache.get::<u32>("price:42").await?.is_none());
-    /// let stale = cache.get::<u32>("price:42").allow_stale(true).await?;
+    /// let stale = cache.get::<u32>("price:42").allow_stale().await?;
     /// assert!(stale.is_some_and(|price| price.meta().is_stale()));
     /// # Ok(())
     /// # }
@@ -203,12 +203,24 @@ impl<C: Send + Sync + 'static> Cache<C> {
     /// # let cache = Cache::builder("shop").build()?;
     /// cache.set("price:42", 1_999_u32).await?;
     /// cache.remove_all().await?;
-    /// assert!(cache.get::<u32>("price:42").allow_stale(true).await?.is_none());
+    /// assert!(cache.get::<u32>("price:42").allow_stale().await?.is_none());
     /// # Ok(())
     /// # }
     /// ```
     #[doc(alias = "clear")]
     pub fn remove_all(&self) -> RemoveByTag<'_, C> {
         RemoveByTag::everything(self, Strength::Hard)
+    }
+
+    /// The former name of [`expire_all`](Cache::expire_all).
+    #[doc(hidden)]
+    pub fn clear(&self) -> RemoveByTag<'_, C> {
+        self.expire_all()
+    }
+
+    /// The former name of [`remove_all`](Cache::remove_all).
+    #[doc(hidden)]
+    pub fn clear_hard(&self) -> RemoveByTag<'_, C> {
+        self.remove_all()
     }
 }

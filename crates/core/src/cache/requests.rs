@@ -9,7 +9,7 @@ use super::first_poll::{Request, RequestFuture, Running};
 use crate::entry::{Cached, Source};
 use crate::error::Error;
 use crate::l2::Codec;
-use crate::options::Choices;
+use crate::options::{Choice, Choices};
 use crate::protocol::{KeyHash, Version};
 use crate::read::{self, Call};
 use crate::telemetry::spans;
@@ -46,9 +46,15 @@ macro_rules! entry_options {
 /// Setters of requests that read.
 macro_rules! read_options {
     () => {
+        /// Checks a hit in L1 against L2 and the ledger first.
+        ///
+        /// See [`EntryOptions::strict`](crate::EntryOptions::strict).
+        pub fn strict(mut self) -> Self {
+            self.options.add(crate::options::Choice::strict(true));
+            self
+        }
+
         crate::cache::requests::setters! {
-            /// Whether to check a hit in L1 against L2 and the ledger first.
-            strict(bool);
             /// Limits how long a caller with a fallback waits for an L2 read.
             l2_soft_timeout(std::time::Duration);
             /// Sets how long a copy from L2 is fresh in L1.
@@ -126,9 +132,10 @@ macro_rules! load_options {
 /// Setters of requests that change something.
 macro_rules! write_options {
     () => {
-        crate::cache::requests::setters! {
-            /// Whether the call fails unless both L2 and the notification are confirmed.
-            require_propagation(bool);
+        /// Makes the call fail unless both L2 and the notification are confirmed.
+        pub fn require_propagation(mut self) -> Self {
+            self.options.add(crate::options::Choice::require_propagation(true));
+            self
         }
     };
 }
@@ -206,9 +213,10 @@ where
     entry_options!();
     read_options!();
 
-    setters! {
-        /// Whether to return a stale value.
-        allow_stale(bool);
+    /// Allows a stale value; see [`EntryOptions::allow_stale`](crate::EntryOptions::allow_stale).
+    pub fn allow_stale(mut self) -> Self {
+        self.options.add(Choice::allow_stale(true));
+        self
     }
 
     /// Returns a fresh value from L1, if the options of this call allow it.
@@ -286,10 +294,9 @@ where
         Self { get, default }
     }
 
-    /// Whether to return a stale value; see
-    /// [`EntryOptions::allow_stale`](crate::EntryOptions::allow_stale).
-    pub fn allow_stale(mut self, allow_stale: bool) -> Self {
-        self.get = self.get.allow_stale(allow_stale);
+    /// Allows a stale value; see [`EntryOptions::allow_stale`](crate::EntryOptions::allow_stale).
+    pub fn allow_stale(mut self) -> Self {
+        self.get = self.get.allow_stale();
         self
     }
 

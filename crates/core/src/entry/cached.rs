@@ -26,8 +26,9 @@ pub enum Source {
 /// A value from the cache: a shared, immutable handle, which clones without copying the value.
 ///
 /// It dereferences to the value, and compares, prints and serializes as the value. Later changes of
-/// the entry do not affect it. Facts about the answer are in [`meta`](Cached::meta), which is the
-/// one method, so that those of the value stay reachable.
+/// the entry do not affect it. Facts about the answer are in [`meta`](Cached::meta), so that methods
+/// of the value stay reachable; only [`is_stale`](Cached::is_stale) and [`source`](Cached::source)
+/// are here as well.
 ///
 /// ```
 /// use crinkle_core::{Cache, Cached, Source};
@@ -88,6 +89,19 @@ impl<T> Cached<T> {
     pub(crate) fn take_due(&self) -> Option<Version> {
         let meta = &self.entry.meta;
         meta.take_due(self.read_at).then_some(meta.version)
+    }
+
+    /// Whether the value is expired, or may have changed since it was loaded: short for
+    /// [`meta().is_stale()`](Metadata::is_stale).
+    #[must_use]
+    pub fn is_stale(&self) -> bool {
+        self.stale
+    }
+
+    /// The source of this answer: short for [`meta().source()`](Metadata::source).
+    #[must_use]
+    pub fn source(&self) -> Source {
+        self.source
     }
 
     /// Returns what the cache knows of this answer: its source, age, key, tags.

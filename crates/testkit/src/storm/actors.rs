@@ -210,13 +210,13 @@ async fn perform(
             let factory = factory(node, key, call, run);
             let asked = cache.get_or_set(&named, factory).tags(tags(node.tags[usize::from(key)]));
             let asked = asked.options(options);
-            let cached = asked.strict(strict).await?;
+            let cached = if strict { asked.strict().await? } else { asked.await? };
             answered(node, call, key, &cached);
         }
         Wish::Get(key, stale) => {
             found(key, cache.get(&named).options(options.allow_stale(stale)).await?);
         }
-        Wish::Strict(key) => found(key, cache.get(&named).options(options).strict(true).await?),
+        Wish::Strict(key) => found(key, cache.get(&named).options(options).strict().await?),
         Wish::LastLook(key) => found(key, cache.get(&named).await?),
         Wish::Set(key) => {
             let bits = node.tags[usize::from(key)];
