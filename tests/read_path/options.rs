@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use crinkle_core::l2::{Json, L2ErrorKind, MemoryL2};
+use crinkle_core::l2::{Json, MemoryL2};
 use crinkle_core::{
     Cache, EagerRefresh, EntryOptions, ErrorKind, FactoryContext, FailSafe, Settings,
 };
-use crinkle_testkit::chaos::{Fate, L2Op};
+use crinkle_testkit::chaos::L2Op;
 use crinkle_tests::{Loads, TestError, World, kind_of, options, pass};
 
 #[tokio::test(start_paused = true)]
