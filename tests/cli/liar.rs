@@ -18,6 +18,8 @@ pub(crate) enum Lie {
     Info(&'static str, &'static str),
     /// What a script that writes answers is lost.
     LostAnswers,
+    /// The server is older than Redis 7.0: it refuses `SET` with `NX` and `GET`.
+    OlderServer,
     /// What time it is, it tells after so long.
     SlowClock(Duration),
 }
@@ -35,7 +37,12 @@ pub(crate) fn before(port: u16, lie: Lie) -> u16 {
             let (there, back) = ((Arc::clone(&client), Arc::clone(&server)), (server, client));
             let lost = matches!(lie, Lie::LostAnswers);
             thread::spawn(move || {
-                copy(&there.0, &there.1, |bytes| !(lost && holds(bytes, b"EVALSHA")))
+                copy(&there.0, &there.1, |bytes| {
+                    if let Lie::OlderServer = lie {
+                        refuse_load_locks(bytes);
+                    }
+                    !(lost && holds(bytes, b"EVALSHA"))
+                })
             });
             thread::spawn(move || copy(&back.0, &back.1, |bytes| told(bytes, lie)));
         }
@@ -58,9 +65,17 @@ fn copy(mut from: &TcpStream, mut to: &TcpStream, mut pass: impl FnMut(&mut [u8]
     let _ = to.shutdown(std::net::Shutdown::Both);
 }
 
+/// Makes every `SET .. NX GET` a syntax error.
+fn refuse_load_locks(bytes: &mut [u8]) {
+    const OPTIONS: &[u8] = b"$2\r\nNX\r\n$3\r\nGET\r\n";
+    while let Some(at) = find(bytes, OPTIONS) {
+        bytes[at + 12..at + 15].copy_from_slice(b"BAD");
+    }
+}
+
 fn told(bytes: &mut [u8], lie: Lie) -> bool {
     match lie {
-        Lie::LostAnswers => {}
+        Lie::LostAnswers | Lie::OlderServer => {}
         Lie::SlowClock(wait) => {
             if find(bytes, TIME).is_some() {
                 thread::park_timeout(wait);

@@ -247,5 +247,17 @@ async fn the_ledger_is_asked_beside_the_call_or_not_at_all() {
     let gate = Gate::new();
     let hit = load(&two.cache, "key", &["t"], long().skip_l1_read(true), gated(&gate, 9));
     assert_eq!(*hit.await.unwrap().unwrap(), 1);
-    assert_eq!((began.elapsed(), two.l2.count(L2Op::Frontier)), (trip * 3, 2));
+    assert_eq!((began.elapsed(), two.l2.count(L2Op::SharedFrontier)), (trip * 3, 1));
+    assert_eq!(
+        two.l2.count(L2Op::Frontier),
+        1,
+        "a load may share the request, a strict read may not"
+    );
+    for how in ["get_many", "get_or_set", "get_or_set_many"] {
+        // It has no copy, so it reads the record.
+        let node = world.node().await;
+        assert_eq!(ask(&node, how).await, Some(1), "{how}");
+        let asked = (node.l2.count(L2Op::Frontier), node.l2.count(L2Op::SharedFrontier));
+        assert!(asked.0 > 0 && asked.1 == 0, "{how}: {asked:?}");
+    }
 }

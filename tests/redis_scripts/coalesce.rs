@@ -10,6 +10,7 @@ use futures_util::future::join_all;
 use redis::AsyncCommands;
 
 use crate::heads::{large, stat};
+use crate::liar::{Lie, before};
 
 const CALLS: u64 = 200;
 
@@ -40,6 +41,24 @@ async fn concurrent_reads_get_each_its_own_answer() {
     // The load locks of the others are their own.
     let read = store.read("key:1", Some(ask(9_999))).await.unwrap();
     assert_eq!(read.load_lock, LoadLock::HeldBy(Version(2)));
+}
+
+#[tokio::test]
+async fn the_first_reads_of_an_older_server_get_each_its_own_answer() {
+    let server = RedisServer::start();
+    let older = before(server.port(), Lie::OlderServer);
+    let store = RedisL2::connect(&format!("redis://127.0.0.1:{older}")).await.unwrap();
+    for number in 0..CALLS {
+        store.set(&format!("key:{number}"), large(1_000 + number), None, None).await.unwrap();
+    }
+    let reads = (0..CALLS).map(|number| {
+        let (store, ask) = (&store, (number % 2 == 0).then(|| ask(1 + number)));
+        async move { store.read(&format!("key:{number}"), ask).await.unwrap() }
+    });
+    for (number, read) in (0..CALLS).zip(join_all(reads).await) {
+        let found = read.found.and_then(|found| crinkle_core::l2::record::head(&found.bytes));
+        assert_eq!(found.map(|head| head.version()), Some(Version(1_000 + number)));
+    }
 }
 
 #[tokio::test]

@@ -58,7 +58,7 @@
 //! | `postcard` | no | `l2::Postcard` |
 //! | `prost` | no | `l2::Prost`, for messages of `prost` 0.14 |
 //! | `lz4`, `zstd` | no | `l2::Compression::lz4`, `zstd`; the latter needs a C compiler |
-//! | `moka` | no | `Eviction::Lru` and `Eviction::TinyLfu` |
+//! | `moka` | yes | `Eviction::Lru` and `Eviction::TinyLfu` |
 //! | `metrics` | no | counters, gauges and histograms through the `metrics` facade |
 //! | `otel` | no | the same metrics through OpenTelemetry |
 //! | `testing` | no | unstable: `CacheBuilder::seed`, only for tests |
@@ -87,7 +87,7 @@ mod sync;
 // - handles: `cache`, `blocking`;
 // - pipelines: `read` (begin there), `write`; and `background`, the loops over a node;
 // - the node: `node`;
-// - parts: `l1`, `l2`, `flight`, `factory`, `coherence`, `recovery`, `backplane`, `fail_safe`;
+// - parts: `l1`, `l2`, `flight`, `factory`, `coherence`, `recovery`, `backplane`;
 // - values: `entry`, `tags`, `options`, `events`, `telemetry`, `error`, `receipt`, `token`, `announce`,
 //   `server`;
 // - tools: `clock`, `entropy`, `runtime`, `tasks`, `sync`, `watch`.

@@ -2,15 +2,15 @@
 //! one wake-up for all of them.
 //!
 //! ```text
-//!  fewer than MAX_ALONE requests in flight, no batch:   a request leaves at once, sent by its caller
+//!  fewer than MAX_ALONE requests in flight, no batch:   its caller sends a request at once
 //!  otherwise:                                           it waits for the task that sends batches
-//!  the last batch left SLOW ago:                        another task sends what waits, at once
+//!  the last batch was sent SLOW ago:                    another task sends the waiting requests
 //! ```
 //!
 //! - **Y1** A request is sent after it was made: it never joins a batch that was sent before.
 //! - **Y2** A waiting request depends on a task only, not on other callers, which may stop polling.
-//! - **Y3** A waiting request whose caller has gone is not sent. A batch ends when all its callers
-//!   have gone.
+//! - **Y3** A waiting request whose caller was dropped is not sent. A batch ends when all its
+//!   callers were dropped.
 
 use std::fmt;
 use std::sync::Arc;
@@ -52,7 +52,7 @@ struct State<A, R> {
     alone: usize,
     /// How many tasks send the waiting requests.
     tasks: usize,
-    /// When the last batch left.
+    /// When the last batch was sent.
     sent: Instant,
     waiting: Vec<Waiting<A, R>>,
 }
@@ -137,7 +137,7 @@ impl<A: Send + 'static, R: Send + 'static> Coalescer<A, R> {
         let mut answers = answers.into_iter();
         for reply in replies {
             let answer = answers.next().unwrap_or_else(|| Err(timed_out()));
-            // The caller may have gone.
+            // The caller may have been dropped.
             drop(reply.send(answer));
         }
     }
@@ -163,21 +163,21 @@ impl<A: Send + 'static, R: Send + 'static> Batches<A, R> {
 }
 
 impl<A, R> Drop for Batches<A, R> {
-    /// If the runtime of the task has ended, the waiting requests fail: their callers go on without
-    /// L2, and the next request starts another task.
+    /// If the runtime of the last task has ended, the waiting requests fail: their callers continue
+    /// without L2, and the next request starts another task.
     fn drop(&mut self) {
         if self.has_ended {
             return;
         }
         let mut state = self.of.state.lock();
         state.tasks -= 1;
-        let failed = std::mem::take(&mut state.waiting);
+        let failed = if state.tasks == 0 { std::mem::take(&mut state.waiting) } else { Vec::new() };
         drop(state);
         drop(failed);
     }
 }
 
-/// Waits until every caller has gone.
+/// Waits until every caller was dropped.
 async fn all_closed<R>(replies: &mut [oneshot::Sender<R>]) {
     for reply in replies {
         reply.closed().await;
@@ -189,7 +189,7 @@ fn timed_out() -> L2Error {
     L2Error::new(L2ErrorKind::Timeout, what)
 }
 
-/// Awaits the answer of a request that left with a batch.
+/// Awaits the answer of a request that was sent with a batch.
 pub(crate) async fn answer<R>(reply: oneshot::Receiver<Result<R, L2Error>>) -> Result<R, L2Error> {
     let what = "the runtime of the client's connection has ended";
     let lost = |_| Err(L2Error::new(L2ErrorKind::Disconnected, what));
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn requests_that_come_during_a_batch_leave_together_after_it() {
+    async fn requests_made_during_a_batch_are_sent_together_after_it() {
         let (coalescer, mut batches) = coalescer().await;
         let alone = [coalescer.admit(|| 1), coalescer.admit(|| 2)];
         let first = batched(coalescer.admit(|| 3));
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_request_whose_caller_has_gone_is_not_sent() {
+    async fn a_request_whose_caller_was_dropped_is_not_sent() {
         let (coalescer, mut batches) = coalescer().await;
         let _alone = [coalescer.admit(|| 1), coalescer.admit(|| 2)];
         let _first = batched(coalescer.admit(|| 3));

@@ -187,13 +187,6 @@ impl L2 for MemoryL2 {
         Ok(self.with(key, |slot, now| slot.read(ask, now)))
     }
 
-    async fn read_many(
-        &self,
-        asks: &[(String, Option<LoadLockRequest>)],
-    ) -> Result<Vec<Read>, L2Error> {
-        Ok(asks.iter().map(|(key, ask)| self.with(key, |slot, now| slot.read(*ask, now))).collect())
-    }
-
     async fn put(
         &self,
         key: &str,

@@ -155,9 +155,12 @@ impl Commands {
     /// Reads records that do not belong together in one round trip; one that fails, or that needs
     /// the script, concerns no other.
     async fn read_each(&self, asks: Vec<Ask>) -> Vec<Result<Read, L2Error>> {
-        let plain = asks.iter().filter(|(_, ask)| self.reads_plainly(*ask));
+        // Decided once: a reply to one key can turn plain commands off for the next ones.
+        let plain: Vec<bool> = asks.iter().map(|(_, ask)| self.reads_plainly(*ask)).collect();
         let mut pipe = Pipeline::with_capacity(2 * asks.len());
-        plain.for_each(|(key, ask)| reading::add(&mut pipe, key, *ask));
+        for ((key, ask), _) in asks.iter().zip(&plain).filter(|(_, plain)| **plain) {
+            reading::add(&mut pipe, key, *ask);
+        }
         pipe.ignore_errors();
         let replies: Vec<RedisResult<Value>> = if pipe.is_empty() {
             Vec::new()
@@ -168,8 +171,7 @@ impl Commands {
             }
         };
         let mut replies = replies.into_iter();
-        let each = asks.iter().map(|(key, ask)| {
-            let plain = self.reads_plainly(*ask);
+        let each = asks.iter().zip(plain).map(|((key, ask), plain)| {
             let read = plain.then(|| self.plain_reply(*ask, replies.next(), replies.next()));
             async move {
                 match read.transpose()?.flatten() {

@@ -38,13 +38,15 @@ pub enum L2Op {
     Sync,
     /// A read of the ledger's frontier beside another call.
     Frontier,
+    /// The same, which concurrent calls may share.
+    SharedFrontier,
     /// A read of the replication id.
     ReplicationId,
 }
 
 impl L2Op {
     /// Every operation.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Look,
         Self::Read,
         Self::ReadMany,
@@ -59,6 +61,7 @@ impl L2Op {
         Self::Advance,
         Self::Sync,
         Self::Frontier,
+        Self::SharedFrontier,
         Self::ReplicationId,
     ];
 
@@ -72,6 +75,7 @@ impl L2Op {
                 | Self::Heads
                 | Self::Sync
                 | Self::Frontier
+                | Self::SharedFrontier
                 | Self::ReplicationId
         )
     }

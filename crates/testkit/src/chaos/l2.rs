@@ -315,6 +315,10 @@ impl L2 for ChaosL2 {
         self.call(L2Op::Frontier, ledger, self.inner.frontier(ledger, epoch)).await
     }
 
+    async fn shared_frontier(&self, ledger: &str, epoch: Epoch) -> Result<Option<u64>, L2Error> {
+        self.call(L2Op::SharedFrontier, ledger, self.inner.shared_frontier(ledger, epoch)).await
+    }
+
     fn is_ledger_near(&self, ledger: &str, key: &str) -> bool {
         !self.script.lock().ledger_far && self.inner.is_ledger_near(ledger, key)
     }
